@@ -1,0 +1,56 @@
+# Two commands do all the set-up on a fresh machine: `make up` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DESK   ?= desks/paper
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help env up down status test lint unit bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# The stamp names the lock file it was made from, so a changed lock makes the environment anew.
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Openbell needs Python 3.11 or newer; name one with 'make PYTHON=python3.12 ...'" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "This Python has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "making the environment in $(VENV) (once; a minute or two)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+env: $(VENV)/.stamp ## make the environment from the lock file, hashes checked
+
+up: env ## open the paper desk (DESK=path for another)
+	@$(BIN)/openbell --desk $(DESK) up
+
+down: env ## close it: cancel, flatten, reconcile, checkpoint, stop, verify
+	@$(BIN)/openbell --desk $(DESK) down --yes
+
+status: env ## show it
+	@$(BIN)/openbell --desk $(DESK) status
+
+lint: env ## ruff, mypy strict, the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: env ## the tests alone
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test: lint unit ## everything: lint, types, layers, tests
+
+bench: env ## measure, and write docs/benchmarks.md
+	$(BIN)/python -m bench
+
+lock: ## resolve the lock file again (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

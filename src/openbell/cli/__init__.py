@@ -1,0 +1,1 @@
+"""Layer `cli`: one module per command; results rendered as text or as one JSON document."""

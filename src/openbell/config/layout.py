@@ -1,0 +1,129 @@
+"""Where everything a desk writes lies: one state folder, so two desks on one machine never meet.
+
+`state/` beside the desk.toml, or `$OPENBELL_STATE`. Made with mode 700.
+
+    state/
+      controller.lock  controller.json  controller.log  api.token       the controller
+      desk.db                                                            the desk database
+      audit.jsonl  audit.head                                            the audit log
+      halt.json  latch.json                                              persistent halts
+      credentials.env                                                    made for simulated venues
+      run/         sockets
+      records/     one file per running service: pid, start time, boot id, ...
+      logs/        one file per service
+      checkpoints/
+      services/NAME/   a service's own files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_SOCKET_PATH_MAX = 100
+"""Bytes; the kernel's limit is 108 on Linux and 104 on macOS, terminator included."""
+
+
+@dataclass(frozen=True)
+class DeskLayout:
+    """Paths only; `make` creates the folders."""
+
+    desk: Path
+    """The folder that holds desk.toml."""
+    state: Path
+
+    @classmethod
+    def for_desk(cls, desk: Path, environment: dict[str, str] | None = None) -> DeskLayout:
+        """Layout of the desk in folder `desk`. `OPENBELL_STATE` in `environment` overrides."""
+        variables = os.environ if environment is None else environment
+        override = variables.get("OPENBELL_STATE")
+        folder = desk.resolve()
+        return cls(desk=folder, state=Path(override).resolve() if override else folder / "state")
+
+    @property
+    def desk_id(self) -> str:
+        """Eight hex digits that tell this desk's processes and sockets from another's."""
+        return hashlib.sha256(os.fsencode(self.state)).hexdigest()[:8]
+
+    @property
+    def run(self) -> Path:
+        """Folder of the sockets: under the state folder, or, where that path would be too long
+        for a socket address, in the temporary folder under the desk's id."""
+        inside = self.state / "run"
+        if len(os.fsencode(inside)) + 32 <= _SOCKET_PATH_MAX:
+            return inside
+        return Path(tempfile.gettempdir()) / f"openbell-{os.getuid()}-{self.desk_id}"
+
+    @property
+    def controller_socket(self) -> Path:
+        return self.run / "controller.sock"
+
+    @property
+    def controller_lock(self) -> Path:
+        return self.state / "controller.lock"
+
+    @property
+    def controller_record(self) -> Path:
+        return self.state / "controller.json"
+
+    @property
+    def controller_log(self) -> Path:
+        return self.logs / "controller.log"
+
+    @property
+    def api_token(self) -> Path:
+        return self.state / "api.token"
+
+    @property
+    def database(self) -> Path:
+        return self.state / "desk.db"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.state / "audit.jsonl"
+
+    @property
+    def audit_head(self) -> Path:
+        return self.state / "audit.head"
+
+    @property
+    def halt(self) -> Path:
+        return self.state / "halt.json"
+
+    @property
+    def latch(self) -> Path:
+        return self.state / "latch.json"
+
+    @property
+    def credentials(self) -> Path:
+        return self.state / "credentials.env"
+
+    @property
+    def records(self) -> Path:
+        return self.state / "records"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.state / "checkpoints"
+
+    def service_log(self, service: str) -> Path:
+        return self.logs / f"{service}.log"
+
+    def service_state(self, service: str) -> Path:
+        return self.state / "services" / service
+
+    def make(self) -> None:
+        """Create the folders, mode 700. Does nothing where they exist."""
+        for folder in (self.state, self.run, self.records, self.logs, self.checkpoints):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.run.stat().st_uid != os.getuid():
+            raise PermissionError(
+                f"{self.run} belongs to another user; set OPENBELL_STATE to a shorter path"
+            )

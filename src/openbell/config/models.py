@@ -1,0 +1,320 @@
+"""What desk.toml may say: strict, immutable models. Unknown keys are errors.
+
+One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[risk]`,
+`[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`. Names are lower-case with `-` or `_`.
+`openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
+key and is checked against these models by a test.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from openbell.config.units import Amount, Bytes, Cores, Seconds
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
+"""A service's, venue's or strategy's name."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,12}/[A-Z0-9]{2,12}$")]
+"""A unified symbol, base and quote: `BTC/USDT`."""
+
+EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+SignalName = Literal["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Desk(Model):
+    """`[desk]`"""
+
+    name: Name
+    description: str = ""
+    timezone: str = "UTC"
+    """IANA name; used to show times to people, never to store them."""
+
+
+class Controller(Model):
+    """`[controller]`: the process that supervises and serves the API."""
+
+    port: Port = 8000
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    """Loopback only; a desk beyond one machine puts a proxy with TLS before it."""
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    """Host headers that are answered; others get 421. Keeps DNS rebinding out."""
+
+
+class Permit(Model):
+    """`[permit]`: the engine's short-lived leave to trade."""
+
+    ttl: Seconds = 10.0
+    """Life of a permit. A controller back within it costs no trading."""
+    renew_every: Seconds = 2.0
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Permit:
+        if self.renew_every * 2 > self.ttl:
+            raise ValueError(
+                "renew_every must be at most half of ttl, or one late renewal stops trading"
+            )
+        return self
+
+
+class Closing(Model):
+    """`[closing]`: what `openbell down` does with orders and positions."""
+
+    flatten: Literal["aggressive", "conservative", "keep"] = "aggressive"
+    """aggressive: market orders. conservative: IOC limits at mid first, then market orders.
+    keep: positions stay."""
+    orders: Literal["cancel", "keep"] = "cancel"
+    """keep is allowed only together with `flatten = "keep"`."""
+    wait_for_orders: Seconds = 60.0
+    timeout: Seconds = 300.0
+    """Of the whole shutdown."""
+    conservative_wait: Seconds = 5.0
+    """How long limit orders get before market orders follow."""
+
+    @model_validator(mode="after")
+    def _kept_orders_need_kept_positions(self) -> Closing:
+        if self.orders == "keep" and self.flatten != "keep":
+            raise ValueError(
+                'orders = "keep" needs flatten = "keep": a resting order could reopen a flattened position'
+            )
+        return self
+
+
+class Risk(Model):
+    """`[risk]`: limits of the whole desk. Unset means no such limit. Amounts in the quote currency."""
+
+    max_position: dict[Symbol, Amount] = {}
+    """Largest absolute position per symbol, in the base currency."""
+    max_notional_per_position: Amount | None = None
+    max_total_exposure: Amount | None = None
+    max_open_positions: Annotated[int, Field(ge=0)] | None = None
+    max_daily_loss: Amount | None = None
+    max_orders_per_second: Annotated[int, Field(ge=1)] = 50
+    max_open_orders: Annotated[int, Field(ge=1)] = 200
+    max_order_notional: Amount | None = None
+    price_collar: Cores = 0.05
+    """How far a limit price may be from the last mid, as a share: `"5%"`."""
+    stale_quote_after: Seconds = 5.0
+    """A quote older than this opens no position."""
+
+
+class Venue(Model):
+    """`[venues.NAME]`: an exchange or broker account."""
+
+    adapter: Name = "binance"
+    """Entry point in the group `openbell.venues`."""
+    environment: Literal["simulated", "practice", "live"] = "simulated"
+    allow_live: bool = False
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = None
+    """Where the venue is served; required for a simulated one."""
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    key_env: EnvironmentName | None = None
+    secret_env: EnvironmentName | None = None
+    """Names of the variables that hold the credentials; for a simulated venue they may be left
+    out, then a pair is made at the first start and kept in the state folder."""
+    holdings: dict[str, Amount] = {}
+    """What the account holds apart from the desk's trading, per currency: never counted as a
+    position, never sold by a flatten."""
+    fee_currency: str | None = None
+    timeout: Seconds = 5.0
+    """Of one request. Afterwards the outcome of an order is unknown, and is asked for."""
+    poll_every: Seconds = 2.0
+    """How often open orders and balances are asked for besides the order event stream."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Venue:
+        if self.environment == "simulated" and self.url is None:
+            raise ValueError('a simulated venue needs its url, for example "http://127.0.0.1:7001"')
+        if self.environment != "simulated" and not (self.key_env and self.secret_env):
+            raise ValueError("name the variables that hold the credentials: key_env and secret_env")
+        if self.environment == "live" and not self.allow_live:
+            raise ValueError(
+                "environment is live: say allow_live = true as well if real money is meant"
+            )
+        return self
+
+
+class Strategy(Model):
+    """`[strategies.NAME]`: what decides to trade; a Python class run by market-analysis."""
+
+    type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    """`package.module:Class`, a subclass of `openbell.trading.strategy.Strategy`."""
+    venue: Name
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    enabled: bool = True
+    params: dict[str, Any] = {}
+    """Handed to the class's own parameter model; amounts as text."""
+
+
+class HttpReady(Model):
+    kind: Literal["http"]
+    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/ready"
+    status: Annotated[int, Field(ge=100, le=599)] | None = None
+    """The one status that means ready; unset: any 2xx."""
+    timeout: Seconds = 30.0
+    """Of the whole wait until ready; a start that takes longer has failed."""
+
+
+class TcpReady(Model):
+    kind: Literal["tcp"]
+    timeout: Seconds = 30.0
+
+
+class ExecReady(Model):
+    kind: Literal["exec"]
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Exit status 0 means ready."""
+    every: Seconds = 0.25
+    timeout: Seconds = 30.0
+
+
+class LogReady(Model):
+    kind: Literal["log"]
+    pattern: str
+    """Regular expression searched in each line the service writes after its start."""
+    timeout: Seconds = 30.0
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+
+Ready = Annotated[HttpReady | TcpReady | ExecReady | LogReady, Field(discriminator="kind")]
+
+
+class Health(Model):
+    """`[services.NAME.health]`: the slow probe of a ready service; death is seen without it."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
+    every: Seconds = 5.0
+    timeout: Seconds = 2.0
+    failures: Annotated[int, Field(ge=1)] = 3
+    """So many failures in a row make the service degraded."""
+
+
+class Stop(Model):
+    signal: SignalName = "TERM"
+    timeout: Seconds = 10.0
+    """Then the whole process group gets SIGKILL."""
+
+
+class Restart(Model):
+    policy: Literal["always", "on-failure", "never"] = "on-failure"
+    backoff: Seconds = 0.1
+    """Wait before the first restart; doubled at each further one."""
+    backoff_max: Seconds = 30.0
+    limit: Annotated[int, Field(ge=0)] = 5
+    """So many restarts within `window`, then the service has failed and a person must act."""
+    window: Seconds = 60.0
+
+
+class Limits(Model):
+    cpu: Cores | None = None
+    memory: Bytes | None = None
+
+
+class Service(Model):
+    """`[services.NAME]`: a process of the desk."""
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Program and arguments, no shell. `{python}`, `{desk}`, `{port}` and `{state}` are replaced:
+    this interpreter, the desk's folder, the service's port, its own state folder."""
+    cwd: str = "."
+    """Relative to the desk's folder."""
+    env: dict[EnvironmentName, str] = {}
+    """No secrets: those are named in `secrets`."""
+    secrets: tuple[EnvironmentName, ...] = ()
+    """Variables passed on from the environment or `.env`."""
+    venues: tuple[Name, ...] = ()
+    """Venues whose credentials the service is given."""
+    port: Port | None = None
+    depends_on: tuple[Name, ...] = ()
+    ready: Ready | None = None
+    """Unset: with a port, `{kind = "tcp"}`; without one, ready as soon as it runs."""
+    health: Health | None = None
+    stop: Stop = Stop()
+    restart: Restart = Restart()
+    limits: Limits = Limits()
+    critical: bool = False
+    """The desk does not trade while a critical service is not ready."""
+    role: Literal["engine", "strategies", "risk", "market-data", "venue", "other"] = "other"
+    """What the service is to the desk; at most one engine."""
+    group: Name | None = None
+    reload_signal: SignalName = "HUP"
+
+    @model_validator(mode="after")
+    def _probe_needs_port(self) -> Service:
+        if self.port is None and (
+            self.health is not None or isinstance(self.ready, HttpReady | TcpReady)
+        ):
+            raise ValueError("an http or tcp probe needs the service's port")
+        return self
+
+    def readiness(self) -> HttpReady | TcpReady | ExecReady | LogReady | None:
+        """The probe that gates dependents; `None` means ready as soon as it runs."""
+        if self.ready is None and self.port is not None:
+            return TcpReady(kind="tcp")
+        return self.ready
+
+
+class Logs(Model):
+    """`[logs]`"""
+
+    rotate_at: Bytes = 64 << 20
+    """A log file larger than this is copied aside and cut; so up to twice this is kept per copy."""
+    keep: Annotated[int, Field(ge=1)] = 5
+
+
+class DeskFile(Model):
+    """The whole of desk.toml."""
+
+    desk: Desk
+    controller: Controller = Controller()
+    permit: Permit = Permit()
+    closing: Closing = Closing()
+    risk: Risk = Risk()
+    logs: Logs = Logs()
+    venues: dict[Name, Venue] = {}
+    strategies: dict[Name, Strategy] = {}
+    services: Annotated[dict[Name, Service], Field(min_length=1)]
+
+    def service_with_role(self, role: str) -> str | None:
+        """Name of the service that has this role, if one has."""
+        return next((name for name, service in self.services.items() if service.role == role), None)
+
+
+class LoadedDesk(BaseModel):
+    """A desk file with where it was found."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    file: DeskFile
+    path: Path
+    """Absolute path of desk.toml."""
+    digest: str
+    """SHA-256 of the file's bytes, hex."""
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent

@@ -1,0 +1,1 @@
+"""The controller: supervises services, runs procedures, grants the permit, serves the API."""

@@ -1,0 +1,64 @@
+"""Quotes and the rules of an instrument."""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
+
+import msgspec
+
+
+class Quote(msgspec.Struct, frozen=True, kw_only=True):
+    """Best bid and offer of one symbol at one venue."""
+
+    venue: str
+    symbol: str
+    bid_px: Decimal
+    bid_qty: Decimal
+    ask_px: Decimal
+    ask_qty: Decimal
+    venue_time_ns: int
+    received_ns: int
+
+    @property
+    def mid(self) -> Decimal:
+        return (self.bid_px + self.ask_px) / 2
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True):
+    """A public trade."""
+
+    venue: str
+    symbol: str
+    price: Decimal
+    quantity: Decimal
+    aggressor_is_buyer: bool
+    venue_time_ns: int
+    received_ns: int
+
+
+class InstrumentRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What an order in this symbol must satisfy, as the venue states it."""
+
+    symbol: str
+    base: str
+    quote: str
+    tick_size: Decimal
+    lot_size: Decimal
+    min_qty: Decimal
+    max_qty: Decimal
+    min_notional: Decimal
+    """In the quote currency."""
+
+    def round_price(self, price: Decimal) -> Decimal:
+        """The nearest price on the tick grid."""
+        return (price / self.tick_size).quantize(Decimal(1), ROUND_HALF_EVEN) * self.tick_size
+
+    def round_qty(self, quantity: Decimal) -> Decimal:
+        """The largest quantity on the lot grid that is not more than `quantity`."""
+        return (quantity / self.lot_size).quantize(Decimal(1), ROUND_DOWN) * self.lot_size
+
+    def is_tradable(self, quantity: Decimal, price: Decimal) -> bool:
+        """Whether so much at this price is above the venue's minima; less is dust, which no
+        order can close."""
+        rounded = self.round_qty(abs(quantity))
+        return rounded >= self.min_qty and rounded > 0 and rounded * price >= self.min_notional

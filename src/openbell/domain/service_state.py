@@ -1,0 +1,96 @@
+"""The states of a service and the moves between them: a table; an undefined move raises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class ServiceState(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    """Spawned, not ready yet."""
+    READY = "ready"
+    DEGRADED = "degraded"
+    """Runs, but its health probe fails."""
+    BACKOFF = "backoff"
+    """Exited unasked; waits before its next start."""
+    FAILED = "failed"
+    """Will not be started again by itself: a person must act."""
+    STOPPING = "stopping"
+
+    @property
+    def is_running(self) -> bool:
+        """A process of it exists."""
+        return self in _RUNNING
+
+
+_RUNNING = frozenset(
+    {ServiceState.STARTING, ServiceState.READY, ServiceState.DEGRADED, ServiceState.STOPPING}
+)
+
+
+class ServiceMove(StrEnum):
+    SPAWN = "spawn"
+    BECOME_READY = "become_ready"
+    PROBE_FAILED = "probe_failed"
+    """So many failures in a row as the desk file allows."""
+    PROBE_PASSED = "probe_passed"
+    EXIT_TO_RESTART = "exit_to_restart"
+    """Exited unasked, and its restart policy allows another start."""
+    EXIT_FOR_GOOD = "exit_for_good"
+    """Exited unasked, and no other start is allowed."""
+    EXIT_CLEANLY = "exit_cleanly"
+    """Exited with status 0 under a policy that leaves it so."""
+    GIVE_UP = "give_up"
+    """Not ready in time, could not be spawned, or did not stop."""
+    STOP = "stop"
+    GONE = "gone"
+    """Its process group was seen empty after a stop."""
+    ADOPT = "adopt"
+    """Found running by a restarted controller."""
+
+
+_S, _M = ServiceState, ServiceMove
+
+MOVES: Mapping[tuple[ServiceState, ServiceMove], ServiceState] = {
+    (_S.STOPPED, _M.SPAWN): _S.STARTING,
+    (_S.STOPPED, _M.ADOPT): _S.STARTING,
+    (_S.STOPPED, _M.GIVE_UP): _S.FAILED,
+    (_S.STARTING, _M.BECOME_READY): _S.READY,
+    (_S.STARTING, _M.EXIT_TO_RESTART): _S.BACKOFF,
+    (_S.STARTING, _M.EXIT_FOR_GOOD): _S.FAILED,
+    (_S.STARTING, _M.EXIT_CLEANLY): _S.STOPPED,
+    (_S.STARTING, _M.GIVE_UP): _S.FAILED,
+    (_S.STARTING, _M.STOP): _S.STOPPING,
+    (_S.READY, _M.PROBE_FAILED): _S.DEGRADED,
+    (_S.READY, _M.EXIT_TO_RESTART): _S.BACKOFF,
+    (_S.READY, _M.EXIT_FOR_GOOD): _S.FAILED,
+    (_S.READY, _M.EXIT_CLEANLY): _S.STOPPED,
+    (_S.READY, _M.STOP): _S.STOPPING,
+    (_S.DEGRADED, _M.PROBE_PASSED): _S.READY,
+    (_S.DEGRADED, _M.EXIT_TO_RESTART): _S.BACKOFF,
+    (_S.DEGRADED, _M.EXIT_FOR_GOOD): _S.FAILED,
+    (_S.DEGRADED, _M.EXIT_CLEANLY): _S.STOPPED,
+    (_S.DEGRADED, _M.STOP): _S.STOPPING,
+    (_S.BACKOFF, _M.SPAWN): _S.STARTING,
+    (_S.BACKOFF, _M.GIVE_UP): _S.FAILED,
+    (_S.BACKOFF, _M.STOP): _S.STOPPED,
+    (_S.FAILED, _M.SPAWN): _S.STARTING,
+    (_S.FAILED, _M.STOP): _S.STOPPING,
+    (_S.FAILED, _M.GONE): _S.STOPPED,
+    (_S.STOPPING, _M.GONE): _S.STOPPED,
+    (_S.STOPPING, _M.GIVE_UP): _S.FAILED,
+}
+
+
+class UndefinedMoveError(ValueError):
+    """A move the table does not hold: a defect of the caller."""
+
+
+def after(state: ServiceState, move: ServiceMove) -> ServiceState:
+    """The state after a move. Raises UndefinedMoveError."""
+    try:
+        return MOVES[state, move]
+    except KeyError:
+        raise UndefinedMoveError(f"a service that is {state} cannot {move}") from None

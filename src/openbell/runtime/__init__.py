@@ -1,0 +1,1 @@
+"""Layer `runtime`: starts, watches, stops and adopts the processes of a desk."""

@@ -1,0 +1,138 @@
+"""What the runtime is told of a service, and what it tells of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from openbell.config.models import (
+    ExecReady,
+    Health,
+    HttpReady,
+    Limits,
+    LogReady,
+    Restart,
+    Stop,
+    TcpReady,
+)
+from openbell.domain.service_state import ServiceState
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """One service, ready to be spawned: placeholders filled in, paths absolute."""
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: Path
+    environment: Mapping[str, str] = field(repr=False)
+    """The child's whole environment, secrets included: never logged, never in `digest` in clear."""
+    log_path: Path
+    port: int | None
+    ready: HttpReady | TcpReady | ExecReady | LogReady | None
+    health: Health | None
+    stop: Stop
+    restart: Restart
+    limits: Limits
+    critical: bool
+    depends_on: tuple[str, ...]
+    reload_signal: str
+    digest: str
+    """SHA-256 over everything above: tells whether a running process is of this specification."""
+
+
+@dataclass(frozen=True)
+class ServiceView:
+    """A service at one moment."""
+
+    name: str
+    state: ServiceState
+    pid: int | None
+    port: int | None
+    restarts: int
+    """Since the desk was opened."""
+    started_ns: int | None
+    """Wall clock, nanoseconds."""
+    uptime_s: float | None
+    response_ms: float | None
+    """Of the last probe."""
+    cpu_percent: float | None
+    memory_bytes: int | None
+    """Of the whole process group; None where it cannot be read."""
+    critical: bool
+    drifted: bool
+    """Runs under an older specification than desk.toml now gives."""
+    reason: str
+    """Why it is in this state, in a sentence; empty when all is well."""
+    adopted: bool
+    """Found running by a restarted controller."""
+
+
+@dataclass(frozen=True)
+class ServiceEvent:
+    """A change of a service's state."""
+
+    at_ns: int
+    service: str
+    state: ServiceState
+    previous: ServiceState
+    reason: str
+    pid: int | None
+    seconds: float | None = None
+    """How long it took: a start until ready, a stop until the group was empty."""
+
+
+@dataclass(frozen=True)
+class StartResult:
+    service: str
+    ready: bool
+    seconds: float
+    reason: str = ""
+    """Why not: "exited with status 1 after 0.2s", "not ready within 30s", ..."""
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung of the stop ladder."""
+
+    action: str
+    """`TERM`, `KILL group`, ..."""
+    seconds: float
+    outcome: str
+    """`group empty`, `timed out`, ..."""
+
+
+@dataclass(frozen=True)
+class StopResult:
+    service: str
+    stopped: bool
+    """The whole process group is seen to be empty."""
+    seconds: float
+    rungs: tuple[Rung, ...]
+    exit_status: int | None
+    """None where it is unknown (an adopted process on an old kernel). Negative: killed by signal."""
+    survivors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A process of an earlier run, or a foreign holder of a port, found before opening."""
+
+    service: str
+    pid: int
+    found_by: str
+    """`record`, `marker` or `port`"""
+    command: str
+    ours: bool
+    """Carries this desk's marker: may be ended. Others are only ever named."""
+
+
+@dataclass(frozen=True)
+class AdoptionReport:
+    adopted: tuple[str, ...]
+    gone: tuple[str, ...]
+    """Recorded, but no such process now."""
+    orphans: tuple[Orphan, ...]
+    seconds: float

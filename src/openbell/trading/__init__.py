@@ -1,0 +1,1 @@
+"""Layer `trading`: the bus and its messages, the execution engine, strategies."""

@@ -1,0 +1,105 @@
+"""What goes over the bus. Every message travels in an `Envelope`.
+
+Sockets (ZeroMQ, ipc endpoints in the desk's run folder, each bound by its producer):
+
+    market.sock   PUB     market-data      Quote, Trade             may be conflated
+    intents.sock  ROUTER  execution-engine Intent -> IntentReply    each is answered
+    events.sock   PUB     execution-engine EngineEvent              sequenced; gaps are replayed:
+    replay.sock   ROUTER  execution-engine ReplayRequest -> ReplayReply
+    risk.sock     PUB     risk-management  RiskState
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Generic, TypeVar
+
+import msgspec
+
+from openbell.domain.orders import ClOrdID, OrderEvent, OrdType, Side, TimeInForce
+
+T = TypeVar("T")
+
+
+class Envelope(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    producer: str
+    """Service name and start: `execution-engine/1732147200000000000`; a new one starts at seq 1."""
+    seq: int
+    """Counts up by one per producer and socket, so loss is seen."""
+    sent_ns: int
+    body: T
+
+
+class SubmitIntent(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
+    intent_id: str
+    """Unique per strategy run; repeated after a lost reply, it makes no second order."""
+    strategy: str
+    venue: str
+    symbol: str
+    side: Side
+    ord_type: OrdType
+    order_qty: Decimal
+    price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    post_only: bool = False
+
+
+class CancelIntent(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    intent_id: str
+    strategy: str
+    cl_ord_id: ClOrdID
+
+
+Intent = SubmitIntent | CancelIntent
+
+
+class IntentReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Taken (journaled and sent, or about to be) or refused by the last gate."""
+
+    intent_id: str
+    taken: bool
+    cl_ord_id: ClOrdID | None = None
+    code: str = ""
+    """Why refused: `no_permit`, `halted`, `latched`, `not_reconciled`, `limit_position`,
+    `limit_notional`, `limit_exposure`, `limit_open_positions`, `limit_daily_loss`,
+    `limit_rate`, `limit_open_orders`, `price_collar`, `stale_quote`, `bad_order`, `storage`,
+    `venue_down`, `risk_down`, `unknown_order`."""
+    text: str = ""
+
+
+class EngineEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An order event as journaled. `journal_seq` counts up; a gap is replayed from the journal."""
+
+    journal_seq: int
+    strategy: str
+    event: OrderEvent
+
+
+class EngineHeartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
+    """Sent on events.sock (topic `engine`) once a second and at every change."""
+
+    trading: bool
+    """True while strategies' orders are sent: reconciled, permit held, no halt, no latch."""
+    why_not: str = ""
+    epoch: int = 0
+    last_journal_seq: int = 0
+
+
+class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):
+    after_seq: int
+    limit: int = 1000
+
+
+class ReplayReply(msgspec.Struct, frozen=True, kw_only=True):
+    events: tuple[EngineEvent, ...]
+    last_seq: int
+
+
+class RiskState(msgspec.Struct, frozen=True, kw_only=True):
+    """Once a second and at every change, on risk.sock."""
+
+    breaches: tuple[str, ...]
+    """Names of the limits that are breached; any blocks orders that increase risk."""
+    total_exposure: Decimal
+    daily_pnl: Decimal
+    open_positions: int

@@ -1,0 +1,1 @@
+"""Layer `venues`: the `Venue` port and its adapters, found by entry point."""

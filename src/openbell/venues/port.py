@@ -1,0 +1,209 @@
+"""The `Venue` port: what Openbell asks of an exchange or broker account.
+
+Rules every adapter keeps (the conformance suite in tests/venues tries them):
+
+- It never guesses. A submit or cancel is accepted, rejected or unknown; a time-out, a 5xx, a cut
+  connection after the request may have left is unknown.
+- It never retries an order by itself, and no library under it may.
+- An incomplete list is not an empty one: `complete` says whether everything was seen.
+- Vendor exceptions do not pass: they become the errors below, chained, texts trimmed of secrets.
+
+Errors of queries:
+    VenueError
+    ├── VenueUnavailableError    retry later: cannot be reached, time-out, 5xx
+    ├── VenueThrottledError      retry after `retry_after_s`: 429, 418
+    ├── VenueAuthError           tell the user: key refused, clock skew
+    └── VenueRefusedError        stop: the venue understood and said no
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+import msgspec
+
+from openbell.domain.market import InstrumentRules, Quote
+from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Side
+from openbell.errors import OpenbellError
+
+
+class VenueError(OpenbellError):
+    code = "venue"
+
+
+class VenueUnavailableError(VenueError):
+    code = "venue_unavailable"
+
+
+class VenueThrottledError(VenueError):
+    code = "venue_throttled"
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class VenueAuthError(VenueError):
+    code = "venue_auth"
+
+
+class VenueRefusedError(VenueError):
+    code = "venue_refused"
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue can do, truthfully."""
+
+    mass_cancel: bool
+    """One call cancels every order of the account."""
+    mass_cancel_per_symbol: bool
+    batch_cancel: bool
+    dead_mans_switch: bool
+    lookup_by_cl_ord_id: bool
+    positions: bool
+    """The venue itself keeps positions; on spot they are balances less holdings."""
+    server_time: bool
+    order_stream: bool
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
+    venue_order_id: str
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag="rejected"):
+    code: str
+    """The venue's own code, or one of ours: `throttled`."""
+    text: str
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag="unknown"):
+    why: str
+
+
+SubmitOutcome = Accepted | Rejected | Unknown
+CancelOutcome = Accepted | Rejected | Unknown
+"""Of a cancel, Accepted means acknowledged. Not more: only asking again proves it gone."""
+
+
+class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as the venue tells it."""
+
+    venue_order_id: str
+    cl_ord_id: ClOrdID
+    symbol: str
+    side: Side
+    ord_type: OrdType
+    status: OrdStatus
+    order_qty: Decimal
+    cum_qty: Decimal
+    price: Decimal | None
+    created_ns: int
+    updated_ns: int
+
+
+class VenueFill(msgspec.Struct, frozen=True, kw_only=True):
+    exec_id: str
+    venue_order_id: str
+    cl_ord_id: ClOrdID
+    """Empty where the venue's trade list does not carry it."""
+    symbol: str
+    side: Side
+    last_qty: Decimal
+    last_px: Decimal
+    fee: Decimal
+    fee_currency: str
+    is_maker: bool
+    venue_time_ns: int
+
+
+class VenuePosition(msgspec.Struct, frozen=True, kw_only=True):
+    symbol: str
+    quantity: Decimal
+    """Signed, in the base currency."""
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """Open orders as of one moment."""
+
+    orders: tuple[VenueOrder, ...]
+    complete: bool
+    """False where a page was cut or a symbol could not be asked: then absence proves nothing."""
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    currency: str
+    free: Decimal
+    locked: Decimal
+
+    @property
+    def total(self) -> Decimal:
+        return self.free + self.locked
+
+
+class StreamUp(msgspec.Struct, frozen=True, kw_only=True, tag="up"):
+    """The order event stream is connected; events before it may have been missed: ask once."""
+
+
+class StreamDown(msgspec.Struct, frozen=True, kw_only=True, tag="down"):
+    """Nothing will be heard until the next StreamUp."""
+
+    why: str
+
+
+class OrderReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
+    """Pushed by the venue: the order now, and the fill that changed it, if one did."""
+
+    order: VenueOrder
+    fill: VenueFill | None = None
+
+
+StreamEvent = StreamUp | StreamDown | OrderReport
+
+
+class Venue(Protocol):
+    """One account at one venue. Every call has the venue's `timeout` from desk.toml."""
+
+    name: str
+    capabilities: Capabilities
+
+    async def connect(self) -> None:
+        """Loads instrument rules and proves the credentials. Raises VenueError; may be called again."""
+
+    async def close(self) -> None: ...
+
+    def rules(self, symbol: str) -> InstrumentRules:
+        """After `connect`. Raises KeyError for a symbol that the desk file does not name."""
+
+    async def server_time_ns(self) -> int: ...
+
+    async def submit(self, order: NewOrder) -> SubmitOutcome:
+        """Sends once. Does not raise for anything the venue or the network does."""
+
+    async def cancel(self, symbol: str, cl_ord_id: ClOrdID) -> CancelOutcome:
+        """Asks once to cancel. Does not raise for anything the venue or the network does."""
+
+    async def cancel_all(self, symbol: str) -> CancelOutcome:
+        """The venue's own mass cancel in one symbol: account-wide, others' orders included."""
+
+    async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
+        """Open orders of the account; all of the venue's declared symbols where none is named."""
+
+    async def order(self, symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
+        """The order, final ones included; None: the venue says it knows none of this id."""
+
+    async def fills(
+        self, symbol: str, *, since_ns: int = 0, venue_order_id: str = ""
+    ) -> list[VenueFill]:
+        """All of the account's executions from `since_ns` on (or of one order), oldest first."""
+
+    async def balances(self) -> dict[str, Balance]: ...
+
+    async def positions(self) -> list[VenuePosition]:
+        """One per declared symbol, zero included."""
+
+    async def quote(self, symbol: str) -> Quote: ...
+
+    def stream(self) -> AsyncIterator[StreamEvent]:
+        """Order events for ever: reconnects by itself, and says when it was away."""

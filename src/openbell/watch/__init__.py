@@ -1,0 +1,1 @@
+"""Layer `watch`: health verdicts, resource figures, reading logs."""

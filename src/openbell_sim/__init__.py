@@ -1,0 +1,1 @@
+"""Simulated venues: a real matching engine behind the faces of real venues."""
