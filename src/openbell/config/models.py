@@ -9,6 +9,7 @@ key and is checked against these models by a test.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from openbell.config.units import Amount, Bytes, Cores, Seconds
+from openbell.config.units import Amount, Bytes, Cores, Percent, Seconds
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
 """A service's, venue's or strategy's name."""
@@ -108,7 +109,7 @@ class Risk(Model):
     max_orders_per_second: Annotated[int, Field(ge=1)] = 50
     max_open_orders: Annotated[int, Field(ge=1)] = 200
     max_order_notional: Amount | None = None
-    price_collar: Cores = 0.05
+    price_collar: Percent = Decimal("0.05")
     """How far a limit price may be from the last mid, as a share: `"5%"`."""
     stale_quote_after: Seconds = 5.0
     """A quote older than this opens no position."""

@@ -52,6 +52,16 @@ def parse_share(text: object) -> float:
     return float(match[1]) / 100
 
 
+def parse_percent(value: object) -> Decimal:
+    """A ratio written in percent: `"5%"` is 0.05. Raises ValueError."""
+    if isinstance(value, Decimal):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)%", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('write a ratio in percent, for example "5%"')
+    return Decimal(match[1]) / 100
+
+
 def parse_decimal(value: object) -> Decimal:
     """A quantity, price or amount of money: text or a whole number, never a float. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
@@ -81,6 +91,9 @@ Bytes = Annotated[int, BeforeValidator(parse_size), _text_schema(r"^\d+[KMG]$", 
 
 Cores = Annotated[float, BeforeValidator(parse_share), _text_schema(r"^\d+(\.\d+)?%$", "50%")]
 """A CPU share; written `"50%"`, held in cores."""
+
+Percent = Annotated[Decimal, BeforeValidator(parse_percent), _text_schema(r"^\d+(\.\d+)?%$", "5%")]
+"""A ratio; written `"5%"`, held as Decimal 0.05."""
 
 Amount = Annotated[
     Decimal, BeforeValidator(parse_decimal), _text_schema(r"^-?\d+(\.\d+)?$", "0.25")

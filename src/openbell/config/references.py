@@ -1,0 +1,105 @@
+"""What desk.toml says twice must agree: names that are referred to, ports, roles, dependencies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
+
+from openbell.config.models import DeskFile
+from openbell.config.problems import Problem
+
+
+def reference_problems(desk: DeskFile) -> list[Problem]:
+    """Every reference that leads nowhere or round in a circle; empty when all agree."""
+    return [*_unknown_names(desk), *_cycle(desk), *_shared_ports(desk), *_roles(desk)]
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """`did you mean "market-data"?`, or the names there are."""
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there are: {', '.join(sorted(known))}" if known else "there are none"
+
+
+def _unknown_names(desk: DeskFile) -> Iterator[Problem]:
+    for name, service in desk.services.items():
+        for needed in service.depends_on:
+            if needed not in desk.services:
+                yield Problem(
+                    ("services", name, "depends_on"),
+                    f'there is no service "{needed}"',
+                    did_you_mean(needed, desk.services),
+                )
+        for venue in service.venues:
+            if venue not in desk.venues:
+                yield Problem(
+                    ("services", name, "venues"),
+                    f'there is no venue "{venue}"',
+                    did_you_mean(venue, desk.venues),
+                )
+    for name, strategy in desk.strategies.items():
+        if strategy.venue not in desk.venues:
+            yield Problem(
+                ("strategies", name, "venue"),
+                f'there is no venue "{strategy.venue}"',
+                did_you_mean(strategy.venue, desk.venues),
+            )
+            continue
+        symbols = desk.venues[strategy.venue].symbols
+        for symbol in strategy.symbols:
+            if symbol not in symbols:
+                yield Problem(
+                    ("strategies", name, "symbols"),
+                    f'venue "{strategy.venue}" does not declare {symbol}',
+                    f"add it to venues.{strategy.venue}.symbols, or use {', '.join(symbols)}",
+                )
+
+
+def _cycle(desk: DeskFile) -> Iterator[Problem]:
+    try:
+        TopologicalSorter({n: s.depends_on for n, s in desk.services.items()}).prepare()
+    except CycleError as error:
+        # CycleError lists a node before what it is needed by; people read "a needs b".
+        circle = list(reversed(error.args[1]))
+        yield Problem(
+            ("services", circle[0], "depends_on"),
+            f"the services wait for each other: {' needs '.join(circle)}",
+            "remove one of these dependencies",
+        )
+
+
+def _shared_ports(desk: DeskFile) -> Iterator[Problem]:
+    users: defaultdict[int, list[tuple[str, ...]]] = defaultdict(list)
+    users[desk.controller.port].append(("controller",))
+    for name, service in desk.services.items():
+        if service.port is not None:
+            users[service.port].append(("services", name))
+    for port, keys in users.items():
+        for key in keys[1:]:
+            yield Problem(
+                (*key, "port"),
+                f"port {port} is also that of {'.'.join(keys[0])}",
+                "give each its own port",
+            )
+
+
+def _roles(desk: DeskFile) -> Iterator[Problem]:
+    engines = [name for name, service in desk.services.items() if service.role == "engine"]
+    for name in engines[1:]:
+        yield Problem(
+            ("services", name, "role"),
+            f'service "{engines[0]}" is the engine already',
+            "one desk has one writer of orders",
+        )
+    if desk.strategies and not engines:
+        yield Problem(
+            ("strategies",),
+            "there are strategies but no engine",
+            'give the service that sends orders role = "engine"',
+        )
+    for name, service in desk.services.items():
+        if service.role == "engine" and service.port is None:
+            yield Problem(("services", name, "port"), "the engine needs a port", "give it one")
