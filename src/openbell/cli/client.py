@@ -1,0 +1,120 @@
+"""The controller's API as the command line uses it: over the unix socket, with the API token.
+
+On the standard library alone: importing an HTTP library would take longer than most commands.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from openbell import errors
+from openbell.config.layout import DeskLayout
+from openbell.errors import NotRunningError, OpenbellError, UnverifiedError
+
+_BY_CODE: dict[str, type[OpenbellError]] = {
+    error.code: error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, OpenbellError)
+}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Client:
+    """One desk's controller.
+
+    Every call raises NotRunningError where no controller answers, the error the controller names
+    otherwise, and UnverifiedError where the answer did not come: the request may have had effect.
+    """
+
+    def __init__(self, layout: DeskLayout) -> None:
+        self._layout = layout
+
+    def get(self, path: str, *, timeout_s: float = 30, **query: object) -> Any:
+        """Decoded answer of `GET /api/v1/<path>`; query values of None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._call(
+            "GET", f"{path}?{urlencode(given, doseq=True)}" if given else path, None, timeout_s
+        )
+
+    def post(self, path: str, body: object = None, *, timeout_s: float = 60) -> Any:
+        return self._call("POST", path, body if body is not None else {}, timeout_s)
+
+    def is_running(self) -> bool:
+        """Whether a controller answers."""
+        try:
+            self.get("ping", timeout_s=5)
+        except (NotRunningError, UnverifiedError):
+            return False
+        return True
+
+    def events(self, path: str) -> Iterator[dict[str, Any]]:
+        """Lines of JSON as they come, until the controller ends the stream. Waits for ever."""
+        response = self._request("GET", path, None, None)
+        self._raise_for(response)
+        while line := response.readline():
+            yield json.loads(line)
+
+    def _call(self, method: str, path: str, body: object, timeout_s: float) -> Any:
+        response = self._request(method, path, body, timeout_s)
+        self._raise_for(response)
+        data = response.read()
+        return json.loads(data) if data else None
+
+    def _request(
+        self, method: str, path: str, body: object, timeout_s: float | None
+    ) -> http.client.HTTPResponse:
+        connection = _UnixConnection(self._layout.controller_socket, timeout_s)
+        try:
+            token = self._layout.api_token.read_text().strip()
+            connection.connect()
+        except (FileNotFoundError, ConnectionError):
+            raise NotRunningError(
+                "the desk is not running: no controller answers",
+                hint="open it with `openbell up`",
+            ) from None
+        except PermissionError as error:
+            raise errors.RefusedError(
+                f"this desk belongs to another user: {error.filename or self._layout.state}",
+                hint="run the command as the user who opened it",
+            ) from None
+        payload = None if body is None else json.dumps(body)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        try:
+            connection.request(method, f"/api/v1/{path}", body=payload, headers=headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise UnverifiedError(
+                f"the controller did not answer: {error or type(error).__name__}",
+                hint="look with `openbell status`; what was asked for may have happened",
+            ) from error
+
+    @staticmethod
+    def _raise_for(response: http.client.HTTPResponse) -> None:
+        if response.status < 400:
+            return
+        body = response.read()
+        try:
+            told = json.loads(body)
+            code, message = str(told.pop("error")), str(told.pop("message"))
+        except (ValueError, KeyError, AttributeError):
+            raise OpenbellError(
+                f"the controller answered {response.status}: {body[:200]!r}"
+            ) from None
+        kind = _BY_CODE.get(code, OpenbellError)
+        raise kind(message, hint=str(told.pop("hint", "")), **told)

@@ -1,0 +1,144 @@
+"""What every command shares: `--desk`, `--json`, how results are shown and errors end.
+
+A command gets a `Terminal` first. It shows progress and text through it and returns nothing;
+with `--json` exactly one document goes to standard output and people's text to standard error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from openbell.config.layout import DeskLayout
+from openbell.config.loader import DESK_FILE
+from openbell.errors import OpenbellError, UsageError
+
+DEFECT_EXIT_CODE = 70
+
+
+class Terminal:
+    """The desk a command is about and the two streams it writes to."""
+
+    def __init__(self, desk: str | None, as_json: bool) -> None:
+        self.as_json = as_json
+        self._desk = desk
+        self._document_written = False
+
+    @functools.cached_property
+    def desk_path(self) -> Path:
+        """The desk's folder (or desk.toml) that the command line, environment or folder names."""
+        named = self._desk or os.environ.get("OPENBELL_DESK")
+        if named:
+            return Path(named).expanduser()
+        for folder in (Path(), Path("desks/paper")):
+            if (folder / DESK_FILE).is_file():
+                return folder
+        raise UsageError(
+            "no desk is named and none is here",
+            hint="name its folder with --desk or OPENBELL_DESK, or make one with `openbell init DIR`",
+        )
+
+    @functools.cached_property
+    def layout(self) -> DeskLayout:
+        path = self.desk_path
+        return DeskLayout.for_desk(path.parent if path.is_file() else path)
+
+    def say(self, text: str = "") -> None:
+        """Text for people: to standard output, or to standard error beside a JSON document."""
+        click.echo(text, err=self.as_json)
+
+    def warn(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def document(self, value: object) -> None:
+        """The command's one JSON document; shown only with `--json`."""
+        assert not self._document_written, "one JSON document per command"
+        self._document_written = True
+        if self.as_json:
+            click.echo(json.dumps(value, default=_jsonable, ensure_ascii=False))
+
+    def show(self, value: object, text: str) -> None:
+        """The result as a document with `--json`, as text without."""
+        self.document(value)
+        if not self.as_json:
+            click.echo(text)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Asks a person. Raises UsageError where there is none to ask and `--yes` was not given."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise UsageError("this changes the desk and nobody is there to ask", hint="add --yes")
+        if not click.confirm(question, err=True):
+            raise click.Abort
+
+    def failed(self, error: OpenbellError) -> None:
+        """Shows an error: text on standard error, and the document if none was written yet."""
+        click.echo(f"openbell: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        if self.as_json and not self._document_written:
+            self.document(error.as_dict())
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, Decimal | Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def command(
+    name: str | None = None, group: click.Group | None = None, **settings: Any
+) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Makes a click command of a function `(terminal, **options) -> exit status or None`."""
+
+    def decorate(function: Callable[..., int | None]) -> click.Command:
+        @click.pass_context
+        @functools.wraps(function)
+        def run(ctx: click.Context, /, *args: Any, **options: Any) -> None:
+            shared = ctx.find_root().obj or {}
+            desk = options.pop("desk") or shared.get("desk")
+            terminal = Terminal(desk, options.pop("as_json") or bool(shared.get("as_json")))
+            sys.exit(_run(terminal, function, options) or 0)
+
+        wrapped = click.option("--desk", metavar="PATH", help="The desk's folder or desk.toml.")(
+            click.option("--json", "as_json", is_flag=True, help="One JSON document.")(run)
+        )
+        make = group.command if group is not None else click.command
+        made = make(name or function.__name__.strip("_").replace("_", "-"), **settings)(wrapped)
+        assert isinstance(made, click.Command)
+        return made
+
+    return decorate
+
+
+def _run(terminal: Terminal, function: Callable[..., int | None], options: dict[str, Any]) -> int:
+    try:
+        return function(terminal, **options) or 0
+    except OpenbellError as error:
+        terminal.failed(error)
+        return error.exit_code
+    except (click.ClickException, click.Abort, click.exceptions.Exit, KeyboardInterrupt):
+        raise
+    except BrokenPipeError:
+        # The reader went away (`openbell logs | head`): nothing is wrong.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - lives until the process ends
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence, and it tells everything
+        traceback.print_exc()
+        defect = OpenbellError(
+            f"a defect in Openbell: {type(error).__name__}: {error}",
+            hint="please report it with the lines above",
+        )
+        defect.code = "defect"  # type: ignore[misc]
+        terminal.failed(defect)
+        return DEFECT_EXIT_CODE

@@ -1,0 +1,89 @@
+"""The `openbell` command: finds the command asked for and imports only that one.
+
+Importing every command would cost more than most of them take to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from difflib import get_close_matches
+
+import click
+
+from openbell import __version__
+
+# name: (module under openbell.cli.commands, attribute, short help)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("init", "init", "make a desk of your own"),
+    "check": ("check", "check", "validate desk.toml; nothing is started"),
+    "schema": ("schema", "schema", "print the JSON schema of desk.toml"),
+    "up": ("up", "up", "open the desk in dependency order"),
+    "status": ("status", "status", "what runs, and how it is"),
+    "health": ("health", "health", "probe everything now; the exit status tells"),
+    "orders": ("trading", "orders", "open orders, as the venue says"),
+    "positions": ("trading", "positions", "positions and P&L, as the venue says"),
+    "strategies": ("trading", "strategies", "strategies and their last signals"),
+    "logs": ("logs", "logs", "read the services' logs together"),
+    "halt": ("halt", "halt", "stop new orders; services stay up"),
+    "resume": ("halt", "resume", "let new orders go on, once healthy"),
+    "start": ("services", "start", "start services, with what they depend on"),
+    "stop": ("services", "stop", "stop services, with what depends on them"),
+    "restart": ("services", "restart", "stop and start services"),
+    "reload": ("services", "reload", "have services read their configuration again"),
+    "checkpoint": ("checkpoint", "checkpoint", "save, validate and list checkpoints"),
+    "audit": ("audit", "audit", "verify and show the audit log"),
+    "down": ("down", "down", "close the desk, and prove it closed"),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"openbell.cli.commands.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5)
+            hint = f"Did you mean {' or '.join(near)}?" if near else "See `openbell --help`."
+            raise click.UsageError(f"There is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done and verified, 1 failed, 2 wrong use, 3 not running, 4 desk file, "
+    "5 conflict, 6 refused, 7 unverified, 8 corrupt file, 9 storage, 70 a defect of ours.",
+)
+@click.version_option(__version__, prog_name="openbell")
+@click.option(
+    "--desk",
+    metavar="PATH",
+    help="The desk's folder or desk.toml. Else $OPENBELL_DESK, this folder, or desks/paper in it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.pass_context
+def openbell(ctx: click.Context, desk: str | None, as_json: bool) -> None:
+    """Opens an algorithmic trading desk, watches over it, and closes it with proof."""
+    ctx.obj = {"desk": desk, "as_json": as_json}
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(openbell.main(prog_name="openbell", standalone_mode=True))

@@ -1,0 +1,57 @@
+"""Tables and small figures for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from openbell.config.units import format_duration
+
+NOTHING = "-"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: str = "") -> str:
+    """Columns set with two spaces between them; `right` holds an `r` for each column set right.
+
+    Plain text on purpose: it is piped, grepped and pasted into tickets.
+    """
+    texts = [[_text(cell) for cell in row] for row in rows]
+    lines = [list(headings), *texts]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
+    aligns = right.ljust(len(headings))
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if align == "r" else cell.ljust(width)
+            for cell, width, align in zip(line, widths, aligns, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def duration(seconds: float | None) -> str:
+    return NOTHING if seconds is None else format_duration(seconds)
+
+
+def size(count: float | None) -> str:
+    """Bytes as people read them: `48.2M`."""
+    if count is None:
+        return NOTHING
+    for unit in ("B", "K", "M", "G"):
+        if count < 1024 or unit == "G":
+            return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
+        count /= 1024
+    raise AssertionError("unreachable: G takes all")
+
+
+def number(value: object, digits: int | None = None) -> str:
+    """A number as given, or with so many digits; `-` for None."""
+    if value is None:
+        return NOTHING
+    return f"{float(str(value)):,.{digits}f}" if digits is not None else str(value)
+
+
+def _text(cell: object) -> str:
+    if cell is None or cell == "":
+        return NOTHING
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return str(cell)

@@ -1,0 +1,172 @@
+"""desk.toml: what is accepted, and that everything refused is located and can be mended."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from openbell.config.loader import load_desk, parse_desk
+from openbell.config.problems import DeskFileError, Problem
+from openbell.errors import ConfigError
+
+MINIMAL = """
+[desk]
+name = "small"
+
+[services.engine]
+command = ["engine"]
+port = 8004
+role = "engine"
+"""
+
+
+def problems_of(text: str) -> list[Problem]:
+    with pytest.raises(DeskFileError) as caught:
+        parse_desk(text.encode(), Path("desk.toml"))
+    return list(caught.value.problems)
+
+
+def test_a_minimal_desk_has_safe_defaults() -> None:
+    desk = parse_desk(MINIMAL.encode(), Path("desk.toml"))
+    assert desk.controller.host == "127.0.0.1"
+    assert desk.permit.ttl == 10.0
+    assert desk.closing.flatten == "aggressive"
+    assert desk.services["engine"].stop.signal == "TERM"
+    assert desk.risk.price_collar == Decimal("0.05")
+
+
+def test_durations_sizes_and_amounts_are_read_with_their_units() -> None:
+    desk = parse_desk(
+        (
+            MINIMAL
+            + 'stop = { timeout = "1m30s" }\nlimits = { cpu = "150%", memory = "512M" }\n'
+            + '[risk]\nmax_total_exposure = "100000.50"\nprice_collar = "2.5%"\n'
+        ).encode(),
+        Path("desk.toml"),
+    )
+    service = desk.services["engine"]
+    assert service.stop.timeout == 90.0
+    assert (service.limits.cpu, service.limits.memory) == (1.5, 512 << 20)
+    assert desk.risk.max_total_exposure == Decimal("100000.50")
+    assert desk.risk.price_collar == Decimal("0.025")
+
+
+def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() -> None:
+    (problem,) = problems_of(MINIMAL + 'redy = { kind = "tcp" }\n')
+    assert problem.key == ("services", "engine", "redy")
+    assert problem.line == 9
+    assert "ready" in problem.hint
+
+
+def test_all_problems_are_told_at_once() -> None:
+    problems = problems_of(
+        '[desk]\nname = "Big"\nfoo = 1\n[services.x]\nport = "80"\ncommand = ["x"]\n'
+    )
+    assert {(p.key, p.line) for p in problems} == {
+        (("desk", "name"), 2),
+        (("desk", "foo"), 3),
+        (("services", "x", "port"), 5),
+    }
+
+
+@pytest.mark.parametrize(
+    ("addition", "key", "said"),
+    [
+        ('health = { every = "5" }\n', ("services", "engine", "health", "every"), "not a duration"),
+        ("health = { every = 5 }\n", ("services", "engine", "health", "every"), "with its unit"),
+        ('ready = { kind = "htp" }\n', ("services", "engine", "ready"), "not known"),
+        ('ready = { path = "/" }\n', ("services", "engine", "ready"), '"kind" is missing'),
+        (
+            'ready = { kind = "log", pattern = "(" }\n',
+            ("services", "engine", "ready", "pattern"),
+            "regular",
+        ),
+        ("[risk]\nmax_total_exposure = 1.5\n", ("risk", "max_total_exposure"), "float"),
+        ('[risk]\nmax_total_exposure = "NaN"\n', ("risk", "max_total_exposure"), "finite"),
+        ('[permit]\nttl = "3s"\n', ("permit",), "half of ttl"),
+        ('[closing]\norders = "keep"\n', ("closing",), 'flatten = "keep"'),
+        ('[venues.v]\nsymbols = ["BTC/USDT"]\n', ("venues", "v"), "needs its url"),
+    ],
+)
+def test_bad_values_say_what_to_write(addition: str, key: tuple[str, ...], said: str) -> None:
+    (problem,) = problems_of(MINIMAL + addition)
+    assert problem.key == key
+    assert said in problem.message + problem.hint
+    assert problem.line is not None
+
+
+def test_a_live_venue_must_be_allowed_in_so_many_words() -> None:
+    live = """
+[venues.v]
+environment = "live"
+symbols = ["BTC/USDT"]
+key_env = "K"
+secret_env = "S"
+"""
+    (problem,) = problems_of(MINIMAL + live)
+    assert "allow_live" in problem.message
+    parse_desk((MINIMAL + live + "allow_live = true\n").encode(), Path("desk.toml"))
+
+
+def test_a_circle_of_dependencies_is_shown_as_a_circle() -> None:
+    text = """
+[desk]
+name = "d"
+[services.a]
+command = ["a"]
+depends_on = ["b"]
+[services.b]
+command = ["b"]
+depends_on = ["c"]
+[services.c]
+command = ["c"]
+depends_on = ["a"]
+"""
+    (problem,) = problems_of(text)
+    assert "wait for each other" in problem.message
+    circle = problem.message.split(": ")[1].split(" needs ")
+    needs = {"a": "b", "b": "c", "c": "a"}
+    assert circle[0] == circle[-1]
+    assert all(needs[one] == other for one, other in itertools.pairwise(circle))
+
+
+def test_names_that_lead_nowhere_are_found() -> None:
+    text = MINIMAL + 'depends_on = ["enigne"]\nvenues = ["binance"]\n'
+    problems = problems_of(text)
+    assert [p.key[-1] for p in problems] == ["depends_on", "venues"]
+    assert "engine" in problems[0].hint
+
+
+def test_two_services_on_one_port_are_both_named() -> None:
+    (problem,) = problems_of(MINIMAL + '[services.other]\ncommand = ["x"]\nport = 8004\n')
+    assert problem.key == ("services", "other", "port")
+    assert "services.engine" in problem.message
+
+
+def test_a_second_engine_is_refused() -> None:
+    (problem,) = problems_of(MINIMAL + '[services.b]\ncommand = ["x"]\nport = 1\nrole = "engine"\n')
+    assert "engine" in problem.message
+
+
+def test_broken_toml_names_the_line() -> None:
+    (problem,) = problems_of("[desk]\nname = \n")
+    assert problem.line == 2
+
+
+def test_keys_in_inline_tables_are_located_at_their_line() -> None:
+    (problem,) = problems_of(MINIMAL + '\n\nstop = { timeout = "1s", sginal = "TERM" }\n')
+    assert problem.line == 11
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_desk(tmp_path)
+    assert "openbell init" in caught.value.hint
+
+
+def test_the_same_bytes_have_the_same_digest(tmp_path: Path) -> None:
+    (tmp_path / "desk.toml").write_text(MINIMAL)
+    assert load_desk(tmp_path).digest == load_desk(tmp_path / "desk.toml").digest
