@@ -1,0 +1,143 @@
+"""The HTTP face of a service: open endpoints for probes, a token for everything under `/v1`."""
+
+from __future__ import annotations
+
+import hmac
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from openbell.errors import (
+    ConfigError,
+    ConflictError,
+    NotRunningError,
+    OpenbellError,
+    RefusedError,
+    UnverifiedError,
+    UsageError,
+)
+from openbell.service.logging import REDACTOR, get_logger
+
+Handler = Callable[[dict[str, Any]], object | Awaitable[object]]
+"""Takes path parameters, query parameters and the fields of a JSON body in one dict; gives
+anything that msgspec can encode as JSON (Structs, dataclasses, Decimals as text)."""
+
+ALLOWED_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+BODY_BYTES_MAX = 1 << 20
+
+_STATUS: tuple[tuple[type[OpenbellError], int], ...] = (
+    (UsageError, 400),
+    (ConfigError, 400),
+    (ConflictError, 409),
+    (RefusedError, 409),
+    (NotRunningError, 503),
+    (UnverifiedError, 502),
+)
+
+
+def json_response(body: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+def error_response(error: OpenbellError, status: int = 0) -> Response:
+    code = status or next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    return json_response(error.as_dict(), code)
+
+
+class HostGuard:
+    """Answers only requests that were addressed to this machine; others get 421.
+
+    A page in a browser can make a foreign name resolve to 127.0.0.1 (DNS rebinding); its requests
+    carry that name in their Host header.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = next((v for k, v in scope["headers"] if k == b"host"), b"").decode("latin-1")
+            name = host if host.endswith("]") else host.rpartition(":")[0] or host
+            if name.lower() not in ALLOWED_HOSTS:
+                refusal = json_response(
+                    {"error": "wrong_host", "message": "this service answers on loopback only"}, 421
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class TokenFile:
+    """The service token, read again when its file changes. Without a token nobody gets in."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._token = b""
+
+    def admits(self, authorization: str) -> bool:
+        scheme, _, offered = authorization.partition(" ")
+        token = self._read()
+        return (
+            bool(token)
+            and scheme.lower() == "bearer"
+            and hmac.compare_digest(offered.strip().encode("utf-8", "replace"), token)
+        )
+
+    def _read(self) -> bytes:
+        try:
+            status = self._path.stat()
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+            if stamp != self._stamp:
+                self._token = self._path.read_bytes().strip()
+                self._stamp = stamp
+                REDACTOR.add([self._token.decode("utf-8", "replace")])
+        except OSError:
+            self._stamp, self._token = None, b""
+        return self._token
+
+
+async def read_request(request: Request) -> dict[str, Any]:
+    """Query, JSON body and path parameters in one dict; the path wins. Raises UsageError."""
+    fields: dict[str, Any] = dict(request.query_params)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise UsageError(f"the body is larger than {BODY_BYTES_MAX} bytes")
+    if body:
+        try:
+            decoded = msgspec.json.decode(bytes(body))
+        except msgspec.DecodeError as error:
+            raise UsageError(f"the body is not JSON: {error}") from error
+        if not isinstance(decoded, dict):
+            raise UsageError("the body must be a JSON object")
+        fields |= decoded
+    return fields | request.path_params
+
+
+def endpoint(handler: Handler, admit: Callable[[Request], Response | None]) -> Any:
+    """A Starlette endpoint around `handler`. `admit` gives the refusal, where there is one."""
+
+    async def answer(request: Request) -> Response:
+        refusal = admit(request)
+        if refusal is not None:
+            return refusal
+        try:
+            result = handler(await read_request(request))
+            if inspect.isawaitable(result):
+                result = await result
+            return result if isinstance(result, Response) else json_response(result)
+        except OpenbellError as error:
+            return error_response(error)
+        except Exception as error:  # noqa: BLE001 - a defect in a handler must not end the service
+            get_logger().exception("request failed", path=request.url.path)
+            return json_response({"error": "defect", "message": type(error).__name__}, 500)
+
+    return answer
