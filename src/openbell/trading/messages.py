@@ -7,6 +7,10 @@ Sockets (ZeroMQ, ipc endpoints in the desk's run folder, each bound by its produ
     events.sock   PUB     execution-engine EngineEvent              sequenced; gaps are replayed:
     replay.sock   ROUTER  execution-engine ReplayRequest -> ReplayReply
     risk.sock     PUB     risk-management  RiskState
+
+Topics (first frame of a published message; subscribers match them by prefix):
+
+    quote/VENUE/SYMBOL   trade/VENUE/SYMBOL   order   engine   risk
 """
 
 from __future__ import annotations
@@ -20,12 +24,37 @@ from openbell.domain.orders import ClOrdID, OrderEvent, OrdType, Side, TimeInFor
 
 T = TypeVar("T")
 
+MARKET_SOCKET = "market.sock"
+INTENTS_SOCKET = "intents.sock"
+EVENTS_SOCKET = "events.sock"
+REPLAY_SOCKET = "replay.sock"
+RISK_SOCKET = "risk.sock"
+
+QUOTE_TOPIC = "quote/"
+"""Prefix of every quote's topic."""
+TRADE_TOPIC = "trade/"
+ORDER_TOPIC = "order"
+"""EngineEvent."""
+ENGINE_TOPIC = "engine"
+"""EngineHeartbeat."""
+RISK_TOPIC = "risk"
+"""RiskState."""
+
+
+def quote_topic(venue: str, symbol: str) -> str:
+    return f"{QUOTE_TOPIC}{venue}/{symbol}"
+
+
+def trade_topic(venue: str, symbol: str) -> str:
+    return f"{TRADE_TOPIC}{venue}/{symbol}"
+
 
 class Envelope(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     producer: str
     """Service name and start: `execution-engine/1732147200000000000`; a new one starts at seq 1."""
     seq: int
-    """Counts up by one per producer and socket, so loss is seen."""
+    """Counts up by one per producer, socket and topic, so that a subscriber of some topics sees
+    its own loss and no other."""
     sent_ns: int
     body: T
 
@@ -63,7 +92,7 @@ class IntentReply(msgspec.Struct, frozen=True, kw_only=True):
     """Why refused: `no_permit`, `halted`, `latched`, `not_reconciled`, `limit_position`,
     `limit_notional`, `limit_exposure`, `limit_open_positions`, `limit_daily_loss`,
     `limit_rate`, `limit_open_orders`, `price_collar`, `stale_quote`, `bad_order`, `storage`,
-    `venue_down`, `risk_down`, `unknown_order`."""
+    `venue_down`, `risk_down`, `unknown_order`, `stopping`, `never_sent`, `rejected`."""
     text: str = ""
 
 
