@@ -43,7 +43,9 @@ class Desk(Model):
     """`[desk]`"""
 
     name: Name
+    """Shown in status, logs and reports."""
     description: str = ""
+    """What the desk is for, for people."""
     timezone: str = "UTC"
     """IANA name; used to show times to people, never to store them."""
 
@@ -52,6 +54,7 @@ class Controller(Model):
     """`[controller]`: the process that supervises and serves the API."""
 
     port: Port = 8000
+    """Of the HTTP API; the command line uses a unix socket and needs no port."""
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     """Loopback only; a desk beyond one machine puts a proxy with TLS before it."""
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
@@ -64,6 +67,7 @@ class Permit(Model):
     ttl: Seconds = 10.0
     """Life of a permit. A controller back within it costs no trading."""
     renew_every: Seconds = 2.0
+    """How often the engine asks again; at most half of `ttl`."""
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Permit:
@@ -83,6 +87,7 @@ class Closing(Model):
     orders: Literal["cancel", "keep"] = "cancel"
     """keep is allowed only together with `flatten = "keep"`."""
     wait_for_orders: Seconds = 60.0
+    """How long orders that were cancelled or sent may take to become final."""
     timeout: Seconds = 300.0
     """Of the whole shutdown."""
     conservative_wait: Seconds = 5.0
@@ -103,12 +108,20 @@ class Risk(Model):
     max_position: dict[Symbol, Amount] = {}
     """Largest absolute position per symbol, in the base currency."""
     max_notional_per_position: Amount | None = None
+    """Largest value of one position."""
     max_total_exposure: Amount | None = None
+    """Largest sum of the absolute values of all positions."""
     max_open_positions: Annotated[int, Field(ge=0)] | None = None
+    """Most symbols with a position at the same time."""
     max_daily_loss: Amount | None = None
+    """Loss since midnight UTC, realized and unrealized, beyond which only orders that reduce a
+    position are sent."""
     max_orders_per_second: Annotated[int, Field(ge=1)] = 50
+    """Orders the engine sends within any one second; cancels are not counted."""
     max_open_orders: Annotated[int, Field(ge=1)] = 200
+    """Most orders open at the same time."""
     max_order_notional: Amount | None = None
+    """Largest value of one order."""
     price_collar: Percent = Decimal("0.05")
     """How far a limit price may be from the last mid, as a share: `"5%"`."""
     stale_quote_after: Seconds = 5.0
@@ -121,11 +134,15 @@ class Venue(Model):
     adapter: Name = "binance"
     """Entry point in the group `openbell.venues`."""
     environment: Literal["simulated", "practice", "live"] = "simulated"
+    """Where the orders go: a simulated venue, the venue's own test system, or real money."""
     allow_live: bool = False
+    """Must be true where `environment` is `live`."""
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = None
     """Where the venue is served; required for a simulated one."""
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    """What may be traded here; market data is streamed for each."""
     key_env: EnvironmentName | None = None
+    """Name of the variable that holds the API key."""
     secret_env: EnvironmentName | None = None
     """Names of the variables that hold the credentials; for a simulated venue they may be left
     out, then a pair is made at the first start and kept in the state folder."""
@@ -133,6 +150,7 @@ class Venue(Model):
     """What the account holds apart from the desk's trading, per currency: never counted as a
     position, never sold by a flatten."""
     fee_currency: str | None = None
+    """Currency the venue takes its fees in, where it is neither base nor quote (BNB)."""
     timeout: Seconds = 5.0
     """Of one request. Afterwards the outcome of an order is unknown, and is asked for."""
     poll_every: Seconds = 2.0
@@ -157,8 +175,11 @@ class Strategy(Model):
     type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
     """`package.module:Class`, a subclass of `openbell.trading.strategy.Strategy`."""
     venue: Name
+    """Where its orders go."""
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    """What it sees and may trade; declared by the venue too."""
     enabled: bool = True
+    """False: kept in the file, not run."""
     params: dict[str, Any] = {}
     """Handed to the class's own parameter model; amounts as text."""
 
@@ -166,6 +187,7 @@ class Strategy(Model):
 class HttpReady(Model):
     kind: Literal["http"]
     path: Annotated[str, StringConstraints(pattern=r"^/")] = "/ready"
+    """What is asked for; the answer must come from the service's own processes."""
     status: Annotated[int, Field(ge=100, le=599)] | None = None
     """The one status that means ready; unset: any 2xx."""
     timeout: Seconds = 30.0
@@ -175,6 +197,7 @@ class HttpReady(Model):
 class TcpReady(Model):
     kind: Literal["tcp"]
     timeout: Seconds = 30.0
+    """Of the whole wait until the port accepts a connection."""
 
 
 class ExecReady(Model):
@@ -182,7 +205,9 @@ class ExecReady(Model):
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     """Exit status 0 means ready."""
     every: Seconds = 0.25
+    """Wait between two runs of the command."""
     timeout: Seconds = 30.0
+    """Of the whole wait until ready."""
 
 
 class LogReady(Model):
@@ -190,6 +215,7 @@ class LogReady(Model):
     pattern: str
     """Regular expression searched in each line the service writes after its start."""
     timeout: Seconds = 30.0
+    """Of the whole wait until such a line."""
 
     @field_validator("pattern")
     @classmethod
@@ -208,31 +234,40 @@ class Health(Model):
     """`[services.NAME.health]`: the slow probe of a ready service; death is seen without it."""
 
     path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
+    """2xx is healthy."""
     every: Seconds = 5.0
+    """Wait between two probes."""
     timeout: Seconds = 2.0
+    """Of one probe."""
     failures: Annotated[int, Field(ge=1)] = 3
     """So many failures in a row make the service degraded."""
 
 
 class Stop(Model):
     signal: SignalName = "TERM"
+    """Sent to the service's main process first."""
     timeout: Seconds = 10.0
     """Then the whole process group gets SIGKILL."""
 
 
 class Restart(Model):
     policy: Literal["always", "on-failure", "never"] = "on-failure"
+    """What an exit unasked for leads to; on-failure: any but status 0."""
     backoff: Seconds = 0.1
     """Wait before the first restart; doubled at each further one."""
     backoff_max: Seconds = 30.0
+    """Longest wait between two restarts."""
     limit: Annotated[int, Field(ge=0)] = 5
     """So many restarts within `window`, then the service has failed and a person must act."""
     window: Seconds = 60.0
+    """Within which restarts are counted."""
 
 
 class Limits(Model):
     cpu: Cores | None = None
+    """Most CPU the service may use, where the system enforces it (cgroup v2)."""
     memory: Bytes | None = None
+    """Most memory the service may use, where the system enforces it."""
 
 
 class Service(Model):
@@ -250,19 +285,27 @@ class Service(Model):
     venues: tuple[Name, ...] = ()
     """Venues whose credentials the service is given."""
     port: Port | None = None
+    """On loopback; asked by probes, and checked to be free before the start."""
     depends_on: tuple[Name, ...] = ()
+    """Services that must be ready before this one is started."""
     ready: Ready | None = None
     """Unset: with a port, `{kind = "tcp"}`; without one, ready as soon as it runs."""
     health: Health | None = None
+    """The slow probe of a ready service; unset: only its process is watched."""
     stop: Stop = Stop()
+    """How it is stopped."""
     restart: Restart = Restart()
+    """What happens when it ends by itself."""
     limits: Limits = Limits()
+    """What it may use."""
     critical: bool = False
     """The desk does not trade while a critical service is not ready."""
     role: Literal["engine", "strategies", "risk", "market-data", "venue", "other"] = "other"
     """What the service is to the desk; at most one engine."""
     group: Name | None = None
+    """Name shared by services that belong together, for people."""
     reload_signal: SignalName = "HUP"
+    """Sent by `openbell reload`."""
 
     @model_validator(mode="after")
     def _probe_needs_port(self) -> Service:
@@ -285,6 +328,7 @@ class Logs(Model):
     rotate_at: Bytes = 64 << 20
     """A log file larger than this is copied aside and cut; so up to twice this is kept per copy."""
     keep: Annotated[int, Field(ge=1)] = 5
+    """How many old copies of a log are kept."""
 
 
 class DeskFile(Model):

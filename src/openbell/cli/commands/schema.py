@@ -10,9 +10,7 @@ from openbell.cli.command import Terminal, command
 @command()
 def schema(terminal: Terminal) -> None:
     """Print the JSON schema of desk.toml, for editors and other tools."""
-    from openbell.config.models import DeskFile
+    from openbell.config.reference import schema as desk_schema
 
-    document = DeskFile.model_json_schema()
-    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    document["title"] = "Openbell desk file"
+    document = desk_schema()
     terminal.show(document, json.dumps(document, indent=2))

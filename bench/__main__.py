@@ -1,0 +1,96 @@
+"""`make bench`: measures everything, prints it, and writes docs/benchmarks.md.
+
+`python -m bench NAME ...` runs only the named modules and writes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from bench.measurement import Measurement
+
+MODULES = ("supervision", "controller", "engine", "desk")
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def main(names: Sequence[str]) -> int:
+    """Runs the modules in order; status 1 where a bound was missed."""
+    results: dict[str, tuple[str, list[Measurement]]] = {}
+    for name in names or MODULES:
+        module = importlib.import_module(f"bench.{name}")
+        print(f"== {name}", flush=True)
+        measurements = module.run()
+        results[name] = ((module.__doc__ or name).strip().splitlines()[0], measurements)
+        for measurement in measurements:
+            print(f"   {_row_text(measurement)}", flush=True)
+    if not names:
+        PAGE.write_text(page(results))
+        print(f"written to {PAGE}")
+    missed = [
+        m.name for _, measurements in results.values() for m in measurements if m.met is False
+    ]
+    print(f"missed: {', '.join(missed)}" if missed else "every bound was met")
+    return 1 if missed else 0
+
+
+def _row_text(m: Measurement) -> str:
+    return f"{m.name}: {_number(m.value)} {m.unit} {_verdict(m)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _verdict(m: Measurement) -> str:
+    if m.bound is None:
+        return ""
+    relation = "at most" if m.at_most else "at least"
+    return f"({relation} {m.bound:g}: {'met' if m.met else 'MISSED'})"
+
+
+def page(results: dict[str, tuple[str, list[Measurement]]]) -> str:
+    """docs/benchmarks.md"""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Measured by `make bench`, which writes this page. A number that is missed stands here as missed, with",
+        "what limits it. Ratios compare two things measured in the same run on the same machine.",
+        "",
+        f"- Machine: {machine()}",
+        f"- Date: {datetime.now(UTC):%Y-%m-%d}",
+        "",
+    ]
+    for title, measurements in results.values():
+        lines += [f"## {title}", "", "| what | measured | bound | |", "| --- | ---: | ---: | --- |"]
+        for m in measurements:
+            bound = "" if m.bound is None else f"{'≤' if m.at_most else '≥'} {m.bound:g} {m.unit}"
+            verdict = {True: "met", False: "**missed**", None: ""}[m.met]
+            lines.append(f"| {m.name} | {_number(m.value)} {m.unit} | {bound} | {verdict} |")
+        lines.append("")
+        lines += [f"- *{m.name}*: {m.method}" for m in measurements if m.method]
+        lines += [
+            f"- *{m.name}* is limited by: {m.limited_by}" for m in measurements if m.limited_by
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Cores, memory, system and Python, as measured on."""
+    memory = psutil.virtual_memory().total >> 30
+    return (
+        f"{os.cpu_count()} cores, {memory} GiB, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

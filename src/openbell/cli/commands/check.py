@@ -1,0 +1,51 @@
+"""`openbell check`"""
+
+from __future__ import annotations
+
+import os
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal, command
+from openbell.errors import ConfigError, NotRunningError
+
+
+@command()
+def check(terminal: Terminal) -> int:
+    """Validate desk.toml and this machine: what is wrong, in which line, and how to mend it.
+
+    Nothing is started. Exit status 0 only when clean, 4 with problems.
+    """
+    from openbell.config.loader import load_desk
+    from openbell.config.problems import DeskFileError
+    from openbell.procedures.preflight import preflight
+
+    try:
+        desk = load_desk(terminal.desk_path)
+        problems = preflight(desk, terminal.layout, os.environ, _own_pids(terminal))
+        path = desk.path
+    except DeskFileError as error:
+        problems, path = list(error.problems), error.path
+    document = {
+        "ok": not problems,
+        "file": str(path),
+        "problems": [p.as_dict(path) for p in problems],
+    }
+    if not problems:
+        services, venues = len(desk.file.services), len(desk.file.venues)
+        terminal.show(document, f"{path}: clean ({services} services, {venues} venues)")
+        return 0
+    terminal.document(document)
+    for problem in problems:
+        terminal.say(problem.located(path))
+    terminal.warn(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}")
+    return ConfigError.exit_code
+
+
+def _own_pids(terminal: Terminal) -> set[int]:
+    """Processes of this desk, if it runs: a port they hold is theirs."""
+    try:
+        status = Client(terminal.layout).get("status")
+    except NotRunningError:
+        return set()
+    pids = {service["pid"] for service in status["services"]} | {status["controller"]["pid"]}
+    return {pid for pid in pids if pid is not None}

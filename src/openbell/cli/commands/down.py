@@ -1,0 +1,145 @@
+"""`openbell down`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal, command
+from openbell.cli.commands.up import last_facts
+from openbell.cli.departure import await_departure
+from openbell.cli.plans import plan_text
+from openbell.cli.tables import duration, table
+from openbell.errors import NotRunningError, UnverifiedError
+
+
+@command()
+@click.option(
+    "--flatten",
+    type=click.Choice(["aggressive", "conservative", "keep"]),
+    help="Positions: market orders; limits at mid first; or keep them. Else as desk.toml says.",
+)
+@click.option(
+    "--orders",
+    type=click.Choice(["cancel", "keep"]),
+    help="Open orders; keep needs --flatten keep.",
+)
+@click.option("--reason", default="", help="Why; kept in the audit log.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    metavar="S",
+    help="Of the whole closing.",
+)
+@click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--force", is_flag=True, help="Stop the services even if the venue's state is unknown."
+)
+def down(terminal: Terminal, plan: bool, yes: bool, **wanted: Any) -> int:
+    """Close the desk: halt, cancel, flatten, wait, reconcile, checkpoint, stop, verify.
+
+    Ends with a closing statement of what remains at the venue, asked from the venue. Exit status 0
+    only when everything was verified. Killed in the middle, the same command goes on.
+    """
+    client = Client(terminal.layout)
+    if not client.is_running():
+        _adopt_leftovers(terminal)
+    if plan:
+        document = client.get("plan/close", **wanted)
+        terminal.show(document, plan_text(document))
+        return 0
+    status = client.get("status")
+    terminal.confirm(_question(status, wanted["flatten"]), yes=yes)
+
+    from openbell.cli.progress import follow
+
+    controller_pid = status["controller"]["pid"]
+    run = client.post("close", wanted)["run"]
+    last = follow(terminal, client, run)
+    statement: dict[str, Any] = last.get("result") or {}
+    verified = last["event"] == "done" and statement.get("verified") is True
+    if verified:
+        left = await_departure(terminal.layout, controller_pid)
+        statement = {**statement, "controller_exited": not left}
+        if left:
+            statement["processes_left"] = [*statement.get("processes_left", []), *left]
+            verified = False
+    terminal.document({**last_facts(last), "run": run, **statement, "verified": verified})
+    terminal.say(closing_statement_text({**statement, "verified": verified}, last))
+    return 0 if verified else UnverifiedError.exit_code
+
+
+def _adopt_leftovers(terminal: Terminal) -> None:
+    """A controller for services that run without one. Raises NotRunningError if none do."""
+    from openbell.cli.daemon import ensure_controller
+    from openbell.config.loader import load_desk
+
+    desk = load_desk(terminal.desk_path)
+    if not any(terminal.layout.records.glob("*.json")):
+        raise NotRunningError(
+            "the desk is closed: no controller answers and no service is recorded"
+        )
+    terminal.say("no controller answers, but services are recorded: starting one to take them over")
+    ensure_controller(terminal.layout, desk.path)
+
+
+def _question(status: dict[str, Any], flatten: str | None) -> str:
+    venues = ", ".join(
+        f"{v['name']}: {_count(v['open_orders'], 'open order')}, {_count(v['positions'], 'position')}"
+        for v in status["venues"]
+    )
+    how = f", flatten {flatten}" if flatten else ""
+    return f"Close the desk {status['desk']}{how}? ({venues or 'no venues'})"
+
+
+def _count(count: int | None, what: str) -> str:
+    return f"unknown {what}s" if count is None else f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> str:
+    """The closing statement for people."""
+    lines = ["", "CLOSING STATEMENT: " + ("verified" if statement["verified"] else "NOT VERIFIED")]
+    if message := statement.get("summary") or last.get("message"):
+        lines.append(f"  {message}")
+    if error := last.get("error"):
+        lines.append(f"  {error['message']}")
+        lines += [f"  {error['hint']}"] if error.get("hint") else []
+    for key, what in (
+        ("remaining_orders", "orders remaining at the venue"),
+        ("remaining_positions", "positions remaining at the venue"),
+        ("dust", "dust, too small to close"),
+        ("unknown", "UNKNOWN: look at the venue"),
+        ("processes_left", "processes left"),
+        ("sockets_left", "sockets left"),
+        ("errors_last_5m", "errors in the last five minutes"),
+    ):
+        items = statement.get(key)
+        if items is None:
+            lines.append(f"  {what}: not determined")
+            continue
+        lines.append(f"  {what}: {len(items) or 'none'}")
+        lines += [f"      {_item(item)}" for item in items[:20]]
+        if len(items) > 20:
+            lines.append(f"      and {len(items) - 20} more")
+    if pnl := statement.get("pnl"):
+        lines.append(
+            "  P&L: " + ", ".join(f"{k} {v}" for k, v in pnl.items() if isinstance(v, str | int))
+        )
+    lines.append(f"  checkpoint: {statement.get('checkpoint') or 'none'}")
+    steps = [(s["name"], s["outcome"], duration(s["seconds"])) for s in statement.get("steps", ())]
+    if steps:
+        lines += [
+            "",
+            *("  " + line for line in table(("step", "outcome", "took"), steps).splitlines()),
+        ]
+    return "\n".join(lines)
+
+
+def _item(item: object) -> str:
+    if isinstance(item, dict):
+        return ", ".join(f"{key} {value}" for key, value in item.items() if value not in (None, ""))
+    return str(item)

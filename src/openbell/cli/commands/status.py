@@ -1,0 +1,130 @@
+"""`openbell status`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal, command
+from openbell.cli.tables import duration, size, table
+from openbell.errors import NotRunningError
+
+
+@command()
+def status(terminal: Terminal) -> int:
+    """One line per service and venue, the desk's state, permit and latch, and what to do."""
+    try:
+        document = Client(terminal.layout).get("status")
+    except NotRunningError:
+        document = offline_status(terminal)
+    terminal.show(document, status_text(document))
+    return 0
+
+
+def offline_status(terminal: Terminal) -> dict[str, Any]:
+    """The same shape for a desk without a controller, from its files."""
+    from openbell.config.loader import load_desk
+    from openbell.procedures.preview import status_without_controller
+
+    return status_without_controller(load_desk(terminal.desk_path), terminal.layout)
+
+
+def status_text(document: dict[str, Any]) -> str:
+    """Status for people."""
+    lines = [f"{document['desk']}: {document['state'].upper()}" + _because(document.get("why"))]
+    controller = document["controller"]
+    if controller.get("pid"):
+        lines.append(
+            f"controller  pid {controller['pid']}, {controller.get('url') or controller.get('socket')}"
+        )
+    else:
+        lines.append("controller  not running")
+    for name in ("halt", "latch"):
+        held = document.get(name) or {}
+        if held.get("active"):
+            lines.append(f"{name:<11} ACTIVE since {held.get('since')}: {held.get('reason')}")
+    if permit := document.get("permit"):
+        granted = f"granted, scope {permit['scope']}" if permit["granted"] else "none"
+        lines.append(f"permit      {granted}{_because(permit.get('why_not'))}")
+    for key in ("run", "interrupted_run"):
+        if run := document.get(key):
+            at = f" at {run['step']}" if run.get("step") else ""
+            lines.append(
+                f"{key.replace('_', ' '):<11} {run['procedure']} by {run.get('actor')}{at} ({run['id']})"
+            )
+    lines += ["", service_table(document["services"])]
+    if document["venues"]:
+        lines += ["", venue_table(document["venues"])]
+    lines += recommendation_lines(document.get("recommendations", ()))
+    return "\n".join(lines)
+
+
+def _because(why: str | None) -> str:
+    return f" ({why})" if why else ""
+
+
+def service_table(services: list[dict[str, Any]]) -> str:
+    return table(
+        (
+            "service",
+            "state",
+            "pid",
+            "port",
+            "response",
+            "uptime",
+            "restarts",
+            "cpu",
+            "memory",
+            "critical",
+            "note",
+        ),
+        [
+            (
+                s["name"],
+                s["state"],
+                s["pid"],
+                s["port"],
+                f"{s['response_ms']:.1f}ms" if s.get("response_ms") is not None else None,
+                duration(s["uptime_s"]),
+                s["restarts"],
+                f"{s['cpu_percent']:.1f}%" if s.get("cpu_percent") is not None else None,
+                size(s.get("memory_bytes")),
+                s["critical"],
+                s.get("reason") or ("runs an older desk.toml" if s.get("drifted") else ""),
+            )
+            for s in services
+        ],
+        right="  rrrrrrr",
+    )
+
+
+def venue_table(venues: list[dict[str, Any]]) -> str:
+    return table(
+        ("venue", "environment", "connected", "open orders", "positions", "address", "note"),
+        [
+            (
+                v["name"],
+                v.get("environment"),
+                "unknown" if v["connected"] is None else v["connected"],
+                "unknown" if v["open_orders"] is None else v["open_orders"],
+                "unknown" if v["positions"] is None else v["positions"],
+                v.get("sim_url"),
+                v.get("why"),
+            )
+            for v in venues
+        ],
+        right="   rr",
+    )
+
+
+def recommendation_lines(recommendations: list[dict[str, Any]]) -> list[str]:
+    if not recommendations:
+        return []
+    return [
+        "",
+        *(
+            f"{r.get('severity', 'note')}: {r.get('subject', '')}: {r['text']}"
+            + (f" -> {r['action']}" if r.get("action") else "")
+            for r in recommendations
+        ),
+    ]

@@ -1,0 +1,163 @@
+"""`openbell orders`, `positions`, `strategies`"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal, command
+from openbell.cli.tables import duration, number, table
+from openbell.errors import UnverifiedError
+
+
+@command()
+def orders(terminal: Terminal) -> int:
+    """Open orders as the venue says, with their ClOrdIDs, ages and what our books say."""
+    document = Client(terminal.layout).get("orders")
+    text = table(
+        (
+            "venue",
+            "ClOrdID",
+            "symbol",
+            "side",
+            "type",
+            "price",
+            "quantity",
+            "filled",
+            "left",
+            "status",
+            "age",
+            "strategy",
+        ),
+        [
+            (
+                o["venue"],
+                o["cl_ord_id"],
+                o["symbol"],
+                o["side"],
+                o["ord_type"],
+                o["price"],
+                o["order_qty"],
+                o["cum_qty"],
+                o["leaves_qty"],
+                o["status"],
+                duration(o.get("age_s")),
+                o.get("strategy") if o.get("own", True) else "(not ours)",
+            )
+            for o in document.get("orders", ())
+        ],
+        right="     rrrr r",
+    )
+    return _shown(terminal, document, text, len(document.get("orders", ())), "open order")
+
+
+@command()
+def positions(terminal: Terminal) -> int:
+    """Positions as the venue says beside our books, and P&L in the quote currency."""
+    document = Client(terminal.layout).get("positions")
+    rows = document.get("positions", ())
+    text = table(
+        (
+            "venue",
+            "symbol",
+            "books",
+            "venue says",
+            "average",
+            "mark",
+            "realized",
+            "unrealized",
+            "fees",
+            "note",
+        ),
+        [
+            (
+                p["venue"],
+                p["symbol"],
+                p.get("quantity"),
+                "unknown" if p.get("venue_quantity") is None else p["venue_quantity"],
+                number(p.get("avg_px"), 2),
+                number(p.get("mark_px"), 2),
+                number(p.get("realized_pnl"), 2),
+                number(p.get("unrealized_pnl"), 2),
+                _fees(p.get("fees")),
+                "dust" if p.get("dust") else "",
+            )
+            for p in rows
+        ],
+        right="  rrrrrrr",
+    )
+    if pnl := document.get("pnl"):
+        parts = ", ".join(
+            f"{key} {value}" for key, value in pnl.items() if value not in (None, [], "")
+        )
+        text += f"\nP&L: {parts}"
+    return _shown(terminal, document, text, len(rows), "position")
+
+
+@command()
+def strategies(terminal: Terminal) -> int:
+    """Strategies: state, why, last signal, orders and positions of each."""
+    document = Client(terminal.layout).get("strategies")
+    rows = document.get("strategies", ())
+    now_ns = time.time_ns()
+    text = table(
+        (
+            "strategy",
+            "state",
+            "venue",
+            "symbols",
+            "last signal",
+            "intents",
+            "refused",
+            "open orders",
+            "position",
+            "why",
+        ),
+        [
+            (
+                s["name"],
+                s["state"],
+                s["venue"],
+                ",".join(s["symbols"]),
+                f"{duration((now_ns - s['last_signal_ns']) / 1e9)} ago"
+                if s.get("last_signal_ns")
+                else "never",
+                s.get("intents"),
+                s.get("refused"),
+                s.get("open_orders"),
+                _positions(s.get("positions")),
+                s.get("why"),
+            )
+            for s in rows
+        ],
+        right="    rrrr",
+    )
+    return _shown(terminal, document, text, len(rows), "strategy")
+
+
+def _shown(terminal: Terminal, document: dict[str, Any], text: str, count: int, what: str) -> int:
+    if not document.get("known", True):
+        terminal.document(document)
+        terminal.warn(f"unknown: {document.get('why') or 'nothing could be learned'}")
+        return UnverifiedError.exit_code
+    terminal.show(document, text if count else f"no {what}")
+    if document.get("source") == "venue":
+        terminal.warn("the engine does not answer; the venue was asked directly")
+    for name, venue in (document.get("venues") or {}).items():
+        if not venue.get("ok", True):
+            terminal.warn(f"{name}: unknown: {venue.get('error')}")
+            return UnverifiedError.exit_code
+    return 0
+
+
+def _fees(fees: object) -> str:
+    if isinstance(fees, dict):
+        return ", ".join(f"{amount} {currency}" for currency, amount in fees.items())
+    return number(fees)
+
+
+def _positions(positions: object) -> str:
+    if isinstance(positions, dict):
+        return ", ".join(f"{quantity} {symbol}" for symbol, quantity in positions.items())
+    return number(positions)

@@ -1,0 +1,124 @@
+"""`openbell up`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal, command
+from openbell.cli.plans import plan_text
+from openbell.errors import ConflictError, FailedError, NotRunningError, OpenbellError, RefusedError
+
+
+@command()
+@click.option("--safe-mode", is_flag=True, help="Everything up, no automatic trading.")
+@click.option(
+    "--only", multiple=True, metavar="SERVICE", help="Only this service and what it needs."
+)
+@click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--force", is_flag=True, help="End processes left over from an earlier run first.")
+def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, force: bool) -> int:
+    """Open the desk: start its services in dependency order, each gated on readiness.
+
+    What fails is named with the last lines of its log, and what runs is left running: `openbell up`
+    again continues. Opening an open desk is harmless. Ends when the desk trades, or with --safe-mode
+    when everything is up.
+    """
+    from openbell.config.loader import load_desk
+
+    desk = load_desk(terminal.desk_path)
+    client = Client(terminal.layout)
+    wanted: dict[str, Any] = {"safe_mode": safe_mode, "only": list(only), "force": force}
+    if plan:
+        document = _plan(client, terminal, wanted)
+        terminal.show(document, plan_text(document))
+        return 0
+
+    from openbell.cli.daemon import ensure_controller
+    from openbell.cli.progress import follow
+
+    if ensure_controller(terminal.layout, desk.path):
+        terminal.say(f"controller started, log in {terminal.layout.controller_log}")
+    _warn_of_live_venues(terminal, desk.file.venues)
+    try:
+        run = client.post("open", wanted)["run"]
+    except RefusedError as error:
+        raise _explained(error) from None
+    last = follow(terminal, client, run)
+    result = last.get("result") or {}
+    opened = last["event"] == "done"
+    terminal.document({"run": run, "opened": opened, **last_facts(last), **result})
+    if not opened:
+        _tell_failure(terminal, last, result)
+        return FailedError.exit_code
+    terminal.say(_closing_words(terminal, client, last, result))
+    return 0
+
+
+def last_facts(last: dict[str, Any]) -> dict[str, Any]:
+    """What a run's last event says beside its result."""
+    return {
+        key: last[key]
+        for key in ("outcome", "message", "seconds", "error")
+        if last.get(key) is not None
+    }
+
+
+def _plan(client: Client, terminal: Terminal, wanted: dict[str, Any]) -> Any:
+    try:
+        return client.get("plan/open", **wanted)
+    except NotRunningError:
+        from openbell.procedures.preview import opening_plan_of_a_closed_desk
+
+        return opening_plan_of_a_closed_desk(terminal.desk_path, terminal.layout, **wanted)
+
+
+def _warn_of_live_venues(terminal: Terminal, venues: dict[str, Any]) -> None:
+    live = [name for name, venue in venues.items() if venue.environment == "live"]
+    if live:
+        terminal.warn(f"LIVE: real money at {', '.join(live)}")
+
+
+def _explained(error: RefusedError) -> OpenbellError:
+    orphans = error.facts.get("orphans")
+    if not isinstance(orphans, list):
+        return error
+    lines = [
+        f"  {o['service']}: pid {o['pid']} ({'ours' if o['ours'] else 'foreign'}, "
+        f"by {o['found_by']}): {o['command']}"
+        for o in orphans
+    ]
+    return ConflictError(
+        "\n".join([error.message, *lines]),
+        hint="`openbell up --force` ends those that are ours; foreign ones only their owner may end",
+        **error.facts,
+    )
+
+
+def _tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, Any]) -> None:
+    terminal.warn(f"openbell: {last.get('message') or 'the desk did not open'}")
+    for service in result.get("services", ()):
+        if service["outcome"] in ("failed", "not_started"):
+            terminal.warn(f"  x {service['name']}: {service['reason']}")
+            for line in service.get("log_tail", ()):
+                terminal.warn(f"      | {line}")
+    terminal.warn("  what runs was left running; mend it and run `openbell up` again")
+
+
+def _closing_words(
+    terminal: Terminal, client: Client, last: dict[str, Any], result: dict[str, Any]
+) -> str:
+    status = client.get("status")
+    words = [f"{status['desk']}: {last.get('message') or result.get('outcome', 'open')}"]
+    if url := status["controller"].get("url"):
+        words.append(f"  API      {url}/api/v1/docs")
+    words += [
+        f"  venue    {v['name']} at {v['sim_url']}" for v in status["venues"] if v.get("sim_url")
+    ]
+    words.append(f"  logs     {terminal.layout.logs}")
+    words.append(
+        "  next     openbell status | orders | positions | strategies | logs --follow | down"
+    )
+    return "\n".join(words)

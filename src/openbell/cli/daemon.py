@@ -1,0 +1,66 @@
+"""Starts the controller in the background and waits until it answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from openbell.cli.client import Client
+from openbell.config.layout import DeskLayout
+from openbell.errors import FailedError
+
+_START_TIMEOUT_S = 30.0
+"""Ample: a controller answers within a second; adopting 100 services adds a third of one."""
+_POLL_EVERY_S = 0.02
+
+
+def ensure_controller(layout: DeskLayout, desk: Path) -> bool:
+    """Whether a controller had to be started. Raises FailedError, with its last lines, if it ends."""
+    client = Client(layout)
+    if client.is_running():
+        return False
+    layout.make()
+    with layout.controller_log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "openbell.controller", "--desk", str(desk.absolute())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not client.is_running():
+        status = process.poll()
+        # Two commands may start a controller each; one wins the lock, and then answers both.
+        if status is not None and not _answers_soon(client, deadline):
+            raise FailedError(
+                f"the controller ended with status {status} as it started",
+                hint=f"its log: {layout.controller_log}\n{_tail(layout.controller_log)}",
+            )
+        if time.monotonic() > deadline:
+            raise FailedError(
+                f"the controller (pid {process.pid}) does not answer after {_START_TIMEOUT_S:.0f}s",
+                hint=f"its log: {layout.controller_log}\n{_tail(layout.controller_log)}",
+            )
+        time.sleep(_POLL_EVERY_S)
+    return True
+
+
+def _answers_soon(client: Client, deadline: float) -> bool:
+    """Whether another controller, that holds the lock, answers within two seconds."""
+    until = min(deadline, time.monotonic() + 2)
+    while time.monotonic() < until:
+        if client.is_running():
+            return True
+        time.sleep(_POLL_EVERY_S)
+    return False
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError as error:
+        return f"(unreadable: {error.strerror})"

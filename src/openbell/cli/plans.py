@@ -1,0 +1,15 @@
+"""How a plan reads: each step with what it would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """The plan of a procedure, as the API gives it, for people."""
+    lines = [f"plan: {plan['procedure']} (nothing was done)"]
+    for number, step in enumerate(plan["steps"], start=1):
+        skipped = f"  skipped: {step.get('reason') or 'not needed'}" if step.get("skipped") else ""
+        lines.append(f"{number:>3}. {step['title']}{skipped}")
+        lines += [f"       {action}" for action in step.get("actions", ())]
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""Follows a run of the controller and tells a person how it goes, a line for each event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal
+from openbell.cli.tables import duration
+from openbell.errors import NotRunningError, UnverifiedError
+
+_MARKS = {
+    "ready": "+",
+    "done": "+",
+    "failed": "x",
+    "unknown": "?",
+    "skipped": "-",
+    "degraded": "!",
+    "backoff": "!",
+    "stopped": "-",
+}
+
+
+def follow(terminal: Terminal, client: Client, run: str) -> dict[str, Any]:
+    """The run's last event, `done` or `failed`, after showing all before it.
+
+    Looks again where the stream was cut off. Raises UnverifiedError if the controller is gone: the
+    run then is unfinished, and asking for it again goes on with it.
+    """
+    seen = 0
+    try:
+        while True:
+            for event in client.events(f"runs/{run}/events?after={seen}"):
+                seen = event["seq"]
+                if event["event"] in ("done", "failed"):
+                    return event
+                if line := event_line(event):
+                    terminal.say(line)
+    except KeyboardInterrupt:
+        terminal.warn(f"\nThe run {run} goes on in the controller; `openbell status` shows it.")
+        raise
+    except (NotRunningError, UnverifiedError, OSError) as error:
+        raise UnverifiedError(
+            f"the controller went away in the middle of {run}",
+            hint="run the same command again: it goes on from what it finds",
+        ) from error
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One line of text for an event, or nothing for those not worth one."""
+    match event["event"]:
+        case "step_started":
+            return f"[{event['index']}/{event['of']}] {event['title']}"
+        case "progress":
+            counted = event.get("count") is not None and event.get("target") is not None
+            numbers = f" ({event['count']} -> {event['target']})" if counted else ""
+            return f"      {event['message']}{numbers}"
+        case "service":
+            return _service_line(event)
+        case "step_done":
+            mark = _MARKS.get(event["outcome"], " ")
+            message = event.get("message") or event["outcome"]
+            return f"    {mark} {message} ({duration(event.get('seconds'))})"
+    return ""
+
+
+def _service_line(event: dict[str, Any]) -> str:
+    state = event["state"]
+    if state in ("starting", "stopping"):
+        return ""
+    took = f" in {duration(event['seconds'])}" if event.get("seconds") is not None else ""
+    why = f": {event['message']}" if event.get("message") else ""
+    tail = "".join(f"\n        | {line}" for line in event.get("log_tail") or ())
+    return f"    {_MARKS.get(state, ' ')} {event['service']:<20} {state}{took}{why}{tail}"
