@@ -1,1 +1,1 @@
-"""Layer `watch`: health verdicts, resource figures, reading logs."""
+"""Layer `watch`: what the desk's logs say, and what its services answer when asked."""

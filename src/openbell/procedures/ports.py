@@ -1,0 +1,97 @@
+"""What procedures need of the rest of the desk. Narrow, so that tests can stand in for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from openbell.domain.service_state import ServiceState
+from openbell.runtime.spec import Orphan, ServiceView, StartResult, StopResult
+
+
+class Services(Protocol):
+    """The desk's processes; `openbell.runtime.supervisor.Supervisor` is one."""
+
+    def view(self, name: str) -> ServiceView: ...
+
+    def views(self) -> Sequence[ServiceView]: ...
+
+    async def start(self, name: str) -> StartResult:
+        """Returns when the service is ready or it is known why not. A service that runs is left
+        as it is. Dependencies are the caller's business."""
+        ...
+
+    async def stop(self, name: str) -> StopResult:
+        """Returns when the process group is seen to be empty or the ladder has ended."""
+        ...
+
+
+class VenueTruth(Protocol):
+    """The venues asked past the engine, by a process of its own."""
+
+    async def look(self, *, timeout_s: float) -> Mapping[str, VenueWord]:
+        """What each venue says now. Never raises for what a venue does."""
+        ...
+
+    async def cancel(self, *, timeout_s: float) -> Mapping[str, VenueWord]:
+        """Cancels the desk's own open orders, then looks again."""
+        ...
+
+
+@dataclass(frozen=True)
+class VenueWord:
+    """One venue's own account of us."""
+
+    venue: str
+    ok: bool
+    """The venue answered everything, completely."""
+    why: str = ""
+    orders: tuple[Mapping[str, Any], ...] = ()
+    """As in `GET /v1/orders`."""
+    positions: tuple[Mapping[str, Any], ...] = ()
+    """As in `GET /v1/positions`, as far as the venue alone can tell."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A desk's processes at one moment, as every planner sees them."""
+
+    views: Mapping[str, ServiceView]
+
+    def state(self, name: str) -> ServiceState:
+        return self.views[name].state
+
+    def is_up(self, name: str | None) -> bool:
+        """Whether the service can be asked something; False for a role nobody has."""
+        return name is not None and self.views[name].state in (
+            ServiceState.READY,
+            ServiceState.DEGRADED,
+        )
+
+
+def facts_of(services: Services) -> Facts:
+    return Facts({view.name: view for view in services.views()})
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What was found before an opening and does not belong to it."""
+
+    orphans: tuple[Orphan, ...] = ()
+
+    @property
+    def ours(self) -> tuple[Orphan, ...]:
+        return tuple(orphan for orphan in self.orphans if orphan.ours)
+
+    @property
+    def foreign(self) -> tuple[Orphan, ...]:
+        return tuple(orphan for orphan in self.orphans if not orphan.ours)
+
+
+def run_folder_sockets(run: Path, keep: Path) -> tuple[Path, ...]:
+    """Sockets in the desk's run folder besides `keep`."""
+    if not run.is_dir():
+        return ()
+    return tuple(sorted(path for path in run.iterdir() if path.is_socket() and path != keep))

@@ -1,0 +1,198 @@
+"""Runs the steps of a procedure, keeping a journal that survives its operator.
+
+STARTED is written before a step's first effect and DONE after its verification, so a killed
+controller leaves at most one step of which it is not known how far it got. Taking the run up again
+goes through all of its steps: each observes first, finds what was done, and does what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from openbell.errors import OpenbellError, StorageError
+from openbell.procedures.step import OnFailure, Outcome, Plan, Step, StepReport, Verification
+
+Emit = Callable[[dict[str, object]], None]
+"""Takes one event, `{"event": ..., ...}`, as docs/reference/api.md lists them."""
+
+VERIFY_TIMEOUT_S = 30.0
+"""Of one verification: a venue asked over a slow line answers within it, or is unknown."""
+
+log = structlog.get_logger()
+
+
+class Journal(Protocol):
+    """Where a run is written down, bound to that run."""
+
+    async def step_started(self, step: str, index: int) -> None: ...
+
+    async def step_done(
+        self, step: str, index: int, outcome: str, evidence: Mapping[str, object]
+    ) -> None: ...
+
+
+Decide = Callable[[str, Verification], Awaitable[bool]]
+"""Answers for a person, for steps that ask: whether to go on after this outcome of that step."""
+
+
+async def never_go_on(_step: str, _verification: Verification) -> bool:
+    return False
+
+
+async def always_go_on(_step: str, _verification: Verification) -> bool:
+    return True
+
+
+class Runner:
+    """Runs steps one after another."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        emit: Emit,
+        *,
+        decide: Decide = never_go_on,
+        timeout_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`timeout_s` is the time of all steps together; a step that it cuts short is still
+        verified, and the steps after it still observe, so that the end tells the whole truth."""
+        self._journal = journal
+        self._emit = emit
+        self._decide = decide
+        self._clock = clock
+        self._deadline = None if timeout_s is None else clock() + timeout_s
+
+    async def run(self, steps: Sequence[Step[Any, Any]]) -> tuple[StepReport, ...]:
+        """A report for each step, those that were not reached included."""
+        reports: list[StepReport] = []
+        stopped_by = ""
+        for index, step in enumerate(steps, start=1):
+            if stopped_by:
+                detail = f"not reached: {stopped_by} was not verified"
+                reports.append(StepReport(step.name, Outcome.SKIPPED, 0.0, detail))
+                continue
+            report = await self._run_step(step, index, len(steps))
+            reports.append(report)
+            verification = Verification(report.outcome, report.detail, report.evidence)
+            if not verification.settled and not await self._goes_on(step, verification):
+                stopped_by = step.name
+        return tuple(reports)
+
+    async def _goes_on(self, step: Step[Any, Any], verification: Verification) -> bool:
+        match step.on_failure:
+            case OnFailure.ABORT:
+                return False
+            case OnFailure.ASK:
+                return await self._decide(step.name, verification)
+            case OnFailure.WARN | OnFailure.FORCE:
+                return True
+
+    async def _run_step(self, step: Step[Any, Any], index: int, of: int) -> StepReport:
+        started = self._clock()
+        await self._journal.step_started(step.name, index)
+        self._emit(
+            {
+                "event": "step_started",
+                "step": step.name,
+                "title": step.title,
+                "index": index,
+                "of": of,
+            }
+        )
+
+        def say(message: str, count: int | None = None, target: int | None = None) -> None:
+            self._emit(
+                {
+                    "event": "progress",
+                    "step": step.name,
+                    "message": message,
+                    "count": count,
+                    "target": target,
+                }
+            )
+
+        verification = await self._carry_out(step, say)
+        report = StepReport(
+            name=step.name,
+            outcome=verification.outcome,
+            seconds=self._clock() - started,
+            detail=verification.detail,
+            evidence=verification.evidence,
+        )
+        await self._journal.step_done(
+            step.name, index, str(report.outcome), {"detail": report.detail, **report.evidence}
+        )
+        self._emit(
+            {
+                "event": "step_done",
+                "step": step.name,
+                "index": index,
+                "of": of,
+                "outcome": str(report.outcome),
+                "seconds": round(report.seconds, 3),
+                "message": report.detail,
+            }
+        )
+        return report
+
+    async def _carry_out(self, step: Step[Any, Any], say: Callable[..., None]) -> Verification:
+        trouble = ""
+        try:
+            async with asyncio.timeout(self._time_for(step)):
+                plan: Plan[Any] = step.plan(await step.observe())
+                self._emit(
+                    {
+                        "event": "step_planned",
+                        "step": step.name,
+                        "plan": list(plan.lines()),
+                        "message": plan.reason,
+                    }
+                )
+                if plan.skipped:
+                    return Verification(Outcome.SKIPPED, plan.reason)
+                if plan.actions:
+                    await step.act(plan, say)
+        except TimeoutError:
+            trouble = f"ran out of time after {self._time_for(step):g}s"
+        except StorageError:
+            raise  # the journal cannot be written: nothing more may be started
+        except OpenbellError as error:
+            trouble = error.message
+        except Exception as error:
+            log.exception("defect in a step", step=step.name)
+            trouble = f"defect: {type(error).__name__}"
+        return await self._verify(step, say, trouble)
+
+    async def _verify(
+        self, step: Step[Any, Any], say: Callable[..., None], trouble: str
+    ) -> Verification:
+        try:
+            async with asyncio.timeout(VERIFY_TIMEOUT_S):
+                found = await step.verify(say)
+        except TimeoutError:
+            found = Verification(
+                Outcome.UNKNOWN, f"no answer within {VERIFY_TIMEOUT_S:g}s of verification"
+            )
+        except StorageError:
+            raise
+        except OpenbellError as error:
+            found = Verification(Outcome.UNKNOWN, error.message)
+        except Exception as error:
+            log.exception("defect in a verification", step=step.name)
+            found = Verification(Outcome.UNKNOWN, f"defect: {type(error).__name__}")
+        if not trouble or found.settled:
+            # What was in the way no longer matters where the goal is verified to be reached.
+            return found
+        return Verification(found.outcome, f"{found.detail}; {trouble}", found.evidence)
+
+    def _time_for(self, step: Step[Any, Any]) -> float:
+        if self._deadline is None:
+            return step.timeout_s
+        # At least a moment, so that a step whose time is up can still observe what there is.
+        return max(0.5, min(step.timeout_s, self._deadline - self._clock()))
