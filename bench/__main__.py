@@ -61,8 +61,8 @@ def page(results: dict[str, tuple[str, list[Measurement]]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Measured by `make bench`, which writes this page. A number that is missed stands here as missed, with",
-        "what limits it. Ratios compare two things measured in the same run on the same machine.",
+        "Measured by `make bench`, which writes this page. A number that is missed stands here as missed,",
+        "with what limits it. Ratios compare two things measured in the same run on the same machine.",
         "",
         f"- Machine: {machine()}",
         f"- Date: {datetime.now(UTC):%Y-%m-%d}",
