@@ -18,8 +18,7 @@ from typing import Any
 
 import click
 
-from openbell.config.layout import DeskLayout
-from openbell.config.loader import DESK_FILE
+from openbell.config.layout import DESK_FILE, DeskLayout, no_desk_file
 from openbell.errors import OpenbellError, UsageError
 
 DEFECT_EXIT_CODE = 70
@@ -49,8 +48,12 @@ class Terminal:
 
     @functools.cached_property
     def layout(self) -> DeskLayout:
+        """Where the desk's files lie. Raises ConfigError where there is no desk file."""
         path = self.desk_path
-        return DeskLayout.for_desk(path.parent if path.is_file() else path)
+        file = path / DESK_FILE if path.is_dir() else path
+        if not file.is_file():
+            raise no_desk_file(file)
+        return DeskLayout.for_desk(file.parent)
 
     def say(self, text: str = "") -> None:
         """Text for people: to standard output, or to standard error beside a JSON document."""

@@ -6,12 +6,16 @@ Importing every command would cost more than most of them take to run.
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from difflib import get_close_matches
 
 import click
 
 from openbell import __version__
+
+ABORTED = 130
+"""Of a command that a person broke off: 128 + SIGINT, as shells do."""
 
 # name: (module under openbell.cli.commands, attribute, short help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -85,5 +89,16 @@ def openbell(ctx: click.Context, desk: str | None, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Entry point."""
-    sys.exit(openbell.main(prog_name="openbell", standalone_mode=True))
+    """Entry point. Wrong use, too, ends in one JSON document where one was asked for."""
+    try:
+        openbell.main(prog_name="openbell", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        if "--json" in sys.argv:
+            click.echo(
+                json.dumps({"error": "usage", "message": error.format_message(), "hint": ""})
+            )
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("aborted", err=True)
+        sys.exit(ABORTED)

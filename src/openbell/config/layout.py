@@ -23,6 +23,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from openbell.errors import ConfigError
+
+DESK_FILE = "desk.toml"
+
 _SOCKET_PATH_MAX = 100
 """Bytes; the kernel's limit is 108 on Linux and 104 on macOS, terminator included."""
 
@@ -127,3 +131,11 @@ class DeskLayout:
             raise PermissionError(
                 f"{self.run} belongs to another user; set OPENBELL_STATE to a shorter path"
             )
+
+
+def no_desk_file(file: Path) -> ConfigError:
+    """The error of a desk that is not where it was said to be."""
+    return ConfigError(
+        f"there is no desk file at {file}",
+        hint="name the desk's folder with --desk or OPENBELL_DESK, or make one with `openbell init DIR`",
+    )

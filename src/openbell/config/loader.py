@@ -12,13 +12,12 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from openbell.config.layout import DESK_FILE, no_desk_file
 from openbell.config.models import DeskFile, LoadedDesk
 from openbell.config.positions import key_lines, line_of
 from openbell.config.problems import DeskFileError, KeyPath, Problem
 from openbell.config.references import did_you_mean, reference_problems
 from openbell.errors import ConfigError
-
-DESK_FILE = "desk.toml"
 
 
 def load_desk(path: Path) -> LoadedDesk:
@@ -30,10 +29,7 @@ def load_desk(path: Path) -> LoadedDesk:
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(
-            f"there is no desk file at {file}",
-            hint="name the desk's folder with --desk or OPENBELL_DESK, or make one with `openbell init DIR`",
-        ) from None
+        raise no_desk_file(file) from None
     except OSError as error:
         raise ConfigError(
             f"cannot read {file}: {error.strerror}", hint="check its permissions"
