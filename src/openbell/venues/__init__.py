@@ -1,1 +1,4 @@
-"""Layer `venues`: the `Venue` port and its adapters, found by entry point."""
+"""Layer `venues`: the `Venue` port and its adapters, found by entry point.
+
+`registry.open_venue` makes one; `clerk` asks venues from a short-lived process of its own.
+"""

@@ -1,0 +1,361 @@
+"""What Binance says, decoded and put into our words. Pure: bytes in, port types out.
+
+Numbers that are money arrive as JSON strings and become Decimal without passing through a float.
+An answer of another shape, or with a number that is not finite, raises `msgspec.ValidationError`:
+it is no answer.
+
+Shapes and codes: https://developers.binance.com/docs/binance-spot-api-docs (rest-api, errors,
+user-data-stream).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from openbell.domain.market import InstrumentRules, Quote
+from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
+from openbell.venues.port import Balance, OrderReport, VenueFill, VenueOrder
+from openbell.venues.problem import Meaning, Problem
+
+SymbolOf = Callable[[str], str]
+"""Unified symbol of a Binance one: `BTCUSDT` to `BTC/USDT`."""
+
+_STATUS = {
+    "NEW": OrdStatus.NEW,
+    "PENDING_NEW": OrdStatus.PENDING_NEW,
+    "PARTIALLY_FILLED": OrdStatus.PARTIALLY_FILLED,
+    "FILLED": OrdStatus.FILLED,
+    "PENDING_CANCEL": OrdStatus.PENDING_CANCEL,
+    "CANCELED": OrdStatus.CANCELED,
+    "REJECTED": OrdStatus.REJECTED,
+    "EXPIRED": OrdStatus.EXPIRED,
+    "EXPIRED_IN_MATCH": OrdStatus.EXPIRED,  # self-trade prevention
+}
+
+
+CLOCK_REFUSED = "-1021"
+_UNCERTAIN_CODES = {-1000, -1001, -1006, -1007}
+"""Unknown error; internal error; unexpected response, execution status unknown; time-out,
+execution status unknown. Whatever HTTP status they come with."""
+_NOT_ALLOWED_CODES = {-1002, -1021, -1022, -2014, -2015}
+_THROTTLED_STATUS = {418, 429}
+
+
+def problem_in(status: int, body: bytes) -> Problem | None:
+    """What is wrong with an answer; None for a success.
+
+    By HTTP status and Binance's code, not by the client library's exceptions: those are chosen by
+    host name as well, so the same answer from a replaced URL raises another one, and the status
+    is lost on the way.
+    """
+    error = _error_in(body)
+    if error is None and 200 <= status < 300:
+        return None
+    code = str(error.code) if error is not None else f"http_{status}"
+    text = error.msg if error is not None else f"HTTP {status} without Binance's own error"
+    if status in _THROTTLED_STATUS:
+        meaning = Meaning.THROTTLED
+    elif status >= 500 or error is None or error.code in _UNCERTAIN_CODES:
+        # Binance: a 5xx is not a failure, the execution status is unknown. An answer without a
+        # code was written by something in between, which cannot know either.
+        meaning = Meaning.UNCERTAIN
+    elif error.code == -2013 or (error.code == -2011 and "Unknown order" in error.msg):
+        meaning = Meaning.NO_SUCH_ORDER
+    elif error.code == -2010 and "Duplicate order" in error.msg:
+        meaning = Meaning.DUPLICATE
+    elif error.code in _NOT_ALLOWED_CODES:
+        meaning = Meaning.NOT_ALLOWED
+    else:
+        meaning = Meaning.REFUSED
+    return Problem(meaning, code, text)
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: int
+    msg: str = ""
+
+
+def _error_in(body: bytes) -> _Error | None:
+    try:
+        error = msgspec.json.decode(body, type=_Error)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return error if error.code < 0 else None
+
+
+class _Finite(msgspec.Struct, frozen=True):
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Decimal) and not value.is_finite():
+                raise ValueError(f"{name} is not a finite number")
+
+
+class _Wire(_Finite, frozen=True, rename="camel"):
+    """Binance's REST objects."""
+
+
+class ServerTime(_Wire, frozen=True):
+    server_time: int
+
+
+class Ack(_Wire, frozen=True):
+    """Of an order or a cancel."""
+
+    order_id: int
+
+
+class Order(_Wire, frozen=True):
+    symbol: str
+    order_id: int
+    client_order_id: str
+    price: Decimal
+    orig_qty: Decimal
+    executed_qty: Decimal
+    status: str
+    type: str
+    side: Side
+    time: int
+    update_time: int
+
+    def to_port(self, symbol_of: SymbolOf) -> VenueOrder:
+        """Raises KeyError for a symbol that is not known."""
+        return VenueOrder(
+            venue_order_id=str(self.order_id),
+            cl_ord_id=ClOrdID(self.client_order_id),
+            symbol=symbol_of(self.symbol),
+            side=self.side,
+            ord_type=_ord_type(self.type),
+            status=_status(self.status),
+            order_qty=self.orig_qty,
+            cum_qty=self.executed_qty,
+            price=self.price or None,
+            created_ns=self.time * 1_000_000,
+            updated_ns=self.update_time * 1_000_000,
+        )
+
+
+class Trade(_Wire, frozen=True):
+    id: int
+    order_id: int
+    price: Decimal
+    qty: Decimal
+    commission: Decimal
+    commission_asset: str
+    time: int
+    is_buyer: bool
+    is_maker: bool
+
+    def to_port(self, symbol: str) -> VenueFill:
+        return VenueFill(
+            exec_id=str(self.id),
+            venue_order_id=str(self.order_id),
+            cl_ord_id=ClOrdID(""),
+            symbol=symbol,
+            side=Side.BUY if self.is_buyer else Side.SELL,
+            last_qty=self.qty,
+            last_px=self.price,
+            fee=self.commission,
+            fee_currency=self.commission_asset,
+            is_maker=self.is_maker,
+            venue_time_ns=self.time * 1_000_000,
+        )
+
+
+class AssetBalance(_Wire, frozen=True):
+    asset: str
+    free: Decimal
+    locked: Decimal
+
+    def to_port(self) -> Balance:
+        return Balance(currency=self.asset, free=self.free, locked=self.locked)
+
+
+class Account(_Wire, frozen=True):
+    balances: list[AssetBalance]
+
+
+class BookTicker(_Wire, frozen=True):
+    bid_price: Decimal
+    bid_qty: Decimal
+    ask_price: Decimal
+    ask_qty: Decimal
+
+    def to_port(self, *, venue: str, symbol: str, received_ns: int) -> Quote:
+        return Quote(
+            venue=venue,
+            symbol=symbol,
+            bid_px=self.bid_price,
+            bid_qty=self.bid_qty,
+            ask_px=self.ask_price,
+            ask_qty=self.ask_qty,
+            venue_time_ns=0,  # Binance puts no time on it
+            received_ns=received_ns,
+        )
+
+
+class SymbolInfo(_Wire, frozen=True):
+    symbol: str
+    base_asset: str
+    quote_asset: str
+    quote_precision: int
+    filters: list[dict[str, Any]]
+
+    @property
+    def unified(self) -> str:
+        return f"{self.base_asset}/{self.quote_asset}"
+
+    def to_port(self) -> InstrumentRules:
+        """Raises KeyError or ValueError where a filter that every spot symbol has is missing."""
+        filters = {entry["filterType"]: entry for entry in self.filters}
+        lot = filters["LOT_SIZE"]
+        notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
+        # A tick of zero is Binance's way to say that the filter is off.
+        tick = Decimal(filters["PRICE_FILTER"]["tickSize"]) or Decimal(1).scaleb(
+            -self.quote_precision
+        )
+        return InstrumentRules(
+            symbol=self.unified,
+            base=self.base_asset,
+            quote=self.quote_asset,
+            tick_size=tick,
+            lot_size=Decimal(lot["stepSize"]),
+            min_qty=Decimal(lot["minQty"]),
+            max_qty=Decimal(lot["maxQty"]),
+            min_notional=Decimal(notional["minNotional"]) if notional else Decimal(0),
+        )
+
+
+class RateLimit(_Wire, frozen=True):
+    rate_limit_type: str
+    interval: str
+    interval_num: int
+    limit: int
+
+
+class ExchangeInfo(_Wire, frozen=True):
+    symbols: list[SymbolInfo]
+    rate_limits: list[RateLimit] = []
+
+    @property
+    def weight_per_minute(self) -> int | None:
+        return next(
+            (
+                limit.limit
+                for limit in self.rate_limits
+                if limit.rate_limit_type == "REQUEST_WEIGHT"
+                and limit.interval == "MINUTE"
+                and limit.interval_num == 1
+            ),
+            None,
+        )
+
+
+class ExecutionReport(
+    _Finite,
+    frozen=True,
+    rename={
+        "symbol": "s",
+        "client_order_id": "c",
+        "orig_client_order_id": "C",
+        "side": "S",
+        "type": "o",
+        "quantity": "q",
+        "price": "p",
+        "execution": "x",
+        "status": "X",
+        "order_id": "i",
+        "last_qty": "l",
+        "cum_qty": "z",
+        "last_px": "L",
+        "commission": "n",
+        "commission_asset": "N",
+        "transaction_time": "T",
+        "trade_id": "t",
+        "is_maker": "m",
+        "created": "O",
+    },
+):
+    """The user data stream's `executionReport`."""
+
+    symbol: str
+    client_order_id: str
+    orig_client_order_id: str
+    """Filled only when the order is being cancelled: then `client_order_id` is the cancel's."""
+    side: Side
+    type: str
+    quantity: Decimal
+    price: Decimal
+    execution: str
+    status: str
+    order_id: int
+    last_qty: Decimal
+    cum_qty: Decimal
+    last_px: Decimal
+    commission: Decimal
+    commission_asset: str | None
+    transaction_time: int
+    trade_id: int
+    is_maker: bool
+    created: int
+
+    def to_port(self, symbol_of: SymbolOf) -> OrderReport:
+        """Raises KeyError for a symbol that is not known."""
+        symbol = symbol_of(self.symbol)
+        cl_ord_id = ClOrdID(self.orig_client_order_id or self.client_order_id)
+        time_ns = self.transaction_time * 1_000_000
+        order = VenueOrder(
+            venue_order_id=str(self.order_id),
+            cl_ord_id=cl_ord_id,
+            symbol=symbol,
+            side=self.side,
+            ord_type=_ord_type(self.type),
+            status=_status(self.status),
+            order_qty=self.quantity,
+            cum_qty=self.cum_qty,
+            price=self.price or None,
+            created_ns=self.created * 1_000_000,
+            updated_ns=time_ns,
+        )
+        if self.execution != "TRADE":
+            return OrderReport(order=order)
+        fill = VenueFill(
+            exec_id=str(self.trade_id),
+            venue_order_id=order.venue_order_id,
+            cl_ord_id=cl_ord_id,
+            symbol=symbol,
+            side=self.side,
+            last_qty=self.last_qty,
+            last_px=self.last_px,
+            fee=self.commission,
+            fee_currency=self.commission_asset or "",
+            is_maker=self.is_maker,
+            venue_time_ns=time_ns,
+        )
+        return OrderReport(order=order, fill=fill)
+
+
+def weight_used(headers: Mapping[str, str]) -> int | None:
+    """Request weight that this address has spent in the current minute."""
+    text = headers.get("X-MBX-USED-WEIGHT-1M", "")
+    return int(text) if text.isdecimal() else None
+
+
+def plain(number: Decimal) -> str:
+    """A number as Binance takes it: no exponent, no trailing zeros (they count as precision)."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _ord_type(name: str) -> OrdType:
+    """Conditional orders count as what they become; LIMIT_MAKER is a post-only LIMIT."""
+    return OrdType.LIMIT if "LIMIT" in name else OrdType.MARKET
+
+
+def _status(name: str) -> OrdStatus:
+    """A status this version does not know is in doubt, not guessed at."""
+    return _STATUS.get(name, OrdStatus.UNKNOWN)
