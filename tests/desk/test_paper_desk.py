@@ -1,0 +1,230 @@
+"""The paper desk from opening to a proven closing, judged from the venue's side."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
+
+FINAL = {"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"}
+
+
+def assert_no_order_was_repeated(orders: list[dict[str, Any]]) -> None:
+    """Every ClOrdID that reached the venue did so once."""
+    repeated = [
+        cl_ord_id for cl_ord_id, n in Counter(o["cl_ord_id"] for o in orders).items() if n > 1
+    ]
+    assert repeated == []
+
+
+def venue_log(desk: Any) -> list[dict[str, Any]]:
+    """What the venue wrote down, readable after it was stopped."""
+    (log,) = (desk.folder / "state" / "services" / "venue-sim").glob("*.jsonl")
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_it_trades_survives_every_kill_and_closes_flat(
+    paper_desk: Any, await_that: Callable[..., None]
+) -> None:
+    opened = paper_desk.run("up").document
+    assert opened["opened"]
+    status = paper_desk.status()
+    assert status["state"] == "trading"
+    assert all(s["state"] == "ready" for s in status["services"])
+    await_that(lambda: len(paper_desk.venue_truth("fills")) > 0, "a fill at the venue")
+
+    paper_desk.run("up")  # harmless
+    assert {s["pid"] for s in paper_desk.status()["services"]} == {
+        s["pid"] for s in status["services"]
+    }
+
+    for service in status["services"]:
+        name = service["name"]
+        fills_before = len(paper_desk.venue_truth("fills"))
+        os.kill(paper_desk.service(name)["pid"], signal.SIGKILL)
+        await_that(
+            lambda name=name, old=service["pid"]: (
+                (now := paper_desk.service(name))["state"] == "ready" and now["pid"] != old
+            ),
+            f"{name} ready again",
+        )
+        await_that(lambda: paper_desk.status()["state"] == "trading", f"trading again after {name}")
+        await_that(
+            lambda before=fills_before: len(paper_desk.venue_truth("fills")) > before,
+            f"a fill after {name} was killed",
+        )
+
+    before = paper_desk.status()
+    os.kill(before["controller"]["pid"], signal.SIGKILL)
+    reopened = paper_desk.run("up").document
+    assert reopened["opened"]
+    after = paper_desk.status()
+    assert after["controller"]["pid"] != before["controller"]["pid"]
+    assert [(s["name"], s["pid"]) for s in after["services"]] == [
+        (s["name"], s["pid"]) for s in before["services"]
+    ], "a restarted controller restarted a service"
+    assert after["state"] == "trading"
+
+    assert_no_order_was_repeated(paper_desk.venue_truth("orders"))
+
+    paper_desk.run("halt", "--reason", "test")
+    sent = len(paper_desk.venue_truth("orders"))
+    assert paper_desk.status()["state"] == "halted"
+    paper_desk.run("resume")
+    await_that(lambda: len(paper_desk.venue_truth("orders")) > sent, "orders after resuming")
+
+    closed = paper_desk.run("down", "--yes", "--reason", "end of test").document
+    assert closed["verified"]
+    assert closed["remaining_orders"] == []
+    assert closed["remaining_positions"] == []
+    assert closed["controller_exited"]
+    assert paper_desk.own_processes() == []
+    assert paper_desk.run("checkpoint", "validate", closed["checkpoint"]).document["valid"]
+    assert paper_desk.run("audit", "verify").document["ok"]
+    assert paper_desk.run("health", expect=3).document["verdict"] == "not_running"
+    assert paper_desk.run("status").document["state"] == "offline"
+
+
+def test_the_venue_itself_is_flat_when_the_desk_says_so(
+    paper_desk: Any, await_that: Callable[..., None]
+) -> None:
+    """The closing's word is held against the venue: its own service is stopped last, so it is asked
+    again by opening the closed desk in safe mode, which sends nothing."""
+    paper_desk.run("up")
+    await_that(lambda: len(paper_desk.venue_truth("fills")) > 0, "a fill at the venue")
+    paper_desk.run("down", "--yes")
+    safe = paper_desk.run("up", "--safe-mode").document
+    assert safe["opened"]
+    assert paper_desk.status()["state"] == "safe"
+    orders = paper_desk.venue_truth("orders")
+    assert orders
+    assert {o["status"] for o in orders} <= FINAL
+    assert all(Decimal(p["quantity"]) == 0 for p in paper_desk.venue_truth("positions"))
+    assert len(paper_desk.venue_truth("orders")) == len(orders), "safe mode sent an order"
+    paper_desk.run("down", "--yes")
+
+
+def test_two_openings_at_once_start_every_service_once(paper_desk: Any) -> None:
+    first, second = (
+        subprocess.Popen(
+            paper_desk.command("up", "--json"),
+            env=paper_desk.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    )
+    outcomes = []
+    for process in (first, second):
+        out, err = process.communicate(timeout=120)
+        outcomes.append((process.returncode, json.loads(out), err))
+    assert sorted(status for status, _, _ in outcomes)[0] == 0, outcomes
+    for status, document, _ in outcomes:
+        assert status in (0, 5), outcomes
+        if status == 5:
+            assert document["error"] == "conflict"
+    running = Counter(
+        process.environ().get("OPENBELL_SERVICE", "") for process in paper_desk.own_processes()
+    )
+    assert all(count == 1 for count in running.values()), running
+    paper_desk.run("down", "--yes")
+
+
+def test_a_plan_changes_nothing(paper_desk: Any) -> None:
+    plan = paper_desk.run("up", "--plan").document
+    assert plan["steps"]
+    assert paper_desk.own_processes() == []
+    assert paper_desk.run("status").document["state"] == "offline"
+
+
+def test_down_wants_a_yes_where_nobody_can_be_asked(paper_desk: Any) -> None:
+    paper_desk.run("up", "--safe-mode")
+    refused = paper_desk.run("down", expect=2).document
+    assert "--yes" in refused["hint"]
+    assert paper_desk.status()["state"] == "safe"
+    paper_desk.run("down", "--yes")
+
+
+def test_a_service_that_cannot_start_is_named_with_its_log_and_the_rest_runs(
+    paper_desk: Any,
+) -> None:
+    file = paper_desk.folder / "desk.toml"
+    good = file.read_text()
+    file.write_text(
+        good.replace('"openbell.services.risk_management"', '"openbell.no_such_module"')
+    )
+    failed = paper_desk.run("up", expect=1).document
+    risk = next(s for s in failed["services"] if s["outcome"] == "failed")
+    assert any("no_such_module" in line for line in risk["log_tail"])
+    running = {
+        s["name"]: s["pid"] for s in paper_desk.status()["services"] if s["state"] == "ready"
+    }
+    assert "venue-sim" in running
+
+    file.write_text(good)
+    paper_desk.run("up")
+    for name, pid in running.items():
+        assert paper_desk.service(name)["pid"] == pid, f"{name} was restarted"
+    assert paper_desk.status()["state"] == "trading"
+    paper_desk.run("down", "--yes")
+
+
+def test_secrets_reach_no_log_and_no_answer(paper_desk: Any) -> None:
+    paper_desk.run("up")
+    status = json.dumps(paper_desk.status())
+    paper_desk.run("down", "--yes")
+    state = paper_desk.folder / "state"
+    pairs = (state / "credentials.env").read_text().splitlines()
+    secrets = [line.partition("=")[2] for line in pairs]
+    secrets += [
+        (state / "api.token").read_text().strip(),
+        (state / "service.token").read_text().strip(),
+    ]
+    keepers = {"credentials.env", "api.token", "service.token"}
+    for file in state.rglob("*"):
+        if file.is_file() and file.name not in keepers:
+            content = file.read_bytes()
+            for secret in secrets:
+                assert secret.encode() not in content, f"a secret is in {file}"
+    assert all(secret not in status for secret in secrets)
+
+
+def test_a_second_desk_on_this_machine_is_not_met(paper_desk: Any, tmp_path: Any) -> None:
+    """A controller killed and its services killed leave records; another process that got a recorded
+    pid is never touched."""
+    paper_desk.run("up", "--safe-mode")
+    status = paper_desk.status()
+    os.kill(status["controller"]["pid"], signal.SIGKILL)
+    for service in status["services"]:
+        os.kill(service["pid"], signal.SIGKILL)
+    psutil.wait_procs(
+        [
+            p
+            for s in status["services"]
+            if psutil.pid_exists(s["pid"])
+            for p in [psutil.Process(s["pid"])]
+        ]
+    )
+    bystander = subprocess.Popen(["sleep", "300"])
+    try:
+        for record in (paper_desk.folder / "state" / "records").glob("*.json"):
+            content = json.loads(record.read_text())
+            if "pid" in content:
+                record.write_text(json.dumps({**content, "pid": bystander.pid}))
+        paper_desk.run("up", "--safe-mode")
+        paper_desk.run("down", "--yes")
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
