@@ -7,6 +7,14 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 import msgspec
 
 
+def base_quote(symbol: str) -> tuple[str, str]:
+    """Base and quote currency of a unified symbol: `("BTC", "USDT")`. Raises ValueError."""
+    base, slash, quote = symbol.partition("/")
+    if not (base and slash and quote):
+        raise ValueError(f"{symbol!r} is not a unified symbol such as BTC/USDT")
+    return base, quote
+
+
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
     """Best bid and offer of one symbol at one venue."""
 
@@ -22,6 +30,15 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def mid(self) -> Decimal:
         return (self.bid_px + self.ask_px) / 2
+
+    @property
+    def is_sound(self) -> bool:
+        """Both prices are positive numbers and not crossed. Nothing may be concluded from others."""
+        return (
+            self.bid_px.is_finite()
+            and self.ask_px.is_finite()
+            and Decimal(0) < self.bid_px <= self.ask_px
+        )
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,6 +145,9 @@ class OrderFilled(_Event, frozen=True, kw_only=True, tag="filled"):
     inferred: bool = False
     """Concluded from the order's executed quantity, its trades not being listed yet. A real fill
     that arrives later replaces it instead of adding to it."""
+    cum_qty: Decimal | None = None
+    """Of an inferred fill: the executed quantity the venue told. Where given, only what is missing
+    up to it is counted, whatever `last_qty` says, so real fills that came first count once."""
 
 
 class CancelIntended(_Event, frozen=True, kw_only=True, tag="cancel_intended"):
@@ -198,6 +201,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     exec_ids: tuple[str, ...] = ()
     inferred_qty: Decimal = Decimal(0)
     """Part of `cum_qty` known only by inference."""
+    inferred: tuple[tuple[Decimal, Decimal], ...] = ()
+    """The inferences behind it: pairs of quantity and price, oldest first."""
     cancel_requested: bool = False
     text: str = ""
 

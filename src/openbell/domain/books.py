@@ -1,0 +1,256 @@
+"""The desk's books: the fold of all order events.
+
+Orders, positions per instrument and per strategy, and which intents have already made an order. Two
+folds of the same events are equal; a snapshot and the events after it are as good as all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from types import MappingProxyType
+
+import msgspec
+
+from openbell.domain import order_book, positions
+from openbell.domain.market import base_quote
+from openbell.domain.orders import (
+    ClOrdID,
+    Order,
+    OrderEvent,
+    OrderFilled,
+    OrderIntended,
+    OrdStatus,
+    Side,
+)
+from openbell.domain.positions import Instrument, Position
+
+RECENT_INTENTS = 20_000
+"""So many intents are remembered for finding duplicates. A sender repeats an intent within seconds
+of a lost reply; at 200 orders a second this is the last 100 s."""
+
+ZERO = Decimal(0)
+
+
+class StrategyPosition(msgspec.Struct, frozen=True, kw_only=True):
+    strategy: str
+    position: Position
+
+
+class RecentIntent(msgspec.Struct, frozen=True, kw_only=True):
+    strategy: str
+    intent_id: str
+    cl_ord_id: ClOrdID
+
+
+class BooksSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Books as plain data, in a fixed order: equal books give equal snapshots."""
+
+    orders: tuple[Order, ...] = ()
+    positions: tuple[Position, ...] = ()
+    strategy_positions: tuple[StrategyPosition, ...] = ()
+    intents: tuple[RecentIntent, ...] = ()
+    """Oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorstCase:
+    """A position with the open orders that could still change it, orders in doubt included."""
+
+    position: Decimal = ZERO
+    open_buys: Decimal = ZERO
+    """Quantity that open buy orders could still add; not negative."""
+    open_sells: Decimal = ZERO
+
+    @property
+    def longest(self) -> Decimal:
+        return self.position + self.open_buys
+
+    @property
+    def shortest(self) -> Decimal:
+        return self.position - self.open_sells
+
+    @property
+    def largest(self) -> Decimal:
+        """Largest absolute position that fills of open orders could lead to."""
+        return max(abs(self.longest), abs(self.shortest))
+
+
+class Books:
+    """Mutable, and changed by `apply` and `forget` alone. What it gives out is immutable."""
+
+    def __init__(self) -> None:
+        self._orders: dict[ClOrdID, Order] = {}
+        self._open: dict[ClOrdID, Order] = {}
+        self._positions: dict[Instrument, Position] = {}
+        self._by_strategy: dict[tuple[str, Instrument], Position] = {}
+        self._intents: dict[tuple[str, str], ClOrdID] = {}
+
+    def apply(self, event: OrderEvent) -> Order:
+        """Folds one event in and returns its order. Raises ImpossibleEventError, or ValueError for
+        an intent whose symbol is not one, with nothing changed."""
+        before = self._orders.get(event.cl_ord_id)
+        after = order_book.apply(before, event)
+        if isinstance(event, OrderIntended):
+            base_quote(after.new.symbol)
+            self._remember(after)
+        if isinstance(event, OrderFilled) and before is not None:
+            self._count(before, event)
+        self._orders[after.cl_ord_id] = after
+        if order_book.is_open(after):
+            self._open[after.cl_ord_id] = after
+        else:
+            self._open.pop(after.cl_ord_id, None)
+        return after
+
+    def forget(self, *, final_before_ns: int) -> int:
+        """Drops final orders last changed before that time; returns how many. Positions and
+        remembered intents stay. A fill later than that is an impossible event: choose a time
+        beyond the venue's longest delay."""
+        old = [
+            cl_ord_id
+            for cl_ord_id, order in self._orders.items()
+            if order.status.is_final and order.updated_ns < final_before_ns
+        ]
+        for cl_ord_id in old:
+            del self._orders[cl_ord_id]
+        return len(old)
+
+    @property
+    def orders(self) -> Mapping[ClOrdID, Order]:
+        """All that are not forgotten, final ones included, oldest first."""
+        return MappingProxyType(self._orders)
+
+    def open_orders(
+        self, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
+    ) -> tuple[Order, ...]:
+        """Orders that could still trade, those in doubt included, oldest first."""
+        return tuple(
+            order
+            for order in self._open.values()
+            if (venue is None or order.new.venue == venue)
+            and (symbol is None or order.new.symbol == symbol)
+            and (strategy is None or order.new.strategy == strategy)
+        )
+
+    def in_doubt(self) -> tuple[Order, ...]:
+        """Orders the venue must be asked for. Right after a restart PENDING_NEW and PENDING_CANCEL
+        orders are in doubt as well: whatever was under way is lost."""
+        return tuple(o for o in self._open.values() if o.status is OrdStatus.UNKNOWN)
+
+    @property
+    def positions(self) -> Mapping[Instrument, Position]:
+        """Per (venue, symbol), flat ones included once traded."""
+        return MappingProxyType(self._positions)
+
+    def position(self, venue: str, symbol: str) -> Position:
+        return self._positions.get((venue, symbol)) or Position(venue=venue, symbol=symbol)
+
+    @property
+    def strategy_positions(self) -> Mapping[tuple[str, Instrument], Position]:
+        """Per (strategy, (venue, symbol)); the strategy is empty for orders of the desk itself, such
+        as those of a flatten."""
+        return MappingProxyType(self._by_strategy)
+
+    def strategy_position(self, strategy: str, symbol: str) -> Decimal:
+        """Net quantity from this strategy's own fills, over all venues."""
+        return sum(
+            (
+                position.quantity
+                for (name, (_, held)), position in self._by_strategy.items()
+                if name == strategy and held == symbol
+            ),
+            ZERO,
+        )
+
+    def worst_case(self, venue: str, symbol: str) -> WorstCase:
+        """The position of an instrument and what its open orders could still make of it."""
+        buys = sells = ZERO
+        for order in self._open.values():
+            if order.new.venue == venue and order.new.symbol == symbol:
+                if order.new.side is Side.BUY:
+                    buys += order.leaves_qty
+                else:
+                    sells += order.leaves_qty
+        return WorstCase(self.position(venue, symbol).quantity, buys, sells)
+
+    def worst_cases(self) -> dict[Instrument, WorstCase]:
+        """`worst_case` of every instrument that has a position or an open order."""
+        instruments = {key for key, position in self._positions.items() if not position.is_flat}
+        instruments |= {(order.new.venue, order.new.symbol) for order in self._open.values()}
+        return {key: self.worst_case(*key) for key in sorted(instruments)}
+
+    def order_of_intent(self, strategy: str, intent_id: str) -> ClOrdID | None:
+        """The order that this intent has already made, if it is recent."""
+        return self._intents.get((strategy, intent_id))
+
+    def to_snapshot(self) -> BooksSnapshot:
+        return BooksSnapshot(
+            orders=tuple(self._orders.values()),
+            positions=tuple(self._positions[key] for key in sorted(self._positions)),
+            strategy_positions=tuple(
+                StrategyPosition(strategy=key[0], position=self._by_strategy[key])
+                for key in sorted(self._by_strategy)
+            ),
+            intents=tuple(
+                RecentIntent(strategy=strategy, intent_id=intent_id, cl_ord_id=cl_ord_id)
+                for (strategy, intent_id), cl_ord_id in self._intents.items()
+            ),
+        )
+
+    @classmethod
+    def from_snapshot(cls, snapshot: BooksSnapshot) -> Books:
+        books = cls()
+        books._orders = {order.cl_ord_id: order for order in snapshot.orders}
+        books._open = {key: o for key, o in books._orders.items() if order_book.is_open(o)}
+        books._positions = {position.instrument: position for position in snapshot.positions}
+        books._by_strategy = {
+            (held.strategy, held.position.instrument): held.position
+            for held in snapshot.strategy_positions
+        }
+        books._intents = {
+            (intent.strategy, intent.intent_id): intent.cl_ord_id for intent in snapshot.intents
+        }
+        return books
+
+    def _remember(self, order: Order) -> None:
+        if not order.new.intent_id:
+            return
+        self._intents.setdefault((order.new.strategy, order.new.intent_id), order.cl_ord_id)
+        while len(self._intents) > RECENT_INTENTS:
+            del self._intents[next(iter(self._intents))]
+
+    def _count(self, order: Order, event: OrderFilled) -> None:
+        counted = order_book.count(order, event)
+        if counted is None:
+            return
+        new = order.new
+        instrument = (new.venue, new.symbol)
+        key = (new.strategy, instrument)
+        self._positions[instrument] = _counted(
+            self._positions.get(instrument), order, event, counted
+        )
+        self._by_strategy[key] = _counted(self._by_strategy.get(key), order, event, counted)
+
+
+def _counted(
+    position: Position | None, order: Order, event: OrderFilled, counted: order_book.Counted
+) -> Position:
+    new = order.new
+    base, quote = base_quote(new.symbol)
+    position = position or Position(venue=new.venue, symbol=new.symbol)
+    for quantity, price in counted.replaced:
+        position = positions.revert_fill(
+            position, side=new.side, quantity=quantity, price=price, base=base, quote=quote
+        )
+    return positions.apply_fill(
+        position,
+        side=new.side,
+        quantity=counted.qty,
+        price=counted.px,
+        fee=event.fee,
+        fee_currency=event.fee_currency,
+        base=base,
+        quote=quote,
+    )
