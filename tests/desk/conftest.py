@@ -1,135 +1,13 @@
-"""A whole paper desk for tests: a copy with ports of its own, driven by the command line alone."""
+"""Fixtures: a closed paper desk of its own for each test."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-PAPER = REPOSITORY / "desks" / "paper"
-COMMAND_TIMEOUT_S = 120
-
-
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    document: Any
-    """The JSON document on standard output."""
-    text: str
-    """Standard error."""
-
-
-@dataclass(frozen=True)
-class PaperDesk:
-    """One desk in a folder of its own."""
-
-    folder: Path
-    environ: dict[str, str]
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "openbell", "--desk", str(self.folder), *arguments]
-
-    def run(self, *arguments: str, expect: int | None = 0) -> Ran:
-        """Runs `openbell ... --json`; fails the test on another exit status than expected."""
-        done = subprocess.run(
-            self.command(*arguments, "--json"),
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        assert expect is None or done.returncode == expect, (
-            f"openbell {' '.join(arguments)} exited with {done.returncode}, not {expect}\n"
-            f"{done.stdout}\n{done.stderr}\n{self.controller_log()}"
-        )
-        lines = done.stdout.strip().splitlines()
-        assert len(lines) == 1, f"one JSON document expected, got: {done.stdout!r}\n{done.stderr}"
-        return Ran(done.returncode, json.loads(lines[0]), done.stderr)
-
-    def controller_log(self) -> str:
-        log = self.folder / "state" / "logs" / "controller.log"
-        return log.read_text()[-4000:] if log.exists() else "(no controller log)"
-
-    def status(self) -> dict[str, Any]:
-        document = self.run("status").document
-        assert isinstance(document, dict)
-        return document
-
-    def service(self, name: str) -> dict[str, Any]:
-        return next(s for s in self.status()["services"] if s["name"] == name)
-
-    def venue_truth(self, what: str) -> list[dict[str, Any]]:
-        """`orders`, `fills` or `positions` as the simulated venue itself tells them."""
-        url = self.status()["venues"][0]["sim_url"]
-        with urllib.request.urlopen(f"{url}/sim/v1/{what}", timeout=10) as answer:
-            items = json.load(answer)[what]
-        assert isinstance(items, list)
-        return items
-
-    def own_processes(self) -> list[psutil.Process]:
-        """Every process that carries this desk's marker, and its controller."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.status() == psutil.STATUS_ZOMBIE:
-                    continue
-                if process.environ().get("OPENBELL_STATE") == str(self.folder / "state") or (
-                    "openbell.controller" in process.cmdline()
-                    and str(self.folder) in " ".join(process.cmdline())
-                ):
-                    found.append(process)
-        return found
-
-
-def await_condition(condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
-    """Returns when the condition holds; fails the test if it does not in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f}s: {what}"
-        time.sleep(0.1)
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def copy_paper_desk(folder: Path) -> PaperDesk:
-    """The paper desk with ports of its own in `folder`."""
-    shutil.copytree(PAPER, folder, ignore=shutil.ignore_patterns("state", ".env", "__pycache__"))
-    file = folder / "desk.toml"
-    text = file.read_text()
-    ports = sorted(set(re.findall(r"\b(?:8000|7001|800[1-9])\b", text)))
-    for port, free in zip(ports, free_ports(len(ports)), strict=True):
-        text = re.sub(rf"\b{port}\b", str(free), text)
-    file.write_text(text)
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("OPENBELL_") or name == "OPENBELL_RECORDINGS"
-    }
-    return PaperDesk(folder, environ)
+from tests.harness.paper_desk import PaperDesk, await_condition, copy_paper_desk, end_everything
 
 
 @pytest.fixture
@@ -142,6 +20,4 @@ def paper_desk(tmp_path: Path) -> Iterator[PaperDesk]:
     """A closed paper desk; whatever the test leaves running is ended, by pid."""
     desk = copy_paper_desk(tmp_path / "desk")
     yield desk
-    for process in desk.own_processes():
-        with contextlib.suppress(psutil.Error):
-            process.send_signal(signal.SIGKILL)
+    end_everything(desk)

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.harness.paper_desk import PaperDesk
+
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
 
 FINAL = {"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"}
@@ -27,14 +29,14 @@ def assert_no_order_was_repeated(orders: list[dict[str, Any]]) -> None:
     assert repeated == []
 
 
-def venue_log(desk: Any) -> list[dict[str, Any]]:
+def venue_log(desk: PaperDesk) -> list[dict[str, Any]]:
     """What the venue wrote down, readable after it was stopped."""
     (log,) = (desk.folder / "state" / "services" / "venue-sim").glob("*.jsonl")
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def test_it_trades_survives_every_kill_and_closes_flat(
-    paper_desk: Any, await_that: Callable[..., None]
+    paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
     opened = paper_desk.run("up").document
     assert opened["opened"]
@@ -96,7 +98,7 @@ def test_it_trades_survives_every_kill_and_closes_flat(
 
 
 def test_the_venue_itself_is_flat_when_the_desk_says_so(
-    paper_desk: Any, await_that: Callable[..., None]
+    paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
     """The closing's word is held against the venue: its own service is stopped last, so it is asked
     again by opening the closed desk in safe mode, which sends nothing."""
@@ -114,7 +116,7 @@ def test_the_venue_itself_is_flat_when_the_desk_says_so(
     paper_desk.run("down", "--yes")
 
 
-def test_two_openings_at_once_start_every_service_once(paper_desk: Any) -> None:
+def test_two_openings_at_once_start_every_service_once(paper_desk: PaperDesk) -> None:
     first, second = (
         subprocess.Popen(
             paper_desk.command("up", "--json"),
@@ -141,14 +143,14 @@ def test_two_openings_at_once_start_every_service_once(paper_desk: Any) -> None:
     paper_desk.run("down", "--yes")
 
 
-def test_a_plan_changes_nothing(paper_desk: Any) -> None:
+def test_a_plan_changes_nothing(paper_desk: PaperDesk) -> None:
     plan = paper_desk.run("up", "--plan").document
     assert plan["steps"]
     assert paper_desk.own_processes() == []
     assert paper_desk.run("status").document["state"] == "offline"
 
 
-def test_down_wants_a_yes_where_nobody_can_be_asked(paper_desk: Any) -> None:
+def test_down_wants_a_yes_where_nobody_can_be_asked(paper_desk: PaperDesk) -> None:
     paper_desk.run("up", "--safe-mode")
     refused = paper_desk.run("down", expect=2).document
     assert "--yes" in refused["hint"]
@@ -157,7 +159,7 @@ def test_down_wants_a_yes_where_nobody_can_be_asked(paper_desk: Any) -> None:
 
 
 def test_a_service_that_cannot_start_is_named_with_its_log_and_the_rest_runs(
-    paper_desk: Any,
+    paper_desk: PaperDesk,
 ) -> None:
     file = paper_desk.folder / "desk.toml"
     good = file.read_text()
@@ -180,7 +182,7 @@ def test_a_service_that_cannot_start_is_named_with_its_log_and_the_rest_runs(
     paper_desk.run("down", "--yes")
 
 
-def test_secrets_reach_no_log_and_no_answer(paper_desk: Any) -> None:
+def test_secrets_reach_no_log_and_no_answer(paper_desk: PaperDesk) -> None:
     paper_desk.run("up")
     status = json.dumps(paper_desk.status())
     paper_desk.run("down", "--yes")
@@ -200,7 +202,7 @@ def test_secrets_reach_no_log_and_no_answer(paper_desk: Any) -> None:
     assert all(secret not in status for secret in secrets)
 
 
-def test_a_second_desk_on_this_machine_is_not_met(paper_desk: Any, tmp_path: Any) -> None:
+def test_a_foreign_process_with_a_recorded_pid_is_not_touched(paper_desk: PaperDesk) -> None:
     """A controller killed and its services killed leave records; another process that got a recorded
     pid is never touched."""
     paper_desk.run("up", "--safe-mode")
