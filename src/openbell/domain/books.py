@@ -126,13 +126,14 @@ class Books:
         self, venue: str | None = None, symbol: str | None = None, strategy: str | None = None
     ) -> tuple[Order, ...]:
         """Orders that could still trade, those in doubt included, oldest first."""
-        return tuple(
+        found = (
             order
             for order in self._open.values()
             if (venue is None or order.new.venue == venue)
             and (symbol is None or order.new.symbol == symbol)
             and (strategy is None or order.new.strategy == strategy)
         )
+        return tuple(sorted(found, key=lambda order: (order.created_ns, order.cl_ord_id)))
 
     def in_doubt(self) -> tuple[Order, ...]:
         """Orders the venue must be asked for. Right after a restart PENDING_NEW and PENDING_CANCEL

@@ -168,6 +168,27 @@ def total_pnl(
     )
 
 
+def asset_changes(positions: Iterable[Position]) -> dict[str, Decimal]:
+    """What trading has added to an account per currency: `{"BTC": 0.5, "USDT": -25000, "BNB": -0.1}`.
+
+    On a spot venue a position is a balance less holdings, and a balance also moves when its
+    currency is another symbol's quote, or pays the fees: compare this, not `quantity`, with it.
+    """
+    changes: dict[str, Decimal] = {}
+
+    def add(currency: str, amount: Decimal) -> None:
+        changes[currency] = changes.get(currency, ZERO) + amount
+
+    for position in positions:
+        base, quote = base_quote(position.symbol)
+        add(base, position.quantity)  # fees in the base currency are already off
+        add(quote, position.sold - position.bought)
+        for currency, fee in position.fees.items():
+            if currency != base:
+                add(currency, -fee)
+    return changes
+
+
 def common_quote(symbols: Iterable[str]) -> str:
     """The quote currency of most symbols, the first by name of several; empty for no symbols."""
     quotes = [base_quote(symbol)[1] for symbol in symbols]

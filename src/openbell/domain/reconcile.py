@@ -1,0 +1,327 @@
+"""Compare our books with what the venue says, and say what would heal the differences.
+
+Rules:
+
+- An incomplete answer is not an empty one: what was not seen is unknown.
+- Absence from one list proves nothing: the order is asked for by its ClOrdID.
+- What changed while we looked is unknown, not different: look again.
+- Orders that are not ours are listed and left alone.
+- Reconciling again without news changes nothing: the same facts give the same findings, and once
+  the actions are done, none are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from openbell.domain import ids, order_book
+from openbell.domain.orders import ClOrdID, Order, OrdStatus, Side
+
+ZERO = Decimal(0)
+
+
+class Agreement(StrEnum):
+    OK = "ok"
+    MISMATCH = "mismatch"
+    """Both sides are known, and differ."""
+    UNKNOWN = "unknown"
+    """One side is not known, or moved while we looked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFacts:
+    """An open order as the venue lists it."""
+
+    cl_ord_id: ClOrdID
+    venue_order_id: str
+    symbol: str
+    side: Side
+    order_qty: Decimal
+    cum_qty: Decimal
+    price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillFacts:
+    """An execution as the venue lists it."""
+
+    exec_id: str
+    venue_order_id: str
+    cl_ord_id: ClOrdID
+    """Empty where the venue's list does not carry it."""
+    symbol: str
+    side: Side
+    last_qty: Decimal
+    last_px: Decimal
+    fee: Decimal = ZERO
+    fee_currency: str = ""
+    is_maker: bool = False
+    venue_time_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookFacts:
+    """Our side, for one venue."""
+
+    venue: str
+    desk_id: str
+    orders: tuple[Order, ...]
+    """All that the books hold for this venue, final ones included."""
+    positions: Mapping[str, Decimal]
+    """Signed quantity per symbol."""
+    tolerance: Mapping[str, Decimal] = field(default_factory=dict)
+    """Per symbol: differences of position smaller than this are rounding, not trading; usually the
+    lot. Without one, any difference is a mismatch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueFacts:
+    """The venue's side, asked in one go."""
+
+    asked_ns: int
+    """Our clock before the first request left: what the books learned since, the venue may not have
+    told yet."""
+    open_orders: tuple[OrderFacts, ...]
+    complete: bool
+    """Whether `open_orders` is all there is."""
+    positions: Mapping[str, Decimal] | None
+    """Signed quantity per symbol; None: not answered."""
+    fills: tuple[FillFacts, ...] = ()
+    """Recent executions, as many as were asked for."""
+
+
+class OrderFinding(msgspec.Struct, frozen=True, kw_only=True):
+    cl_ord_id: ClOrdID
+    venue_order_id: str
+    symbol: str
+    status: Agreement
+    why: str = ""
+
+
+class PositionFinding(msgspec.Struct, frozen=True, kw_only=True):
+    symbol: str
+    books: Decimal
+    venue_says: Decimal | None
+    status: Agreement
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskForOrder:
+    """Ask the venue for the order by its ClOrdID and book what it answers."""
+
+    symbol: str
+    cl_ord_id: ClOrdID
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyFills:
+    """Book executions of one of our orders that the books lack, oldest first."""
+
+    cl_ord_id: ClOrdID
+    fills: tuple[FillFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptOrder:
+    """An order with this desk's ClOrdID that the books never held, as after an old copy of the
+    journal was restored: book its intent and acceptance, so that its fills count and it can be
+    cancelled."""
+
+    order: OrderFacts
+
+
+@dataclass(frozen=True, slots=True)
+class CancelStray:
+    """An order of ours that rests at the venue though the books hold it final: cancel it. This can
+    only reduce risk, and its fills are counted all the same."""
+
+    symbol: str
+    cl_ord_id: ClOrdID
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineForeign:
+    """An order that is not ours. Show it; touch it only when account-wide action was asked for."""
+
+    order: OrderFacts
+
+
+ReconcileAction = AskForOrder | ApplyFills | AdoptOrder | CancelStray | QuarantineForeign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    orders: tuple[OrderFinding, ...]
+    """One per own order that is open here or there, or has executions we lack."""
+    positions: tuple[PositionFinding, ...]
+    foreign: tuple[OrderFacts, ...]
+    actions: tuple[ReconcileAction, ...]
+    complete: bool
+    """Whether the venue answered in full."""
+
+    @property
+    def status(self) -> Agreement:
+        """MISMATCH if anything differs, else UNKNOWN if anything is unknown, else OK."""
+        seen = {order.status for order in self.orders}
+        seen |= {position.status for position in self.positions}
+        if Agreement.MISMATCH in seen:
+            return Agreement.MISMATCH
+        if Agreement.UNKNOWN in seen or not self.complete:
+            return Agreement.UNKNOWN
+        return Agreement.OK
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Agreement.OK
+
+
+def reconcile(ours: BookFacts, venue: VenueFacts) -> Reconciliation:
+    """Compares one venue's orders and positions with our books. See the rules above."""
+    orders = {order.cl_ord_id: order for order in ours.orders}
+    by_venue_id = {
+        (order.new.symbol, order.venue_order_id): order.cl_ord_id
+        for order in ours.orders
+        if order.venue_order_id
+    }
+    listed = {there.cl_ord_id: there for there in venue.open_orders}
+    lacking = _lacking_fills(ours, venue, orders, by_venue_id)
+    findings: list[OrderFinding] = []
+    actions: list[ReconcileAction] = []
+    foreign: list[OrderFacts] = []
+
+    for cl_ord_id, order in orders.items():
+        there = listed.get(cl_ord_id)
+        fills = lacking.get(cl_ord_id, ())
+        if there is None and not fills and not order_book.is_open(order):
+            continue
+        status, why, action = _compare(order, there, fills, venue)
+        findings.append(
+            OrderFinding(
+                cl_ord_id=cl_ord_id,
+                venue_order_id=order.venue_order_id or (there.venue_order_id if there else ""),
+                symbol=order.new.symbol,
+                status=status,
+                why=why,
+            )
+        )
+        if action is not None:
+            actions.append(action)
+
+    for there in venue.open_orders:
+        if there.cl_ord_id in orders:
+            continue
+        if not ids.is_own(there.cl_ord_id, ours.desk_id):
+            foreign.append(there)
+            actions.append(QuarantineForeign(there))
+            continue
+        findings.append(_unheard_of(there.cl_ord_id, there.venue_order_id, there.symbol))
+        actions.append(AdoptOrder(there))
+    for cl_ord_id, fills in lacking.items():
+        if cl_ord_id not in orders and cl_ord_id not in listed:
+            findings.append(_unheard_of(cl_ord_id, fills[0].venue_order_id, fills[0].symbol))
+            actions.append(AskForOrder(fills[0].symbol, cl_ord_id))
+
+    return Reconciliation(
+        orders=tuple(findings),
+        positions=tuple(_compare_positions(ours, venue, findings)),
+        foreign=tuple(foreign),
+        actions=tuple(actions),
+        complete=venue.complete and venue.positions is not None,
+    )
+
+
+def _compare(
+    order: Order, there: OrderFacts | None, fills: tuple[FillFacts, ...], venue: VenueFacts
+) -> tuple[Agreement, str, ReconcileAction | None]:
+    """An order of ours with what the venue lists of it."""
+    ask = AskForOrder(order.new.symbol, order.cl_ord_id)
+    if fills:
+        why = f"{len(fills)} executions are not in the books"
+        return Agreement.MISMATCH, why, ApplyFills(order.cl_ord_id, fills)
+    if order.updated_ns >= venue.asked_ns:
+        return Agreement.UNKNOWN, "changed while the venue was asked", None
+    if there is None:
+        why = "not in the venue's list" if venue.complete else "the venue's list was cut"
+        return Agreement.UNKNOWN, f"{why}, which proves nothing", ask
+    if order.status is OrdStatus.REJECTED:
+        return Agreement.MISMATCH, "open at the venue, rejected in the books", ask
+    if order.status.is_final:
+        why = f"open at the venue, {order.status} in the books"
+        return Agreement.MISMATCH, why, CancelStray(order.new.symbol, order.cl_ord_id)
+    if order.status is OrdStatus.UNKNOWN or not order.venue_order_id:
+        return Agreement.UNKNOWN, "listed, but its outcome is not booked yet", ask
+    if there.order_qty != order.new.order_qty or there.side is not order.new.side:
+        why = f"the venue says {there.side} {there.order_qty}"
+        return Agreement.MISMATCH, f"{why}, the books {order.new.side} {order.new.order_qty}", None
+    if there.cum_qty != order.cum_qty:
+        why = f"the venue filled {there.cum_qty}, the books {order.cum_qty}"
+        return Agreement.MISMATCH, why, ask
+    return Agreement.OK, "", None
+
+
+def _unheard_of(cl_ord_id: ClOrdID, venue_order_id: str, symbol: str) -> OrderFinding:
+    return OrderFinding(
+        cl_ord_id=cl_ord_id,
+        venue_order_id=venue_order_id,
+        symbol=symbol,
+        status=Agreement.MISMATCH,
+        why="this desk's ClOrdID, and not in its books",
+    )
+
+
+def _lacking_fills(
+    ours: BookFacts,
+    venue: VenueFacts,
+    orders: Mapping[ClOrdID, Order],
+    by_venue_id: Mapping[tuple[str, str], ClOrdID],
+) -> dict[ClOrdID, tuple[FillFacts, ...]]:
+    """Executions of our orders that the books do not hold, oldest first, each once."""
+    found: dict[ClOrdID, dict[str, FillFacts]] = {}
+    for fill in venue.fills:
+        cl_ord_id = fill.cl_ord_id or by_venue_id.get((fill.symbol, fill.venue_order_id))
+        if not cl_ord_id:
+            continue
+        order = orders.get(cl_ord_id)
+        if order is None and not ids.is_own(cl_ord_id, ours.desk_id):
+            continue
+        if order is None or fill.exec_id not in order.exec_ids:
+            found.setdefault(cl_ord_id, {}).setdefault(fill.exec_id, fill)
+    return {
+        cl_ord_id: tuple(sorted(fills.values(), key=lambda fill: fill.venue_time_ns))
+        for cl_ord_id, fills in found.items()
+    }
+
+
+def _compare_positions(
+    ours: BookFacts, venue: VenueFacts, findings: Iterable[OrderFinding]
+) -> Iterable[PositionFinding]:
+    # An order that is not clear may have fills that explain a difference, and so may one that
+    # changed after the venue was asked.
+    unclear = {finding.symbol for finding in findings if finding.status is not Agreement.OK}
+    unclear |= {
+        order.new.symbol
+        for order in ours.orders
+        if order.cum_qty > 0 and order.updated_ns >= venue.asked_ns
+    }
+    for symbol in sorted({*ours.positions, *(venue.positions or {})}):
+        books = ours.positions.get(symbol, ZERO)
+        says = None if venue.positions is None else venue.positions.get(symbol)
+        status, why = Agreement.OK, ""
+        if says is None:
+            status, why = Agreement.UNKNOWN, "the venue did not say"
+        elif not _equal(books, says, ours.tolerance.get(symbol)):
+            if symbol in unclear:
+                status, why = Agreement.UNKNOWN, "differs, and an order of it is not clear"
+            else:
+                status, why = Agreement.MISMATCH, "no order of ours explains the difference"
+        yield PositionFinding(symbol=symbol, books=books, venue_says=says, status=status, why=why)
+
+
+def _equal(books: Decimal, says: Decimal, tolerance: Decimal | None) -> bool:
+    return books == says or (tolerance is not None and abs(books - says) < tolerance)
