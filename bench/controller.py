@@ -7,16 +7,20 @@ and the audit log around it.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
+from tests.harness.paper_desk import PaperDesk, end_everything, free_ports
 
 from bench.measurement import Measurement
-from tests.harness.paper_desk import PaperDesk, end_everything, free_ports
+from openbell.cli.client import Client
+from openbell.config.layout import DeskLayout
 
 _SERVICES = 100
 _IDLE_S = 20.0
@@ -75,8 +79,6 @@ def _desk_of_sleepers(folder: Path) -> PaperDesk:
 
 
 def _sleep() -> str:
-    import shutil
-
     return shutil.which("sleep") or "/bin/sleep"
 
 
@@ -92,13 +94,8 @@ def _cpu_percent(process: psutil.Process, seconds: float) -> float:
 
 
 def _kill_and_adopt_s(desk: PaperDesk) -> tuple[float, int]:
-    import subprocess
-
     before = {s["name"]: s["pid"] for s in desk.status()["services"]}
     os.kill(desk.status()["controller"]["pid"], signal.SIGKILL)
-    from openbell.cli.client import Client
-    from openbell.config.layout import DeskLayout
-
     client = Client(DeskLayout.for_desk(desk.folder, {}))
     began = time.monotonic()
     subprocess.Popen(

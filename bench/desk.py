@@ -12,10 +12,12 @@ import time
 import tomllib
 from collections.abc import Mapping
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-from bench.measurement import Measurement
 from tests.harness.paper_desk import PaperDesk, copy_paper_desk, end_everything
+
+from bench.measurement import Measurement
 
 _RUNS = 3
 
@@ -83,8 +85,6 @@ def _dependencies() -> Mapping[str, tuple[str, ...]]:
 
 
 def _in_order(dependencies: Mapping[str, tuple[str, ...]]) -> list[str]:
-    from graphlib import TopologicalSorter
-
     return list(TopologicalSorter(dependencies).static_order())
 
 

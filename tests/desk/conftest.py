@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.harness.paper_desk import PaperDesk, await_condition, copy_paper_desk, end_everything
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-
 from tests.harness.paper_desk import PaperDesk
 
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]

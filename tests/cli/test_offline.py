@@ -1,0 +1,122 @@
+"""The command line where nothing runs: wrong use, checks, a new desk, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openbell.cli.main import COMMANDS
+
+
+def openbell(*arguments: str, folder: Path) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "openbell", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def document(*arguments: str, folder: Path, expect: int) -> Any:
+    status, out, err = openbell(*arguments, "--json", folder=folder)
+    assert status == expect, out + err
+    assert len(out.strip().splitlines()) == 1, f"not one document: {out!r}"
+    return json.loads(out)
+
+
+@pytest.fixture
+def new_desk(tmp_path: Path) -> Path:
+    document("init", "mine", folder=tmp_path, expect=0)
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_and_json(name: str, tmp_path: Path) -> None:
+    status, out, _ = openbell(name, "--help", folder=tmp_path)
+    assert status == 0
+    assert "--json" in out or "Commands:" in out
+
+
+def test_a_mistyped_command_names_the_nearest(tmp_path: Path) -> None:
+    told = document("statsu", folder=tmp_path, expect=2)
+    assert "status" in told["message"]
+
+
+def test_no_desk_says_how_to_name_or_make_one(tmp_path: Path) -> None:
+    assert "openbell init" in document("status", folder=tmp_path, expect=2)["hint"]
+
+
+def test_a_new_desk_passes_check(new_desk: Path) -> None:
+    assert document("check", folder=new_desk, expect=0)["ok"]
+
+
+def test_init_overwrites_nothing(new_desk: Path) -> None:
+    before = (new_desk / "desk.toml").read_text()
+    told = document("init", "mine", folder=new_desk.parent, expect=5)
+    assert "desk.toml" in told["message"]
+    assert (new_desk / "desk.toml").read_text() == before
+
+
+def test_a_closed_desk_is_offline_and_not_healthy(new_desk: Path) -> None:
+    status = document("status", folder=new_desk, expect=0)
+    assert status["state"] == "offline"
+    assert {s["state"] for s in status["services"]} == {"stopped"}
+    assert document("health", folder=new_desk, expect=3)["verdict"] == "not_running"
+    assert document("orders", folder=new_desk, expect=3)["error"] == "not_running"
+    assert document("down", "--yes", folder=new_desk, expect=3)["error"] == "not_running"
+
+
+def test_check_names_a_port_that_is_held_and_by_whom(new_desk: Path) -> None:
+    ports = re.findall(r"^port = (\d+)$", (new_desk / "desk.toml").read_text(), flags=re.M)
+    port = int(ports[-1])
+    with socket.create_server(("127.0.0.1", port)):
+        told = document("check", folder=new_desk, expect=4)
+    (problem,) = told["problems"]
+    assert str(os.getpid()) in problem["message"]
+    assert problem["line"] is not None
+
+
+def test_check_finds_a_command_and_a_variable_that_are_missing(new_desk: Path) -> None:
+    with (new_desk / "desk.toml").open("a") as file:
+        file.write(
+            '\n[services.ghost]\ncommand = ["no-such-program"]\nsecrets = ["NO_SUCH_VARIABLE"]\n'
+        )
+    problems = document("check", folder=new_desk, expect=4)["problems"]
+    assert {p["key"] for p in problems} == {"services.ghost.command", "services.ghost.secrets"}
+    assert all(p["line"] for p in problems)
+
+
+def test_an_unknown_service_in_logs_names_the_nearest(new_desk: Path) -> None:
+    told = document("logs", "market-dat", folder=new_desk, expect=2)
+    assert "market-data" in told["hint"]
+
+
+def test_a_checkpoint_that_is_none_is_refused(new_desk: Path) -> None:
+    (new_desk / "bad.ckpt").write_bytes(bytes(4096))
+    assert (
+        document("checkpoint", "validate", "bad.ckpt", folder=new_desk, expect=8)["error"]
+        == "corrupt"
+    )
+
+
+def test_the_schema_is_json_schema(new_desk: Path) -> None:
+    assert document("schema", folder=new_desk, expect=0)["additionalProperties"] is False
+
+
+def test_the_paper_desk_is_the_template(tmp_path: Path) -> None:
+    from openbell.cli.commands.init import rendered
+
+    paper = Path(__file__).parents[2] / "desks" / "paper" / "desk.toml"
+    assert paper.read_text() == rendered("desk.toml", "paper", 0)
