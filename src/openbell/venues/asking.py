@@ -1,0 +1,253 @@
+"""Asking one venue what it holds of ours, and withdrawing the desk's own orders from it.
+
+Nothing here knows an engine, a journal or a database: it works when none of them does. What a
+venue did not say completely is `unknown`, never an empty list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from openbell.domain.ids import is_own
+from openbell.domain.orders import ClOrdID
+from openbell.venues.port import (
+    Accepted,
+    Balance,
+    Listing,
+    Rejected,
+    Venue,
+    VenueError,
+    VenueOrder,
+    VenueThrottledError,
+)
+
+EMPTY_ANSWERS = 2
+"""So many empty answers in a row prove that nothing is open: one may have been the mistake."""
+PAUSE_S = 0.2
+"""Between two looks, so that they are not two readings of the same moment."""
+CANCELS_AT_ONCE = 10
+WITHDRAW_SHARE = 0.7
+"""Of the time given; the rest is for the last look."""
+
+
+class OpenOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """As in the engine's `GET /v1/orders`, as far as a venue can tell."""
+
+    venue: str
+    cl_ord_id: ClOrdID
+    venue_order_id: str
+    symbol: str
+    side: str
+    ord_type: str
+    price: Decimal | None
+    order_qty: Decimal
+    cum_qty: Decimal
+    leaves_qty: Decimal
+    status: str
+    age_s: float
+    own: bool
+    """Its ClOrdID was made by this desk. Others' orders are shown and left alone."""
+    strategy: str = ""
+
+
+class HeldPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """As in the engine's `GET /v1/positions`, as far as a venue can tell."""
+
+    venue: str
+    symbol: str
+    venue_quantity: Decimal
+    mark_px: Decimal | None
+    """Mid of the venue's quote; None where there is no position or no quote."""
+    dust: bool
+    """Too small for the venue to take an order that closes it."""
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of cancelling the desk's own orders."""
+
+    result: Literal["verified", "residual", "unknown"]
+    """verified: asked again, and again, and none is open. residual: these are still open.
+    unknown: the venue could not be asked."""
+    cancelled: tuple[ClOrdID, ...] = ()
+    """Cancels the venue acknowledged."""
+    refused: dict[str, str] = {}
+    """Why the others were not, by ClOrdID: the last answer."""
+
+
+class VenueAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    status: Literal["ok", "unknown"]
+    why: str = ""
+    """Why it is unknown; empty where it is not."""
+    open_orders: tuple[OpenOrder, ...] = ()
+    positions: tuple[HeldPosition, ...] = ()
+    balances: tuple[Balance, ...] = ()
+    """Those that are not zero."""
+    cancel: Withdrawal | None = None
+    """Only where cancelling was asked for."""
+
+    @property
+    def own_orders(self) -> tuple[OpenOrder, ...]:
+        return tuple(order for order in self.open_orders if order.own)
+
+
+def unknown(name: str, why: str, *, cancelling: bool = False) -> VenueAnswer:
+    """The answer of a venue that gave none."""
+    withdrawal = Withdrawal(result="unknown") if cancelling else None
+    return VenueAnswer(name=name, status="unknown", why=why, cancel=withdrawal)
+
+
+async def ask(venue: Venue, symbols: Sequence[str], desk_id: str) -> VenueAnswer:
+    """Open orders, positions and balances now. Never raises for what the venue does."""
+    try:
+        await venue.connect()
+        listing = await venue.open_orders()
+        balances = await venue.balances()
+        positions = [
+            await _held(venue, position.symbol, position.quantity)
+            for position in await venue.positions()
+        ]
+    except VenueError as error:
+        return unknown(venue.name, error.message)
+    doubt = _doubt(listing, balances, symbols)
+    return VenueAnswer(
+        name=venue.name,
+        status="unknown" if doubt else "ok",
+        why=doubt,
+        open_orders=tuple(_open_order(venue.name, order, desk_id) for order in listing.orders),
+        positions=tuple(positions),
+        balances=tuple(balance for balance in balances.values() if balance.total),
+    )
+
+
+async def withdraw(venue: Venue, desk_id: str, give_up_at_s: float) -> Withdrawal:
+    """Cancels the desk's own open orders, riskiest first, and asks until two answers in a row
+    list none. `give_up_at_s` is a time of the running event loop."""
+    cancelled: dict[ClOrdID, None] = {}
+    refused: dict[str, str] = {}
+    remain: list[VenueOrder] | None = None
+    empty = 0
+    try:
+        async with asyncio.timeout_at(give_up_at_s):
+            while empty < EMPTY_ANSWERS:
+                pause_s = PAUSE_S
+                try:
+                    listing = await venue.open_orders()
+                except VenueError as error:
+                    remain, empty = None, 0
+                    if isinstance(error, VenueThrottledError):
+                        pause_s = max(pause_s, error.retry_after_s)
+                else:
+                    own = [order for order in listing.orders if is_own(order.cl_ord_id, desk_id)]
+                    remain = own if own or listing.complete else None
+                    empty = empty + 1 if remain == [] else 0
+                    for order, why in await _cancel_each(venue, own):
+                        if why:
+                            refused[order.cl_ord_id] = why
+                        else:
+                            cancelled[order.cl_ord_id] = None
+                            refused.pop(order.cl_ord_id, None)
+                if empty < EMPTY_ANSWERS:
+                    await asyncio.sleep(pause_s)
+    except TimeoutError:
+        result: Literal["residual", "unknown"] = "residual" if remain else "unknown"
+        return Withdrawal(result=result, cancelled=tuple(cancelled), refused=refused)
+    return Withdrawal(result="verified", cancelled=tuple(cancelled), refused=refused)
+
+
+async def ask_and_withdraw(
+    venue: Venue, symbols: Sequence[str], desk_id: str, give_up_at_s: float
+) -> VenueAnswer:
+    """`withdraw`, then `ask`: verified only if the last look agrees."""
+    loop = asyncio.get_running_loop()
+    left_s = give_up_at_s - loop.time()
+    withdrawal = await withdraw(venue, desk_id, loop.time() + left_s * WITHDRAW_SHARE)
+    try:
+        async with asyncio.timeout_at(give_up_at_s):
+            answer = await ask(venue, symbols, desk_id)
+    except TimeoutError:
+        answer = unknown(venue.name, "no answer to the last look")
+    if answer.own_orders:
+        withdrawal = msgspec.structs.replace(withdrawal, result="residual")
+    elif answer.status == "unknown":
+        withdrawal = msgspec.structs.replace(withdrawal, result="unknown")
+    return msgspec.structs.replace(answer, cancel=withdrawal)
+
+
+async def _cancel_each(venue: Venue, orders: Iterable[VenueOrder]) -> list[tuple[VenueOrder, str]]:
+    """Each order with why it was not cancelled, empty where the venue acknowledged."""
+    slots = asyncio.Semaphore(CANCELS_AT_ONCE)
+
+    async def cancel(order: VenueOrder) -> tuple[VenueOrder, str]:
+        async with slots:
+            outcome = await venue.cancel(order.symbol, order.cl_ord_id)
+        if isinstance(outcome, Accepted):
+            return order, ""
+        if isinstance(outcome, Rejected):
+            return order, f"{outcome.code} {outcome.text}"
+        return order, f"unknown: {outcome.why}"
+
+    return await asyncio.gather(*map(cancel, sorted(orders, key=_risk, reverse=True)))
+
+
+def _risk(order: VenueOrder) -> Decimal:
+    """Notional that may still be filled; a market order has no price and goes first."""
+    if order.price is None:
+        return Decimal("Infinity")
+    return (order.order_qty - order.cum_qty) * order.price
+
+
+async def _held(venue: Venue, symbol: str, quantity: Decimal) -> HeldPosition:
+    mark: Decimal | None = None
+    if quantity:
+        try:
+            mark = (await venue.quote(symbol)).mid
+        except VenueError:
+            mark = None  # a missing price makes no position unknown
+    dust = mark is not None and not venue.rules(symbol).is_tradable(quantity, mark)
+    return HeldPosition(
+        venue=venue.name, symbol=symbol, venue_quantity=quantity, mark_px=mark, dust=dust
+    )
+
+
+def _doubt(listing: Listing, balances: Mapping[str, Balance], symbols: Sequence[str]) -> str:
+    """Why the list of orders is not to be trusted; empty where it is.
+
+    The balances check it from another side: an open order locks what it would spend, so a list
+    with no order in it and funds that are locked contradict each other.
+    """
+    if not listing.complete:
+        return "the list of open orders is incomplete"
+    if listing.orders:
+        return ""
+    currencies = {currency for symbol in symbols for currency in symbol.split("/")}
+    locked = [
+        f"{balance.locked:f} {currency}"
+        for currency, balance in sorted(balances.items())
+        if currency in currencies and balance.locked
+    ]
+    return f"no open order is listed, yet {', '.join(locked)} is locked" if locked else ""
+
+
+def _open_order(venue: str, order: VenueOrder, desk_id: str) -> OpenOrder:
+    return OpenOrder(
+        venue=venue,
+        cl_ord_id=order.cl_ord_id,
+        venue_order_id=order.venue_order_id,
+        symbol=order.symbol,
+        side=order.side.value,
+        ord_type=order.ord_type.value,
+        price=order.price,
+        order_qty=order.order_qty,
+        cum_qty=order.cum_qty,
+        leaves_qty=order.order_qty - order.cum_qty,
+        status=order.status.value,
+        age_s=round(max(0.0, (time.time_ns() - order.created_ns) / 1e9), 3),
+        own=is_own(order.cl_ord_id, desk_id),
+    )

@@ -1,0 +1,262 @@
+"""The clerk: goes to the venues and comes back with what they say.
+
+    python -m openbell.venues.clerk --desk DIR ask|cancel [--venue NAME ...] [--timeout 10s]
+
+A process of its own that lives as long as the errand, so that neither the memory of a client
+library nor a venue that hangs reaches the controller, and so that a closing desk is looked at
+from outside of its engine. It prints one JSON document:
+
+    {"action": "ask", "venues": [{"name", "status": "ok|unknown", "why", "open_orders": [...],
+     "positions": [...], "balances": [...], "cancel": null}]}
+
+`cancel` withdraws the desk's own open orders first (those whose ClOrdID this desk made; others'
+are listed and left alone) and adds `"cancel": {"result": "verified|residual|unknown", ...}`.
+Exit status 0: everything was answered, and verified; 7: something is unknown or remains.
+
+`ask_venues` and `cancel_own_orders` send it and kill it when its time is up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from openbell.config.layout import DeskLayout
+from openbell.config.loader import load_desk
+from openbell.config.models import LoadedDesk
+from openbell.config.models import Venue as VenueConfig
+from openbell.config.secrets import venue_credentials, venue_variables
+from openbell.config.units import parse_duration
+from openbell.errors import OpenbellError, UnverifiedError, UsageError
+from openbell.venues.asking import VenueAnswer, ask, ask_and_withdraw, unknown
+from openbell.venues.credentials import Credentials
+from openbell.venues.registry import open_venue
+
+__all__ = ["VenueAnswer", "ask_venues", "cancel_own_orders", "main"]
+
+Action = Literal["ask", "cancel"]
+
+START_SHARE = 0.25
+"""Of the time given, kept for starting the process."""
+ENVIRONMENT_PASSED = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENBELL_DESK",
+)  # fmt: skip
+"""Besides the venues' credentials; the rest of the controller's environment stays with it."""
+ERROR_MAX = 300
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """What the clerk prints."""
+
+    action: Action
+    venues: tuple[VenueAnswer, ...]
+
+
+# The caller's side.
+
+
+async def ask_venues(
+    layout: DeskLayout, desk: LoadedDesk, venues: Sequence[str], timeout_s: float
+) -> list[VenueAnswer]:
+    """What each of these venues says now; unknown for every one that did not answer in time."""
+    return await _send("ask", layout, desk, venues, timeout_s)
+
+
+async def cancel_own_orders(
+    layout: DeskLayout, desk: LoadedDesk, venues: Sequence[str], timeout_s: float
+) -> list[VenueAnswer]:
+    """Withdraws the desk's own open orders from these venues; `cancel` of each answer says how it
+    went."""
+    return await _send("cancel", layout, desk, venues, timeout_s)
+
+
+async def _send(
+    action: Action,
+    layout: DeskLayout,
+    desk: LoadedDesk,
+    venues: Sequence[str],
+    timeout_s: float,
+) -> list[VenueAnswer]:
+    if not venues:
+        return []
+    try:
+        credentials = venue_credentials(desk, layout)
+    except OpenbellError as error:
+        return [unknown(name, error.message, cancelling=action == "cancel") for name in venues]
+    errand = {name: desk.file.venues[name] for name in venues}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "openbell.venues.clerk",
+        "--desk", str(layout.desk), "--errand-on-stdin",
+        "--timeout", f"{int(timeout_s * (1 - START_SHARE) * 1000)}ms",
+        action,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(layout, errand, credentials),
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(timeout_s):
+            # The desk file as it was opened: one that is being edited must not blind us.
+            output, errors = await process.communicate(_encode_errand(errand))
+    except TimeoutError:
+        return _all_unknown(action, venues, f"no answer within {timeout_s:g} s")
+    finally:
+        await _end(process)
+    try:
+        document = msgspec.json.decode(output, type=Document)
+    except msgspec.DecodeError:
+        last = (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        for pair in credentials.values():
+            last = Credentials(*pair).strike_from(last)
+        why = f"the clerk failed (exit {process.returncode}): {last[:ERROR_MAX]}"
+        return _all_unknown(action, venues, why)
+    answered = {answer.name: answer for answer in document.venues}
+    missing = _all_unknown(action, venues, "the clerk brought no answer")
+    return [answered.get(answer.name, answer) for answer in missing]
+
+
+def _all_unknown(action: Action, venues: Sequence[str], why: str) -> list[VenueAnswer]:
+    return [unknown(name, why, cancelling=action == "cancel") for name in venues]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _environment(
+    layout: DeskLayout,
+    errand: Mapping[str, VenueConfig],
+    credentials: Mapping[str, tuple[str, str]],
+) -> dict[str, str]:
+    environment = {name: os.environ[name] for name in ENVIRONMENT_PASSED if name in os.environ}
+    environment["OPENBELL_STATE"] = str(layout.state)
+    for name, config in errand.items():
+        if name in credentials:
+            environment |= dict(zip(venue_variables(name, config), credentials[name], strict=True))
+    return environment
+
+
+def _encode_errand(errand: Mapping[str, VenueConfig]) -> bytes:
+    return msgspec.json.encode(
+        {name: msgspec.Raw(config.model_dump_json().encode()) for name, config in errand.items()}
+    )
+
+
+def _decode_errand(data: bytes) -> dict[str, VenueConfig]:
+    raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    return {name: VenueConfig.model_validate_json(bytes(config)) for name, config in raw.items()}
+
+
+# The clerk's side.
+
+
+async def _run(
+    action: Action,
+    desk_id: str,
+    venues: Mapping[str, VenueConfig],
+    credentials: Mapping[str, tuple[str, str]],
+    timeout_s: float,
+) -> Document:
+    """All venues at once; none waits for another."""
+    answers = await asyncio.gather(
+        *(
+            _visit(action, name, config, credentials.get(name), desk_id, timeout_s)
+            for name, config in venues.items()
+        )
+    )
+    return Document(action=action, venues=tuple(answers))
+
+
+async def _visit(
+    action: Action,
+    name: str,
+    config: VenueConfig,
+    pair: tuple[str, str] | None,
+    desk_id: str,
+    timeout_s: float,
+) -> VenueAnswer:
+    cancelling = action == "cancel"
+    if pair is None:
+        return unknown(name, "its credentials are not set", cancelling=cancelling)
+    give_up_at_s = asyncio.get_running_loop().time() + timeout_s
+    try:
+        venue = open_venue(name, config, Credentials(*pair))
+    except OpenbellError as error:
+        return unknown(name, error.message, cancelling=cancelling)
+    try:
+        if cancelling:
+            return await ask_and_withdraw(venue, config.symbols, desk_id, give_up_at_s)
+        async with asyncio.timeout_at(give_up_at_s):
+            return await ask(venue, config.symbols, desk_id)
+    except TimeoutError:
+        return unknown(name, f"no answer within {timeout_s:g} s", cancelling=cancelling)
+    finally:
+        await venue.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="openbell.venues.clerk", description=__doc__)
+    parser.add_argument("--desk", type=Path, required=True, help="folder that holds desk.toml")
+    parser.add_argument("--venue", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument("--timeout", type=parse_duration, default=10.0, metavar="10s")
+    parser.add_argument("--errand-on-stdin", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("action", choices=["ask", "cancel"])
+    options = parser.parse_args(arguments)
+    try:
+        layout = DeskLayout.for_desk(options.desk)
+        venues, credentials = _errand(options, layout)
+        document = asyncio.run(
+            _run(options.action, layout.desk_id, venues, credentials, options.timeout)
+        )
+    except OpenbellError as error:
+        sys.stderr.write(f"{error.message}\n{error.hint}\n")
+        return error.exit_code
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    return 0 if all(map(_is_settled, document.venues)) else UnverifiedError.exit_code
+
+
+def _errand(
+    options: argparse.Namespace, layout: DeskLayout
+) -> tuple[dict[str, VenueConfig], dict[str, tuple[str, str]]]:
+    """The venues to visit and their credentials: as told, or as the desk file says."""
+    if options.errand_on_stdin:
+        venues = _decode_errand(sys.stdin.buffer.read())
+        credentials = {}
+        for name, config in venues.items():
+            key, secret = (os.environ.get(each, "") for each in venue_variables(name, config))
+            if key and secret:
+                credentials[name] = (key, secret)
+        return venues, credentials
+    desk = load_desk(options.desk)
+    declared = desk.file.venues
+    strangers = [name for name in options.venue if name not in declared]
+    if strangers:
+        raise UsageError(
+            f"no venue is called {', '.join(strangers)}",
+            hint=f"venues of this desk: {', '.join(declared)}",
+        )
+    names = options.venue or list(declared)
+    return {name: declared[name] for name in names}, venue_credentials(desk, layout)
+
+
+def _is_settled(answer: VenueAnswer) -> bool:
+    cancelled = answer.cancel is None or answer.cancel.result == "verified"
+    return answer.status == "ok" and cancelled
+
+
+if __name__ == "__main__":
+    sys.exit(main())
