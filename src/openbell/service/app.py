@@ -1,6 +1,7 @@
 """`ServiceApp`: the life of a service process.
 
-    bind the port → serve → on_start → tasks → ready … SIGTERM → on_stop → tasks cancelled → exit
+    bind the port → serve → on_start → tasks → ready …
+    … SIGTERM → on_stop → tasks cancelled → on_exit → exit
 
 The port is served from the first moment on, so a slow start is seen as "not ready" and not as
 silence. After SIGTERM the open endpoints still answer while `on_stop` ends the service's work;
@@ -73,6 +74,7 @@ class ServiceApp:
         self._routes: list[tuple[str, str, Handler]] = []
         self._on_start: list[Hook] = []
         self._on_stop: list[Hook] = []
+        self._on_exit: list[Hook] = []
         self._on_reload: list[Reload] = []
         self._ready: bool | None = None
         self._why_not_ready = "starting"
@@ -104,6 +106,10 @@ class ServiceApp:
     def on_stop(self, hook: Hook) -> None:
         """Runs on SIGTERM, last declared first, while tasks still run and `/health` is still served."""
         self._on_stop.append(hook)
+
+    def on_exit(self, hook: Hook) -> None:
+        """Runs after the tasks have ended, last declared first: close what they used."""
+        self._on_exit.append(hook)
 
     def on_reload(self, fn: Reload) -> None:
         """Runs on SIGHUP. What it raises is an alert line; the service goes on as it was."""
@@ -199,6 +205,7 @@ class ServiceApp:
         finally:
             stop_requested.cancel()
             await self._tasks.cancel()
+            clean = await self._run_hooks(self._on_exit) and clean
             server.end.set()
             await serving
         self.log.info("stopped", clean=clean)
@@ -232,10 +239,14 @@ class ServiceApp:
         """Run the stop hooks within their time-out; whether all of them ended well."""
         self.stop("the start failed or the server ended")
         _READY.labels(self.name).set(0)
+        return await self._run_hooks(self._on_stop)
+
+    async def _run_hooks(self, hooks: list[Hook]) -> bool:
+        """Last declared first, all of them within the time-out; whether all ended well."""
         clean = True
         try:
             async with asyncio.timeout(self._stop_timeout_s):
-                for hook in reversed(self._on_stop):
+                for hook in reversed(hooks):
                     try:
                         await hook()
                     except Exception as error:  # noqa: BLE001 - the other hooks must run as well

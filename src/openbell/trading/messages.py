@@ -3,6 +3,7 @@
 Sockets (ZeroMQ, ipc endpoints in the desk's run folder, each bound by its producer):
 
     market.sock   PUB     market-data      Quote, Trade             may be conflated
+                                           Instruments              said again and again
     intents.sock  ROUTER  execution-engine Intent -> IntentReply    each is answered
     events.sock   PUB     execution-engine EngineEvent              sequenced; gaps are replayed:
     replay.sock   ROUTER  execution-engine ReplayRequest -> ReplayReply
@@ -10,7 +11,7 @@ Sockets (ZeroMQ, ipc endpoints in the desk's run folder, each bound by its produ
 
 Topics (first frame of a published message; subscribers match them by prefix):
 
-    quote/VENUE/SYMBOL   trade/VENUE/SYMBOL   order   engine   risk
+    quote/VENUE/SYMBOL   trade/VENUE/SYMBOL   instruments/VENUE   order   engine   risk
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import ClOrdID, OrderEvent, OrdType, Side, TimeInForce
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ RISK_SOCKET = "risk.sock"
 QUOTE_TOPIC = "quote/"
 """Prefix of every quote's topic."""
 TRADE_TOPIC = "trade/"
+INSTRUMENTS_TOPIC = "instruments/"
 ORDER_TOPIC = "order"
 """EngineEvent."""
 ENGINE_TOPIC = "engine"
@@ -49,6 +52,10 @@ def trade_topic(venue: str, symbol: str) -> str:
     return f"{TRADE_TOPIC}{venue}/{symbol}"
 
 
+def instruments_topic(venue: str) -> str:
+    return f"{INSTRUMENTS_TOPIC}{venue}"
+
+
 class Envelope(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     producer: str
     """Service name and start: `execution-engine/1732147200000000000`; a new one starts at seq 1."""
@@ -57,6 +64,13 @@ class Envelope(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     its own loss and no other."""
     sent_ns: int
     body: T
+
+
+class Instruments(msgspec.Struct, frozen=True, kw_only=True):
+    """The rules of a venue's declared symbols, twice a second: the bus keeps no last value."""
+
+    venue: str
+    rules: tuple[InstrumentRules, ...]
 
 
 class SubmitIntent(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):

@@ -1,0 +1,39 @@
+"""Public market data: one `MarketFeed` per venue, found by the venue's adapter name."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+
+from openbell.config.models import Venue
+from openbell.errors import ConfigError
+from openbell.trading.feeds.port import FeedError, MarketFeed
+
+__all__ = ["FeedError", "MarketFeed", "make_feed"]
+
+ENTRY_POINT_GROUP = "openbell.feeds"
+
+_OURS = {"binance": "openbell.trading.feeds.binance:BinanceFeed"}
+"""By name, so that a process imports only what it uses."""
+
+
+def make_feed(name: str, venue: Venue) -> MarketFeed:
+    """The feed of venue `name`, not connected yet. Raises ConfigError for an unknown adapter."""
+    feed: MarketFeed = _find(venue.adapter)(name, venue)
+    return feed
+
+
+def _find(adapter: str) -> type:
+    if adapter in _OURS:
+        module, _, attribute = _OURS[adapter].partition(":")
+        found: type = getattr(importlib.import_module(module), attribute)
+        return found
+    others = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    if adapter not in others:
+        known = ", ".join(sorted({*_OURS, *others}))
+        raise ConfigError(
+            f'no market data feed for adapter "{adapter}"',
+            hint=f'known are {known}; others are added by the entry point group "{ENTRY_POINT_GROUP}"',
+        )
+    loaded: type = others[adapter].load()
+    return loaded
