@@ -71,11 +71,14 @@ class AtomicWriter:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int = 0o600) -> Iterator[AtomicWriter]:
+def replacing(
+    path: Path, *, mode: int = 0o600, keep_existing: bool = False
+) -> Iterator[AtomicWriter]:
     """Write a file piece by piece; it takes `path`'s place when the block ends without an error.
 
     With an error in the block, or StorageError from here before the rename, `path` is untouched
-    and the temporary file is gone. For content too large to be held whole; else `write_atomically`.
+    and the temporary file is gone. `keep_existing`: FileExistsError instead of replacing a file,
+    also when it appeared meanwhile. For small content there is `write_atomically`.
     """
     temporary = path.parent / (
         f"{_TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
@@ -94,13 +97,19 @@ def replacing(path: Path, *, mode: int = 0o600) -> Iterator[AtomicWriter]:
             finally:
                 os.close(fd)
             doing = "rename onto"
-            os.rename(temporary, path)  # noqa: PTH104 - every system call of this module goes by os
+            if keep_existing:
+                os.link(temporary, path)  # unlike a rename, refuses to replace
+                os.unlink(temporary)  # noqa: PTH108 - every system call of this module goes by os
+            else:
+                os.rename(temporary, path)  # noqa: PTH104
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # noqa: PTH108
             raise
         doing = "fsync the folder of"
         fsync_folder(path.parent)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise storage_error(error, doing, path) from error
 

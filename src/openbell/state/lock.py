@@ -1,0 +1,110 @@
+"""A file that at most one process holds, and that says which.
+
+The lock is the kernel's (flock): it ends with its holder, however that dies, so nothing is ever
+stale. The pid in the file is for people only and decides nothing. The file is never deleted: a
+deleted one could be held by two, one by the old inode and one by the new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+from openbell.errors import ConflictError
+from openbell.state.files import storage_error
+
+_POLL_SECS = 0.005
+"""flock knows "now" and "for ever", nothing between."""
+
+
+class FileLock:
+    """An exclusive lock on `path`, between processes as well as between threads.
+
+        with FileLock(layout.controller_lock):
+            ...
+
+    Not inherited by children: their `exec` closes it (O_CLOEXEC).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> FileLock:
+        """Take it or raise ConflictError naming the holder, at once. StorageError: no such folder,
+        no right to it."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise storage_error(error, "lock", self.path) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError as error:
+            holder = _holder(fd)
+            os.close(fd)
+            who = f"process {holder}" if holder else "another process"
+            raise ConflictError(
+                f"{self.path.name} is held by {who}",
+                hint="wait until it has finished",
+                path=str(self.path),
+                pid=holder,
+            ) from error
+        except OSError as error:
+            os.close(fd)
+            raise storage_error(error, "lock", self.path) from error
+        self._fd = fd
+        return self
+
+    def release(self) -> None:
+        """Give it back. Harmless where it is not held."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = None
+
+    @property
+    def held(self) -> bool:
+        return self._fd is not None
+
+    def __enter__(self) -> FileLock:
+        return self if self.held else self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def lock_within(fd: int, operation: int, timeout_secs: float) -> bool:
+    """flock an open file (`fcntl.LOCK_EX` or `LOCK_SH`), waiting up to a time-out. False: not got.
+
+    For locks held for about a millisecond, where a holder that was stopped must not stop us.
+    """
+    deadline = time.monotonic() + timeout_secs
+    while True:
+        try:
+            fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECS)
+        else:
+            return True
+
+
+def _holder(fd: int) -> int | None:
+    """None between a new holder's lock and its writing, or where the file holds something else."""
+    try:
+        return int(os.pread(fd, 32, 0))
+    except (ValueError, OSError):
+        return None
