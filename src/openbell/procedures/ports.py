@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from openbell.domain.service_state import ServiceState
 from openbell.runtime.spec import Orphan, ServiceView, StartResult, StopResult
+from openbell.venues.asking import VenueAnswer
 
 
 class Services(Protocol):
@@ -29,29 +30,15 @@ class Services(Protocol):
 
 
 class VenueTruth(Protocol):
-    """The venues asked past the engine, by a process of its own."""
+    """The venues asked past the engine, by a process of its own (`openbell.venues.clerk`)."""
 
-    async def look(self, *, timeout_s: float) -> Mapping[str, VenueWord]:
+    async def look(self, *, timeout_s: float) -> Sequence[VenueAnswer]:
         """What each venue says now. Never raises for what a venue does."""
         ...
 
-    async def cancel(self, *, timeout_s: float) -> Mapping[str, VenueWord]:
-        """Cancels the desk's own open orders, then looks again."""
+    async def cancel(self, *, timeout_s: float) -> Sequence[VenueAnswer]:
+        """Withdraws the desk's own open orders, then looks again."""
         ...
-
-
-@dataclass(frozen=True)
-class VenueWord:
-    """One venue's own account of us."""
-
-    venue: str
-    ok: bool
-    """The venue answered everything, completely."""
-    why: str = ""
-    orders: tuple[Mapping[str, Any], ...] = ()
-    """As in `GET /v1/orders`."""
-    positions: tuple[Mapping[str, Any], ...] = ()
-    """As in `GET /v1/positions`, as far as the venue alone can tell."""
 
 
 @dataclass(frozen=True)

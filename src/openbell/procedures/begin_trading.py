@@ -1,0 +1,190 @@
+"""The last step of an opening: the engine reconciles, gets its permit, the strategies run.
+
+Nothing here grants anything: the permit is the controller's decision at the engine's own asking.
+This step takes back halts of an earlier closing, waits, and says what the desk waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from openbell.domain.desk_state import DeskTarget
+from openbell.procedures.desk_voices import DeskVoices, EngineSays, StrategySays
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+
+POLL_S = 0.1
+VENUE_PATIENCE_S = 5.0
+"""How long an unreachable venue is waited for before the opening ends with saying so. The engine
+goes on trying by itself, and the desk trades as soon as the venue is there."""
+
+
+class Opened(StrEnum):
+    TRADING = "trading"
+    SAFE = "safe"
+    HALTED = "halted"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True)
+class TradingFacts:
+    target: DeskTarget
+    latched: bool
+    engine: EngineSays | None
+    engine_why: str
+    strategies: tuple[StrategySays, ...] | None
+    strategies_why: str
+    has_engine: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`waiting_for` is set with WAITING only."""
+
+    opened: Opened
+    waiting_for: str = ""
+    note: str = ""
+
+
+def judge(facts: TradingFacts) -> Verdict:
+    """What the desk is, from what is observed."""
+    if facts.latched:
+        return Verdict(Opened.SAFE, note="the kill switch is latched")
+    if facts.target is DeskTarget.HALTED:
+        return Verdict(Opened.HALTED, note="a halt from before stands; `openbell resume` ends it")
+    if facts.target is DeskTarget.SAFE:
+        return Verdict(Opened.SAFE)
+    if not facts.has_engine:
+        return Verdict(Opened.TRADING, note="the desk has no engine: nothing is sent by itself")
+    if facts.engine is None:
+        return Verdict(Opened.WAITING, f"engine: {facts.engine_why}")
+    if not facts.engine.trading:
+        if facts.engine.phase == "waiting_for_venue":
+            venues = ", ".join(facts.engine.unconnected) or "unknown"
+            return Verdict(Opened.WAITING, f"venue {venues}")
+        return Verdict(Opened.WAITING, facts.engine.why_not or f"engine is {facts.engine.phase}")
+    if facts.strategies is None:
+        return Verdict(Opened.WAITING, f"strategies: {facts.strategies_why}")
+    waiting = [each for each in facts.strategies if each.state in ("WAITING", "HALTED")]
+    if waiting:
+        told = ", ".join(f"{each.name} ({each.why or each.state.lower()})" for each in waiting)
+        return Verdict(Opened.WAITING, f"strategies: {told}")
+    failed = [each.name for each in facts.strategies if each.state == "FAILED"]
+    return Verdict(Opened.TRADING, note=f"failed strategies: {', '.join(failed)}" if failed else "")
+
+
+@dataclass(frozen=True)
+class ResumeEngine:
+    def __str__(self) -> str:
+        return "let the engine ask for a permit"
+
+
+@dataclass(frozen=True)
+class ResumeStrategies:
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"resume strategies {', '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class AwaitTrading:
+    def __str__(self) -> str:
+        return "wait until books are reconciled, the permit is granted and strategies run"
+
+
+Action = ResumeEngine | ResumeStrategies | AwaitTrading
+
+
+def plan_trading(facts: TradingFacts) -> Plan[Action]:
+    verdict = judge(facts)
+    if verdict.opened is not Opened.WAITING:
+        return Plan(reason=verdict.note or f"the desk is {verdict.opened}")
+    actions: list[Action] = []
+    if facts.engine is None or not facts.engine.trading:
+        actions.append(ResumeEngine())
+    halted = tuple(each.name for each in facts.strategies or () if each.state == "HALTED")
+    if halted:
+        actions.append(ResumeStrategies(halted))
+    return Plan((*actions, AwaitTrading()))
+
+
+@dataclass
+class BeginTrading:
+    """Step: the desk trades, or is what it was asked to be, or says what it waits for."""
+
+    voices: DeskVoices
+    target: Callable[[], DeskTarget]
+    latched: Callable[[], bool]
+    timeout_s: float = 30.0
+    name: str = "begin_trading"
+    title: str = "Reconcile, get the permit, run the strategies"
+    on_failure: OnFailure = OnFailure.WARN
+    verdict: Verdict = Verdict(Opened.WAITING, "nothing was observed yet")
+
+    async def observe(self) -> TradingFacts:
+        has_engine = self.voices.roles.engine is not None
+        target, latched = self.target(), self.latched()
+        engine: EngineSays | None = None
+        strategies: tuple[StrategySays, ...] | None = None
+        engine_why = strategies_why = ""
+        if has_engine and target is DeskTarget.TRADING and not latched:
+            (engine, engine_why), (strategies, strategies_why) = await asyncio.gather(
+                self.voices.engine(), self.voices.strategies()
+            )
+        return TradingFacts(
+            target, latched, engine, engine_why, strategies, strategies_why, has_engine
+        )
+
+    def plan(self, facts: TradingFacts) -> Plan[Action]:
+        return plan_trading(facts)
+
+    async def act(self, plan: Plan[Action], say: Say) -> None:
+        for action in plan.actions:
+            match action:
+                case ResumeEngine():
+                    await self.voices.tell_engine("/v1/resume")
+                case ResumeStrategies(names):
+                    await self.voices.tell_strategies(
+                        "/v1/strategies/resume", {"names": names, "reason": "opening"}
+                    )
+                case AwaitTrading():
+                    await self._await(say)
+
+    async def _await(self, say: Say) -> None:
+        loop = asyncio.get_running_loop()
+        venue_missing_since: float | None = None
+        told = ""
+        while True:
+            facts = await self.observe()
+            verdict = judge(facts)
+            if verdict.opened is not Opened.WAITING:
+                return
+            if verdict.waiting_for != told:
+                told = verdict.waiting_for
+                say(f"waiting for {told}")
+            halted = tuple(each.name for each in facts.strategies or () if each.state == "HALTED")
+            if halted and facts.engine is not None and facts.engine.trading:
+                await self.voices.tell_strategies(
+                    "/v1/strategies/resume", {"names": halted, "reason": "opening"}
+                )
+            if facts.engine is not None and facts.engine.phase == "waiting_for_venue":
+                venue_missing_since = venue_missing_since or loop.time()
+                if loop.time() - venue_missing_since > VENUE_PATIENCE_S:
+                    return
+            else:
+                venue_missing_since = None
+            await asyncio.sleep(POLL_S)
+
+    async def verify(self, say: Say) -> Verification:
+        self.verdict = verdict = judge(await self.observe())
+        if verdict.opened is Opened.WAITING:
+            return Verification(
+                Outcome.FAILED,
+                f"everything is up, but the desk does not trade: waiting for {verdict.waiting_for}",
+                {"waiting_for": verdict.waiting_for},
+            )
+        note = f": {verdict.note}" if verdict.note else ""
+        return Verification(Outcome.DONE, f"the desk is {verdict.opened}{note}")

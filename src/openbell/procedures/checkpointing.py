@@ -1,0 +1,148 @@
+"""What goes into a checkpoint: gathered from the services that know it, written as one file.
+
+    trading        the engine's books (`GET /v1/snapshot`)
+    configuration  desk.toml as it was loaded, its text and digest
+    strategies     what strategies keep (`GET /v1/snapshot` of their host)
+    market_data    the newest quotes (`GET /v1/snapshot` of market-data)
+    logs           the last hour of every log, at most 4 MiB of each
+
+`quick` is trading and configuration. A section whose service did not answer is left out, and the
+file's facts say why: half a state that says so is better than none in an emergency, and is never
+called complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import orjson
+
+from openbell.config.layout import DeskLayout
+from openbell.config.models import LoadedDesk
+from openbell.errors import FailedError
+from openbell.procedures.desk_voices import DeskVoices
+from openbell.state.checkpoint import (
+    CheckpointInfo,
+    CheckpointMeta,
+    checkpoint_name,
+    validate,
+    write_checkpoint,
+)
+from openbell.watch.logs import CONTROLLER, log_paths, text_since
+
+LOGS_WITHIN_NS = 3600 * 1_000_000_000
+"""The last hour (spec: "Save logs (last hour)")."""
+LOG_BYTES_MAX = 4 << 20
+SNAPSHOT_TIMEOUT_S = 20.0
+
+Level = Literal["complete", "quick"]
+
+
+@dataclass(frozen=True)
+class Sections:
+    content: Mapping[str, bytes]
+    missing: Mapping[str, str]
+    """By section: why it is not there."""
+
+
+async def gather_sections(
+    desk: LoadedDesk, layout: DeskLayout, voices: DeskVoices, level: Level
+) -> Sections:
+    """Everything at the same time: a checkpoint is one moment as far as that can be had."""
+    roles = voices.roles
+    asked = {"trading": roles.engine}
+    if level == "complete":
+        asked |= {"strategies": roles.strategies, "market_data": roles.market_data}
+    present = {section: service for section, service in asked.items() if service is not None}
+    answers = await asyncio.gather(
+        *(
+            voices.ask(service, "/v1/snapshot", timeout_s=SNAPSHOT_TIMEOUT_S)
+            for service in present.values()
+        )
+    )
+    content: dict[str, bytes] = {}
+    missing: dict[str, str] = {}
+    for section, answer in zip(present, answers, strict=True):
+        if answer.known:
+            content[section] = orjson.dumps(answer.body)
+        else:
+            missing[section] = answer.why
+    content["configuration"] = orjson.dumps(
+        {
+            "path": str(desk.path),
+            "digest": desk.digest,
+            "desk": desk.file.model_dump(mode="json"),
+            "text": await asyncio.to_thread(_text_of, desk.path),
+        }
+    )
+    if level == "complete":
+        content["logs"] = await asyncio.to_thread(_recent_logs, desk, layout)
+    return Sections(content, missing)
+
+
+async def save_checkpoint(
+    desk: LoadedDesk,
+    layout: DeskLayout,
+    voices: DeskVoices,
+    *,
+    level: Level = "complete",
+    path: Path | None = None,
+    verify: bool = True,
+    facts: Mapping[str, str] | None = None,
+) -> CheckpointInfo:
+    """Gathers, writes, and with `verify` reads everything back.
+
+    Raises FailedError where the trading section could not be had from a desk that has an engine,
+    RefusedError where `path` exists, StorageError, CorruptError.
+    """
+    sections = await gather_sections(desk, layout, voices, level)
+    if "trading" in sections.missing:
+        raise FailedError(
+            f"no checkpoint: the engine's books could not be had: {sections.missing['trading']}",
+            hint="it needs the engine running; earlier checkpoints are untouched",
+        )
+    created = datetime.now(UTC)
+    meta = CheckpointMeta(
+        desk=desk.file.desk.name,
+        level=level,
+        created=created,
+        facts={
+            **(facts or {}),
+            **{f"missing_{section}": why for section, why in sections.missing.items()},
+        },
+    )
+    target = path or _free_name(layout.checkpoints, level, created)
+    info = await asyncio.to_thread(write_checkpoint, target, sections.content, meta)
+    return await asyncio.to_thread(validate, info.path) if verify else info
+
+
+def _free_name(folder: Path, level: Level, created: datetime) -> Path:
+    again = 0
+    while (path := folder / checkpoint_name(level, created, again)).exists():
+        again += 1
+    return path
+
+
+def _text_of(path: Path) -> str:
+    """desk.toml as it is now; it may have been edited since it was loaded (see `digest`)."""
+    try:
+        return path.read_text()
+    except OSError as error:
+        return f"(unreadable: {error.strerror})"
+
+
+def _recent_logs(desk: LoadedDesk, layout: DeskLayout) -> bytes:
+    since = time.time_ns() - LOGS_WITHIN_NS
+    paths = log_paths(layout, [*desk.file.services, CONTROLLER])
+    return orjson.dumps(
+        {
+            name: text_since(path, since, LOG_BYTES_MAX).decode("utf-8", "replace")
+            for name, path in paths.items()
+        }
+    )

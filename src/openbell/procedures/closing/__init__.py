@@ -1,0 +1,49 @@
+"""Closing the desk: one module for each step, in the order they are taken.
+
+    halt_strategies  no new order is made
+    cancel_orders    own open orders are withdrawn, or kept
+    flatten          positions are closed, or kept
+    wait_for_orders  nothing is pending at the venue
+    reconcile        books and venue say the same
+    checkpoint       the desk's state is in one file that was read back
+    stop_services    in reverse order; the venue's own word in between
+    verify           nothing of the desk is left on this machine
+
+Every step finds out what is so by asking, whoever did what before it: a closing that was cut off
+is taken up again by doing the same once more. A step that could not be verified does not hide
+behind the next ones: orders and positions that are not proven keep the services up, unless the
+person who closes forces it (docs/decisions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from openbell.procedures.closing.cancel_orders import CancelOrders
+from openbell.procedures.closing.checkpoint import SaveCheckpoint
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.flatten import FlattenPositions
+from openbell.procedures.closing.halt_strategies import HaltStrategies
+from openbell.procedures.closing.reconcile import ReconcileBooks
+from openbell.procedures.closing.stop_services import StopServices
+from openbell.procedures.closing.verify import VerifyClosed
+from openbell.procedures.closing.wait_for_orders import WaitForOrders
+from openbell.procedures.step import Step
+
+
+def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
+    """The steps of the planned shutdown."""
+    return (
+        HaltStrategies(closing),
+        CancelOrders(closing),
+        FlattenPositions(closing),
+        WaitForOrders(closing),
+        ReconcileBooks(closing),
+        SaveCheckpoint(closing),
+        StopServices(closing),
+        VerifyClosed(closing),
+    )
+
+
+__all__ = ["Closing", "closing_steps"]

@@ -1,0 +1,78 @@
+"""Closing, step 2: own open orders are withdrawn at the venue, or kept because it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.picture import Picture
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+
+ENGINE_PATIENCE_S = 15.0
+"""How long a crashed engine may take to be back, before the venues are asked past it."""
+
+_RETRY_S = 1.0
+
+
+@dataclass(frozen=True)
+class CancelAll:
+    count: int
+
+    def __str__(self) -> str:
+        return f"cancel {self.count} open orders"
+
+
+def plan_cancel(picture: Picture, orders: str) -> Plan[CancelAll]:
+    if orders == "keep":
+        return Plan(reason=f"{len(picture.orders)} orders are kept as asked", skipped=True)
+    if picture.orders or not picture.known:
+        # Also where it is not known what rests there: a cancel of nothing harms nobody.
+        return Plan((CancelAll(len(picture.orders)),))
+    return Plan(reason="no order is open")
+
+
+def judge_cancel(picture: Picture) -> Verification:
+    evidence = {"source": picture.source, "orders": [dict(row) for row in picture.orders]}
+    if not picture.known:
+        return Verification(Outcome.UNKNOWN, picture.describe(), evidence)
+    if picture.orders:
+        return Verification(Outcome.FAILED, f"{len(picture.orders)} orders remain open", evidence)
+    others = f"; {len(picture.foreign_orders)} of others" if picture.foreign_orders else ""
+    return Verification(
+        Outcome.DONE, f"no own order is open, asked from the venue{others}", evidence
+    )
+
+
+@dataclass
+class CancelOrders:
+    closing: Closing
+    name: str = "cancel_orders"
+    title: str = "Cancel open orders"
+    timeout_s: float = 45.0
+    on_failure: OnFailure = OnFailure.WARN
+
+    async def observe(self) -> Picture:
+        return await self.closing.look(patience_s=ENGINE_PATIENCE_S)
+
+    def plan(self, facts: Picture) -> Plan[CancelAll]:
+        return plan_cancel(facts, self.closing.wishes.orders)
+
+    async def act(self, plan: Plan[CancelAll], say: Say) -> None:
+        """Asks, looks, and asks again for what is left: an order may be on its way while the first
+        cancel passes it."""
+        while True:
+            if await self.closing.sight.engine_is_up(patience_s=0):
+                await self.closing.voices.tell_engine("/v1/cancel", {})
+                picture = await self.closing.look()
+            else:
+                picture = await self.closing.sight.cancel_past_the_engine()
+            say("open orders", len(picture.orders), 0)
+            if picture.known and not picture.orders:
+                return
+            await asyncio.sleep(_RETRY_S)
+
+    async def verify(self, say: Say) -> Verification:
+        found = judge_cancel(await self.closing.look())
+        self.closing.outcomes[self.name] = found.outcome
+        return found

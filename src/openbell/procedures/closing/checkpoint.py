@@ -1,0 +1,57 @@
+"""Closing, step 6: one file with the desk's whole state, written and read back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.state.checkpoint import validate
+
+
+@dataclass(frozen=True)
+class SaveComplete:
+    def __str__(self) -> str:
+        return "save a complete checkpoint and read it back"
+
+
+@dataclass
+class SaveCheckpoint:
+    closing: Closing
+    name: str = "checkpoint"
+    title: str = "Save a complete checkpoint"
+    timeout_s: float = 60.0
+    on_failure: OnFailure = OnFailure.WARN
+
+    async def observe(self) -> bool:
+        """Whether the engine can still tell its books."""
+        return await self.closing.sight.engine_is_up()
+
+    def plan(self, facts: bool) -> Plan[SaveComplete]:
+        if not facts and self._of_earlier_attempt() is not None:
+            return Plan(reason="saved before the engine was stopped")
+        return Plan((SaveComplete(),))
+
+    def _of_earlier_attempt(self) -> str | None:
+        earlier = self.closing.earlier.get(self.name)
+        if earlier is None or earlier.outcome is not Outcome.DONE:
+            return None
+        path = earlier.evidence.get("path")
+        return path if isinstance(path, str) else None
+
+    async def act(self, plan: Plan[SaveComplete], say: Say) -> None:
+        self.closing.checkpoint = await self.closing.save_checkpoint("complete")
+        say(f"saved {self.closing.checkpoint}")
+
+    async def verify(self, say: Say) -> Verification:
+        path = self.closing.checkpoint or self._of_earlier_attempt()
+        if path is None:
+            found = Verification(Outcome.FAILED, "no checkpoint was saved")
+        else:
+            await asyncio.to_thread(validate, Path(path))  # raises CorruptError
+            self.closing.checkpoint = path
+            found = Verification(Outcome.DONE, f"{path} was read back", {"path": path})
+        self.closing.outcomes[self.name] = found.outcome
+        return found

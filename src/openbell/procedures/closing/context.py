@@ -1,0 +1,81 @@
+"""What the steps of one closing share: the desk, the wishes, and what was learned so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from openbell.config.layout import DeskLayout
+from openbell.config.models import LoadedDesk
+from openbell.procedures.closing.picture import Picture, Sight
+from openbell.procedures.desk_voices import DeskVoices
+from openbell.procedures.ports import Services, VenueTruth
+from openbell.procedures.step import Outcome
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the person who closes wants done; unset ones were taken from `[closing]`."""
+
+    flatten: Literal["aggressive", "conservative", "keep"]
+    orders: Literal["cancel", "keep"]
+    reason: str
+    timeout_s: float
+    wait_for_orders_s: float
+    conservative_wait_s: float
+    force: bool = False
+    """Stop the services even if the venue's state could not be verified."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """How a step ended in an attempt that was cut off."""
+
+    outcome: Outcome
+    evidence: Mapping[str, object]
+
+
+@dataclass
+class Closing:
+    """One closing of one desk."""
+
+    run: str
+    desk: LoadedDesk
+    layout: DeskLayout
+    services: Services
+    voices: DeskVoices
+    venues: VenueTruth
+    wishes: Wishes
+    save_checkpoint: Callable[[str], Awaitable[str]]
+    """Saves and reads back a complete checkpoint for this run; gives its path."""
+    marked: Callable[[], Mapping[int, str]] = dict
+    """Living processes that carry this desk's mark, by pid, each with its service."""
+    earlier: Mapping[str, Earlier] = field(default_factory=dict)
+    """By step: what an attempt that was cut off had found."""
+    now_ns: Callable[[], int] = time.time_ns
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """Of the steps so far, for those that depend on them."""
+    last_seen: Picture | None = None
+    """The newest complete picture of the venue."""
+    final: Picture | None = None
+    """The venue's word after everything that could send an order was stopped."""
+    pnl: Mapping[str, object] | None = None
+    checkpoint: str | None = None
+    processes_left: tuple[Mapping[str, object], ...] | None = None
+    sockets_left: tuple[str, ...] | None = None
+    errors: tuple[Mapping[str, object], ...] | None = None
+
+    def __post_init__(self) -> None:
+        self.sight = Sight(self.services, self.voices, self.venues)
+
+    async def look(self, *, patience_s: float = 0.0) -> Picture:
+        """The venue's state now, through the engine or past it."""
+        picture = await self.sight.look(patience_s=patience_s)
+        if picture.known:
+            self.last_seen = picture
+        if picture.pnl is not None:
+            self.pnl = picture.pnl
+        return picture

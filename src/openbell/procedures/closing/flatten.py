@@ -1,0 +1,101 @@
+"""Closing, step 3: positions are closed by reduce-only orders, or kept because it was asked for.
+
+Aggressive: market orders. Conservative: IOC limits at mid, some seconds of waiting, then market
+orders for what is left (spec: "Position flattening strategy"). What is too small for any order is
+dust: it is listed, and never "flat".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from openbell.procedures.closing.cancel_orders import ENGINE_PATIENCE_S
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.picture import Picture
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+
+_RETRY_S = 1.0
+
+
+@dataclass(frozen=True)
+class FlattenOne:
+    venue: str
+    symbol: str
+    quantity: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"flatten {self.venue} {self.symbol} ({self.quantity}) with {self.how}"
+
+
+_HOW = {
+    "aggressive": "market orders",
+    "conservative": "limit orders at mid, then market orders",
+}
+
+
+def plan_flatten(picture: Picture, flatten: str) -> Plan[FlattenOne]:
+    if flatten == "keep":
+        return Plan(reason=f"{len(picture.positions)} positions are kept as asked", skipped=True)
+    actions = tuple(
+        FlattenOne(
+            str(row.get("venue", "")),
+            str(row.get("symbol", "")),
+            str(row.get("venue_quantity") or row.get("quantity")),
+            _HOW[flatten],
+        )
+        for row in picture.positions
+    )
+    return Plan(actions, "" if actions else "no position is open")
+
+
+def judge_flatten(picture: Picture) -> Verification:
+    evidence = {
+        "source": picture.source,
+        "positions": [dict(row) for row in picture.positions],
+        "dust": [dict(row) for row in picture.dust],
+    }
+    if not picture.known:
+        return Verification(Outcome.UNKNOWN, picture.describe(), evidence)
+    if picture.positions:
+        symbols = ", ".join(str(row.get("symbol")) for row in picture.positions)
+        return Verification(Outcome.FAILED, f"positions remain: {symbols}", evidence)
+    dust = f"; dust in {len(picture.dust)} symbols" if picture.dust else ""
+    return Verification(Outcome.DONE, f"flat, asked from the venue{dust}", evidence)
+
+
+@dataclass
+class FlattenPositions:
+    closing: Closing
+    name: str = "flatten"
+    title: str = "Flatten positions"
+    timeout_s: float = 90.0
+    on_failure: OnFailure = OnFailure.WARN
+
+    async def observe(self) -> Picture:
+        return await self.closing.look(patience_s=ENGINE_PATIENCE_S)
+
+    def plan(self, facts: Picture) -> Plan[FlattenOne]:
+        return plan_flatten(facts, self.closing.wishes.flatten)
+
+    async def act(self, plan: Plan[FlattenOne], say: Say) -> None:
+        """Sends only through the engine: nobody else may send an order. Each round computes its
+        orders from what the venue still holds, so a filled one is never sent again."""
+        loop = asyncio.get_running_loop()
+        limits_until = loop.time() + self.closing.wishes.conservative_wait_s
+        conservative = self.closing.wishes.flatten == "conservative"
+        while True:
+            mode = "limit" if conservative and loop.time() < limits_until else "market"
+            if await self.closing.sight.engine_is_up(patience_s=ENGINE_PATIENCE_S):
+                await self.closing.voices.tell_engine("/v1/flatten", {"mode": mode})
+            picture = await self.closing.look()
+            say(f"open positions ({mode} orders)", len(picture.positions), 0)
+            if picture.known and not picture.positions:
+                return
+            await asyncio.sleep(_RETRY_S)
+
+    async def verify(self, say: Say) -> Verification:
+        found = judge_flatten(await self.closing.look())
+        self.closing.outcomes[self.name] = found.outcome
+        return found

@@ -1,0 +1,114 @@
+"""Closing, step 1: no new order is made. The engine's leave to trade is taken back at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.desk_voices import EngineSays, StrategySays
+from openbell.procedures.ports import facts_of
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+
+QUIET_STATES = frozenset({"HALTED", "FAILED", "DISABLED", "STOPPED"})
+"""States in which a strategy makes no order and does not begin to by itself."""
+
+
+@dataclass(frozen=True)
+class HaltFacts:
+    engine_up: bool
+    engine: EngineSays | None
+    engine_why: str
+    host_up: bool
+    strategies: tuple[StrategySays, ...] | None
+    strategies_why: str
+
+
+@dataclass(frozen=True)
+class HaltRunning:
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"halt strategies {', '.join(self.names) or '(all)'}"
+
+
+@dataclass(frozen=True)
+class DropTradePermit:
+    """Halt and resume: the engine gives its permit up at once, and is given only `reduce` next."""
+
+    def __str__(self) -> str:
+        return "take the engine's permit to trade; leave it the permit to reduce positions"
+
+
+Action = HaltRunning | DropTradePermit
+
+
+def plan_halt(facts: HaltFacts) -> Plan[Action]:
+    """Permit first: with it gone nothing is sent, however long the strategies take to hear."""
+    actions: list[Action] = []
+    if facts.engine_up and (facts.engine is None or facts.engine.scope == "trade"):
+        actions.append(DropTradePermit())
+    running = tuple(each.name for each in facts.strategies or () if each.state not in QUIET_STATES)
+    if running or (facts.host_up and facts.strategies is None):
+        actions.append(HaltRunning(running))
+    return Plan(tuple(actions), "" if actions else "no strategy runs")
+
+
+def judge_halt(facts: HaltFacts) -> Verification:
+    unknown = []
+    if facts.engine_up and facts.engine is None:
+        unknown.append(f"engine: {facts.engine_why}")
+    if facts.host_up and facts.strategies is None:
+        unknown.append(f"strategies: {facts.strategies_why}")
+    trading = facts.engine is not None and facts.engine.scope == "trade"
+    running = [each.name for each in facts.strategies or () if each.state not in QUIET_STATES]
+    evidence: dict[str, object] = {
+        "strategies": {each.name: each.state for each in facts.strategies or ()},
+        "permit_scope": None if facts.engine is None else facts.engine.scope,
+    }
+    if trading or running:
+        told = [*(["the engine still holds a permit to trade"] if trading else []), *running]
+        return Verification(Outcome.FAILED, f"not halted: {', '.join(told)}", evidence)
+    if unknown:
+        return Verification(Outcome.UNKNOWN, "; ".join(unknown), evidence)
+    count = len(facts.strategies or ())
+    return Verification(Outcome.DONE, f"{count} strategies halted, no permit to trade", evidence)
+
+
+@dataclass
+class HaltStrategies:
+    closing: Closing
+    name: str = "halt_strategies"
+    title: str = "Halt strategies"
+    timeout_s: float = 15.0
+    on_failure: OnFailure = OnFailure.WARN
+    """Cancelling goes on: the permit is refused by the controller, whoever did not answer here."""
+
+    async def observe(self) -> HaltFacts:
+        voices = self.closing.voices
+        facts = facts_of(self.closing.services)
+        engine_up = await self.closing.sight.engine_is_up(patience_s=0)
+        host_up = facts.is_up(voices.roles.strategies)
+        engine, engine_why = await voices.engine() if engine_up else (None, "")
+        strategies, strategies_why = await voices.strategies() if host_up else ((), "")
+        return HaltFacts(engine_up, engine, engine_why, host_up, strategies, strategies_why)
+
+    def plan(self, facts: HaltFacts) -> Plan[Action]:
+        return plan_halt(facts)
+
+    async def act(self, plan: Plan[Action], say: Say) -> None:
+        voices = self.closing.voices
+        reason = self.closing.wishes.reason or "closing"
+        for action in plan.actions:
+            match action:
+                case DropTradePermit():
+                    answer = await voices.tell_engine("/v1/halt", {"reason": reason})
+                    if answer.known:
+                        await voices.tell_engine("/v1/resume")
+                case HaltRunning():
+                    await voices.tell_strategies("/v1/strategies/halt", {"reason": reason})
+            say(str(action))
+
+    async def verify(self, say: Say) -> Verification:
+        found = judge_halt(await self.observe())
+        self.closing.outcomes[self.name] = found.outcome
+        return found

@@ -1,0 +1,160 @@
+"""What the venues hold of us at one moment: open orders and positions, or that it is not known.
+
+Asked through the engine where it answers: it asks the venues and compares with the books. Where it
+does not, the venues are asked past it by a process of its own. An answer that is not complete is
+not an empty one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
+
+import msgspec
+
+from openbell.domain.service_state import ServiceState
+from openbell.procedures.desk_voices import DeskVoices
+from openbell.procedures.ports import Services, VenueTruth, facts_of
+from openbell.venues.asking import VenueAnswer
+from openbell.watch.service_client import Answer
+
+Row = Mapping[str, Any]
+
+CLERK_TIMEOUT_S = 20.0
+"""Starting a process that connects to the venues, and their answers."""
+
+_COMING_BACK = (ServiceState.STARTING, ServiceState.BACKOFF)
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`known` only where every venue answered completely and no order is in doubt."""
+
+    source: Literal["engine", "venue", "none"]
+    orders: tuple[Row, ...] = ()
+    """Own open orders."""
+    foreign_orders: tuple[Row, ...] = ()
+    """Open orders on the account that are not the desk's: never touched."""
+    positions: tuple[Row, ...] = ()
+    """What is held and large enough to be closed."""
+    dust: tuple[Row, ...] = ()
+    unknown: tuple[str, ...] = ()
+    """What could not be learned, a sentence each."""
+    pnl: Mapping[str, object] | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.source != "none" and not self.unknown
+
+    def describe(self) -> str:
+        told = f"{len(self.orders)} open orders, {len(self.positions)} positions"
+        return told if self.known else f"{told}; unknown: {'; '.join(self.unknown)}"
+
+
+def from_engine(orders: Answer, positions: Answer, in_doubt: int) -> Picture:
+    """The picture in the engine's answers to `/v1/orders` and `/v1/positions`."""
+    unknown = [
+        f"venue {name}: {venue.get('error') or 'its answer was not complete'}"
+        for name, venue in (orders.get("venues") or {}).items()
+        if not (venue.get("ok") and venue.get("complete"))
+    ]
+    unknown += [answer.why for answer in (orders, positions) if not answer.known]
+    rows: list[Row] = list(positions.get("positions") or ())
+    unknown += [
+        f"position {row.get('venue')} {row.get('symbol')}: the venue did not say"
+        for row in rows
+        if row.get("venue_quantity") is None
+    ]
+    if in_doubt:
+        unknown.append(f"{in_doubt} orders are in doubt")
+    open_orders: list[Row] = list(orders.get("orders") or ())
+    held = [row for row in rows if _held(row)]
+    return Picture(
+        source="engine",
+        orders=tuple(row for row in open_orders if row.get("own", True)),
+        foreign_orders=tuple(row for row in open_orders if not row.get("own", True)),
+        positions=tuple(row for row in held if not row.get("dust")),
+        dust=tuple(row for row in held if row.get("dust")),
+        unknown=tuple(dict.fromkeys(unknown)),
+        pnl=positions.get("pnl"),
+    )
+
+
+def from_venues(answers: Iterable[VenueAnswer]) -> Picture:
+    """The picture in what the venues themselves said."""
+    answers = tuple(answers)
+    open_orders = [msgspec.to_builtins(row) for each in answers for row in each.open_orders]
+    rows = [msgspec.to_builtins(row) for each in answers for row in each.positions]
+    held = [row for row in rows if _held(row)]
+    return Picture(
+        source="venue",
+        orders=tuple(row for row in open_orders if row["own"]),
+        foreign_orders=tuple(row for row in open_orders if not row["own"]),
+        positions=tuple(row for row in held if not row["dust"]),
+        dust=tuple(row for row in held if row["dust"]),
+        unknown=tuple(
+            f"venue {each.name}: {each.why or 'its answer was not complete'}"
+            for each in answers
+            if each.status != "ok"
+        ),
+    )
+
+
+def _held(row: Row) -> bool:
+    """Whether venue or books say that something is held. What is unreadable counts as held."""
+    amounts = (row.get("quantity"), row.get("venue_quantity"))
+    return any(amount is not None and not _is_zero(amount) for amount in amounts)
+
+
+def _is_zero(amount: object) -> bool:
+    try:
+        return Decimal(str(amount)) == 0
+    except InvalidOperation:
+        return False
+
+
+class Sight:
+    """Looks at the venues through the engine, or past it."""
+
+    def __init__(self, services: Services, voices: DeskVoices, venues: VenueTruth) -> None:
+        self._services = services
+        self._voices = voices
+        self._venues = venues
+
+    async def engine_is_up(self, *, patience_s: float = 0.0) -> bool:
+        """Whether the engine can be asked; one that is coming back is waited for so long."""
+        engine = self._voices.roles.engine
+        if engine is None:
+            return False
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience_s
+        while True:
+            facts = facts_of(self._services)
+            if facts.is_up(engine):
+                return True
+            if facts.state(engine) not in _COMING_BACK or loop.time() >= until:
+                return False
+            await asyncio.sleep(_POLL_S)
+
+    async def look(self, *, patience_s: float = 0.0) -> Picture:
+        if await self.engine_is_up(patience_s=patience_s):
+            (engine, _), orders, positions = await asyncio.gather(
+                self._voices.engine(),
+                self._voices.ask_engine("/v1/orders"),
+                self._voices.ask_engine("/v1/positions"),
+            )
+            if engine is not None and orders.known and positions.known:
+                return from_engine(orders, positions, engine.in_doubt)
+        return await self.past_the_engine()
+
+    async def past_the_engine(self) -> Picture:
+        """The venues' own word, by a process of its own."""
+        return from_venues(await self._venues.look(timeout_s=CLERK_TIMEOUT_S))
+
+    async def cancel_past_the_engine(self) -> Picture:
+        """Cancels own orders at the venues and looks again, by a process of its own."""
+        return from_venues(await self._venues.cancel(timeout_s=CLERK_TIMEOUT_S))

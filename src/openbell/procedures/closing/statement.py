@@ -1,0 +1,138 @@
+"""The closing statement: what remains, asked and not remembered, and whether that is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from openbell.domain.closing import (
+    ClosingStatement,
+    Dust,
+    RemainingOrder,
+    RemainingPosition,
+    open_points,
+)
+from openbell.domain.orders import Side
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.picture import Picture, Row
+from openbell.procedures.step import Outcome, StepReport
+
+
+@dataclass(frozen=True)
+class Statement:
+    verified: bool
+    summary: str
+    services_stopped: bool
+    document: Mapping[str, Any]
+    """As docs/reference/api.md shows it."""
+
+
+def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> Statement:
+    """The statement of a closing that has ended, however it ended."""
+    reports = tuple(reports)
+    picture = _picture(closing)
+    unknown = [*picture.unknown]
+    if picture.source == "none":
+        unknown.append("no venue could be asked")
+    # Errors in the log are told; that they are there is not what the closing has to prove.
+    statement = ClosingStatement(
+        remaining_orders=tuple(_order(row) for row in (*picture.orders, *picture.foreign_orders)),
+        remaining_positions=tuple(_position(row) for row in picture.positions),
+        dust=tuple(_dust(row) for row in picture.dust),
+        unknown=tuple(unknown),
+        checkpoint=closing.checkpoint,
+        processes_left=None if closing.processes_left is None else len(closing.processes_left),
+        sockets_left=None if closing.sockets_left is None else len(closing.sockets_left),
+        errors_last_5m=None if closing.errors is None else len(closing.errors),
+        orders_kept=closing.wishes.orders == "keep",
+        positions_kept=closing.wishes.flatten == "keep",
+        reconciled=closing.outcomes.get("reconcile") in (Outcome.DONE, Outcome.SKIPPED),
+    )
+    points = open_points(statement)
+    points += [
+        f"{report.name} is {report.outcome}"
+        for report in reports
+        if report.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+    ]
+    verified = not points
+    return Statement(
+        verified=verified,
+        summary="closed and verified" if verified else f"not verified: {'; '.join(points)}",
+        services_stopped=closing.outcomes.get("stop_services") is Outcome.DONE,
+        document={
+            "verified": verified,
+            "summary": "closed and verified" if verified else "; ".join(points),
+            "remaining_orders": [dict(row) for row in (*picture.orders, *picture.foreign_orders)],
+            "remaining_positions": [dict(row) for row in picture.positions],
+            "dust": [dict(row) for row in picture.dust],
+            "unknown": unknown,
+            "asked": picture.source,
+            "checkpoint": closing.checkpoint,
+            "pnl": None if closing.pnl is None else dict(closing.pnl),
+            "processes_left": _listed(closing.processes_left),
+            "sockets_left": _listed(closing.sockets_left),
+            "errors_last_5m": _listed(closing.errors),
+            "steps": [report.as_dict() for report in reports],
+        },
+    )
+
+
+def _picture(closing: Closing) -> Picture:
+    """The last word of the venues; before the services were stopped, the engine's."""
+    if closing.final is not None:
+        return closing.final
+    if not closing.desk.file.venues:
+        return Picture(source="venue")
+    if closing.last_seen is not None:
+        stale = "seen before the closing ended, not asked again"
+        return Picture(
+            source=closing.last_seen.source,
+            orders=closing.last_seen.orders,
+            foreign_orders=closing.last_seen.foreign_orders,
+            positions=closing.last_seen.positions,
+            dust=closing.last_seen.dust,
+            unknown=(*closing.last_seen.unknown, stale),
+        )
+    return Picture(source="none")
+
+
+def _listed(items: Iterable[object] | None) -> list[object] | None:
+    return None if items is None else list(items)
+
+
+def _order(row: Row) -> RemainingOrder:
+    return RemainingOrder(
+        venue=str(row.get("venue", "")),
+        symbol=str(row.get("symbol", "")),
+        cl_ord_id=str(row.get("cl_ord_id", "")),
+        venue_order_id=str(row.get("venue_order_id", "")),
+        side=Side(str(row.get("side", "BUY"))),
+        leaves_qty=_amount(row.get("leaves_qty")),
+        own=bool(row.get("own", True)),
+    )
+
+
+def _position(row: Row) -> RemainingPosition:
+    return RemainingPosition(
+        venue=str(row.get("venue", "")), symbol=str(row.get("symbol", "")), quantity=_held(row)
+    )
+
+
+def _dust(row: Row) -> Dust:
+    return Dust(
+        venue=str(row.get("venue", "")), symbol=str(row.get("symbol", "")), quantity=_held(row)
+    )
+
+
+def _held(row: Row) -> Decimal:
+    venue_says = row.get("venue_quantity")
+    return _amount(row.get("quantity") if venue_says is None else venue_says)
+
+
+def _amount(text: object) -> Decimal:
+    try:
+        return Decimal(str(text))
+    except InvalidOperation:
+        return Decimal("NaN")

@@ -1,0 +1,96 @@
+"""Closing, step 8: nothing of the desk is left on this machine, and its logs are looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.ports import facts_of, run_folder_sockets
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.runtime.ports import holder_of
+from openbell.watch.logs import CONTROLLER, errors_since, log_paths
+
+ERRORS_WITHIN_NS = 300 * 1_000_000_000
+"""Five minutes (spec: "No errors in last 5 minutes")."""
+ERRORS_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class LookAround:
+    def __str__(self) -> str:
+        return "look for processes, sockets, listeners and errors of the last five minutes"
+
+
+@dataclass
+class VerifyClosed:
+    closing: Closing
+    name: str = "verify"
+    title: str = "Verify that nothing is left"
+    timeout_s: float = 30.0
+    on_failure: OnFailure = OnFailure.WARN
+
+    async def observe(self) -> bool:
+        """Whether the services were to be stopped at all."""
+        return self.closing.outcomes.get("stop_services") is not Outcome.SKIPPED
+
+    def plan(self, facts: bool) -> Plan[LookAround]:
+        if not facts:
+            return Plan(reason="the services stay up", skipped=True)
+        return Plan((LookAround(),))
+
+    async def act(self, plan: Plan[LookAround], say: Say) -> None:
+        say("looking for what is left")
+
+    async def verify(self, say: Say) -> Verification:
+        closing = self.closing
+        processes = await asyncio.to_thread(self._processes)
+        sockets = await asyncio.to_thread(self._sockets)
+        paths = log_paths(closing.layout, [*closing.desk.file.services, CONTROLLER])
+        errors = await asyncio.to_thread(
+            errors_since, paths, closing.now_ns() - ERRORS_WITHIN_NS, ERRORS_SHOWN
+        )
+        closing.processes_left = processes
+        closing.sockets_left = sockets
+        closing.errors = tuple(line.as_dict() for line in errors)
+        left = [f"{len(processes)} processes"] if processes else []
+        left += [f"{len(sockets)} sockets"] if sockets else []
+        evidence: dict[str, object] = {
+            "processes": list(processes),
+            "sockets": list(sockets),
+            "errors": len(errors),
+        }
+        if left:
+            found = Verification(Outcome.FAILED, f"left behind: {', '.join(left)}", evidence)
+        else:
+            told = f"; {len(errors)} errors in the last five minutes" if errors else ""
+            found = Verification(Outcome.DONE, f"no process, no socket left{told}", evidence)
+        closing.outcomes[self.name] = found.outcome
+        return found
+
+    def _processes(self) -> tuple[Mapping[str, object], ...]:
+        """What the runtime still sees, and whoever carries the desk's mark."""
+        closing = self.closing
+        left: dict[int, Mapping[str, object]] = {}
+        for view in facts_of(closing.services).views.values():
+            if view.state.is_running and view.pid is not None:
+                left[view.pid] = {"service": view.name, "pid": view.pid, "found_by": "record"}
+        for pid, mark in closing.marked().items():
+            left.setdefault(pid, {"service": mark, "pid": pid, "found_by": "marker"})
+        return tuple(left.values())
+
+    def _sockets(self) -> tuple[str, ...]:
+        """Sockets in the run folder besides the controller's, and listeners on services' ports."""
+        closing = self.closing
+        left = [
+            str(path)
+            for path in run_folder_sockets(closing.layout.run, closing.layout.controller_socket)
+        ]
+        for name, service in closing.desk.file.services.items():
+            if service.port is None:
+                continue
+            holder = holder_of(service.port)
+            if holder is not None:
+                left.append(f"port {service.port} ({name}): {holder}")
+        return tuple(left)

@@ -1,0 +1,69 @@
+"""Closing, step 4: nothing of ours is pending at the venue any more. Target 0, with a time-out."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.picture import Picture
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Await:
+    count: int
+    unknown: tuple[str, ...]
+
+    def __str__(self) -> str:
+        unknown = f", and what is unknown ({'; '.join(self.unknown)})" if self.unknown else ""
+        return f"wait for {self.count} open orders{unknown}"
+
+
+def pending(picture: Picture, orders: str) -> int:
+    """Orders that have to be gone; kept ones may rest."""
+    return 0 if orders == "keep" else len(picture.orders)
+
+
+@dataclass
+class WaitForOrders:
+    closing: Closing
+    name: str = "wait_for_orders"
+    title: str = "Wait for orders to complete"
+    on_failure: OnFailure = OnFailure.WARN
+
+    @property
+    def timeout_s(self) -> float:
+        return self.closing.wishes.wait_for_orders_s
+
+    async def observe(self) -> Picture:
+        return await self.closing.look()
+
+    def plan(self, facts: Picture) -> Plan[Await]:
+        count = pending(facts, self.closing.wishes.orders)
+        if facts.known and not count:
+            return Plan(reason="no order is pending")
+        return Plan((Await(count, facts.unknown),))
+
+    async def act(self, plan: Plan[Await], say: Say) -> None:
+        while True:
+            picture = await self.closing.look()
+            count = pending(picture, self.closing.wishes.orders)
+            say("pending orders", count, 0)
+            if picture.known and not count:
+                return
+            await asyncio.sleep(_POLL_S)
+
+    async def verify(self, say: Say) -> Verification:
+        picture = await self.closing.look()
+        count = pending(picture, self.closing.wishes.orders)
+        if not picture.known:
+            found = Verification(Outcome.UNKNOWN, picture.describe())
+        elif count:
+            found = Verification(Outcome.FAILED, f"{count} orders are still pending")
+        else:
+            found = Verification(Outcome.DONE, "no order is pending")
+        self.closing.outcomes[self.name] = found.outcome
+        return found

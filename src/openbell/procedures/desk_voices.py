@@ -1,0 +1,128 @@
+"""What the desk's trading services say, understood: the engine and the strategies' host.
+
+Each question gives a value, or None where nobody answered: unknown. `why` then tells the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openbell.config.models import DeskFile
+from openbell.watch.service_client import Answer, Asks
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Names of the services that have a part in trading; None where the desk has none."""
+
+    engine: str | None
+    strategies: str | None
+    risk: str | None
+    market_data: str | None
+    venues: tuple[str, ...]
+    """Simulated venues: services that are the venue and must outlive everyone who asks it."""
+
+    @classmethod
+    def of(cls, desk: DeskFile) -> Roles:
+        return cls(
+            engine=desk.service_with_role("engine"),
+            strategies=desk.service_with_role("strategies"),
+            risk=desk.service_with_role("risk"),
+            market_data=desk.service_with_role("market-data"),
+            venues=tuple(name for name, each in desk.services.items() if each.role == "venue"),
+        )
+
+
+@dataclass(frozen=True)
+class EngineSays:
+    """`GET /v1/state` of the engine."""
+
+    phase: str
+    trading: bool
+    why_not: str
+    scope: str
+    """Of the permit it holds; `none` without one."""
+    in_doubt: int
+    unconnected: tuple[str, ...]
+    """Venues it is not connected to."""
+    last_journal_seq: int
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> EngineSays:
+        permit = body.get("permit") or {}
+        doubt = body.get("in_doubt", 0)
+        return cls(
+            phase=str(body.get("phase", "")),
+            trading=body.get("trading") is True,
+            why_not=str(body.get("why_not", "")),
+            scope=str(permit.get("scope", "none")) if permit.get("held") else "none",
+            in_doubt=len(doubt) if isinstance(doubt, list) else int(doubt),
+            unconnected=tuple(
+                str(venue["name"])
+                for venue in body.get("venues", ())
+                if not venue.get("connected") and venue.get("name")
+            ),
+            last_journal_seq=int(body.get("last_journal_seq") or 0),
+        )
+
+
+@dataclass(frozen=True)
+class StrategySays:
+    """One strategy of `GET /v1/strategies`."""
+
+    name: str
+    state: str
+    """`RUNNING`, `HALTED`, `WAITING` or `FAILED`."""
+    why: str
+
+
+class DeskVoices:
+    """Asks by role. A desk without the role concerned gets an answer that says so."""
+
+    def __init__(self, asks: Asks, roles: Roles) -> None:
+        self._asks = asks
+        self.roles = roles
+
+    async def engine(self) -> tuple[EngineSays | None, str]:
+        """`(what it says, why not)`."""
+        answer = await self.ask_engine("/v1/state")
+        if not answer.known or answer.body is None:
+            return None, answer.why
+        return EngineSays.of(answer.body), ""
+
+    async def strategies(self) -> tuple[tuple[StrategySays, ...] | None, str]:
+        """`(what they say, why not)`; an empty tuple where the desk has none."""
+        if self.roles.strategies is None:
+            return (), ""
+        answer = await self._asks.get(self.roles.strategies, "/v1/strategies")
+        if not answer.known:
+            return None, answer.why
+        said = answer.get("strategies", [])
+        return tuple(
+            StrategySays(str(each["name"]), str(each["state"]), str(each.get("why") or ""))
+            for each in said
+        ), ""
+
+    async def ask_engine(self, path: str, *, timeout_s: float = 10.0) -> Answer:
+        if self.roles.engine is None:
+            return Answer(None, why="the desk has no engine")
+        return await self._asks.get(self.roles.engine, path, timeout_s=timeout_s)
+
+    async def tell_engine(
+        self, path: str, body: Mapping[str, object] | None = None, *, timeout_s: float = 30.0
+    ) -> Answer:
+        if self.roles.engine is None:
+            return Answer(None, why="the desk has no engine")
+        return await self._asks.post(self.roles.engine, path, body, timeout_s=timeout_s)
+
+    async def tell_strategies(self, path: str, body: Mapping[str, object]) -> Answer:
+        if self.roles.strategies is None:
+            return Answer({}, 200)
+        return await self._asks.post(self.roles.strategies, path, body)
+
+    async def ask(self, service: str | None, path: str, *, timeout_s: float = 10.0) -> Answer:
+        if service is None:
+            return Answer(None, why="the desk has no such service")
+        return await self._asks.get(service, path, timeout_s=timeout_s)
