@@ -58,6 +58,8 @@ MOVES: Mapping[tuple[ServiceState, ServiceMove], ServiceState] = {
     (_S.STOPPED, _M.ADOPT): _S.STARTING,
     (_S.STOPPED, _M.GIVE_UP): _S.FAILED,
     (_S.STARTING, _M.BECOME_READY): _S.READY,
+    # Only of an adopted service: it runs, so it is neither killed nor called failed for not answering.
+    (_S.STARTING, _M.PROBE_FAILED): _S.DEGRADED,
     (_S.STARTING, _M.EXIT_TO_RESTART): _S.BACKOFF,
     (_S.STARTING, _M.EXIT_FOR_GOOD): _S.FAILED,
     (_S.STARTING, _M.EXIT_CLEANLY): _S.STOPPED,

@@ -127,6 +127,8 @@ class Orphan:
     command: str
     ours: bool
     """Carries this desk's marker: may be ended. Others are only ever named."""
+    start: int = 0
+    """Its start time, as the system counts it: tells it from a later process under the same pid."""
 
 
 @dataclass(frozen=True)
@@ -136,3 +138,5 @@ class AdoptionReport:
     """Recorded, but no such process now."""
     orphans: tuple[Orphan, ...]
     seconds: float
+    unreadable: tuple[Path, ...] = ()
+    """Record files that are none; left alone. What they told of is found by its marker."""

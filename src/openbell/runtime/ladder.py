@@ -1,0 +1,137 @@
+"""Stopping as a ladder: ask the leader, wait until nothing is left, then kill all of it.
+
+A service has stopped when its whole group is empty, and so is its session, and nothing carries its
+mark: a leader that exits while a child holds the port has not stopped. Zombies are not alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from dataclasses import dataclass
+
+from openbell.runtime.limits import ServiceCgroup
+from openbell.runtime.members import Leader, Scan, Scanner, end_members
+from openbell.runtime.process_watch import ProcessWatch, WatchedProcess
+from openbell.runtime.processes import ProcessFacts, ProcessTable
+from openbell.runtime.spec import Rung
+
+KILL_TIMEOUT_S = 5.0
+"""SIGKILL cannot be refused; what outlives it so long hangs in the kernel (a dead disk)."""
+_LOOK_AGAIN_S = 0.25
+"""New members may be forked while the known ones are waited for."""
+
+
+@dataclass(frozen=True)
+class LadderResult:
+    rungs: tuple[Rung, ...]
+    survivors: tuple[int, ...]
+    """Pids that are still alive; empty: it has stopped."""
+
+
+class Ladder:
+    """Stops one service. `process` may have ended already: then only the rest of it is stopped."""
+
+    def __init__(
+        self,
+        process: WatchedProcess,
+        leader: Leader,
+        *,
+        table: ProcessTable,
+        watch: ProcessWatch,
+        scanner: Scanner,
+        cgroup: ServiceCgroup | None,
+    ) -> None:
+        self._process = process
+        self._leader = leader
+        self._table = table
+        self._watch = watch
+        self._scanner = scanner
+        self._cgroup = cgroup
+
+    async def stop(self, stop_signal: signal.Signals, timeout_s: float) -> LadderResult:
+        """`stop_signal` to the leader, `timeout_s` for all to end, then SIGKILL to all."""
+        rungs = []
+        asked = time.monotonic()
+        action = stop_signal.name.removeprefix("SIG")
+        delivered = self._process.signal(stop_signal)
+        if delivered and self._is_frozen():
+            # A stopped process gets no signal but KILL; it has to be continued to see this one.
+            self._process.signal(signal.SIGCONT)
+            action += " and CONT (it was frozen)"
+        left = await self._wait_until_empty(asked + timeout_s)
+        rungs.append(
+            Rung(
+                action if delivered else f"{action} (already gone)",
+                time.monotonic() - asked,
+                "timed out" if left else "group empty",
+            )
+        )
+        if left:
+            rung, left = await self._kill()
+            rungs.append(rung)
+        return LadderResult(tuple(rungs), tuple(sorted(facts.pid for facts in left)))
+
+    async def kill_rest(self) -> LadderResult:
+        """SIGKILL to whatever a leader that has ended left in its group; nothing when it left none.
+
+        Asks the kernel only, so that a restart is not held up by a scan of all processes; those
+        that left the session are ended by `sweep`.
+        """
+        if not self._process.signal_group(0):
+            return LadderResult((), ())
+        rung, left = await self._kill()
+        return LadderResult((rung,), tuple(sorted(facts.pid for facts in left)))
+
+    async def _kill(self) -> tuple[Rung, list[ProcessFacts]]:
+        began = time.monotonic()
+        deadline = began + KILL_TIMEOUT_S
+        by_cgroup = self._cgroup is not None and self._cgroup.kill()
+        self._process.signal_group(signal.SIGKILL)
+        while left := self._members(await self._scanner.fresh()):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            await end_members(left, signal.SIGKILL, self._watch, min(remaining, _LOOK_AGAIN_S))
+        if not self._process.exit.done():
+            await asyncio.wait((self._process.exit,), timeout=deadline - time.monotonic())
+        rung = Rung(
+            "KILL cgroup and group" if by_cgroup else "KILL group",
+            time.monotonic() - began,
+            f"{len(left)} left" if left else "group empty",
+        )
+        return rung, left
+
+    async def _wait_until_empty(self, deadline: float) -> list[ProcessFacts]:
+        """Who is left at the deadline; empty as soon as nobody is."""
+        if not self._process.exit.done():
+            await asyncio.wait((self._process.exit,), timeout=deadline - time.monotonic())
+        while left := self._members(await self._scanner.fresh()):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return left
+            await end_members(left, 0, self._watch, min(remaining, _LOOK_AGAIN_S))
+        return []
+
+    def _members(self, scan: Scan) -> list[ProcessFacts]:
+        return scan.members(self._leader)
+
+    def _is_frozen(self) -> bool:
+        facts = self._table.facts(self._leader.pid)
+        return facts is not None and facts.frozen
+
+
+async def sweep(
+    service: str, current: int | None, scanner: Scanner, watch: ProcessWatch
+) -> tuple[int, ...]:
+    """Kills what earlier generations of a service left behind in sessions of their own; `current`
+    is the generation that stays. The pids that were killed."""
+    left = [
+        facts
+        for facts, mark in (await scanner.fresh()).marked(service)
+        if mark.generation != current
+    ]
+    if left:
+        await end_members(left, signal.SIGKILL, watch, KILL_TIMEOUT_S)
+    return tuple(facts.pid for facts in left)

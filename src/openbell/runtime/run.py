@@ -1,0 +1,184 @@
+"""One run of a service: the process that was spawned or adopted, and how it is to be treated."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from openbell.config.models import Health, Ready, Stop
+from openbell.errors import StorageError
+from openbell.runtime.host import Host
+from openbell.runtime.limits import ServiceCgroup, support
+from openbell.runtime.logs import size_of
+from openbell.runtime.members import Leader, Mark
+from openbell.runtime.process_watch import WatchedProcess
+from openbell.runtime.records import Record
+from openbell.runtime.spawn import spawn
+from openbell.runtime.spec import ServiceSpec
+
+
+@dataclass
+class Run:
+    """Exists from the spawn (or adoption) until the group is seen to be empty."""
+
+    spec: ServiceSpec
+    """What it was spawned by; for an adopted one of an older desk file, as far as its record
+    tells: port, probes, how to stop."""
+    record: Record
+    process: WatchedProcess
+    leader: Leader
+    cgroup: ServiceCgroup | None
+    adopted: bool
+    listener: int | None = None
+    """The member that was last seen to listen on the port: looked at first."""
+    cpu_sample: tuple[float, float] | None = None
+    """Monotonic time and CPU seconds of the last look, for the share in between."""
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self.record.started_monotonic_s
+
+
+def spawn_run(
+    host: Host,
+    spec: ServiceSpec,
+    generation: int,
+    restarts: int,
+    restarted_at_s: tuple[float, ...],
+) -> Run:
+    """Writes the intent, spawns, writes the record. Blocks for about a millisecond.
+
+    Raises FailedError or StorageError; then no process of it exists.
+    """
+    mark = host.mark(spec.name, generation)
+    record = Record(
+        phase="intent",
+        service=spec.name,
+        boot_id=host.boot_id,
+        generation=generation,
+        mark=str(mark),
+        digest=spec.digest,
+        started_ns=time.time_ns(),
+        started_monotonic_s=time.monotonic(),
+        log_offset=size_of(spec.log_path),
+        settings=_settings(spec),
+        restarts=restarts,
+        restarted_at_s=restarted_at_s,
+    )
+    try:
+        host.layout.service_state(spec.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        delegated = support().cgroup
+        cgroup = (
+            ServiceCgroup.make(delegated, mark.desk_id, spec.name, spec.limits)
+            if delegated
+            else None
+        )
+    except OSError as error:
+        raise StorageError(f"cannot prepare {spec.name}: {error}") from error
+    host.records.write(record)
+    pid = spawn(spec, mark, cgroup)
+    process = host.watch.child(pid)
+    record = _with_process(record, process, cgroup)
+    leader = Leader(pid, record.start, mark)
+    try:
+        host.records.write(record)
+    except StorageError:
+        # It must not run unrecorded, although its mark would give it away.
+        process.exit.add_done_callback(lambda _: process.close())
+        process.signal_group(signal.SIGKILL)
+        raise
+    return Run(spec, record, process, leader, cgroup, adopted=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recorded process that is still there, watched from before it was compared."""
+
+    process: WatchedProcess
+    leader: Leader
+
+
+def find_recorded(host: Host, record: Record, pid: int) -> Found | None:
+    """Process `pid`, if it is the one that was spawned under `record`.
+
+    The watch first, then the comparison: what is compared cannot become another process any more.
+    None: it is gone, another has taken the pid, or it cannot be read; nothing was signalled.
+    """
+    mark = Mark.parse(record.mark)
+    process = host.watch.other(pid)
+    if process is None:
+        return None
+    facts = host.table.facts(pid)
+    if (
+        mark is None
+        or facts is None
+        or not facts.alive
+        or facts.start != process.start
+        or facts.session != pid
+        or (record.phase == "running" and facts.start != record.start)
+        or record.boot_id != host.boot_id
+        or host.table.mark(pid) != record.mark
+    ):
+        process.close()
+        return None
+    return Found(process, Leader(pid, facts.start, mark))
+
+
+def adopted_run(host: Host, spec: ServiceSpec, record: Record, found: Found) -> Run:
+    """The run of a found process, under the specification it was spawned by as far as known."""
+    cgroup = ServiceCgroup(Path(record.cgroup)) if record.cgroup else None
+    if record.phase == "intent":
+        record = _with_process(record, found.process, cgroup)
+        # Unwritten, it is found by its mark once more; that is no reason not to adopt it.
+        with contextlib.suppress(StorageError):
+            host.records.write(record)
+    running = spec if record.digest == spec.digest else _as_recorded(spec, record)
+    return Run(running, record, found.process, found.leader, cgroup, adopted=True)
+
+
+def _with_process(record: Record, process: WatchedProcess, cgroup: ServiceCgroup | None) -> Record:
+    return msgspec.structs.replace(
+        record,
+        phase="running",
+        pid=process.pid,
+        start=process.start or 0,
+        cgroup=str(cgroup.path) if cgroup is not None else None,
+    )
+
+
+def _settings(spec: ServiceSpec) -> dict[str, Any]:
+    def plain(model: BaseModel | None) -> dict[str, Any] | None:
+        return None if model is None else model.model_dump()
+
+    return {
+        "port": spec.port,
+        "ready": plain(spec.ready),
+        "health": plain(spec.health),
+        "stop": plain(spec.stop),
+        "reload_signal": spec.reload_signal,
+    }
+
+
+def _as_recorded(spec: ServiceSpec, record: Record) -> ServiceSpec:
+    """The specification the process runs under: today's, with what its record says otherwise."""
+    settings = record.settings
+    try:
+        return replace(
+            spec,
+            port=TypeAdapter(int | None).validate_python(settings["port"]),
+            # From a tuple of JSON: lists stand where the strict models want tuples.
+            ready=TypeAdapter(Ready | None).validate_python(settings["ready"], strict=False),
+            health=TypeAdapter(Health | None).validate_python(settings["health"], strict=False),
+            stop=TypeAdapter(Stop).validate_python(settings["stop"], strict=False),
+            reload_signal=str(settings["reload_signal"]),
+            digest=record.digest,
+        )
+    except (KeyError, ValidationError):  # written by another version of Openbell
+        return replace(spec, digest=record.digest)

@@ -1,0 +1,544 @@
+"""One supervised service: its state, its current run, and the jobs around it.
+
+At any time at most one job (a task) moves the service: bringing it up, probing it, handling its
+exit, or stopping it. Beginning another ends the one before, except that a stop is never cut short.
+Every move goes through the table in `openbell.domain.service_state`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+
+import msgspec
+
+from openbell.config.models import ExecReady, HttpReady, LogReady, TcpReady
+from openbell.domain.restart_policy import (
+    Leave,
+    Restart,
+    RestartPolicy,
+    decide,
+    still_counting,
+)
+from openbell.domain.service_state import ServiceMove, ServiceState, after
+from openbell.errors import FailedError, OpenbellError, RefusedError, StorageError
+from openbell.runtime import logs
+from openbell.runtime.host import Host
+from openbell.runtime.ladder import sweep
+from openbell.runtime.ports import (
+    ListenersUnreadableError,
+    holder_of,
+    is_taken,
+    listener_among,
+)
+from openbell.runtime.probes import (
+    LogProbe,
+    ProbeResult,
+    probe_exec,
+    probe_http,
+    probe_tcp,
+    stranger_on,
+)
+from openbell.runtime.run import Run, spawn_run
+from openbell.runtime.spec import (
+    ServiceEvent,
+    ServiceSpec,
+    ServiceView,
+    StartResult,
+    StopResult,
+)
+
+LOG_TAIL_LINES = 20
+_FIRST_LOOK_S = 0.002
+_LOOK_GROWTH = 1.5
+_SLOWEST_LOOK_S = 0.05
+"""Probes until ready: 2 ms after the spawn, then ever slower up to 50 ms."""
+_ONE_PROBE_TIMEOUT_S = 2.0
+"""Of one probe during a start: a service that accepts but does not answer yet is asked again."""
+_FIGURES_AGE_S = 0.2
+"""CPU and memory may be so old: a hundred views in a row read the process table once."""
+
+
+class SupervisedService:
+    """Not thread-safe: everything happens on the loop it was first used on."""
+
+    def __init__(self, spec: ServiceSpec, host: Host) -> None:
+        self.spec = spec
+        self.state = ServiceState.STOPPED
+        self._host = host
+        self._reason = ""
+        self._run: Run | None = None
+        self._job: asyncio.Task[None] | None = None
+        self._starting: asyncio.Future[StartResult] | None = None
+        self._stopping: asyncio.Task[StopResult] | None = None
+        self._began = 0.0
+        """Monotonic time of the start under way."""
+        self._generation = 0
+        self._restarts = 0
+        self._restarted_at: tuple[float, ...] = ()
+        self._response_ms: float | None = None
+        self._failures = 0
+        """Failed health probes in a row."""
+
+    # ------------------------------------------------------------------ asked from outside
+
+    async def start(self) -> StartResult:
+        """Returns when ready or failed; joins a start that is under way."""
+        while self._stopping is not None:
+            await asyncio.shield(self._stopping)
+        if self.state is ServiceState.READY:
+            return StartResult(self.spec.name, ready=True, seconds=0.0)
+        if self.state is ServiceState.DEGRADED:
+            return StartResult(self.spec.name, ready=False, seconds=0.0, reason=self._reason)
+        if self.state is not ServiceState.STARTING:
+            if self._run is not None:  # failed, and some of it could not be killed
+                return StartResult(self.spec.name, ready=False, seconds=0.0, reason=self._reason)
+            self._restarted_at = ()  # a person asked: the limit counts anew
+            self._begin_start("asked to start")
+        assert self._starting is not None
+        return await asyncio.shield(self._starting)
+
+    async def stop(self, reason: str) -> StopResult:
+        """Climbs the ladder; joins a stop that is under way."""
+        if self._stopping is not None:
+            joined = await asyncio.shield(self._stopping)
+            if self._run is None and self.state is ServiceState.FAILED:  # it was being withdrawn
+                self._move(ServiceMove.GONE, reason)
+            return joined
+        if self._run is None:
+            return self._stop_what_does_not_run(reason)
+        self._end_job()
+        self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
+        self._move(ServiceMove.STOP, reason)
+        return await asyncio.shield(self._begin_descent(self._run, None))
+
+    def reload(self) -> None:
+        """Sends the reload signal. Raises RefusedError when it does not run."""
+        if self._run is None or not self._run.process.signal(
+            signal.Signals[f"SIG{self._run.spec.reload_signal}"]
+        ):
+            raise RefusedError(
+                f"{self.spec.name} is {self.state}, so it cannot reload",
+                hint=f"start it: openbell start {self.spec.name}",
+                service=self.spec.name,
+            )
+
+    def adopt(self, run: Run) -> None:
+        """Takes over a process of an earlier controller. It is probed before it counts as ready,
+        and is never restarted for not answering: it may hold orders."""
+        self._run = run
+        self._generation = run.record.generation
+        self._restarts = run.record.restarts
+        self._restarted_at = run.record.restarted_at_s
+        self._began = time.monotonic()
+        self._starting = asyncio.get_running_loop().create_future()
+        self._move(ServiceMove.ADOPT, "found running, not probed yet")
+        run.process.exit.add_done_callback(lambda _: self._exited(run))
+        self._begin_job(self._prove_adopted(run))
+
+    def found_gone(self) -> None:
+        """Its recorded process is no more."""
+        self._reason = "was running under an earlier controller; found gone"
+
+    async def first_answer(self) -> None:
+        """Waits until the start or adoption under way is decided."""
+        if self._starting is not None:
+            await asyncio.wait((self._starting,))
+
+    async def probe_now(self) -> None:
+        """Probes at once and lets the result count."""
+        run = self._run
+        if run is None or self.state not in (ServiceState.READY, ServiceState.DEGRADED):
+            return
+        result = await self._probe_health(run)
+        if self._run is run and self.state in (ServiceState.READY, ServiceState.DEGRADED):
+            self._judge(run, result)
+
+    def rotate_needed(self, rotate_at: int) -> bool:
+        return self._run is not None and logs.size_of(self.spec.log_path) > rotate_at
+
+    def detach(self) -> None:
+        """Stops watching; the service goes on running."""
+        self._end_job()
+        if self._stopping is not None:
+            self._stopping.cancel()
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+        if self._run is not None:
+            self._run.process.close()
+            self._run = None
+
+    def view(self) -> ServiceView:
+        run = self._run
+        cpu, memory = self._figures(run) if run is not None else (None, None)
+        return ServiceView(
+            name=self.spec.name,
+            state=self.state,
+            pid=run.process.pid if run else None,
+            port=run.spec.port if run else self.spec.port,
+            restarts=self._restarts,
+            started_ns=run.record.started_ns if run else None,
+            uptime_s=run.uptime_s if run else None,
+            response_ms=self._response_ms if run else None,
+            cpu_percent=cpu,
+            memory_bytes=memory,
+            critical=self.spec.critical,
+            drifted=run is not None and run.record.digest != self.spec.digest,
+            reason=self._reason,
+            adopted=run is not None and run.adopted,
+        )
+
+    # ------------------------------------------------------------------ coming up
+
+    def _begin_start(self, reason: str) -> None:
+        self._began = time.monotonic()
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.get_running_loop().create_future()
+        self._move(ServiceMove.SPAWN, reason)
+        self._begin_job(self._bring_up())
+
+    async def _bring_up(self) -> None:
+        spec = self.spec
+        try:
+            await self._clear_port(spec)
+            async with self._host.spawning:
+                self._generation = max(self._generation + 1, time.time_ns())
+                run = spawn_run(
+                    self._host, spec, self._generation, self._restarts, self._restarted_at
+                )
+                self._run = run
+                run.process.exit.add_done_callback(lambda _: self._exited(run))
+                await asyncio.sleep(0)
+        except OpenbellError as error:
+            self._failed_to_start(error.message)
+            return
+        ready = await self._until_ready(run, self._ready_timeout(run))
+        if ready.passed:
+            self._became_ready(run)
+            if self._restarts:
+                await sweep(spec.name, self._generation, self._host.scanner, self._host.watch)
+            await self._watch_health(run)
+            return
+        reason = f"not ready within {self._ready_timeout(run):g}s: {ready.reason}"
+        self._begin_descent(run, reason)
+
+    async def _clear_port(self, spec: ServiceSpec) -> None:
+        """Raises FailedError where another process listens on the service's port. What an earlier
+        generation of this very service left there is ended first."""
+        if spec.port is None or not is_taken(spec.port):
+            return
+        await sweep(spec.name, None, self._host.scanner, self._host.watch)
+        if (holder := holder_of(spec.port, self._host.table)) is not None:
+            raise FailedError(
+                f"port {spec.port} is held by {holder}",
+                service=spec.name,
+                port=spec.port,
+                pid=holder.pid,
+            )
+
+    async def _until_ready(self, run: Run, timeout_s: float) -> ProbeResult:
+        ready = run.spec.ready
+        if ready is None:
+            return ProbeResult(True)
+        log = (
+            LogProbe(run.spec.log_path, run.record.log_offset, ready.pattern)
+            if isinstance(ready, LogReady)
+            else None
+        )
+        if log is not None and run.record.was_ready:
+            return ProbeResult(True)
+        deadline = time.monotonic() + timeout_s
+        pause = 0.0 if run.adopted else _FIRST_LOOK_S
+        while True:
+            await asyncio.sleep(pause)
+            left = max(deadline - time.monotonic(), 0.001)
+            result = log.look() if log else await self._probe_ready(run, left)
+            if result.passed or time.monotonic() + pause >= deadline:
+                return result
+            pause = min(max(pause, _FIRST_LOOK_S) * _LOOK_GROWTH, _SLOWEST_LOOK_S)
+            if isinstance(ready, ExecReady):
+                pause = ready.every
+
+    def _became_ready(self, run: Run) -> None:
+        reason = ""
+        if isinstance(run.spec.ready, LogReady) and not run.record.was_ready:
+            run.record = msgspec.structs.replace(run.record, was_ready=True)
+            try:
+                self._host.records.write(run.record)
+            except StorageError as error:  # only a restarted controller would miss it
+                reason = error.message
+        self._failures = 0
+        self._move(ServiceMove.BECOME_READY, reason, seconds=time.monotonic() - self._began)
+        self._answer_start(ready=True, reason="")
+
+    def _failed_to_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
+        if self._run is None:
+            self._host.records.remove(self.spec.name)
+        self._move(ServiceMove.GIVE_UP, reason)
+        self._answer_start(ready=False, reason=reason, tail=tail)
+
+    async def _prove_adopted(self, run: Run) -> None:
+        result = await self._until_ready(run, self._ready_timeout(run))
+        if result.passed:
+            self._became_ready(run)
+        else:
+            self._move(ServiceMove.PROBE_FAILED, f"found running, but {result.reason}")
+            self._answer_start(ready=False, reason=result.reason)
+        await self._watch_health(run)
+
+    def _answer_start(self, *, ready: bool, reason: str, tail: tuple[str, ...] = ()) -> None:
+        if self._starting is not None and not self._starting.done():
+            self._starting.set_result(
+                StartResult(
+                    self.spec.name,
+                    ready=ready,
+                    seconds=time.monotonic() - self._began,
+                    reason=reason,
+                    log_tail=tail,
+                )
+            )
+        self._starting = None
+
+    # ------------------------------------------------------------------ health
+
+    async def _watch_health(self, run: Run) -> None:
+        """The slow probe; death is heard of without it, so a service without one costs nothing."""
+        health = run.spec.health
+        if health is None and self.state is not ServiceState.DEGRADED:
+            return
+        every = health.every if health is not None else _ONE_PROBE_TIMEOUT_S
+        while health is not None or self.state is ServiceState.DEGRADED:
+            await asyncio.sleep(every)
+            self._judge(run, await self._probe_health(run))
+
+    def _judge(self, run: Run, result: ProbeResult) -> None:
+        if result.passed:
+            self._failures = 0
+            if self.state is ServiceState.DEGRADED:
+                self._move(ServiceMove.PROBE_PASSED, "")
+            return
+        self._failures += 1
+        allowed = run.spec.health.failures if run.spec.health is not None else 1
+        if self.state is ServiceState.READY and self._failures >= allowed:
+            self._move(ServiceMove.PROBE_FAILED, result.reason)
+
+    async def _probe_health(self, run: Run) -> ProbeResult:
+        health = run.spec.health
+        if health is None:
+            if isinstance(run.spec.ready, LogReady):  # an event of the past, not a condition
+                return ProbeResult(True)
+            return await self._probe_ready(run, _ONE_PROBE_TIMEOUT_S)
+        assert run.spec.port is not None, "the models want a port for a health probe"
+        result, host = await probe_http(run.spec.port, health.path, health.timeout)
+        return self._identified(run, result, host)
+
+    async def _probe_ready(self, run: Run, left_s: float) -> ProbeResult:
+        ready, port = run.spec.ready, run.spec.port
+        timeout_s = min(left_s, _ONE_PROBE_TIMEOUT_S)
+        if isinstance(ready, ExecReady):
+            return await probe_exec(
+                ready.command, run.spec.cwd, run.spec.environment, self._host.watch, left_s
+            )
+        if isinstance(ready, HttpReady) and port is not None:
+            result, host = await probe_http(port, ready.path, timeout_s, status=ready.status)
+        elif isinstance(ready, TcpReady) and port is not None:
+            result, host = await probe_tcp(port, timeout_s)
+        else:
+            return ProbeResult(True)
+        return self._identified(run, result, host)
+
+    def _identified(self, run: Run, result: ProbeResult, host: str) -> ProbeResult:
+        """The result, if the listener belongs to the service; a failure that names the stranger
+        if not. The last known listener, or else the leader, is looked at before the others, which
+        takes a scan of the process table."""
+        self._response_ms = result.response_ms
+        port = run.spec.port
+        if not result.passed or port is None:
+            return result
+        try:
+            run.listener = listener_among(port, host, (run.listener or run.process.pid,))
+            if run.listener is None:
+                members = self._host.scanner.recent(0.0).members(run.leader)
+                run.listener = listener_among(port, host, [facts.pid for facts in members])
+        except ListenersUnreadableError as error:
+            reason = f"cannot verify who answers on port {port}: {error.strerror}"
+            return replace(result, passed=False, reason=reason)
+        if run.listener is None:
+            return replace(result, passed=False, reason=stranger_on(port))
+        return result
+
+    # ------------------------------------------------------------------ going down
+
+    def _exited(self, run: Run) -> None:
+        """The leader ended; unasked, unless somebody else took the run over to end it."""
+        if run is not self._run or self._stopping is not None or run.process.exit.cancelled():
+            return
+        self._begin_job(self._after_exit(run, run.process.exit.result()))
+
+    async def _after_exit(self, run: Run, status: int | None) -> None:
+        now = time.monotonic()
+        reason = f"{describe_exit(status)} after {run.uptime_s:.1f}s"
+        tail = self._log_tail(run)
+        # What it forked would hold its port against the next run.
+        rest = await self._host.ladder(run.process, run.leader, run.cgroup).kill_rest()
+        if rest.survivors:
+            self._reason = f"{reason}; pids {rest.survivors} of its group cannot be killed"
+        else:
+            self._release(run)
+            self._run = None
+        policy = run.spec.restart
+        decision = decide(
+            RestartPolicy(
+                policy.policy, policy.backoff, policy.backoff_max, policy.limit, policy.window
+            ),
+            status,
+            self._restarted_at,
+            now,
+        )
+        if isinstance(decision, Restart) and not rest.survivors:
+            # Callers of start() are told at once; the restarts go on behind their back.
+            self._move(ServiceMove.EXIT_TO_RESTART, reason)
+            self._answer_start(ready=False, reason=reason, tail=tail)
+            if decision.after_s > 0:
+                await asyncio.sleep(decision.after_s)
+            now = time.monotonic()
+            self._restarts += 1
+            self._restarted_at = (*still_counting(self._restarted_at, policy.window, now), now)
+            self._begin_start(f"restarted: {reason}")
+            return
+        if isinstance(decision, Leave):
+            self._host.records.remove(self.spec.name)
+            self._move(ServiceMove.EXIT_CLEANLY, reason)
+        else:
+            why = "" if isinstance(decision, Restart) else f"; {decision.why}"
+            self._move(ServiceMove.EXIT_FOR_GOOD, self._reason if rest.survivors else reason + why)
+        self._answer_start(ready=False, reason=reason, tail=tail)
+        await sweep(self.spec.name, None, self._host.scanner, self._host.watch)
+
+    def _stop_what_does_not_run(self, reason: str) -> StopResult:
+        self._end_job()
+        self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
+        if self.state is ServiceState.STARTING:  # waiting for its turn to be spawned
+            self._move(ServiceMove.STOP, reason)
+            self._move(ServiceMove.GONE, reason)
+        elif self.state is ServiceState.BACKOFF:
+            self._move(ServiceMove.STOP, reason)
+        elif self.state is ServiceState.FAILED:
+            self._move(ServiceMove.GONE, reason)
+        self._host.records.remove(self.spec.name)
+        return StopResult(self.spec.name, stopped=True, seconds=0.0, rungs=(), exit_status=None)
+
+    def _begin_descent(self, run: Run, failure: str | None) -> asyncio.Task[StopResult]:
+        """From here on nothing but the ladder moves the service; its exit is expected."""
+        self._stopping = asyncio.create_task(
+            self._climb_down(run, failure), name=f"stop {self.spec.name}"
+        )
+        return self._stopping
+
+    async def _climb_down(self, run: Run, failure: str | None) -> StopResult:
+        """Stops it because that was asked (`failure` is None), or withdraws a start that failed."""
+        began = time.monotonic()
+        tail = self._log_tail(run) if failure is not None else ()
+        try:
+            ladder = self._host.ladder(run.process, run.leader, run.cgroup)
+            result = await ladder.stop(_stop_signal(run), run.spec.stop.timeout)
+            seconds = time.monotonic() - began
+            status = run.process.exit.result() if run.process.exit.done() else None
+            if not result.survivors:
+                self._release(run)
+                self._run = None
+                self._host.records.remove(self.spec.name)
+        finally:
+            self._stopping = None
+        if result.survivors:
+            outlived = f"did not stop: pids {result.survivors} outlived SIGKILL"
+            self._failed_to_start(f"{failure}; {outlived}" if failure else outlived, tail)
+        elif failure is not None:
+            self._failed_to_start(failure, tail)
+        else:
+            self._move(ServiceMove.GONE, self._reason, seconds=seconds)
+        return StopResult(
+            self.spec.name,
+            stopped=not result.survivors,
+            seconds=seconds,
+            rungs=result.rungs,
+            exit_status=status,
+            survivors=result.survivors,
+        )
+
+    def _release(self, run: Run) -> None:
+        run.process.close()
+        if run.cgroup is not None:
+            run.cgroup.remove()
+
+    # ------------------------------------------------------------------ small things
+
+    def _begin_job(self, job: Coroutine[object, object, None]) -> None:
+        self._end_job()
+        self._job = asyncio.create_task(job, name=f"supervise {self.spec.name}")
+
+    def _end_job(self) -> None:
+        # A job may begin its successor as its last act; it must not cancel itself.
+        if self._job is not None and self._job is not asyncio.current_task():
+            self._job.cancel()
+        self._job = None
+
+    def _move(self, move: ServiceMove, reason: str, *, seconds: float | None = None) -> None:
+        previous, self.state = self.state, after(self.state, move)
+        self._reason = reason
+        self._host.on_event(
+            ServiceEvent(
+                at_ns=time.time_ns(),
+                service=self.spec.name,
+                state=self.state,
+                previous=previous,
+                reason=reason,
+                pid=self._run.process.pid if self._run is not None else None,
+                seconds=seconds,
+            )
+        )
+
+    def _ready_timeout(self, run: Run) -> float:
+        return run.spec.ready.timeout if run.spec.ready is not None else 0.0
+
+    def _log_tail(self, run: Run) -> tuple[str, ...]:
+        return logs.tail(run.spec.log_path, LOG_TAIL_LINES, run.record.log_offset)
+
+    def _figures(self, run: Run) -> tuple[float | None, int | None]:
+        """CPU in percent of one core since the last look (at first: since its start), and resident
+        bytes, both of all its processes."""
+        scan = self._host.scanner.recent(_FIGURES_AGE_S)
+        members = scan.members(run.leader)
+        if not members:  # spawned since that scan: a scan for each of a hundred would be too much
+            leader = self._host.table.facts(run.process.pid)
+            if leader is None or leader.start != run.leader.start:
+                return None, None
+            members = [leader]
+        now = time.monotonic()
+        cpu_s = sum(facts.cpu_s for facts in members)
+        then, before_s = run.cpu_sample or (run.record.started_monotonic_s, 0.0)
+        if run.cpu_sample is None or now - then > _FIGURES_AGE_S:
+            run.cpu_sample = (now, cpu_s)
+        elapsed = max(now - then, 1e-3)
+        # A member that ended took its share along: less than before is no use at all.
+        share = max(cpu_s - before_s, 0.0) / elapsed * 100
+        return share, sum(facts.memory_bytes for facts in members)
+
+
+def describe_exit(status: int | None) -> str:
+    """`exited with status 1`, `killed by SIGKILL`"""
+    if status is None:
+        return "exited (status unknown)"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def _stop_signal(run: Run) -> signal.Signals:
+    return signal.Signals[f"SIG{run.spec.stop.signal}"]

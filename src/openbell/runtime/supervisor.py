@@ -1,0 +1,268 @@
+"""The native runtime: starts, watches, stops and adopts the processes of a desk.
+
+It knows nothing of dependencies or of trading: who asks it to start something has thought of the
+order. One per desk and one controller per desk (an exclusive lock, held by the controller).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from openbell.config.layout import DeskLayout
+from openbell.config.models import Logs
+from openbell.errors import UsageError
+from openbell.runtime import logs as log_files
+from openbell.runtime.host import Host
+from openbell.runtime.members import Leader, Mark, Scan
+from openbell.runtime.ports import holder_of, is_taken
+from openbell.runtime.records import Record
+from openbell.runtime.run import Found, adopted_run, find_recorded
+from openbell.runtime.spec import (
+    AdoptionReport,
+    Orphan,
+    ServiceEvent,
+    ServiceSpec,
+    ServiceView,
+    StartResult,
+    StopResult,
+)
+from openbell.runtime.supervised import SupervisedService
+
+_FIRST_ANSWERS_S = 2.0
+"""How long an adoption waits for its services to answer; those that take longer are probed on."""
+_LOOK_AT_LOGS_EVERY_S = 2.0
+_ORPHAN_STOP_TIMEOUT_S = 10.0
+"""As the default of `stop.timeout`."""
+
+
+class Supervisor:
+    """Call `adopt` first. Not thread-safe: one event loop uses it."""
+
+    def __init__(
+        self,
+        layout: DeskLayout,
+        specs: Mapping[str, ServiceSpec],
+        *,
+        logs: Logs,
+        on_event: Callable[[ServiceEvent], None],
+        host: Host | None = None,
+    ) -> None:
+        """`on_event` is called on the loop at every change of state; it must not raise or block.
+        `host` stands in for the machine in tests."""
+        layout.make()
+        self._layout = layout
+        self._logs = logs
+        self._host = host or Host.of(layout, on_event)
+        self._services = {name: SupervisedService(spec, self._host) for name, spec in specs.items()}
+        self._rotation: asyncio.Task[None] | None = None
+
+    async def adopt(self) -> AdoptionReport:
+        """Takes over what an earlier controller left running, and lists what it cannot take over.
+
+        Touches no process: what does not match its record in pid, start time, boot and mark is
+        not signalled, and what matches goes on running as it is. Services that answer their probe
+        within two seconds are ready when this returns.
+        """
+        began = time.monotonic()
+        records, unreadable = self._host.records.read_all()
+        # Most desks that are opened have nothing to adopt and pay one scan; those that have, too.
+        scan = await self._host.scanner.fresh()
+        adopted: list[str] = []
+        gone: list[str] = []
+        orphans: dict[int, Orphan] = {}
+        own_marks: set[Mark] = set()
+        for record in records:
+            service = self._services.get(record.service)
+            found = self._find(record, scan)
+            if found is None:
+                self._host.records.remove(record.service)
+                if service is not None:
+                    service.found_gone()
+                    gone.append(record.service)
+            elif service is None:  # no longer in the desk file
+                orphans[found.process.pid] = self._orphan(found.leader, "record")
+                found.process.close()
+            else:
+                own_marks.add(found.leader.mark)
+                service.adopt(adopted_run(self._host, service.spec, record, found))
+                adopted.append(record.service)
+        for pid, mark in scan.marks.items():
+            facts = scan.processes[pid]
+            if mark not in own_marks and facts.alive and pid not in orphans:
+                orphans[pid] = self._orphan(Leader(pid, facts.start, mark), "marker")
+        for orphan in self._holders_of_our_ports(adopted):
+            orphans.setdefault(orphan.pid, orphan)
+        waiting = [
+            asyncio.create_task(self._services[name].first_answer(), name=f"adopt {name}")
+            for name in adopted
+        ]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=_FIRST_ANSWERS_S)
+            for task in late:
+                task.cancel()
+        self._keep_logs_small()
+        return AdoptionReport(
+            adopted=tuple(adopted),
+            gone=tuple(gone),
+            orphans=tuple(orphans.values()),
+            seconds=time.monotonic() - began,
+            unreadable=tuple(unreadable),
+        )
+
+    async def start(self, name: str) -> StartResult:
+        """Returns when the service is ready or its start failed; at once when it is ready already.
+        Joins a start that is under way. Does not raise for a service that fails."""
+        self._keep_logs_small()
+        return await self._service(name).start()
+
+    async def stop(self, name: str, *, reason: str) -> StopResult:
+        """Stop signal, then SIGKILL for the whole group; returns when it is seen to be empty, or
+        when it outlived that too. Stopping a stopped service is harmless."""
+        return await self._service(name).stop(reason)
+
+    async def reload(self, name: str) -> None:
+        """Sends the service's reload signal. Raises RefusedError when it does not run."""
+        self._service(name).reload()
+
+    async def end_orphan(self, orphan: Orphan) -> bool:
+        """Stops an orphan with all that carries its marker. False: it is not ours, is not the
+        process that was found any more, or outlived SIGKILL; in the first two cases nothing was
+        signalled."""
+        if not orphan.ours:
+            return False
+        process = self._host.watch.other(orphan.pid)
+        if process is None:
+            return False
+        try:
+            mark = Mark.parse(self._host.table.mark(orphan.pid))
+            if process.start != orphan.start or mark is None:
+                return False
+            if mark.desk_id != self._layout.desk_id:
+                return False
+            ladder = self._host.ladder(process, Leader(orphan.pid, orphan.start, mark), None)
+            result = await ladder.stop(signal.SIGTERM, _ORPHAN_STOP_TIMEOUT_S)
+            if not result.survivors and orphan.service not in self._services:
+                self._host.records.remove(orphan.service)
+            return not result.survivors
+        finally:
+            process.close()
+
+    def replace_spec(self, spec: ServiceSpec) -> None:
+        """A changed or new service of the desk file: used at its next start; until then the
+        running one goes on under the old one, and its view says `drifted`."""
+        if spec.name in self._services:
+            self._services[spec.name].spec = spec
+        else:
+            self._services[spec.name] = SupervisedService(spec, self._host)
+
+    def view(self, name: str) -> ServiceView:
+        return self._service(name).view()
+
+    def views(self) -> list[ServiceView]:
+        """In the order of the desk file."""
+        return [service.view() for service in self._services.values()]
+
+    async def probe_now(self, name: str) -> ServiceView:
+        """Probes at once; the result counts like that of any other probe."""
+        service = self._service(name)
+        await service.probe_now()
+        return service.view()
+
+    async def detach(self) -> None:
+        """Stops watching; every service goes on running and can be adopted again."""
+        if self._rotation is not None:
+            self._rotation.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._rotation
+            self._rotation = None
+        for service in self._services.values():
+            service.detach()
+
+    # ------------------------------------------------------------------
+
+    def _service(self, name: str) -> SupervisedService:
+        service = self._services.get(name)
+        if service is None:
+            near = difflib.get_close_matches(name, self._services, n=3)
+            raise UsageError(
+                f'there is no service "{name}"',
+                hint=f"did you mean {' or '.join(near)}?"
+                if near
+                else f"the desk has {', '.join(self._services)}",
+                service=name,
+            )
+        return service
+
+    def _find(self, record: Record, scan: Scan) -> Found | None:
+        """The process a record tells of, if it is still there."""
+        if record.boot_id != self._host.boot_id:
+            return None
+        pid = record.pid
+        if record.phase == "intent":
+            # The controller died around the spawn: if there is a process, its mark tells.
+            pid = next(
+                (
+                    facts.pid
+                    for facts, mark in scan.marked(record.service)
+                    if str(mark) == record.mark and facts.session == facts.pid
+                ),
+                0,
+            )
+        return find_recorded(self._host, record, pid) if pid else None
+
+    def _orphan(self, leader: Leader, found_by: str) -> Orphan:
+        return Orphan(
+            service=leader.mark.service,
+            pid=leader.pid,
+            found_by=found_by,
+            command=self._host.table.command(leader.pid) or "",
+            ours=True,
+            start=leader.start,
+        )
+
+    def _holders_of_our_ports(self, adopted: list[str]) -> list[Orphan]:
+        found = []
+        for name, service in self._services.items():
+            port = service.spec.port
+            if port is None or name in adopted or not is_taken(port):
+                continue
+            holder = holder_of(port, self._host.table)
+            if holder is None or holder.pid == os.getpid():
+                continue
+            if holder.pid is None:
+                found.append(Orphan(name, 0, "port", str(holder), ours=False))
+                continue
+            mark = Mark.parse(self._host.table.mark(holder.pid))
+            facts = self._host.table.facts(holder.pid)
+            found.append(
+                Orphan(
+                    service=name,
+                    pid=holder.pid,
+                    found_by="port",
+                    command=holder.command or "",
+                    ours=mark is not None and mark.desk_id == self._layout.desk_id,
+                    start=facts.start if facts is not None else 0,
+                )
+            )
+        return found
+
+    def _keep_logs_small(self) -> None:
+        if self._rotation is None or self._rotation.done():
+            self._rotation = asyncio.create_task(self._rotate_logs(), name="rotate logs")
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AT_LOGS_EVERY_S)
+            for service in tuple(self._services.values()):
+                if service.rotate_needed(self._logs.rotate_at):
+                    # A log that cannot be rotated grows on; the next look tries again.
+                    with contextlib.suppress(OSError):
+                        await asyncio.to_thread(
+                            log_files.rotate, service.spec.log_path, self._logs.keep
+                        )
