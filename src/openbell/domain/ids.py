@@ -3,7 +3,7 @@
     ob<desk id, 8 hex>-<epoch, base 36>-<counter, base 36>        ob3f9a01c4-1z-7ps
 
 So own orders are told from others' on the same account, and those of an earlier writer from the
-current one's. Upper and lower case are not both used: some venues fold case. At most 36 characters
+current one's. Nothing hangs on upper or lower case. At most 36 characters
 of `[.A-Z:/a-z0-9_-]`, the narrowest of the venues' rules (Binance `newClientOrderId`).
 """
 
