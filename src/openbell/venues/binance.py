@@ -84,15 +84,7 @@ class BinanceVenue(CcxtVenue):
 
     async def connect(self) -> None:
         await self.server_time_ns()
-        symbols = msgspec.json.encode([_binance_symbol(s) for s in self.config.symbols]).decode()
-        info = await self._ask(
-            self._signed("GET", "public", "exchangeInfo", {"symbols": symbols}), wire.ExchangeInfo
-        )
-        self._rules = self._declared_rules(info)
-        self._pacing.budget = info.weight_per_minute
-        await self._private("account", {}, wire.Account)
-
-    def _declared_rules(self, info: wire.ExchangeInfo) -> dict[str, InstrumentRules]:
+        info = await self._listed(self.config.symbols)
         listed = {entry.unified: entry for entry in info.symbols}
         missing = [symbol for symbol in self.config.symbols if symbol not in listed]
         if missing:
@@ -102,9 +94,32 @@ class BinanceVenue(CcxtVenue):
                 symbols=missing,
             )
         try:
-            return {symbol: listed[symbol].to_port() for symbol in self.config.symbols}
+            self._rules = {symbol: listed[symbol].to_port() for symbol in self.config.symbols}
         except (KeyError, ValueError, ArithmeticError) as error:
             raise VenueUnavailableError(f"{self.name}: rules of another shape") from error
+        self._pacing.budget = info.weight_per_minute
+        await self._private("account", {}, wire.Account)
+
+    async def _listed(self, symbols: Sequence[str]) -> wire.ExchangeInfo:
+        """Those of `symbols` that the venue trades. One that it does not know makes it refuse the
+        whole list without a name, so then each is asked for by itself."""
+        try:
+            return await self._exchange_info(symbols)
+        except VenueRefusedError as error:
+            if error.facts["venue_code"] != wire.BAD_SYMBOL:
+                raise
+            if len(symbols) == 1:
+                return wire.ExchangeInfo(symbols=[])
+        parts = [await self._listed([symbol]) for symbol in symbols]
+        limits = next((part.rate_limits for part in parts if part.rate_limits), [])
+        return wire.ExchangeInfo(
+            symbols=[entry for part in parts for entry in part.symbols], rate_limits=limits
+        )
+
+    async def _exchange_info(self, symbols: Sequence[str]) -> wire.ExchangeInfo:
+        names = msgspec.json.encode([_binance_symbol(symbol) for symbol in symbols]).decode()
+        request = self._signed("GET", "public", "exchangeInfo", {"symbols": names})
+        return await self._ask(request, wire.ExchangeInfo)
 
     def rules(self, symbol: str) -> InstrumentRules:
         return self._rules[symbol]
@@ -228,20 +243,24 @@ class BinanceVenue(CcxtVenue):
         return {entry.asset: entry.to_port() for entry in account.balances}
 
     async def positions(self) -> list[VenuePosition]:
-        """Where two symbols share a base currency, the first of them carries its balance."""
+        """Where two symbols share a base currency, the first of them carries its balance.
+
+        Binance lists every currency it knows, held or not: an answer without one of ours is
+        incomplete, and raises VenueUnavailableError rather than say zero.
+        """
         balances = await self.balances()
-        positions: dict[str, VenuePosition] = {}
+        positions: list[VenuePosition] = []
         counted: set[str] = set()
         for symbol in self.config.symbols:
             base = symbol.split("/")[0]
             quantity = _ZERO
             if base not in counted:
                 counted.add(base)
-                balance = balances.get(base)
-                total = balance.total if balance is not None else _ZERO
-                quantity = total - self.config.holdings.get(base, _ZERO)
-            positions[symbol] = VenuePosition(symbol=symbol, quantity=quantity)
-        return list(positions.values())
+                if base not in balances:
+                    raise VenueUnavailableError(f"{self.name}: the account's answer lacks {base}")
+                quantity = balances[base].total - self.config.holdings.get(base, _ZERO)
+            positions.append(VenuePosition(symbol=symbol, quantity=quantity))
+        return positions
 
     async def quote(self, symbol: str) -> Quote:
         """`venue_time_ns` is 0: Binance puts no time on a book ticker."""

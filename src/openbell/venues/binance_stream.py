@@ -49,7 +49,8 @@ class _Message(msgspec.Struct, frozen=True):
     id: int | str | None = None
     status: int | None = None
     error: dict[str, Any] | None = None
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.Raw()
+    """Empty in an answer."""
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -123,7 +124,7 @@ class UserDataStream:
             raise
 
     def _report_in(self, message: _Message) -> OrderReport | None:
-        if message.event is None:
+        if not bytes(message.event):
             return None
         kind = _read(message.event, _Kind).e
         if kind in _ENDS:

@@ -38,6 +38,7 @@ _STATUS = {
 
 
 CLOCK_REFUSED = "-1021"
+BAD_SYMBOL = "-1121"
 _UNCERTAIN_CODES = {-1000, -1001, -1006, -1007}
 """Unknown error; internal error; unexpected response, execution status unknown; time-out,
 execution status unknown. Whatever HTTP status they come with."""

@@ -173,9 +173,9 @@ class CcxtVenue:
             case Meaning.UNCERTAIN:
                 return VenueUnavailableError(message)
             case Meaning.NO_SUCH_ORDER:
-                return NoSuchOrderError(message)
+                return NoSuchOrderError(message, venue_code=problem.code)
             case Meaning.REFUSED | Meaning.DUPLICATE:
-                return VenueRefusedError(message)
+                return VenueRefusedError(message, venue_code=problem.code)
 
     def _sent_hook(self, cl_ord_id: ClOrdID | None) -> Callable[[], None] | None:
         on_sent = self.on_sent

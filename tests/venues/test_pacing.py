@@ -1,0 +1,48 @@
+"""The request budget and the venue's clock."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from openbell.venues.clock import VenueClock
+from openbell.venues.pacing import Pacing
+
+
+def test_nothing_is_sent_before_the_time_the_venue_named():
+    pacing = Pacing()
+    assert pacing.refused(429, {"Retry-After": "30"}, 100.0) == 30
+    assert pacing.wait_s(110.0, query=False) == 20
+    assert pacing.wait_s(131.0, query=True) == 0
+
+
+def test_a_later_refusal_never_shortens_a_ban():
+    pacing = Pacing()
+    pacing.refused(418, {"Retry-After": "300"}, 0.0)
+    pacing.refused(429, {"Retry-After": "1"}, 1.0)
+    assert pacing.wait_s(1.0, query=False) == 299
+
+
+@pytest.mark.parametrize("text", [None, "soon", "nan", "-5", "1e99"])
+def test_a_refusal_without_a_time_waits_for_a_window(text):
+    headers = {} if text is None else {"Retry-After": text}
+    assert Pacing().refused(429, headers, 0.0) == 60
+    assert Pacing().refused(418, headers, 0.0) == 120
+
+
+def test_a_fifth_of_the_budget_is_kept_for_orders_and_cancels():
+    pacing = Pacing(budget=6000)
+    pacing.used(4799, 30, 0.0)
+    assert pacing.wait_s(0.0, query=True) == 0
+    pacing.used(4800, 30, 0.0)
+    assert pacing.wait_s(0.0, query=True) == 30
+    assert pacing.wait_s(0.0, query=False) == 0
+
+
+def test_the_venues_clock_does_not_follow_a_jump_of_ours(monkeypatch):
+    clock = VenueClock()
+    now_s = time.monotonic()
+    clock.measured(5_000_000, now_s, now_s)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    assert 5_000_000 <= clock.now_ms() < 5_010_000
