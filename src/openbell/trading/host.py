@@ -1,0 +1,400 @@
+"""One strategy's host: what it is shown, what becomes of its actions, and when it may act.
+
+A functional core: the service hands in quotes, engine events, replies and the time, and gets back
+the intents to send. No clock, no socket.
+
+States, the first that applies:
+
+    FAILED    it raised, or asked for what it may not. Its open orders are cancelled, again until
+              none is left. Only a person resumes it, by name.
+    HALTED    a person halted it. It is shown the market, so that its averages stay fresh, but
+              nothing it asks for is done, cancels included: a closing may want to keep its orders.
+    WAITING   the engine is not trading, or it is not known yet what the strategy holds. Its cancels
+              are passed on, its new orders are dropped.
+    RUNNING
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+from openbell.domain.books import Books
+from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.domain.orders import (
+    ClOrdID,
+    NewOrder,
+    Order,
+    OrderEvent,
+    OrderIntended,
+    OrdStatus,
+)
+from openbell.trading.messages import CancelIntent, Intent, IntentReply, SubmitIntent
+from openbell.trading.strategy import Action, Cancel, Strategy, Submit, View
+from openbell.trading.strategy_ledger import StrategyLedger
+
+T = TypeVar("T")
+
+PAUSE_AFTER_REFUSAL_NS = 500_000_000
+"""No new order for so long after one was refused: a strategy that asks again at every quote would
+otherwise fill the log and the gate's rate limit with its refusals."""
+
+RECANCEL_AFTER_NS = 1_000_000_000
+"""A failed strategy's orders are cancelled again after this while they are still open."""
+
+HEARTBEATS_UNTIL_LOST = 3
+"""An intent without an answer is taken for never made after so many heartbeats of the engine
+without its order: each heartbeat brings everything journaled before it, and requests expire
+unread in less time."""
+
+
+class StrategyState(StrEnum):
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    HALTED = "HALTED"
+    FAILED = "FAILED"
+
+
+@dataclass
+class DeskFacts:
+    """What all hosts of a process see, folded once."""
+
+    books: Books = field(default_factory=Books)
+    ledger: StrategyLedger = field(default_factory=StrategyLedger)
+    quotes: dict[str, dict[str, Quote]] = field(default_factory=dict)
+    """By venue and symbol."""
+    rules: dict[str, dict[str, InstrumentRules]] = field(default_factory=dict)
+    why_not_trading: str = "the engine was not heard yet"
+    """Empty while the engine trades and the books here are up to its journal."""
+
+
+@dataclass
+class _Pending:
+    """A submit whose order has not been seen in an engine event yet."""
+
+    intent: SubmitIntent
+    at_ns: int
+    cl_ord_id: ClOrdID | None = None
+    cancel: bool = False
+    """The strategy cancelled it before its ClOrdID was known."""
+    silent_heartbeats: int | None = None
+    """Counted from the moment the answer was given up."""
+
+
+class Placement(Protocol):
+    """Where a strategy trades, of `[strategies.NAME]`."""
+
+    @property
+    def venue(self) -> str: ...
+    @property
+    def symbols(self) -> tuple[str, ...]: ...
+
+
+class StrategyHost:
+    """See the module. Every method that may lead to orders returns intents, in order."""
+
+    def __init__(
+        self,
+        name: str,
+        placement: Placement,
+        build: Callable[[], Strategy],
+        facts: DeskFacts,
+        *,
+        run: str,
+    ) -> None:
+        """`build` makes the strategy and may raise; `run` makes intent ids unique over restarts."""
+        self.name = name
+        self.venue = placement.venue
+        self.symbols = placement.symbols
+        self.intents = 0
+        self.refused = 0
+        self.last_refusal = ""
+        self.last_signal_ns: int | None = None
+        self._build = build
+        self._facts = facts
+        self._run = run
+        self._pending: dict[str, _Pending] = {}
+        self._halt = ""
+        self._error = ""
+        self._error_cause: Exception | None = None
+        self._paused_until_ns = 0
+        self._recancel_at_ns = 0
+        self._number = 0
+        self._strategy: Strategy | None = None
+        self._make()
+
+    # --- how it stands -----------------------------------------------------------------------
+
+    @property
+    def state(self) -> StrategyState:
+        if self._error:
+            return StrategyState.FAILED
+        if self._halt:
+            return StrategyState.HALTED
+        return StrategyState.WAITING if self._why_waiting() else StrategyState.RUNNING
+
+    @property
+    def why(self) -> str:
+        """Why it is not running, in a sentence; the last refusal while it is."""
+        return self._error or self._halt or self._why_waiting() or self.last_refusal
+
+    @property
+    def error(self) -> Exception | None:
+        """What the strategy raised, for the alert's stack trace."""
+        return self._error_cause
+
+    @property
+    def timer_s(self) -> float:
+        return self._strategy.timer_s if self._strategy else 1.0
+
+    def _why_waiting(self) -> str:
+        if self._facts.why_not_trading:
+            return self._facts.why_not_trading
+        known = self._facts.rules.get(self.venue, {})
+        unknown = [symbol for symbol in self.symbols if symbol not in known]
+        return f"the rules of {', '.join(unknown)} are not known yet" if unknown else ""
+
+    def positions(self) -> dict[str, Decimal]:
+        return {
+            symbol: self._facts.ledger.position(self.name, (self.venue, symbol)).quantity
+            for symbol in self.symbols
+        }
+
+    def open_orders(self) -> tuple[Order, ...]:
+        """Its orders that are not final, and those that may become one."""
+        known = self._facts.books.open_orders(strategy=self.name)
+        return (*known, *(_placeholder(pending) for pending in self._pending.values()))
+
+    def strategy_state(self) -> dict[str, object]:
+        """For a checkpoint; empty where the strategy failed."""
+        return self._strategy.state() if self._strategy and not self._error else {}
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Hand an earlier `strategy_state` to the strategy. Where it raises, the strategy is made
+        anew, not left half restored, and the error passed on."""
+        try:
+            if self._strategy:
+                self._strategy.restore(state)
+        except Exception:
+            self._make()
+            raise
+
+    # --- what a person does ------------------------------------------------------------------
+
+    def halt(self, reason: str) -> None:
+        self._halt = reason or "halted"
+
+    def resume(self, *, revive: bool) -> None:
+        """End the halt. `revive` makes a failed strategy anew, without its earlier state."""
+        self._halt = ""
+        if self._error and revive:
+            self._error, self._error_cause = "", None
+            self._make()
+
+    # --- what happens ------------------------------------------------------------------------
+
+    def on_quote(self, quote: Quote, now_ns: int) -> list[Intent]:
+        return self._show(lambda strategy, view: strategy.on_quote(quote, view), now_ns)
+
+    def on_trade(self, trade: Trade, now_ns: int) -> list[Intent]:
+        return self._show(lambda strategy, view: strategy.on_trade(trade, view), now_ns)
+
+    def on_timer(self, now_ns: int) -> list[Intent]:
+        if self._error:
+            return self._withdraw(now_ns)
+        return self._show(lambda strategy, view: strategy.on_timer(view), now_ns)
+
+    def on_order_event(self, event: OrderEvent, now_ns: int, *, live: bool) -> list[Intent]:
+        """An event of an order of this strategy, already folded into the facts.
+
+        `live`: it happened now, and is not read from the journal at the start.
+        """
+        late_cancel: list[Intent] = []
+        if isinstance(event, OrderIntended):
+            pending = self._pending.pop(event.order.intent_id, None)
+            if pending is not None and pending.cancel:
+                late_cancel = [self._cancel_intent(event.cl_ord_id)]
+        if not live:
+            return []
+        if self._error:
+            return self._withdraw(now_ns)
+        shown = self._show(lambda strategy, view: strategy.on_order_event(event, view), now_ns)
+        return [*late_cancel, *shown]
+
+    def on_reply(self, reply: IntentReply, now_ns: int) -> list[Intent]:
+        """The engine's answer to one of this host's intents."""
+        pending = self._pending.get(reply.intent_id)
+        if not reply.taken:
+            self._pending.pop(reply.intent_id, None)
+            if pending is not None:
+                self.refused += 1
+                self.last_refusal = f"refused: {reply.code} {reply.text}".rstrip()
+                self._paused_until_ns = now_ns + PAUSE_AFTER_REFUSAL_NS
+        elif pending is not None and reply.cl_ord_id is not None:
+            self.last_refusal = ""
+            pending.cl_ord_id = reply.cl_ord_id
+            pending.silent_heartbeats = 0
+            if pending.cancel:
+                pending.cancel = False
+                return [self._cancel_intent(reply.cl_ord_id)]
+        return []
+
+    def on_no_reply(self, intent: Intent) -> None:
+        """The engine did not answer: whether the intent took effect is unknown."""
+        pending = self._pending.get(intent.intent_id)
+        if pending is not None:
+            pending.silent_heartbeats = 0
+
+    def on_heartbeat(self) -> None:
+        """The engine was heard, after everything it had journaled before."""
+        for intent_id, pending in tuple(self._pending.items()):
+            if pending.silent_heartbeats is not None:
+                pending.silent_heartbeats += 1
+                if pending.silent_heartbeats > HEARTBEATS_UNTIL_LOST:
+                    del self._pending[intent_id]
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _make(self) -> None:
+        self._strategy = None
+        try:
+            self._strategy = self._build()
+        except Exception as error:  # noqa: BLE001 - one strategy's failure must not stop others
+            self._fail(error, "cannot be made")
+
+    def _show(
+        self, call: Callable[[Strategy, View], Iterable[Action]], now_ns: int
+    ) -> list[Intent]:
+        if self._strategy is None or self._error:
+            return []
+        try:
+            actions = list(call(self._strategy, self._view(now_ns)) or ())
+            for action in actions:
+                self._inspect(action)
+        except Exception as error:  # noqa: BLE001 - one strategy's failure must not stop others
+            self._fail(error, "raised")
+            return self._withdraw(now_ns)
+        if actions:
+            self.last_signal_ns = now_ns
+        state = self.state
+        if state is StrategyState.HALTED:
+            return []
+        intents: list[Intent] = []
+        for action in actions:
+            if isinstance(action, Cancel):
+                intents += self._cancel(action)
+            elif state is StrategyState.RUNNING and now_ns >= self._paused_until_ns:
+                intents.append(self._submit(action, now_ns))
+        return intents
+
+    def _view(self, now_ns: int) -> View:
+        return View(
+            now_ns=now_ns,
+            positions=self.positions(),
+            open_orders=self.open_orders(),
+            quotes=_of(self._facts.quotes, self.venue),
+            rules=_of(self._facts.rules, self.venue),
+        )
+
+    def _inspect(self, action: Action) -> None:
+        """Raises ValueError or TypeError for what a strategy may not ask for."""
+        if isinstance(action, Cancel):
+            return
+        if not isinstance(action, Submit):
+            raise TypeError(f"yielded {action!r}, which is neither Submit nor Cancel")
+        if action.symbol not in self.symbols:
+            raise ValueError(f"yielded an order in {action.symbol}, which is not among its symbols")
+        for number, what in ((action.quantity, "quantity"), (action.price, "price")):
+            if number is not None and not (isinstance(number, Decimal) and number.is_finite()):
+                raise ValueError(f"yielded an order whose {what} is {number!r}, not a Decimal")
+        if action.quantity <= 0:
+            raise ValueError(f"yielded an order of quantity {action.quantity}")
+
+    def _submit(self, action: Submit, now_ns: int) -> SubmitIntent:
+        self.intents += 1
+        intent = SubmitIntent(
+            intent_id=self._next_id(),
+            strategy=self.name,
+            venue=self.venue,
+            symbol=action.symbol,
+            side=action.side,
+            ord_type=action.ord_type,
+            order_qty=action.quantity,
+            price=action.price,
+            time_in_force=action.time_in_force,
+            post_only=action.post_only,
+        )
+        self._pending[intent.intent_id] = _Pending(intent, now_ns)
+        return intent
+
+    def _cancel(self, action: Cancel) -> list[Intent]:
+        unsent = self._pending.get(_unanswered(action.cl_ord_id))
+        if unsent is not None:
+            unsent.cancel = True
+            return []
+        return [self._cancel_intent(action.cl_ord_id)]
+
+    def _cancel_intent(self, cl_ord_id: ClOrdID) -> CancelIntent:
+        return CancelIntent(intent_id=self._next_id(), strategy=self.name, cl_ord_id=cl_ord_id)
+
+    def _withdraw(self, now_ns: int) -> list[Intent]:
+        """Cancel what a failed strategy still has open."""
+        for pending in self._pending.values():
+            pending.cancel = True
+        if now_ns < self._recancel_at_ns:
+            return []
+        open_orders = self._facts.books.open_orders(strategy=self.name)
+        if open_orders:
+            self._recancel_at_ns = now_ns + RECANCEL_AFTER_NS
+        return [self._cancel_intent(order.cl_ord_id) for order in open_orders]
+
+    def _fail(self, error: Exception, what: str) -> None:
+        said = str(error) or "no message"
+        self._error = f"{what}: {type(error).__name__}: {said}"
+        self._error_cause = error
+        self._recancel_at_ns = 0
+
+    def _next_id(self) -> str:
+        self._number += 1
+        return f"{self.name}/{self._run}/{self._number}"
+
+
+def _of(by_venue: dict[str, dict[str, T]], venue: str) -> Mapping[str, T]:
+    return MappingProxyType(by_venue.setdefault(venue, {}))
+
+
+_UNANSWERED = "unanswered:"
+
+
+def _unanswered(cl_ord_id: ClOrdID) -> str:
+    """The intent id in a placeholder's ClOrdID; empty for a real one."""
+    return cl_ord_id.removeprefix(_UNANSWERED) if cl_ord_id.startswith(_UNANSWERED) else ""
+
+
+def _placeholder(pending: _Pending) -> Order:
+    """The order that this intent may have become."""
+    intent = pending.intent
+    return Order(
+        new=NewOrder(
+            cl_ord_id=pending.cl_ord_id or ClOrdID(_UNANSWERED + intent.intent_id),
+            venue=intent.venue,
+            symbol=intent.symbol,
+            side=intent.side,
+            ord_type=intent.ord_type,
+            order_qty=intent.order_qty,
+            price=intent.price,
+            time_in_force=intent.time_in_force,
+            post_only=intent.post_only,
+            strategy=intent.strategy,
+            intent_id=intent.intent_id,
+        ),
+        status=OrdStatus.PENDING_NEW,
+        created_ns=pending.at_ns,
+        updated_ns=pending.at_ns,
+        leaves_qty=intent.order_qty,
+        cancel_requested=pending.cancel,
+    )
