@@ -55,7 +55,7 @@ def run() -> list[Measurement]:
             "kill -9 of the controller to a new one that answers, 100 services adopted",
             adopted * 1000,
             "ms",
-            method="from the start of `python -m openbell.controller` to the first answered request, all ready",
+            method="from starting `python -m openbell.controller` to the first answered request",
         ),
         Measurement(
             "services adopted without a restart",

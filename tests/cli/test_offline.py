@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from openbell.cli.commands.init import rendered
 from openbell.cli.main import COMMANDS
 
 
@@ -115,8 +116,14 @@ def test_the_schema_is_json_schema(new_desk: Path) -> None:
     assert document("schema", folder=new_desk, expect=0)["additionalProperties"] is False
 
 
-def test_the_paper_desk_is_the_template(tmp_path: Path) -> None:
-    from openbell.cli.commands.init import rendered
-
-    paper = Path(__file__).parents[2] / "desks" / "paper" / "desk.toml"
-    assert paper.read_text() == rendered("desk.toml", "paper", 0)
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("desk.toml", "desk.toml"),
+        ("my_strategies.py", "my_strategies.py"),
+        ("env.example", ".env.example"),
+    ],
+)
+def test_the_paper_desk_is_the_template(source: str, target: str) -> None:
+    paper = Path(__file__).parents[2] / "desks" / "paper"
+    assert (paper / target).read_text() == rendered(source, "paper", 0)
