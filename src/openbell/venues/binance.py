@@ -245,10 +245,12 @@ class BinanceVenue(CcxtVenue):
     async def positions(self) -> list[VenuePosition]:
         """Where two symbols share a base currency, the first of them carries its balance.
 
-        Binance lists every currency it knows, held or not: an answer without one of ours is
-        incomplete, and raises VenueUnavailableError rather than say zero.
+        Binance lists currencies held or not, so an account without any is no answer, and raises
+        VenueUnavailableError rather than call every position zero.
         """
         balances = await self.balances()
+        if not balances:
+            raise VenueUnavailableError(f"{self.name}: the account's answer lists no currency")
         positions: list[VenuePosition] = []
         counted: set[str] = set()
         for symbol in self.config.symbols:
@@ -256,9 +258,9 @@ class BinanceVenue(CcxtVenue):
             quantity = _ZERO
             if base not in counted:
                 counted.add(base)
-                if base not in balances:
-                    raise VenueUnavailableError(f"{self.name}: the account's answer lacks {base}")
-                quantity = balances[base].total - self.config.holdings.get(base, _ZERO)
+                balance = balances.get(base)
+                total = balance.total if balance is not None else _ZERO
+                quantity = total - self.config.holdings.get(base, _ZERO)
             positions.append(VenuePosition(symbol=symbol, quantity=quantity))
         return positions
 
