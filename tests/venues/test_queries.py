@@ -162,9 +162,7 @@ async def test_positions_are_balances_less_holdings(scripted, open_binance, answ
     }
 
 
-async def test_an_account_without_any_currency_is_no_answer(
-    venue, scripted, answers
-):
+async def test_an_account_without_any_currency_is_no_answer(venue, scripted, answers):
     scripted.on("GET", "/api/v3/account", answers.reply({"balances": []}))
     with pytest.raises(VenueUnavailableError, match="no currency"):
         await venue.positions()

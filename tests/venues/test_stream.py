@@ -41,13 +41,16 @@ class Pushing:
         self.requests: list[dict] = []
         self.arrived = asyncio.Event()
         self.confirms = True
+        self.answers_pings = True
         self.answer: dict = {"status": 200, "result": {"subscriptionId": 0}}
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse(autoping=self.answers_pings)
         await socket.prepare(request)
         self.sockets.append(socket)
         async for message in socket:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                continue
             asked = message.json()
             self.requests.append(asked)
             if self.confirms:
@@ -217,4 +220,14 @@ async def test_orders_in_symbols_of_others_do_not_end_the_stream(pushing, open_b
     await server.push({"subscriptionId": 0, "event": {"e": "outboundAccountPosition", "B": []}})
     await server.push(report())
     assert (await listen(events)).order.symbol == "BTC/USDT"
+    await events.aclose()
+
+
+async def test_a_peer_that_falls_silent_is_down(pushing, open_binance, listen, monkeypatch):
+    monkeypatch.setattr(binance_stream, "HEARTBEAT_S", 0.2)
+    server, url = pushing
+    server.answers_pings = False
+    events = open_binance(url).stream()
+    assert await listen(events) == StreamUp()
+    assert isinstance(await listen(events), StreamDown)
     await events.aclose()

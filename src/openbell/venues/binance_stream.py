@@ -6,9 +6,9 @@ that is open and not subscribed is silent for ever. Whatever ends it, or makes w
 unreadable, is told as StreamDown before a new connection is tried, because events may be missing
 from then on.
 
-ccxt.pro has this stream as well and is not used: it merges the events of an order that arrive
-between two reads (a fill is lost), it answers from its own caches, and it reconnects inside a
-call without saying so.
+ccxt.pro has this stream as well and is not used: it merges the events of an order into one entry
+and keeps its fills in another cache, so what changed with which fill is lost where two events come
+between two reads; and it subscribes anew inside a call, without saying that it was away.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
 from openbell.venues.transport import NotSentError, Transport, WebSocket
 
 HEARTBEAT_S = 10.0
-"""Ping after so much silence; half of it without a pong and the peer counts as dead. Binance
+"""Ping after so much silence; after half of it more without a pong the peer counts as dead. Binance
 itself pings every 20 s."""
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 15.0

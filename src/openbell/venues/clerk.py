@@ -92,19 +92,22 @@ async def _send(
     try:
         credentials = venue_credentials(desk, layout)
     except OpenbellError as error:
-        return [unknown(name, error.message, cancelling=action == "cancel") for name in venues]
+        return _all_unknown(action, venues, error.message)
     errand = {name: desk.file.venues[name] for name in venues}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "openbell.venues.clerk",
-        "--desk", str(layout.desk), "--errand-on-stdin",
-        "--timeout", f"{int(timeout_s * (1 - START_SHARE) * 1000)}ms",
-        action,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(layout, errand, credentials),
-        start_new_session=True,
-    )  # fmt: skip
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "openbell.venues.clerk",
+            "--desk", str(layout.desk), "--errand-on-stdin",
+            "--timeout", f"{int(timeout_s * (1 - START_SHARE) * 1000)}ms",
+            action,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(layout, errand, credentials),
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        return _all_unknown(action, venues, f"the clerk did not start: {error.strerror}")
     try:
         async with asyncio.timeout(timeout_s):
             # The desk file as it was opened: one that is being edited must not blind us.

@@ -93,7 +93,7 @@ class Transport:
                     body = await response.read()
                     return Reply(response.status, response.headers, body)
         except aiohttp.ClientConnectorError as error:
-            raise NotSentError(f"no connection ({_reason(error.os_error)})") from None
+            raise NotSentError(f"no connection ({_reason(error)})") from None
         except TimeoutError:
             raise NoReplyError(f"no answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -159,5 +159,6 @@ def _sent_trace() -> aiohttp.TraceConfig:
     return trace
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    cause: OSError | None = getattr(error, "os_error", None)  # a refused certificate has none
+    return (cause.strerror if cause is not None else None) or type(error).__name__
