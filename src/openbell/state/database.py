@@ -69,14 +69,10 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str, doing: str) -> Iterator[Connection]:
-        try:
+        with _in_our_words(doing, self.path):
             with self.engine.connect().execution_options(**{_BEGIN: begin}) as connection:
                 with connection.begin():
                     yield connection
-        except DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                raise database_error(error.orig, doing, self.path) from error
-            raise
 
     def driver_connection(self) -> sqlite3.Connection:
         """A connection of the driver's own, in autocommit mode, closed by the caller.
@@ -85,7 +81,8 @@ class Database:
         the driver, 220 µs through Core, whose part is 45 to 70 µs of Python with the interpreter's
         lock held, that is, taken from the event loop that sends the orders.
         """
-        raw = self.engine.raw_connection()
+        with _in_our_words("open", self.path):
+            raw = self.engine.raw_connection()
         connection = raw.driver_connection
         raw.detach()
         if not isinstance(connection, sqlite3.Connection):
@@ -118,13 +115,8 @@ def open_database(
         )
     database = Database(_engine(path, busy_timeout_secs), path)
     try:
-        try:
-            _use_write_ahead_log(database, busy_timeout_secs)
-            _claim_for_openbell(database)
-        except DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                raise database_error(error.orig, "open", path) from error
-            raise
+        _use_write_ahead_log(database, busy_timeout_secs)
+        _claim_for_openbell(database)
         _migrate(database, migrations)
     except OpenbellError:
         database.close()
@@ -132,12 +124,18 @@ def open_database(
     return database
 
 
+def result_code(error: sqlite3.Error) -> int:
+    """SQLite's extended result code; 0 for an error of the driver itself, which has none."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code
+
+
 def database_error(error: sqlite3.Error, doing: str, path: Path) -> StorageError | CorruptError:
     """SQLite's error in ours, sorted by its result code (https://www.sqlite.org/rescode.html)."""
-    code = getattr(error, "sqlite_errorcode", None) or 0
+    code = result_code(error)
     name = getattr(error, "sqlite_errorname", None) or "SQLITE_ERROR"
     facts = {"path": str(path), "sqlite": name}
-    match code & 0xFF:
+    match code & 0xFF:  # the rest says more of the same kind
         case sqlite3.SQLITE_FULL:
             hint = f"free space on the file system of {path.parent}"
             return StorageError(f"cannot {doing} {path}: the disk is full", hint=hint, **facts)
@@ -151,6 +149,18 @@ def database_error(error: sqlite3.Error, doing: str, path: Path) -> StorageError
             return CorruptError(f"{path} is damaged: {error} ({name})", hint=hint, **facts)
         case _:
             return StorageError(f"cannot {doing} {path}: {error} ({name})", **facts)
+
+
+@contextlib.contextmanager
+def _in_our_words(doing: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:  # from settings made as a connection opens
+        raise database_error(error, doing, path) from error
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise database_error(error.orig, doing, path) from error
+        raise
 
 
 def _path_of(where: str | Path) -> Path:
@@ -208,7 +218,7 @@ def _use_write_ahead_log(database: Database, busy_timeout_secs: float) -> None:
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             except sqlite3.OperationalError as error:
-                busy = (error.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_BUSY
+                busy = result_code(error) & 0xFF == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > deadline:
                     raise
                 time.sleep(0.005)

@@ -33,7 +33,7 @@ import msgspec
 
 from openbell.domain.orders import OrderEvent
 from openbell.errors import ConflictError, OpenbellError, StorageError
-from openbell.state.database import Database, database_error, open_database
+from openbell.state.database import Database, database_error, open_database, result_code
 from openbell.state.journal_reader import JournalEntry, JournalReader, entry_crc
 
 __all__ = ["SNAPSHOTS_KEPT", "FencedError", "Journal", "JournalEntry", "JournalReader"]
@@ -264,7 +264,7 @@ class Journal:
             self._unusable = outcome
         else:
             outcome = database_error(error, "append to the journal in", self._database.path)
-            if error.sqlite_errorcode in _FATAL:
+            if result_code(error) in _FATAL:
                 self._unusable = outcome
         try:
             if connection.in_transaction:
