@@ -268,10 +268,10 @@ def _split(quantity: Decimal, rules: InstrumentRules, price: Decimal) -> list[De
     largest = rules.round_qty(rules.max_qty)
     parts: list[Decimal] = []
     while left > largest > 0:
-        # A last part that is too small to be taken is avoided by halving the last two.
-        part = largest
-        if not _takes(rules, left - largest, price) and left - largest > 0:
-            part = rules.round_qty(left / 2)
+        half = rules.round_qty(left / 2)
+        # A last part too small to be taken is avoided by sharing the last two evenly.
+        share = not _takes(rules, left - largest, price) and _takes(rules, half, price)
+        part = half if share else largest
         parts.append(part)
         left -= part
     if _takes(rules, left, price):

@@ -202,6 +202,17 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
             found.append(_Finding(Verdict.DEGRADED, "quotes are missing or stale"))
         if desk.risk_heard is False:
             found.append(_Finding(Verdict.DEGRADED, "risk-management was not heard lately"))
+        found += [
+            _Finding(Verdict.DEGRADED, f"not known: {what}")
+            for what, known in (
+                ("whether the books agree with the venue", desk.reconciled),
+                ("whether orders are in doubt", desk.in_doubt),
+                ("whether quotes are fresh", desk.quotes_fresh),
+                ("whether risk-management is heard", desk.risk_heard),
+                ("whether the journal can be written", desk.journal_ok),
+            )
+            if known is None
+        ]
     if desk.journal_ok is False:
         found.append(
             _Finding(

@@ -139,7 +139,7 @@ class AdoptOrder:
 @dataclass(frozen=True, slots=True)
 class CancelStray:
     """An order of ours that rests at the venue though the books hold it final: cancel it. This can
-    only reduce risk, and its fills are counted all the same."""
+    only reduce risk, and its fills are counted all the same. An AskForOrder follows."""
 
     symbol: str
     cl_ord_id: ClOrdID
@@ -200,7 +200,7 @@ def reconcile(ours: BookFacts, venue: VenueFacts) -> Reconciliation:
         fills = lacking.get(cl_ord_id, ())
         if there is None and not fills and not order_book.is_open(order):
             continue
-        status, why, action = _compare(order, there, fills, venue)
+        status, why, heals = _compare(order, there, fills, venue)
         findings.append(
             OrderFinding(
                 cl_ord_id=cl_ord_id,
@@ -210,8 +210,7 @@ def reconcile(ours: BookFacts, venue: VenueFacts) -> Reconciliation:
                 why=why,
             )
         )
-        if action is not None:
-            actions.append(action)
+        actions += heals
 
     for there in venue.open_orders:
         if there.cl_ord_id in orders:
@@ -238,31 +237,32 @@ def reconcile(ours: BookFacts, venue: VenueFacts) -> Reconciliation:
 
 def _compare(
     order: Order, there: OrderFacts | None, fills: tuple[FillFacts, ...], venue: VenueFacts
-) -> tuple[Agreement, str, ReconcileAction | None]:
+) -> tuple[Agreement, str, tuple[ReconcileAction, ...]]:
     """An order of ours with what the venue lists of it."""
     ask = AskForOrder(order.new.symbol, order.cl_ord_id)
     if fills:
         why = f"{len(fills)} executions are not in the books"
-        return Agreement.MISMATCH, why, ApplyFills(order.cl_ord_id, fills)
+        return Agreement.MISMATCH, why, (ApplyFills(order.cl_ord_id, fills),)
     if order.updated_ns >= venue.asked_ns:
-        return Agreement.UNKNOWN, "changed while the venue was asked", None
+        return Agreement.UNKNOWN, "changed while the venue was asked", ()
     if there is None:
         why = "not in the venue's list" if venue.complete else "the venue's list was cut"
-        return Agreement.UNKNOWN, f"{why}, which proves nothing", ask
+        return Agreement.UNKNOWN, f"{why}, which proves nothing", (ask,)
     if order.status is OrdStatus.REJECTED:
-        return Agreement.MISMATCH, "open at the venue, rejected in the books", ask
+        return Agreement.MISMATCH, "open at the venue, rejected in the books", (ask,)
     if order.status.is_final:
         why = f"open at the venue, {order.status} in the books"
-        return Agreement.MISMATCH, why, CancelStray(order.new.symbol, order.cl_ord_id)
+        # Its fills may be lacking as well, and would be hidden once it is gone from the list.
+        return Agreement.MISMATCH, why, (CancelStray(order.new.symbol, order.cl_ord_id), ask)
     if order.status is OrdStatus.UNKNOWN or not order.venue_order_id:
-        return Agreement.UNKNOWN, "listed, but its outcome is not booked yet", ask
+        return Agreement.UNKNOWN, "listed, but its outcome is not booked yet", (ask,)
     if there.order_qty != order.new.order_qty or there.side is not order.new.side:
         why = f"the venue says {there.side} {there.order_qty}"
-        return Agreement.MISMATCH, f"{why}, the books {order.new.side} {order.new.order_qty}", None
+        return Agreement.MISMATCH, f"{why}, the books {order.new.side} {order.new.order_qty}", ()
     if there.cum_qty != order.cum_qty:
         why = f"the venue filled {there.cum_qty}, the books {order.cum_qty}"
-        return Agreement.MISMATCH, why, ask
-    return Agreement.OK, "", None
+        return Agreement.MISMATCH, why, (ask,)
+    return Agreement.OK, "", ()
 
 
 def _unheard_of(cl_ord_id: ClOrdID, venue_order_id: str, symbol: str) -> OrderFinding:
