@@ -1,0 +1,109 @@
+"""Balances of one account, and the fees it pays."""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Decimal
+
+import msgspec
+
+from openbell.domain.orders import Side
+from openbell_sim.instruments import Instrument
+
+ZERO = Decimal(0)
+_SATOSHI = Decimal("0.00000001")
+
+
+class Balance:
+    """Amounts of one currency. Never negative; whoever would make them so has a defect."""
+
+    __slots__ = ("deposited", "free", "locked")
+
+    def __init__(self) -> None:
+        self.free = ZERO
+        self.locked = ZERO
+        self.deposited = ZERO
+
+    @property
+    def total(self) -> Decimal:
+        return self.free + self.locked
+
+
+class Account:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.balances: dict[str, Balance] = {}
+        self.updated_ns = 0
+
+    def balance(self, currency: str) -> Balance:
+        balance = self.balances.get(currency)
+        if balance is None:
+            balance = self.balances[currency] = Balance()
+        return balance
+
+    def free(self, currency: str) -> Decimal:
+        balance = self.balances.get(currency)
+        return balance.free if balance is not None else ZERO
+
+    def deposit(self, currency: str, amount: Decimal) -> None:
+        balance = self.balance(currency)
+        balance.free += amount
+        balance.deposited += amount
+
+    def lock(self, currency: str, amount: Decimal) -> None:
+        balance = self.balance(currency)
+        balance.free -= amount
+        balance.locked += amount
+        _check(balance, currency)
+
+    def unlock(self, currency: str, amount: Decimal) -> None:
+        self.lock(currency, -amount)
+
+    def add(self, currency: str, amount: Decimal) -> None:
+        """Changes the free amount; a negative `amount` takes from it."""
+        balance = self.balance(currency)
+        balance.free += amount
+        _check(balance, currency)
+
+
+def _check(balance: Balance, currency: str) -> None:
+    if balance.free < 0 or balance.locked < 0:
+        raise AssertionError(f"negative balance of {currency}: {balance.free}, {balance.locked}")
+
+
+class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates of the notional. 0.1 % and the 25 % discount for fees paid in BNB are Binance's
+    standard spot rates."""
+
+    maker: Decimal = Decimal("0.001")
+    taker: Decimal = Decimal("0.001")
+    token: str = ""
+    """Currency that fees are taken in while the account has some of it, for example `BNB`; empty:
+    fees are taken in the currency the fill brings."""
+    token_discount: Decimal = Decimal("0.25")
+
+    def fee(
+        self,
+        instrument: Instrument,
+        side: Side,
+        qty: Decimal,
+        price: Decimal,
+        *,
+        is_maker: bool,
+        token_price: Decimal | None,
+        token_free: Decimal,
+    ) -> tuple[Decimal, str]:
+        """`(amount, currency)`. `token_price` is in the instrument's quote currency; None where
+        the token has no price, then the fee is taken in the received currency."""
+        rate = self.maker if is_maker else self.taker
+        notional = qty * price
+        if self.token and token_price:
+            amount = _cut(notional * rate * (1 - self.token_discount) / token_price)
+            if amount <= token_free:
+                return amount, self.token
+        if side is Side.BUY:
+            return _cut(qty * rate), instrument.base
+        return _cut(notional * rate), instrument.quote
+
+
+def _cut(amount: Decimal) -> Decimal:
+    return amount.quantize(_SATOSHI, ROUND_DOWN)

@@ -1,0 +1,100 @@
+"""What an order must satisfy before it is accepted: pure, from the request and the market."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from openbell.domain.orders import OrdType, Side, TimeInForce
+from openbell_sim.account import ZERO
+from openbell_sim.instruments import Instrument
+from openbell_sim.matching.book import Book, SelfTradePrevention, Taker
+from openbell_sim.refusals import Reason, RefusedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderRequest:
+    """An order as a face understood it."""
+
+    account: str
+    cl_ord_id: str
+    symbol: str
+    side: Side
+    ord_type: OrdType
+    time_in_force: TimeInForce = TimeInForce.GTC
+    qty: Decimal = ZERO
+    quote_qty: Decimal | None = None
+    price: Decimal | None = None
+    post_only: bool = False
+    prevention: SelfTradePrevention = SelfTradePrevention.EXPIRE_MAKER
+    origin: str = "api"
+    received_ns: int
+
+
+def check_rules(
+    request: OrderRequest, instrument: Instrument, book: Book, mark: Decimal | None
+) -> Taker:
+    """The request on the instrument's grid. Raises RefusedError.
+
+    `mark` is the price that market orders and the collar are measured by; None: not measured.
+    """
+    limit = None if request.price is None else _check_price(request, instrument, mark)
+    budget = None
+    if request.quote_qty is not None:
+        notional = request.quote_qty
+        budget = int(notional / instrument.unit)
+        lots = int(instrument.max_qty / instrument.lot)
+    else:
+        lots = _check_quantity(request, instrument)
+        price = request.price if request.price is not None else mark
+        notional = request.qty * price if price is not None else instrument.min_notional
+    if not instrument.min_notional <= notional <= instrument.max_notional:
+        raise RefusedError(Reason.NOTIONAL)
+    if request.post_only and book.would_match(request.side, limit):
+        raise RefusedError(Reason.WOULD_MATCH)
+    return Taker(
+        side=request.side,
+        limit=limit,
+        qty=lots,
+        account=request.account,
+        budget=budget,
+        prevention=request.prevention,
+    )
+
+
+def _check_price(request: OrderRequest, instrument: Instrument, mark: Decimal | None) -> int:
+    price = request.price
+    assert price is not None
+    if not instrument.min_price <= price <= instrument.max_price:
+        raise RefusedError(Reason.PRICE_GRID)
+    try:
+        ticks = instrument.ticks(price)
+    except ValueError:
+        raise RefusedError(Reason.PRICE_GRID) from None
+    if mark is not None and not (
+        mark * instrument.collar_down <= price <= mark * instrument.collar_up
+    ):
+        raise RefusedError(Reason.PRICE_COLLAR)
+    return ticks
+
+
+def _check_quantity(request: OrderRequest, instrument: Instrument) -> int:
+    if not instrument.min_qty <= request.qty <= instrument.max_qty:
+        raise RefusedError(Reason.QUANTITY_GRID)
+    try:
+        return instrument.lots(request.qty)
+    except ValueError:
+        raise RefusedError(Reason.QUANTITY_GRID) from None
+
+
+def funds_needed(
+    request: OrderRequest, instrument: Instrument, book: Book, taker: Taker
+) -> tuple[str, Decimal]:
+    """`(currency, amount)` to be held for the order: its worst case."""
+    if request.side is Side.SELL:
+        return instrument.base, request.qty
+    if request.quote_qty is not None:
+        return instrument.quote, request.quote_qty
+    if request.price is not None:
+        return instrument.quote, request.price * request.qty
+    return instrument.quote, book.cost(taker) * instrument.unit

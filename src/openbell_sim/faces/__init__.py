@@ -1,0 +1,1 @@
+"""Protocols of real venues over the one exchange."""

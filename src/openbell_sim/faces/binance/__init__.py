@@ -1,0 +1,1 @@
+"""The Binance spot protocol: REST, WebSocket streams, WebSocket API."""

@@ -1,0 +1,282 @@
+"""REST and WebSocket handlers: from HTTP to operations and back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from openbell_sim.exchange import Exchange
+from openbell_sim.faces.binance import errors, security
+from openbell_sim.faces.binance.errors import BinanceError
+from openbell_sim.faces.binance.hub import Hub
+from openbell_sim.faces.binance.operations import ROUTES, Operation, Security, operations
+from openbell_sim.faces.binance.outbox import Client
+from openbell_sim.faces.binance.parameters import Parameters
+from openbell_sim.faces.binance.security import KeyRing
+from openbell_sim.faces.binance.trading import Call
+from openbell_sim.faces.binance.weights import Weights
+
+_PING_S = 20.0
+"""Binance pings every 20 s and disconnects who does not answer."""
+_STREAM_NAME = re.compile(r"[a-z0-9_.!-]+@[a-zA-Z0-9_@]+")
+
+
+@dataclass
+class Counts:
+    """For /metrics: replies by `(method, path, status)`."""
+
+    replies: dict[tuple[str, str, int], int] = field(default_factory=dict)
+
+    def add(self, method: str, path: str, status: int) -> None:
+        key = (method, path, status)
+        self.replies[key] = self.replies.get(key, 0) + 1
+
+
+class BinanceFace:
+    def __init__(self, exchange: Exchange, keys: KeyRing, *, weight_limit: int) -> None:
+        self.exchange = exchange
+        self.hub = Hub(exchange)
+        self.weights = Weights(weight_limit)
+        self.counts = Counts()
+        self._keys = keys
+        self._operations = operations(weight_limit)
+        self._methods: dict[str, Callable[[Client, Parameters], object]] = {
+            "userDataStream.subscribe.signature": self._subscribe_user_data,
+            "userDataStream.unsubscribe": self._unsubscribe_user_data,
+        }
+        exchange.listeners.append(self.hub)
+
+    def add_routes(self, app: web.Application) -> None:
+        for method, path in ROUTES:
+            app.router.add_route(method, path, self._rest)
+        for method in ("POST", "PUT", "DELETE"):
+            app.router.add_route(method, "/api/v3/userDataStream", self._listen_key)
+        app.router.add_get("/ws", self._stream_socket)
+        app.router.add_get("/ws/{streams:.+}", self._stream_socket)
+        app.router.add_get("/stream", self._stream_socket)
+        app.router.add_get("/stream/{streams:.+}", self._stream_socket)
+        app.router.add_get("/ws-api/v3", self._api_socket)
+
+    # REST
+
+    async def _rest(self, request: web.Request) -> web.Response:
+        operation = self._operations[ROUTES[request.method, request.path]]
+        return await self._reply(
+            request,
+            operation,
+            lambda query, body, p: self._run_rest(request, operation, query, body, p),
+        )
+
+    def _run_rest(
+        self, request: web.Request, operation: Operation, query: str, body: str, p: Parameters
+    ) -> object:
+        received_ns = self.exchange.now_ns()
+        if operation.public is not None:
+            return operation.public(self.exchange, p)
+        account = self._identify(
+            request.headers.get("X-MBX-APIKEY"), security.signed_text(query, body), p, operation
+        )
+        assert operation.private is not None
+        return operation.private(Call(self.exchange, account, p, received_ns))
+
+    def _identify(self, key: str | None, text: str, p: Parameters, operation: Operation) -> str:
+        credentials = self._keys.find(key)
+        if operation.security is Security.SIGNED:
+            security.verify(credentials, text, p, self.exchange.now_ns() // 1_000_000)
+        return credentials.account
+
+    async def _listen_key(self, request: web.Request) -> web.Response:
+        def run(query: str, body: str, p: Parameters) -> object:
+            account = self._keys.find(request.headers.get("X-MBX-APIKEY")).account
+            if request.method == "POST":
+                return {"listenKey": self.hub.new_listen_key(account)}
+            key = p.text("listenKey")
+            if request.method == "DELETE":
+                known = self.hub.drop_listen_key(key)
+            else:
+                known = self.hub.has_listen_key(key)
+            if not known:
+                raise BinanceError(-1125, "This listenKey does not exist.")
+            return {}
+
+        return await self._reply(request, Operation(lambda _: 2), run)
+
+    async def _reply(
+        self,
+        request: web.Request,
+        operation: Operation,
+        run: Callable[[str, str, Parameters], object],
+    ) -> web.Response:
+        """Counts the weight, runs the call, renders its result or error."""
+        _, _, query = request.raw_path.partition("?")
+        body = (await request.read()).decode(errors="replace") if request.can_read_body else ""
+        now_s = time.time()
+        try:
+            p = Parameters(_pairs(query) | _pairs(body))
+            used = self.weights.use(request.remote or "", operation.weight(p), now_s)
+            headers = {"X-MBX-USED-WEIGHT": str(used), "X-MBX-USED-WEIGHT-1M": str(used)}
+            if used > self.weights.limit:
+                headers["Retry-After"] = str(self.weights.retry_after_s(now_s))
+                raise errors.too_much_weight(self.weights.limit)
+            if operation.places_order:
+                who = request.headers.get("X-MBX-APIKEY", "")
+                in_10_s, today = self.weights.count_order(who, now_s)
+                headers["X-MBX-ORDER-COUNT-10S"] = str(in_10_s)
+                headers["X-MBX-ORDER-COUNT-1D"] = str(today)
+            status, result = 200, run(query, body, p)
+        except BinanceError as error:
+            status, result = error.status, error.body()
+        self.counts.add(request.method, request.path, status)
+        return web.Response(
+            body=orjson.dumps(result),
+            status=status,
+            headers=headers,
+            content_type="application/json",
+        )
+
+    # WebSocket streams
+
+    async def _stream_socket(self, request: web.Request) -> web.WebSocketResponse:
+        named = request.match_info.get("streams", "").split("/")
+        combined = request.path.startswith("/stream")
+        if combined:
+            named += request.query.get("streams", "").split("/")
+        return await self._serve_socket(
+            request, Client(_socket(), combined=combined), self._on_stream_message, named
+        )
+
+    async def _serve_socket(
+        self,
+        request: web.Request,
+        client: Client,
+        handle: Callable[[Client, bytes], Awaitable[None]],
+        streams: list[str],
+    ) -> web.WebSocketResponse:
+        socket = client.socket
+        await socket.prepare(request)
+        self.hub.clients.add(client)
+        self.hub.subscribe(client, [name for name in streams if self._is_stream(name)])
+        pump = asyncio.create_task(client.pump())
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.TEXT:
+                    await handle(client, message.data.encode())
+        finally:
+            self.hub.forget(client)
+            pump.cancel()
+        return socket
+
+    def _is_stream(self, name: str) -> bool:
+        """Clients put words of their own where names of streams stand (ccxt: `/ws/0`)."""
+        return bool(_STREAM_NAME.fullmatch(name)) or self.hub.has_listen_key(name)
+
+    async def _on_stream_message(self, client: Client, text: bytes) -> None:
+        request = _json_object(text)
+        method, number = request.get("method"), request.get("id")
+        names = _names(request.get("params"))
+        if method == "LIST_SUBSCRIPTIONS":
+            client.send(orjson.dumps({"result": sorted(client.streams), "id": number}))
+        elif method not in ("SUBSCRIBE", "UNSUBSCRIBE") or not names:
+            _refuse(client, number, "Invalid request: unknown method or parameters")
+        elif not all(self._is_stream(name) for name in names):
+            _refuse(client, number, "Invalid request: invalid stream")
+        else:
+            # The reply goes first: clients take what comes before it for stray messages.
+            client.send(orjson.dumps({"result": None, "id": number}))
+            change = self.hub.subscribe if method == "SUBSCRIBE" else self.hub.unsubscribe
+            change(client, names)
+
+    # WebSocket API
+
+    async def _api_socket(self, request: web.Request) -> web.WebSocketResponse:
+        return await self._serve_socket(request, Client(_socket()), self._on_api_message, [])
+
+    async def _on_api_message(self, client: Client, text: bytes) -> None:
+        request = _json_object(text)
+        reply: dict[str, object] = {"id": request.get("id")}
+        try:
+            reply |= {"status": 200, "result": self._run_api(client, request)}
+        except BinanceError as error:
+            reply |= {"status": error.status, "error": error.body()}
+        client.send(orjson.dumps(reply))
+
+    def _run_api(self, client: Client, request: Mapping[str, object]) -> object:
+        method, given = request.get("method"), request.get("params")
+        p = Parameters({k: _text(v) for k, v in given.items()} if isinstance(given, dict) else {})
+        if not isinstance(method, str):
+            raise errors.missing("method")
+        if method in self._methods:
+            return self._methods[method](client, p)
+        operation = self._operations.get(method)
+        if operation is None:
+            raise BinanceError(-1000, f"Unknown method '{method}'.")
+        if operation.public is not None:
+            return operation.public(self.exchange, p)
+        received_ns = self.exchange.now_ns()
+        account = self._identify_api(p, operation)
+        assert operation.private is not None
+        return operation.private(Call(self.exchange, account, p, received_ns))
+
+    def _identify_api(self, p: Parameters, operation: Operation) -> str:
+        key = p.text_or_none("apiKey")
+        return self._identify(key, security.sorted_text(p.values), p, operation)
+
+    def _subscribe_user_data(self, client: Client, p: Parameters) -> object:
+        operation = Operation(lambda _: 2, security=Security.SIGNED)
+        account = self._identify_api(p, operation)
+        return {"subscriptionId": self.hub.subscribe_account(client, account)}
+
+    def _unsubscribe_user_data(self, client: Client, p: Parameters) -> object:
+        self.hub.unsubscribe_account(client, p.integer_or_none("subscriptionId"))
+        return {}
+
+    # Faults speak Binance's language too
+
+    def fault_body(self, status: int) -> dict[str, object]:
+        unknown = (
+            "Timeout waiting for response from backend server. "
+            "Send status unknown; execution status unknown."
+        )
+        code, msg = {
+            418: (-1003, "Way too much request weight used; IP banned."),
+            429: (-1003, "Too much request weight used."),
+        }.get(status, (-1007, unknown))
+        return {"code": code, "msg": msg}
+
+    def cancel_refused_body(self) -> dict[str, object]:
+        return {"code": -2011, "msg": "Order was not canceled due to cancel restrictions."}
+
+
+def _socket() -> web.WebSocketResponse:
+    return web.WebSocketResponse(heartbeat=_PING_S, compress=False)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    return dict(parse_qsl(text, keep_blank_values=True))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _json_object(text: bytes) -> dict[str, object]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _names(value: object) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+
+
+def _refuse(client: Client, number: object, msg: str) -> None:
+    client.send(orjson.dumps({"error": {"code": 2, "msg": msg}, "id": number}))

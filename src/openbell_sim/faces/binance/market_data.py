@@ -1,0 +1,203 @@
+"""Calls that anybody may make."""
+
+from __future__ import annotations
+
+import orjson
+
+from openbell_sim.exchange import Exchange, Market
+from openbell_sim.faces.binance import errors, render
+from openbell_sim.faces.binance.errors import BinanceError
+from openbell_sim.faces.binance.parameters import Parameters
+from openbell_sim.faces.binance.render import Json
+
+MINUTE_NS = 60_000_000_000
+INTERVALS_NS = {
+    name: minutes * MINUTE_NS
+    for name, minutes in {
+        "1m": 1,
+        "3m": 3,
+        "5m": 5,
+        "15m": 15,
+        "30m": 30,
+        "1h": 60,
+        "2h": 120,
+        "4h": 240,
+        "6h": 360,
+        "8h": 480,
+        "12h": 720,
+        "1d": 1440,
+    }.items()
+}
+
+
+def _markets(exchange: Exchange, p: Parameters) -> tuple[list[Market], bool]:
+    """The markets asked for by `symbol`, `symbols` or neither; whether it was a single one."""
+    if p.has("symbol"):
+        market = exchange.markets.get(p.text("symbol"))
+        if market is None:
+            raise errors.invalid_symbol()
+        return [market], True
+    if not p.has("symbols"):
+        return list(exchange.markets.values()), False
+    try:
+        names = orjson.loads(p.text("symbols"))
+    except orjson.JSONDecodeError:
+        raise errors.illegal_characters("symbols", '^\\["[A-Z0-9-_.]{1,20}"...\\]$') from None
+    if not isinstance(names, list) or any(name not in exchange.markets for name in names):
+        raise errors.invalid_symbol()
+    return [exchange.markets[name] for name in names], False
+
+
+def _market(exchange: Exchange, p: Parameters) -> Market:
+    p.text("symbol")
+    return _markets(exchange, p)[0][0]
+
+
+def ping(exchange: Exchange, p: Parameters) -> Json:
+    return {}
+
+
+def server_time(exchange: Exchange, p: Parameters) -> Json:
+    return {"serverTime": render.ms(exchange.now_ns())}
+
+
+def depth(exchange: Exchange, p: Parameters) -> Json:
+    market = _market(exchange, p)
+    limit = p.limit(100, 5000)
+    return {
+        "lastUpdateId": market.book.update_id,
+        "bids": render.levels(market.book.bids, market.instrument, limit),
+        "asks": render.levels(market.book.asks, market.instrument, limit),
+    }
+
+
+def trades(exchange: Exchange, p: Parameters) -> list[Json]:
+    market = _market(exchange, p)
+    limit = p.limit(500, 1000)
+    return [render.public_trade(trade) for trade in list(market.tape.trades)[-limit:]]
+
+
+def aggregate_trades(exchange: Exchange, p: Parameters) -> list[Json]:
+    """Every trade is its own aggregate."""
+    market = _market(exchange, p)
+    limit = p.limit(500, 1000)
+    return [
+        {
+            "a": trade.trade_id,
+            "p": render.money(trade.price),
+            "q": render.money(trade.qty),
+            "f": trade.trade_id,
+            "l": trade.trade_id,
+            "T": render.ms(trade.at_ns),
+            "m": not trade.aggressor_is_buyer,
+            "M": True,
+        }
+        for trade in list(market.tape.trades)[-limit:]
+    ]
+
+
+def klines(exchange: Exchange, p: Parameters) -> list[list[object]]:
+    market = _market(exchange, p)
+    width = INTERVALS_NS.get(p.text("interval"))
+    if width is None:
+        raise BinanceError(-1120, "Invalid interval.")
+    limit = p.limit(500, 1000)
+    start, end = p.integer_or_none("startTime"), p.integer_or_none("endTime")
+    bars = [
+        bar
+        for bar in market.tape.bars(width)
+        if (start is None or render.ms(bar.open_ns) >= start)
+        and (end is None or render.ms(bar.open_ns) <= end)
+    ]
+    chosen = bars[:limit] if start is not None else bars[-limit:]
+    return [render.kline(bar, width) for bar in chosen]
+
+
+def day_ticker(exchange: Exchange, p: Parameters) -> Json | list[Json]:
+    markets, single = _markets(exchange, p)
+    tickers = [render.day_ticker(market, exchange.now_ns()) for market in markets]
+    return tickers[0] if single else tickers
+
+
+def book_ticker(exchange: Exchange, p: Parameters) -> Json | list[Json]:
+    markets, single = _markets(exchange, p)
+    tickers: list[Json] = []
+    for market in markets:
+        quotes = render.best(market)
+        tickers.append(
+            {
+                "symbol": market.instrument.symbol,
+                "bidPrice": quotes["b"],
+                "bidQty": quotes["B"],
+                "askPrice": quotes["a"],
+                "askQty": quotes["A"],
+            }
+        )
+    return tickers[0] if single else tickers
+
+
+def price_ticker(exchange: Exchange, p: Parameters) -> Json | list[Json]:
+    markets, single = _markets(exchange, p)
+    tickers: list[Json] = [
+        {"symbol": market.instrument.symbol, "price": render.money(mark)}
+        for market in markets
+        if (mark := market.mark()) is not None
+    ]
+    if single and not tickers:
+        raise BinanceError(-1112, "No orders on book for symbol.")
+    return tickers[0] if single else tickers
+
+
+def average_price(exchange: Exchange, p: Parameters) -> Json:
+    market = _market(exchange, p)
+    mark = market.mark()
+    if mark is None:
+        raise BinanceError(-1112, "No orders on book for symbol.")
+    return {"mins": 1, "price": render.money(mark), "closeTime": render.ms(exchange.now_ns())}
+
+
+def exchange_info(exchange: Exchange, p: Parameters, weight_limit: int) -> Json:
+    markets, _ = _markets(exchange, p)
+    return {
+        "timezone": "UTC",
+        "serverTime": render.ms(exchange.now_ns()),
+        "rateLimits": [
+            {
+                "rateLimitType": "REQUEST_WEIGHT",
+                "interval": "MINUTE",
+                "intervalNum": 1,
+                "limit": weight_limit,
+            }
+        ],
+        "exchangeFilters": [],
+        "symbols": [
+            render.instrument(market.instrument, exchange.max_open_orders) for market in markets
+        ],
+    }
+
+
+def coins(exchange: Exchange) -> list[Json]:
+    """`/sapi/v1/capital/config/getall`: the currencies of the venue's symbols; none of them can
+    be withdrawn from a simulation."""
+    currencies = sorted(
+        {c for item in exchange.instruments.values() for c in (item.base, item.quote)}
+    )
+    return [
+        {
+            "coin": currency,
+            "name": currency,
+            "depositAllEnable": False,
+            "withdrawAllEnable": False,
+            "trading": True,
+            "isLegalMoney": False,
+            "free": "0",
+            "locked": "0",
+            "freeze": "0",
+            "withdrawing": "0",
+            "ipoing": "0",
+            "ipoable": "0",
+            "storage": "0",
+            "networkList": [],
+        }
+        for currency in currencies
+    ]

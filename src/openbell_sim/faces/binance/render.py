@@ -1,0 +1,347 @@
+"""The exchange's facts in Binance's JSON. Money is text with eight digits, times are ms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from openbell.domain.orders import OrdStatus, Side
+from openbell_sim.account import Account
+from openbell_sim.events import Cancel, Expire, Fill
+from openbell_sim.exchange import Market, Report
+from openbell_sim.instruments import Instrument
+from openbell_sim.ledger import Order, OwnFill
+from openbell_sim.matching.side import BookSide
+from openbell_sim.tape import Bar, PublicTrade
+
+Json = dict[str, object]
+ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET"]
+PREVENTIONS = ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH"]
+
+
+def money(amount: Decimal) -> str:
+    return f"{amount:.8f}"
+
+
+def ms(at_ns: int) -> int:
+    return at_ns // 1_000_000
+
+
+def order_type(order: Order) -> str:
+    return "LIMIT_MAKER" if order.post_only else order.ord_type.value
+
+
+def order_status(order: Order) -> str:
+    if order.status is OrdStatus.EXPIRED and order.reason == "self_trade_prevention":
+        return "EXPIRED_IN_MATCH"
+    return order.status.value
+
+
+def instrument(item: Instrument, max_open_orders: int) -> Json:
+    """One entry of exchangeInfo's `symbols`."""
+    return {
+        "symbol": item.symbol,
+        "status": "TRADING",
+        "baseAsset": item.base,
+        "baseAssetPrecision": 8,
+        "quoteAsset": item.quote,
+        "quotePrecision": 8,
+        "quoteAssetPrecision": 8,
+        "baseCommissionPrecision": 8,
+        "quoteCommissionPrecision": 8,
+        "orderTypes": ORDER_TYPES,
+        "icebergAllowed": False,
+        "ocoAllowed": False,
+        "otoAllowed": False,
+        "quoteOrderQtyMarketAllowed": True,
+        "allowTrailingStop": False,
+        "cancelReplaceAllowed": True,
+        "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False,
+        "filters": [
+            {
+                "filterType": "PRICE_FILTER",
+                "minPrice": money(item.min_price),
+                "maxPrice": money(item.max_price),
+                "tickSize": money(item.tick),
+            },
+            {
+                "filterType": "LOT_SIZE",
+                "minQty": money(item.min_qty),
+                "maxQty": money(item.max_qty),
+                "stepSize": money(item.lot),
+            },
+            {
+                "filterType": "MARKET_LOT_SIZE",
+                "minQty": money(Decimal(0)),
+                "maxQty": money(item.max_qty),
+                "stepSize": money(Decimal(0)),
+            },
+            {
+                "filterType": "PERCENT_PRICE_BY_SIDE",
+                "bidMultiplierUp": str(item.collar_up),
+                "bidMultiplierDown": str(item.collar_down),
+                "askMultiplierUp": str(item.collar_up),
+                "askMultiplierDown": str(item.collar_down),
+                "avgPriceMins": 0,
+            },
+            {
+                "filterType": "NOTIONAL",
+                "minNotional": money(item.min_notional),
+                "applyMinToMarket": True,
+                "maxNotional": money(item.max_notional),
+                "applyMaxToMarket": True,
+                "avgPriceMins": 0,
+            },
+            {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": max_open_orders},
+        ],
+        "permissions": [],
+        "permissionSets": [["SPOT"]],
+        "defaultSelfTradePreventionMode": "EXPIRE_MAKER",
+        "allowedSelfTradePreventionModes": PREVENTIONS,
+    }
+
+
+def _order_facts(order: Order) -> Json:
+    return {
+        "symbol": order.symbol,
+        "orderId": order.order_id,
+        "orderListId": -1,
+        "price": money(order.price or Decimal(0)),
+        "origQty": money(order.order_qty),
+        "executedQty": money(order.cum_qty),
+        "origQuoteOrderQty": money(order.quote_qty or Decimal(0)),
+        "cummulativeQuoteQty": money(order.cum_quote),
+        "status": order_status(order),
+        "timeInForce": order.time_in_force.value,
+        "type": order_type(order),
+        "side": order.side.value,
+        "selfTradePreventionMode": order.prevention.value,
+    }
+
+
+def order_query(order: Order) -> Json:
+    """As `GET /api/v3/order` shows it."""
+    return {
+        **_order_facts(order),
+        "clientOrderId": order.cl_ord_id,
+        "stopPrice": money(Decimal(0)),
+        "icebergQty": money(Decimal(0)),
+        "time": ms(order.accepted_ns),
+        "updateTime": ms(order.updated_ns),
+        "isWorking": True,
+        "workingTime": ms(order.accepted_ns),
+    }
+
+
+def order_placed(order: Order, fills: Iterable[OwnFill], detail: str) -> Json:
+    """The reply to a new order; `detail` is its `newOrderRespType`."""
+    short: Json = {
+        "symbol": order.symbol,
+        "orderId": order.order_id,
+        "orderListId": -1,
+        "clientOrderId": order.cl_ord_id,
+        "transactTime": ms(order.updated_ns),
+    }
+    if detail == "ACK":
+        return short
+    result = {**short, **_order_facts(order), "workingTime": ms(order.accepted_ns)}
+    if detail == "FULL":
+        result["fills"] = [
+            {
+                "price": money(fill.price),
+                "qty": money(fill.qty),
+                "commission": money(fill.fee),
+                "commissionAsset": fill.fee_currency,
+                "tradeId": fill.exec_id,
+            }
+            for fill in fills
+        ]
+    return result
+
+
+def order_canceled(order: Order) -> Json:
+    return {
+        **_order_facts(order),
+        "origClientOrderId": order.cl_ord_id,
+        "clientOrderId": order.cancel_id,
+        "transactTime": ms(order.updated_ns),
+    }
+
+
+def own_trade(fill: OwnFill) -> Json:
+    return {
+        "symbol": fill.symbol,
+        "id": fill.exec_id,
+        "orderId": fill.order_id,
+        "orderListId": -1,
+        "price": money(fill.price),
+        "qty": money(fill.qty),
+        "quoteQty": money(fill.quote_qty),
+        "commission": money(fill.fee),
+        "commissionAsset": fill.fee_currency,
+        "time": ms(fill.at_ns),
+        "isBuyer": fill.side is Side.BUY,
+        "isMaker": fill.is_maker,
+        "isBestMatch": True,
+    }
+
+
+def balances(account: Account) -> list[Json]:
+    return [
+        {"asset": currency, "free": money(balance.free), "locked": money(balance.locked)}
+        for currency, balance in sorted(account.balances.items())
+    ]
+
+
+def levels(side: BookSide, item: Instrument, count: int) -> list[list[str]]:
+    return [[money(item.price(price)), money(item.quantity(qty))] for price, qty in side.top(count)]
+
+
+def best(market: Market) -> dict[str, str]:
+    """`b`, `B`, `a`, `A` as in a bookTicker event; zeros for an empty side."""
+    item, book = market.instrument, market.book
+    (bid, bid_qty), (ask, ask_qty) = (
+        (side.top(1) or [(0, 0)])[0] for side in (book.bids, book.asks)
+    )
+    return {
+        "b": money(item.price(bid)),
+        "B": money(item.quantity(bid_qty)),
+        "a": money(item.price(ask)),
+        "A": money(item.quantity(ask_qty)),
+    }
+
+
+def public_trade(trade: PublicTrade) -> Json:
+    return {
+        "id": trade.trade_id,
+        "price": money(trade.price),
+        "qty": money(trade.qty),
+        "quoteQty": money(trade.price * trade.qty),
+        "time": ms(trade.at_ns),
+        "isBuyerMaker": not trade.aggressor_is_buyer,
+        "isBestMatch": True,
+    }
+
+
+def kline(bar: Bar, width_ns: int) -> list[object]:
+    return [
+        ms(bar.open_ns),
+        money(bar.open),
+        money(bar.high),
+        money(bar.low),
+        money(bar.close),
+        money(bar.volume),
+        ms(bar.open_ns + width_ns) - 1,
+        money(bar.quote_volume),
+        bar.trades,
+        money(bar.taker_buy_volume),
+        money(bar.taker_buy_quote_volume),
+        "0",
+    ]
+
+
+def day_ticker(market: Market, now_ns: int) -> Json:
+    """As `GET /api/v3/ticker/24hr` shows it."""
+    day = market.tape.day(now_ns)
+    zero = Decimal(0)
+    last = market.tape.last
+    quotes = best(market)
+    opened = day.open if day else zero
+    close = day.close if day else zero
+    change = close - opened
+    return {
+        "symbol": market.instrument.symbol,
+        "priceChange": money(change),
+        "priceChangePercent": f"{change / opened * 100 if opened else zero:.3f}",
+        "weightedAvgPrice": money(day.quote_volume / day.volume if day else zero),
+        "prevClosePrice": money(opened),
+        "lastPrice": money(close),
+        "lastQty": money(last.qty if last else zero),
+        "bidPrice": quotes["b"],
+        "bidQty": quotes["B"],
+        "askPrice": quotes["a"],
+        "askQty": quotes["A"],
+        "openPrice": money(opened),
+        "highPrice": money(day.high if day else zero),
+        "lowPrice": money(day.low if day else zero),
+        "volume": money(day.volume if day else zero),
+        "quoteVolume": money(day.quote_volume if day else zero),
+        "openTime": ms(now_ns) - 86_400_000,
+        "closeTime": ms(now_ns),
+        "firstId": day.first_trade_id if day else -1,
+        "lastId": day.last_trade_id if day else -1,
+        "count": day.trades if day else 0,
+    }
+
+
+def execution_report(report: Report, now_ns: int) -> Json:
+    """The user data event of one order event."""
+    order, fill = report.order, report.fill
+    zero = money(Decimal(0))
+    match report.event:
+        case Fill():
+            kind = "TRADE"
+        case Cancel():
+            kind = "CANCELED"
+        case Expire(reason="self_trade_prevention"):
+            kind = "TRADE_PREVENTION"
+        case Expire():
+            kind = "EXPIRED"
+        case _:
+            kind = "NEW"
+    cancelled = kind == "CANCELED"
+    body: Json = {
+        "e": "executionReport",
+        "E": ms(now_ns),
+        "s": order.symbol,
+        "c": order.cancel_id if cancelled else order.cl_ord_id,
+        "S": order.side.value,
+        "o": order_type(order),
+        "f": order.time_in_force.value,
+        "q": money(order.order_qty),
+        "p": money(order.price or Decimal(0)),
+        "P": zero,
+        "F": zero,
+        "g": -1,
+        "C": order.cl_ord_id if cancelled else "",
+        "x": kind,
+        "X": order_status(order),
+        "r": "NONE",
+        "i": order.order_id,
+        "l": money(fill.qty) if fill else zero,
+        "z": money(order.cum_qty),
+        "L": money(fill.price) if fill else zero,
+        "n": money(fill.fee) if fill else "0",
+        "N": fill.fee_currency if fill else None,
+        "T": ms(order.updated_ns),
+        "t": fill.exec_id if fill else -1,
+        "I": order.order_id,
+        "w": order.is_open,
+        "m": fill.is_maker if fill else False,
+        "M": False,
+        "O": ms(order.accepted_ns),
+        "Z": money(order.cum_quote),
+        "Y": money(fill.quote_qty) if fill else zero,
+        "Q": money(order.quote_qty or Decimal(0)),
+        "V": order.prevention.value,
+    }
+    if order.is_open or fill is not None:
+        body["W"] = ms(order.accepted_ns)
+    return body
+
+
+def account_position(account: Account, currencies: Iterable[str], now_ns: int) -> Json:
+    return {
+        "e": "outboundAccountPosition",
+        "E": ms(now_ns),
+        "u": ms(account.updated_ns),
+        "B": [
+            {
+                "a": currency,
+                "f": money(account.balance(currency).free),
+                "l": money(account.balance(currency).locked),
+            }
+            for currency in currencies
+        ],
+    }

@@ -1,0 +1,143 @@
+"""The venue as a process: exchange, market, faces and control behind one port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from aiohttp import web
+
+from openbell_sim import metrics
+from openbell_sim.account import FeeSchedule
+from openbell_sim.clock import VenueClock
+from openbell_sim.control import Control, Phase, Status
+from openbell_sim.exchange import Exchange
+from openbell_sim.faces.binance.face import BinanceFace
+from openbell_sim.faces.binance.security import Credentials, KeyRing
+from openbell_sim.log import OrderLog
+from openbell_sim.logs import log
+from openbell_sim.market.driver import Driver
+from openbell_sim.market.source import MarketSource
+
+_CLOSE_S = 2.0
+"""How long open requests may take to end when the venue stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that makes a venue. `port` 0: any free one."""
+
+    port: int = 0
+    host: str = "127.0.0.1"
+    sources: Sequence[MarketSource]
+    speed: float = 1.0
+    accounts: Sequence[str] = ("main",)
+    credentials: Sequence[Credentials] = ()
+    deposits: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)
+    """By `(account, currency)`; given once, when the order log is new."""
+    fees: FeeSchedule = field(default_factory=FeeSchedule)
+    log: Path | None = None
+    weight_limit: int = 6000
+    max_open_orders: int = 200
+
+
+class Venue:
+    """`start`, then `run` until cancelled, then `stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises StorageError or CorruptError for an order log that cannot be used."""
+        self._settings = settings
+        self.clock = VenueClock()
+        self._log = OrderLog(settings.log) if settings.log is not None else None
+        instruments = {
+            instrument.symbol: instrument
+            for source in settings.sources
+            for instrument in source.instruments
+        }
+        self.exchange = Exchange(
+            instruments.values(),
+            now_ns=self.clock.now_ns,
+            fees=settings.fees,
+            record=self._log,
+            max_open_orders=settings.max_open_orders,
+        )
+        self._restore()
+        keys = KeyRing()
+        for credentials in settings.credentials:
+            keys.add(credentials)
+        self._driver = Driver(settings.sources, self.exchange.play, speed=settings.speed)
+        self._status = Status(lambda: self._driver.lag_s)
+        self.face = BinanceFace(self.exchange, keys, weight_limit=settings.weight_limit)
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._settings.host}:{self.port}"
+
+    def _restore(self) -> None:
+        if self._log is not None:
+            count = self.exchange.restore(self._log.read())
+            open_orders = sum(len(orders) for orders in self.exchange.ledger.open.values())
+            log("info", "restored", log=self._log.path, events=count, open_orders=open_orders)
+            if self._log.torn:
+                log("warning", "torn_line_dropped", log=self._log.path, bytes=len(self._log.torn))
+        for name in self._settings.accounts:
+            account = self.exchange.ledger.account(name)
+            if account.balances:
+                continue
+            for (owner, currency), amount in self._settings.deposits.items():
+                if owner == name:
+                    self.exchange.deposit(name, currency, amount)
+
+    async def start(self) -> None:
+        """Listens; the market has its first quotes. Raises OSError for a port that is taken."""
+        app = web.Application()
+        self.face.add_routes(app)
+        control = Control(
+            self.exchange,
+            self._status,
+            first_account=self._settings.accounts[0],
+            metrics=lambda: metrics.render(
+                self.exchange, self.face, played=self._driver.played, lag_s=self._driver.lag_s
+            ),
+        )
+        control.add_routes(app)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
+        await site.start()
+        self.port = int(self._runner.addresses[0][1])
+        self._driver.prime()
+        self._status.phase = Phase.RUNNING
+        log(
+            "info",
+            "ready",
+            port=self.port,
+            url=self.url,
+            symbols=list(self.exchange.markets),
+            sources=[source.name for source in self._settings.sources],
+        )
+
+    async def run(self) -> None:
+        """Plays the market and feeds the streams, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._driver.run())
+            tasks.create_task(self.face.hub.run())
+
+    async def stop(self) -> None:
+        self._status.phase = Phase.STOPPING
+        self._status.stopping_since = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self.face.hub.disconnect()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._log is not None:
+            self._log.close()
+        log("info", "stopped")

@@ -1,0 +1,107 @@
+"""Venues for tests: inside the test's own event loop, or as a process that can be killed.
+
+async with running_venue() as venue:
+    exchange.urls["api"] = ...  # f"http://127.0.0.1:{venue.port}"
+
+with venue_process("--log", str(path)) as process:
+    ...  # process.url
+    process.kill()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+import orjson
+
+from openbell_sim.faces.binance.security import Credentials
+from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
+from openbell_sim.market.source import MarketSource
+from openbell_sim.server import Settings, Venue
+
+KEY = "sim-key-of-the-tests"
+SECRET = "sim-secret-of-the-tests"  # noqa: S105 # opens nothing but a venue on loopback
+COUNTERPARTY_KEY = "sim-key-of-the-counterparty"
+COUNTERPARTY_SECRET = "sim-secret-of-the-counterparty"  # noqa: S105
+DEPOSITS = {"USDT": 1_000_000, "BTC": 5, "ETH": 100, "LTC": 1000, "BNB": 100}
+
+
+def settings(sources: Sequence[MarketSource] | None = None, **changes: object) -> Settings:
+    """Two accounts, `main` and `counterparty`, with the keys above; a free port; generated
+    markets unless there are `sources`."""
+    accounts = ("main", "counterparty")
+    plain = Settings(
+        sources=[Generator(DEFAULT_SYMBOLS, 1)] if sources is None else sources,
+        accounts=accounts,
+        credentials=(
+            Credentials("main", KEY, SECRET),
+            Credentials("counterparty", COUNTERPARTY_KEY, COUNTERPARTY_SECRET),
+        ),
+        deposits={
+            (name, currency): Decimal(amount)
+            for name in accounts
+            for currency, amount in DEPOSITS.items()
+        },
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def running_venue(given: Settings | None = None) -> AsyncIterator[Venue]:
+    """A venue on this event loop; `.port` and `.url` say where, `.exchange` what it knows."""
+    venue = Venue(given or settings())
+    await venue.start()
+    running = asyncio.create_task(venue.run())
+    try:
+        yield venue
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await venue.stop()
+
+
+class VenueProcess:
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would have it."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def venue_process(*arguments: str) -> Iterator[VenueProcess]:
+    """A venue as a process of its own, on a free port unless told otherwise; account `main` with
+    the keys above. Raises RuntimeError where it does not start."""
+    environ = {**os.environ, "OPENBELL_SIM_KEY": KEY, "OPENBELL_SIM_SECRET": SECRET}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "openbell_sim", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        env=environ,
+    )
+    try:
+        yield VenueProcess(process, _port_of(process))
+    finally:
+        process.terminate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _port_of(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = orjson.loads(line)
+        if event.get("event") == "ready":
+            return int(event["port"])
+    raise RuntimeError(f"the venue ended with status {process.wait()} before it was ready")
