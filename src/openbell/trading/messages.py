@@ -145,4 +145,5 @@ class RiskState(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the limits that are breached; any blocks orders that increase risk."""
     total_exposure: Decimal
     daily_pnl: Decimal
+    """Net, since midnight UTC; NaN where something held has no price: not known."""
     open_positions: int
