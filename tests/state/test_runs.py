@@ -1,0 +1,152 @@
+"""Runs of procedures: durable before a step acts, and told truly after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openbell.errors import StorageError, UsageError
+from openbell.state.database import Database, open_database
+from openbell.state.runs import RunStore
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = open_database(tmp_path / "desk.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> RunStore:
+    return RunStore(database)
+
+
+def test_a_run_is_told_as_it_went(store: RunStore) -> None:
+    run = store.begin("close", "operator", "end of day", {"flatten": "aggressive"})
+    assert [r.run for r in store.unfinished()] == [run]
+    assert store.step_started(run, 0, "halt strategies") == 1
+    store.step_done(run, 0, "done", {"halted": 3}, "three answered HALTED")
+    store.step_started(run, 1, "cancel orders")
+    store.step_done(run, 1, "done", {})
+    store.finish(run, "verified")
+    assert store.unfinished() == ()
+    told = store.get(run)
+    assert (told.kind, told.who, told.why) == ("close", "operator", "end of day")
+    assert told.params == {"flatten": "aggressive"}
+    assert told.outcome == "verified"
+    assert told.finished_at is not None
+    assert told.begun_at <= told.steps[0].started_at <= told.finished_at
+    assert [(s.step, s.name, s.outcome) for s in told.steps] == [
+        (0, "halt strategies", "done"),
+        (1, "cancel orders", "done"),
+    ]
+    assert told.steps[0].facts == {"halted": 3}
+    assert told.steps[0].evidence == "three answered HALTED"
+
+
+def test_a_step_begun_again_is_a_new_attempt_and_the_old_one_stays(store: RunStore) -> None:
+    run = store.begin("close", "operator", "", {})
+    store.step_started(run, 0, "cancel orders")
+    assert store.step_started(run, 0, "cancel orders") == 2
+    store.step_done(run, 0, "done", {})
+    assert [(s.attempt, s.outcome) for s in store.get(run).steps] == [(1, None), (2, "done")]
+
+
+def test_facts_with_money_and_dataclasses_are_kept(store: RunStore) -> None:
+    @dataclass
+    class Position:
+        quantity: Decimal
+
+    run = store.begin("close", "operator", "", {})
+    store.step_started(run, 0, "flatten")
+    store.step_done(run, 0, "done", {"pnl": Decimal("1.10"), "left": [Position(Decimal("0.1"))]})
+    assert store.get(run).steps[0].facts == {"pnl": "1.10", "left": [{"quantity": "0.1"}]}
+
+
+def test_the_list_is_newest_first_and_bounded(store: RunStore) -> None:
+    runs = [store.begin("open", "operator", "", {}) for _ in range(5)]
+    assert [r.run for r in store.list(3)] == runs[:1:-1]
+    assert [r.run for r in store.unfinished()] == runs
+
+
+def test_an_unknown_run_is_said_to_be_so(store: RunStore) -> None:
+    with pytest.raises(UsageError, match="no run 7"):
+        store.get(7)
+
+
+def test_moves_that_cannot_be_are_defects(store: RunStore) -> None:
+    run = store.begin("open", "operator", "", {})
+    with pytest.raises(ValueError, match="was not started"):
+        store.step_done(run, 0, "done", {})
+    store.step_started(run, 0, "start")
+    store.step_done(run, 0, "done", {})
+    with pytest.raises(ValueError, match="was not started"):
+        store.step_done(run, 0, "done", {})
+    store.finish(run, "done")
+    with pytest.raises(ValueError, match="finished"):
+        store.finish(run, "done")
+    with pytest.raises(ValueError, match="finished"):
+        store.step_started(run, 1, "late")
+    with pytest.raises(ValueError, match="never begun"):
+        store.step_started(99, 0, "nowhere")
+
+
+def test_threads_may_share_a_store(store: RunStore) -> None:
+    def one_run(number: int) -> int:
+        run = store.begin("open", "operator", "", {"n": number})
+        for step in range(5):
+            store.step_started(run, step, f"step {step}")
+            store.step_done(run, step, "done", {"step": step})
+        store.finish(run, "done")
+        return run
+
+    with ThreadPoolExecutor(6) as pool:
+        runs = list(pool.map(one_run, range(18)))
+    assert len(set(runs)) == 18
+    for run in store.list(18):
+        assert [step.facts for step in run.steps] == [{"step": n} for n in range(5)]
+
+
+def test_a_run_survives_the_process_that_began_it(tmp_path: Path, spawn: Any) -> None:
+    child = spawn(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        from openbell.state.database import open_database
+        from openbell.state.runs import RunStore
+
+        store = RunStore(open_database(Path(sys.argv[1])))
+        run = store.begin("close", "operator", "", {})
+        store.step_started(run, 0, "cancel orders")
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        tmp_path / "desk.db",
+    )
+    assert child.wait(60) == -9
+    database = open_database(tmp_path / "desk.db")
+    (run,) = RunStore(database).unfinished()
+    assert [(s.name, s.done_at, s.outcome) for s in run.steps] == [("cancel orders", None, None)]
+    database.close()
+
+
+def test_a_full_disk_is_refused_and_nothing_is_half_recorded(small_disk: Any) -> None:
+    database = open_database(small_disk.folder / "desk.db")
+    store = RunStore(database)
+    run = store.begin("close", "operator", "", {})
+    small_disk.fill()
+    started = 0
+    with pytest.raises(StorageError):
+        for step in range(1000):
+            store.step_started(run, step, "x" * 1000)
+            started += 1
+    assert len(store.get(run).steps) == started
+    small_disk.empty()
+    store.finish(run, "abandoned")
+    database.close()
