@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +58,10 @@ def quote(bid: str = "99", ask: str = "101", received_ns: int = NOW) -> Quote:
         venue_time_ns=received_ns,
         received_ns=received_ns,
     )
+
+
+def replace_quote(**change: Any) -> Quote:
+    return msgspec.structs.replace(quote(), **change)
 
 
 FACTS = GateFacts(
@@ -116,6 +121,9 @@ def test_an_ordinary_order_passes() -> None:
         ({"duplicate": True}, "bad_order"),
         ({"quote": None}, "stale_quote"),
         ({"quote": quote(received_ns=NOW - 6_000_000_000)}, "stale_quote"),
+        ({"quote": quote(received_ns=NOW + 3_600_000_000_000)}, "stale_quote"),
+        ({"quote": replace_quote(symbol="ETH/USDT")}, "stale_quote"),
+        ({"quote": replace_quote(venue="alpaca")}, "stale_quote"),
         ({"quote": quote(bid="NaN")}, "stale_quote"),
         ({"quote": quote(ask="NaN")}, "stale_quote"),
         ({"quote": quote(ask="Infinity")}, "stale_quote"),

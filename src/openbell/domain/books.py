@@ -167,20 +167,24 @@ class Books:
 
     def worst_case(self, venue: str, symbol: str) -> WorstCase:
         """The position of an instrument and what its open orders could still make of it."""
-        buys = sells = ZERO
-        for order in self._open.values():
-            if order.new.venue == venue and order.new.symbol == symbol:
-                if order.new.side is Side.BUY:
-                    buys += order.leaves_qty
-                else:
-                    sells += order.leaves_qty
-        return WorstCase(self.position(venue, symbol).quantity, buys, sells)
+        return self.worst_cases().get((venue, symbol), WorstCase())
 
     def worst_cases(self) -> dict[Instrument, WorstCase]:
         """`worst_case` of every instrument that has a position or an open order."""
-        instruments = {key for key, position in self._positions.items() if not position.is_flat}
-        instruments |= {(order.new.venue, order.new.symbol) for order in self._open.values()}
-        return {key: self.worst_case(*key) for key in sorted(instruments)}
+        sides: dict[Instrument, dict[Side, Decimal]] = {
+            key: {} for key, position in self._positions.items() if not position.is_flat
+        }
+        for order in self._open.values():
+            leaves = sides.setdefault((order.new.venue, order.new.symbol), {})
+            leaves[order.new.side] = leaves.get(order.new.side, ZERO) + order.leaves_qty
+        return {
+            key: WorstCase(
+                self.position(*key).quantity,
+                leaves.get(Side.BUY, ZERO),
+                leaves.get(Side.SELL, ZERO),
+            )
+            for key, leaves in sorted(sides.items())
+        }
 
     def order_of_intent(self, strategy: str, intent_id: str) -> ClOrdID | None:
         """The order that this intent has already made, if it is recent."""

@@ -26,6 +26,9 @@ __all__ = ["RISK_STALE_AFTER_NS", "GateFacts", "Refusal", "check_order", "reduce
 RISK_STALE_AFTER_NS = 5_000_000_000
 """Risk-management speaks once a second; five missed words, and it is taken for down."""
 
+CLOCK_STEP_S = 1.0
+"""Two processes read the same clock; further apart than this, it was set."""
+
 BREACH_CODES = {
     "max_position": "limit_position",
     "max_notional_per_position": "limit_notional",
@@ -224,10 +227,13 @@ def _risk(order: NewOrder, facts: GateFacts, risk: Risk) -> Refusal | None:
 
 def _usable_quote(order: NewOrder, facts: GateFacts, risk: Risk) -> Quote | None:
     quote = facts.quote
-    if quote is None or not quote.is_sound or quote.symbol != order.symbol:
+    if quote is None or not quote.is_sound:
         return None
-    age_ns = facts.now_ns - quote.received_ns
-    return quote if age_ns <= risk.stale_quote_after * 1_000_000_000 else None
+    if (quote.venue, quote.symbol) != (order.venue, order.symbol):
+        return None
+    age_s = (facts.now_ns - quote.received_ns) / 1_000_000_000
+    # A quote from the future: the clock was set back, and no age can be told any more.
+    return quote if -CLOCK_STEP_S <= age_s <= risk.stale_quote_after else None
 
 
 def _on_grid(value: Decimal, step: Decimal) -> bool:

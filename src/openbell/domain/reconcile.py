@@ -162,6 +162,7 @@ class Reconciliation:
     positions: tuple[PositionFinding, ...]
     foreign: tuple[OrderFacts, ...]
     actions: tuple[ReconcileAction, ...]
+    """Those of one order are to be done in this order."""
     complete: bool
     """Whether the venue answered in full."""
 
