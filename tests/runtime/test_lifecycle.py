@@ -11,6 +11,7 @@ import pytest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import RefusedError, UsageError
 from openbell.runtime.processes import system_processes
+from openbell.runtime.records import Records
 
 
 def is_alive(pid: int) -> bool:
@@ -38,7 +39,7 @@ async def test_a_service_is_started_probed_and_stopped(bench, port):
     assert [rung.action for rung in stopped.rungs] == ["TERM"]
     assert not is_alive(view.pid)
     assert bench.states("web") == ["starting", "ready", "stopping", "stopped"]
-    assert list(bench.layout.records.iterdir()) == []
+    assert Records(bench.layout.records).read_all() == ([], [])
 
 
 async def test_starting_twice_and_stopping_twice_is_harmless(bench, port):
@@ -173,7 +174,7 @@ async def test_a_missing_program_or_folder_is_named(bench):
     supervisor = bench.supervisor()
     assert (await supervisor.start("lost")).reason == "there is no program no-such-program-anywhere"
     assert "no-such-folder does not exist" in (await supervisor.start("homeless")).reason
-    assert list(bench.layout.records.iterdir()) == []
+    assert Records(bench.layout.records).read_all() == ([], [])
 
 
 async def test_a_killed_service_is_restarted_and_counted(bench, port, until):

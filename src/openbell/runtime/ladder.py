@@ -123,14 +123,14 @@ class Ladder:
 
 
 async def sweep(
-    service: str, current: int | None, scanner: Scanner, watch: ProcessWatch
+    service: str, up_to_generation: int | None, scanner: Scanner, watch: ProcessWatch
 ) -> tuple[int, ...]:
-    """Kills what earlier generations of a service left behind in sessions of their own; `current`
-    is the generation that stays. The pids that were killed."""
+    """Kills what earlier runs of a service left behind in sessions of their own: everything that
+    carries its mark with a generation up to this one (None: any). The pids that were killed."""
     left = [
         facts
         for facts, mark in (await scanner.fresh()).marked(service)
-        if mark.generation != current
+        if up_to_generation is None or mark.generation <= up_to_generation
     ]
     if left:
         await end_members(left, signal.SIGKILL, watch, KILL_TIMEOUT_S)

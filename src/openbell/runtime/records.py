@@ -1,14 +1,20 @@
 """What is written down of each running service, so that a restarted controller finds it again.
 
-One JSON file per service under `records/`, replaced whole (temporary file, then rename). It is not
-fsynced: it has to outlive the controller, for which the kernel's cache is enough; after a power cut
-the boot id no longer matches and the record means nothing anyway. (Two fsyncs per start cost more
-than the spawn itself.)
+One file per service under `records/`, to which a line of JSON is added at each stage. The last
+whole line counts.
 
-Writes of one start, and what a crash between them leaves:
     1. INTENT with mark and generation      spawned or not: the mark tells (processes are scanned)
     2. spawn                                the process carries the mark
     3. RUNNING with pid and start time      found by pid, checked by start time, mark and boot id
+    4. STOPPED                              its group was seen to be empty
+
+A crash while a line is written leaves a piece of it, which is ignored, and the line before says
+enough: before INTENT nothing of an earlier run is left, and after INTENT the mark finds what was
+spawned. So no temporary file and rename is needed per stage, which would make a file each time:
+0.3 ms where adding a line takes 0.015 ms.
+
+It is not fsynced: it has to outlive the controller, for which the kernel's cache is enough; after a
+power cut the boot id no longer matches and the record means nothing anyway.
 """
 
 from __future__ import annotations
@@ -23,11 +29,11 @@ import msgspec
 from openbell.errors import StorageError
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One service's record. Holds no secret: the environment is not in it."""
 
-    version: int = 1
-    phase: Literal["intent", "running"]
+    version: Literal[1] = 1
+    phase: Literal["intent", "running", "stopped"]
     service: str
     boot_id: str
     generation: int
@@ -55,6 +61,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fa
     cgroup: str | None = None
 
 
+_KEPT_BYTES = 64 << 10
+"""The lines of earlier runs are kept for whoever looks, up to so much."""
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 
@@ -65,46 +74,60 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, record: Record) -> None:
-        """Raises StorageError; then nothing may be spawned."""
+    def prepare(self, service: str) -> None:
+        """Makes the service's file, so that no start has to."""
+        os.close(os.open(self._path(service), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def add(self, record: Record) -> None:
+        """The next stage. Raises StorageError; then nothing may be spawned."""
         path = self._path(record.service)
-        temporary = f"{path}.new"
+        # A line of its own even after a piece of one.
+        line = b"\n" + _encoder.encode(record) + b"\n"
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
-                data = _encoder.encode(record)
-                if os.write(file, data) != len(data):
+                if record.phase == "intent" and os.fstat(file).st_size > _KEPT_BYTES:
+                    os.ftruncate(file, 0)
+                if os.write(file, line) != len(line):
                     raise OSError("the disk took only a part of it")
             finally:
                 os.close(file)
-            os.replace(temporary, path)  # noqa: PTH105 - strings: this is on the start path
         except OSError as error:
             raise StorageError(
                 f"cannot write the record {path}: {error}",
                 hint="without it a restarted controller would not find the service again",
             ) from error
 
-    def remove(self, service: str) -> None:
-        """Harmless where there is none."""
-        # One that cannot be removed tells of a process that is gone, and is found out as that.
-        with contextlib.suppress(OSError):
-            os.unlink(self._path(service))  # noqa: PTH108 - as above
+    def close(self, record: Record) -> None:
+        """Nothing of the run is left."""
+        # Where that cannot be written, the next adoption finds it out.
+        with contextlib.suppress(StorageError):
+            self.add(msgspec.structs.replace(record, phase="stopped"))
 
     def read_all(self) -> tuple[list[Record], list[Path]]:
-        """All records, and the files that are none (left alone, reported)."""
+        """What was not closed, and the files that hold no record (left alone, reported)."""
         records = []
         unreadable = []
         for path in sorted(self._folder.glob("*.json")):
             try:
-                record = _decoder.decode(path.read_bytes())
-            except (msgspec.MsgspecError, OSError):
+                lines = [line for line in path.read_bytes().split(b"\n") if line]
+            except OSError:
                 unreadable.append(path)
                 continue
-            if record.service == path.stem and record.version == 1:
+            record = _last_whole(lines)
+            if record is None or record.service != path.stem:
+                if lines:
+                    unreadable.append(path)
+            elif record.phase != "stopped":
                 records.append(record)
-            else:
-                unreadable.append(path)
         return records, unreadable
 
     def _path(self, service: str) -> str:
         return f"{self._folder}/{service}.json"
+
+
+def _last_whole(lines: list[bytes]) -> Record | None:
+    for line in reversed(lines):
+        with contextlib.suppress(msgspec.MsgspecError):
+            return _decoder.decode(line)
+    return None

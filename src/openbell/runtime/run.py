@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from openbell.config.models import Health, Ready, Stop
-from openbell.errors import StorageError
+from openbell.errors import FailedError, StorageError
 from openbell.runtime.host import Host
 from openbell.runtime.limits import ServiceCgroup, support
 from openbell.runtime.logs import size_of
@@ -73,7 +73,6 @@ def spawn_run(
         restarted_at_s=restarted_at_s,
     )
     try:
-        host.layout.service_state(spec.name).mkdir(mode=0o700, parents=True, exist_ok=True)
         delegated = support().cgroup
         cgroup = (
             ServiceCgroup.make(delegated, mark.desk_id, spec.name, spec.limits)
@@ -81,18 +80,23 @@ def spawn_run(
             else None
         )
     except OSError as error:
-        raise StorageError(f"cannot prepare {spec.name}: {error}") from error
-    host.records.write(record)
-    pid = spawn(spec, mark, cgroup)
+        raise StorageError(f"cannot make a cgroup for {spec.name}: {error}") from error
+    host.records.add(record)
+    try:
+        pid = spawn(spec, mark, cgroup)
+    except FailedError:
+        host.records.close(record)
+        raise
     process = host.watch.child(pid)
     record = _with_process(record, process, cgroup)
     leader = Leader(pid, record.start, mark)
     try:
-        host.records.write(record)
+        host.records.add(record)
     except StorageError:
         # It must not run unrecorded, although its mark would give it away.
         process.exit.add_done_callback(lambda _: process.close())
         process.signal_group(signal.SIGKILL)
+        host.records.close(record)
         raise
     return Run(spec, record, process, leader, cgroup, adopted=False)
 
@@ -138,7 +142,7 @@ def adopted_run(host: Host, spec: ServiceSpec, record: Record, found: Found) -> 
         record = _with_process(record, found.process, cgroup)
         # Unwritten, it is found by its mark once more; that is no reason not to adopt it.
         with contextlib.suppress(StorageError):
-            host.records.write(record)
+            host.records.add(record)
     running = spec if record.digest == spec.digest else _as_recorded(spec, record)
     return Run(running, record, found.process, found.leader, cgroup, adopted=True)
 

@@ -28,11 +28,13 @@ from openbell.errors import FailedError, OpenbellError, RefusedError, StorageErr
 from openbell.runtime import logs
 from openbell.runtime.host import Host
 from openbell.runtime.ladder import sweep
+from openbell.runtime.members import Mark
 from openbell.runtime.ports import (
     ListenersUnreadableError,
     holder_of,
     is_taken,
     listener_among,
+    may_be_taken,
 )
 from openbell.runtime.probes import (
     LogProbe,
@@ -42,8 +44,10 @@ from openbell.runtime.probes import (
     probe_tcp,
     stranger_on,
 )
+from openbell.runtime.records import Record
 from openbell.runtime.run import Run, spawn_run
 from openbell.runtime.spec import (
+    Rung,
     ServiceEvent,
     ServiceSpec,
     ServiceView,
@@ -52,10 +56,11 @@ from openbell.runtime.spec import (
 )
 
 LOG_TAIL_LINES = 20
-_FIRST_LOOK_S = 0.002
-_LOOK_GROWTH = 1.5
+_FIRST_LOOK_S = 0.001
+_LOOK_GROWTH = 1.4
 _SLOWEST_LOOK_S = 0.05
-"""Probes until ready: 2 ms after the spawn, then ever slower up to 50 ms."""
+"""Looks until ready: 1 ms after the spawn, then ever slower up to 50 ms. While nobody listens on
+its port a look only asks the kernel, so many of them cost little."""
 _ONE_PROBE_TIMEOUT_S = 2.0
 """Of one probe during a start: a service that accepts but does not answer yet is asked again."""
 _FIGURES_AGE_S = 0.2
@@ -77,6 +82,8 @@ class SupervisedService:
         self._began = 0.0
         """Monotonic time of the start under way."""
         self._generation = 0
+        self._left_open: Record | None = None
+        """Of a run that crashed: a controller that dies before its restart is to tell of it."""
         self._restarts = 0
         self._restarted_at: tuple[float, ...] = ()
         self._response_ms: float | None = None
@@ -109,7 +116,7 @@ class SupervisedService:
                 self._move(ServiceMove.GONE, reason)
             return joined
         if self._run is None:
-            return self._stop_what_does_not_run(reason)
+            return await self._stop_what_does_not_run(reason)
         self._end_job()
         self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
         self._move(ServiceMove.STOP, reason)
@@ -156,6 +163,11 @@ class SupervisedService:
         result = await self._probe_health(run)
         if self._run is run and self.state in (ServiceState.READY, ServiceState.DEGRADED):
             self._judge(run, result)
+
+    @property
+    def mark(self) -> Mark | None:
+        """Of its present run; None: nothing of it runs."""
+        return self._run.leader.mark if self._run is not None else None
 
     def rotate_needed(self, rotate_at: int) -> bool:
         return self._run is not None and logs.size_of(self.spec.log_path) > rotate_at
@@ -210,6 +222,7 @@ class SupervisedService:
                     self._host, spec, self._generation, self._restarts, self._restarted_at
                 )
                 self._run = run
+                self._left_open = None
                 run.process.exit.add_done_callback(lambda _: self._exited(run))
                 await asyncio.sleep(0)
         except OpenbellError as error:
@@ -219,7 +232,7 @@ class SupervisedService:
         if ready.passed:
             self._became_ready(run)
             if self._restarts:
-                await sweep(spec.name, self._generation, self._host.scanner, self._host.watch)
+                await self._sweep(self._generation - 1)
             await self._watch_health(run)
             return
         reason = f"not ready within {self._ready_timeout(run):g}s: {ready.reason}"
@@ -230,7 +243,7 @@ class SupervisedService:
         generation of this very service left there is ended first."""
         if spec.port is None or not is_taken(spec.port):
             return
-        await sweep(spec.name, None, self._host.scanner, self._host.watch)
+        await self._sweep(None)
         if (holder := holder_of(spec.port, self._host.table)) is not None:
             raise FailedError(
                 f"port {spec.port} is held by {holder}",
@@ -267,7 +280,7 @@ class SupervisedService:
         if isinstance(run.spec.ready, LogReady) and not run.record.was_ready:
             run.record = msgspec.structs.replace(run.record, was_ready=True)
             try:
-                self._host.records.write(run.record)
+                self._host.records.add(run.record)
             except StorageError as error:  # only a restarted controller would miss it
                 reason = error.message
         self._failures = 0
@@ -275,8 +288,6 @@ class SupervisedService:
         self._answer_start(ready=True, reason="")
 
     def _failed_to_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
-        if self._run is None:
-            self._host.records.remove(self.spec.name)
         self._move(ServiceMove.GIVE_UP, reason)
         self._answer_start(ready=False, reason=reason, tail=tail)
 
@@ -337,6 +348,8 @@ class SupervisedService:
 
     async def _probe_ready(self, run: Run, left_s: float) -> ProbeResult:
         ready, port = run.spec.ready, run.spec.port
+        if port is not None and not isinstance(ready, ExecReady) and not may_be_taken(port):
+            return ProbeResult(False, f"nobody listens on port {port}")
         timeout_s = min(left_s, _ONE_PROBE_TIMEOUT_S)
         if isinstance(ready, ExecReady):
             return await probe_exec(
@@ -389,6 +402,7 @@ class SupervisedService:
         else:
             self._release(run)
             self._run = None
+            self._left_open = run.record
         policy = run.spec.restart
         decision = decide(
             RestartPolicy(
@@ -410,15 +424,17 @@ class SupervisedService:
             self._begin_start(f"restarted: {reason}")
             return
         if isinstance(decision, Leave):
-            self._host.records.remove(self.spec.name)
+            self._host.records.close(run.record)
+            self._left_open = None
             self._move(ServiceMove.EXIT_CLEANLY, reason)
         else:
             why = "" if isinstance(decision, Restart) else f"; {decision.why}"
             self._move(ServiceMove.EXIT_FOR_GOOD, self._reason if rest.survivors else reason + why)
         self._answer_start(ready=False, reason=reason, tail=tail)
-        await sweep(self.spec.name, None, self._host.scanner, self._host.watch)
+        await self._sweep(self._generation)
 
-    def _stop_what_does_not_run(self, reason: str) -> StopResult:
+    async def _stop_what_does_not_run(self, reason: str) -> StopResult:
+        began = time.monotonic()
         self._end_job()
         self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
         if self.state is ServiceState.STARTING:  # waiting for its turn to be spawned
@@ -428,8 +444,15 @@ class SupervisedService:
             self._move(ServiceMove.STOP, reason)
         elif self.state is ServiceState.FAILED:
             self._move(ServiceMove.GONE, reason)
-        self._host.records.remove(self.spec.name)
-        return StopResult(self.spec.name, stopped=True, seconds=0.0, rungs=(), exit_status=None)
+        if self._left_open is not None:
+            self._host.records.close(self._left_open)
+            self._left_open = None
+        # The job that was ended may have been about to do this. A start that comes now has a later
+        # generation and is not touched.
+        swept = await self._sweep(self._generation) if self._generation else ()
+        seconds = time.monotonic() - began
+        rungs = (Rung("KILL what earlier runs left", seconds, f"pids {swept}"),) if swept else ()
+        return StopResult(self.spec.name, True, seconds, rungs, exit_status=None)
 
     def _begin_descent(self, run: Run, failure: str | None) -> asyncio.Task[StopResult]:
         """From here on nothing but the ladder moves the service; its exit is expected."""
@@ -450,7 +473,7 @@ class SupervisedService:
             if not result.survivors:
                 self._release(run)
                 self._run = None
-                self._host.records.remove(self.spec.name)
+                self._host.records.close(run.record)
         finally:
             self._stopping = None
         if result.survivors:
@@ -475,6 +498,9 @@ class SupervisedService:
             run.cgroup.remove()
 
     # ------------------------------------------------------------------ small things
+
+    async def _sweep(self, up_to_generation: int | None) -> tuple[int, ...]:
+        return await sweep(self.spec.name, up_to_generation, self._host.scanner, self._host.watch)
 
     def _begin_job(self, job: Coroutine[object, object, None]) -> None:
         self._end_job()
