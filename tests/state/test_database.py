@@ -101,6 +101,21 @@ def test_a_database_that_must_exist_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_neither_makes_nor_migrates_nor_writes(tmp_path: Path) -> None:
+    path = tmp_path / "desk.db"
+    with pytest.raises(NotRunningError):
+        open_database(path, read_only=True)
+    open_database(path).close()
+    newer = Migration(2, "later", {"sqlite": ("CREATE TABLE later (x INTEGER)",)})
+    with pytest.raises(ConfigError, match="this Openbell reads 2") as raised:
+        open_database(path, read_only=True, migrations=[*MIGRATIONS, newer])
+    assert raised.value.facts["schema_version"] == 1
+    database = open_database(path, read_only=True)
+    with pytest.raises(StorageError), database.writing() as connection:
+        connection.execute(insert(tables.meta).values(name="a", value="b"))
+    database.close()
+
+
 def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         open_database(tmp_path / "nowhere" / "desk.db")

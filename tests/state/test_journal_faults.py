@@ -78,7 +78,7 @@ WRITES_WHEN_TOLD = """
 def stop(process: Any) -> None:
     """SIGSTOP, and wait until the system says that it stands still."""
     process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    os.waitpid(process.pid, os.WUNTRACED)
 
 
 async def test_a_writer_stopped_while_another_took_over_writes_nothing_when_it_wakes(
@@ -121,6 +121,9 @@ async def test_a_writer_stopped_within_a_commit_holds_its_successor_up_until_it_
     waiting = asyncio.create_task(Journal.take_over(tmp_path / "desk.db", "successor"))
     done, _ = await asyncio.wait({waiting}, timeout=0.2)
     assert not done
+    reader = JournalReader.open(tmp_path / "desk.db")
+    assert reader.last_seq() == 0, "whoever only looks is not held up"
+    reader.close()
     child.kill()
     journal = await waiting
     assert await journal.append([intent(1)]) == 1

@@ -97,27 +97,32 @@ def open_database(
     where: str | Path,
     *,
     create: bool = True,
+    read_only: bool = False,
     busy_timeout_secs: float = BUSY_TIMEOUT_SECS,
     migrations: Sequence[Migration] = MIGRATIONS,
 ) -> Database:
     """Open the database at a path or `sqlite:///` URL, made and migrated where needed.
 
-    `create=False`: NotRunningError where there is none. ConfigError: another kind of URL, a schema
-    newer than this code, a file of another program. CorruptError: not a database. StorageError:
-    the disk.
+    `create=False`: NotRunningError where there is none. `read_only` implies it, takes no write
+    lock (a writer that hangs cannot hang a reader) and migrates nothing. ConfigError: another kind
+    of URL, a schema newer than this code, a file of another program. CorruptError: not a database.
+    StorageError: the disk.
     """
     path = _path_of(where)
-    if create:
+    if create and not read_only:
         _create_private(path)
     elif not path.exists():
         raise NotRunningError(
             f"there is no desk database at {path}", hint="open the desk first", path=str(path)
         )
-    database = Database(_engine(path, busy_timeout_secs), path)
+    database = Database(_engine(path, busy_timeout_secs, read_only), path)
     try:
-        _use_write_ahead_log(database, busy_timeout_secs)
-        _claim_for_openbell(database)
-        _migrate(database, migrations)
+        if read_only:
+            _require_current(database, migrations)
+        else:
+            _use_write_ahead_log(database, busy_timeout_secs)
+            _claim_for_openbell(database)
+            _migrate(database, migrations)
     except OpenbellError:
         database.close()
         raise
@@ -187,7 +192,7 @@ def _create_private(path: Path) -> None:
         raise storage_error(error, "create", path) from error
 
 
-def _engine(path: Path, busy_timeout_secs: float) -> Engine:
+def _engine(path: Path, busy_timeout_secs: float, read_only: bool) -> Engine:
     engine = create_engine(
         sqlalchemy.URL.create("sqlite", database=str(path)),
         connect_args={"timeout": busy_timeout_secs, "check_same_thread": False},
@@ -198,7 +203,10 @@ def _engine(path: Path, busy_timeout_secs: float) -> Engine:
         assert isinstance(connection, sqlite3.Connection)
         # None: the driver opens no transaction behind our back; `begin` below does.
         connection.isolation_level = None
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", "fullfsync=ON"):
+        # query_only rather than a read-only file: reading a write-ahead log takes locks in a file
+        # beside it, which must then be made by someone.
+        reading = (f"query_only={'ON' if read_only else 'OFF'}",)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "fullfsync=ON", *reading):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -237,17 +245,40 @@ def _use_write_ahead_log(database: Database, busy_timeout_secs: float) -> None:
 
 def _claim_for_openbell(database: Database) -> None:
     """Mark a new database as ours; refuse one that is another program's."""
-    with database.writing() as connection:
-        owner = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-        if owner == APPLICATION_ID:
+    with database.reading() as connection:
+        if _is_ours(connection, database.path):
             return
-        objects = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
-        if owner != 0 or objects != 0:
-            raise ConfigError(
-                f"{database.path} is a database, but not one of Openbell's",
-                hint="name another path; nothing in this one was changed",
-            )
-        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+    with database.writing() as connection:
+        if not _is_ours(connection, database.path):  # another process may have been faster
+            connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+
+
+def _is_ours(connection: Connection, path: Path) -> bool:
+    """False for an empty database. ConfigError: another program's."""
+    owner = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    if owner == APPLICATION_ID:
+        return True
+    objects = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+    if owner != 0 or objects != 0:
+        raise ConfigError(
+            f"{path} is a database, but not one of Openbell's",
+            hint="name another path; nothing in this one was changed",
+        )
+    return False
+
+
+def _require_current(database: Database, known: Sequence[Migration]) -> None:
+    with database.reading() as connection:
+        version = schema_version(connection) if _is_ours(connection, database.path) else 0
+    refuse_newer(version, str(database.path), known)
+    if version < known[-1].version:
+        raise ConfigError(
+            f"{database.path} has schema version {version}; this Openbell reads "
+            f"{known[-1].version}",
+            hint="open the desk with this Openbell once: that migrates it",
+            schema_version=version,
+            known_version=known[-1].version,
+        )
 
 
 def _migrate(database: Database, known: Sequence[Migration]) -> None:

@@ -104,7 +104,8 @@ class Journal:
         """Open the journal in the desk database at `path` and become its only writer.
 
         Every earlier holder is fenced from this moment on. `holder` is for people, such as
-        `execution-engine pid 4711`. Errors as `open_database`.
+        `execution-engine pid 4711`. Errors as `open_database`. StorageError ("locked") also where
+        the holder was stopped in the middle of a commit: kill it, then take over.
         """
         return await asyncio.to_thread(cls._take_over, path, holder)
 

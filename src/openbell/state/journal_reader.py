@@ -53,8 +53,11 @@ class JournalReader:
 
     @classmethod
     def open(cls, path: Path) -> JournalReader:
-        """NotRunningError where the desk has no database yet; else as `open_database`."""
-        return cls(open_database(path, create=False))
+        """NotRunningError where the desk has no database yet; else as `open_database`.
+
+        Takes no lock that the engine would wait for, nor one that a hung engine holds.
+        """
+        return cls(open_database(path, read_only=True))
 
     def read(self, after_seq: int = 0, limit: int | None = None) -> Iterator[JournalEntry]:
         """Entries with `seq > after_seq`, oldest first. Blocks while it reads (about 5 µs each).
