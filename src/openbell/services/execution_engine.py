@@ -1,0 +1,141 @@
+"""execution-engine: the one process of the desk that sends orders.
+
+Ready as soon as it holds its epoch and serves: a venue that is down is waited for, in a phase that
+says so, without any order. SIGTERM ends intake, waits for answers to what was sent and keeps a
+snapshot; orders at the venue stay. Exit status 5: another engine took over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from openbell import __version__
+from openbell.errors import ConfigError, ConflictError, OpenbellError
+from openbell.service import CheckResult, ServiceApp, degraded, failing, ok
+from openbell.service.context import ServiceContext
+from openbell.service.http import Handler
+from openbell.service.logging import alert
+from openbell.trading.engine.api import EngineApi
+from openbell.trading.engine.engine import Engine, Setup
+from openbell.venues.credentials import Credentials
+from openbell.venues.port import Venue
+from openbell.venues.registry import open_venue
+
+
+class ExecutionEngine:
+    """The service's parts, wired together on `start`."""
+
+    def __init__(self, app: ServiceApp, context: ServiceContext) -> None:
+        self.fenced = False
+        self._app = app
+        self._context = context
+        self._venues = _open_venues(context)
+        self._engine: Engine | None = None
+        self._api: EngineApi | None = None
+        app.on_start(self._start)
+        app.on_stop(self._stop)
+        app.on_exit(self._close)
+        for check in (self._check_venues, self._check_storage):
+            app.check(check.__name__.removeprefix("_check_"), check)
+        for method, name in (
+            ("GET", "state"),
+            ("GET", "orders"),
+            ("GET", "positions"),
+            ("GET", "snapshot"),
+            ("POST", "halt"),
+            ("POST", "resume"),
+            ("POST", "cancel"),
+            ("POST", "flatten"),
+            ("POST", "reconcile"),
+        ):
+            app.route(method, f"/v1/{name}", self._handler(name))
+
+    async def _start(self) -> None:
+        layout = self._context.layout
+        layout.make()
+        self._engine = await Engine.start(
+            Setup(
+                service=self._app.name,
+                file=self._context.file,
+                layout=layout,
+                token=layout.state / "service.token",
+                venues=self._venues,
+            )
+        )
+        self._api = EngineApi(self._engine)
+        for name, body in self._engine.tasks():
+            self._app.task(body, name)
+        self._app.task(self._end_when_fenced, "epoch")
+
+    async def _end_when_fenced(self) -> None:
+        assert self._engine is not None
+        await self._engine.ledger.fenced.wait()
+        self.fenced = True
+        alert("another engine took over: this one ends", critical=True)
+        self._app.stop("fenced")
+        await asyncio.Event().wait()
+
+    async def _stop(self) -> None:
+        if self._engine is not None:
+            self._app.set_pending(f"{self._engine.desk.under_way} orders without an answer")
+            await self._engine.stop()
+            self._app.set_pending("")
+
+    async def _close(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+
+    def _handler(self, name: str) -> Handler:
+        def handle(fields: dict[str, Any]) -> object:
+            if self._api is None:
+                raise ConflictError("the engine is starting", hint="ask again in a moment")
+            answer: object = getattr(self._api, name)(fields)
+            return answer
+
+        return handle
+
+    def _check_venues(self) -> CheckResult:
+        if self._engine is None:
+            return degraded("starting")
+        wrong = [
+            f"{name}: {link.why_not}"
+            for name, link in self._engine.links.items()
+            if not (link.connected and link.reconciled)
+        ]
+        silent = [name for name, link in self._engine.links.items() if not link.streaming]
+        wrong += [f"{name}: no order stream, polled" for name in silent if not wrong]
+        return degraded("; ".join(wrong)) if wrong else ok(self._engine.phase)
+
+    def _check_storage(self) -> CheckResult:
+        problem = self._engine.ledger.storage_problem if self._engine is not None else ""
+        return failing(f"no order is sent: {problem}") if problem else ok()
+
+
+def _open_venues(context: ServiceContext) -> dict[str, Venue]:
+    """ConfigError where a venue's credentials were not handed to this service."""
+    venues: dict[str, Venue] = {}
+    for name, config in context.file.venues.items():
+        if name not in context.credentials:
+            raise ConfigError(
+                f"the credentials of venue {name} were not handed to this service",
+                hint=f'name the venue in [services.{context.name}]: venues = ["{name}"]',
+            )
+        key, secret = context.credentials[name]
+        venues[name] = open_venue(name, config, Credentials(key, secret))
+    return venues
+
+
+def main() -> int:
+    app = ServiceApp("execution-engine", version=__version__)
+    try:
+        engine = ExecutionEngine(app, ServiceContext.from_environment())
+    except OpenbellError as error:
+        alert(error.message, critical=True, hint=error.hint)
+        return error.exit_code
+    status = app.run()
+    return ConflictError.exit_code if engine.fenced else status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,342 @@
+"""The engine's HTTP answers, as docs/explanation/architecture.md lists them.
+
+What is asked of a venue is asked now: `orders` and `positions` show the venue's word beside the
+books', and say where it could not be had. Nothing remembered is passed off as the venue's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Iterable
+from decimal import Decimal
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from openbell.domain import ids
+from openbell.domain.closing import CancelScope, Flatness, is_flat, plan_cancels
+from openbell.domain.market import base_quote
+from openbell.domain.orders import ClOrdID, Order
+from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, unrealized
+from openbell.domain.reconcile import Agreement
+from openbell.errors import UsageError
+from openbell.state.halts import is_latched
+from openbell.trading.engine.engine import Engine
+from openbell.trading.engine.flatten import FlattenResult
+from openbell.trading.engine.venue_link import VenueLink
+from openbell.venues.port import Listing, VenueError, VenueOrder, VenuePosition
+
+T = TypeVar("T")
+
+CANCEL_WITHIN_S = 8.0
+"""How long `cancel` waits for orders to be final; below the 10 s its callers wait for it."""
+
+
+class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    venue: str | None = None
+    symbol: str | None = None
+    strategy: str | None = None
+    cl_ord_ids: tuple[ClOrdID, ...] | None = None
+    reason: str = "asked for"
+
+
+class FlattenBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    mode: Literal["market", "limit"]
+    venue: str | None = None
+    symbol: str | None = None
+    run: str | None = None
+    """Name under which the same flatten may be asked for again without ordering anything twice."""
+
+
+class HaltBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reason: str = ""
+
+
+class EngineApi:
+    """Handlers of the engine's routes: each takes the fields of its request."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._books = engine.ledger.books
+        self._flatten_runs = itertools.count(1)
+        self._flattening = asyncio.Lock()
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def state(self, _fields: dict[str, Any]) -> object:
+        engine = self._engine
+        why_not = engine.why_not_trading()
+        scope = engine.permit.scope()
+        return {
+            "phase": engine.phase,
+            "trading": not why_not,
+            "why_not": why_not,
+            "epoch": engine.ledger.epoch,
+            "permit": {
+                "held": scope != "none",
+                "scope": scope,
+                "expires_in_s": round(engine.permit.expires_in_s(), 3),
+                "why_not": engine.permit.why_not,
+            },
+            "latch": {"active": is_latched(engine.setup.layout.latch)},
+            "halted": engine.gate.is_halted(),
+            "storage": engine.ledger.storage_problem,
+            "last_journal_seq": engine.ledger.last_seq,
+            "in_doubt": engine.in_doubt,
+            "last_order_sent_ns": engine.desk.last_sent_ns,
+            "venues": [_venue_state(link) for link in engine.links.values()],
+            "pnl": self._pnl(),
+        }
+
+    async def orders(self, _fields: dict[str, Any]) -> object:
+        links = list(self._engine.links.values())
+        answers = await asyncio.gather(*(_asked(link.venue.open_orders()) for link in links))
+        venues: dict[str, object] = {}
+        rows: list[dict[str, object]] = []
+        for link, answer in zip(links, answers, strict=True):
+            if isinstance(answer, VenueError):
+                venues[link.name] = {"ok": False, "error": answer.message, "complete": False}
+                continue
+            venues[link.name] = {"ok": True, "error": "", "complete": answer.complete}
+            rows += self._order_rows(link, answer)
+        return {"venues": venues, "orders": rows}
+
+    async def positions(self, _fields: dict[str, Any]) -> object:
+        links = list(self._engine.links.values())
+        answers = await asyncio.gather(*(_asked(link.venue.positions()) for link in links))
+        rows: list[dict[str, object]] = []
+        for link, answer in zip(links, answers, strict=True):
+            rows += self._position_rows(link, answer)
+        return {"positions": rows, "pnl": self._pnl()}
+
+    def snapshot(self, _fields: dict[str, Any]) -> object:
+        """The books for a checkpoint. Orders that have ended are in the journal, up to the number
+        given, and left out."""
+        snapshot = self._books.to_snapshot()
+        return {
+            "epoch": self._engine.ledger.epoch,
+            "last_journal_seq": self._engine.ledger.last_seq,
+            "taken_ns": time.time_ns(),
+            "orders": self._books.open_orders(),
+            "positions": snapshot.positions,
+            "strategy_positions": snapshot.strategy_positions,
+            "pnl": self._pnl(),
+        }
+
+    # --- acting ------------------------------------------------------------------------------
+
+    async def halt(self, fields: dict[str, Any]) -> object:
+        body = _read(fields, HaltBody)
+        in_flight = await self._engine.halt(body.reason)
+        return {
+            "halted": True,
+            "last_journal_seq": self._engine.ledger.last_seq,
+            "in_flight": in_flight,
+        }
+
+    def resume(self, _fields: dict[str, Any]) -> object:
+        self._engine.resume()
+        return {"resumed": True}
+
+    async def cancel(self, fields: dict[str, Any]) -> object:
+        body = _read(fields, CancelBody)
+        self._known_venue(body.venue)
+        scope = CancelScope(
+            venue=body.venue, symbol=body.symbol, strategy=body.strategy, cl_ord_ids=body.cl_ord_ids
+        )
+        engine = self._engine
+        targets = [
+            target.cl_ord_id
+            for target in plan_cancels(self._books.open_orders(), scope, engine.market.quotes)
+            if target.venue in engine.links
+        ]
+        results = await engine.canceller.cancel(targets, body.reason, timeout_s=CANCEL_WITHIN_S)
+        return {
+            "asked": len(targets),
+            "final": sum(
+                self._books.orders[result.cl_ord_id].status.is_final for result in results
+            ),
+            "results": results,
+        }
+
+    async def flatten(self, fields: dict[str, Any]) -> FlattenResult:
+        body = _read(fields, FlattenBody)
+        self._known_venue(body.venue)
+        run = body.run or f"{self._engine.ledger.epoch}-{next(self._flatten_runs)}"
+        async with self._flattening:  # a second one would not see the first one's orders yet
+            return await self._engine.flattener.flatten(
+                body.mode, run=run, venue=body.venue, symbol=body.symbol
+            )
+
+    async def reconcile(self, _fields: dict[str, Any]) -> object:
+        """Looks until nothing is left to heal, three times at most, and tells the last look."""
+        links = list(self._engine.links.values())
+        answers = await asyncio.gather(*(_asked(_settled_look(link)) for link in links))
+        orders: list[dict[str, object]] = []
+        positions: list[dict[str, object]] = []
+        foreign: list[dict[str, object]] = []
+        unknown: list[str] = []
+        for link, answer in zip(links, answers, strict=True):
+            if isinstance(answer, VenueError):
+                unknown.append(f"{link.name}: {answer.message}")
+                continue
+            if answer.status is Agreement.UNKNOWN:
+                unknown.append(f"{link.name}: not everything is known")
+            orders += [{"venue": link.name, **_plain(f)} for f in answer.orders]
+            positions += [
+                {
+                    "venue": link.name,
+                    "symbol": f.symbol,
+                    "books": f.books,
+                    "venue_says": f.venue_says,
+                    "status": f.status,
+                    "why": f.why,
+                }
+                for f in answer.positions
+            ]
+            foreign += [
+                {"venue": link.name, "symbol": o.symbol, "venue_order_id": o.venue_order_id}
+                for o in answer.foreign
+            ]
+        mismatches = [row for row in (*orders, *positions) if row["status"] == Agreement.MISMATCH]
+        return {
+            "ok": not unknown and not mismatches,
+            "unknown": bool(unknown),
+            "unknown_venues": unknown,
+            "mismatches": mismatches,
+            "orders": orders,
+            "positions": positions,
+            "foreign": foreign,
+        }
+
+    # --- rows --------------------------------------------------------------------------------
+
+    def _order_rows(self, link: VenueLink, listing: Listing) -> Iterable[dict[str, object]]:
+        now_ns = time.time_ns() + link.skew_ns
+        for there in listing.orders:
+            here = self._books.orders.get(there.cl_ord_id)
+            own = here is not None or ids.is_own(there.cl_ord_id, self._engine.setup.layout.desk_id)
+            yield {
+                "venue": link.name,
+                "cl_ord_id": there.cl_ord_id,
+                "venue_order_id": there.venue_order_id,
+                "symbol": there.symbol,
+                "side": there.side,
+                "ord_type": there.ord_type,
+                "price": there.price,
+                "order_qty": there.order_qty,
+                "cum_qty": there.cum_qty,
+                "leaves_qty": there.order_qty - there.cum_qty,
+                "status": there.status,
+                "age_s": round(max(0, now_ns - there.created_ns) / 1e9, 3),
+                "strategy": here.new.strategy if here is not None else "",
+                "own": own,
+                "books": _books_say(here, there),
+            }
+
+    def _position_rows(
+        self, link: VenueLink, answer: list[VenuePosition] | VenueError
+    ) -> Iterable[dict[str, object]]:
+        says = {} if isinstance(answer, VenueError) else {p.symbol: p.quantity for p in answer}
+        symbols = {*link.config.symbols, *(s for at, s in self._books.positions if at == link.name)}
+        for symbol in sorted(symbols):
+            position = self._books.position(link.name, symbol)
+            mark = self._engine.mark(link.name, symbol)
+            yield {
+                "venue": link.name,
+                "symbol": symbol,
+                "quantity": position.quantity,
+                "venue_quantity": says.get(symbol),
+                "avg_px": position.avg_px,
+                "mark_px": mark,
+                "realized_pnl": position.realized_pnl,
+                "unrealized_pnl": None if mark is None else unrealized(position, mark),
+                "fees": position.fees,
+                "dust": _is_dust(link, position, says.get(symbol), mark),
+            }
+
+    def _pnl(self) -> Pnl:
+        positions = list(self._books.positions.values())
+        symbols = [s for link in self._engine.links.values() for s in link.config.symbols]
+        currency = common_quote(p.symbol for p in positions) or common_quote(symbols)
+        marks = self._engine.market.marks()
+        conversion: dict[str, Decimal] = {}
+        for (_, symbol), mark in marks.items():
+            base, quote = base_quote(symbol)
+            if quote == currency:
+                conversion[base] = mark
+        return total_pnl(positions, marks, conversion, currency=currency)
+
+    def _known_venue(self, venue: str | None) -> None:
+        if venue is not None and venue not in self._engine.links:
+            known = ", ".join(self._engine.links)
+            raise UsageError(f'the desk has no venue "{venue}"', hint=f"its venues: {known}")
+
+
+async def _asked(answer: Awaitable[T]) -> T | VenueError:
+    try:
+        return await answer
+    except VenueError as error:
+        return error
+
+
+async def _settled_look(link: VenueLink) -> Any:
+    for _ in range(2):
+        found = await link.look()
+        if found.ok or not found.actions:
+            return found
+    return await link.look()
+
+
+def _read(fields: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the request is not understood: {error}") from error
+
+
+def _venue_state(link: VenueLink) -> dict[str, object]:
+    positions = link.positions
+    return {
+        "name": link.name,
+        "connected": link.connected,
+        "reconciled": link.reconciled,
+        "why_not": link.why_not,
+        "streaming": link.streaming,
+        "open_orders": link.open_orders,
+        "positions": None
+        if positions is None
+        else sum(link.is_open(*p) for p in positions.items()),
+        "foreign_orders": link.foreign,
+        "in_doubt": link.tracker.in_doubt,
+        "clock_skew_ms": link.skew_ns // 1_000_000,
+    }
+
+
+def _books_say(here: Order | None, there: VenueOrder) -> dict[str, object] | None:
+    if here is None:
+        return None
+    return {
+        "status": here.status,
+        "cum_qty": here.cum_qty,
+        "agrees": here.cum_qty == there.cum_qty and not here.status.is_final,
+    }
+
+
+def _is_dust(
+    link: VenueLink, position: Position, says: Decimal | None, mark: Decimal | None
+) -> bool:
+    """Neither the books nor the venue hold what an order could close, and one of them holds some."""
+    rules = link.rules(position.symbol)
+    held = [quantity for quantity in (position.quantity, says) if quantity]
+    return (
+        bool(held)
+        and rules is not None
+        and all(is_flat(quantity, rules, mark) is Flatness.DUST for quantity in held)
+    )
+
+
+def _plain(finding: msgspec.Struct) -> dict[str, object]:
+    return msgspec.structs.asdict(finding)

@@ -1,0 +1,360 @@
+"""The engine put together: its parts, its phases, its voice on the bus.
+
+Phases: starting (books are folded from the journal), waiting_for_venue (a venue was never reached,
+or none is), reconciling (books and venue are not seen to agree), ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from openbell.config.layout import DeskLayout
+from openbell.config.models import DeskFile
+from openbell.domain.limits import RISK_STALE_AFTER_NS
+from openbell.domain.orders import ClOrdID, Order, OrdStatus
+from openbell.domain.permit import PermitScope, Refusal
+from openbell.state.halts import is_latched
+from openbell.trading.bus import Publisher, Responder, producer_name
+from openbell.trading.engine import metrics
+from openbell.trading.engine.canceller import Canceller
+from openbell.trading.engine.flatten import Flattener
+from openbell.trading.engine.gate import Gate
+from openbell.trading.engine.ledger import Ledger
+from openbell.trading.engine.market_view import MarketView, RiskView
+from openbell.trading.engine.order_desk import OrderDesk
+from openbell.trading.engine.permit_client import PermitClient, PermitRequest
+from openbell.trading.engine.venue_link import VenueLink
+from openbell.trading.messages import (
+    ENGINE_TOPIC,
+    EVENTS_SOCKET,
+    INTENTS_SOCKET,
+    ORDER_TOPIC,
+    REPLAY_SOCKET,
+    CancelIntent,
+    EngineEvent,
+    EngineHeartbeat,
+    Intent,
+    IntentReply,
+    ReplayReply,
+    ReplayRequest,
+    SubmitIntent,
+)
+from openbell.venues.port import Venue
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S = 1.0
+IDLE_WITHIN_S = 5.0
+"""How long an end waits for answers to what was sent. What has none by then is in doubt in the
+journal, and the next start asks for it."""
+
+Task = tuple[str, Callable[[], Awaitable[None]]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an engine is made of."""
+
+    service: str
+    file: DeskFile
+    layout: DeskLayout
+    token: Path
+    """File of the service token."""
+    venues: Mapping[str, Venue]
+    """Of the desk's `[venues]`, by name; not connected yet."""
+
+
+class Engine:
+    """One engine, from `start` to `close`. What `tasks` gives must run in between."""
+
+    def __init__(self, setup: Setup, ledger: Ledger, publisher: Publisher) -> None:
+        file, layout = setup.file, setup.layout
+        self.setup = setup
+        self.ledger = ledger
+        self.changed = asyncio.Event()
+        self.market = MarketView(layout.run)
+        has_risk = file.service_with_role("risk") is not None
+        self.risk_view = RiskView(layout.run, self.changed.set) if has_risk else None
+        self.permit = PermitClient(
+            socket=layout.controller_socket,
+            token=setup.token,
+            renew_every_s=file.permit.renew_every,
+            request=self._permit_request,
+            on_change=self.changed.set,
+        )
+        self.links = {
+            name: VenueLink(
+                venue,
+                file.venues[name],
+                ledger,
+                desk_id=layout.desk_id,
+                permit_ttl_s=file.permit.ttl,
+                mark=partial(self.mark, name),
+                is_busy=self._is_busy,
+                on_change=self._link_changed,
+            )
+            for name, venue in setup.venues.items()
+        }
+        self.gate = Gate(
+            risk=file.risk,
+            latch=layout.latch,
+            halt_file=layout.halt,
+            permit=self.permit,
+            links=self.links,
+            market=self.market,
+            risk_view=self.risk_view,
+            stopped=self._stopped,
+        )
+        self.desk = OrderDesk(
+            desk_id=layout.desk_id, ledger=ledger, gate=self.gate, links=self.links
+        )
+        self.canceller = Canceller(ledger, self.desk, self.links)
+        self.flattener = Flattener(
+            ledger, self.desk, self.canceller, self.links, self.market, self.permit
+        )
+        for link in self.links.values():
+            if hasattr(link.venue, "on_sent"):
+                link.venue.on_sent = self.desk.on_sent
+        self._publisher = publisher
+        self._intents: Responder[Intent, IntentReply] | None = None
+        self._replay: Responder[ReplayRequest, ReplayReply] | None = None
+        self._closing = False
+        self._told: EngineHeartbeat | None = None
+
+    @classmethod
+    async def start(cls, setup: Setup) -> Engine:
+        """Takes the epoch over, folds the books, opens the bus. StorageError, CorruptError: then
+        nothing was opened."""
+        engine: Engine | None = None
+
+        def hear(message: EngineEvent, order: Order) -> None:
+            assert engine is not None, "nothing is recorded before the engine exists"
+            engine._hear(message, order)
+
+        ledger = await Ledger.take_over(
+            setup.layout.database, f"{setup.service} pid {os.getpid()}", hear
+        )
+        publisher = Publisher(
+            setup.layout.run / EVENTS_SOCKET, producer=producer_name(setup.service)
+        )
+        engine = cls(setup, ledger, publisher)
+        engine._replay = Responder(
+            setup.layout.run / REPLAY_SOCKET, ReplayRequest, engine._answer_replay
+        )
+        engine._intents = Responder(setup.layout.run / INTENTS_SOCKET, Intent, engine.take)
+        return engine
+
+    def tasks(self) -> list[Task]:
+        """What must run until `stop`."""
+        tasks: list[Task] = [
+            ("permit", self.permit.run),
+            ("quotes", self.market.run),
+            ("heartbeat", self._beat),
+            ("storage", self._watch_storage),
+        ]
+        if self.risk_view is not None:
+            tasks.append(("risk", self.risk_view.run))
+        for name, link in self.links.items():
+            tasks += [(f"venue {name}", link.run), (f"order stream {name}", link.listen)]
+        return tasks
+
+    # --- what it is asked --------------------------------------------------------------------
+
+    async def take(self, intent: Intent) -> IntentReply:
+        """An intent from the bus."""
+        if isinstance(intent, SubmitIntent):
+            return await self.desk.submit(intent)
+        return self._take_cancel(intent)
+
+    def _take_cancel(self, intent: CancelIntent) -> IntentReply:
+        order = self.ledger.books.orders.get(intent.cl_ord_id)
+        if order is None or order.new.strategy != intent.strategy:
+            return IntentReply(
+                intent_id=intent.intent_id,
+                taken=False,
+                code="unknown_order",
+                text=f"{intent.strategy} has no order {intent.cl_ord_id}",
+            )
+        if not order.status.is_final:
+            self.canceller.start(intent.cl_ord_id, f"asked by {intent.strategy}")
+        return IntentReply(intent_id=intent.intent_id, taken=True, cl_ord_id=intent.cl_ord_id)
+
+    async def halt(self, reason: str) -> int:
+        """No new order from this moment on; returns, with the number of sends that still have no
+        answer, after the last one has left."""
+        self.gate.halted = reason or "halted"
+        self.permit.give_up(self.gate.halted)
+        self.changed.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_WITHIN_S):
+                await self.desk.idle()
+        return self.desk.under_way
+
+    def resume(self) -> None:
+        """A permit may be asked for again; whether one is given is the controller's word."""
+        self.gate.halted = ""
+        self.permit.want()
+        self.changed.set()
+
+    # --- how it is ---------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> str:
+        links = self.links.values()
+        if not any(link.connected for link in links) or not all(
+            link.connected or link.was_reconciled for link in links
+        ):
+            return "waiting_for_venue"
+        return "ready" if self.reconciled else "reconciling"
+
+    @property
+    def reconciled(self) -> bool:
+        """Every venue has been, and those that are connected are now."""
+        return all(
+            link.reconciled or (link.was_reconciled and not link.connected)
+            for link in self.links.values()
+        )
+
+    @property
+    def in_doubt(self) -> int:
+        return sum(
+            1 for order in self.ledger.books.open_orders() if order.status is OrdStatus.UNKNOWN
+        )
+
+    def why_not_trading(self) -> str:
+        """Why strategies' orders are not sent now; empty while they are."""
+        stopped = self._stopped()
+        if stopped is not None:
+            return stopped.text
+        if is_latched(self.setup.layout.latch):
+            return "the kill switch is latched"
+        for name, link in self.links.items():
+            if not link.connected or not link.reconciled:
+                return f"{name}: {link.why_not}"
+        if self.gate.is_halted():
+            return f"halted: {self.gate.halted or 'by the desk'}"
+        scope = self.permit.scope()
+        if scope is PermitScope.NONE:
+            return f"no permit: {self.permit.why_not}"
+        if scope is not PermitScope.TRADE:
+            return "the permit allows only to reduce"
+        age_ns = self.risk_view.age_ns() if self.risk_view is not None else 0
+        if age_ns is None or age_ns > RISK_STALE_AFTER_NS:
+            return "risk-management was not heard lately"
+        return ""
+
+    def mark(self, venue: str, symbol: str) -> Decimal | None:
+        return self.market.marks().get((venue, symbol))
+
+    # --- its end -----------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Takes nothing more, waits for what was sent, keeps a snapshot. Orders stay where they
+        are: cancelling them is the closing's business, and a restart must not."""
+        self._closing = True
+        self.gate.halted = self.gate.halted or "the engine is stopping"
+        self.permit.give_up("the engine is stopping")
+        self._tell()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_WITHIN_S):
+                await self.desk.idle()
+                await self.canceller.idle()
+        for responder in (self._intents, self._replay):
+            if responder is not None:
+                await responder.close()
+        if not self.ledger.fenced.is_set():
+            await self.ledger.probe_storage()
+
+    async def close(self) -> None:
+        """After `stop`, with the tasks ended."""
+        for link in self.links.values():
+            await link.tracker.close()
+            await link.venue.close()
+        await self.ledger.close()
+        self._publisher.close()
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _stopped(self) -> Refusal | None:
+        if self.ledger.fenced.is_set():
+            return Refusal("storage", "another engine took over: this one is fenced")
+        if self.ledger.storage_problem:
+            return Refusal("storage", self.ledger.storage_problem)
+        if self._closing:
+            return Refusal("stopping", "the engine is stopping")
+        return None
+
+    def _is_busy(self, cl_ord_id: ClOrdID) -> bool:
+        return self.desk.is_sending(cl_ord_id) or self.canceller.is_busy(cl_ord_id)
+
+    def _hear(self, message: EngineEvent, order: Order) -> None:
+        self._publisher.publish(ORDER_TOPIC, message)
+        link = self.links.get(order.new.venue)
+        if order.status is OrdStatus.UNKNOWN and link is not None:
+            link.tracker.resolve(order)
+        elif order.status.is_final:
+            self.canceller.became_final(order.cl_ord_id)
+            if link is not None:
+                link.clock.forget(order.cl_ord_id)
+
+    def _link_changed(self) -> None:
+        # The controller judges by it: to wait for the next renewal would cost an opening seconds.
+        self.permit.ask_now()
+        self.changed.set()
+
+    def _permit_request(self) -> PermitRequest:
+        return PermitRequest(
+            service=self.setup.service,
+            epoch=self.ledger.epoch,
+            reconciled=self.reconciled,
+            phase=self.phase,
+        )
+
+    async def _answer_replay(self, request: ReplayRequest) -> ReplayReply:
+        return self.ledger.replay(request)
+
+    async def _beat(self) -> None:
+        while True:
+            self.changed.clear()
+            self._tell()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.changed.wait(), HEARTBEAT_S)
+
+    def _tell(self) -> None:
+        why_not = self.why_not_trading()
+        beat = EngineHeartbeat(
+            trading=not why_not,
+            why_not=why_not,
+            epoch=self.ledger.epoch,
+            last_journal_seq=self.ledger.last_seq,
+        )
+        if self._told is None or (beat.trading, why_not) != (
+            self._told.trading,
+            self._told.why_not,
+        ):
+            log.info("trading" if beat.trading else "not trading", why_not=why_not)
+        self._told = beat
+        metrics.TRADING.set(beat.trading)
+        self._publisher.publish(ENGINE_TOPIC, beat)
+
+    async def _watch_storage(self) -> None:
+        """Notices storage that works again, and an engine that took over while this one was idle."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if self.ledger.fenced.is_set():
+                await asyncio.Event().wait()
+            if self.ledger.storage_problem:
+                if await self.ledger.probe_storage():
+                    log.info("storage works again")
+                    self.changed.set()
+            else:
+                await self.ledger.notice_successor()

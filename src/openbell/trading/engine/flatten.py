@@ -1,0 +1,235 @@
+"""Closing positions: reduce-only orders, told leg by leg, that never flip a position.
+
+Before each leg the venue is asked for its position; the leg is at most the smaller of what the
+books and the venue say, and nothing is ordered where they disagree about the side. The last gate
+holds the same rule once more against everything that is still open.
+
+Repeating a flatten under the same run name repeats no order: the legs' intents are numbered, and
+the ones that exist already are looked after instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Literal, Protocol
+
+import msgspec
+
+from openbell.config.models import Venue as VenueConfig
+from openbell.domain.closing import Dust, FlattenLeg, plan_flatten
+from openbell.domain.market import InstrumentRules
+from openbell.domain.orders import ClOrdID, Order, Purpose, Side
+from openbell.domain.permit import PermitScope
+from openbell.domain.positions import Instrument, Position
+from openbell.trading.engine.canceller import Canceller
+from openbell.trading.engine.ledger import Ledger
+from openbell.trading.engine.market_view import MarketView
+from openbell.trading.engine.order_desk import OrderDesk
+from openbell.trading.engine.permit_client import PermitClient
+from openbell.trading.messages import SubmitIntent
+from openbell.venues.port import Venue, VenueError
+
+PERMIT_WITHIN_S = 3.0
+"""How long a flatten waits for leave to reduce."""
+LEG_WITHIN_S = 10.0
+"""How long one leg may take until it is final; then it is told as it stands."""
+
+
+class FlattenLink(Protocol):
+    """What a flatten needs of a venue's link."""
+
+    @property
+    def venue(self) -> Venue: ...
+    @property
+    def config(self) -> VenueConfig: ...
+    def rules(self, symbol: str) -> InstrumentRules | None: ...
+
+
+class LegResult(msgspec.Struct, frozen=True, kw_only=True):
+    intent_id: str
+    venue: str
+    symbol: str
+    side: Side
+    order_qty: Decimal
+    cl_ord_id: ClOrdID | None
+    outcome: str
+    """The order's status, or `REFUSED` where it was not sent."""
+    cum_qty: Decimal = Decimal(0)
+    avg_px: Decimal | None = None
+    text: str = ""
+
+
+class FlattenResult(msgspec.Struct, frozen=True, kw_only=True):
+    run: str
+    legs: tuple[LegResult, ...]
+    dust: tuple[Dust, ...]
+    blocked: tuple[str, ...]
+    """Positions for which no order was sent, with the reason."""
+
+
+class Flattener:
+    def __init__(
+        self,
+        ledger: Ledger,
+        desk: OrderDesk,
+        canceller: Canceller,
+        links: Mapping[str, FlattenLink],
+        market: MarketView,
+        permit: PermitClient,
+    ) -> None:
+        self._ledger = ledger
+        self._desk = desk
+        self._canceller = canceller
+        self._links = links
+        self._market = market
+        self._permit = permit
+
+    async def flatten(
+        self,
+        mode: Literal["market", "limit"],
+        *,
+        run: str,
+        venue: str | None = None,
+        symbol: str | None = None,
+    ) -> FlattenResult:
+        """Orders what would bring positions to zero or dust, one leg after the other."""
+        legs: list[LegResult] = []
+        dust: list[Dust] = []
+        blocked: list[str] = []
+        async with self._permit.reducing(PERMIT_WITHIN_S) as scope:
+            for instrument in sorted(self._ledger.books.positions):
+                if venue not in (None, instrument[0]) or symbol not in (None, instrument[1]):
+                    continue
+                if scope is PermitScope.NONE:
+                    if not self._ledger.books.positions[instrument].is_flat:
+                        why = f"no permit: {self._permit.why_not}"
+                        blocked.append(f"{instrument[0]} {instrument[1]}: {why}")
+                    continue
+                await self._flatten_one(instrument, mode, run, legs, dust, blocked)
+        return FlattenResult(run=run, legs=tuple(legs), dust=tuple(dust), blocked=tuple(blocked))
+
+    async def _flatten_one(
+        self,
+        instrument: Instrument,
+        mode: Literal["market", "limit"],
+        run: str,
+        legs: list[LegResult],
+        dust: list[Dust],
+        blocked: list[str],
+    ) -> None:
+        """Leg by leg, each planned from what is seen after the one before it."""
+        venue, symbol = instrument
+        number = 1
+        while True:
+            intent_id = f"flatten-{run}-{venue}-{symbol}-{number}"
+            known = self._ledger.books.order_of_intent("", intent_id)
+            if known is not None:
+                legs.append(await self._see_through(intent_id, known))
+                number += 1
+                continue
+            position = await self._agreed_position(instrument, blocked)
+            if position is None:
+                return
+            plan = plan_flatten(
+                [position],
+                self._rules(instrument),
+                self._market.quotes,
+                mode,
+                under_way={instrument: self._under_way(position)},
+            )
+            dust.extend(plan.dust)
+            blocked.extend(plan.blocked)
+            if not plan.legs:
+                return
+            result = await self._send(intent_id, plan.legs[0])
+            legs.append(result)
+            if result.outcome != "FILLED" or len(plan.legs) == 1:
+                return  # what is left is for whoever asked, who looks at the venue first
+            number += 1
+
+    async def _agreed_position(self, instrument: Instrument, blocked: list[str]) -> Position | None:
+        """The part of the position that books and venue both hold; None: nothing to close."""
+        venue, symbol = instrument
+        books = self._ledger.books.positions[instrument]
+        if books.is_flat:
+            return None
+        name = f"{venue} {symbol}"
+        link = self._links.get(venue)
+        if link is None:
+            blocked.append(f"{name}: the desk has no such venue")
+            return None
+        try:
+            said = {p.symbol: p.quantity for p in await link.venue.positions()}.get(symbol)
+        except VenueError as error:
+            blocked.append(f"{name}: the venue's position is unknown: {error.message}")
+            return None
+        if said is None:
+            blocked.append(f"{name}: the venue tells no position")
+            return None
+        if books.quantity * said <= 0:
+            blocked.append(f"{name}: the books hold {books.quantity}, the venue {said}")
+            return None
+        quantity = min(abs(books.quantity), abs(said))
+        return msgspec.structs.replace(
+            books, quantity=quantity if books.quantity > 0 else -quantity
+        )
+
+    def _under_way(self, position: Position) -> Decimal:
+        closing = Side.SELL if position.quantity > 0 else Side.BUY
+        return sum(
+            (
+                order.leaves_qty
+                for order in self._ledger.books.open_orders(position.venue, position.symbol)
+                if order.new.side is closing
+            ),
+            Decimal(0),
+        )
+
+    def _rules(self, instrument: Instrument) -> dict[Instrument, InstrumentRules]:
+        rules = self._links[instrument[0]].rules(instrument[1])
+        return {} if rules is None else {instrument: rules}
+
+    async def _send(self, intent_id: str, leg: FlattenLeg) -> LegResult:
+        reply = await self._desk.submit(
+            SubmitIntent(
+                intent_id=intent_id,
+                strategy="",
+                venue=leg.venue,
+                symbol=leg.symbol,
+                side=leg.side,
+                ord_type=leg.ord_type,
+                order_qty=leg.order_qty,
+                price=leg.price,
+                time_in_force=leg.time_in_force,
+            ),
+            purpose=Purpose.FLATTEN,
+        )
+        if reply.taken and reply.cl_ord_id is not None:
+            return await self._see_through(intent_id, reply.cl_ord_id)
+        return LegResult(
+            intent_id=intent_id,
+            venue=leg.venue,
+            symbol=leg.symbol,
+            side=leg.side,
+            order_qty=leg.order_qty,
+            cl_ord_id=reply.cl_ord_id,
+            outcome="REFUSED",
+            text=f"{reply.code}: {reply.text}",
+        )
+
+    async def _see_through(self, intent_id: str, cl_ord_id: ClOrdID) -> LegResult:
+        await self._canceller.wait_final(cl_ord_id, LEG_WITHIN_S)
+        order: Order = self._ledger.books.orders[cl_ord_id]
+        return LegResult(
+            intent_id=intent_id,
+            venue=order.new.venue,
+            symbol=order.new.symbol,
+            side=order.new.side,
+            order_qty=order.new.order_qty,
+            cl_ord_id=cl_ord_id,
+            outcome=order.status.value,
+            cum_qty=order.cum_qty,
+            avg_px=order.avg_px,
+            text=order.text,
+        )

@@ -1,0 +1,241 @@
+"""Journal and books as one thing: the journal is the truth, the books are its fold.
+
+Invariants
+- Books hold exactly the journal's entries up to `last_seq`, in order, each once.
+- An event is in the journal before anything acts on it or hears of it.
+- An event that cannot be (an overfill, a life that begins in the middle) is refused before it is
+  committed, so that every later start can fold the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from openbell.domain import order_book
+from openbell.domain.books import Books, BooksSnapshot
+from openbell.domain.orders import ClOrdID, Order, OrderEvent, OrderFilled, OrderIntended
+from openbell.errors import CorruptError, StorageError
+from openbell.state.journal import FencedError, Journal, JournalReader
+from openbell.trading.engine import metrics
+from openbell.trading.messages import EngineEvent, ReplayReply, ReplayRequest
+
+log = structlog.get_logger(__name__)
+
+SNAPSHOT_EVERY = 20_000
+"""Events. A start folds at most so many: about a third of a second."""
+FORGET_FINAL_AFTER_S = 600.0
+"""How long a final order stays known: far beyond any venue's delay in telling of a fill."""
+REPLAY_MAX = 250
+"""Entries a replay reads at once: about a millisecond in which nothing else runs."""
+_STRATEGIES_KEPT = 100_000
+_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(BooksSnapshot)
+
+Hear = Callable[[EngineEvent, Order], None]
+
+
+class Ledger:
+    """What the engine knows and may never forget. Made by `take_over`."""
+
+    def __init__(
+        self, journal: Journal, epochs: JournalReader, books: Books, last_seq: int, hear: Hear
+    ) -> None:
+        self.books = books
+        self.last_seq = last_seq
+        self.storage_problem = ""
+        """Why the last append failed; empty while storage works."""
+        self.fenced = asyncio.Event()
+        """Set once another engine took over. For ever."""
+        self._journal = journal
+        self._epochs = epochs
+        self._hear = hear
+        self._snapshot_seq = last_seq
+        self._snapshotting: asyncio.Task[None] | None = None
+        self._strategies: dict[ClOrdID, str] = {}
+        self._ahead: dict[ClOrdID, tuple[Order, int]] = {}
+        """Orders as they will be once the appends under way are done, with how many those are."""
+
+    @classmethod
+    async def take_over(cls, database: Path, holder: str, hear: Hear) -> Ledger:
+        """Begins a new epoch; every earlier engine is fenced from here on. StorageError, CorruptError."""
+        journal = await Journal.take_over(database, holder)
+        try:
+            books, last_seq = await asyncio.to_thread(_fold, journal)
+        except BaseException:
+            await journal.close()
+            raise
+        log.info("took over", epoch=journal.epoch, last_seq=last_seq, open=len(books.open_orders()))
+        return cls(journal, JournalReader.open(database), books, last_seq, hear)
+
+    @property
+    def epoch(self) -> int:
+        return self._journal.epoch
+
+    async def record(self, *events: OrderEvent) -> None:
+        """Returns when they are journaled, applied and published.
+
+        StorageError, FencedError: nothing was recorded, nothing may be sent.
+        ImpossibleEventError: an event contradicts its order; nothing was recorded.
+        """
+        self._look_ahead(events)
+        # Shielded: what is under way to the disk must reach the books, whoever gave up waiting.
+        await asyncio.shield(asyncio.ensure_future(self._append(events)))
+
+    async def record_surely(self, *events: OrderEvent) -> None:
+        """As `record`, but tried again until storage works: for what has already happened."""
+        attempt = 0
+        while True:
+            try:
+                await self.record(*events)
+            except StorageError as error:
+                if attempt == 0:
+                    log.critical("an outcome waits for storage", alert=True, why=error.message)
+                await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+                attempt += 1
+            else:
+                return
+
+    def replay(self, request: ReplayRequest) -> ReplayReply:
+        """Events after `after_seq` as they were published. CorruptError."""
+        if request.limit <= 0 or request.after_seq >= self.last_seq:
+            return ReplayReply(events=(), last_seq=self.last_seq)
+        limit = min(request.limit, REPLAY_MAX, self.last_seq - request.after_seq)
+        events = tuple(
+            EngineEvent(journal_seq=e.seq, strategy=self._strategy(e.event), event=e.event)
+            for e in self._journal.read(request.after_seq, limit)
+        )
+        return ReplayReply(events=events, last_seq=self.last_seq)
+
+    async def probe_storage(self) -> bool:
+        """Whether storage works, by writing to it; tells after a failure that trading may go on."""
+        try:
+            await self.save_snapshot()
+        except (StorageError, FencedError) as error:
+            self._note_failure(error)
+            return False
+        self.storage_problem = ""
+        return True
+
+    async def notice_successor(self) -> None:
+        """Fences this engine if another one took over: one that has nothing to append would not
+        learn of it otherwise."""
+        try:
+            epoch = await asyncio.to_thread(self._epochs.current_epoch)
+        except (StorageError, CorruptError) as error:
+            log.warning("epoch not read", why=error.message)
+            return
+        if epoch != self.epoch:
+            self._note_failure(FencedError(f"epoch {self.epoch} is over: {epoch} is current"))
+
+    async def save_snapshot(self) -> None:
+        """So that the next start folds only what follows. StorageError, FencedError."""
+        horizon_ns = time.time_ns() - int(FORGET_FINAL_AFTER_S * 1e9)
+        self.books.forget(final_before_ns=horizon_ns)
+        seq, snapshot = self.last_seq, self.books.to_snapshot()
+        self._snapshot_seq = seq
+        await self._journal.save_snapshot(seq, await asyncio.to_thread(_encode, snapshot))
+
+    async def close(self) -> None:
+        if self._snapshotting is not None:
+            await asyncio.gather(self._snapshotting, return_exceptions=True)
+        self._epochs.close()
+        await self._journal.close()
+
+    def _look_ahead(self, events: Iterable[OrderEvent]) -> None:
+        ahead: dict[ClOrdID, Order] = {}
+        for event in events:
+            key = event.cl_ord_id
+            known = ahead.get(key) or (self._ahead[key][0] if key in self._ahead else None)
+            ahead[key] = order_book.apply(known or self.books.orders.get(key), event)
+        for key, order in ahead.items():
+            self._ahead[key] = (order, self._ahead[key][1] + 1 if key in self._ahead else 1)
+
+    def _arrived(self, events: Iterable[OrderEvent]) -> None:
+        for key in {event.cl_ord_id for event in events}:
+            order, appends = self._ahead[key]
+            if appends == 1:
+                del self._ahead[key]
+            else:
+                self._ahead[key] = (order, appends - 1)
+
+    async def _append(self, events: tuple[OrderEvent, ...]) -> None:
+        begun = time.perf_counter()
+        try:
+            last = await self._journal.append(events)
+        except (StorageError, FencedError) as error:
+            self._note_failure(error)
+            raise
+        finally:
+            self._arrived(events)
+        metrics.JOURNAL.observe(time.perf_counter() - begun)
+        self.storage_problem = ""
+        self._catch_up(last, events)
+        if self.last_seq - self._snapshot_seq >= SNAPSHOT_EVERY and self._snapshotting is None:
+            self._snapshotting = asyncio.create_task(self._snapshot_aside(), name="snapshot")
+
+    def _catch_up(self, last: int, events: tuple[OrderEvent, ...]) -> None:
+        """Applies what was committed. After an error at a commit an entry may exist of which no
+        one was told: then the journal, and not what we meant to write, is read."""
+        first = last - len(events) + 1
+        if first > self.last_seq + 1:
+            for entry in self._journal.read(self.last_seq, last - self.last_seq):
+                self._apply(entry.seq, entry.event)
+            return
+        for seq, event in enumerate(events, first):
+            if seq > self.last_seq:
+                self._apply(seq, event)
+
+    def _apply(self, seq: int, event: OrderEvent) -> None:
+        order = self.books.apply(event)
+        self.last_seq = seq
+        if isinstance(event, OrderFilled):
+            metrics.FILLS.labels(order.new.venue).inc()
+        message = EngineEvent(journal_seq=seq, strategy=order.new.strategy, event=event)
+        self._hear(message, order)
+
+    def _strategy(self, event: OrderEvent) -> str:
+        """Whose order it is. Pages of a replay come in order, so an order that the books forgot has
+        been seen with its intent before its other events are asked for."""
+        if isinstance(event, OrderIntended):
+            self._strategies[event.cl_ord_id] = event.order.strategy
+            if len(self._strategies) > _STRATEGIES_KEPT:
+                del self._strategies[next(iter(self._strategies))]
+        order = self.books.orders.get(event.cl_ord_id)
+        return order.new.strategy if order else self._strategies.get(event.cl_ord_id, "")
+
+    def _note_failure(self, error: StorageError | FencedError) -> None:
+        if isinstance(error, FencedError):
+            if not self.fenced.is_set():
+                log.critical("fenced", alert=True, why=error.message)
+            self.fenced.set()
+        elif not self.storage_problem:
+            log.critical("storage failed: no order is sent", alert=True, why=error.message)
+        self.storage_problem = error.message
+
+    async def _snapshot_aside(self) -> None:
+        try:
+            await self.save_snapshot()
+        except (StorageError, FencedError) as error:
+            self._note_failure(error)
+        finally:
+            self._snapshotting = None
+
+
+def _fold(journal: Journal) -> tuple[Books, int]:
+    newest = journal.newest_snapshot()
+    books, seq = Books(), 0
+    if newest is not None:
+        seq = newest[0]
+        books = Books.from_snapshot(_decoder.decode(newest[1]))
+    for entry in journal.read(seq):
+        books.apply(entry.event)
+        seq = entry.seq
+    return books, seq

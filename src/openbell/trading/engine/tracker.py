@@ -1,0 +1,270 @@
+"""Brings the books up to what the venue says of single orders: pushed, polled or asked for.
+
+Whatever was heard, `book` computes the difference to the books and journals it, so hearing the
+same thing twice, or in another order, changes nothing. Orders in doubt are asked for until the
+venue has told what became of them; they are never sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import structlog
+
+from openbell.domain.ids import parse
+from openbell.domain.order_book import ImpossibleEventError
+from openbell.domain.orders import ClOrdID, Order, OrderInDoubt, OrderRejected, OrdStatus
+from openbell.state.journal import FencedError
+from openbell.trading.engine import core, metrics
+from openbell.trading.engine.ledger import Ledger
+from openbell.venues.port import (
+    OrderReport,
+    Venue,
+    VenueError,
+    VenueFill,
+    VenueOrder,
+    VenueThrottledError,
+)
+
+log = structlog.get_logger(__name__)
+
+FILLS_AGAIN_S = (0.0, 0.1, 0.3, 1.0)
+"""Pauses between askings for fills that the venue has counted but not listed; then they are
+inferred. Ours: a second is ten times what a venue's trade list usually lags behind."""
+ASK_AGAIN_S = (0.05, 0.2, 0.5, 1.0, 2.0)
+"""Back-off of asking for an order in doubt; the last one goes on."""
+ASKING_AT_ONCE = 8
+HEARING_AT_ONCE = 256
+
+
+@dataclass
+class SendClock:
+    """When orders were handed to a venue, and how long its answers took: says from when on an
+    order that is not there can be taken to have never arrived."""
+
+    window_s: float
+    """How old a request the venue still takes (Binance recvWindow; the adapters set it to the
+    venue's time-out in desk.toml)."""
+    permit_ttl_s: float
+    begun_s: float = field(default_factory=time.monotonic)
+    longest_s: float = 0.0
+    _sent_s: dict[ClOrdID, float] = field(default_factory=dict)
+
+    def sent(self, cl_ord_id: ClOrdID) -> None:
+        self._sent_s[cl_ord_id] = time.monotonic()
+
+    def answered(self, cl_ord_id: ClOrdID) -> None:
+        sent_s = self._sent_s.get(cl_ord_id)
+        if sent_s is not None:
+            self.longest_s = max(self.longest_s, time.monotonic() - sent_s)
+
+    def forget(self, cl_ord_id: ClOrdID) -> None:
+        self._sent_s.pop(cl_ord_id, None)
+
+    def cannot_arrive_after_s(self, cl_ord_id: ClOrdID, epoch: int) -> float:
+        """Monotonic time. An earlier engine that was only suspended might send for as long as its
+        last permit lives, and gets no new one under its epoch; so that time counts as well."""
+        sent_s = self._sent_s.get(cl_ord_id)
+        if sent_s is None:
+            own = parse(cl_ord_id)
+            earlier = own is None or own.epoch != epoch
+            sent_s = self.begun_s + (self.permit_ttl_s if earlier else 0.0)
+        return sent_s + self.window_s + self.longest_s
+
+
+class Tracker:
+    """One venue's orders."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        ledger: Ledger,
+        clock: SendClock,
+        *,
+        mark: Callable[[str], Decimal | None],
+        on_strange: Callable[[str], None],
+    ) -> None:
+        self._venue = venue
+        self._ledger = ledger
+        self._clock = clock
+        self._mark = mark
+        self._on_strange = on_strange
+        """Told of what only a whole reconciliation can clear up."""
+        self._locks: dict[ClOrdID, tuple[asyncio.Lock, int]] = {}
+        self._resolving: dict[ClOrdID, asyncio.Task[None]] = {}
+        self._asking = asyncio.Semaphore(ASKING_AT_ONCE)
+        self._hearing = asyncio.Semaphore(HEARING_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def hear(self, report: OrderReport) -> None:
+        """A pushed report. Returns as soon as it is in line behind earlier ones of its order."""
+        if report.order.cl_ord_id not in self._ledger.books.orders:
+            if parse(report.order.cl_ord_id) is not None:
+                self._on_strange(f"{report.order.cl_ord_id} is told of and not in the books")
+            return
+        await self._hearing.acquire()
+        fills = (report.fill,) if report.fill is not None else ()
+        task = self.aside(self.book(report.order, fills), report.order.cl_ord_id)
+        task.add_done_callback(lambda _: self._hearing.release())
+
+    async def ask(self, symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
+        """Asks the venue for an order and books the answer. None: it knows none. VenueError."""
+        async with self._asking:
+            seen = await self._venue.order(symbol, cl_ord_id)
+        if seen is not None and cl_ord_id in self._ledger.books.orders:
+            await self.book(seen)
+        return seen
+
+    async def book(self, seen: VenueOrder, fills: Sequence[VenueFill] = ()) -> None:
+        """Journals what `seen` adds to the books, its fills first."""
+        async with self._alone(seen.cl_ord_id):
+            try:
+                await self._book(seen, fills)
+            except ImpossibleEventError as error:
+                log.critical("the venue contradicts the books", alert=True, why=error.message)
+                self._on_strange(error.message)
+
+    async def _book(self, seen: VenueOrder, fills: Sequence[VenueFill]) -> None:
+        change = self._change(seen, fills)
+        for pause_s in FILLS_AGAIN_S if change.missing else ():
+            await self._ledger.record_surely(*change.events)
+            await asyncio.sleep(pause_s)
+            try:
+                async with self._asking:
+                    listed = await self._venue.fills(
+                        seen.symbol, venue_order_id=seen.venue_order_id
+                    )
+            except VenueError as error:
+                log.warning("fills not told", cl_ord_id=seen.cl_ord_id, why=error.message)
+                listed = []
+            change = self._change(seen, listed)
+            if not change.missing:
+                break
+        if change.missing:
+            await self._ledger.record_surely(*change.events)
+            await self._infer(seen)
+            change = self._change(seen, ())
+        await self._ledger.record_surely(*change.events)
+
+    def _change(self, seen: VenueOrder, fills: Sequence[VenueFill]) -> core.CatchUp:
+        order = self._ledger.books.orders[seen.cl_ord_id]
+        return core.catch_up(order, seen, fills, now_ns=time.time_ns())
+
+    async def _infer(self, seen: VenueOrder) -> None:
+        order = self._ledger.books.orders[seen.cl_ord_id]
+        price = order.new.price or seen.price or self._mark(seen.symbol)
+        if price is None:
+            # Without any price nothing can be booked; the order stays open here, the books differ
+            # from the venue, and reconciliation holds trading until the fills are told.
+            self._on_strange(f"{seen.cl_ord_id} has fills that cannot be priced")
+            return
+        log.warning("fill inferred", cl_ord_id=seen.cl_ord_id, cum_qty=str(seen.cum_qty))
+        await self._ledger.record_surely(core.infer(order, seen, price, now_ns=time.time_ns()))
+
+    def resolve(self, order: Order) -> None:
+        """Ask for an order in doubt until it no longer is; nothing if that is under way."""
+        cl_ord_id = order.cl_ord_id
+        if cl_ord_id not in self._resolving:
+            task = self.aside(self._resolve(order), cl_ord_id)
+            self._resolving[cl_ord_id] = task
+            task.add_done_callback(lambda _: self._resolved(cl_ord_id))
+            metrics.IN_DOUBT.set(len(self._resolving))
+
+    def _resolved(self, cl_ord_id: ClOrdID) -> None:
+        del self._resolving[cl_ord_id]
+        metrics.IN_DOUBT.set(len(self._resolving))
+        order = self._ledger.books.orders.get(cl_ord_id)
+        if order is not None and order.status is OrdStatus.UNKNOWN:
+            self.resolve(order)  # came into doubt again while the last answer was booked
+
+    async def _resolve(self, order: Order) -> None:
+        """Found: booked. Not found: only many empty answers, the last of them late enough, prove
+        that it is not there."""
+        symbol, cl_ord_id = order.new.symbol, order.cl_ord_id
+        times, attempt = 0, 0
+        while self._ledger.books.orders[cl_ord_id].status is OrdStatus.UNKNOWN:
+            asked_s = time.monotonic()
+            pause_s = ASK_AGAIN_S[min(attempt, len(ASK_AGAIN_S) - 1)]
+            attempt += 1
+            try:
+                seen = await self.ask(symbol, cl_ord_id)
+            except VenueThrottledError as error:
+                await asyncio.sleep(max(error.retry_after_s, pause_s))
+                continue
+            except VenueError:
+                await asyncio.sleep(pause_s)
+                continue
+            if seen is not None:
+                times = 0
+            else:
+                times += 1
+                late = self._clock.cannot_arrive_after_s(cl_ord_id, self._ledger.epoch)
+                if core.absence_proves(core.NotFound(times=times, settled=asked_s >= late)):
+                    await self._ledger.record_surely(_absent(order))
+                    return
+            if self._ledger.books.orders[cl_ord_id].status is OrdStatus.UNKNOWN:
+                await asyncio.sleep(pause_s)
+
+    async def doubt(self, order: Order, why: str) -> None:
+        """Marks an open order as one that must be asked for; that starts the asking."""
+        known = self._ledger.books.orders[order.cl_ord_id]
+        if known.status.is_final or known.status is OrdStatus.UNKNOWN:
+            return
+        await self._ledger.record_surely(
+            OrderInDoubt(cl_ord_id=order.cl_ord_id, at_ns=time.time_ns(), why=why)
+        )
+
+    @property
+    def in_doubt(self) -> int:
+        return len(self._resolving)
+
+    def aside(self, work: Awaitable[None], about: str) -> asyncio.Task[None]:
+        """Runs beside the caller; a defect in it is an alert, and calls for reconciliation."""
+        task = asyncio.ensure_future(_run(work))
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(done, about))
+        return task
+
+    def _ended(self, task: asyncio.Task[None], about: str) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, FencedError):
+            log.critical("work on an order failed", alert=True, about=about, exc_info=error)
+            self._on_strange(f"work on {about} failed: {type(error).__name__}")
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _alone(self, cl_ord_id: ClOrdID) -> AsyncIterator[None]:
+        """One at a time per order, in the order of asking: each must see what the last one booked."""
+        lock, users = self._locks.get(cl_ord_id, (asyncio.Lock(), 0))
+        self._locks[cl_ord_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(cl_ord_id)
+            if users > 1:
+                self._locks[cl_ord_id] = (lock, users - 1)
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work
+
+
+def _absent(order: Order) -> OrderRejected:
+    arrived = bool(order.venue_order_id) or order.cum_qty > 0
+    return OrderRejected(
+        cl_ord_id=order.cl_ord_id,
+        at_ns=time.time_ns(),
+        code="lost_by_venue" if arrived else "never_arrived",
+        text="the venue said so several times, later than it could still have arrived",
+    )

@@ -1,0 +1,302 @@
+"""One venue as the engine lives with it: connect, listen, look, lose it, come back.
+
+    waiting ──connected──▶ looking ──books equal the venue──▶ reconciled
+       ▲                      ▲  a mismatch that asking does not heal │
+       └──── cannot be asked ─┴───────────────────────────────────────┘
+
+A venue that cannot be asked is down: its orders are unknown, not gone; no new order is sent; and
+when it is back, books and venue must agree before the next one is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from decimal import Decimal
+
+import structlog
+
+from openbell.config.models import Venue as VenueConfig
+from openbell.domain.closing import Flatness, is_flat
+from openbell.domain.market import InstrumentRules
+from openbell.domain.orders import ClOrdID, OrdStatus
+from openbell.domain.reconcile import (
+    Agreement,
+    OrderFinding,
+    PositionFinding,
+    Reconciliation,
+)
+from openbell.errors import OpenbellError
+from openbell.trading.engine import metrics
+from openbell.trading.engine.ledger import Ledger
+from openbell.trading.engine.reconciler import Reconciler
+from openbell.trading.engine.tracker import SendClock, Tracker
+from openbell.venues.port import (
+    OrderReport,
+    StreamDown,
+    StreamUp,
+    Venue,
+    VenueError,
+    VenueThrottledError,
+)
+
+log = structlog.get_logger(__name__)
+
+RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+DEEP_EVERY_S = 30.0
+"""How often executions are compared too, besides open orders and positions."""
+LOOKS_BEFORE_MISMATCH = 3
+"""A difference must stand in so many looks in a row: fills are told by several ways, and one may
+be slow. Ours."""
+LOOK_AGAIN_S = 0.2
+UNCLEAR_AT_MOST_S = 60.0
+"""A busy symbol may move at every look. So long may books and venue not be seen to agree; then
+trading stops until they are. Ours."""
+
+
+class VenueLink:
+    def __init__(
+        self,
+        venue: Venue,
+        config: VenueConfig,
+        ledger: Ledger,
+        *,
+        desk_id: str,
+        permit_ttl_s: float,
+        mark: Callable[[str], Decimal | None],
+        is_busy: Callable[[ClOrdID], bool],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.venue = venue
+        self.config = config
+        self.clock = SendClock(window_s=config.timeout, permit_ttl_s=permit_ttl_s)
+        self.tracker = Tracker(venue, ledger, self.clock, mark=mark, on_strange=self.look_soon)
+        self.connected = False
+        self.reconciled = False
+        self.was_reconciled = False
+        """Ever, since this engine started."""
+        self.why_not = "not connected yet"
+        self.skew_ns = 0
+        """The venue's clock less ours."""
+        self.streaming = False
+        self.open_orders: int | None = None
+        """Own ones at the venue; None: not known now."""
+        self.positions: dict[str, Decimal] | None = None
+        self.last: Reconciliation | None = None
+        self._ledger = ledger
+        self._mark = mark
+        self._on_change = on_change
+        self._reconciler = Reconciler(
+            venue,
+            config.symbols,
+            ledger,
+            self.tracker,
+            desk_id=desk_id,
+            tolerance=self._lot,
+            skew_ns=lambda: self.skew_ns,
+            is_busy=is_busy,
+        )
+        self._wake = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._mismatches = 0
+        self._deep_s = 0.0
+        self._clear_s: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        return self.venue.name
+
+    @property
+    def foreign(self) -> int:
+        return len(self._reconciler.foreign)
+
+    def rules(self, symbol: str) -> InstrumentRules | None:
+        """None before the first connection, and for symbols that the desk does not trade."""
+        try:
+            return self.venue.rules(symbol)
+        except KeyError:
+            return None
+
+    def is_open(self, symbol: str, quantity: Decimal) -> bool:
+        """Whether so much of a position is more than dust."""
+        rules = self.rules(symbol)
+        if rules is None:
+            return quantity != 0
+        return is_flat(quantity, rules, self._mark(symbol)) is Flatness.OPEN
+
+    def look_soon(self, why: str) -> None:
+        """Something only a look at the whole venue can clear up."""
+        log.info("looking at the venue", venue=self.name, why=why)
+        self._deep_s = 0.0
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keeps the link for ever."""
+        attempt = 0
+        resumed = False
+        while True:
+            try:
+                await self._connect()
+                if not resumed:
+                    await self._doubt_what_was_under_way()
+                    resumed = True
+                attempt = 0
+                await self._stay()
+            except VenueError as error:
+                self._down(error)
+                pause_s = RECONNECT_S[min(attempt, len(RECONNECT_S) - 1)]
+                attempt += 1
+                if isinstance(error, VenueThrottledError):
+                    pause_s = max(pause_s, error.retry_after_s)
+                await asyncio.sleep(pause_s)
+
+    async def listen(self) -> None:
+        """Hears the venue's pushed order events for ever."""
+        async for event in self.venue.stream():
+            match event:
+                case StreamUp():
+                    self.streaming = True
+                    self.look_soon("the order stream is up; what came before it may be missed")
+                case StreamDown():
+                    self.streaming = False
+                    log.warning("order stream down", venue=self.name, why=event.why)
+                case OrderReport():
+                    await self.tracker.hear(event)
+
+    async def look(self, *, deep: bool = True) -> Reconciliation:
+        """Compares and heals once. VenueError where the venue cannot be asked."""
+        async with self._looking:
+            found = await self._reconciler.look(deep=deep)
+            self._judge(found)
+            if found.actions:
+                await self._reconciler.heal(found)
+            return found
+
+    async def _connect(self) -> None:
+        await self.venue.connect()
+        before_ns = time.time_ns()
+        venue_ns = await self.venue.server_time_ns()
+        self.skew_ns = venue_ns - (before_ns + time.time_ns()) // 2
+        self.connected = True
+        self.why_not = "books and venue are not compared yet"
+        self._mismatches = 0
+        self._deep_s = 0.0
+        self._clear_s.clear()
+        metrics.VENUE_UP.labels(self.name).set(1)
+        log.info("venue connected", venue=self.name, skew_ms=self.skew_ns // 1_000_000)
+        self._on_change()
+
+    async def _stay(self) -> None:
+        while True:
+            self._wake.clear()
+            deep = not self.reconciled or time.monotonic() - self._deep_s >= DEEP_EVERY_S
+            if deep:
+                self._deep_s = time.monotonic()
+            try:
+                found = await self.look(deep=deep)
+            except VenueThrottledError as error:
+                # It answers, so it is not down; but nothing can be verified meanwhile.
+                log.warning("venue throttles", venue=self.name, why=error.message)
+                self._check_clarity()
+                await asyncio.sleep(error.retry_after_s)
+                continue
+            pause_s = self.config.poll_every
+            if not found.ok and (not self.reconciled or found.status is Agreement.MISMATCH):
+                pause_s = min(LOOK_AGAIN_S, pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause_s)
+
+    def _judge(self, found: Reconciliation) -> None:
+        self.last = found
+        self._note(found)
+        differing = _findings(found, Agreement.MISMATCH)
+        metrics.MISMATCHES.labels(self.name).set(len(differing))
+        if found.ok:
+            self._mismatches = 0
+            self._reconciled()
+            return
+        if differing:
+            self._mismatches += 1
+            self._deep_s = 0.0
+            if self._mismatches >= LOOKS_BEFORE_MISMATCH or not self.reconciled:
+                first = differing[0]
+                self._not_reconciled(f"{first.symbol}: {first.why}", tell=self._mismatches)
+            return
+        self._mismatches = 0
+        if not self.reconciled:
+            self.why_not = _unknown_why(found)
+        self._check_clarity()
+
+    def _note(self, found: Reconciliation) -> None:
+        now_s = time.monotonic()
+        for position in found.positions:
+            if found.complete and position.status is Agreement.OK:
+                self._clear_s[position.symbol] = now_s
+        if found.complete:
+            self.positions = {
+                p.symbol: p.venue_says for p in found.positions if p.venue_says is not None
+            }
+        open_here = self._ledger.books.open_orders(venue=self.name)
+        self.open_orders = sum(1 for o in open_here if o.status is not OrdStatus.PENDING_NEW)
+
+    def _check_clarity(self) -> None:
+        if not self.reconciled:
+            return
+        horizon_s = time.monotonic() - UNCLEAR_AT_MOST_S
+        old = [symbol for symbol, seen_s in self._clear_s.items() if seen_s < horizon_s]
+        if old:
+            why = f"{', '.join(old)} not seen to agree for {UNCLEAR_AT_MOST_S:.0f} s"
+            self._not_reconciled(why, tell=LOOKS_BEFORE_MISMATCH)
+
+    def _reconciled(self) -> None:
+        if not self.reconciled:
+            log.info("books and venue agree", venue=self.name)
+            self.reconciled = self.was_reconciled = True
+            self.why_not = ""
+            self._on_change()
+
+    def _not_reconciled(self, why: str, *, tell: int) -> None:
+        """`tell`: said aloud the first time that it has stood long enough not to be a passing one."""
+        if self.reconciled or tell == LOOKS_BEFORE_MISMATCH:
+            log.error("books and venue differ: no trading", alert=True, venue=self.name, why=why)
+        changed = self.reconciled or self.why_not != why
+        self.reconciled = False
+        self.why_not = why
+        if changed:
+            self._on_change()
+
+    def _down(self, error: OpenbellError) -> None:
+        if self.connected or not self.why_not.startswith("cannot be reached"):
+            log.error("venue cannot be reached", alert=True, venue=self.name, why=error.message)
+        self.connected = self.reconciled = False
+        self.why_not = f"cannot be reached: {error.message}"
+        self.open_orders, self.positions = None, None
+        metrics.VENUE_UP.labels(self.name).set(0)
+        self._on_change()
+
+    async def _doubt_what_was_under_way(self) -> None:
+        """Sends and cancels whose answers an earlier engine did not live to journal. Being in doubt
+        is what makes them be asked for, see `Tracker.resolve`."""
+        for order in self._ledger.books.open_orders(venue=self.name):
+            if order.status is OrdStatus.UNKNOWN:
+                self.tracker.resolve(order)
+            elif order.status in (OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL):
+                await self.tracker.doubt(order, "the engine ended before the answer")
+
+    def _lot(self, symbol: str) -> Decimal | None:
+        rules = self.rules(symbol)
+        return rules.lot_size if rules is not None else None
+
+
+def _unknown_why(found: Reconciliation) -> str:
+    if not found.complete:
+        return "the venue's answer was not complete"
+    unclear = _findings(found, Agreement.UNKNOWN)
+    return f"{unclear[0].symbol}: {unclear[0].why}" if unclear else "not compared yet"
+
+
+def _findings(found: Reconciliation, status: Agreement) -> list[OrderFinding | PositionFinding]:
+    findings: list[OrderFinding | PositionFinding] = [*found.orders, *found.positions]
+    return [finding for finding in findings if finding.status is status]
