@@ -110,7 +110,7 @@ class Control:
             "phase": self._status.phase.value,
             "uptime_s": round(time.monotonic() - self._status.started, 3),
         }
-        return _json(body, 200 if running else 503)
+        return json_reply(body, 200 if running else 503)
 
     async def _serve_metrics(self, _: web.Request) -> web.Response:
         return web.Response(
@@ -119,7 +119,7 @@ class Control:
 
     async def _shutdown_status(self, _: web.Request) -> web.Response:
         since = self._status.stopping_since
-        return _json(
+        return json_reply(
             {
                 "phase": self._status.phase.value,
                 "stopping_s": None if since is None else round(time.monotonic() - since, 3),
@@ -131,16 +131,16 @@ class Control:
         rows = truth.orders(self._exchange)
         wanted = {k: v for k, v in request.query.items() if k in ("account", "symbol", "status")}
         rows = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
-        return _json({"orders": rows})
+        return json_reply({"orders": rows})
 
     async def _fills(self, _: web.Request) -> web.Response:
-        return _json({"fills": truth.fills(self._exchange)})
+        return json_reply({"fills": truth.fills(self._exchange)})
 
     async def _positions(self, _: web.Request) -> web.Response:
-        return _json(truth.positions(self._exchange))
+        return json_reply(truth.positions(self._exchange))
 
     async def _market(self, _: web.Request) -> web.Response:
-        return _json({"market": truth.market(self._exchange)})
+        return json_reply({"market": truth.market(self._exchange)})
 
     async def _manual_order(self, request: web.Request) -> web.Response:
         given = await read(request, ManualOrder)
@@ -161,7 +161,7 @@ class Control:
             )
         except RefusedError as error:
             raise refused(409, error.reason.value, error.text) from None
-        return _json({"order": truth.order(order)}, 201)
+        return json_reply({"order": truth.order(order)}, 201)
 
     async def _manual_cancel(self, request: web.Request) -> web.Response:
         text = request.match_info["order_id"]
@@ -172,7 +172,7 @@ class Control:
             self._exchange.cancel(order, f"web_{secrets.token_hex(9)}")
         except RefusedError as error:
             raise refused(409, error.reason.value, f"it is {order.status.value}") from None
-        return _json({"order": truth.order(order)})
+        return json_reply({"order": truth.order(order)})
 
     async def _manual_deposit(self, request: web.Request) -> web.Response:
         given = await read(request, ManualDeposit)
@@ -180,7 +180,7 @@ class Control:
             raise refused(400, "malformed", "amount must be positive")
         account = given.account or self._first_account
         self._exchange.deposit(account, given.currency, given.amount)
-        return _json(truth.positions(self._exchange), 201)
+        return json_reply(truth.positions(self._exchange), 201)
 
 
 async def read(request: web.Request, kind: type[S]) -> S:
@@ -202,5 +202,5 @@ def refused(status: int, code: str, text: str) -> web.HTTPException:
     return kinds[status](text=body, content_type="application/json")
 
 
-def _json(body: object, status: int = 200) -> web.Response:
+def json_reply(body: object, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 
 from openbell.errors import ConfigError, OpenbellError
@@ -17,14 +18,17 @@ from openbell_sim.account import FeeSchedule
 from openbell_sim.faces.binance.security import Credentials
 from openbell_sim.logs import log
 from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
+from openbell_sim.market.recording import Recording
+from openbell_sim.market.source import MarketSource
 from openbell_sim.server import Settings, Venue
 
 _DESCRIPTION = """\
 Starts a simulated venue on loopback: a real matching engine behind the protocol of Binance spot.
 Clients of the real venue work against it when their URLs are changed.
 
-The market comes from a seeded generator. Orders of the desk and of the crowd meet in the same
-books.
+The market comes from recordings of the real one (--market, as often as there are files) and, for
+symbols without a recording, from a seeded generator. Orders of the desk and of the crowd meet in
+the same books.
 
 Accounts' keys come from the environment, never from the command line. Without them the venue
 serves market data and refuses private calls.
@@ -34,6 +38,10 @@ _EXAMPLES = """\
 examples:
   openbell-sim --port 7001
       four generated markets, the account `main`, keys from OPENBELL_SIM_KEY and _SECRET
+  openbell-sim --market ethusdt.gz --speed 2
+      a recording, twice as fast; the other default symbols are generated
+  openbell-sim --market ethusdt.gz --symbols ""
+      nothing but the recording
   openbell-sim --port 7001 --log state/venue.log --deposit USDT=50000
       orders and balances survive a restart, a kill -9 included
 
@@ -56,10 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=7001, help="0: any free one (default: 7001)")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     add(
+        "--market",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.gz",
+        help="recording of Binance WebSocket messages, lines `<receive time ns> <json>`; played "
+        "from its snapshot on, begun anew at its end",
+    )
+    add(
         "--symbols",
-        default=",".join(DEFAULT_SYMBOLS),
         metavar="A,B",
-        help=f"generated markets (default: {','.join(DEFAULT_SYMBOLS)})",
+        help="generated markets "
+        f"(default: those of {','.join(DEFAULT_SYMBOLS)} that are not recorded)",
     )
     add("--seed", type=int, default=1, help="of the generated markets (default: 1)")
     add("--speed", type=float, default=1.0, help="2 plays the market twice as fast (default: 1)")
@@ -117,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
         default=200,
         help="per account and symbol (default: 200)",
     )
+    add(
+        "--control-token-env",
+        metavar="NAME",
+        help="environment variable with the bearer token that /sim/v1/control asks for "
+        "(default: none is asked for)",
+    )
     return parser
 
 
@@ -164,20 +187,59 @@ def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, 
     return deposits
 
 
+def _control_token(name: str | None, environ: Mapping[str, str]) -> str:
+    if name is None:
+        return ""
+    if not environ.get(name):
+        raise ConfigError(f"--control-token-env {name}: that variable is not set")
+    return environ[name]
+
+
+def _sources(options: argparse.Namespace) -> list[MarketSource]:
+    """The recordings, and a generator for the other symbols. Raises ConfigError."""
+    sources: list[MarketSource] = []
+    recorded: dict[str, Path] = {}
+    for path in options.market:
+        recording = Recording(path, partial(_warn_of_damage, path))
+        for instrument in recording.instruments:
+            if instrument.symbol in recorded:
+                raise ConfigError(
+                    f"{instrument.symbol} is in two recordings: "
+                    f"{recorded[instrument.symbol]} and {path}",
+                    hint="give one of them; a symbol has one market",
+                )
+            recorded[instrument.symbol] = path
+        sources.append(recording)
+    if options.symbols is None:
+        symbols = [symbol for symbol in DEFAULT_SYMBOLS if symbol not in recorded]
+    else:
+        symbols = [symbol for symbol in options.symbols.split(",") if symbol]
+        if twice := [symbol for symbol in symbols if symbol in recorded]:
+            raise ConfigError(f"{', '.join(twice)} would be recorded and generated at once")
+    if symbols:
+        try:
+            sources.append(Generator(symbols, options.seed))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    if not sources:
+        raise ConfigError("a venue needs a market: give --market or --symbols")
+    return sources
+
+
+def _warn_of_damage(path: Path, text: str) -> None:
+    log("warning", "recording_damaged", file=path, text=text)
+
+
 def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Settings:
     """Raises ConfigError; argparse exits by itself."""
     options = _parser().parse_args(arguments)
     if options.speed <= 0:
         raise ConfigError("--speed must be positive")
     accounts, credentials = _credentials(options, environ)
-    try:
-        sources = [Generator([s for s in options.symbols.split(",") if s], options.seed)]
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     return Settings(
         port=options.port,
         host=options.host,
-        sources=sources,
+        sources=_sources(options),
         speed=options.speed,
         accounts=accounts,
         credentials=credentials,
@@ -190,6 +252,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
         log=options.log,
         weight_limit=options.weight_limit,
         max_open_orders=options.max_open_orders,
+        control_token=_control_token(options.control_token_env, environ),
     )
 
 

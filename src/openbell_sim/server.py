@@ -16,9 +16,11 @@ from openbell_sim import metrics
 from openbell_sim.account import FeeSchedule
 from openbell_sim.clock import VenueClock
 from openbell_sim.control import Control, Phase, Status
+from openbell_sim.drills import Drills
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.binance.face import BinanceFace
 from openbell_sim.faces.binance.security import Credentials, KeyRing
+from openbell_sim.faults import FaultPlan, middleware
 from openbell_sim.log import OrderLog
 from openbell_sim.logs import log
 from openbell_sim.market.driver import Driver
@@ -44,6 +46,8 @@ class Settings:
     log: Path | None = None
     weight_limit: int = 6000
     max_open_orders: int = 200
+    control_token: str = field(default="", repr=False)
+    """Empty: the control endpoint asks for none."""
 
 
 class Venue:
@@ -73,6 +77,7 @@ class Venue:
         self._driver = Driver(settings.sources, self.exchange.play, speed=settings.speed)
         self._status = Status(lambda: self._driver.lag_s)
         self.face = BinanceFace(self.exchange, keys, weight_limit=settings.weight_limit)
+        self.faults = FaultPlan(self.face, self.clock)
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -97,7 +102,7 @@ class Venue:
 
     async def start(self) -> None:
         """Listens; the market has its first quotes. Raises OSError for a port that is taken."""
-        app = web.Application()
+        app = web.Application(middlewares=[middleware(self.faults)])
         self.face.add_routes(app)
         control = Control(
             self.exchange,
@@ -108,6 +113,7 @@ class Venue:
             ),
         )
         control.add_routes(app)
+        Drills(self.faults, self._settings.control_token).add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port)

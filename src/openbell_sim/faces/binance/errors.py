@@ -83,3 +83,18 @@ def too_much_weight(limit: int) -> BinanceError:
         "Please use WebSocket Streams for live updates to avoid polling the API.",
         429,
     )
+
+
+def cancel_refused() -> BinanceError:
+    return BinanceError(-2011, "Order was not canceled due to cancel restrictions.")
+
+
+def of_status(status: int) -> dict[str, object]:
+    """What Binance's body says beside an HTTP status that is not about the request itself."""
+    if status in (418, 429):
+        return BinanceError(-1003, "Way too much request weight used; IP banned.").body()
+    return BinanceError(
+        -1007,
+        "Timeout waiting for response from backend server. "
+        "Send status unknown; execution status unknown.",
+    ).body()

@@ -116,7 +116,7 @@ class BinanceFace:
     ) -> web.Response:
         """Counts the weight, runs the call, renders its result or error."""
         _, _, query = request.raw_path.partition("?")
-        body = (await request.read()).decode(errors="replace") if request.can_read_body else ""
+        body = (await request.read()).decode(errors="replace")
         now_s = time.time()
         try:
             p = Parameters(_pairs(query) | _pairs(body))
@@ -239,19 +239,23 @@ class BinanceFace:
 
     # Faults speak Binance's language too
 
-    def fault_body(self, status: int) -> dict[str, object]:
-        unknown = (
-            "Timeout waiting for response from backend server. "
-            "Send status unknown; execution status unknown."
-        )
-        code, msg = {
-            418: (-1003, "Way too much request weight used; IP banned."),
-            429: (-1003, "Too much request weight used."),
-        }.get(status, (-1007, unknown))
-        return {"code": code, "msg": msg}
+    def is_cancel(self, method: str, path: str) -> bool:
+        return method == "DELETE" and path in ("/api/v3/order", "/api/v3/openOrders")
 
-    def cancel_refused_body(self) -> dict[str, object]:
-        return {"code": -2011, "msg": "Order was not canceled due to cancel restrictions."}
+    def is_open_orders(self, method: str, path: str) -> bool:
+        return method == "GET" and path == "/api/v3/openOrders"
+
+    def fault_body(self, status: int) -> object:
+        return errors.of_status(status)
+
+    def cancel_refused_body(self) -> object:
+        return errors.cancel_refused().body()
+
+    def empty_open_orders_body(self) -> object:
+        return []
+
+    async def disconnect(self) -> int:
+        return await self.hub.disconnect()
 
 
 def _socket() -> web.WebSocketResponse:

@@ -183,7 +183,7 @@ def cancel_order(call: Call) -> Json:
             -1145, "cancelRestrictions has to be either ONLY_NEW or ONLY_PARTIALLY_FILLED."
         )
     if order.is_open and restriction is not None and restriction != f"ONLY_{order.status.value}":
-        raise BinanceError(-2011, "Order was not canceled due to cancel restrictions.")
+        raise errors.cancel_refused()
     _cancel(call, order)
     return render.order_canceled(order)
 

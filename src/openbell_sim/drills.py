@@ -1,0 +1,81 @@
+"""`/sim/v1/control/...`: latency and faults are set, read and cleared here."""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+from aiohttp import web
+
+from openbell_sim.control import json_reply, read, refused
+from openbell_sim.faults import Armed, Fault, FaultPlan, Latency
+
+
+class FaultsGiven(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    faults: list[Fault]
+    seed: int | None = None
+    """Begins the plan's chances anew."""
+
+
+class Drills:
+    """`token`: what `Authorization: Bearer` must hold; empty: anybody on this machine may."""
+
+    def __init__(self, plan: FaultPlan, token: str) -> None:
+        self._plan = plan
+        self._token = token
+
+    def add_routes(self, app: web.Application) -> None:
+        route = app.router.add_route
+        route("GET", "/sim/v1/control/latency", self._get_latency)
+        route("POST", "/sim/v1/control/latency", self._set_latency)
+        route("DELETE", "/sim/v1/control/latency", self._clear_latency)
+        route("GET", "/sim/v1/control/faults", self._get_faults)
+        route("POST", "/sim/v1/control/faults", self._add_faults)
+        route("DELETE", "/sim/v1/control/faults", self._clear_faults)
+
+    def _admit(self, request: web.Request) -> None:
+        given = request.headers.get("Authorization", "")
+        if self._token and not hmac.compare_digest(
+            given.encode(), f"Bearer {self._token}".encode()
+        ):
+            raise refused(401, "unauthorized", "the control endpoint wants a bearer token")
+
+    async def _get_latency(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        return json_reply(msgspec.to_builtins(self._plan.latency))
+
+    async def _set_latency(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        self._plan.set_latency(await read(request, Latency))
+        return json_reply(msgspec.to_builtins(self._plan.latency))
+
+    async def _clear_latency(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        self._plan.set_latency(Latency())
+        return json_reply(msgspec.to_builtins(self._plan.latency))
+
+    async def _get_faults(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        return json_reply({"faults": [_armed(armed) for armed in self._plan.armed]})
+
+    async def _add_faults(self, request: web.Request) -> web.Response:
+        """A body of one fault, or `{"faults": [...], "seed": 1}`."""
+        self._admit(request)
+        if b'"faults"' not in await request.read():
+            given = FaultsGiven(faults=[await read(request, Fault)])
+        else:
+            given = await read(request, FaultsGiven)
+        if given.seed is not None:
+            self._plan.reseed(given.seed)
+        added = [await self._plan.add(fault) for fault in given.faults]
+        return json_reply({"faults": [_armed(armed) for armed in added]}, 201)
+
+    async def _clear_faults(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        self._plan.clear()
+        return json_reply({"faults": []})
+
+
+def _armed(armed: Armed) -> dict[str, object]:
+    fault: dict[str, object] = msgspec.to_builtins(armed.fault)
+    return {"id": armed.number, "hits": armed.hits, "spent": armed.spent, **fault}
