@@ -27,7 +27,7 @@ LISTED = {
                 {"filterType": "NOTIONAL", "minNotional": "5.00"},
             ],
         }
-        for name in ("BTCUSDT", "ETHUSDT")
+        for name in ("BTCUSDT", "ETHUSDT", "BNBUSDT")
     ]
 }
 
@@ -73,13 +73,19 @@ class PublicVenue:
         data = {"u": 1, "s": symbol.upper(), "b": bid, "B": "1.5", "a": ask, "A": "2.5"}
         await self.say(f"{symbol}@bookTicker", data)
 
-    def declared(self, *symbols: str) -> Venue:
+    def declared(self, *symbols: str, fee_currency: str | None = None) -> Venue:
         return Venue(
-            url=f"http://127.0.0.1:{self.port}", symbols=symbols or ("BTC/USDT", "ETH/USDT")
+            url=f"http://127.0.0.1:{self.port}",
+            symbols=symbols or ("BTC/USDT", "ETH/USDT"),
+            fee_currency=fee_currency,
         )
 
-    async def _exchange_info(self, _request: web.Request) -> web.Response:
-        return web.json_response(LISTED)
+    async def _exchange_info(self, request: web.Request) -> web.Response:
+        wanted = json.loads(request.query["symbols"])
+        found = [entry for entry in LISTED["symbols"] if entry["symbol"] in wanted]
+        if len(found) < len(wanted):
+            return web.json_response({"code": -1121, "msg": "Invalid symbol."}, status=400)
+        return web.json_response({"symbols": found})
 
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

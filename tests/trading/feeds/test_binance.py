@@ -77,6 +77,22 @@ async def test_a_symbol_the_venue_does_not_list_is_named(venue: Any) -> None:
         await feed.connect()
 
 
+async def test_what_prices_the_fee_currency_is_streamed_where_the_venue_lists_it(
+    venue: Any,
+) -> None:
+    feed = make_feed("sim", venue.declared("BTC/USDT", fee_currency="BNB"))
+    rules = await feed.connect()
+    assert [rule.symbol for rule in rules] == ["BTC/USDT"]
+    await venue.quote("bnbusdt", "560", "561")
+    quote = await anext(feed.messages())
+    assert quote.symbol == "BNB/USDT"
+    await feed.close()
+    unlisted = make_feed("sim", venue.declared("BTC/USDT", fee_currency="XYZ"))
+    await unlisted.connect()
+    await unlisted.close()
+    assert "xyz" not in venue.streams[-1]
+
+
 async def test_a_venue_that_is_down_is_an_error_that_names_it(venue: Any) -> None:
     await venue.stop()
     feed = make_feed("sim", venue.declared())

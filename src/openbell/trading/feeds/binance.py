@@ -84,7 +84,9 @@ class BinanceFeed:
     def __init__(self, name: str, venue: Venue) -> None:
         self.unsound = 0
         self._name = name
-        self._symbols = {symbol.replace("/", ""): symbol for symbol in venue.symbols}
+        self._declared = venue.symbols
+        self._fee_symbol = _fee_symbol(venue)
+        self._symbols: dict[str, str] = {}
         self._rest = (venue.url or _REST[venue.environment]).rstrip("/")
         self._streams = (
             "ws" + venue.url.removeprefix("http").rstrip("/")
@@ -100,13 +102,13 @@ class BinanceFeed:
         self._session = session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout_s)
         )
-        streams = "/".join(
-            f"{symbol.lower()}@{kind}"
-            for symbol in self._symbols
-            for kind in ("bookTicker", "trade")
-        )
         try:
             rules = await self._instruments(session)
+            streams = "/".join(
+                f"{symbol.lower()}@{kind}"
+                for symbol in self._symbols
+                for kind in ("bookTicker", "trade")
+            )
             self._socket = await session.ws_connect(
                 f"{self._streams}/stream?streams={streams}", heartbeat=_PING_EVERY_S, max_msg_size=0
             )
@@ -173,22 +175,51 @@ class BinanceFeed:
         return None
 
     async def _instruments(self, session: aiohttp.ClientSession) -> tuple[InstrumentRules, ...]:
-        wanted = {"symbols": json.dumps(list(self._symbols), separators=(",", ":"))}
-        url = f"{self._rest}/api/v3/exchangeInfo"
-        async with session.get(url, params=wanted) as response:
-            body = await response.read()
-            if response.status != 200:
-                raise FeedError(f"{url} answered {response.status}", status=response.status)
-        listed = {
-            entry.symbol: entry for entry in msgspec.json.decode(body, type=_ExchangeInfo).symbols
-        }
-        missing = [ours for theirs, ours in self._symbols.items() if theirs not in listed]
-        if missing:
+        """The declared symbols' rules; notes what will be streamed."""
+        listed = await self._listed(session, self._declared)
+        if listed is None or len(listed) < len(self._declared):
+            missing = [s for s in self._declared if not await self._listed(session, (s,))]
             raise FeedError(
                 f"{self._rest} does not list {', '.join(missing)}",
                 hint=f"mend symbols of [venues.{self._name}]",
             )
-        return tuple(_rules(ours, listed[theirs]) for theirs, ours in self._symbols.items())
+        streamed = [*self._declared]
+        if self._fee_symbol and await self._listed(session, (self._fee_symbol,)):
+            streamed.append(self._fee_symbol)
+        self._symbols = {_theirs(symbol): symbol for symbol in streamed}
+        return tuple(_rules(symbol, listed[_theirs(symbol)]) for symbol in self._declared)
+
+    async def _listed(
+        self, session: aiohttp.ClientSession, symbols: tuple[str, ...]
+    ) -> dict[str, _Symbol] | None:
+        """Those of `symbols` that the venue lists, by its own names; None where it refuses the
+        question, as Binance does for a list with one symbol it does not know (-1121)."""
+        names = [_theirs(symbol) for symbol in symbols]
+        url = f"{self._rest}/api/v3/exchangeInfo"
+        wanted = {"symbols": json.dumps(names, separators=(",", ":"))}
+        async with session.get(url, params=wanted) as response:
+            body = await response.read()
+            if response.status == 400:
+                return None
+            if response.status != 200:
+                raise FeedError(f"{url} answered {response.status}", status=response.status)
+        info = msgspec.json.decode(body, type=_ExchangeInfo)
+        return {entry.symbol: entry for entry in info.symbols if entry.symbol in names}
+
+
+def _theirs(symbol: str) -> str:
+    """`BTCUSDT` for `BTC/USDT`."""
+    return symbol.replace("/", "")
+
+
+def _fee_symbol(venue: Venue) -> str:
+    """The symbol that prices the fee currency, where no declared one does: fees in BNB would
+    otherwise be missing from every P&L. Empty where there is none to add."""
+    currencies = [base_quote(symbol) for symbol in venue.symbols]
+    known = {currency for pair in currencies for currency in pair}
+    if not venue.fee_currency or venue.fee_currency in known:
+        return ""
+    return f"{venue.fee_currency}/{currencies[0][1]}"
 
 
 def _rules(symbol: str, listed: _Symbol) -> InstrumentRules:

@@ -25,7 +25,8 @@ class MarketFeed(Protocol):
     unsound: int
 
     async def connect(self) -> tuple[InstrumentRules, ...]:
-        """Connect, subscribe to every symbol that the desk file names, and give their rules.
+        """Connect, subscribe to every symbol that the desk file names, and give their rules. What
+        prices the venue's fee currency may be streamed besides.
 
         Raises FeedError, also where the venue does not list one of them.
         """

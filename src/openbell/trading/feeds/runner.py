@@ -71,6 +71,7 @@ class FeedRunner:
         self.rules: tuple[InstrumentRules, ...] = ()
         self._open_feed = open_feed
         self._publish = publish
+        self._symbols = symbols
         self._heard = {symbol: _Heard() for symbol in symbols}
 
     async def run(self) -> None:
@@ -114,7 +115,7 @@ class FeedRunner:
             await feed.close()
 
     def _hear(self, message: Quote | Trade) -> None:
-        heard = self._heard[message.symbol]
+        heard = self._heard.setdefault(message.symbol, _Heard())
         heard.messages += 1
         if isinstance(message, Quote):
             heard.quote, heard.quote_at = message, time.monotonic()
@@ -166,12 +167,13 @@ class FeedRunner:
         ]
 
     def stale(self, after_s: float) -> str:
-        """What is wrong with this feed, in a sentence; empty when every quote is younger."""
+        """What is wrong with this feed, in a sentence; empty when every declared symbol's quote is
+        younger."""
         if not self.connected:
             return f"{self.venue} is not connected: {self.why}"
         old = [
             f"{symbol} {'never' if age is None else f'{age:.1f}s ago'}"
-            for symbol in self._heard
+            for symbol in self._symbols
             for age in (self.quote_age_s(symbol),)
             if age is None or age > after_s
         ]
