@@ -31,6 +31,7 @@ import pytest
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.ids import mint
 from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Side, TimeInForce
+from openbell.venues.asking import ask, ask_and_withdraw
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import (
     Accepted,
@@ -594,6 +595,23 @@ async def test_a_gap_in_the_stream_is_told_and_asking_fills_it(venue, trader, re
     await venue.submit(order)
     assert (await _report_of(events, order.cl_ord_id)).order.status is OrdStatus.NEW
     await events.aclose()
+
+
+# Withdrawing, which closes a desk.
+
+
+async def test_after_a_withdrawal_nothing_is_open_and_nothing_locked(venue, trader):
+    orders = [await trader.resting(side) for side in (Side.BUY, Side.SELL) for _ in range(10)]
+    for order in orders:
+        assert isinstance(await venue.submit(order), Accepted)
+    before = await ask(venue, (SYMBOL, "ETH/USDT"), DESK_ID)
+    assert before.status == "ok"
+    assert {each.cl_ord_id for each in orders} <= {each.cl_ord_id for each in before.own_orders}
+    give_up_at_s = asyncio.get_running_loop().time() + 60
+    after = await ask_and_withdraw(venue, (SYMBOL, "ETH/USDT"), DESK_ID, give_up_at_s)
+    assert after.cancel is not None
+    assert (after.status, after.cancel.result, after.own_orders) == ("ok", "verified", ())
+    assert all(balance.locked == 0 for balance in after.balances)
 
 
 # No second order, ever.
