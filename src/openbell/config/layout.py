@@ -3,10 +3,11 @@
 `state/` beside the desk.toml, or `$OPENBELL_STATE`. Made with mode 700.
 
     state/
-      controller.lock  controller.json  controller.log  api.token       the controller
+      controller.lock  controller.json  controller.log  api.token  service.token   the controller
       desk.db                                                            the desk database
       audit.jsonl  audit.head                                            the audit log
       halt.json  latch.json                                              persistent halts
+      target.json                                                        what the desk was asked to be
       credentials.env                                                    made for simulated venues
       run/         sockets
       records/     one file per running service: pid, start time, boot id, ...
@@ -96,6 +97,15 @@ class DeskLayout:
     @property
     def halt(self) -> Path:
         return self.state / "halt.json"
+
+    @property
+    def target(self) -> Path:
+        """What the desk was last asked to be."""
+        return self.state / "target.json"
+
+    @property
+    def service_token(self) -> Path:
+        return self.state / "service.token"
 
     @property
     def latch(self) -> Path:

@@ -37,6 +37,8 @@ class TradingFacts:
     strategies: tuple[StrategySays, ...] | None
     strategies_why: str
     has_engine: bool
+    blocked: str = ""
+    """Why it is no use to wait: the engine is not up, a critical service is not ready."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def judge(facts: TradingFacts) -> Verdict:
         return Verdict(Opened.HALTED, note="a halt from before stands; `openbell resume` ends it")
     if facts.target is DeskTarget.SAFE:
         return Verdict(Opened.SAFE)
+    if facts.blocked:
+        return Verdict(Opened.WAITING, facts.blocked)
     if not facts.has_engine:
         return Verdict(Opened.TRADING, note="the desk has no engine: nothing is sent by itself")
     if facts.engine is None:
@@ -102,6 +106,8 @@ def plan_trading(facts: TradingFacts) -> Plan[Action]:
     verdict = judge(facts)
     if verdict.opened is not Opened.WAITING:
         return Plan(reason=verdict.note or f"the desk is {verdict.opened}")
+    if facts.blocked:
+        return Plan(reason=facts.blocked, skipped=True)
     actions: list[Action] = []
     if facts.engine is None or not facts.engine.trading:
         actions.append(ResumeEngine())
@@ -118,6 +124,8 @@ class BeginTrading:
     voices: DeskVoices
     target: Callable[[], DeskTarget]
     latched: Callable[[], bool]
+    blocked: Callable[[], str]
+    """Why trading cannot begin whatever is waited for; empty where it may."""
     timeout_s: float = 30.0
     name: str = "begin_trading"
     title: str = "Reconcile, get the permit, run the strategies"
@@ -126,16 +134,16 @@ class BeginTrading:
 
     async def observe(self) -> TradingFacts:
         has_engine = self.voices.roles.engine is not None
-        target, latched = self.target(), self.latched()
+        target, latched, blocked = self.target(), self.latched(), self.blocked()
         engine: EngineSays | None = None
         strategies: tuple[StrategySays, ...] | None = None
         engine_why = strategies_why = ""
-        if has_engine and target is DeskTarget.TRADING and not latched:
+        if has_engine and target is DeskTarget.TRADING and not latched and not blocked:
             (engine, engine_why), (strategies, strategies_why) = await asyncio.gather(
                 self.voices.engine(), self.voices.strategies()
             )
         return TradingFacts(
-            target, latched, engine, engine_why, strategies, strategies_why, has_engine
+            target, latched, engine, engine_why, strategies, strategies_why, has_engine, blocked
         )
 
     def plan(self, facts: TradingFacts) -> Plan[Action]:

@@ -34,6 +34,7 @@ from openbell.state.checkpoint import (
     validate,
     write_checkpoint,
 )
+from openbell.state.redact import Redactor
 from openbell.watch.logs import CONTROLLER, log_paths, text_since
 
 LOGS_WITHIN_NS = 3600 * 1_000_000_000
@@ -52,9 +53,14 @@ class Sections:
 
 
 async def gather_sections(
-    desk: LoadedDesk, layout: DeskLayout, voices: DeskVoices, level: Level
+    desk: LoadedDesk,
+    layout: DeskLayout,
+    voices: DeskVoices,
+    level: Level,
+    redactor: Redactor,
 ) -> Sections:
-    """Everything at the same time: a checkpoint is one moment as far as that can be had."""
+    """Everything at the same time: a checkpoint is one moment as far as that can be had. Known
+    secrets are taken out of every text."""
     roles = voices.roles
     asked = {"trading": roles.engine}
     if level == "complete":
@@ -70,19 +76,18 @@ async def gather_sections(
     missing: dict[str, str] = {}
     for section, answer in zip(present, answers, strict=True):
         if answer.known:
-            content[section] = orjson.dumps(answer.body)
+            content[section] = orjson.dumps(redactor.redact_value(answer.body))
         else:
             missing[section] = answer.why
-    content["configuration"] = orjson.dumps(
-        {
-            "path": str(desk.path),
-            "digest": desk.digest,
-            "desk": desk.file.model_dump(mode="json"),
-            "text": await asyncio.to_thread(_text_of, desk.path),
-        }
-    )
+    configuration = {
+        "path": str(desk.path),
+        "digest": desk.digest,
+        "desk": desk.file.model_dump(mode="json"),
+        "text": await asyncio.to_thread(_text_of, desk.path),
+    }
+    content["configuration"] = orjson.dumps(redactor.redact_value(configuration))
     if level == "complete":
-        content["logs"] = await asyncio.to_thread(_recent_logs, desk, layout)
+        content["logs"] = await asyncio.to_thread(_recent_logs, desk, layout, redactor)
     return Sections(content, missing)
 
 
@@ -90,6 +95,7 @@ async def save_checkpoint(
     desk: LoadedDesk,
     layout: DeskLayout,
     voices: DeskVoices,
+    redactor: Redactor,
     *,
     level: Level = "complete",
     path: Path | None = None,
@@ -101,7 +107,7 @@ async def save_checkpoint(
     Raises FailedError where the trading section could not be had from a desk that has an engine,
     RefusedError where `path` exists, StorageError, CorruptError.
     """
-    sections = await gather_sections(desk, layout, voices, level)
+    sections = await gather_sections(desk, layout, voices, level, redactor)
     if "trading" in sections.missing:
         raise FailedError(
             f"no checkpoint: the engine's books could not be had: {sections.missing['trading']}",
@@ -137,12 +143,12 @@ def _text_of(path: Path) -> str:
         return f"(unreadable: {error.strerror})"
 
 
-def _recent_logs(desk: LoadedDesk, layout: DeskLayout) -> bytes:
+def _recent_logs(desk: LoadedDesk, layout: DeskLayout, redactor: Redactor) -> bytes:
     since = time.time_ns() - LOGS_WITHIN_NS
     paths = log_paths(layout, [*desk.file.services, CONTROLLER])
     return orjson.dumps(
         {
-            name: text_since(path, since, LOG_BYTES_MAX).decode("utf-8", "replace")
+            name: redactor.redact(text_since(path, since, LOG_BYTES_MAX).decode("utf-8", "replace"))
             for name, path in paths.items()
         }
     )

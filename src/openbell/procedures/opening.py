@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from openbell.domain.service_state import ServiceState
 from openbell.procedures.ports import Facts, Services, facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.spec import StartResult
@@ -92,7 +91,8 @@ class StartServices:
     timeout_s: float
     name: str = "start_services"
     title: str = "Start services in dependency order"
-    on_failure: OnFailure = OnFailure.ABORT
+    on_failure: OnFailure = OnFailure.WARN
+    """What does not depend on the failed service may go on, trading included if it is not critical."""
     outcomes: dict[str, ServiceOutcome] = field(default_factory=dict)
 
     async def observe(self) -> Facts:
@@ -179,11 +179,3 @@ def start_budget_s(
         before = max((longest[each] for each in depends_on[name]), default=0.0)
         longest[name] = before + ready_timeout_s[name]
     return max(longest.values(), default=0.0) + 10.0
-
-
-_NOT_RUNNING = frozenset({ServiceState.STOPPED, ServiceState.FAILED})
-
-
-def is_already_open(facts: Facts, wanted: tuple[str, ...]) -> bool:
-    """Whether there is nothing to start at all."""
-    return all(facts.is_up(name) for name in wanted)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from openbell.domain.service_state import ServiceState
-from openbell.runtime.spec import Orphan, ServiceView, StartResult, StopResult
+from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.venues.asking import VenueAnswer
 
 
@@ -24,7 +24,7 @@ class Services(Protocol):
         as it is. Dependencies are the caller's business."""
         ...
 
-    async def stop(self, name: str) -> StopResult:
+    async def stop(self, name: str, *, reason: str) -> StopResult:
         """Returns when the process group is seen to be empty or the ladder has ended."""
         ...
 
@@ -60,21 +60,6 @@ class Facts:
 
 def facts_of(services: Services) -> Facts:
     return Facts({view.name: view for view in services.views()})
-
-
-@dataclass(frozen=True)
-class Leftovers:
-    """What was found before an opening and does not belong to it."""
-
-    orphans: tuple[Orphan, ...] = ()
-
-    @property
-    def ours(self) -> tuple[Orphan, ...]:
-        return tuple(orphan for orphan in self.orphans if orphan.ours)
-
-    @property
-    def foreign(self) -> tuple[Orphan, ...]:
-        return tuple(orphan for orphan in self.orphans if not orphan.ours)
 
 
 def run_folder_sockets(run: Path, keep: Path) -> tuple[Path, ...]:

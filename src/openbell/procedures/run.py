@@ -58,13 +58,16 @@ class Runner:
         *,
         decide: Decide = never_go_on,
         timeout_s: float | None = None,
+        on_report: Callable[[StepReport], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`timeout_s` is the time of all steps together; a step that it cuts short is still
-        verified, and the steps after it still observe, so that the end tells the whole truth."""
+        verified, and the steps after it still observe, so that the end tells the whole truth.
+        `on_report` hears how each step ended, before the next one observes."""
         self._journal = journal
         self._emit = emit
         self._decide = decide
+        self._on_report = on_report
         self._clock = clock
         self._deadline = None if timeout_s is None else clock() + timeout_s
 
@@ -79,6 +82,7 @@ class Runner:
                 continue
             report = await self._run_step(step, index, len(steps))
             reports.append(report)
+            self._on_report(report)
             verification = Verification(report.outcome, report.detail, report.evidence)
             if not verification.settled and not await self._goes_on(step, verification):
                 stopped_by = step.name

@@ -12,7 +12,7 @@ from openbell.config.models import LoadedDesk
 from openbell.procedures.closing.picture import Picture, Sight
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.ports import Services, VenueTruth
-from openbell.procedures.step import Outcome
+from openbell.procedures.step import Outcome, StepReport
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ class Closing:
 
     def __post_init__(self) -> None:
         self.sight = Sight(self.services, self.voices, self.venues)
+
+    @property
+    def has_venues(self) -> bool:
+        return bool(self.desk.file.venues)
+
+    def note(self, report: StepReport) -> None:
+        """Keeps how a step ended, for the steps after it."""
+        self.outcomes[report.name] = report.outcome
 
     async def look(self, *, patience_s: float = 0.0) -> Picture:
         """The venue's state now, through the engine or past it."""

@@ -61,5 +61,4 @@ class ReconcileBooks:
             found = Verification(Outcome.DONE, "books and venue agreed", earlier.evidence)
         else:
             found = Verification(Outcome.UNKNOWN, "the engine does not run: books not compared")
-        self.closing.outcomes[self.name] = found.outcome
         return found

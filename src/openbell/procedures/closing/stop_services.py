@@ -99,10 +99,7 @@ class StopServices:
         )
 
     def plan(self, facts: StopFacts) -> Plan[Action]:
-        plan = plan_stop(facts)
-        if plan.skipped:
-            self.closing.outcomes[self.name] = Outcome.SKIPPED
-        return plan
+        return plan_stop(facts)
 
     async def act(self, plan: Plan[Action], say: Say) -> None:
         total = sum(len(action.names) for action in plan.actions if isinstance(action, StopWave))
@@ -116,7 +113,7 @@ class StopServices:
                         return
 
     async def _stop(self, name: str, total: int, say: Say) -> None:
-        result = await self.closing.services.stop(name)
+        result = await self.closing.services.stop(name, reason="closing the desk")
         self.results[name] = result
         how = "stopped" if result.stopped else f"left pids {result.survivors}"
         say(f"{name} {how}", total - len(self.results), 0)
@@ -167,5 +164,4 @@ class StopServices:
             found = Verification(
                 Outcome.DONE, f"{len(facts.views)} services are stopped{note}", evidence
             )
-        self.closing.outcomes[self.name] = found.outcome
         return found

@@ -66,7 +66,6 @@ class VerifyClosed:
         else:
             told = f"; {len(errors)} errors in the last five minutes" if errors else ""
             found = Verification(Outcome.DONE, f"no process, no socket left{told}", evidence)
-        closing.outcomes[self.name] = found.outcome
         return found
 
     def _processes(self) -> tuple[Mapping[str, object], ...]:

@@ -1,0 +1,273 @@
+"""Single acts on the desk: halt, resume, services one by one, checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.observing import Observer
+from openbell.domain.desk_state import DeskCommand, DeskTarget
+from openbell.domain.graph import start_order, stop_order, with_dependencies, with_dependents
+from openbell.domain.health import resume_blockers
+from openbell.errors import OpenbellError, RefusedError, StorageError
+from openbell.procedures.checkpointing import save_checkpoint
+from openbell.runtime.spec import StartResult, StopResult
+from openbell.state.checkpoint import CheckpointInfo, list_checkpoints
+from openbell.state.halts import Halt, clear_halt, set_halt
+
+log = structlog.get_logger()
+
+Verb = Literal["start", "stop", "restart", "reload"]
+
+
+@dataclass(frozen=True)
+class Acts:
+    """What a person may do to a running desk besides opening and closing it."""
+
+    desk: ControlledDesk
+    observer: Observer
+
+    async def halt(self, reason: str, actor: str) -> dict[str, object]:
+        """No new order from now on. The file first: it outlives whatever fails afterwards."""
+        desk = self.desk
+        written = True
+        try:
+            halt = Halt(reason or "no reason given", actor, datetime.now(UTC))
+            await asyncio.to_thread(set_halt, desk.layout.halt, halt)
+        except StorageError as error:
+            written = False
+            log.error("halt is not kept on disk", why=error.message, alert=True)
+        if desk.targets.asked in (DeskTarget.TRADING, DeskTarget.SAFE):
+            try:
+                desk.targets.command(DeskCommand.HALT)
+            except StorageError as error:
+                log.error("target is not kept on disk", why=error.message)
+        recording = asyncio.create_task(
+            desk.auditor.try_record(actor, "desk.halt", desk.desk.file.desk.name, reason=reason)
+        )
+        engine, strategies = await asyncio.gather(
+            desk.voices.tell_engine("/v1/halt", {"reason": reason}, timeout_s=10.0),
+            desk.voices.tell_strategies("/v1/strategies/halt", {"reason": reason}),
+        )
+        await recording
+        has_engine = desk.roles.engine is not None
+        verified = not has_engine or engine.get("halted") is True
+        why = []
+        if not verified:
+            why.append(
+                f"{engine.why or 'the engine did not confirm'}; its permit runs out within "
+                f"{desk.desk.file.permit.ttl:g}s"
+            )
+        if not strategies.known:
+            why.append(strategies.why)
+        if not written:
+            why.append("the halt could not be written: it ends with this controller")
+        return {
+            "halted": True,
+            "verified": verified and written,
+            "engine": "no engine" if not has_engine else "halted" if verified else "unknown",
+            "strategies": "halted" if strategies.known else "unknown",
+            "why": "; ".join(why),
+        }
+
+    async def resume(self, actor: str) -> dict[str, object]:
+        """New orders may go on, if nothing speaks against it. Raises RefusedError with `blockers`."""
+        desk = self.desk
+        desk.board.refuse_second()
+        seen = await self.observer.observe()
+        blockers = resume_blockers(seen.services, seen.venues, seen.desk)
+        if blockers:
+            raise RefusedError(
+                f"not resumed: {'; '.join(blockers)}",
+                hint="mend what blocks, then resume again",
+                blockers=blockers,
+            )
+        await desk.auditor.record(actor, "desk.resume", desk.desk.file.desk.name)
+        await asyncio.to_thread(clear_halt, desk.layout.halt)
+        desk.targets.command(DeskCommand.RESUME)
+        await desk.voices.tell_engine("/v1/resume", timeout_s=10.0)
+        await desk.voices.tell_strategies(
+            "/v1/strategies/resume", {"reason": f"resumed by {actor}"}
+        )
+        after = await self.observer.observe()
+        return {"resumed": True, "state": str(after.state), "why": after.why}
+
+    async def services(
+        self, verb: Verb, names: Sequence[str], actor: str, *, force: bool = False
+    ) -> dict[str, object]:
+        """Carries a verb out on services. Raises UsageError, RefusedError, ConflictError."""
+        desk = self.desk
+        desk.require_known(list(names))
+        desk.board.refuse_second()
+        carry_out: Callable[[Sequence[str]], Awaitable[list[dict[str, object]]]]
+        match verb:
+            case "start":
+                carry_out = self._start
+            case "stop":
+                self._refuse_needed(names, force)
+                carry_out = self._stop
+            case "restart":
+                carry_out = self._restart
+            case "reload":
+                carry_out = self._reload
+        detail = {"services": list(names), "force": force}
+        if verb == "stop":
+            await desk.auditor.try_record(actor, "service.stop", ", ".join(names), **detail)
+        else:
+            await desk.auditor.record(actor, f"service.{verb}", ", ".join(names), **detail)
+        return {"results": await carry_out(names)}
+
+    async def _start(self, names: Sequence[str]) -> list[dict[str, object]]:
+        """With their dependencies, each as soon as its own are ready."""
+        deps = self._deps()
+        results: list[dict[str, object]] = []
+        chosen = with_dependencies(deps, names)
+        ready: dict[str, bool] = {}
+        for wave in start_order(deps):
+            startable = [
+                name for name in wave if name in chosen and all(ready[d] for d in deps[name])
+            ]
+            blocked = [name for name in wave if name in chosen and name not in startable]
+            for result in await asyncio.gather(*map(self.desk.supervisor.start, startable)):
+                ready[result.service] = result.ready
+                results.append(_started(result))
+            for name in blocked:
+                ready[name] = False
+                missing = ", ".join(each for each in deps[name] if not ready[each])
+                results.append(_blocked(name, f"not started because {missing} is not ready"))
+        return results
+
+    async def _stop(self, names: Sequence[str]) -> list[dict[str, object]]:
+        results: list[dict[str, object]] = []
+        for wave in stop_order(self._deps()):
+            stopping = [name for name in wave if name in names]
+            ended = await asyncio.gather(
+                *(self.desk.supervisor.stop(name, reason="asked to stop") for name in stopping)
+            )
+            results.extend(map(_stopped, ended))
+        return results
+
+    async def _restart(self, names: Sequence[str]) -> list[dict[str, object]]:
+        """Dependents stay up: they see the service go and come, as they would in a crash."""
+        stopped = {str(each["service"]): each for each in await self._stop(names)}
+        results = await self._start([name for name in names if stopped[name]["ok"]])
+        failed = [each for each in stopped.values() if not each["ok"]]
+        return [*failed, *(each for each in results if each["service"] in names)]
+
+    async def _reload(self, names: Sequence[str]) -> list[dict[str, object]]:
+        results: list[dict[str, object]] = []
+        for name in names:
+            reason = ""
+            try:
+                await self.desk.supervisor.reload(name)
+            except OpenbellError as error:
+                reason = error.message
+            results.append(
+                {
+                    "service": name,
+                    "ok": not reason,
+                    "outcome": "failed" if reason else "signalled",
+                    "seconds": 0.0,
+                    "reason": reason,
+                    "log_tail": [],
+                }
+            )
+        return results
+
+    def _refuse_needed(self, names: Sequence[str], force: bool) -> None:
+        running = {name for name, state in self.desk.states.items() if state.is_running}
+        needing = (with_dependents(self._deps(), names) - set(names)) & running
+        if needing and not force:
+            raise RefusedError(
+                f"{', '.join(sorted(needing))} depend on {', '.join(names)} and run",
+                hint="stop them too, or use force",
+                dependents=sorted(needing),
+            )
+
+    def _deps(self) -> dict[str, tuple[str, ...]]:
+        return {name: each.depends_on for name, each in self.desk.desk.file.services.items()}
+
+    async def save_checkpoint(
+        self, level: Literal["complete", "quick"], verify: bool, path: str | None, actor: str
+    ) -> dict[str, object]:
+        """Raises FailedError, RefusedError, StorageError, CorruptError."""
+        desk = self.desk
+        info = await save_checkpoint(
+            desk.desk,
+            desk.layout,
+            desk.voices,
+            desk.redactor,
+            level=level,
+            path=None if path is None else Path(path),
+            verify=verify,
+            facts={"actor": actor},
+        )
+        desk.auditor.note("checkpoint.saved", str(info.path), actor=actor, crc64=info.crc64)
+        return {**info.as_dict(), "verified": verify}
+
+    async def checkpoints(self) -> dict[str, object]:
+        found = await asyncio.to_thread(list_checkpoints, self.desk.layout.checkpoints)
+        return {
+            "checkpoints": [
+                each.as_dict()
+                if isinstance(each, CheckpointInfo)
+                else {"level": None, **each.as_dict()}
+                for each in found
+            ]
+        }
+
+    def refuse_exit(self, detach: bool) -> None:
+        """Raises RefusedError while services run, unless they are to go on without a controller."""
+        running = [name for name, state in self.desk.states.items() if state.is_running]
+        if not detach:
+            self.desk.board.refuse_second()
+        if running and not detach:
+            raise RefusedError(
+                f"services run: {', '.join(running)}",
+                hint="close the desk with `openbell down`, or detach: they go on without a controller",
+            )
+
+
+def _started(result: StartResult) -> dict[str, object]:
+    return {
+        "service": result.service,
+        "ok": result.ready,
+        "outcome": "ready" if result.ready else "failed",
+        "seconds": round(result.seconds, 3),
+        "reason": result.reason,
+        "log_tail": list(result.log_tail),
+    }
+
+
+def _blocked(service: str, reason: str) -> dict[str, object]:
+    return {
+        "service": service,
+        "ok": False,
+        "outcome": "not_started",
+        "seconds": 0.0,
+        "reason": reason,
+        "log_tail": [],
+    }
+
+
+def _stopped(result: StopResult) -> dict[str, object]:
+    return {
+        "service": result.service,
+        "ok": result.stopped,
+        "outcome": "stopped" if result.stopped else "failed",
+        "seconds": round(result.seconds, 3),
+        "reason": "" if result.stopped else f"pids {list(result.survivors)} outlived SIGKILL",
+        "log_tail": [],
+        "exit_status": result.exit_status,
+        "rungs": [
+            {"action": r.action, "seconds": round(r.seconds, 3), "outcome": r.outcome}
+            for r in result.rungs
+        ],
+    }

@@ -1,0 +1,366 @@
+"""The HTTP API: what docs/reference/api.md lists, as one application."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import orjson
+import structlog
+from fastapi import FastAPI, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+import openbell
+from openbell.config.units import parse_duration
+from openbell.controller import asking, documents
+from openbell.controller.acts import Acts, Verb
+from openbell.controller.bodies import (
+    CheckpointBody,
+    CloseBody,
+    ExitBody,
+    HaltBody,
+    OpenBody,
+    PermitBody,
+    ResumeBody,
+    ServicesBody,
+)
+from openbell.controller.close_desk import CloseWishes, Closings
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.docs_page import docs_page
+from openbell.controller.gate import Gate
+from openbell.controller.observing import Observer
+from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.permits import PermitRequest
+from openbell.controller.run_board import run_number
+from openbell.domain.graph import suggest
+from openbell.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptError,
+    NotRunningError,
+    OpenbellError,
+    RefusedError,
+    StorageError,
+    UnverifiedError,
+    UsageError,
+)
+from openbell.watch.log_line import parse_level
+from openbell.watch.logs import CONTROLLER, LogQuery, log_paths, read_logs
+
+log = structlog.get_logger()
+
+V1 = "/api/v1"
+LOG_LINES_MAX = 10_000
+LOG_LINES_DEFAULT = 1_000
+
+_STATUS: tuple[tuple[type[OpenbellError], int], ...] = (
+    (UsageError, 422),
+    (NotRunningError, 409),
+    (ConfigError, 422),
+    (ConflictError, 409),
+    (RefusedError, 403),
+    (UnverifiedError, 502),
+    (CorruptError, 422),
+    (StorageError, 507),
+)
+
+Actor = Annotated[str, Header(alias="X-Openbell-Actor", max_length=64)]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything the routes call."""
+
+    desk: ControlledDesk
+    observer: Observer
+    openings: Openings
+    closings: Closings
+    acts: Acts
+    exit_controller: Callable[[str], None]
+
+
+def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
+    app = FastAPI(
+        title="Openbell controller",
+        version=openbell.__version__,
+        description="Opens, watches and closes one trading desk. docs/reference/api.md tells more.",
+        openapi_url=f"{V1}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(
+        Gate,
+        allowed_hosts=parts.desk.desk.file.controller.allowed_hosts,
+        api_token=api_token,
+        service_token=service_token,
+    )
+    _handle_errors(app, parts.desk)
+    _look(app, parts)
+    _procedures(app, parts)
+    _act(app, parts)
+    return app
+
+
+def _json(desk: ControlledDesk, body: object, status: int = 200) -> Response:
+    """An answer with every known secret taken out."""
+    text = orjson.dumps(body, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return Response(desk.redactor.redact(text), status, media_type="application/json")
+
+
+def _error(desk: ControlledDesk, error: OpenbellError) -> Response:
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    if isinstance(error, UsageError) and "nearest" in error.facts:
+        status = 404
+    return _json(desk, error.as_dict(), status)
+
+
+def _handle_errors(app: FastAPI, desk: ControlledDesk) -> None:
+    @app.exception_handler(OpenbellError)
+    async def openbell_error(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, OpenbellError)
+        return _error(desk, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_request(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        told = [
+            f"{'.'.join(str(part) for part in each['loc'][1:]) or 'body'}: {each['msg']}"
+            for each in error.errors()
+        ]
+        return _error(desk, UsageError("; ".join(told), hint=f"see {V1}/docs"))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_route(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        body = {"error": "usage", "message": str(error.detail), "hint": f"see {V1}/docs"}
+        return _json(desk, body, error.status_code)
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> Response:
+        log.error("defect in a request", path=request.url.path, exc_info=error, alert=True)
+        body = {"error": "defect", "message": type(error).__name__, "hint": "see controller.log"}
+        return _json(desk, body, 500)
+
+
+def _look(app: FastAPI, parts: Parts) -> None:
+    desk = parts.desk
+
+    @app.get(f"{V1}/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
+
+    @app.get(f"{V1}/ping", summary="Whether the controller answers")
+    async def ping() -> Response:
+        return _json(desk, {"desk": desk.desk.file.desk.name, "version": openbell.__version__})
+
+    @app.get(f"{V1}/status", summary="The desk at a glance")
+    async def status() -> Response:
+        return _json(desk, await documents.status_document(desk, parts.observer))
+
+    @app.get(f"{V1}/health", summary="Probes every service now and gives a verdict")
+    async def health() -> Response:
+        return _json(desk, await documents.health_document(desk, parts.observer))
+
+    @app.get(f"{V1}/orders", summary="Open orders, as the venues say")
+    async def orders() -> Response:
+        return _json(desk, await asking.orders(desk))
+
+    @app.get(f"{V1}/positions", summary="Positions and P&L")
+    async def positions() -> Response:
+        return _json(desk, await asking.positions(desk))
+
+    for name, role, path in (
+        ("strategies", "strategies", "/v1/strategies"),
+        ("risk", "risk", "/v1/risk"),
+        ("feeds", "market-data", "/v1/feeds"),
+    ):
+        _passed_on(app, desk, name, role, path)
+
+    @app.get(f"{V1}/logs", summary="Lines of the services' logs, oldest first")
+    async def logs(
+        service: Annotated[list[str], Query()] = [],  # noqa: B006 - read only
+        since: str | None = None,
+        tail: Annotated[int | None, Query(ge=1, le=LOG_LINES_MAX)] = None,
+        level: str | None = None,
+    ) -> Response:
+        names = service or [*desk.desk.file.services, CONTROLLER]
+        desk.require_known([name for name in names if name != CONTROLLER])
+        query = LogQuery(
+            since_ns=None if since is None else _since_ns(since),
+            tail=tail or (LOG_LINES_DEFAULT if since is None else LOG_LINES_MAX),
+            level=None if level is None else _level(level),
+        )
+        lines = await asyncio.to_thread(read_logs, log_paths(desk.layout, names), query)
+        return _json(desk, {"lines": [line.as_dict() for line in lines]})
+
+
+def _passed_on(app: FastAPI, desk: ControlledDesk, name: str, role: str, path: str) -> None:
+    @app.get(f"{V1}/{name}", summary=f"What {role} says", name=name)
+    async def ask() -> Response:
+        service = desk.desk.file.service_with_role(role)
+        return _json(desk, await asking.passed_on(desk, name, service, path))
+
+
+def _procedures(app: FastAPI, parts: Parts) -> None:
+    desk = parts.desk
+
+    @app.get(f"{V1}/plan/open", summary="What opening would do now")
+    async def plan_open(
+        safe_mode: bool = False,
+        only: Annotated[list[str], Query()] = [],  # noqa: B006 - read only
+        force: bool = False,
+    ) -> Response:
+        wishes = OpenWishes(safe_mode, tuple(only), force)
+        return _json(desk, await parts.openings.plan_open(wishes))
+
+    @app.get(f"{V1}/plan/close", summary="What closing would do now")
+    async def plan_close(
+        flatten: Literal["aggressive", "conservative", "keep"] | None = None,
+        orders: Literal["cancel", "keep"] | None = None,
+        reason: str = "",
+        timeout_s: Annotated[float | None, Query(gt=0)] = None,
+        force: bool = False,
+    ) -> Response:
+        wishes = CloseWishes(flatten, orders, reason, timeout_s, force)
+        return _json(desk, await parts.closings.plan_close(wishes))
+
+    @app.post(f"{V1}/open", status_code=202, summary="Open the desk")
+    async def open_desk(body: OpenBody | None = None, actor: Actor = "api") -> Response:
+        asked = body or OpenBody()
+        wishes = OpenWishes(asked.safe_mode, asked.only, asked.force)
+        return _json(desk, await parts.openings.open(wishes, actor), 202)
+
+    @app.post(f"{V1}/close", status_code=202, summary="Close the desk, or go on closing it")
+    async def close_desk(body: CloseBody | None = None, actor: Actor = "api") -> Response:
+        asked = body or CloseBody()
+        wishes = CloseWishes(
+            asked.flatten, asked.orders, asked.reason, asked.timeout_s, asked.force
+        )
+        return _json(desk, await parts.closings.close(wishes, actor), 202)
+
+    @app.get(f"{V1}/runs/{{run}}", summary="A run and how its steps went")
+    async def run_document(run: str) -> Response:
+        live = desk.board.find(run)
+        if live is not None:
+            return _json(desk, live.as_dict())
+        return _json(desk, _recorded_run(run, await desk.database.get(run_number(run))))
+
+    @app.get(f"{V1}/runs/{{run}}/events", summary="A run's events as lines of JSON, to the last")
+    async def run_events(run: str, after: Annotated[int, Query(ge=0)] = 0) -> Response:
+        live = desk.board.find(run)
+        if live is None:
+            raise UsageError(f'there is no run "{run}" of this controller', run=run, nearest=[])
+
+        async def lines() -> AsyncIterator[str]:
+            async for event in live.follow(after):
+                text = orjson.dumps(event, default=str).decode()
+                yield desk.redactor.redact(text) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _act(app: FastAPI, parts: Parts) -> None:
+    desk = parts.desk
+    acts = parts.acts
+
+    @app.post(f"{V1}/halt", summary="No new orders; services stay up")
+    async def halt(body: HaltBody | None = None, actor: Actor = "api") -> Response:
+        return _json(desk, await acts.halt((body or HaltBody()).reason, actor))
+
+    @app.post(f"{V1}/resume", summary="New orders go on, if nothing speaks against it")
+    async def resume(body: ResumeBody | None = None, actor: Actor = "api") -> Response:
+        return _json(desk, await acts.resume(actor))
+
+    verbs: tuple[Verb, ...] = ("start", "stop", "restart", "reload")
+    for verb in verbs:
+        _verb(app, parts, verb)
+
+    @app.post(f"{V1}/checkpoints", summary="Save a checkpoint")
+    async def save(body: CheckpointBody | None = None, actor: Actor = "api") -> Response:
+        asked = body or CheckpointBody()
+        saved = await acts.save_checkpoint(asked.level, asked.verify, asked.path, actor)
+        return _json(desk, saved)
+
+    @app.get(f"{V1}/checkpoints", summary="Every checkpoint, newest first, each checked")
+    async def checkpoints() -> Response:
+        return _json(desk, await acts.checkpoints())
+
+    @app.post(f"{V1}/exit", summary="End the controller")
+    async def leave(body: ExitBody | None = None, actor: Actor = "api") -> Response:
+        acts.refuse_exit((body or ExitBody()).detach)
+        parts.exit_controller(f"asked by {actor}")
+        return _json(desk, {"exiting": True})
+
+    @app.post(f"{V1}/permit", summary="For the engine: leave to trade")
+    async def permit(body: PermitBody) -> Response:
+        request = PermitRequest(body.service, body.epoch, body.reconciled, body.phase)
+        return _json(desk, desk.permits.ask(request))
+
+
+def _verb(app: FastAPI, parts: Parts, verb: Verb) -> None:
+    @app.post(f"{V1}/services/{verb}", summary=f"{verb.capitalize()} services", name=verb)
+    async def carry_out(body: ServicesBody, actor: Actor = "api") -> Response:
+        done = await parts.acts.services(verb, body.services, actor, force=body.force)
+        return _json(parts.desk, done)
+
+
+def _recorded_run(run: str, record: Any) -> dict[str, object]:
+    """A run of an earlier controller, from the desk database."""
+    if run != f"{record.kind}-{record.run}":
+        nearest = suggest(run, [f"{record.kind}-{record.run}"])
+        raise UsageError(f'there is no run "{run}"', run=run, nearest=nearest)
+    return {
+        "id": run,
+        "procedure": record.kind,
+        "actor": record.who,
+        "state": "interrupted"
+        if record.finished_at is None
+        else "done"
+        if record.outcome == "done"
+        else "failed",
+        "parameters": record.params,
+        "started": record.begun_at.isoformat(),
+        "finished": None if record.finished_at is None else record.finished_at.isoformat(),
+        "outcome": record.outcome,
+        "steps": [
+            {
+                "name": step.name,
+                "outcome": step.outcome,
+                "seconds": (step.done_at - step.started_at).total_seconds()
+                if step.done_at is not None
+                else None,
+                "detail": step.facts.get("detail", ""),
+            }
+            for step in record.steps
+        ],
+    }
+
+
+def _since_ns(text: str) -> int:
+    """A moment: a duration back from now (`5m`), or a time in ISO 8601. Raises UsageError."""
+    try:
+        return time.time_ns() - int(parse_duration(text) * 1e9)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f'since "{text}" is no duration and no time',
+            hint="for example 5m, or 2024-11-25T15:45:00Z",
+        ) from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1e9)
+
+
+def _level(text: str) -> str:
+    try:
+        return parse_level(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,77 @@
+"""What services say, passed on: and the venues' own word where the engine does not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from openbell.controller.desk import ControlledDesk
+from openbell.procedures.closing.picture import CLERK_TIMEOUT_S
+
+TIMEOUT_S = 10.0
+
+
+async def orders(desk: ControlledDesk) -> dict[str, Any]:
+    """Open orders: the engine's answer, or the venues'."""
+    return await _engine_or_venues(desk, "/v1/orders")
+
+
+async def positions(desk: ControlledDesk) -> dict[str, Any]:
+    """Positions and P&L: the engine's answer, or the venues' without P&L."""
+    return await _engine_or_venues(desk, "/v1/positions")
+
+
+async def passed_on(
+    desk: ControlledDesk, source: str, service: str | None, path: str
+) -> dict[str, Any]:
+    """A service's answer with `source`, `known` and `why` added."""
+    answer = await desk.voices.ask(service, path, timeout_s=TIMEOUT_S)
+    if answer.known and answer.body is not None:
+        return {**answer.body, "source": source, "known": True, "why": ""}
+    return {"source": "unknown", "known": False, "why": answer.why}
+
+
+async def _engine_or_venues(desk: ControlledDesk, path: str) -> dict[str, Any]:
+    told = await passed_on(desk, "engine", desk.roles.engine, path)
+    if told["known"] or not desk.desk.file.venues:
+        return told
+    answers = await desk.clerk.look(timeout_s=CLERK_TIMEOUT_S)
+    unknown = [f"{each.name}: {each.why}" for each in answers if each.status != "ok"]
+    rows: dict[str, Any] = {
+        "orders": [msgspec.to_builtins(row) for each in answers for row in each.open_orders]
+    }
+    if path == "/v1/positions":
+        rows = {
+            "positions": [
+                _position(msgspec.to_builtins(row)) for each in answers for row in each.positions
+            ],
+            "pnl": None,
+        }
+    return {
+        **rows,
+        "venues": {
+            each.name: {
+                "ok": each.status == "ok",
+                "complete": each.status == "ok",
+                "error": each.why,
+            }
+            for each in answers
+        },
+        "source": "venue" if len(unknown) < len(answers) else "unknown",
+        "known": not unknown,
+        "why": "; ".join([str(told["why"]), *unknown]),
+    }
+
+
+def _position(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The books are not at hand: what only they know is null."""
+    return {
+        "quantity": None,
+        "avg_px": None,
+        "realized_pnl": None,
+        "unrealized_pnl": None,
+        "fees": None,
+        **row,
+    }

@@ -1,0 +1,59 @@
+"""What may be sent: every body of the API. Unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenBody(Body):
+    safe_mode: bool = False
+    only: tuple[str, ...] = ()
+    force: bool = False
+
+
+class CloseBody(Body):
+    flatten: Literal["aggressive", "conservative", "keep"] | None = None
+    orders: Literal["cancel", "keep"] | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+    timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
+    force: bool = False
+
+
+class HaltBody(Body):
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class ResumeBody(Body):
+    pass
+
+
+class ServicesBody(Body):
+    services: Annotated[tuple[str, ...], Field(min_length=1)]
+    force: bool = False
+
+
+class CheckpointBody(Body):
+    level: Literal["complete", "quick"] = "complete"
+    verify: bool = True
+    path: str | None = None
+
+
+class ExitBody(Body):
+    detach: bool = False
+
+
+class PermitBody(BaseModel):
+    """From the engine; keys of a newer engine are left unread."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    service: str
+    epoch: int
+    reconciled: bool
+    phase: str = ""

@@ -1,0 +1,210 @@
+"""Closes the desk as a run, and ends the controller when nothing is left to control."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+
+from openbell.controller.conduct import Conductor
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
+from openbell.controller.run_board import LiveRun
+from openbell.domain.desk_state import DeskCommand
+from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
+from openbell.procedures.checkpointing import save_checkpoint
+from openbell.procedures.closing import Closing, closing_steps
+from openbell.procedures.closing.context import Earlier, Wishes
+from openbell.procedures.closing.statement import closing_statement
+from openbell.procedures.plans import plan_document
+from openbell.procedures.run import Runner
+from openbell.procedures.step import Step
+from openbell.runtime.members import scan
+from openbell.runtime.processes import system_processes
+
+log = structlog.get_logger()
+
+EXIT_GRACE_S = 5.0
+"""How long a closed desk's controller waits for someone to read the closing statement."""
+
+
+@dataclass(frozen=True)
+class CloseWishes:
+    flatten: Literal["aggressive", "conservative", "keep"] | None = None
+    orders: Literal["cancel", "keep"] | None = None
+    reason: str = ""
+    timeout_s: float | None = None
+    force: bool = False
+
+
+class Closings:
+    """Closings of one desk."""
+
+    def __init__(
+        self, desk: ControlledDesk, runs: Conductor, exit_controller: Callable[[str], None]
+    ) -> None:
+        self._desk = desk
+        self._runs = runs
+        self._exit = exit_controller
+
+    def wishes_for(self, asked: CloseWishes) -> Wishes:
+        """What is asked, filled up from `[closing]`. Raises UsageError where it contradicts itself."""
+        settings = self._desk.desk.file.closing
+        flatten = asked.flatten or settings.flatten
+        orders = asked.orders or ("cancel" if flatten != "keep" else settings.orders)
+        if orders == "keep" and flatten != "keep":
+            raise UsageError(
+                "orders can be kept only together with positions",
+                hint="a resting order could reopen a flattened position: use flatten = keep too",
+            )
+        return Wishes(
+            flatten=flatten,
+            orders=orders,
+            reason=asked.reason,
+            timeout_s=asked.timeout_s or settings.timeout,
+            wait_for_orders_s=settings.wait_for_orders,
+            conservative_wait_s=settings.conservative_wait,
+            force=asked.force,
+        )
+
+    async def close(self, asked: CloseWishes, actor: str) -> dict[str, object]:
+        """Begins a closing, or goes on with one that was cut off. Raises ConflictError, UsageError.
+
+        Neither a full disk nor a broken audit log keeps a desk open: closing reduces risk.
+        """
+        desk = self._desk
+        wishes = self.wishes_for(asked)
+        desk.board.reserve("a closing")
+        try:
+            number, earlier = await self._begin_closing(wishes, actor)
+            try:
+                desk.targets.command(DeskCommand.CLOSE)
+            except StorageError as error:
+                log.error("closing is not kept on disk", why=error.message, alert=True)
+        except BaseException:
+            desk.board.release()
+            raise
+        parameters = {
+            "flatten": wishes.flatten,
+            "orders": wishes.orders,
+            "reason": wishes.reason,
+            "timeout_s": wishes.timeout_s,
+            "force": wishes.force,
+        }
+        run = self._runs.admit("close", number, actor, parameters)
+        journal = BestEffortJournal(RunJournal(desk.database, number) if number else None)
+        self._runs.carry_out(run, self._close(run, journal, wishes, earlier))
+        return {"run": run.id, "resumed": bool(earlier)}
+
+    async def _begin_closing(self, wishes: Wishes, actor: str) -> tuple[int, dict[str, Earlier]]:
+        desk = self._desk
+        interrupted = desk.interrupted
+        await desk.auditor.try_record(
+            actor,
+            "desk.close",
+            desk.desk.file.desk.name,
+            flatten=wishes.flatten,
+            orders=wishes.orders,
+            reason=wishes.reason,
+            force=wishes.force,
+        )
+        try:
+            if interrupted is not None and interrupted.procedure == "close":
+                record = await desk.database.get(interrupted.number)
+                desk.interrupted = None
+                return interrupted.number, earlier_steps(record)
+            await self._runs.abandon_interrupted("closed instead")
+            parameters = {"flatten": wishes.flatten, "orders": wishes.orders}
+            return await desk.database.begin("close", actor, wishes.reason, parameters), {}
+        except OpenbellError as error:
+            log.error("closing without a journal", why=error.message, alert=True)
+            return 0, {}
+
+    async def plan_close(self, asked: CloseWishes) -> dict[str, object]:
+        """What `close` would do now."""
+        closing = self._closing("plan", self.wishes_for(asked), {})
+        return await plan_document("close", closing_steps(closing))
+
+    def _closing(self, run: str, wishes: Wishes, earlier: Mapping[str, Earlier]) -> Closing:
+        desk = self._desk
+
+        async def save(level: str) -> str:
+            info = await save_checkpoint(
+                desk.desk,
+                desk.layout,
+                desk.voices,
+                desk.redactor,
+                level="complete" if level == "complete" else "quick",
+                facts={"run": run, "reason": wishes.reason or "closing"},
+            )
+            return str(info.path)
+
+        def marked() -> dict[int, str]:
+            found = scan(system_processes(), desk.layout.desk_id)
+            return {
+                pid: mark.service for pid, mark in found.marks.items() if found.processes[pid].alive
+            }
+
+        return Closing(
+            run=run,
+            desk=desk.desk,
+            layout=desk.layout,
+            services=desk.supervisor,
+            voices=desk.voices,
+            venues=desk.clerk,
+            wishes=wishes,
+            save_checkpoint=save,
+            marked=marked,
+            earlier=earlier,
+        )
+
+    async def _close(
+        self,
+        run: LiveRun,
+        journal: BestEffortJournal,
+        wishes: Wishes,
+        earlier: Mapping[str, Earlier],
+    ) -> None:
+        desk = self._desk
+        closing = self._closing(run.id, wishes, earlier)
+        steps: Sequence[Step[Any, Any]] = closing_steps(closing)
+        runner = Runner(journal, run.emit, timeout_s=wishes.timeout_s, on_report=closing.note)
+        statement = closing_statement(closing, await runner.run(steps))
+        await journal.finish("done" if statement.verified else "failed")
+        await desk.auditor.try_record(
+            run.actor,
+            "desk.closed" if statement.services_stopped else "desk.close_failed",
+            run.id,
+            verified=statement.verified,
+            summary=statement.summary,
+            checkpoint=closing.checkpoint,
+        )
+        if statement.services_stopped:
+            try:
+                desk.targets.command(DeskCommand.CLOSED)
+            except StorageError as error:
+                log.error("offline is not kept on disk", why=error.message)
+        failure = (
+            None
+            if statement.verified
+            else UnverifiedError(
+                statement.summary,
+                hint="look at the venue; `openbell down` goes on with what is left",
+            )
+        )
+        outcome = "verified" if statement.verified else "not_verified"
+        self._runs.finish(run, outcome, statement.summary, statement.document, failure)
+        if statement.services_stopped:
+            await self._leave(run)
+
+    async def _leave(self, run: LiveRun) -> None:
+        """A closed desk needs no controller. It goes once its last word was read."""
+        try:
+            async with asyncio.timeout(EXIT_GRACE_S):
+                await run.delivered.wait()
+        except TimeoutError:
+            log.info("nobody read the closing statement", run=run.id)
+        self._exit("the desk is closed")

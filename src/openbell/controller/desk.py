@@ -1,0 +1,186 @@
+"""The desk as the controller holds it: what it was asked to be, its processes, its runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import structlog
+
+from openbell.config.layout import DeskLayout
+from openbell.config.loader import load_desk
+from openbell.config.models import LoadedDesk
+from openbell.config.secrets import Secrets, load_secrets
+from openbell.controller.auditing import Auditor
+from openbell.controller.clerk import Clerk
+from openbell.controller.journal import DeskDatabase
+from openbell.controller.permits import Permits
+from openbell.controller.run_board import RunBoard
+from openbell.controller.specs import specs_of
+from openbell.controller.targets import Targets
+from openbell.domain.graph import suggest
+from openbell.domain.service_state import ServiceState
+from openbell.errors import UsageError
+from openbell.procedures.desk_voices import DeskVoices, Roles
+from openbell.runtime.spec import AdoptionReport, ServiceEvent
+from openbell.runtime.supervisor import Supervisor
+from openbell.state.audit import AuditLog
+from openbell.state.redact import Redactor
+from openbell.watch.service_client import ServiceClient
+
+log = structlog.get_logger()
+
+UNASKED_ENDS = frozenset({ServiceState.BACKOFF, ServiceState.FAILED})
+
+
+@dataclass
+class Interrupted:
+    """A run that a killed controller left unfinished."""
+
+    number: int
+    id: str
+    procedure: str
+    actor: str
+    started: str
+    step: str
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "procedure": self.procedure,
+            "actor": self.actor,
+            "started": self.started,
+            "step": self.step,
+        }
+
+
+@dataclass
+class ControlledDesk:
+    """Everything the API works on. One event loop uses it."""
+
+    layout: DeskLayout
+    desk: LoadedDesk
+    secrets: Secrets
+    supervisor: Supervisor
+    adoption: AdoptionReport
+    tokens: tuple[str, ...] = ()
+    """The API's and the services' token: never shown."""
+    board: RunBoard = field(default_factory=RunBoard)
+    port_problem: str = ""
+    """Why the TCP port is not served; empty when it is."""
+    interrupted: Interrupted | None = None
+    started_mono_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.redactor = Redactor((*self.secrets.values(), *self.tokens))
+        self.auditor = Auditor(
+            AuditLog(self.layout.audit_log, self.layout.audit_head, self.redactor)
+        )
+        self.targets = Targets(self.layout)
+        self.database = DeskDatabase(self.layout.database)
+        self.permits = Permits(
+            self.desk.file.permit,
+            self.targets,
+            self.auditor,
+            self.database.current_epoch,
+            self.critical_not_ready,
+        )
+        self.states: dict[str, ServiceState] = {
+            view.name: view.state for view in self.supervisor.views()
+        }
+        self._connect()
+
+    def _connect(self) -> None:
+        services = self.desk.file.services
+        ports = {name: each.port for name, each in services.items() if each.port is not None}
+        self.client = ServiceClient(ports, self.layout.service_token)
+        self.roles = Roles.of(self.desk.file)
+        self.voices = DeskVoices(self.client, self.roles)
+        self.clerk = Clerk(self.layout, self.desk)
+
+    def critical_not_ready(self, asking: str = "") -> tuple[str, ...]:
+        """Critical services that are not ready, the one that asks aside."""
+        return tuple(
+            name
+            for name, service in self.desk.file.services.items()
+            if service.critical
+            and name != asking
+            and self.states.get(name) is not ServiceState.READY
+        )
+
+    def require_known(self, names: list[str]) -> None:
+        """Raises UsageError with the nearest names for one that the desk does not have."""
+        known = self.desk.file.services
+        for name in names:
+            if name not in known:
+                nearest = suggest(name, known)
+                hint = f"did you mean {' or '.join(nearest)}?" if nearest else ""
+                raise UsageError(
+                    f'there is no service "{name}"',
+                    hint=hint or f"services: {', '.join(known)}",
+                    service=name,
+                    nearest=nearest,
+                )
+
+    async def reload_desk_file(self) -> bool:
+        """Reads desk.toml again: what changed counts from a service's next start on.
+
+        Raises ConfigError; the desk then goes on as it was loaded.
+        """
+        loaded = load_desk(self.layout.desk)
+        if loaded.digest == self.desk.digest:
+            return False
+        secrets = load_secrets(loaded, self.layout)
+        for spec in specs_of(loaded, self.layout, secrets).values():
+            self.supervisor.replace_spec(spec)
+            self.states.setdefault(spec.name, ServiceState.STOPPED)
+        await self.client.close()
+        self.desk, self.secrets = loaded, secrets
+        self.redactor = Redactor((*secrets.values(), *self.tokens))
+        self.permits.settings = loaded.file.permit
+        self._connect()
+        self.auditor.note("desk.reloaded", loaded.file.desk.name, digest=loaded.digest)
+        return True
+
+    def on_service_event(self, event: ServiceEvent) -> None:
+        """Hears every change of a service's state from the supervisor."""
+        self.states[event.service] = event.state
+        unasked = event.state in UNASKED_ENDS
+        tell = log.warning if unasked else log.info
+        tell(
+            "service",
+            name=event.service,
+            state=str(event.state),
+            previous=str(event.previous),
+            reason=event.reason,
+            pid=event.pid,
+            seconds=event.seconds,
+        )
+        if unasked:
+            self.auditor.note(
+                "service.crashed" if event.state is ServiceState.BACKOFF else "service.failed",
+                event.service,
+                reason=event.reason,
+            )
+        elif event.previous is ServiceState.BACKOFF and event.state is ServiceState.STARTING:
+            self.auditor.note("service.restarted", event.service, reason=event.reason)
+        run = self.board.current
+        if run is not None:
+            run.emit(
+                {
+                    "event": "service",
+                    "service": event.service,
+                    "state": str(event.state),
+                    "previous": str(event.previous),
+                    "seconds": event.seconds,
+                    "message": event.reason,
+                    "pid": event.pid,
+                }
+            )
+
+    async def close(self) -> None:
+        """Lets go of everything; services run on."""
+        await self.supervisor.detach()
+        await self.client.close()
+        await self.auditor.flush()
+        self.database.close()

@@ -1,0 +1,173 @@
+"""The documents of `status` and `health`, put together from what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+
+import openbell
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.observing import Observer, Seen
+from openbell.domain.health import Verdict, judge
+from openbell.domain.service_state import ServiceState
+from openbell.runtime.spec import ServiceView
+from openbell.state.halts import Halt
+
+
+async def status_document(desk: ControlledDesk, observer: Observer) -> dict[str, Any]:
+    """As docs/reference/api.md shows it."""
+    seen = await observer.observe()
+    return _status(desk, seen)
+
+
+async def health_document(desk: ControlledDesk, observer: Observer) -> dict[str, Any]:
+    """Probes every running service first. As docs/reference/api.md shows it."""
+    running = [name for name, state in desk.states.items() if state.is_running]
+    probed = await asyncio.gather(*map(desk.supervisor.probe_now, running))
+    seen = await observer.observe()
+    report = judge(seen.services, seen.venues, seen.desk)
+    checks = dict(
+        zip(
+            running,
+            await asyncio.gather(*(_checks(desk, view) for view in probed)),
+            strict=True,
+        )
+    )
+    status = _status(desk, seen)
+    return {
+        "verdict": str(report.verdict),
+        "exit_code": report.verdict.exit_code,
+        "reasons": list(report.reasons),
+        **{key: status[key] for key in _SHARED},
+        "services": [
+            {
+                **row,
+                "healthy": _HEALTHY.get(ServiceState(row["state"])),
+                "checks": checks.get(row["name"]),
+            }
+            for row in status["services"]
+        ],
+    }
+
+
+_SHARED = ("desk", "state", "why", "venues", "permit", "latch", "halt", "recommendations")
+_HEALTHY = {
+    ServiceState.READY: True,
+    ServiceState.DEGRADED: False,
+    ServiceState.BACKOFF: False,
+    ServiceState.FAILED: False,
+}
+"""Starting, stopping and stopped are neither."""
+
+
+async def _checks(desk: ControlledDesk, view: ServiceView) -> object:
+    """What the service's own `GET /health` lists; None where it has none."""
+    service = desk.desk.file.services.get(view.name)
+    if service is None or service.health is None:
+        return None
+    answer = await desk.client.get(view.name, service.health.path, timeout_s=service.health.timeout)
+    return None if answer.body is None else answer.body.get("checks")
+
+
+def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
+    run = desk.board.current
+    file = desk.desk.file
+    return {
+        "desk": file.desk.name,
+        "state": str(seen.state),
+        "why": seen.why,
+        "latch": halt_row(desk.targets.latch, desk.targets.latched),
+        "halt": halt_row(desk.targets.halt, desk.targets.halt is not None),
+        "permit": desk.permits.view() if desk.roles.engine is not None else None,
+        "controller": {
+            "pid": os.getpid(),
+            "url": "" if desk.port_problem else f"http://127.0.0.1:{file.controller.port}",
+            "socket": str(desk.layout.controller_socket),
+            "port_problem": desk.port_problem,
+            "version": openbell.__version__,
+            "uptime_s": round(time.monotonic() - desk.started_mono_s, 3),
+            "rss_bytes": psutil.Process().memory_info().rss,
+            "adopted": list(desk.adoption.adopted),
+        },
+        "run": None if run is None else run.brief(),
+        "interrupted_run": None if desk.interrupted is None else desk.interrupted.as_dict(),
+        "services": [service_row(desk, view) for view in seen.views],
+        "venues": [dict(row) for row in seen.venue_rows],
+        "recommendations": recommendations(desk, seen),
+    }
+
+
+def service_row(desk: ControlledDesk, view: ServiceView) -> dict[str, Any]:
+    service = desk.desk.file.services[view.name]
+    row = asdict(view)
+    started = row.pop("started_ns")
+    return {
+        **row,
+        "state": str(view.state),
+        "started_ns": started,
+        "role": service.role,
+        "group": service.group,
+    }
+
+
+def halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
+    return {
+        "active": active,
+        "reason": halt.reason if halt else "",
+        "by": halt.who if halt else "",
+        "since": halt.at.isoformat() if halt else None,
+    }
+
+
+def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]:
+    """`[{"severity", "subject", "text", "action"}]`, worst first."""
+    report = judge(seen.services, seen.venues, seen.desk)
+    severity = "critical" if report.verdict is Verdict.UNHEALTHY else "warning"
+    found = [_row(severity, "desk", reason, "") for reason in report.reasons]
+    if report.verdict is Verdict.NOT_RUNNING:
+        found = []
+    found += [_row("note", "desk", advice, "") for advice in report.recommendations]
+    if desk.interrupted is not None:
+        found.insert(
+            0,
+            _row(
+                "warning",
+                desk.interrupted.id,
+                f"a killed controller left this {desk.interrupted.procedure} unfinished",
+                "openbell down" if desk.interrupted.procedure == "close" else "openbell up",
+            ),
+        )
+    if desk.port_problem:
+        found.append(
+            _row("warning", "controller", desk.port_problem, "free the port, then restart")
+        )
+    found += [
+        _row(
+            "note",
+            view.name,
+            "runs under an older desk.toml",
+            f"openbell restart {view.name}",
+        )
+        for view in seen.views
+        if view.drifted
+    ]
+    found += [
+        _row(
+            "warning",
+            orphan.service,
+            f"left over: pid {orphan.pid} ({orphan.command})",
+            "openbell up --force",
+        )
+        for orphan in desk.adoption.orphans
+    ]
+    return found
+
+
+def _row(severity: str, subject: str, text: str, action: str) -> Mapping[str, str]:
+    return {"severity": severity, "subject": subject, "text": text, "action": action}

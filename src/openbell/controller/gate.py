@@ -1,0 +1,67 @@
+"""Who may ask: the Host allow-list and the tokens, before any handler runs."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+PERMIT_PATH = "/api/v1/permit"
+OPEN_PATHS = frozenset({"/api/v1/openapi.json", "/api/v1/docs"})
+"""They describe the API and say nothing of the desk."""
+
+
+class Gate:
+    """ASGI middleware: 421 for a foreign Host, 401 without the right token."""
+
+    def __init__(
+        self, app: ASGIApp, *, allowed_hosts: Collection[str], api_token: str, service_token: str
+    ) -> None:
+        self._app = app
+        self._allowed = frozenset(host.lower() for host in allowed_hosts) | {"localhost"}
+        self._api = api_token.encode()
+        self._service = service_token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        path = str(scope["path"])
+        if host_name(headers.get("host", "")) not in self._allowed:
+            refusal = _refusal(421, "misdirected", "this host name is not served here")
+            await refusal(scope, receive, send)
+        elif path not in OPEN_PATHS and not self._admits(path, headers.get("authorization", "")):
+            refusal = _refusal(
+                401,
+                "unauthorized",
+                "send Authorization: Bearer <the token in state/"
+                + ("service.token>" if path == PERMIT_PATH else "api.token>"),
+            )
+            refusal.headers["WWW-Authenticate"] = "Bearer"
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _admits(self, path: str, authorization: str) -> bool:
+        scheme, _, offered = authorization.partition(" ")
+        wanted = self._service if path == PERMIT_PATH else self._api
+        given = offered.strip().encode("utf-8", "replace")
+        return scheme.lower() == "bearer" and hmac.compare_digest(given, wanted)
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port: `[::1]:8000` is `[::1]`."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0]
+
+
+def _refusal(status: int, code: str, message: str) -> Response:
+    body = orjson.dumps({"error": code, "message": message, "hint": ""})
+    return Response(body, status, media_type="application/json")

@@ -1,0 +1,173 @@
+"""Puts the controller's parts together and serves them until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+import openbell
+from openbell.config.layout import DeskLayout
+from openbell.config.models import LoadedDesk
+from openbell.config.secrets import Secrets
+from openbell.controller.acts import Acts
+from openbell.controller.app import Parts, build_app
+from openbell.controller.close_desk import Closings
+from openbell.controller.conduct import Conductor
+from openbell.controller.desk import ControlledDesk, Interrupted
+from openbell.controller.observing import Observer
+from openbell.controller.open_desk import Openings
+from openbell.controller.run_board import run_id
+from openbell.controller.serving import ApiServer, tcp_listener, unix_listener
+from openbell.errors import OpenbellError
+from openbell.runtime import logs as log_files
+from openbell.runtime.spec import AdoptionReport
+from openbell.runtime.supervisor import Supervisor
+from openbell.state.files import write_atomically
+from openbell.state.tokens import read_or_make_token
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Hosted:
+    """The parts of one controller process."""
+
+    desk: ControlledDesk
+    conductor: Conductor
+    server: ApiServer
+
+    @classmethod
+    def of(
+        cls,
+        layout: DeskLayout,
+        loaded: LoadedDesk,
+        secrets: Secrets,
+        supervisor: Supervisor,
+        adoption: AdoptionReport,
+        ended: asyncio.Event,
+    ) -> Hosted:
+        api_token = read_or_make_token(layout.api_token)
+        service_token = read_or_make_token(layout.service_token)
+        desk = ControlledDesk(
+            layout, loaded, secrets, supervisor, adoption, tokens=(api_token, service_token)
+        )
+
+        def exit_controller(why: str) -> None:
+            log.info("ending", why=why)
+            ended.set()
+
+        conductor = Conductor(desk)
+        observer = Observer(desk)
+        parts = Parts(
+            desk=desk,
+            observer=observer,
+            openings=Openings(desk, conductor),
+            closings=Closings(desk, conductor, exit_controller),
+            acts=Acts(desk, observer),
+            exit_controller=exit_controller,
+        )
+        return cls(desk, conductor, ApiServer(build_app(parts, api_token, service_token)))
+
+    async def serve_until(
+        self, ended: asyncio.Event, *, adopted_s: float, housekeeping_s: float
+    ) -> None:
+        """Serves the API; returns when `ended` is set and everything was let go."""
+        desk = self.desk
+        settings = desk.desk.file.controller
+        sockets = [unix_listener(desk.layout.controller_socket)]
+        tcp, desk.port_problem = tcp_listener(settings.host, settings.port)
+        if tcp is not None:
+            sockets.append(tcp)
+        else:
+            log.error("the port is not served", why=desk.port_problem, alert=True)
+        await self._find_interrupted()
+        self._write_record(desk.port_problem)
+        self._announce(adopted_s)
+        serving = asyncio.create_task(self.server.serve(sockets), name="serve")
+        housekeeping = asyncio.create_task(self._keep_house(housekeeping_s), name="housekeeping")
+        ending = asyncio.create_task(ended.wait(), name="ended")
+        await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+        housekeeping.cancel()
+        await self.conductor.cancel()
+        self.server.stop()
+        await serving
+        with contextlib.suppress(FileNotFoundError):
+            desk.layout.controller_socket.unlink()
+        desk.auditor.note("controller.ended", desk.desk.file.desk.name, pid=os.getpid())
+        await desk.close()
+        desk.layout.controller_record.unlink(missing_ok=True)
+        log.info("ended")
+
+    async def _find_interrupted(self) -> None:
+        """A run without an end was under way when an earlier controller was killed."""
+        desk = self.desk
+        if not desk.layout.database.exists():
+            return
+        try:
+            unfinished = await desk.database.unfinished()
+            for record in unfinished[:-1]:
+                await desk.database.finish(record.run, "abandoned: a later run was begun")
+        except OpenbellError as error:
+            log.error("earlier runs are not known", why=error.message, alert=True)
+            return
+        if unfinished:
+            record = unfinished[-1]
+            desk.interrupted = Interrupted(
+                number=record.run,
+                id=run_id(record.kind, record.run),
+                procedure=record.kind,
+                actor=record.who,
+                started=record.begun_at.isoformat(),
+                step=record.steps[-1].name if record.steps else "",
+            )
+            log.warning("an earlier run was cut off", **desk.interrupted.as_dict())
+
+    def _write_record(self, port_problem: str) -> None:
+        desk = self.desk
+        record = {
+            "pid": os.getpid(),
+            "started_ns": time.time_ns(),
+            "version": openbell.__version__,
+            "socket": str(desk.layout.controller_socket),
+            "port": None if port_problem else desk.desk.file.controller.port,
+        }
+        write_atomically(desk.layout.controller_record, msgspec.json.encode(record) + b"\n")
+
+    def _announce(self, adopted_s: float) -> None:
+        desk = self.desk
+        adoption = desk.adoption
+        desk.auditor.note(
+            "controller.started",
+            desk.desk.file.desk.name,
+            pid=os.getpid(),
+            adopted=list(adoption.adopted),
+            gone=list(adoption.gone),
+            orphans=[orphan.pid for orphan in adoption.orphans],
+        )
+        log.info(
+            "started",
+            desk=desk.desk.file.desk.name,
+            target=str(desk.targets.now),
+            adopted=len(adoption.adopted),
+            adopted_in_s=round(adopted_s, 3),
+            gone=list(adoption.gone),
+            orphans=len(adoption.orphans),
+        )
+
+    async def _keep_house(self, every_s: float) -> None:
+        """The only thing the controller does unasked: a lapsed permit, and its own log's size."""
+        desk = self.desk
+        settings = desk.desk.file.logs
+        while True:
+            await asyncio.sleep(every_s)
+            desk.permits.note_lapse()
+            path = desk.layout.controller_log
+            if log_files.size_of(path) > settings.rotate_at:
+                with contextlib.suppress(OSError):  # tried again at the next look
+                    await asyncio.to_thread(log_files.rotate, path, settings.keep)

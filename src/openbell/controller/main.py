@@ -1,0 +1,95 @@
+"""The controller's life: lock, adopt, serve, let go.
+
+Services that run are adopted before anything heavy is loaded: a controller that was killed is back
+at their side within a fraction of a second. Ending it ends none of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from openbell.config.layout import DeskLayout
+from openbell.errors import OpenbellError
+from openbell.runtime.spec import ServiceEvent
+from openbell.state.lock import FileLock
+
+HOUSEKEEPING_EVERY_S = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 after an orderly end, 5 where another controller has the desk, else that of
+    the error."""
+    parser = argparse.ArgumentParser(prog="openbell.controller", description=__doc__)
+    parser.add_argument("--desk", type=Path, required=True, help="desk.toml or its folder")
+    parser.add_argument("--foreground", action="store_true", help="log to standard output")
+    options = parser.parse_args(arguments)
+    layout = DeskLayout.for_desk(options.desk.parent if options.desk.is_file() else options.desk)
+    lock = FileLock(layout.controller_lock)
+    try:
+        layout.make()
+        lock.acquire()
+        if not options.foreground:
+            _log_to(layout.controller_log)
+        return asyncio.run(_live(layout))
+    except OpenbellError as error:
+        print(f"openbell controller: {error.message}", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(error.hint, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    finally:
+        lock.release()
+
+
+def _log_to(path: Path) -> None:
+    """Standard output and error into the controller's log: a terminal that goes must not matter."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    sys.stdout.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+async def _live(layout: DeskLayout) -> int:
+    began = time.monotonic()
+    from openbell.config.loader import load_desk
+    from openbell.config.secrets import load_secrets
+    from openbell.runtime.supervisor import Supervisor
+
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loaded = load_desk(layout.desk)
+    secrets = load_secrets(loaded, layout)
+    early: list[ServiceEvent] = []
+    hear = early.append
+
+    def on_event(event: ServiceEvent) -> None:
+        hear(event)
+
+    from openbell.controller.specs import specs_of
+
+    supervisor = Supervisor(
+        layout, specs_of(loaded, layout, secrets), logs=loaded.file.logs, on_event=on_event
+    )
+    adoption = await supervisor.adopt()
+    adopted_s = time.monotonic() - began
+
+    # Only now what takes long to load.
+    from openbell.controller.hosting import Hosted
+    from openbell.service.logging import configure
+
+    configure("controller")
+    hosted = Hosted.of(layout, loaded, secrets, supervisor, adoption, ended)
+    for event in early:
+        hosted.desk.on_service_event(event)
+    hear = hosted.desk.on_service_event
+    await hosted.serve_until(ended, adopted_s=adopted_s, housekeeping_s=HOUSEKEEPING_EVERY_S)
+    return 0

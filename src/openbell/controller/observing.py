@@ -1,0 +1,183 @@
+"""Looks at the whole desk at one moment: processes here, trading as the engine tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openbell.controller.desk import ControlledDesk
+from openbell.domain.desk_state import DeskFacts, DeskState, DeskTarget, decide
+from openbell.domain.health import DeskHealthFacts, ServiceFacts, VenueHealthFacts
+from openbell.domain.service_state import ServiceState
+from openbell.runtime.spec import ServiceView
+from openbell.watch.service_client import Answer
+
+ENGINE_TIMEOUT_S = 2.0
+"""An engine that takes longer to say how it is is not known to be well."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The desk at one moment."""
+
+    state: DeskState
+    why: str
+    """Why it is not trading, in a sentence; empty when it is."""
+    views: Sequence[ServiceView]
+    services: tuple[ServiceFacts, ...]
+    venues: tuple[VenueHealthFacts, ...]
+    desk: DeskHealthFacts
+    venue_rows: tuple[Mapping[str, Any], ...]
+    """As `status` shows them."""
+
+
+class Observer:
+    """Asks and puts together; decides nothing."""
+
+    def __init__(self, desk: ControlledDesk) -> None:
+        self._desk = desk
+
+    async def observe(self) -> Seen:
+        desk = self._desk
+        views = [v for v in desk.supervisor.views() if v.name in desk.desk.file.services]
+        engine = await self._ask_engine()
+        latched = desk.targets.latched
+        target = desk.targets.now
+        # Without an engine nothing here trades by itself: such a desk is open when it is up.
+        trading = desk.roles.engine is None or engine.get("trading") is True
+        missing = desk.critical_not_ready()
+        state = decide(
+            DeskFacts(
+                target=target,
+                latched=latched,
+                services_running=sum(view.state.is_running for view in views),
+                critical_not_ready=missing,
+                engine_trading=trading,
+            )
+        )
+        return Seen(
+            state=state,
+            why=self._why(state, target, engine, missing),
+            views=views,
+            services=tuple(
+                ServiceFacts(
+                    name=view.name,
+                    state=view.state,
+                    critical=view.critical,
+                    why=view.reason,
+                    restarts=view.restarts,
+                )
+                for view in views
+            ),
+            venues=tuple(self._venue_facts(engine)),
+            desk=self._desk_facts(state, target, latched, engine),
+            venue_rows=tuple(self._venue_rows(engine)),
+        )
+
+    async def _ask_engine(self) -> Answer:
+        desk = self._desk
+        engine = desk.roles.engine
+        if engine is None:
+            return Answer(None, why="the desk has no engine")
+        if not desk.states[engine].is_running:
+            return Answer(None, why=f"{engine} is {desk.states[engine]}")
+        return await desk.voices.ask_engine("/v1/state", timeout_s=ENGINE_TIMEOUT_S)
+
+    def _why(
+        self, state: DeskState, target: DeskTarget, engine: Answer, missing: tuple[str, ...]
+    ) -> str:
+        if state is DeskState.TRADING:
+            return ""
+        if state is DeskState.EMERGENCY:
+            latch = self._desk.targets.latch
+            return f"the kill switch is latched: {latch.reason if latch else 'unknown reason'}"
+        if state is DeskState.HALTED:
+            halt = self._desk.targets.halt
+            return f"halted by {halt.who}: {halt.reason}" if halt else "halted"
+        if state is DeskState.SAFE:
+            return "opened in safe mode"
+        if state is DeskState.OFFLINE:
+            return "closed"
+        if state is DeskState.CLOSING:
+            return (
+                "processes of a closed desk still run"
+                if target is DeskTarget.OFFLINE
+                else "a closing is under way or was cut off; `openbell down` goes on with it"
+            )
+        if missing:
+            return f"critical services are not ready: {', '.join(missing)}"
+        if not engine.known:
+            return engine.why
+        return str(engine.get("why_not") or f"the engine is {engine.get('phase')}")
+
+    def _desk_facts(
+        self, state: DeskState, target: DeskTarget, latched: bool, engine: Answer
+    ) -> DeskHealthFacts:
+        desk = self._desk
+        roles = desk.roles
+        if roles.engine is None:
+            return DeskHealthFacts(
+                state=state, target=target, latched=latched, engine_trading=True, reconciled=True
+            )
+        in_doubt = engine.get("in_doubt") if engine.known else None
+        return DeskHealthFacts(
+            state=state,
+            target=target,
+            latched=latched,
+            engine_trading=engine.get("trading") if engine.known else None,
+            engine_why_not=str(engine.get("why_not") or engine.why),
+            reconciled=engine.get("phase") == "ready" if engine.known else None,
+            in_doubt=len(in_doubt) if isinstance(in_doubt, list) else in_doubt,
+            risk_breaches=tuple(engine.get("breaches") or ()),
+            risk_heard=self._is_ready(roles.risk),
+            quotes_fresh=self._is_ready(roles.market_data),
+            journal_ok=engine.get("journal_ok", True) if engine.known else None,
+        )
+
+    def _is_ready(self, service: str | None) -> bool:
+        """Of a service whose own health check fails when it has nothing fresh to say."""
+        return service is None or self._desk.states.get(service) is ServiceState.READY
+
+    def _venue_facts(self, engine: Answer) -> list[VenueHealthFacts]:
+        said = _by_name(engine)
+        return [
+            VenueHealthFacts(
+                name=name,
+                connected=said[name].get("connected") if name in said else None,
+                clock_skew_ms=said.get(name, {}).get("clock_skew_ms"),
+                why="" if name in said else engine.why,
+            )
+            for name in self._desk.desk.file.venues
+            if self._desk.roles.engine is not None
+        ]
+
+    def _venue_rows(self, engine: Answer) -> list[Mapping[str, Any]]:
+        said = _by_name(engine)
+        rows: list[Mapping[str, Any]] = []
+        for name, venue in self._desk.desk.file.venues.items():
+            row = said.get(name)
+            rows.append(
+                {
+                    "name": name,
+                    "adapter": venue.adapter,
+                    "environment": venue.environment,
+                    "connected": None if row is None else row.get("connected"),
+                    "open_orders": None if row is None else _count(row.get("open_orders")),
+                    "positions": None if row is None else _count(row.get("positions")),
+                    "clock_skew_ms": None if row is None else row.get("clock_skew_ms"),
+                    "sim_url": venue.url if venue.environment == "simulated" else None,
+                    "why": engine.why if row is None else str(row.get("why") or ""),
+                }
+            )
+        return rows
+
+
+def _by_name(engine: Answer) -> dict[str, Mapping[str, Any]]:
+    return {str(row.get("name")): row for row in engine.get("venues") or ()}
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, list):
+        return len(value)
+    return value if isinstance(value, int) else None

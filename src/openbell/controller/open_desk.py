@@ -1,0 +1,209 @@
+"""Opens the desk as a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from openbell.controller.conduct import Conductor
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.journal import RunJournal
+from openbell.controller.run_board import LiveRun
+from openbell.domain.desk_state import DeskCommand
+from openbell.domain.graph import start_order, with_dependencies
+from openbell.domain.service_state import ServiceState
+from openbell.errors import FailedError, RefusedError
+from openbell.procedures.begin_trading import BeginTrading, Opened
+from openbell.procedures.opening import ServiceOutcome, Started, StartServices, start_budget_s
+from openbell.procedures.plans import plan_document
+from openbell.procedures.run import Runner
+from openbell.procedures.step import Outcome, StepReport
+from openbell.runtime.ports import is_taken
+from openbell.runtime.processes import system_processes
+from openbell.runtime.spec import Orphan
+
+
+@dataclass(frozen=True)
+class OpenWishes:
+    safe_mode: bool = False
+    only: tuple[str, ...] = ()
+    force: bool = False
+
+
+class Openings:
+    """Openings of one desk."""
+
+    def __init__(self, desk: ControlledDesk, runs: Conductor) -> None:
+        self._desk = desk
+        self._runs = runs
+
+    async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
+        """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,
+        ConfigError, StorageError (nothing was begun then)."""
+        desk = self._desk
+        desk.board.reserve("an opening")
+        try:
+            await desk.reload_desk_file()
+            desk.require_known(list(wishes.only))
+            await self._settle_orphans(wishes.force, actor)
+            parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
+            await desk.auditor.record(actor, "desk.open", desk.desk.file.desk.name, **parameters)
+            await self._runs.abandon_interrupted("opened again")
+            number = await desk.database.begin("open", actor, "", parameters)
+            desk.targets.command(DeskCommand.OPEN_SAFE if wishes.safe_mode else DeskCommand.OPEN)
+        except BaseException:
+            desk.board.release()
+            raise
+        run = self._runs.admit("open", number, actor, parameters)
+        self._runs.carry_out(run, self._open(run, number, wishes))
+        return {"run": run.id, "resumed": False}
+
+    async def plan_open(self, wishes: OpenWishes) -> dict[str, object]:
+        """What `open` would do now. Raises UsageError."""
+        self._desk.require_known(list(wishes.only))
+        return await plan_document("open", self._opening_steps(wishes, lambda _: None))
+
+    def _opening_steps(
+        self, wishes: OpenWishes, tell: Callable[[ServiceOutcome], None]
+    ) -> tuple[StartServices, BeginTrading]:
+        desk = self._desk
+        services = desk.desk.file.services
+        depends_on = {name: service.depends_on for name, service in services.items()}
+        chosen = with_dependencies(depends_on, wishes.only) if wishes.only else set(services)
+        wanted = tuple(name for wave in start_order(depends_on) for name in wave if name in chosen)
+        timeouts = {
+            name: ready.timeout if (ready := service.readiness()) is not None else 5.0
+            for name, service in services.items()
+        }
+        start = StartServices(
+            services=desk.supervisor,
+            wanted=wanted,
+            depends_on=depends_on,
+            tell=tell,
+            timeout_s=start_budget_s(wanted, depends_on, timeouts),
+        )
+        trade = BeginTrading(
+            voices=desk.voices,
+            target=lambda: desk.targets.now,
+            latched=lambda: desk.targets.latched,
+            blocked=self._blocked,
+        )
+        return start, trade
+
+    def _blocked(self) -> str:
+        """Why waiting for trading would be of no use."""
+        desk = self._desk
+        engine = desk.roles.engine
+        if engine is not None and desk.states.get(engine) not in (
+            ServiceState.READY,
+            ServiceState.DEGRADED,
+        ):
+            return f"{engine} is not up"
+        missing = desk.critical_not_ready(engine or "")
+        return f"critical services are not ready: {', '.join(missing)}" if missing else ""
+
+    async def _open(self, run: LiveRun, number: int, wishes: OpenWishes) -> None:
+        desk = self._desk
+
+        def tell(outcome: ServiceOutcome) -> None:
+            run.emit(
+                {
+                    "event": "service",
+                    "service": outcome.name,
+                    "state": str(outcome.outcome),
+                    "previous": None,
+                    "seconds": outcome.seconds,
+                    "message": outcome.reason,
+                    "pid": None,
+                    "log_tail": list(outcome.log_tail),
+                }
+            )
+
+        start, trade = self._opening_steps(wishes, tell)
+        journal = RunJournal(desk.database, number)
+        reports = await Runner(journal, run.emit).run((start, trade))
+        opened = all(each.outcome in (Outcome.DONE, Outcome.SKIPPED) for each in reports)
+        await journal.finish("done" if opened else "failed")
+        started, traded = reports
+        outcome = _opening_outcome(start, trade, started, traded)
+        result = {
+            "outcome": outcome,
+            "state": str(trade.verdict.opened),
+            "waiting_for": trade.verdict.waiting_for,
+            "services": [start.outcomes[name].as_dict() for name in start.wanted],
+            "steps": [report.as_dict() for report in reports],
+        }
+        desk.auditor.note("desk.opened" if opened else "desk.open_failed", run.id, outcome=outcome)
+        message = started.detail if started.outcome is not Outcome.DONE else traded.detail
+        if outcome == "already_open":
+            message = f"already open: {message}"
+        failure = None if opened else FailedError(message, hint="mend it and open again")
+        self._runs.finish(run, outcome, message, result, failure)
+
+    async def _settle_orphans(self, force: bool, actor: str) -> None:
+        """Ends our own leftovers when forced to; refuses to open beside any other."""
+        desk = self._desk
+        if not desk.adoption.orphans:
+            return
+        ports = {name: each.port for name, each in desk.desk.file.services.items()}
+        alive = await asyncio.to_thread(_still_there, desk.adoption.orphans, ports)
+        left: list[Orphan] = []
+        for orphan in alive:
+            if force and orphan.ours:
+                await desk.auditor.record(
+                    actor, "orphan.end", orphan.service, pid=orphan.pid, found_by=orphan.found_by
+                )
+                if await desk.supervisor.end_orphan(orphan):
+                    continue
+            left.append(orphan)
+        desk.adoption = replace(desk.adoption, orphans=tuple(left))
+        if left:
+            mine = any(orphan.ours for orphan in left)
+            raise RefusedError(
+                f"{len(left)} processes are in the way of the desk",
+                hint="--force ends those of an earlier run of this desk"
+                if mine
+                else "end them, or give the services other ports",
+                orphans=[_orphan_dict(orphan) for orphan in left],
+            )
+
+
+def _opening_outcome(
+    start: StartServices, trade: BeginTrading, started: StepReport, traded: StepReport
+) -> str:
+    """The opening in a word, as docs/reference/api.md lists them."""
+    if started.outcome is not Outcome.DONE:
+        return "failed"
+    if traded.outcome is Outcome.SKIPPED:
+        return "partial"
+    nothing_done = all(each.outcome is Started.ALREADY_RUNNING for each in start.outcomes.values())
+    if nothing_done and trade.verdict.opened is not Opened.WAITING:
+        return "already_open"
+    return str(trade.verdict.opened)
+
+
+def _still_there(orphans: Sequence[Orphan], ports: Mapping[str, int | None]) -> list[Orphan]:
+    """Those that have not ended since they were found."""
+    table = system_processes()
+    there = []
+    for orphan in orphans:
+        port = ports.get(orphan.service)
+        if orphan.found_by == "port" and port is not None:
+            if is_taken(port):
+                there.append(orphan)
+            continue
+        facts = table.facts(orphan.pid)
+        if facts is not None and facts.alive and facts.start == orphan.start:
+            there.append(orphan)
+    return there
+
+
+def _orphan_dict(orphan: Orphan) -> dict[str, object]:
+    return {
+        "service": orphan.service,
+        "pid": orphan.pid,
+        "found_by": orphan.found_by,
+        "command": orphan.command,
+        "ours": orphan.ours,
+    }

@@ -1,0 +1,165 @@
+"""The runs of this controller: at most one at a time, each with its events from first to last."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from openbell.errors import ConflictError, UsageError
+from openbell.watch.log_line import iso
+
+RUNS_KEPT = 20
+"""Ended runs whose events can still be read; all runs stay in the desk database."""
+
+FINAL_EVENTS = frozenset({"done", "failed"})
+
+
+@dataclass
+class LiveRun:
+    """A run of this controller, or one that has ended since it started."""
+
+    id: str
+    procedure: str
+    actor: str
+    parameters: Mapping[str, object]
+    started_ns: int
+    events: list[dict[str, object]] = field(default_factory=list)
+    finished_ns: int | None = None
+    step: str = ""
+    followers: int = 0
+    delivered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a follower was given the last event."""
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _pending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def is_over(self) -> bool:
+        return self.finished_ns is not None
+
+    def emit(self, event: Mapping[str, object]) -> None:
+        """Appends an event and wakes the followers."""
+        self.events.append({"seq": len(self.events) + 1, "at_ns": time.time_ns(), **event})
+        if event.get("event") == "step_started":
+            self.step = str(event.get("step", ""))
+        if event.get("event") in FINAL_EVENTS:
+            self.finished_ns = time.time_ns()
+            self.step = ""
+        task = asyncio.ensure_future(self._wake())
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _wake(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    async def follow(self, after: int) -> AsyncIterator[dict[str, object]]:
+        """Events from number `after` + 1 to the last, as they come."""
+        self.followers += 1
+        place = after
+        try:
+            while True:
+                while place < len(self.events):
+                    event = self.events[place]
+                    place += 1
+                    yield event
+                if self.is_over:
+                    self.delivered.set()
+                    return
+                async with self._news:
+                    # Whatever was emitted before the lock was had is seen by the loop's head.
+                    if place == len(self.events) and not self.is_over:
+                        await self._news.wait()
+        finally:
+            self.followers -= 1
+
+    def brief(self) -> dict[str, object]:
+        """`{"id", "procedure", "actor", "started", "step"}`"""
+        return {
+            "id": self.id,
+            "procedure": self.procedure,
+            "actor": self.actor,
+            "started": iso(self.started_ns),
+            "step": self.step,
+        }
+
+    def as_dict(self) -> dict[str, object]:
+        """As `GET /api/v1/runs/{id}` shows it."""
+        last = self.events[-1] if self.is_over else {}
+        steps = [
+            {
+                "name": event["step"],
+                "outcome": event["outcome"],
+                "seconds": event["seconds"],
+                "detail": event.get("message", ""),
+            }
+            for event in self.events
+            if event["event"] == "step_done"
+        ]
+        state = "running" if not self.is_over else str(last["event"])
+        return {
+            **self.brief(),
+            "state": state,
+            "parameters": dict(self.parameters),
+            "finished": None if self.finished_ns is None else iso(self.finished_ns),
+            "outcome": last.get("outcome"),
+            "steps": steps,
+        }
+
+
+class RunBoard:
+    """Admits one run at a time."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, LiveRun] = OrderedDict()
+        self._reserved = ""
+
+    @property
+    def current(self) -> LiveRun | None:
+        return next((run for run in self._runs.values() if not run.is_over), None)
+
+    def refuse_second(self) -> None:
+        """Raises ConflictError naming the run under way."""
+        run = self.current
+        if run is not None:
+            raise ConflictError(
+                f"{run.id} is under way, started by {run.actor} at {iso(run.started_ns)}",
+                hint="wait for its end, or follow it: GET /api/v1/runs/" + run.id + "/events",
+                run=run.id,
+                actor=run.actor,
+                procedure=run.procedure,
+            )
+        if self._reserved:
+            raise ConflictError(f"{self._reserved} is about to begin", hint="try again")
+
+    def reserve(self, what: str) -> None:
+        """Takes the one place before anything is awaited, so that of two at once one wins."""
+        self.refuse_second()
+        self._reserved = what
+
+    def release(self) -> None:
+        self._reserved = ""
+
+    def add(self, run: LiveRun) -> None:
+        self._reserved = ""
+        self._runs.pop(run.id, None)
+        self._runs[run.id] = run
+        while len(self._runs) > RUNS_KEPT:
+            self._runs.popitem(last=False)
+
+    def find(self, run: str) -> LiveRun | None:
+        return self._runs.get(run)
+
+
+def run_id(procedure: str, number: int) -> str:
+    return f"{procedure}-{number}"
+
+
+def run_number(run: str) -> int:
+    """The number in a run's id. Raises UsageError."""
+    _, _, number = run.rpartition("-")
+    if not number.isdigit():
+        raise UsageError(f'"{run}" is not a run', hint="a run is called for example close-12")
+    return int(number)

@@ -1,0 +1,80 @@
+"""What the desk was last asked to be: kept in a file, so a controller that comes back does not
+begin to trade in a desk that was opened safe, halted, or half closed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from openbell.config.layout import DeskLayout
+from openbell.domain.desk_state import DeskCommand, DeskTarget, after
+from openbell.state.files import write_atomically
+from openbell.state.halts import Halt, is_latched, read_halt, read_latch
+
+log = structlog.get_logger()
+
+
+class _Content(msgspec.Struct, frozen=True):
+    target: DeskTarget
+
+
+class Targets:
+    """The target, and the persistent stops that stand above it."""
+
+    def __init__(self, layout: DeskLayout) -> None:
+        self._layout = layout
+        self._asked = _read(layout.target)
+
+    @property
+    def asked(self) -> DeskTarget:
+        """What people asked for last, halts aside."""
+        return self._asked
+
+    @property
+    def now(self) -> DeskTarget:
+        """What holds: a halt on disk stands above whatever was asked for."""
+        if self._asked in (DeskTarget.TRADING, DeskTarget.SAFE) and self.halt is not None:
+            return DeskTarget.HALTED
+        return self._asked
+
+    @property
+    def halt(self) -> Halt | None:
+        return read_halt(self._layout.halt)
+
+    @property
+    def latched(self) -> bool:
+        return is_latched(self._layout.latch)
+
+    @property
+    def latch(self) -> Halt | None:
+        return read_latch(self._layout.latch)
+
+    def command(self, command: DeskCommand) -> DeskTarget:
+        """Moves the target and keeps it. Raises StorageError: then it has not moved, unless it
+        moved towards less trading, which does not wait for a disk."""
+        moved = after(self._asked, command)
+        before, self._asked = self._asked, moved
+        if moved is before:
+            return moved
+        try:
+            write_atomically(self._layout.target, msgspec.json.encode(_Content(moved)) + b"\n")
+        except Exception:
+            if moved is DeskTarget.TRADING:
+                self._asked = before
+            raise
+        log.info("target", target=str(moved), before=str(before), command=str(command))
+        return moved
+
+
+def _read(path: Path) -> DeskTarget:
+    """Offline where there is no file: nobody asked for anything. Offline too where it cannot be
+    read: what is not known to be wanted is not traded."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Content).target
+    except FileNotFoundError:
+        return DeskTarget.OFFLINE
+    except (OSError, msgspec.DecodeError) as error:
+        log.error("target unreadable: taken as offline", path=str(path), why=str(error))
+        return DeskTarget.OFFLINE

@@ -1,0 +1,220 @@
+"""What can be said of a desk without a controller: from its files and the process table alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from openbell.config.layout import DeskLayout
+from openbell.config.loader import load_desk
+from openbell.config.models import LoadedDesk
+from openbell.domain.desk_state import DeskState
+from openbell.domain.graph import start_order, suggest, with_dependencies
+from openbell.domain.service_state import ServiceState
+from openbell.errors import UsageError
+from openbell.procedures.begin_trading import AwaitTrading
+from openbell.procedures.opening import StartServices
+from openbell.procedures.plans import plan_document
+from openbell.procedures.ports import Facts
+from openbell.runtime.members import scan
+from openbell.runtime.processes import system_processes
+from openbell.runtime.spec import ServiceView, StartResult, StopResult
+from openbell.state.halts import Halt, is_latched, read_halt, read_latch
+
+
+def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any]:
+    """The shape of `GET /api/v1/status`. Services that outlived their controller are shown with
+    their pid; how they are is not known without it."""
+    alive = _alive(layout)
+    halt, latch = read_halt(layout.halt), read_latch(layout.latch)
+    latched = layout.state.exists() and is_latched(layout.latch)
+    why = "closed"
+    recommendations: list[Mapping[str, str]] = []
+    if alive:
+        why = f"no controller runs, but {len(alive)} services do: nobody watches them"
+        recommendations.append(
+            {
+                "severity": "critical",
+                "subject": "controller",
+                "text": why,
+                "action": "openbell up takes them over; openbell down closes them",
+            }
+        )
+    state = DeskState.OFFLINE
+    if alive:
+        state = DeskState.CLOSING
+    if latched:
+        state = DeskState.EMERGENCY
+    return {
+        "desk": desk.file.desk.name,
+        "state": str(state),
+        "why": why,
+        "latch": _halt_row(latch, latched),
+        "halt": _halt_row(halt, halt is not None),
+        "permit": None,
+        "controller": {
+            "pid": None,
+            "url": "",
+            "socket": str(layout.controller_socket),
+            "port_problem": "",
+        },
+        "run": None,
+        "interrupted_run": None,
+        "services": [_row(desk, name, alive.get(name)) for name in desk.file.services],
+        "venues": [
+            {
+                "name": name,
+                "adapter": venue.adapter,
+                "environment": venue.environment,
+                "connected": None,
+                "open_orders": None,
+                "positions": None,
+                "sim_url": venue.url if venue.environment == "simulated" else None,
+                "why": "the desk is not running: nobody asks the venue",
+            }
+            for name, venue in desk.file.venues.items()
+        ],
+        "recommendations": recommendations,
+    }
+
+
+def opening_plan_of_a_closed_desk(
+    desk_path: Path,
+    layout: DeskLayout,
+    *,
+    safe_mode: bool = False,
+    only: Sequence[str] = (),
+    force: bool = False,
+) -> dict[str, object]:
+    """What `open` would do, from the same planner. Raises ConfigError, UsageError."""
+    desk = load_desk(desk_path)
+    depends_on = {name: each.depends_on for name, each in desk.file.services.items()}
+    for name in only:
+        if name not in depends_on:
+            nearest = suggest(name, depends_on)
+            raise UsageError(
+                f'there is no service "{name}"',
+                hint=f"did you mean {' or '.join(nearest)}?" if nearest else "",
+                nearest=nearest,
+            )
+    chosen = with_dependencies(depends_on, only) if only else set(depends_on)
+    wanted = tuple(name for wave in start_order(depends_on) for name in wave if name in chosen)
+    start = StartServices(_Stopped(desk), wanted, depends_on, lambda _: None, timeout_s=0.0)
+    document = asyncio.run(plan_document("open", (start,)))
+    steps = document["steps"]
+    assert isinstance(steps, list)
+    engine = desk.file.service_with_role("engine")
+    if engine in chosen:
+        reason = "opened in safe mode" if safe_mode else ""
+        halt = read_halt(layout.halt)
+        if halt is not None:
+            reason = f"halted by {halt.who}: {halt.reason}"
+        steps.append(
+            {
+                "name": "begin_trading",
+                "title": "Reconcile, get the permit, run the strategies",
+                "skipped": bool(reason),
+                "reason": reason,
+                "actions": [] if reason else [str(AwaitTrading())],
+            }
+        )
+    return document
+
+
+class _Stopped:
+    """`procedures.ports.Services` of a desk of which nothing runs."""
+
+    def __init__(self, desk: LoadedDesk) -> None:
+        self._views = {
+            name: _stopped_view(name, each.port, each.critical)
+            for name, each in desk.file.services.items()
+        }
+
+    def view(self, name: str) -> ServiceView:
+        return self._views[name]
+
+    def views(self) -> Sequence[ServiceView]:
+        return tuple(Facts(self._views).views.values())
+
+    async def start(self, name: str) -> StartResult:
+        raise AssertionError("a plan starts nothing")
+
+    async def stop(self, name: str, *, reason: str) -> StopResult:
+        raise AssertionError("a plan stops nothing")
+
+
+def _stopped_view(name: str, port: int | None, critical: bool) -> ServiceView:
+    return ServiceView(
+        name=name,
+        state=ServiceState.STOPPED,
+        pid=None,
+        port=port,
+        restarts=0,
+        started_ns=None,
+        uptime_s=None,
+        response_ms=None,
+        cpu_percent=None,
+        memory_bytes=None,
+        critical=critical,
+        drifted=False,
+        reason="",
+        adopted=False,
+    )
+
+
+def _alive(layout: DeskLayout) -> dict[str, int]:
+    """The leader of each service of which marked processes live: the one with the lowest start."""
+    if not layout.state.exists():
+        return {}
+    found = scan(system_processes(), layout.desk_id)
+    leaders: dict[str, tuple[int, int]] = {}
+    for pid, mark in found.marks.items():
+        facts = found.processes[pid]
+        if facts.alive:
+            leaders[mark.service] = min(
+                leaders.get(mark.service, (facts.start, pid)), (facts.start, pid)
+            )
+    return {service: pid for service, (_, pid) in leaders.items()}
+
+
+def _row(desk: LoadedDesk, name: str, pid: int | None) -> dict[str, Any]:
+    service = desk.file.services[name]
+    return {
+        "name": name,
+        "state": str(ServiceState.STOPPED if pid is None else ServiceState.DEGRADED),
+        "pid": pid,
+        "port": service.port,
+        "restarts": 0,
+        "uptime_s": None if pid is None else _uptime_s(pid),
+        "response_ms": None,
+        "cpu_percent": None,
+        "memory_bytes": None,
+        "critical": service.critical,
+        "drifted": False,
+        "adopted": False,
+        "role": service.role,
+        "group": service.group,
+        "reason": "" if pid is None else "runs without a controller",
+    }
+
+
+def _uptime_s(pid: int) -> float | None:
+    try:
+        created = psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+    return round(time.time() - created, 1)
+
+
+def _halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
+    return {
+        "active": active,
+        "reason": halt.reason if halt else "",
+        "by": halt.who if halt else "",
+        "since": halt.at.isoformat() if halt else None,
+    }
