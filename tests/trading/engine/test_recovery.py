@@ -1,0 +1,294 @@
+"""Lost answers, restarts, venues that go and come back: no duplicate, no lost fill, no trading on
+books that differ from the venue."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+from openbell.domain import ids
+from openbell.domain.orders import OrdStatus, Side
+from openbell.trading.messages import CancelIntent
+
+S = OrdStatus
+
+
+async def test_an_accepted_order_whose_answer_was_lost_is_found_and_not_sent_again(
+    desk: Any,
+) -> None:
+    await desk.start()
+    desk.venue.mute = True
+    desk.venue.hidden = 1  # not told of at the first asking
+    desk.venue.script.append("lost")
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    assert desk.venue.submitted() == [order.cl_ord_id]
+
+
+async def test_an_order_that_never_arrived_is_rejected_after_many_askings_and_not_before(
+    desk: Any,
+) -> None:
+    await desk.start()
+    desk.venue.script.append("vanish")
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.UNKNOWN)
+    await desk.until_status(order.cl_ord_id, S.REJECTED)
+    asked = [key for what, key in desk.venue.log if what == "ask" and key == order.cl_ord_id]
+    assert len(asked) >= 3
+    assert "never_arrived" in desk.engine.ledger.books.orders[order.cl_ord_id].text
+    assert desk.venue.submitted() == [order.cl_ord_id]
+
+
+async def test_an_order_that_is_wrongly_taken_for_gone_is_found_again(desk: Any) -> None:
+    """The venue says "no such order" many times over, and lists it afterwards."""
+    await desk.start()
+    desk.venue.script.append("lost")
+    desk.venue.mute = True
+    desk.venue.complete = False
+    desk.venue.hidden = 1000
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.REJECTED)
+    desk.venue.hidden = 0
+    desk.venue.complete = True
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.mute = False
+    desk.venue.fill(order.cl_ord_id, "1")
+    await desk.until(lambda: desk.position == 1)
+
+
+async def test_a_restart_with_an_order_in_doubt_makes_no_duplicate(desk: Any) -> None:
+    """The engine dies between the send and its answer; its successor asks."""
+    await desk.start()
+    desk.venue.script.append("hang")
+    sending = asyncio.create_task(desk.send())
+    await desk.venue.arrived.wait()
+    reply = await sending
+    assert reply.taken
+    await desk.crash()
+    desk.venue.rest(reply.cl_ord_id)
+    desk.venue.fill(reply.cl_ord_id, "0.3", tell=False)
+    await desk.start()
+    assert desk.status(reply.cl_ord_id) is S.PARTIALLY_FILLED
+    assert desk.position == Decimal("0.3")
+    assert desk.venue.submitted() == [reply.cl_ord_id]
+
+
+async def test_a_restart_takes_an_order_for_never_arrived_only_after_the_old_permit_is_over(
+    desk: Any,
+) -> None:
+    """Its engine might only be suspended, and send as long as its permit lives."""
+    desk.settings["permit"] = {"ttl": "2s", "renew_every": "100ms"}
+    await desk.start()
+    desk.venue.script.append("hang")
+    sending = asyncio.create_task(desk.send())
+    await desk.venue.arrived.wait()
+    reply = await sending
+    await desk.crash()
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    engine = await desk.start(until_trading=False)
+    await desk.until(lambda: engine.links["fake"].connected)
+    assert engine.why_not_trading()
+    assert (await desk.send()).code in {"no_permit", "not_reconciled"}
+    await desk.until_status(reply.cl_ord_id, S.REJECTED)
+    assert loop.time() - begun >= 2.0
+    await desk.until(lambda: not engine.why_not_trading())
+    assert desk.venue.submitted() == [reply.cl_ord_id]
+
+
+async def test_fills_that_came_while_the_engine_was_away_are_booked_once(desk: Any) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.fill(order.cl_ord_id, "0.5")
+    await desk.until(lambda: desk.position == Decimal("0.5"))
+    await desk.stop()
+    desk.venue.fill(order.cl_ord_id, "0.5", tell=False)
+    for _ in range(3):
+        engine = await desk.start()
+        assert desk.status(order.cl_ord_id) is S.FILLED
+        assert desk.position == 1
+        seq = engine.ledger.last_seq
+        await desk.api.reconcile({})
+        assert engine.ledger.last_seq == seq, "reconciling again changes nothing"
+        await desk.stop()
+
+
+async def test_a_fill_that_beats_the_cancel_is_booked(desk: Any) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.cancel_script.append("fill first")
+    await desk.ask(CancelIntent(intent_id="c", strategy="s", cl_ord_id=order.cl_ord_id))
+    await desk.until_status(order.cl_ord_id, S.FILLED)
+    assert desk.position == 1
+
+
+async def test_a_fill_told_after_the_cancel_is_booked(desk: Any) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.mute = True
+    desk.venue.fill(order.cl_ord_id, "0.25", tell=False)
+    await desk.ask(CancelIntent(intent_id="c", strategy="s", cl_ord_id=order.cl_ord_id))
+    await desk.until_status(order.cl_ord_id, S.CANCELED)
+    assert desk.position == Decimal("0.25"), "an end is booked after the fills before it"
+
+
+async def test_a_cancel_whose_answer_was_lost_is_asked_after(desk: Any) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.mute = True
+    desk.venue.cancel_script.append("lost")
+    await desk.ask(CancelIntent(intent_id="c", strategy="s", cl_ord_id=order.cl_ord_id))
+    await desk.until_status(order.cl_ord_id, S.CANCELED)
+
+
+async def test_a_cancel_waits_for_its_orders_own_answer(desk: Any) -> None:
+    await desk.start()
+    desk.venue.script.append("hang")
+    reply = await desk.send()
+    await desk.ask(CancelIntent(intent_id="c", strategy="s", cl_ord_id=reply.cl_ord_id))
+    desk.venue.release.set()
+    await desk.until_status(reply.cl_ord_id, S.CANCELED)
+    kinds = [what for what, key in desk.venue.log if key == reply.cl_ord_id and what != "ask"]
+    assert kinds == ["submit", "cancel"]
+
+
+async def test_what_the_stream_did_not_tell_is_found_by_looking(desk: Any) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.drop_stream()
+    desk.venue.mute = True
+    desk.venue.fill(order.cl_ord_id, "1", tell=False)
+    await desk.until_status(order.cl_ord_id, S.FILLED)
+    assert desk.position == 1
+
+
+async def test_fills_the_venue_counts_and_does_not_list_are_inferred_and_replaced(
+    desk: Any,
+) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.mute = True
+    desk.venue.lists_fills = False
+    desk.venue.fill(order.cl_ord_id, "1", "98", tell=False)
+    await desk.until_status(order.cl_ord_id, S.FILLED)
+    assert desk.engine.ledger.books.orders[order.cl_ord_id].inferred_qty == 1
+    desk.venue.lists_fills = True
+    await desk.api.reconcile({})
+    known = desk.engine.ledger.books.orders[order.cl_ord_id]
+    assert (known.inferred_qty, known.cum_qty, known.avg_px) == (0, 1, 98)
+    assert desk.position == 1
+
+
+async def test_a_position_that_no_order_explains_blocks_trading_until_it_is_gone(
+    desk: Any,
+) -> None:
+    await desk.start()
+    desk.venue.held += Decimal(2)  # someone bought by hand
+    await desk.until(lambda: not desk.engine.links["fake"].reconciled)
+    reply = await desk.send()
+    assert reply.code in {"not_reconciled", "no_permit"}
+    report = await desk.api.reconcile({})
+    assert report["ok"] is False
+    assert report["mismatches"][0]["symbol"] == "BTC/USDT"
+    desk.venue.held -= Decimal(2)
+    await desk.until(lambda: not desk.engine.why_not_trading())
+
+
+async def test_a_mismatch_at_the_start_blocks_the_first_order(desk: Any) -> None:
+    desk.venue.held = Decimal(1)
+    engine = await desk.start(until_trading=False)
+    await desk.until(lambda: engine.phase == "reconciling" and engine.links["fake"].last)
+    assert (await desk.send()).code in {"not_reconciled", "no_permit"}
+    assert desk.venue.submitted() == []
+    assert all(not asked["reconciled"] for asked in desk.asked)
+
+
+async def test_an_incomplete_list_is_not_an_empty_one(desk: Any) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    await desk.stop()
+    desk.venue.complete = False
+    engine = await desk.start(until_trading=False)
+    await desk.until(lambda: engine.links["fake"].last is not None)
+    assert not engine.reconciled
+    assert (await desk.api.reconcile({}))["unknown"] is True
+    assert desk.status(order.cl_ord_id) is S.NEW
+    desk.venue.complete = True
+    await desk.until(lambda: not engine.why_not_trading())
+
+
+async def test_an_order_of_others_is_shown_and_left_alone(desk: Any) -> None:
+    desk.venue.rest("somebody-elses")
+    engine = await desk.start()
+    rows = (await desk.api.orders({}))["orders"]
+    assert [(row["cl_ord_id"], row["own"]) for row in rows] == [("somebody-elses", False)]
+    assert (await desk.api.cancel({}))["asked"] == 0
+    assert engine.links["fake"].foreign == 1
+    assert [what for what, _ in desk.venue.log] == []
+
+
+async def test_an_own_order_the_journal_never_held_is_adopted_and_can_be_cancelled(
+    desk: Any,
+) -> None:
+    """As after an old copy of the journal was restored."""
+    stray = ids.mint(desk.layout.desk_id, 7, 1)
+    desk.venue.rest(stray, Side.SELL)
+    desk.venue.fill(stray, "0.5", tell=False)
+    await desk.start()
+    assert desk.position == Decimal("-0.5")
+    result = await desk.api.cancel({})
+    assert [(r.cl_ord_id, r.outcome) for r in result["results"]] == [(stray, "CANCELED")]
+
+
+async def test_a_venue_down_at_the_start_is_waited_for(desk: Any) -> None:
+    desk.venue.is_down = True
+    engine = await desk.start(until_trading=False)
+    await desk.until(lambda: "down" in engine.links["fake"].why_not)
+    assert desk.api.state({})["phase"] == "waiting_for_venue"
+    assert (await desk.send()).taken is False
+    assert desk.venue.submitted() == []
+    desk.venue.is_down = False
+    await desk.until(lambda: not engine.why_not_trading())
+    assert desk.api.state({})["phase"] == "ready"
+
+
+async def test_a_venue_that_dies_later_leaves_orders_unknown_and_comes_back_by_itself(
+    desk: Any,
+) -> None:
+    engine = await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.is_down = True
+    desk.venue.mute = True
+    await desk.until(lambda: not engine.links["fake"].connected)
+    assert (await desk.send()).code in {"venue_down", "not_reconciled"}
+    state = desk.api.state({})["venues"][0]
+    assert (state["connected"], state["open_orders"], state["positions"]) == (False, None, None)
+    assert (await desk.api.orders({}))["venues"]["fake"]["ok"] is False
+    assert desk.status(order.cl_ord_id) is S.NEW, "not gone: unknown"
+    desk.venue.fill(order.cl_ord_id, "1", tell=False)
+    desk.venue.is_down = False
+    await desk.until(lambda: not engine.why_not_trading())
+    assert desk.status(order.cl_ord_id) is S.FILLED
+    assert (await desk.send()).taken
+
+
+async def test_a_venue_that_lost_an_accepted_order_is_believed_only_after_many_askings(
+    desk: Any,
+) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    del desk.venue.orders[order.cl_ord_id]
+    await desk.until_status(order.cl_ord_id, S.CANCELED)
+    asked = [key for what, key in desk.venue.log if what == "ask" and key == order.cl_ord_id]
+    assert len(asked) >= 3
+    assert "lost_by_venue" in desk.engine.ledger.books.orders[order.cl_ord_id].text
