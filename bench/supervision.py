@@ -18,14 +18,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
-from openbell.domain.service_state import ServiceState
-from openbell.runtime.processes import system_processes
-from openbell.runtime.supervisor import Supervisor
 
 from bench.fixtures.supervising import supervisor_of
 from bench.measurement import Measurement
+from openbell.domain.service_state import ServiceState
+from openbell.runtime.processes import system_processes
+from openbell.runtime.supervisor import Supervisor
 
 SERVICES = 100
 CHATTY = 10
@@ -164,22 +165,29 @@ async def _bare_start(ground: Ground, folder: Path) -> float:
 
 
 async def _recovery(ground: Ground) -> Measurement:
+    ready = asyncio.Event()
     supervisor = supervisor_of(
-        ground.fresh("recovery"), ground.ports[:1], 0, "", ground.command
+        ground.fresh("recovery"),
+        ground.ports[:1],
+        0,
+        "",
+        ground.command,
+        lambda event: ready.set() if event.state is ServiceState.READY else None,
     )
     took = []
     try:
         await supervisor.start("s0")
         for _ in range(20):
+            # The sweep for what left the session follows each restart and is not part of the next.
+            await asyncio.sleep(0.05)
             pid = supervisor.view("s0").pid
             assert pid is not None
+            ready.clear()
             began = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
-            while (view := supervisor.view("s0")).pid == pid or view.state is not ServiceState.READY:
-                await asyncio.sleep(0)
+            await ready.wait()
             took.append(time.perf_counter() - began)
-            # The sweep for what left the session follows each restart; it is not part of this one.
-            await asyncio.sleep(0.05)
+            _require(supervisor.view("s0").pid != pid, "the killed process is still there")
     finally:
         await _end(supervisor)
     return Measurement(
@@ -226,10 +234,9 @@ def _adoption(ground: Ground) -> list[Measurement]:
         pids = _answer(process)["pids"]
         process.kill()
     adopted = 0
-    for _ in range(_ROUNDS):
-        last = _ == _ROUNDS - 1
+    for number in range(_ROUNDS):
         began = time.perf_counter()
-        with _supervising(ground, folder, chatty=CHATTY, leave=not last) as process:
+        with _supervising(ground, folder, chatty=CHATTY, leave=number < _ROUNDS - 1) as process:
             answer = _answer(process)
             took.append(time.perf_counter() - began)
             inside.append(float(answer["adoption_s"]))
@@ -321,11 +328,11 @@ def _supervising(
             asyncio.run(_end(supervisor_of(folder, ground.ports, chatty, "", ground.command)))
 
 
-def _answer(process: subprocess.Popen[str]) -> dict[str, object]:
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout is not None
     line = process.stdout.readline()
     _require(bool(line), "the supervising process ended without an answer")
-    answer: dict[str, object] = json.loads(line)
+    answer: dict[str, Any] = json.loads(line)
     return answer
 
 

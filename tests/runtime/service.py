@@ -16,11 +16,13 @@ on-hup          prints "reloaded" on SIGHUP
 sleep           until it is stopped
 """
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 
 def serve(port):
@@ -28,15 +30,9 @@ def serve(port):
     while True:
         connection, _ = listener.accept()
         connection.recv(4096)
-        try:
-            with open("status") as file:
-                status = file.read().strip() or "200"
-        except FileNotFoundError:
-            status = "200"
-        try:
+        status = Path("status").read_text().strip() if Path("status").exists() else "200"
+        with contextlib.suppress(OSError):
             connection.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nok".encode())
-        except OSError:
-            pass
         connection.close()
 
 
@@ -46,8 +42,7 @@ def spawn_child(own_session, port=None):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if own_session:
             os.setsid()
-        with open("child.pid", "w") as file:
-            file.write(str(os.getpid()))
+        Path("child.pid").write_text(str(os.getpid()))
         os.write(write, b"x")
         if port:
             serve(port)
@@ -87,8 +82,7 @@ for word in words:
     elif word == "wait":
         time.sleep(float(next(words)))
     elif word == "pid-file":
-        with open(next(words), "w") as file:
-            file.write(str(os.getpid()))
+        Path(next(words)).write_text(str(os.getpid()))
     elif word == "on-hup":
         signal.signal(signal.SIGHUP, lambda *_: print("reloaded", flush=True))
     elif word == "sleep":

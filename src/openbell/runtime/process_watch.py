@@ -29,10 +29,13 @@ class WatchedProcess(Protocol):
     """One process that is watched until it ends or is let go."""
 
     pid: int
-    start: int | None
-    """As in ProcessFacts, read once the watch was in place; None: unreadable."""
     exit: asyncio.Future[int | None]
     """Done when it has ended: its exit status, negative for a signal, None where unknown."""
+
+    @property
+    def start(self) -> int | None:
+        """As in ProcessFacts, read once the watch was in place; None: unreadable, or it ended
+        before it was asked for."""
 
     def signal(self, number: int) -> bool:
         """Signals the process. False: it has ended."""
@@ -77,13 +80,23 @@ class _PidfdProcess:
     def __init__(self, pid: int, descriptor: int, table: ProcessTable, *, is_child: bool) -> None:
         self.pid = pid
         self._descriptor = descriptor
-        facts = table.facts(pid)
-        self.start = facts.start if facts is not None else None
         self._table = table
         self._is_child = is_child
+        self._start: int | None = None
+        if not is_child:
+            _ = self.start  # now: what is read later could be of a successor
         self._loop = asyncio.get_running_loop()
         self.exit: asyncio.Future[int | None] = self._loop.create_future()
         self._loop.add_reader(descriptor, self._on_exit)
+
+    @property
+    def start(self) -> int | None:
+        # Of a child it can be read at any time until it is reaped, as its pid stays taken; while
+        # it executes its program the kernel takes ten times as long to answer.
+        if self._start is None and not (self._is_child and self.exit.done()):
+            facts = self._table.facts(self.pid)
+            self._start = facts.start if facts is not None else None
+        return self._start
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._descriptor)
@@ -181,8 +194,12 @@ class _PolledProcess:
         self._forget = forget
         self._is_child = is_child
         facts = table.facts(pid)
-        self.start = facts.start if facts is not None else None
+        self._start = facts.start if facts is not None else None
         self.exit: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def start(self) -> int | None:
+        return self._start
 
     def look(self) -> None:
         if self.exit.done():
@@ -205,7 +222,7 @@ class _PolledProcess:
 
     def _is_there(self) -> bool:
         facts = self._table.facts(self.pid)
-        return facts is not None and facts.alive and facts.start == self.start
+        return facts is not None and facts.alive and facts.start == self._start
 
     def signal(self, number: int) -> bool:
         if self.exit.done() or not self._is_there():

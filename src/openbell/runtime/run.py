@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +40,18 @@ class Run:
     cpu_sample: tuple[float, float] | None = None
     """Monotonic time and CPU seconds of the last look, for the share in between."""
 
+    def settle(self, host: Host) -> None:
+        """Records the process with its start time; harmless when repeated.
+
+        Not part of the spawn, because that time is slow to read while the process executes its
+        program. Until then it is known by its mark. Raises StorageError.
+        """
+        if self.record.phase == "intent":
+            record = _with_process(self.record, self.process, self.cgroup)
+            self.leader = Leader(self.process.pid, record.start, self.leader.mark)
+            self.record = record
+            host.records.add(record)
+
     @property
     def uptime_s(self) -> float:
         return time.monotonic() - self.record.started_monotonic_s
@@ -53,7 +64,7 @@ def spawn_run(
     restarts: int,
     restarted_at_s: tuple[float, ...],
 ) -> Run:
-    """Writes the intent, spawns, writes the record. Blocks for about a millisecond.
+    """Writes the intent and spawns. Blocks for half a millisecond; `settle` is to follow.
 
     Raises FailedError or StorageError; then no process of it exists.
     """
@@ -87,18 +98,7 @@ def spawn_run(
     except FailedError:
         host.records.close(record)
         raise
-    process = host.watch.child(pid)
-    record = _with_process(record, process, cgroup)
-    leader = Leader(pid, record.start, mark)
-    try:
-        host.records.add(record)
-    except StorageError:
-        # It must not run unrecorded, although its mark would give it away.
-        process.exit.add_done_callback(lambda _: process.close())
-        process.signal_group(signal.SIGKILL)
-        host.records.close(record)
-        raise
-    return Run(spec, record, process, leader, cgroup, adopted=False)
+    return Run(spec, record, host.watch.child(pid), Leader(pid, 0, mark), cgroup, adopted=False)
 
 
 @dataclass(frozen=True)

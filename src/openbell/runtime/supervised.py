@@ -8,6 +8,7 @@ Every move goes through the table in `openbell.domain.service_state`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Coroutine
@@ -216,26 +217,29 @@ class SupervisedService:
         spec = self.spec
         try:
             await self._clear_port(spec)
-            async with self._host.spawning:
-                self._generation = max(self._generation + 1, time.time_ns())
-                run = spawn_run(
-                    self._host, spec, self._generation, self._restarts, self._restarted_at
-                )
-                self._run = run
-                self._left_open = None
-                run.process.exit.add_done_callback(lambda _: self._exited(run))
-                await asyncio.sleep(0)
+            await self._host.turns.take()
+            self._generation = max(self._generation + 1, time.time_ns())
+            run = spawn_run(self._host, spec, self._generation, self._restarts, self._restarted_at)
         except OpenbellError as error:
             self._failed_to_start(error.message)
             return
-        ready = await self._until_ready(run, self._ready_timeout(run))
+        self._run = run
+        self._left_open = None
+        run.process.exit.add_done_callback(lambda _: self._exited(run))
+        try:
+            await asyncio.sleep(_FIRST_LOOK_S)
+            run.settle(self._host)
+            ready = await self._until_ready(run)
+        except StorageError as error:
+            self._begin_descent(run, error.message)
+            return
         if ready.passed:
             self._became_ready(run)
             if self._restarts:
                 await self._sweep(self._generation - 1)
             await self._watch_health(run)
             return
-        reason = f"not ready within {self._ready_timeout(run):g}s: {ready.reason}"
+        reason = f"not ready within {_ready_timeout(run):g}s: {ready.reason}"
         self._begin_descent(run, reason)
 
     async def _clear_port(self, spec: ServiceSpec) -> None:
@@ -252,28 +256,26 @@ class SupervisedService:
                 pid=holder.pid,
             )
 
-    async def _until_ready(self, run: Run, timeout_s: float) -> ProbeResult:
+    async def _until_ready(self, run: Run) -> ProbeResult:
+        """Probes at once, then ever more slowly, until it passes or the time to be ready is over."""
         ready = run.spec.ready
-        if ready is None:
+        if ready is None or (isinstance(ready, LogReady) and run.record.was_ready):
             return ProbeResult(True)
         log = (
             LogProbe(run.spec.log_path, run.record.log_offset, ready.pattern)
             if isinstance(ready, LogReady)
             else None
         )
-        if log is not None and run.record.was_ready:
-            return ProbeResult(True)
-        deadline = time.monotonic() + timeout_s
-        pause = 0.0 if run.adopted else _FIRST_LOOK_S
+        deadline = time.monotonic() + ready.timeout
+        pause = ready.every if isinstance(ready, ExecReady) else _FIRST_LOOK_S
         while True:
-            await asyncio.sleep(pause)
             left = max(deadline - time.monotonic(), 0.001)
             result = log.look() if log else await self._probe_ready(run, left)
             if result.passed or time.monotonic() + pause >= deadline:
                 return result
-            pause = min(max(pause, _FIRST_LOOK_S) * _LOOK_GROWTH, _SLOWEST_LOOK_S)
-            if isinstance(ready, ExecReady):
-                pause = ready.every
+            await asyncio.sleep(pause)
+            if not isinstance(ready, ExecReady):
+                pause = min(pause * _LOOK_GROWTH, _SLOWEST_LOOK_S)
 
     def _became_ready(self, run: Run) -> None:
         reason = ""
@@ -292,7 +294,7 @@ class SupervisedService:
         self._answer_start(ready=False, reason=reason, tail=tail)
 
     async def _prove_adopted(self, run: Run) -> None:
-        result = await self._until_ready(run, self._ready_timeout(run))
+        result = await self._until_ready(run)
         if result.passed:
             self._became_ready(run)
         else:
@@ -456,6 +458,8 @@ class SupervisedService:
 
     def _begin_descent(self, run: Run, failure: str | None) -> asyncio.Task[StopResult]:
         """From here on nothing but the ladder moves the service; its exit is expected."""
+        with contextlib.suppress(StorageError):  # of no use to a process that is to end
+            run.settle(self._host)
         self._stopping = asyncio.create_task(
             self._climb_down(run, failure), name=f"stop {self.spec.name}"
         )
@@ -527,9 +531,6 @@ class SupervisedService:
             )
         )
 
-    def _ready_timeout(self, run: Run) -> float:
-        return run.spec.ready.timeout if run.spec.ready is not None else 0.0
-
     def _log_tail(self, run: Run) -> tuple[str, ...]:
         return logs.tail(run.spec.log_path, LOG_TAIL_LINES, run.record.log_offset)
 
@@ -568,3 +569,7 @@ def describe_exit(status: int | None) -> str:
 
 def _stop_signal(run: Run) -> signal.Signals:
     return signal.Signals[f"SIG{run.spec.stop.signal}"]
+
+
+def _ready_timeout(run: Run) -> float:
+    return run.spec.ready.timeout if run.spec.ready is not None else 0.0
