@@ -58,6 +58,7 @@ class Acts:
         )
         await recording
         has_engine = desk.roles.engine is not None
+        desk.permits.withdraw("halted", f"halted by {actor}")
         verified = not has_engine or engine.get("halted") is True
         why = []
         if not verified:

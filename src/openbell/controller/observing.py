@@ -129,10 +129,9 @@ class Observer:
             engine_why_not=str(engine.get("why_not") or engine.why),
             reconciled=engine.get("phase") == "ready" if engine.known else None,
             in_doubt=len(in_doubt) if isinstance(in_doubt, list) else in_doubt,
-            risk_breaches=tuple(engine.get("breaches") or ()),
             risk_heard=self._is_ready(roles.risk),
             quotes_fresh=self._is_ready(roles.market_data),
-            journal_ok=engine.get("journal_ok", True) if engine.known else None,
+            journal_ok=not engine.get("storage") if engine.known else None,
         )
 
     def _is_ready(self, service: str | None) -> bool:
@@ -146,7 +145,7 @@ class Observer:
                 name=name,
                 connected=said[name].get("connected") if name in said else None,
                 clock_skew_ms=said.get(name, {}).get("clock_skew_ms"),
-                why="" if name in said else engine.why,
+                why=str(said[name].get("why_not") or "") if name in said else engine.why,
             )
             for name in self._desk.desk.file.venues
             if self._desk.roles.engine is not None
@@ -167,7 +166,7 @@ class Observer:
                     "positions": None if row is None else _count(row.get("positions")),
                     "clock_skew_ms": None if row is None else row.get("clock_skew_ms"),
                     "sim_url": venue.url if venue.environment == "simulated" else None,
-                    "why": engine.why if row is None else str(row.get("why") or ""),
+                    "why": engine.why if row is None else str(row.get("why_not") or ""),
                 }
             )
         return rows

@@ -101,6 +101,12 @@ class Permits:
             "age_s": round(age, 3),
         }
 
+    def withdraw(self, code: str, why_not: str) -> None:
+        """The last permit is no longer meant to be held: a halt has told the engine so."""
+        if self._last is not None and self._last.granted:
+            self._auditor.note("permit.withdrawn", "engine", why_not=why_not)
+            self._last = PermitAnswer(PermitScope.NONE, code, why_not, self._clock())
+
     def note_lapse(self) -> None:
         """Called now and then: puts a permit that was not renewed into the audit log, once."""
         last = self._last

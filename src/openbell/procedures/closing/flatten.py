@@ -8,6 +8,7 @@ dust: it is listed, and never "flat".
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 
 from openbell.procedures.closing.cancel_orders import ENGINE_PATIENCE_S
@@ -87,10 +88,15 @@ class FlattenPositions:
         loop = asyncio.get_running_loop()
         limits_until = loop.time() + self.closing.wishes.conservative_wait_s
         conservative = self.closing.wishes.flatten == "conservative"
-        while True:
+        for attempt in itertools.count(1):
             mode = "limit" if conservative and loop.time() < limits_until else "market"
             if await self.closing.sight.engine_is_up(patience_s=ENGINE_PATIENCE_S):
-                await self.closing.voices.tell_engine("/v1/flatten", {"mode": mode})
+                await self.closing.voices.tell_engine(
+                    # The engine orders once under one name, also when it is asked again after this
+                    # controller was killed between the question and its answer.
+                    "/v1/flatten",
+                    {"mode": mode, "run": f"{self.closing.run}-flatten-{attempt}"},
+                )
             picture = await self.closing.look()
             say(f"open positions ({mode} orders)", len(picture.positions), 0)
             if picture.known and not picture.positions:
