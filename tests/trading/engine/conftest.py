@@ -131,12 +131,14 @@ class FakeVenue:
             for stream in self._streams:
                 stream.put_nowait(event)
 
-    def rest(self, cl_ord_id: str, side: Side = Side.BUY, qty: str = "1") -> None:
+    def rest(
+        self, cl_ord_id: str, side: Side = Side.BUY, qty: str = "1", price: Decimal | None = None
+    ) -> None:
         """An order that rests at the venue, whoever sent it."""
         self.orders[cl_ord_id] = VenueOrder(
             venue_order_id=f"v{next(self._ids)}", cl_ord_id=ClOrdID(cl_ord_id), symbol=SYMBOL,
             side=side, ord_type=OrdType.LIMIT, status=OrdStatus.NEW, order_qty=D(qty),
-            cum_qty=D(0), price=D(99), created_ns=time.time_ns(), updated_ns=time.time_ns(),
+            cum_qty=D(0), price=price or D(99), created_ns=time.time_ns(), updated_ns=time.time_ns(),
         )  # fmt: skip
 
     # The port.
@@ -169,7 +171,7 @@ class FakeVenue:
             return Unknown(why="time-out")
         if outcome == "hang":
             await self.release.wait()
-        self.rest(order.cl_ord_id, order.side, str(order.order_qty))
+        self.rest(order.cl_ord_id, order.side, str(order.order_qty), order.price)
         if outcome == "lost":
             return Unknown(why="time-out")
         if outcome == "fill" or order.ord_type is OrdType.MARKET:

@@ -347,3 +347,24 @@ def test_a_flatten_by_the_desk_closes_the_strategys_position_too(desk: Desk) -> 
     assert desk.host.positions() == {BTC: D(0)}
     held = {name: p.quantity for (name, _), p in desk.facts.ledger.held.items()}
     assert held == {"s": D(0), "": D(-2)}
+
+
+def test_strategies_that_hold_against_each_other_are_flat_once_the_desk_is(desk: Desk) -> None:
+    """One long 1, another short 0.6: the desk sold the net 0.4, and both went on with 0.6 that
+    nobody had."""
+    (intent,) = desk.quote(BUY)
+    desk.intended(intent)
+    desk.filled("1")
+    other = NewOrder(
+        cl_ord_id=ClOrdID("ob00000000-1-2"),
+        venue="sim",
+        symbol=BTC,
+        side=Side.SELL,
+        ord_type=OrdType.MARKET,
+        order_qty=D("0.6"),
+        strategy="t",
+    )
+    desk.event(OrderIntended(cl_ord_id=other.cl_ord_id, at_ns=1, order=other))
+    desk.filled("0.6", exec_id="2", cl_ord_id=other.cl_ord_id)
+    desk.desk_order(Side.SELL, "0.4", 1)
+    assert {p.quantity for p in desk.facts.ledger.held.values()} == {D(0)}

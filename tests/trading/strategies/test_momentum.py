@@ -73,3 +73,12 @@ def test_a_restored_strategy_decides_as_the_one_that_was_kept(bench: Any) -> Non
 def test_a_fast_average_must_be_faster_than_the_slow_one() -> None:
     with pytest.raises(ValidationError, match="shorter"):
         Momentum.Params.model_validate(PARAMS | {"fast": 5})
+
+
+def test_after_a_long_silence_no_trend_is_known_and_the_position_is_closed(bench: Any) -> None:
+    market = bench(Momentum, LTC, **PARAMS)
+    run(market, [100, 100, 100, 100, 100, 101, 102, 103, 104])
+    assert market.positions["LTC/USDT"] == 2
+    market.at_s += 3600
+    run(market, [104])
+    assert market.positions["LTC/USDT"] == 0

@@ -72,6 +72,24 @@ def test_a_leg_that_did_not_fill_is_tried_again_and_never_twice_at_once(bench: A
     assert [action.symbol for action in again if isinstance(action, Submit)] == list(PAIR)
 
 
+def test_a_trade_that_the_desk_closed_is_not_entered_again_at_once(bench: Any) -> None:
+    """It used to buy back what a flatten had just sold."""
+    market = bench(StatArb, PAIR, **PARAMS)
+    steady(market)
+    market.quote("ETH/USDT", "3029", "3031")
+    market.fill_all()
+    assert market.quote("ETH/USDT", "3029", "3031", after_s=0.01) == []
+    market.positions.clear()
+    assert market.quote("ETH/USDT", "3029", "3031", after_s=0.01) == []
+
+
+def test_after_a_restart_it_goes_on_from_what_it_holds(bench: Any) -> None:
+    market = bench(StatArb, PAIR, **PARAMS)
+    market.positions |= {"ETH/USDT": D(-1), "BTC/USDT": D("0.0505")}
+    steady(market)
+    assert market.positions["ETH/USDT"] == -1
+
+
 def test_nothing_is_sampled_faster_than_said(bench: Any) -> None:
     market = bench(StatArb, PAIR, **PARAMS)
     market.quote("BTC/USDT", "59999", "60001", after_s=0)

@@ -1,0 +1,196 @@
+"""Cancel, flatten and what the engine tells over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from openbell.domain.orders import OrdStatus, Side
+from openbell.errors import UsageError
+
+S = OrdStatus
+
+
+async def hold(desk: Any, quantity: str, side: Side = Side.BUY) -> None:
+    """A position of so much, from an order that was filled."""
+    order = await desk.order(
+        side=side, order_qty=Decimal(quantity), price=Decimal(99 if side is Side.BUY else 101)
+    )
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.fill(order.cl_ord_id, quantity)
+    await desk.until_status(order.cl_ord_id, S.FILLED)
+
+
+@pytest.mark.parametrize("side", [Side.BUY, Side.SELL])
+async def test_a_flatten_closes_a_position_and_sends_no_more(desk: Any, side: Side) -> None:
+    await desk.start()
+    await hold(desk, "1.5", side)
+    result = await desk.api.flatten({"mode": "market"})
+    (leg,) = result.legs
+    assert (leg.outcome, leg.side, leg.cum_qty) == ("FILLED", side.opposite, Decimal("1.5"))
+    assert desk.position == 0
+    assert desk.venue.held == 0
+    assert (await desk.api.flatten({"mode": "market"})).legs == ()
+
+
+async def test_a_flatten_needs_leave_to_reduce_and_no_more(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    desk.grant = {"granted": False, "why_not": "nobody asked for it"}
+    await desk.until(lambda: desk.engine.permit.scope() == "none")
+    refused = await desk.api.flatten({"mode": "market"})
+    assert refused.legs == ()
+    assert "nobody asked for it" in refused.blocked[0]
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    await desk.until(lambda: desk.engine.permit.scope() == "reduce")
+    assert (await desk.send()).code == "no_permit"
+    assert (await desk.api.flatten({"mode": "market"})).legs[0].outcome == "FILLED"
+    assert desk.position == 0
+
+
+async def test_a_halted_engine_flattens_only_on_the_controllers_word(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    await desk.api.halt({"reason": "closing"})
+    assert (await desk.api.flatten({"mode": "market"})).legs == (), "trade is not reduce"
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    assert (await desk.api.flatten({"mode": "market"})).legs[0].outcome == "FILLED"
+    assert desk.engine.permit.scope() == "none", "halted as before"
+
+
+async def test_a_limit_flatten_takes_what_the_mid_gives(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    (leg,) = (await desk.api.flatten({"mode": "limit"})).legs
+    assert leg.outcome == "EXPIRED"
+    assert desk.position == 1
+    submitted = desk.venue.orders[leg.cl_ord_id]
+    assert submitted.price == 100
+
+
+async def test_a_flatten_never_flips_whatever_rests_on_its_side(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    await desk.order(side=Side.SELL, order_qty=Decimal("0.4"), price=Decimal(101))
+    (leg,) = (await desk.api.flatten({"mode": "market"})).legs
+    assert leg.order_qty == Decimal("0.6"), "0.4 are under way already"
+
+
+async def test_a_flatten_orders_nothing_where_books_and_venue_differ_in_side(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    desk.venue.held = Decimal(-1)
+    result = await desk.api.flatten({"mode": "market"})
+    assert result.legs == ()
+    assert "the venue -1" in result.blocked[0]
+
+
+async def test_a_flatten_orders_no_more_than_the_venue_holds(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    desk.venue.held = Decimal("0.4")
+    (leg,) = (await desk.api.flatten({"mode": "market"})).legs
+    assert leg.order_qty == Decimal("0.4")
+    assert desk.venue.held in (0, Decimal("0.4")), "refused if the difference was seen before"
+
+
+async def test_the_same_flatten_asked_twice_orders_once(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    desk.venue.script.append("hang")
+    body = {"mode": "market", "run": "close-1"}
+    first = asyncio.create_task(desk.api.flatten(dict(body)))
+    await desk.until(lambda: len(desk.venue.submitted()) == 2)
+    second = asyncio.create_task(desk.api.flatten(dict(body)))
+    desk.venue.release.set()
+    legs = [(await task).legs for task in (first, second)]
+    assert legs[0][0].cl_ord_id == legs[1][0].cl_ord_id
+    assert len(desk.venue.submitted()) == 2
+    assert desk.position == 0
+
+
+async def test_dust_is_called_dust(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "0.06")
+    desk.venue.held = Decimal("0.06")
+    order = await desk.order(side=Side.SELL, order_qty=Decimal("0.055"), price=Decimal(101))
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.fill(order.cl_ord_id, "0.055")
+    await desk.until(lambda: desk.position == Decimal("0.005"))
+    result = await desk.api.flatten({"mode": "market"})
+    assert result.legs == ()
+    assert [dust.quantity for dust in result.dust] == [Decimal("0.005")]
+    (row,) = (await desk.api.positions({}))["positions"]
+    assert row["dust"] is True
+
+
+async def test_cancel_answers_when_every_order_is_final(desk: Any) -> None:
+    await desk.start()
+    orders = [await desk.order(strategy=s) for s in ("a", "a", "b")]
+    for order in orders:
+        await desk.until_status(order.cl_ord_id, S.NEW)
+    result = await desk.api.cancel({"strategy": "a"})
+    assert (result["asked"], result["final"]) == (2, 2)
+    assert desk.status(orders[2].cl_ord_id) is S.NEW
+    result = await desk.api.cancel({})
+    assert [r.outcome for r in result["results"]] == ["CANCELED"]
+    assert (await desk.api.cancel({}))["asked"] == 0
+
+
+async def test_a_cancel_that_loses_to_a_fill_tells_so(desk: Any) -> None:
+    await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.cancel_script.append("fill first")
+    result = await desk.api.cancel({"cl_ord_ids": [order.cl_ord_id]})
+    assert [r.outcome for r in result["results"]] == ["FILLED"]
+
+
+async def test_every_answer_can_be_encoded_and_has_the_documented_keys(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    await desk.order()
+    state = desk.api.state({})
+    documented = {
+        "phase", "trading", "why_not", "epoch", "permit", "latch", "last_journal_seq", "in_doubt",
+        "last_order_sent_ns", "venues", "pnl",
+    }  # fmt: skip
+    assert documented <= state.keys()
+    assert {"held", "scope", "expires_in_s"} <= state["permit"].keys()
+    (row,) = (await desk.api.orders({}))["orders"]
+    assert {
+        "venue", "cl_ord_id", "venue_order_id", "symbol", "side", "ord_type", "price", "order_qty",
+        "cum_qty", "leaves_qty", "status", "age_s", "strategy", "own",
+    } <= row.keys()  # fmt: skip
+    for answer in (
+        state,
+        await desk.api.orders({}),
+        await desk.api.positions({}),
+        await desk.api.reconcile({}),
+        desk.api.snapshot({}),
+        await desk.api.cancel({}),
+        await desk.api.flatten({"mode": "market"}),
+    ):
+        assert msgspec.json.decode(msgspec.json.encode(answer))
+
+
+@pytest.mark.parametrize(
+    ("act", "fields"),
+    [
+        ("flatten", {}),
+        ("flatten", {"mode": "quickly"}),
+        ("cancel", {"venu": "fake"}),
+        ("cancel", {"venue": "nowhere"}),
+        ("halt", {"reason": 5}),
+    ],
+)
+async def test_a_request_that_is_not_understood_is_refused(
+    desk: Any, act: str, fields: dict[str, Any]
+) -> None:
+    await desk.start(until_trading=False)
+    with pytest.raises(UsageError):
+        await getattr(desk.api, act)(fields)

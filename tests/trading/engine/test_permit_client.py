@@ -1,0 +1,117 @@
+"""The permit's life, counted from before it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from openbell.domain.permit import PermitScope
+from openbell.trading.engine.permit_client import PermitClient, PermitRequest
+
+WAIT_S = 10.0
+
+
+class Controller:
+    def __init__(self) -> None:
+        self.answer: dict[str, Any] = {"granted": True, "scope": "trade", "ttl_s": 30.0}
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.asked = asyncio.Event()
+        self.status = 200
+
+    async def permit(self, request: web.Request) -> web.Response:
+        self.asked.set()
+        await self.hold.wait()
+        return web.json_response(self.answer, status=self.status)
+
+
+@pytest.fixture
+async def controller(folder: Path) -> AsyncIterator[Controller]:
+    made = Controller()
+    app = web.Application()
+    app.router.add_post("/api/v1/permit", made.permit)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.UnixSite(runner, str(folder / "c.sock")).start()
+    yield made
+    made.hold.set()
+    await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def client(folder: Path) -> AsyncIterator[PermitClient]:
+    token = folder / "service.token"
+    token.write_text("token-of-the-services\n")
+    made = PermitClient(
+        socket=folder / "c.sock",
+        token=token,
+        renew_every_s=1.0,
+        request=lambda: PermitRequest(service="e", epoch=1, reconciled=True, phase="ready"),
+    )
+    task = asyncio.create_task(made.run())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_slow_answer_shortens_the_permit(folder: Path, controller: Controller) -> None:
+    controller.answer["ttl_s"] = 0.4
+    controller.hold.clear()
+    async with client(folder) as permit:
+        await controller.asked.wait()
+        await asyncio.sleep(0.45)  # longer than the permit lives
+        controller.hold.set()
+        await asyncio.sleep(0.1)
+        # Whatever was granted meanwhile was counted from before its own request.
+        assert permit.expires_in_s() <= 0.4
+
+
+async def test_a_grant_that_arrives_after_giving_up_counts_for_nothing(
+    folder: Path, controller: Controller
+) -> None:
+    controller.hold.clear()
+    async with client(folder) as permit:
+        await controller.asked.wait()
+        permit.give_up("halted")
+        controller.hold.set()
+        await asyncio.sleep(0.2)
+        assert permit.scope() is PermitScope.NONE
+        permit.want()
+        await until(lambda: permit.scope() is PermitScope.TRADE)
+
+
+async def test_a_refusal_takes_effect_at_once(folder: Path, controller: Controller) -> None:
+    async with client(folder) as permit:
+        await until(lambda: permit.scope() is PermitScope.TRADE)
+        controller.answer = {"granted": False, "why_not": "latched"}
+        permit.ask_now()
+        await until(lambda: permit.scope() is PermitScope.NONE)
+        assert permit.why_not == "latched"
+
+
+@pytest.mark.parametrize("status", [401, 500])
+async def test_an_answer_that_is_none_grants_nothing(
+    folder: Path, controller: Controller, status: int
+) -> None:
+    controller.status = status
+    async with client(folder) as permit:
+        await until(lambda: str(status) in permit.why_not)
+        assert permit.scope() is PermitScope.NONE
+
+
+async def test_a_controller_that_is_not_there_is_asked_until_it_is(folder: Path) -> None:
+    async with client(folder) as permit:
+        await until(lambda: "cannot be asked" in permit.why_not)
+        assert permit.scope() is PermitScope.NONE
