@@ -3,7 +3,9 @@
 The books count a fill for the strategy that ordered it. A flatten is ordered by the desk itself:
 without more, the strategies would go on believing in positions that are gone, and trade against
 them. So a fill of the desk's own order is dealt out to the strategies that hold what it closes, in
-order of their names; what no strategy holds stays with the desk.
+order of their names; what no strategy holds stays with the desk. Strategies may hold against each
+other (one is long what another is short): once the desk has flattened an instrument to zero, what
+they still hold is crossed between them at the price of that fill, so that all are flat.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from decimal import Decimal
 
 from openbell.domain import order_book, positions
 from openbell.domain.market import base_quote
-from openbell.domain.orders import Order, OrderFilled
+from openbell.domain.orders import Order, OrderFilled, Side
 from openbell.domain.positions import Instrument, Position
 
 DESK = ""
@@ -42,6 +44,7 @@ class StrategyLedger:
         more = counted.qty - sum((quantity for quantity, _ in counted.replaced), Decimal(0))
         for strategy, share in self._shares(instrument, new.side.sign, more):
             self._add(strategy, instrument, before, event, share)
+        self._cross(instrument, event.last_px)
 
     def position(self, strategy: str, instrument: Instrument) -> Position:
         venue, symbol = instrument
@@ -62,6 +65,24 @@ class StrategyLedger:
                 shares.append((strategy, share))
                 quantity -= share
         return [*shares, (DESK, quantity)] if quantity > 0 else shares
+
+    def _cross(self, instrument: Instrument, price: Decimal) -> None:
+        """Where the instrument is flat as a whole, make it so for each strategy."""
+        holders = [key for key in self._held if key[1] == instrument]
+        if sum((self._held[key].quantity for key in holders), Decimal(0)) != 0:
+            return
+        base, quote = base_quote(instrument[1])
+        for key in holders:
+            held = self._held[key]
+            if held.quantity != 0:
+                self._held[key] = positions.apply_fill(
+                    held,
+                    side=Side.SELL if held.quantity > 0 else Side.BUY,
+                    quantity=abs(held.quantity),
+                    price=price,
+                    base=base,
+                    quote=quote,
+                )
 
     def _add(
         self,

@@ -15,7 +15,8 @@ from openbell.trading.strategies.targets import BPS, step_towards
 from openbell.trading.strategy import Action, Strategy, StrategyParams, View
 
 _GAP_INTERVALS = 20
-"""After a silence of so many sample intervals the averages start anew."""
+"""After a silence of so many sample intervals the averages start anew, and no trend is known: what
+is held is closed, not kept on the word of another market."""
 
 
 class Trend(IntEnum):
@@ -89,7 +90,7 @@ class Momentum(Strategy):
         if silence_ns < interval_ns:
             return
         if silence_ns > _GAP_INTERVALS * interval_ns:
-            self._samples = 0
+            self._samples, self._trend = 0, Trend.NONE
         self._sampled_ns = quote.received_ns
         # A statistic, not money: floats are exact enough and the same on every run.
         mid = float(quote.mid)

@@ -29,6 +29,9 @@ class StatArb(Strategy):
         z <= -entry_z   long the first symbol   (and short the reference, where `hedged`)
         |z| <= exit_z   flat
 
+    A trade that the desk closed (a flatten) is over: the next one waits for the next entry. After a
+    restart the strategy goes on from the position it holds.
+
     A spot account sells short only what it holds: give the venue `holdings` in both currencies,
     or set `long_only`.
     """
@@ -66,17 +69,29 @@ class StatArb(Strategy):
         super().__init__(name, symbols, params)
         self._samples: deque[float] = deque(maxlen=params.window)
         self._sampled_ns = 0
-        self._targets = {symbol: Decimal(0) for symbol in symbols}
+        self._targets: dict[str, Decimal] | None = None
+        """Wanted positions; None until the first look at what is held."""
+        self._reached = False
+        """Every leg has been at its target."""
 
     def on_quote(self, quote: Quote, view: View) -> Iterable[Action]:
         traded, reference = (view.quotes.get(symbol) for symbol in self.symbols)
         if traded is None or reference is None:
             return
+        if self._targets is None:
+            self._targets = {symbol: view.position(symbol) for symbol in self.symbols}
+        elif self._reached and not any(view.position(symbol) for symbol in self.symbols):
+            self._aim({})
         z = self._sample(traded, reference, quote.received_ns)
         if z is not None:
             self._decide(z, traded, reference)
-        for symbol, target in self._targets.items():
-            yield from step_towards(target, symbol, view, slippage_bps=self.params.slippage_bps)
+        actions = [
+            action
+            for symbol, target in self._targets.items()
+            for action in step_towards(target, symbol, view, slippage_bps=self.params.slippage_bps)
+        ]
+        self._reached = self._reached or not (actions or view.open_orders)
+        yield from actions
 
     def _sample(self, traded: Quote, reference: Quote, at_ns: int) -> float | None:
         """The z-score, where a sample was due and the window is full."""
@@ -97,26 +112,23 @@ class StatArb(Strategy):
     def _decide(self, z: float, traded: Quote, reference: Quote) -> None:
         params = self.params
         if abs(z) <= params.exit_z:
-            self._targets = {symbol: Decimal(0) for symbol in self.symbols}
-        elif abs(z) >= params.entry_z and not any(self._targets.values()):
+            self._aim({})
+        elif abs(z) >= params.entry_z and not any((self._targets or {}).values()):
             sign = -1 if z > 0 else 1
             if sign < 0 and params.long_only:
                 return
             # The hedge is sized once, at the entry: following the ratio would trade every sample.
             hedge = params.quantity * traded.mid / reference.mid if params.hedged else Decimal(0)
-            self._targets = {
-                self.symbols[0]: sign * params.quantity,
-                self.symbols[1]: -sign * hedge,
-            }
+            self._aim({self.symbols[0]: sign * params.quantity, self.symbols[1]: -sign * hedge})
+
+    def _aim(self, targets: dict[str, Decimal]) -> None:
+        """Want these positions; flat where none is named."""
+        self._targets = {symbol: targets.get(symbol, Decimal(0)) for symbol in self.symbols}
+        self._reached = False
 
     def state(self) -> dict[str, Any]:
-        return {
-            "samples": list(self._samples),
-            "sampled_ns": self._sampled_ns,
-            "targets": {symbol: str(target) for symbol, target in self._targets.items()},
-        }
+        return {"samples": list(self._samples), "sampled_ns": self._sampled_ns}
 
     def restore(self, state: dict[str, Any]) -> None:
         self._samples.extend(float(sample) for sample in state["samples"])
         self._sampled_ns = int(state["sampled_ns"])
-        self._targets |= {s: Decimal(t) for s, t in state["targets"].items() if s in self._targets}
