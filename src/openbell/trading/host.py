@@ -154,9 +154,14 @@ class StrategyHost:
     def _why_waiting(self) -> str:
         if self._facts.why_not_trading:
             return self._facts.why_not_trading
-        known = self._facts.rules.get(self.venue, {})
-        unknown = [symbol for symbol in self.symbols if symbol not in known]
+        unknown = self._unknown_rules()
         return f"the rules of {', '.join(unknown)} are not known yet" if unknown else ""
+
+    def _unknown_rules(self) -> list[str]:
+        """Symbols without rules; while there are any, the strategy is not called at all: it may
+        count on the rules of what it trades."""
+        known = self._facts.rules.get(self.venue, {})
+        return [symbol for symbol in self.symbols if symbol not in known]
 
     def positions(self) -> dict[str, Decimal]:
         return {
@@ -269,7 +274,7 @@ class StrategyHost:
     def _show(
         self, call: Callable[[Strategy, View], Iterable[Action]], now_ns: int
     ) -> list[Intent]:
-        if self._strategy is None or self._error:
+        if self._strategy is None or self._error or self._unknown_rules():
             return []
         try:
             actions = list(call(self._strategy, self._view(now_ns)) or ())

@@ -317,6 +317,7 @@ def test_it_waits_for_the_rules_of_its_symbols(desk: Desk) -> None:
     desk.facts.rules.clear()
     assert desk.quote(BUY) == []
     assert BTC in desk.host.why
+    assert desk.strategy.views == [], "a strategy may count on the rules of its symbols"
 
 
 def test_its_position_is_the_sum_of_its_own_fills(desk: Desk) -> None:
