@@ -65,6 +65,7 @@ class Market:
 
     instrument: Instrument
     book: Book
+    next_trade_id: int
     tape: Tape = field(default_factory=Tape)
 
     def mark(self) -> Decimal | None:
@@ -95,7 +96,9 @@ class Exchange:
         # Identifiers start at the clock's milliseconds, so that they grow over restarts even
         # where no log tells the last one.
         self.markets = {
-            instrument.symbol: Market(instrument=instrument, book=Book(started_ms))
+            instrument.symbol: Market(
+                instrument=instrument, book=Book(started_ms), next_trade_id=started_ms
+            )
             for instrument in instruments
         }
         self.instruments = {name: market.instrument for name, market in self.markets.items()}
@@ -106,7 +109,6 @@ class Exchange:
         self._reports: list[Report] = []
         self._trades: list[PublicTrade] = []
         self._next_order_id = started_ms
-        self._next_trade_id = started_ms
 
     def restore(self, events: Iterable[Event]) -> int:
         """Takes up the state that an order log tells; the number of its events. To be called
@@ -116,7 +118,8 @@ class Exchange:
             self.ledger.apply(event)
             count += 1
         self._next_order_id = max(self._next_order_id, self.ledger.last_order_id + 1)
-        self._next_trade_id = max(self._next_trade_id, self.ledger.last_exec_id + 1)
+        for market in self.markets.values():
+            market.next_trade_id = max(market.next_trade_id, self.ledger.last_exec_id + 1)
         for order in self.ledger.orders.values():
             if order.is_open:
                 self._rest(order)
@@ -368,13 +371,13 @@ class Exchange:
         """Puts a trade on the public tape; its trade id."""
         trade = PublicTrade(
             symbol=market.instrument.symbol,
-            trade_id=self._next_trade_id,
+            trade_id=market.next_trade_id,
             price=market.instrument.price(price),
             qty=market.instrument.quantity(qty),
             aggressor_is_buyer=aggressor is Side.BUY,
             at_ns=self.now_ns(),
         )
-        self._next_trade_id += 1
+        market.next_trade_id += 1
         market.tape.add(trade)
         self._trades.append(trade)
         return trade.trade_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ from pathlib import Path
 
 from aiohttp import web
 
+from openbell.errors import StorageError
 from openbell_sim import metrics
 from openbell_sim.account import FeeSchedule
 from openbell_sim.clock import VenueClock
 from openbell_sim.control import Control, Phase, Status
 from openbell_sim.drills import Drills
-from openbell_sim.exchange import Exchange
+from openbell_sim.events import Event
+from openbell_sim.exchange import Exchange, Record
 from openbell_sim.faces.binance.face import BinanceFace
 from openbell_sim.faces.binance.security import Credentials, KeyRing
 from openbell_sim.faults import FaultPlan, middleware
@@ -50,6 +53,21 @@ class Settings:
     """Empty: the control endpoint asks for none."""
 
 
+class RecordOrDie:
+    """A venue that cannot record what it did must not answer, and what is in its memory is no
+    longer true: the process ends at once, like a crash, and the log is taken up again."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def append(self, events: Sequence[Event]) -> None:
+        try:
+            self._record.append(events)
+        except StorageError as error:
+            log("error", "cannot_record", **error.as_dict())
+            os._exit(StorageError.exit_code)
+
+
 class Venue:
     """`start`, then `run` until cancelled, then `stop`."""
 
@@ -67,7 +85,7 @@ class Venue:
             instruments.values(),
             now_ns=self.clock.now_ns,
             fees=settings.fees,
-            record=self._log,
+            record=None if self._log is None else RecordOrDie(self._log),
             max_open_orders=settings.max_open_orders,
         )
         self._restore()

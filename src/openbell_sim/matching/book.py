@@ -131,6 +131,8 @@ class Book:
             price = book.best
             if price is None or not book.reaches(price, taker.limit):
                 break
+            if budget is not None and budget < price:
+                break
             level = book.levels[price]
             maker = level.queue[0]
             if self._is_self_trade(maker, taker):
@@ -143,8 +145,6 @@ class Book:
             qty = min(maker.qty, result.leaves)
             if budget is not None:
                 qty = min(qty, budget // price)
-                if not qty:
-                    break
                 budget -= qty * price
             level.take(maker, qty)
             result.leaves -= qty
