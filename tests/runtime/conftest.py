@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -68,6 +70,31 @@ class Bench:
 
     def states(self, service: str) -> list[str]:
         return [str(event.state) for event in self.events if event.service == service]
+
+    def killed_controller(self, die_at: str = "") -> None:
+        """Starts every service under a supervisor in another process, and kills that with -9."""
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                str(SERVICE.with_name("supervising.py")),
+                str(self.folder),
+                json.dumps(
+                    {
+                        name: each.model_dump(mode="json", exclude_unset=True)
+                        for name, each in self.services.items()
+                    }
+                ),
+                die_at,
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            said = process.stdout.readline()
+            assert said == ("" if die_at else "up\n"), said
+        finally:
+            process.kill()
+            process.communicate()
 
     def child_pid(self) -> int:
         return int((self.folder / "child.pid").read_text())

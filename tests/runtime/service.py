@@ -30,7 +30,8 @@ def serve(port):
     while True:
         connection, _ = listener.accept()
         connection.recv(4096)
-        status = Path("status").read_text().strip() if Path("status").exists() else "200"
+        found = Path("status").read_text().strip() if Path("status").exists() else ""
+        status = found or "200"
         with contextlib.suppress(OSError):
             connection.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\nok".encode())
         connection.close()

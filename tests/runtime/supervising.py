@@ -1,0 +1,44 @@
+"""A process that supervises, so that a test can kill it: FOLDER SERVICES-AS-JSON [DIE-AT].
+
+Starts every service and prints `up` when all are ready. With DIE-AT = `spawn` it kills itself
+between the spawn of the first service and its record.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from openbell.config.layout import DeskLayout
+from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs, Service
+from openbell.runtime.plan import build_specs
+from openbell.runtime.run import Run
+from openbell.runtime.supervisor import Supervisor
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(folder: Path, services: dict[str, object], die_at: str) -> None:
+    if die_at == "spawn":
+        Run.settle = die
+    models = {name: Service.model_validate(keys, strict=False) for name, keys in services.items()}
+    file = DeskFile(desk=Desk(name="test"), services=models)
+    layout = DeskLayout.for_desk(folder, {})
+    desk = LoadedDesk(file=file, path=folder / "desk.toml", digest="")
+    supervisor = Supervisor(
+        layout,
+        build_specs(desk, layout, dict(os.environ), {}),
+        logs=Logs(),
+        on_event=lambda _: None,
+    )
+    await supervisor.adopt()
+    results = await asyncio.gather(*(supervisor.start(name) for name in services))
+    print("up" if all(result.ready for result in results) else results, flush=True)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]))
