@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,17 @@ _BY_CODE: dict[str, type[OpenbellError]] = {
     for error in vars(errors).values()
     if isinstance(error, type) and issubclass(error, OpenbellError)
 }
+
+
+def actor() -> str:
+    """Who asks, for the audit log: `$OPENBELL_ACTOR`, or the name of this user."""
+    named = os.environ.get("OPENBELL_ACTOR")
+    if named:
+        return named
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -94,7 +107,11 @@ class Client:
                 hint="run the command as the user who opened it",
             ) from None
         payload = None if body is None else json.dumps(body)
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json",
+            "X-Openbell-Actor": actor(),
+        }
         try:
             connection.request(method, f"/api/v1/{path}", body=payload, headers=headers)
             return connection.getresponse()

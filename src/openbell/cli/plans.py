@@ -9,7 +9,9 @@ def plan_text(plan: dict[str, Any]) -> str:
     """The plan of a procedure, as the API gives it, for people."""
     lines = [f"plan: {plan['procedure']} (nothing was done)"]
     for number, step in enumerate(plan["steps"], start=1):
-        skipped = f"  skipped: {step.get('reason') or 'not needed'}" if step.get("skipped") else ""
-        lines.append(f"{number:>3}. {step['title']}{skipped}")
-        lines += [f"       {action}" for action in step.get("actions", ())]
+        lines.append(f"{number:>3}. {step['title']}")
+        actions = step.get("actions") or [
+            f"nothing to do: {step.get('reason') or 'it is so already'}"
+        ]
+        lines += [f"       {action}" for action in actions]
     return "\n".join(lines)

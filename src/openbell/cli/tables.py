@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from openbell.config.units import format_duration
 
@@ -43,10 +44,14 @@ def size(count: float | None) -> str:
 
 
 def number(value: object, digits: int | None = None) -> str:
-    """A number as given, or with so many digits; `-` for None."""
+    """An amount in plain figures without trailing zeros, or with so many digits; `-` for None."""
     if value is None:
         return NOTHING
-    return f"{float(str(value)):,.{digits}f}" if digits is not None else str(value)
+    amount = Decimal(str(value))
+    if digits is not None:
+        return f"{amount:,.{digits}f}"
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _text(cell: object) -> str:

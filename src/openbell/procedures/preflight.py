@@ -16,9 +16,12 @@ from pathlib import Path
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk, Service
 from openbell.config.positions import key_lines, line_of
-from openbell.config.problems import Problem
+from openbell.config.problems import KeyPath, Problem
+from openbell.config.references import did_you_mean
 from openbell.config.secrets import missing_secrets
 from openbell.runtime.ports import holder_of
+from openbell.trading.loading import strategy_problems
+from openbell.venues.registry import known_adapters
 
 
 def preflight(
@@ -27,13 +30,16 @@ def preflight(
     environ: Mapping[str, str],
     own_pids: Collection[int] = (),
 ) -> list[Problem]:
-    """Every problem of this machine with this desk, located in desk.toml. Starts nothing.
+    """Every problem of this machine with this desk, located in desk.toml. Starts no process, but
+    imports the modules of the desk's strategies.
 
     `own_pids` are the desk's own running processes: a port they hold is theirs.
     """
     problems = [
         *_folders(desk),
+        *_adapters(desk),
         *_commands(desk, environ),
+        *strategy_problems(desk),
         *missing_secrets(desk, environ),
         *_ports(desk, own_pids),
     ]
@@ -47,6 +53,17 @@ def _folders(desk: LoadedDesk) -> Iterator[Problem]:
         if not folder.is_dir():
             yield Problem(
                 ("services", name, "cwd"), f"there is no folder {folder}", "make it, or mend cwd"
+            )
+
+
+def _adapters(desk: LoadedDesk) -> Iterator[Problem]:
+    known = known_adapters()
+    for name, venue in desk.file.venues.items():
+        if venue.adapter not in known:
+            yield Problem(
+                ("venues", name, "adapter"),
+                f'there is no adapter "{venue.adapter}"',
+                f"{did_you_mean(venue.adapter, known)}; others come in packages of their own",
             )
 
 
@@ -85,7 +102,7 @@ def _python_module(name: str, service: Service) -> Iterator[Problem]:
 
 
 def _ports(desk: LoadedDesk, own_pids: Collection[int]) -> Iterator[Problem]:
-    wanted = [(("controller", "port"), desk.file.controller.port)]
+    wanted: list[tuple[KeyPath, int]] = [(("controller", "port"), desk.file.controller.port)]
     wanted += [(("services", n, "port"), s.port) for n, s in desk.file.services.items() if s.port]
     for key, port in wanted:
         if not _is_listened_on(port):

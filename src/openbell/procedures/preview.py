@@ -45,9 +45,8 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
                 "action": "openbell up takes them over; openbell down closes them",
             }
         )
-    state = DeskState.OFFLINE
-    if alive:
-        state = DeskState.CLOSING
+    # Without a controller the permit runs out: what runs is no longer trading, and not closed.
+    state = DeskState.STARTING if alive else DeskState.OFFLINE
     if latched:
         state = DeskState.EMERGENCY
     return {

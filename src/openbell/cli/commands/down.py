@@ -8,6 +8,7 @@ import click
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
+from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
 from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
@@ -126,9 +127,7 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
         if len(items) > 20:
             lines.append(f"      and {len(items) - 20} more")
     if pnl := statement.get("pnl"):
-        lines.append(
-            "  P&L: " + ", ".join(f"{k} {v}" for k, v in pnl.items() if isinstance(v, str | int))
-        )
+        lines.append(f"  P&L: {pnl_text(pnl)}")
     lines.append(f"  checkpoint: {statement.get('checkpoint') or 'none'}")
     steps = [(s["name"], s["outcome"], duration(s["seconds"])) for s in statement.get("steps", ())]
     if steps:

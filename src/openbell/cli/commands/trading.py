@@ -37,10 +37,10 @@ def orders(terminal: Terminal) -> int:
                 o["symbol"],
                 o["side"],
                 o["ord_type"],
-                o["price"],
-                o["order_qty"],
-                o["cum_qty"],
-                o["leaves_qty"],
+                number(o["price"]),
+                number(o["order_qty"]),
+                number(o["cum_qty"]),
+                number(o["leaves_qty"]),
                 o["status"],
                 duration(o.get("age_s")),
                 o.get("strategy") if o.get("own", True) else "(not ours)",
@@ -74,8 +74,8 @@ def positions(terminal: Terminal) -> int:
             (
                 p["venue"],
                 p["symbol"],
-                p.get("quantity"),
-                "unknown" if p.get("venue_quantity") is None else p["venue_quantity"],
+                number(p.get("quantity")),
+                "unknown" if p.get("venue_quantity") is None else number(p["venue_quantity"]),
                 number(p.get("avg_px"), 2),
                 number(p.get("mark_px"), 2),
                 number(p.get("realized_pnl"), 2),
@@ -151,13 +151,21 @@ def _shown(terminal: Terminal, document: dict[str, Any], text: str, count: int, 
     return 0
 
 
+def pnl_text(pnl: dict[str, Any]) -> str:
+    """`net -0.61 USDT (realized -0.18, unrealized 0.00, fees 0.43)`"""
+    parts = ", ".join(
+        f"{key} {number(pnl.get(key), 2)}" for key in ("realized", "unrealized", "fees")
+    )
+    return f"net {number(pnl.get('net'), 2)} {pnl.get('currency', '')} ({parts})"
+
+
 def _fees(fees: object) -> str:
     if isinstance(fees, dict):
-        return ", ".join(f"{amount} {currency}" for currency, amount in fees.items())
+        return ", ".join(f"{number(amount)} {currency}" for currency, amount in fees.items())
     return number(fees)
 
 
 def _positions(positions: object) -> str:
     if isinstance(positions, dict):
-        return ", ".join(f"{quantity} {symbol}" for symbol, quantity in positions.items())
+        return ", ".join(f"{number(quantity)} {symbol}" for symbol, quantity in positions.items())
     return number(positions)
