@@ -22,6 +22,8 @@ from decimal import Decimal
 import orjson
 
 from openbell_sim.faces.binance.security import Credentials
+from openbell_sim.instruments import KNOWN
+from openbell_sim.market.events import MarketEvent, Snapshot
 from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
 from openbell_sim.market.source import MarketSource
 from openbell_sim.server import Settings, Venue
@@ -31,6 +33,25 @@ SECRET = "sim-secret-of-the-tests"  # noqa: S105 # opens nothing but a venue on 
 COUNTERPARTY_KEY = "sim-key-of-the-counterparty"
 COUNTERPARTY_SECRET = "sim-secret-of-the-counterparty"  # noqa: S105
 DEPOSITS = {"USDT": 1_000_000, "BTC": 5, "ETH": 100, "LTC": 1000, "BNB": 100}
+
+
+class StillMarket:
+    """A market source in which nothing happens after its first quotes, so that every fill is the
+    test's own doing: `StillMarket(BTCUSDT=("59990", "60000", "1"))` is bid, ask and the quantity
+    at each; with empty bid and ask there is no crowd at all."""
+
+    name = "still"
+
+    def __init__(self, **quotes: tuple[str, str, str]) -> None:
+        self.instruments = tuple(KNOWN[symbol] for symbol in quotes)
+        self._quotes = quotes
+
+    def events(self) -> Iterator[tuple[int, MarketEvent]]:
+        for symbol, (bid, ask, qty) in self._quotes.items():
+            bids, asks = (
+                ((Decimal(price), Decimal(qty)),) if price else () for price in (bid, ask)
+            )
+            yield 0, Snapshot(symbol, bids, asks)
 
 
 def settings(sources: Sequence[MarketSource] | None = None, **changes: object) -> Settings:

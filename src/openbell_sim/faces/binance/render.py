@@ -247,8 +247,9 @@ def day_ticker(market: Market, now_ns: int) -> Json:
     zero = Decimal(0)
     last = market.tape.last
     quotes = best(market)
-    opened = day.open if day else zero
-    close = day.close if day else zero
+    opened = day.open if day else market.mark() or zero
+    # Before the first trade of a day clients still expect a price.
+    close = day.close if day else market.mark() or zero
     change = close - opened
     return {
         "symbol": market.instrument.symbol,

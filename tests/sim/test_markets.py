@@ -1,0 +1,252 @@
+"""Market sources: the generator, recordings, and the driver that plays them."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from openbell.domain.orders import OrdStatus, OrdType, Side
+from openbell.errors import ConfigError
+from openbell_sim import testing
+from openbell_sim.checks import OrderRequest
+from openbell_sim.exchange import Exchange
+from openbell_sim.market.driver import Driver
+from openbell_sim.market.events import BestSet, LevelsSet, MarketEvent, Snapshot, Traded
+from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
+from openbell_sim.market.recording import Recording
+from openbell_sim.market.source import MarketSource
+
+SECOND_NS = 1_000_000_000
+
+
+def until(source: MarketSource, seconds: float) -> Iterator[tuple[int, MarketEvent]]:
+    return itertools.takewhile(lambda timed: timed[0] <= seconds * SECOND_NS, source.events())
+
+
+def play(source: MarketSource, seconds: float) -> Exchange:
+    clock = itertools.count(1_700_000_000 * SECOND_NS)
+    exchange = Exchange(source.instruments, now_ns=lambda: next(clock))
+    for _, event in until(source, seconds):
+        exchange.play(event)
+        book = exchange.markets[event.symbol].book
+        assert book.bids.best is not None
+        assert book.asks.best is not None
+        assert book.bids.best < book.asks.best
+    return exchange
+
+
+def test_the_same_seed_gives_the_same_market() -> None:
+    one, same, other = (
+        list(until(Generator(["BTCUSDT", "LTCUSDT"], seed), 5)) for seed in (1, 1, 2)
+    )
+    assert one == same
+    assert one != other
+    assert [at for at, _ in one] == sorted(at for at, _ in one)
+
+
+def test_a_generated_market_looks_like_one() -> None:
+    exchange = play(Generator(DEFAULT_SYMBOLS, 3), 120)
+    for symbol, market in exchange.markets.items():
+        instrument = market.instrument
+        bid, ask = market.book.bids.best, market.book.asks.best
+        assert bid is not None
+        assert ask is not None
+        assert (ask - bid) / bid < 0.002, symbol
+        assert len(market.book.bids.levels) >= 20
+        day = market.tape.day(1_700_000_100 * SECOND_NS)
+        assert day is not None
+        assert day.trades > 30
+        assert day.high / day.low < Decimal("1.02")
+        assert instrument.price(bid) > day.low * Decimal("0.99")
+
+
+def test_an_unknown_symbol_has_no_generated_market() -> None:
+    with pytest.raises(ValueError, match="DOGEUSDT"):
+        Generator(["DOGEUSDT"], 1)
+
+
+def _record(path: Path, lines: list[tuple[int, object]]) -> Path:
+    with gzip.open(path, "wb") as file:
+        for at_ns, message in lines:
+            file.write(str(at_ns).encode() + b" " + orjson.dumps(message) + b"\n")
+    return path
+
+
+def _best(u: int, bid: str, ask: str) -> dict[str, object]:
+    data = {"u": u, "s": "ABCUSDT", "b": bid, "B": "3.0", "a": ask, "A": "4.0"}
+    return {"stream": "abcusdt@bookTicker", "data": data}
+
+
+def _depth(u: int, bids: list[list[str]], asks: list[list[str]]) -> dict[str, object]:
+    data = {"e": "depthUpdate", "s": "ABCUSDT", "U": u, "u": u, "b": bids, "a": asks}
+    return {"stream": "abcusdt@depth@100ms", "data": data}
+
+
+def _trade(price: str, qty: str, *, sold: bool) -> dict[str, object]:
+    data = {"e": "trade", "s": "ABCUSDT", "t": 1, "p": price, "q": qty, "T": 1, "m": sold}
+    return {"stream": "abcusdt@trade", "data": data}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    snapshot = {
+        "lastUpdateId": 10,
+        "bids": [["1.500", "5.00"], ["1.499", "7.00"]],
+        "asks": [["1.502", "6.00"]],
+    }
+    return _record(
+        tmp_path / "small.gz",
+        [
+            (1000, _best(9, "1.400", "1.600")),
+            (2000, snapshot),
+            (3000, _depth(10, [["1.300", "1.00"]], [])),  # older than the snapshot
+            (4000, _best(12, "1.501", "1.502")),
+            (5000, _depth(11, [["1.501", "0.00"], ["1.498", "2.00"]], [])),  # older than the best
+            (6000, _trade("1.501", "2.00", sold=True)),
+        ],
+    )
+
+
+def test_a_recording_is_read_from_its_snapshot_on_and_old_news_is_dropped(small: Path) -> None:
+    recording = Recording(small)
+    (instrument,) = recording.instruments
+    assert (instrument.symbol, instrument.base) == ("ABCUSDT", "ABC")
+    assert (instrument.tick, instrument.lot) == (Decimal("0.001"), Decimal(1))
+    first = list(itertools.islice(recording.events(), 4))
+    assert [at for at, _ in first] == [0, 2000, 3000, 4000]
+    assert [type(event) for _, event in first] == [Snapshot, BestSet, LevelsSet, Traded]
+    levels = first[2][1]
+    assert isinstance(levels, LevelsSet)
+    assert levels.bids == ((Decimal("1.498"), Decimal("2.00")),)
+
+
+def test_a_recording_begins_anew_and_time_goes_on(small: Path) -> None:
+    events = list(itertools.islice(Recording(small).events(), 12))
+    assert [type(event) for _, event in events[:4]] == [type(event) for _, event in events[8:]]
+    stamps = [at for at, _ in events]
+    assert stamps == sorted(stamps)
+    assert stamps[4] > stamps[3]
+
+
+def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.gz"
+    plain.write_text("1000 {}\n")
+    with pytest.raises(ConfigError, match="gzip"):
+        Recording(plain)
+    with pytest.raises(ConfigError, match="none of its first lines"):
+        Recording(_record(tmp_path / "other.gz", [(1, {"hello": "world"})]))
+    with pytest.raises(ConfigError, match="No such file"):
+        Recording(tmp_path / "absent.gz")
+
+
+def test_a_cut_recording_plays_as_far_as_it_goes_and_says_so(tmp_path: Path) -> None:
+    lines: list[tuple[int, object]] = [
+        (n * 1000, _best(n, f"1.{n:04}", "3.0")) for n in range(1, 9000)
+    ]
+    path = _record(tmp_path / "cut.gz", lines)
+    path.write_bytes(path.read_bytes()[:-2000])
+    heard: list[str] = []
+    recording = Recording(path, heard.append)
+    assert len(list(itertools.islice(recording.events(), 9001))) == 9001
+    assert heard
+
+
+async def test_the_driver_plays_everything_in_time_order(
+    small: Path, eventually: Callable[..., Any]
+) -> None:
+    played: list[MarketEvent] = []
+    sources: list[MarketSource] = [Recording(small), Generator(["BTCUSDT"], 1)]
+    driver = Driver(sources, played.append, speed=50)
+    driver.prime()
+    assert {event.symbol for event in played} == {"ABCUSDT", "BTCUSDT"}
+    import asyncio
+
+    running = asyncio.create_task(driver.run())
+    await eventually(lambda: driver.played > 300)
+    running.cancel()
+    assert driver.played == len(played)
+
+
+def test_a_symbol_is_not_recorded_and_generated_at_once(small: Path) -> None:
+    from openbell_sim.main import settings
+
+    both = settings(["--market", str(small)], {})
+    assert [source.name for source in both.sources] == ["small.gz", "generator"]
+    alone = settings(["--market", str(small), "--symbols", ""], {})
+    assert [source.name for source in alone.sources] == ["small.gz"]
+    with pytest.raises(ConfigError, match="two recordings"):
+        settings(["--market", str(small), "--market", str(small)], {})
+    with pytest.raises(ConfigError, match="needs a market"):
+        settings(["--symbols", ""], {})
+
+
+@pytest.mark.recorded
+@pytest.mark.parametrize("name", ["spot", "usdm"])
+def test_recorded_data_replays_and_the_best_prices_are_the_recorded_ones(
+    recordings: Path, name: str
+) -> None:
+    recording = Recording(recordings / f"binance_{name}_ethusdt_20240808.gz")
+    clock = itertools.count(1)
+    exchange = Exchange(recording.instruments, now_ns=lambda: next(clock))
+    market = exchange.markets["ETHUSDT"]
+    for _, event in until(recording, 60):
+        exchange.play(event)
+        if isinstance(event, BestSet):
+            bid, ask = market.book.bids.best, market.book.asks.best
+            assert (bid, ask) == (
+                market.instrument.ticks(event.bid[0]),
+                market.instrument.ticks(event.ask[0]),
+            )
+    assert len(market.tape.trades) > 100
+    assert len(market.book.bids.levels) > 500
+
+
+@pytest.mark.recorded
+def test_orders_at_the_touch_are_filled_by_recorded_trades(recordings: Path) -> None:
+    recording = Recording(recordings / "binance_spot_ethusdt_20240808.gz")
+    clock = itertools.count(1)
+    exchange = Exchange(recording.instruments, now_ns=lambda: next(clock))
+    exchange.deposit("main", "USDT", Decimal(1_000_000))
+    exchange.deposit("main", "ETH", Decimal(100))
+    market = exchange.markets["ETHUSDT"]
+    for number, (_, event) in enumerate(until(recording, 120)):
+        exchange.play(event)
+        if number % 500 == 100:
+            for side, book in ((Side.BUY, market.book.bids), (Side.SELL, market.book.asks)):
+                assert book.best is not None
+                exchange.submit(
+                    OrderRequest(
+                        account="main",
+                        cl_ord_id=f"{side}-{number}",
+                        symbol="ETHUSDT",
+                        side=side,
+                        ord_type=OrdType.LIMIT,
+                        qty=Decimal("0.01"),
+                        price=market.instrument.price(book.best),
+                        received_ns=0,
+                    )
+                )
+    filled = [o for o in exchange.ledger.orders.values() if o.status is OrdStatus.FILLED]
+    assert {order.side for order in filled} == set(Side)
+    assert all(fill.is_maker for fill in exchange.ledger.fills)
+
+
+@pytest.mark.recorded
+async def test_a_replaying_venue_serves_the_recorded_book(
+    recordings: Path, http: aiohttp.ClientSession, eventually: Callable[..., Any]
+) -> None:
+    source = Recording(recordings / "binance_spot_ethusdt_20240808.gz")
+    async with testing.running_venue(testing.settings([source])) as venue:
+        await eventually(lambda: venue.exchange.markets["ETHUSDT"].tape.trades)
+        async with http.get(f"{venue.url}/api/v3/depth?symbol=ETHUSDT&limit=1000") as reply:
+            book = await reply.json()
+        assert len(book["bids"]) > 500
+        assert 2600 < float(book["bids"][0][0]) < 2800
