@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,10 +76,14 @@ class NewLines:
             return
 
 
-def rotate(path: Path, keep: int) -> None:
+def rotate(path: Path, keep: int, rotate_at: int) -> None:
     """Moves the copies up (`.1` is the newest, `keep` of them stay), copies the file to `.1` and
-    cuts it. Blocks for as long as the copy takes: call it from a thread. Raises OSError, and then
-    the file itself is whole."""
+    cuts it. Raises OSError, and then the file itself is whole.
+
+    A copy holds at most the last `2 * rotate_at` bytes and what was added while they were copied,
+    up to as much again: a service that floods its log must keep neither the disk nor this busy. A
+    copy says in a line of its own how much it leaves out. Blocks: call it from a thread.
+    """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{path}.{keep}")  # noqa: PTH108 - numbered names are strings
     for number in range(keep - 1, 0, -1):
@@ -89,11 +92,17 @@ def rotate(path: Path, keep: int) -> None:
     with path.open("r+b") as source:
         target = os.open(f"{path}.1", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(target, "wb") as copy:
-            # A service that floods its log could keep the copy running for ever: what it adds
-            # while the first part is copied is taken too, but no more than the same again.
-            budget = 2 * os.fstat(source.fileno()).st_size
-            while copy.tell() < budget and (chunk := source.read(_COPY_STEP_BYTES)):
+            skipped = max(os.fstat(source.fileno()).st_size - 2 * rotate_at, 0)
+            if skipped:
+                source.seek(skipped)
+                skipped += len(source.readline())
+                copy.write(_left_out(skipped))
+            while copy.tell() < 4 * rotate_at and (chunk := source.read(_COPY_STEP_BYTES)):
                 copy.write(chunk)
-            copy.flush()
-            shutil.copystat(path, f"{path}.1")
+            if added := os.fstat(source.fileno()).st_size - source.tell():
+                copy.write(b"\n" + _left_out(added))
         source.truncate(0)
+
+
+def _left_out(size: int) -> bytes:
+    return f"[openbell: {size} bytes were left out here: more than a copy may hold]\n".encode()

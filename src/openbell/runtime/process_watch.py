@@ -126,7 +126,8 @@ class _PidfdProcess:
         return os.waitstatus_to_exitcode(struct.unpack_from("=i", answer, 60)[0])
 
     def signal(self, number: int) -> bool:
-        if self._descriptor < 0:
+        # A zombie that its parent has not reaped would still take the signal.
+        if self._descriptor < 0 or self.exit.done():
             return False
         try:
             signal.pidfd_send_signal(self._descriptor, number)

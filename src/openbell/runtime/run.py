@@ -23,6 +23,17 @@ from openbell.runtime.spawn import spawn
 from openbell.runtime.spec import ServiceSpec
 
 
+@dataclass(frozen=True)
+class CpuSample:
+    """The CPU time a service had used at one moment, and its share since the moment before."""
+
+    at: float
+    """Monotonic."""
+    cpu_s: float
+    percent: float
+    """Of one core."""
+
+
 @dataclass
 class Run:
     """Exists from the spawn (or adoption) until the group is seen to be empty."""
@@ -37,8 +48,7 @@ class Run:
     adopted: bool
     listener: int | None = None
     """The member that was last seen to listen on the port: looked at first."""
-    cpu_sample: tuple[float, float] | None = None
-    """Monotonic time and CPU seconds of the last look, for the share in between."""
+    cpu_sample: CpuSample | None = None
 
     def settle(self, host: Host) -> None:
         """Records the process with its start time; harmless when repeated.

@@ -46,7 +46,7 @@ from openbell.runtime.probes import (
     stranger_on,
 )
 from openbell.runtime.records import Record
-from openbell.runtime.run import Run, spawn_run
+from openbell.runtime.run import CpuSample, Run, spawn_run
 from openbell.runtime.spec import (
     Rung,
     ServiceEvent,
@@ -545,14 +545,16 @@ class SupervisedService:
                 return None, None
             members = [leader]
         now = time.monotonic()
-        cpu_s = sum(facts.cpu_s for facts in members)
-        then, before_s = run.cpu_sample or (run.record.started_monotonic_s, 0.0)
-        if run.cpu_sample is None or now - then > _FIGURES_AGE_S:
-            run.cpu_sample = (now, cpu_s)
-        elapsed = max(now - then, 1e-3)
-        # A member that ended took its share along: less than before is no use at all.
-        share = max(cpu_s - before_s, 0.0) / elapsed * 100
-        return share, sum(facts.memory_bytes for facts in members)
+        memory = sum(facts.memory_bytes for facts in members)
+        last = run.cpu_sample or CpuSample(run.record.started_monotonic_s, 0.0, 0.0)
+        if run.cpu_sample is None or now - last.at > _FIGURES_AGE_S:
+            cpu_s = sum(facts.cpu_s for facts in members)
+            # A member that ended took its share along: less than before is no use at all.
+            share = max(cpu_s - last.cpu_s, 0.0) / max(now - last.at, 1e-3) * 100
+            run.cpu_sample = CpuSample(now, cpu_s, share)
+        else:
+            share = last.percent
+        return share, memory
 
 
 def describe_exit(status: int | None) -> str:

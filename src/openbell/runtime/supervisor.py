@@ -37,6 +37,8 @@ from openbell.runtime.supervised import SupervisedService
 _FIRST_ANSWERS_S = 2.0
 """How long an adoption waits for its services to answer; those that take longer are probed on."""
 _LOOK_AT_LOGS_EVERY_S = 2.0
+_LOOK_AT_FLOODED_LOGS_EVERY_S = 0.2
+"""While one of them needed to be rotated at the last look."""
 _ORPHAN_STOP_TIMEOUT_S = 10.0
 """As the default of `stop.timeout`."""
 
@@ -264,12 +266,18 @@ class Supervisor:
             self._rotation = asyncio.create_task(self._rotate_logs(), name="rotate logs")
 
     async def _rotate_logs(self) -> None:
+        pause = _LOOK_AT_LOGS_EVERY_S
         while True:
-            await asyncio.sleep(_LOOK_AT_LOGS_EVERY_S)
+            await asyncio.sleep(pause)
+            pause = _LOOK_AT_LOGS_EVERY_S
             for service in tuple(self._services.values()):
                 if service.rotate_needed(self._logs.rotate_at):
+                    pause = _LOOK_AT_FLOODED_LOGS_EVERY_S
                     # A log that cannot be rotated grows on; the next look tries again.
                     with contextlib.suppress(OSError):
                         await asyncio.to_thread(
-                            log_files.rotate, service.spec.log_path, self._logs.keep
+                            log_files.rotate,
+                            service.spec.log_path,
+                            self._logs.keep,
+                            self._logs.rotate_at,
                         )
