@@ -6,7 +6,8 @@
     wait_for_orders  nothing is pending at the venue
     reconcile        books and venue say the same
     checkpoint       the desk's state is in one file that was read back
-    stop_services    in reverse order; the venue's own word in between
+    stop_services    in reverse order; then the venues' own word, asked past everything of ours
+    stop_venues      simulated ones, once that word is written down
     verify           nothing of the desk is left on this machine
 
 Every step finds out what is so by asking, whoever did what before it: a closing that was cut off
@@ -27,6 +28,7 @@ from openbell.procedures.closing.flatten import FlattenPositions
 from openbell.procedures.closing.halt_strategies import HaltStrategies
 from openbell.procedures.closing.reconcile import ReconcileBooks
 from openbell.procedures.closing.stop_services import StopServices
+from openbell.procedures.closing.stop_venues import StopVenues
 from openbell.procedures.closing.verify import VerifyClosed
 from openbell.procedures.closing.wait_for_orders import WaitForOrders
 from openbell.procedures.step import Step
@@ -42,6 +44,7 @@ def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
         ReconcileBooks(closing),
         SaveCheckpoint(closing),
         StopServices(closing),
+        StopVenues(closing),
         VerifyClosed(closing),
     )
 

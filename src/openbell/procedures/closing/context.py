@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.procedures.closing.picture import Picture, Sight
@@ -79,9 +81,30 @@ class Closing:
         """Keeps how a step ended, for the steps after it."""
         self.outcomes[report.name] = report.outcome
 
+    @property
+    def depends_on(self) -> Mapping[str, tuple[str, ...]]:
+        return {name: service.depends_on for name, service in self.desk.file.services.items()}
+
+    def restored(self) -> Picture | None:
+        """The venues' last word from an attempt that was cut off after it had been written down.
+
+        It still holds where nothing that could send an order has run since; a simulated venue may
+        be gone by then, and nobody else knows.
+        """
+        earlier = self.earlier.get("stop_services")
+        if earlier is None or earlier.outcome is not Outcome.DONE:
+            return None
+        if any(
+            view.state.is_running and view.name not in self.voices.roles.venues
+            for view in self.services.views()
+        ):
+            return None
+        said = earlier.evidence.get("venues")
+        return None if said is None else msgspec.convert(said, Picture)
+
     async def look(self, *, patience_s: float = 0.0) -> Picture:
         """The venue's state now, through the engine or past it."""
-        picture = await self.sight.look(patience_s=patience_s)
+        picture = self.restored() or await self.sight.look(patience_s=patience_s)
         if picture.known:
             self.last_seen = picture
         if picture.pnl is not None:

@@ -60,7 +60,7 @@ def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> Statem
     return Statement(
         verified=verified,
         summary="closed and verified" if verified else f"not verified: {'; '.join(points)}",
-        services_stopped=closing.outcomes.get("stop_services") is Outcome.DONE,
+        services_stopped=not any(view.state.is_running for view in closing.services.views()),
         document={
             "verified": verified,
             "summary": "closed and verified" if verified else "; ".join(points),

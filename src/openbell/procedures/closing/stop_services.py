@@ -1,14 +1,17 @@
 """Closing, step 7: services stop, whatever depends on another before it.
 
-In between, when nothing that could send an order is left and before a simulated venue goes, the
-venues are asked once more, past everything of ours: that word is the closing statement's.
+Simulated venues stay: when nothing that could send an order is left, the venues are asked once more,
+past everything of ours. That word is the closing statement's, and it is in the run's journal before
+a simulated venue, the only one who knows, is stopped (`stop_venues`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from openbell.domain.graph import stop_order
 from openbell.domain.service_state import ServiceState
@@ -49,8 +52,23 @@ class StopFacts:
     force: bool
 
 
+def waves_to_stop(
+    facts: Facts, depends_on: Mapping[str, tuple[str, ...]], chosen: Collection[str]
+) -> list[StopWave]:
+    """Those of `chosen` that are not stopped, dependents before what they depend on."""
+    waves = [
+        tuple(
+            name
+            for name in wave
+            if name in chosen and facts.state(name) is not ServiceState.STOPPED
+        )
+        for wave in stop_order(depends_on)
+    ]
+    return [StopWave(wave) for wave in waves if wave]
+
+
 def plan_stop(facts: StopFacts) -> Plan[Action]:
-    """Waves in reverse order of dependency, simulated venues in waves of their own at the end."""
+    """Everything but simulated venues, then the question to the venues."""
     open_points = [
         f"{name} is {facts.outcomes[name]}"
         for name in GATES
@@ -61,16 +79,8 @@ def plan_stop(facts: StopFacts) -> Plan[Action]:
             reason=f"services stay up, because {', '.join(open_points)}; `--force` stops them",
             skipped=True,
         )
-    waves = [
-        tuple(name for name in wave if facts.services.state(name) is not ServiceState.STOPPED)
-        for wave in stop_order(facts.depends_on)
-    ]
-    others = [tuple(n for n in wave if n not in facts.venue_services) for wave in waves]
-    venues = [tuple(n for n in wave if n in facts.venue_services) for wave in waves]
-    actions: list[Action] = [StopWave(wave) for wave in others if wave]
-    actions.append(AskVenues())
-    actions += [StopWave(wave) for wave in venues if wave]
-    return Plan(tuple(actions))
+    others = facts.depends_on.keys() - facts.venue_services
+    return Plan((*waves_to_stop(facts.services, facts.depends_on, others), AskVenues()))
 
 
 @dataclass
@@ -80,7 +90,6 @@ class StopServices:
     title: str = "Stop services in reverse order"
     on_failure: OnFailure = OnFailure.FORCE
     results: dict[str, StopResult] = field(default_factory=dict)
-    stays_up: str = ""
 
     @property
     def timeout_s(self) -> float:
@@ -89,10 +98,9 @@ class StopServices:
         return sum(service.stop.timeout for service in stops) + 60.0
 
     async def observe(self) -> StopFacts:
-        services = self.closing.desk.file.services
         return StopFacts(
             services=facts_of(self.closing.services),
-            depends_on={name: service.depends_on for name, service in services.items()},
+            depends_on=self.closing.depends_on,
             venue_services=frozenset(self.closing.voices.roles.venues),
             outcomes=dict(self.closing.outcomes),
             force=self.closing.wishes.force,
@@ -102,66 +110,78 @@ class StopServices:
         return plan_stop(facts)
 
     async def act(self, plan: Plan[Action], say: Say) -> None:
-        total = sum(len(action.names) for action in plan.actions if isinstance(action, StopWave))
         for action in plan.actions:
             match action:
                 case StopWave(names):
-                    await asyncio.gather(*(self._stop(name, total, say) for name in names))
+                    self.results |= await stop_wave(self.closing, names, say)
                 case AskVenues():
                     await self._ask_venues(say)
-                    if self.stays_up:
-                        return
-
-    async def _stop(self, name: str, total: int, say: Say) -> None:
-        result = await self.closing.services.stop(name, reason="closing the desk")
-        self.results[name] = result
-        how = "stopped" if result.stopped else f"left pids {result.survivors}"
-        say(f"{name} {how}", total - len(self.results), 0)
 
     async def _ask_venues(self, say: Say) -> None:
         """An order that was on its way when it was last looked is withdrawn here."""
         closing = self.closing
-        if not closing.desk.file.venues:
+        if not closing.has_venues:
             return
         say("asking the venues what remains")
-        picture = await closing.sight.past_the_engine()
+        picture = closing.restored() or await closing.sight.past_the_engine()
         if picture.orders and closing.wishes.orders == "cancel":
             say("withdrawing orders that remained", len(picture.orders), 0)
             picture = await closing.sight.cancel_past_the_engine()
         closing.final = picture
         say(f"venues: {picture.describe()}")
-        if not picture.known and not closing.wishes.force and closing.voices.roles.venues:
-            # A simulated venue that goes takes the truth with it.
-            self.stays_up = f"not known what remains: {'; '.join(picture.unknown)}"
 
     async def verify(self, say: Say) -> Verification:
-        facts = facts_of(self.closing.services)
-        up = [name for name in facts.views if facts.state(name).is_running]
-        evidence: dict[str, object] = {
-            "services": {
-                name: {
-                    "stopped": result.stopped,
-                    "seconds": round(result.seconds, 3),
-                    "exit_status": result.exit_status,
-                    "rungs": [f"{rung.action}: {rung.outcome}" for rung in result.rungs],
-                }
-                for name, result in self.results.items()
-            }
+        closing = self.closing
+        facts = facts_of(closing.services)
+        up = [
+            name
+            for name in facts.views
+            if facts.state(name).is_running and name not in closing.voices.roles.venues
+        ]
+        evidence: dict[str, object] = {"services": stop_evidence(self.results)}
+        if closing.final is not None:
+            evidence["venues"] = msgspec.to_builtins(closing.final)
+        if up:
+            return Verification(Outcome.FAILED, f"still running: {', '.join(up)}", evidence)
+        if closing.has_venues and (closing.final is None or not closing.final.known):
+            unknown = closing.final.unknown if closing.final is not None else ("not asked",)
+            return Verification(
+                Outcome.UNKNOWN,
+                f"stopped, but what remains is not known: {'; '.join(unknown)}",
+                evidence,
+            )
+        return Verification(Outcome.DONE, f"stopped{killed_note(self.results)}", evidence)
+
+
+async def stop_wave(closing: Closing, names: Sequence[str], say: Say) -> dict[str, StopResult]:
+    """Stops these at the same time, and tells of each."""
+    results = await asyncio.gather(
+        *(closing.services.stop(name, reason="closing the desk") for name in names)
+    )
+    for result in results:
+        how = "is stopped" if result.stopped else f"left pids {list(result.survivors)}"
+        up = sum(view.state.is_running for view in closing.services.views())
+        say(f"{result.service} {how}", up, 0)
+    return {result.service: result for result in results}
+
+
+def stop_evidence(results: Mapping[str, StopResult]) -> dict[str, object]:
+    """Every rung of every ladder."""
+    return {
+        name: {
+            "stopped": result.stopped,
+            "seconds": round(result.seconds, 3),
+            "exit_status": result.exit_status,
+            "rungs": [f"{rung.action}: {rung.outcome}" for rung in result.rungs],
         }
-        if self.stays_up:
-            found = Verification(
-                Outcome.UNKNOWN, f"{', '.join(up)} stay up: {self.stays_up}", evidence
-            )
-        elif up:
-            found = Verification(Outcome.FAILED, f"still running: {', '.join(up)}", evidence)
-        else:
-            killed = [
-                name
-                for name, result in self.results.items()
-                if any("KILL" in rung.action for rung in result.rungs)
-            ]
-            note = f"; killed: {', '.join(killed)}" if killed else ""
-            found = Verification(
-                Outcome.DONE, f"{len(facts.views)} services are stopped{note}", evidence
-            )
-        return found
+        for name, result in results.items()
+    }
+
+
+def killed_note(results: Mapping[str, StopResult]) -> str:
+    killed = [
+        name
+        for name, result in results.items()
+        if any("KILL" in rung.action for rung in result.rungs)
+    ]
+    return f"; killed: {', '.join(killed)}" if killed else ""

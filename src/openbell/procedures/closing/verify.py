@@ -1,4 +1,4 @@
-"""Closing, step 8: nothing of the desk is left on this machine, and its logs are looked at."""
+"""Closing, step 9: nothing of the desk is left on this machine, and its logs are looked at."""
 
 from __future__ import annotations
 

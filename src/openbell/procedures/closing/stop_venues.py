@@ -1,0 +1,55 @@
+"""Closing, step 8: simulated venues stop, last of all, once their last word is written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.stop_services import (
+    StopWave,
+    killed_note,
+    stop_evidence,
+    stop_wave,
+    waves_to_stop,
+)
+from openbell.procedures.ports import Facts, facts_of
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.runtime.spec import StopResult
+
+
+@dataclass
+class StopVenues:
+    closing: Closing
+    name: str = "stop_venues"
+    title: str = "Stop simulated venues"
+    timeout_s: float = 60.0
+    on_failure: OnFailure = OnFailure.FORCE
+    results: dict[str, StopResult] = field(default_factory=dict)
+
+    async def observe(self) -> Facts:
+        return facts_of(self.closing.services)
+
+    def plan(self, facts: Facts) -> Plan[StopWave]:
+        closing = self.closing
+        if not closing.voices.roles.venues:
+            return Plan(reason="the desk has no simulated venue", skipped=True)
+        before = closing.outcomes.get("stop_services", Outcome.DONE)
+        if before is not Outcome.DONE and not closing.wishes.force:
+            return Plan(
+                reason=f"they stay up, because stop_services is {before}: they know what remains",
+                skipped=True,
+            )
+        waves = waves_to_stop(facts, closing.depends_on, closing.voices.roles.venues)
+        return Plan(tuple(waves), "" if waves else "they are stopped")
+
+    async def act(self, plan: Plan[StopWave], say: Say) -> None:
+        for wave in plan.actions:
+            self.results |= await stop_wave(self.closing, wave.names, say)
+
+    async def verify(self, say: Say) -> Verification:
+        facts = facts_of(self.closing.services)
+        up = [name for name in self.closing.voices.roles.venues if facts.state(name).is_running]
+        evidence: dict[str, object] = {"services": stop_evidence(self.results)}
+        if up:
+            return Verification(Outcome.FAILED, f"still running: {', '.join(up)}", evidence)
+        return Verification(Outcome.DONE, f"stopped{killed_note(self.results)}", evidence)

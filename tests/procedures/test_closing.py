@@ -1,0 +1,288 @@
+"""A closing proves what it says, survives being killed anywhere, and never calls unknown done."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from openbell.domain.service_state import ServiceState
+from openbell.procedures.closing import closing_steps
+from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
+from openbell.procedures.closing.flatten import plan_flatten
+from openbell.procedures.closing.halt_strategies import HaltFacts, judge_halt, plan_halt
+from openbell.procedures.closing.picture import Picture, from_engine
+from openbell.procedures.closing.statement import Statement, closing_statement
+from openbell.procedures.closing.stop_services import StopFacts, plan_stop
+from openbell.procedures.desk_voices import EngineSays, StrategySays
+from openbell.procedures.plans import plan_document
+from openbell.procedures.ports import Facts
+from openbell.procedures.run import Runner
+from openbell.procedures.step import Outcome
+from openbell.watch.service_client import Answer
+
+STEPS = (
+    "halt_strategies",
+    "cancel_orders",
+    "flatten",
+    "wait_for_orders",
+    "reconcile",
+    "checkpoint",
+    "stop_services",
+    "stop_venues",
+    "verify",
+)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries without their pauses, so that no test waits."""
+    from openbell.procedures.closing import cancel_orders, flatten, wait_for_orders
+
+    monkeypatch.setattr(cancel_orders, "_RETRY_S", 0.01)
+    monkeypatch.setattr(flatten, "_RETRY_S", 0.01)
+    monkeypatch.setattr(wait_for_orders, "_POLL_S", 0.01)
+
+
+async def close(desk: Any, journal: Any, **wishes: Any) -> Statement:
+    closing = desk.closing(**wishes)
+    for step in (steps := closing_steps(closing)):
+        if step.name in ("cancel_orders", "flatten"):
+            step.timeout_s = 0.3  # type: ignore[misc]
+    runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=10)
+    return closing_statement(closing, await runner.run(steps))
+
+
+def outcomes(statement: Statement) -> dict[str, str]:
+    return {step["name"]: step["outcome"] for step in statement.document["steps"]}
+
+
+async def test_a_desk_is_closed_flat_and_proven(fake_desk: Any, journal: Any) -> None:
+    statement = await close(fake_desk, journal)
+    assert statement.verified, statement.summary
+    assert outcomes(statement) == dict.fromkeys(STEPS, "done")
+    document = statement.document
+    assert document["asked"] == "venue", "the last word is the venue's, past everything of ours"
+    assert document["remaining_positions"] == []
+    assert [row["own"] for row in document["remaining_orders"]] == [False]
+    assert document["pnl"] == {"net": "1.5", "currency": "USDT"}
+    assert document["checkpoint"].endswith(".ckpt")
+    assert fake_desk.venue.sent == ["market 0.5"]
+
+
+async def test_services_stop_in_reverse_and_the_venue_last(fake_desk: Any, journal: Any) -> None:
+    await close(fake_desk, journal)
+    stops = [name for verb, name in fake_desk.services.calls if verb == "stop"]
+    assert stops == ["strategies", "engine", "venue"]
+
+
+async def test_the_permit_to_trade_goes_before_anything_is_cancelled(
+    fake_desk: Any, journal: Any
+) -> None:
+    await close(fake_desk, journal)
+    asked = fake_desk.asks.asked
+    assert asked[:2] == ["/v1/halt", "/v1/resume"]
+    assert asked.index("/v1/halt") < asked.index("/v1/cancel") < asked.index("/v1/flatten")
+
+
+@pytest.mark.parametrize(
+    "line", [f"{when} {step}" for step in STEPS for when in ("started", "done")]
+)
+async def test_a_closing_killed_anywhere_is_gone_on_with(
+    fake_desk: Any, make_journal: Any, killed: Any, line: str
+) -> None:
+    """Killed after any line of its journal, then asked for again: it ends as an undisturbed one,
+    and nothing was sent twice. Also where the simulated venue, who alone knows what remains, was
+    stopped by then: its last word is in the journal."""
+    first = make_journal(dies_after=line)
+    with pytest.raises(killed):
+        await close(fake_desk, first)
+    fake_desk.earlier = first.ended
+    statement = await close(fake_desk, make_journal())
+    assert statement.services_stopped
+    assert fake_desk.venue.sent == ["market 0.5"]
+    assert statement.verified, statement.summary
+
+
+async def test_kept_orders_and_positions_are_kept(fake_desk: Any, journal: Any) -> None:
+    statement = await close(fake_desk, journal, flatten="keep", orders="keep")
+    assert statement.verified, statement.summary
+    assert len(statement.document["remaining_orders"]) == 3
+    assert len(statement.document["remaining_positions"]) == 1
+    assert outcomes(statement)["cancel_orders"] == "skipped"
+    assert fake_desk.venue.sent == []
+
+
+async def test_conservative_sends_limits_first(fake_desk: Any, journal: Any) -> None:
+    await close(fake_desk, journal, flatten="conservative", conservative_wait_s=60.0)
+    assert fake_desk.venue.sent == ["limit 0.5"]
+
+
+async def test_an_order_that_does_not_go_keeps_the_services_up(
+    fake_desk: Any, journal: Any
+) -> None:
+    fake_desk.venue.stuck = frozenset({fake_desk.own_order(1)})
+    statement = await close(fake_desk, journal)
+    assert not statement.verified and not statement.services_stopped
+    found = outcomes(statement)
+    assert found["cancel_orders"] == "failed"
+    assert (found["checkpoint"], found["stop_services"]) == ("done", "skipped")
+    assert fake_desk.services.states["engine"] is ServiceState.READY
+    assert statement.document["remaining_orders"]
+
+
+async def test_force_stops_them_and_still_says_what_remains(fake_desk: Any, journal: Any) -> None:
+    fake_desk.venue.stuck = frozenset({fake_desk.own_order(1)})
+    statement = await close(fake_desk, journal, force=True)
+    assert statement.services_stopped and not statement.verified
+    own = [row for row in statement.document["remaining_orders"] if row["own"]]
+    assert [row["cl_ord_id"] for row in own] == [fake_desk.own_order(1)]
+
+
+async def test_an_unreachable_venue_is_unknown_and_not_flat(fake_desk: Any, journal: Any) -> None:
+    fake_desk.venue.reachable = False
+    statement = await close(fake_desk, journal)
+    assert not statement.verified
+    found = outcomes(statement)
+    assert {found[name] for name in ("cancel_orders", "flatten", "reconcile")} == {"unknown"}
+    assert found["stop_services"] == "skipped"
+    assert statement.document["unknown"]
+
+
+async def test_with_a_dead_engine_the_venue_is_asked_and_cancelled_past_it(
+    fake_desk: Any, journal: Any
+) -> None:
+    """Nobody else may send an order, so the position stays, and is told."""
+    fake_desk.services.states["engine"] = ServiceState.FAILED
+    statement = await close(fake_desk, journal)
+    assert not statement.verified
+    found = outcomes(statement)
+    assert (found["cancel_orders"], found["flatten"]) == ("done", "failed")
+    assert set(fake_desk.venue.orders) == {"someone-else"}
+    assert fake_desk.venue.position == Decimal("0.5")
+    assert [row["symbol"] for row in statement.document["remaining_positions"]] == ["BTC/USDT"]
+
+
+async def test_a_venue_that_falls_silent_at_the_end_keeps_its_simulation_up(
+    fake_desk: Any, journal: Any
+) -> None:
+    look = fake_desk.venue.look
+
+    async def silent_then(*, timeout_s: float) -> Any:
+        fake_desk.venue.reachable = False
+        return await look(timeout_s=timeout_s)
+
+    fake_desk.venue.look = silent_then
+    statement = await close(fake_desk, journal)
+    assert not statement.verified
+    assert fake_desk.services.states["engine"] is ServiceState.STOPPED
+    assert fake_desk.services.states["venue"] is ServiceState.READY
+    found = outcomes(statement)
+    assert (found["stop_services"], found["stop_venues"]) == ("unknown", "skipped")
+
+
+async def test_an_order_that_was_on_its_way_is_withdrawn_past_the_engine(
+    fake_desk: Any, journal: Any
+) -> None:
+    stop = fake_desk.services.stop
+
+    async def stop_and_leak(name: str, *, reason: str) -> Any:
+        if name == "engine":
+            fake_desk.venue.orders[fake_desk.own_order(9)] = True
+        return await stop(name, reason=reason)
+
+    fake_desk.services.stop = stop_and_leak
+    statement = await close(fake_desk, journal)
+    assert statement.verified, statement.summary
+    assert set(fake_desk.venue.orders) == {"someone-else"}
+
+
+async def test_books_that_differ_are_not_verified(fake_desk: Any, journal: Any) -> None:
+    fake_desk.asks.mismatches = [{"symbol": "BTC/USDT"}]
+    statement = await close(fake_desk, journal)
+    assert not statement.verified and outcomes(statement)["reconcile"] == "failed"
+
+
+async def test_a_process_that_stays_is_named(fake_desk: Any, journal: Any) -> None:
+    fake_desk.services.stubborn = frozenset({"strategies"})
+    statement = await close(fake_desk, journal)
+    assert not statement.verified
+    assert [row["service"] for row in statement.document["processes_left"]] == ["strategies"]
+
+
+async def test_a_plan_changes_nothing(fake_desk: Any) -> None:
+    plan = await plan_document("close", closing_steps(fake_desk.closing()))
+    assert fake_desk.asks.asked == [] and fake_desk.services.calls == []
+    steps = {step["name"]: step["actions"] for step in plan["steps"]}  # type: ignore[attr-defined]
+    assert steps["cancel_orders"] == ["cancel 2 open orders"]
+    assert steps["flatten"] == ["flatten sim BTC/USDT (0.5) with market orders"]
+    assert steps["stop_services"][0] == "stop strategies"
+
+
+# --- planners alone -------------------------------------------------------------------------------
+
+
+def test_nothing_is_cancelled_or_flattened_where_nothing_is() -> None:
+    nothing = Picture(source="engine")
+    assert plan_cancel(nothing, "cancel").actions == ()
+    assert plan_flatten(nothing, "aggressive").actions == ()
+
+
+def test_what_is_not_known_is_cancelled_all_the_same() -> None:
+    unknown = Picture(source="engine", unknown=("venue x: no route",))
+    assert plan_cancel(unknown, "cancel").actions
+    assert judge_cancel(unknown).outcome is Outcome.UNKNOWN
+
+
+def test_an_incomplete_answer_is_not_an_empty_one() -> None:
+    orders = Answer({"venues": {"x": {"ok": True, "complete": False}}, "orders": []}, 200)
+    positions = Answer({"positions": []}, 200)
+    assert not from_engine(orders, positions, in_doubt=0).known
+
+
+def test_an_order_in_doubt_is_unknown() -> None:
+    orders = Answer({"venues": {}, "orders": []}, 200)
+    assert not from_engine(orders, Answer({"positions": []}, 200), in_doubt=1).known
+
+
+def halt_facts(**given: Any) -> HaltFacts:
+    known: dict[str, Any] = {
+        "engine_up": True,
+        "engine": EngineSays("ready", True, "", "trade", 0, (), 1),
+        "engine_why": "",
+        "host_up": True,
+        "strategies": (StrategySays("mm", "RUNNING", ""),),
+        "strategies_why": "",
+    }
+    return HaltFacts(**(known | given))
+
+
+def test_a_halted_desk_needs_no_halting() -> None:
+    reduce = EngineSays("ready", False, "", "reduce", 0, (), 1)
+    facts = halt_facts(engine=reduce, strategies=(StrategySays("mm", "HALTED", ""),))
+    assert plan_halt(facts).actions == ()
+    assert judge_halt(facts).outcome is Outcome.DONE
+
+
+def test_a_silent_engine_is_told_to_halt_and_is_unknown() -> None:
+    facts = halt_facts(engine=None, strategies=())
+    assert plan_halt(facts).actions
+    assert judge_halt(facts).outcome is Outcome.UNKNOWN
+
+
+def test_a_desk_whose_engine_and_host_are_down_is_quiet() -> None:
+    facts = halt_facts(engine_up=False, engine=None, host_up=False, strategies=())
+    assert plan_halt(facts).actions == ()
+    assert judge_halt(facts).outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.UNKNOWN])
+def test_the_services_are_not_stopped_over_open_points(make_view: Any, outcome: Outcome) -> None:
+    def facts(force: bool) -> StopFacts:
+        return StopFacts(
+            Facts({"a": make_view("a")}), {"a": ()}, frozenset(), {"flatten": outcome}, force
+        )
+
+    assert plan_stop(facts(False)).skipped
+    assert "stop a" in plan_stop(facts(True)).lines()

@@ -1,0 +1,150 @@
+"""Services start when their own dependencies are ready, and a failure takes only its dependents."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openbell.domain.desk_state import DeskTarget
+from openbell.domain.graph import start_order, with_dependents
+from openbell.domain.service_state import ServiceState
+from openbell.procedures.begin_trading import Opened, TradingFacts, judge, plan_trading
+from openbell.procedures.desk_voices import EngineSays, StrategySays
+from openbell.procedures.opening import Started, StartServices, start_budget_s
+from openbell.procedures.run import Runner
+from openbell.procedures.step import Outcome
+
+
+def opening(services: Any, deps: dict[str, tuple[str, ...]]) -> StartServices:
+    wanted = tuple(name for wave in start_order(deps) for name in wave)
+    return StartServices(services, wanted, deps, lambda _: None, timeout_s=10)
+
+
+async def carry_out(step: StartServices, journal: Any) -> Any:
+    (report,) = await Runner(journal, lambda _: None).run((step,))
+    return report
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
+    names = [f"s{n}" for n in range(draw(st.integers(1, 9)))]
+    return {
+        name: tuple(draw(st.sets(st.sampled_from(names[:n]), max_size=3)) if n else ())
+        for n, name in enumerate(names)
+    }
+
+
+@given(graphs(), st.data())
+def test_no_service_starts_before_its_dependencies_are_ready(
+    make_services: Any, make_journal: Any, deps: dict[str, tuple[str, ...]], data: st.DataObject
+) -> None:
+    failing = data.draw(st.sets(st.sampled_from(sorted(deps))))
+    services = make_services(
+        dict.fromkeys(deps, ServiceState.STOPPED), fails=dict.fromkeys(failing, "exited")
+    )
+    step = opening(services, deps)
+    report = asyncio.run(carry_out(step, make_journal()))
+    for name, ready in services.ready_when_started.items():
+        assert set(deps[name]) <= ready
+    held_back = with_dependents(deps, failing) - failing
+    for name, outcome in step.outcomes.items():
+        if name in held_back:
+            assert outcome.outcome is Started.NOT_STARTED
+        elif name in failing:
+            # One that depends on another failing one was not even tried.
+            assert outcome.outcome in (Started.FAILED, Started.NOT_STARTED)
+        else:
+            assert outcome.outcome is Started.READY
+    assert (report.outcome is Outcome.DONE) is (not failing)
+
+
+async def test_a_start_does_not_wait_for_a_slower_branch(make_services: Any, journal: Any) -> None:
+    """`c` needs only `a`; while `b` takes its time, `c` is started, not in the next wave."""
+    deps: dict[str, tuple[str, ...]] = {"a": (), "b": (), "c": ("a",)}
+    services = make_services(dict.fromkeys(deps, ServiceState.STOPPED))
+    slow = asyncio.Event()
+    begin = services.start
+
+    async def start(name: str) -> Any:
+        result = await begin(name)
+        if name == "b":
+            await slow.wait()
+        if name == "c":
+            slow.set()
+        return result
+
+    services.start = start
+    report = await asyncio.wait_for(carry_out(opening(services, deps), journal), 10)
+    assert report.outcome is Outcome.DONE
+
+
+async def test_what_runs_is_left_as_it_is(make_services: Any, journal: Any) -> None:
+    deps: dict[str, tuple[str, ...]] = {"a": (), "b": ("a",)}
+    services = make_services({"a": ServiceState.READY, "b": ServiceState.DEGRADED})
+    step = opening(services, deps)
+    report = await carry_out(step, journal)
+    assert services.calls == []
+    assert report.outcome is Outcome.DONE
+    assert {each.outcome for each in step.outcomes.values()} == {Started.ALREADY_RUNNING}
+
+
+async def test_a_failed_service_is_told_with_its_last_words(
+    make_services: Any, journal: Any
+) -> None:
+    services = make_services({"a": ServiceState.STOPPED}, fails={"a": "exited with status 1"})
+    told: list[Any] = []
+    step = StartServices(services, ("a",), {"a": ()}, told.append, timeout_s=5)
+    report = await carry_out(step, journal)
+    assert report.detail == "a: exited with status 1"
+    assert told[0].log_tail == ("last words",)
+
+
+def test_the_budget_is_the_longest_chain() -> None:
+    deps: dict[str, tuple[str, ...]] = {"a": (), "b": ("a",), "c": ()}
+    assert start_budget_s(("a", "c", "b"), deps, {"a": 5, "b": 7, "c": 11}) == 12 + 10
+
+
+def facts(**given: Any) -> TradingFacts:
+    known: dict[str, Any] = {
+        "target": DeskTarget.TRADING,
+        "latched": False,
+        "engine": EngineSays("ready", True, "", "trade", 0, (), 1),
+        "engine_why": "",
+        "strategies": (StrategySays("mm", "RUNNING", ""),),
+        "strategies_why": "",
+        "has_engine": True,
+    }
+    return TradingFacts(**(known | given))
+
+
+def test_a_desk_trades_when_engine_and_strategies_do() -> None:
+    assert judge(facts()).opened is Opened.TRADING
+
+
+def test_an_unreachable_venue_is_named() -> None:
+    waiting = EngineSays("waiting_for_venue", False, "", "none", 0, ("binance",), 0)
+    verdict = judge(facts(engine=waiting))
+    assert (verdict.opened, verdict.waiting_for) == (Opened.WAITING, "venue binance")
+
+
+def test_a_halt_from_before_and_a_latch_stand() -> None:
+    assert judge(facts(target=DeskTarget.HALTED)).opened is Opened.HALTED
+    assert judge(facts(latched=True)).opened is Opened.SAFE
+    assert judge(facts(target=DeskTarget.SAFE)).opened is Opened.SAFE
+
+
+def test_halted_strategies_of_a_desk_that_shall_trade_are_resumed() -> None:
+    plan = plan_trading(facts(strategies=(StrategySays("mm", "HALTED", "closing"),)))
+    assert "resume strategies mm" in plan.lines()
+
+
+def test_what_is_not_known_is_waited_for() -> None:
+    assert judge(facts(engine=None, engine_why="no answer")).opened is Opened.WAITING
+    assert judge(facts(strategies=None, strategies_why="no answer")).opened is Opened.WAITING
+
+
+def test_it_is_no_use_to_wait_while_a_critical_service_is_down() -> None:
+    assert plan_trading(facts(blocked="engine is not up")).skipped

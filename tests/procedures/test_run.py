@@ -1,0 +1,150 @@
+"""Steps are journaled, verified whatever happened, and answered by their failure policy."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from openbell.errors import FailedError, StorageError
+from openbell.procedures import run as run_module
+from openbell.procedures.run import Runner, always_go_on
+from openbell.procedures.step import OnFailure, Outcome, Plan, Verification
+
+
+@dataclass
+class Scripted:
+    name: str = "one"
+    title: str = "One"
+    timeout_s: float = 5.0
+    on_failure: OnFailure = OnFailure.ABORT
+    outcome: Outcome = Outcome.DONE
+    skipped: bool = False
+    act_raises: Exception | None = None
+    act_hangs: bool = False
+    done: list[str] = field(default_factory=list)
+
+    async def observe(self) -> int:
+        return 1
+
+    def plan(self, facts: int) -> Plan[str]:
+        return Plan(reason="no need", skipped=True) if self.skipped else Plan(("act",))
+
+    async def act(self, plan: Plan[str], say: Any) -> None:
+        say("acting", 1, 0)
+        if self.act_hangs:
+            await asyncio.Event().wait()
+        if self.act_raises is not None:
+            raise self.act_raises
+        self.done.append("act")
+
+    async def verify(self, say: Any) -> Verification:
+        self.done.append("verify")
+        return Verification(self.outcome, "looked")
+
+
+async def run(journal: Any, *steps: Scripted, **more: Any) -> tuple[Any, list[dict[str, object]]]:
+    events: list[dict[str, object]] = []
+    return await Runner(journal, events.append, **more).run(steps), events
+
+
+async def test_started_is_written_before_and_done_after(journal: Any) -> None:
+    reports, events = await run(journal, Scripted(), Scripted("two"))
+    assert journal.lines == ["started one", "done one", "started two", "done two"]
+    assert [report.outcome for report in reports] == [Outcome.DONE, Outcome.DONE]
+    assert [event["event"] for event in events[:4]] == [
+        "step_started",
+        "step_planned",
+        "progress",
+        "step_done",
+    ]
+
+
+async def test_a_step_that_ran_out_of_time_is_still_verified(journal: Any) -> None:
+    step = Scripted(act_hangs=True, timeout_s=0.05)
+    (report,), _ = await run(journal, step)
+    assert step.done == ["verify"]
+    assert report.outcome is Outcome.DONE, "the goal is reached: what was in the way is no matter"
+
+
+async def test_what_went_wrong_is_told_where_the_goal_was_missed(journal: Any) -> None:
+    step = Scripted(act_raises=FailedError("the engine said no"), outcome=Outcome.FAILED)
+    (report,), _ = await run(journal, step)
+    assert report.outcome is Outcome.FAILED
+    assert "the engine said no" in report.detail
+
+
+async def test_a_defect_is_a_failure_and_not_a_crash(journal: Any) -> None:
+    step = Scripted(act_raises=KeyError("x"), outcome=Outcome.UNKNOWN)
+    (report,), _ = await run(journal, step)
+    assert report.outcome is Outcome.UNKNOWN and "KeyError" in report.detail
+
+
+async def test_a_verification_without_an_answer_is_unknown(
+    journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "VERIFY_TIMEOUT_S", 0.05)
+
+    class Mute(Scripted):
+        async def verify(self, say: Any) -> Verification:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    (report,), _ = await run(journal, Mute())
+    assert report.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("policy", "reached"),
+    [
+        (OnFailure.ABORT, False),
+        (OnFailure.ASK, False),
+        (OnFailure.WARN, True),
+        (OnFailure.FORCE, True),
+    ],
+)
+async def test_the_failure_policy_decides_what_is_reached(
+    journal: Any, policy: OnFailure, reached: bool
+) -> None:
+    failing = Scripted(outcome=Outcome.FAILED, on_failure=policy)
+    reports, _ = await run(journal, failing, Scripted("two"))
+    assert (reports[1].outcome is Outcome.DONE) is reached
+    if not reached:
+        assert reports[1].outcome is Outcome.SKIPPED
+        assert "not reached" in reports[1].detail
+
+
+async def test_a_person_may_let_it_go_on(journal: Any) -> None:
+    failing = Scripted(outcome=Outcome.FAILED, on_failure=OnFailure.ASK)
+    reports, _ = await run(journal, failing, Scripted("two"), decide=always_go_on)
+    assert reports[1].outcome is Outcome.DONE
+
+
+async def test_a_step_that_does_not_apply_is_skipped_and_not_verified(journal: Any) -> None:
+    step = Scripted(skipped=True)
+    (report,), _ = await run(journal, step)
+    assert (report.outcome, report.detail, step.done) == (Outcome.SKIPPED, "no need", [])
+
+
+async def test_nothing_is_begun_that_cannot_be_journaled() -> None:
+    class Full:
+        async def step_started(self, step: str, index: int) -> None:
+            raise StorageError("disk full")
+
+    step = Scripted()
+    with pytest.raises(StorageError):
+        await run(Full(), step)
+    assert step.done == []
+
+
+async def test_the_time_of_the_whole_run_is_shared(journal: Any) -> None:
+    """The second step has next to no time left, is cut short, and is verified all the same."""
+    first = Scripted(act_hangs=True, timeout_s=60, on_failure=OnFailure.WARN)
+    second = Scripted("two", act_hangs=True, timeout_s=60)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await run(journal, first, second, timeout_s=0.2)
+    assert loop.time() - began < 30
+    assert second.done == ["verify"]
