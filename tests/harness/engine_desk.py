@@ -22,11 +22,13 @@ from aiohttp import web
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.market import Quote
-from openbell.domain.orders import OrdType, Side
+from openbell.domain.orders import ClOrdID, OrdType, Side
 from openbell.trading.bus import Publisher, Requester
 from openbell.trading.messages import (
     INTENTS_SOCKET,
     MARKET_SOCKET,
+    CancelIntent,
+    Intent,
     IntentReply,
     SubmitIntent,
     quote_topic,
@@ -127,7 +129,7 @@ class EngineDesk:
         self.pid = 0
         self._url = url
         self._process: asyncio.subprocess.Process | None = None
-        self._requester: Requester[SubmitIntent, IntentReply] | None = None
+        self._requester: Requester[Intent, IntentReply] | None = None
         self._port = 0
         (self.layout.state / "service.token").write_text(TOKEN)
 
@@ -244,7 +246,7 @@ class EngineDesk:
         except TimeoutError:
             raise AssertionError(f"{key} is not {value}: {state}\n{self.log()}") from None
 
-    def requester(self) -> Requester[SubmitIntent, IntentReply]:
+    def requester(self) -> Requester[Intent, IntentReply]:
         if self._requester is None:
             self._requester = Requester(self.layout.run / INTENTS_SOCKET, IntentReply)
         return self._requester
@@ -260,6 +262,11 @@ class EngineDesk:
             ),
             timeout_s=WAIT_S,
         )  # fmt: skip
+
+    async def cancel(self, intent_id: str, cl_ord_id: ClOrdID) -> IntentReply:
+        return await self.requester().ask(
+            CancelIntent(intent_id=intent_id, strategy="s", cl_ord_id=cl_ord_id), timeout_s=WAIT_S
+        )
 
     async def touch(self, symbol: str = "BTC/USDT") -> Quote:
         """The venue's best bid and offer."""
