@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openbell.service.logging import LineWriter, Redactor, secrets_in, timestamp
+from openbell.service.logging import LineWriter, LineRedactor, secrets_in, timestamp
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62))
@@ -53,7 +53,7 @@ def test_every_line_begins_with_its_time(start_service: Callable[[str], Any]) ->
 
 
 def test_secrets_are_found_in_texts_that_were_escaped_or_quoted() -> None:
-    redactor = Redactor()
+    redactor = LineRedactor()
     redactor.add(['a"b/c+d', "short"])
     assert redactor.clean(b'{"x":"a\\"b/c+d"}') == b'{"x":"[redacted]"}'
     assert redactor.clean(b"?k=a%22b%2Fc%2Bd&") == b"?k=[redacted]&"

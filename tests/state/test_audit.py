@@ -19,7 +19,7 @@ from openbell.state import audit, files
 from openbell.state.audit import AuditHead, AuditLog, verify
 from openbell.state.audit_record import EMPTY, GENESIS, seal
 from openbell.state.audit_verdict import judge
-from openbell.state.redact import Redactor
+from openbell.config.redact import Redactor
 
 
 class Log:

@@ -10,6 +10,7 @@ import structlog
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
+from openbell.config.redact import Redactor
 from openbell.config.secrets import Secrets, load_secrets
 from openbell.controller.auditing import Auditor
 from openbell.controller.clerk import Clerk
@@ -25,7 +26,6 @@ from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
 from openbell.state.audit import AuditLog
-from openbell.state.redact import Redactor
 from openbell.watch.service_client import ServiceClient
 
 log = structlog.get_logger()

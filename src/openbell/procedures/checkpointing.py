@@ -25,6 +25,7 @@ import orjson
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.config.redact import Redactor
 from openbell.errors import FailedError
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.state.checkpoint import (
@@ -34,7 +35,6 @@ from openbell.state.checkpoint import (
     validate,
     write_checkpoint,
 )
-from openbell.state.redact import Redactor
 from openbell.watch.logs import CONTROLLER, log_paths, text_since
 
 LOGS_WITHIN_NS = 3600 * 1_000_000_000

@@ -15,7 +15,6 @@ import os
 import sys
 import threading
 import time
-import urllib.parse
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -23,13 +22,13 @@ import orjson
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from openbell.config.redact import REDACTED, secret_forms
+
 Logger = structlog.typing.FilteringBoundLogger
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _SECRET_NAME_ENDS = ("_KEY", "_SECRET", "_TOKEN", "_PASSWORD", "_PASSPHRASE")
-_SECRET_LENGTH_MIN = 6
-"""A shorter value would blank out ordinary words rather than hide anything."""
-_REDACTED = b"[redacted]"
+_REDACTED = REDACTED.encode()
 
 
 def timestamp(ns: int) -> str:
@@ -39,23 +38,16 @@ def timestamp(ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{fraction:09d}Z"
 
 
-class Redactor:
+class LineRedactor:
     """Knows the secrets of this process, and blanks them in rendered lines."""
 
     def __init__(self) -> None:
+        self._secrets: set[str] = set()
         self._needles: tuple[bytes, ...] = ()
 
     def add(self, secrets: Iterable[str]) -> None:
-        needles = set(self._needles)
-        for secret in secrets:
-            if len(secret) >= _SECRET_LENGTH_MIN:
-                needles |= {
-                    secret.encode(),
-                    orjson.dumps(secret)[1:-1],
-                    urllib.parse.quote(secret, safe="").encode(),
-                }
-        # Longest first: a secret that is the beginning of another must not leave its end behind.
-        self._needles = tuple(sorted(needles, key=len, reverse=True))
+        self._secrets.update(secrets)
+        self._needles = tuple(form.encode() for form in secret_forms(self._secrets))
 
     def clean(self, line: bytes) -> bytes:
         for needle in self._needles:
@@ -64,7 +56,7 @@ class Redactor:
         return line
 
 
-REDACTOR = Redactor()
+REDACTOR = LineRedactor()
 """Of this process: secrets may be added at any time."""
 
 

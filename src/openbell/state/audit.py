@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from openbell.config.redact import Redactor
 from openbell.errors import CorruptError, StorageError
 from openbell.state.audit_record import (
     EMPTY,
@@ -40,7 +41,6 @@ from openbell.state.audit_record import (
 from openbell.state.audit_verdict import AuditVerdict, verify
 from openbell.state.files import fsync, fsync_folder, storage_error, write_all, write_atomically
 from openbell.state.lock import lock_within
-from openbell.state.redact import Redactor
 
 __all__ = ["AuditHead", "AuditLog", "AuditRecord", "AuditVerdict", "verify"]
 

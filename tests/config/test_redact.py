@@ -9,7 +9,7 @@ import urllib.parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openbell.state.redact import REDACTED, SECRET_LENGTH_MIN, Redactor
+from openbell.config.redact import REDACTED, SECRET_LENGTH_MIN, Redactor
 
 secrets = st.text(min_size=SECRET_LENGTH_MIN, max_size=40)
 

@@ -20,11 +20,7 @@ class Redactor:
     URL, in base64 (basic authentication). Shows none of them in its repr."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {
-            form for value in values if len(value) >= SECRET_LENGTH_MIN for form in _forms(value)
-        }
-        # Longest first: a secret that begins another must not leave the other's end behind.
-        ordered = sorted(forms, key=len, reverse=True)
+        ordered = secret_forms(values)
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def redact(self, text: str) -> str:
@@ -45,6 +41,15 @@ class Redactor:
 
     def __repr__(self) -> str:
         return "Redactor(...)"
+
+
+def secret_forms(values: Iterable[str]) -> list[str]:
+    """Every form in which these secrets travel; those too short to be told from words left out.
+
+    Longest first: a secret that begins another must not leave the other's end behind.
+    """
+    forms = {form for value in values if len(value) >= SECRET_LENGTH_MIN for form in _forms(value)}
+    return sorted(forms, key=len, reverse=True)
 
 
 def _forms(value: str) -> Iterable[str]:
