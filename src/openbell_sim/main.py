@@ -75,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--symbols",
         metavar="A,B",
-        help="generated markets "
-        f"(default: those of {','.join(DEFAULT_SYMBOLS)} that are not recorded)",
+        help="symbols that are generated unless they are recorded "
+        f"(default: {','.join(DEFAULT_SYMBOLS)})",
     )
     add("--seed", type=int, default=1, help="of the generated markets (default: 1)")
     add("--speed", type=float, default=1.0, help="2 plays the market twice as fast (default: 1)")
@@ -210,12 +210,8 @@ def _sources(options: argparse.Namespace) -> list[MarketSource]:
                 )
             recorded[instrument.symbol] = path
         sources.append(recording)
-    if options.symbols is None:
-        symbols = [symbol for symbol in DEFAULT_SYMBOLS if symbol not in recorded]
-    else:
-        symbols = [symbol for symbol in options.symbols.split(",") if symbol]
-        if twice := [symbol for symbol in symbols if symbol in recorded]:
-            raise ConfigError(f"{', '.join(twice)} would be recorded and generated at once")
+    wanted = DEFAULT_SYMBOLS if options.symbols is None else options.symbols.split(",")
+    symbols = [symbol for symbol in wanted if symbol and symbol not in recorded]
     if symbols:
         try:
             sources.append(Generator(symbols, options.seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import itertools
 from collections.abc import Callable, Iterator
@@ -167,19 +168,22 @@ async def test_the_driver_plays_everything_in_time_order(
     driver = Driver(sources, played.append, speed=50)
     driver.prime()
     assert {event.symbol for event in played} == {"ABCUSDT", "BTCUSDT"}
-    import asyncio
-
     running = asyncio.create_task(driver.run())
     await eventually(lambda: driver.played > 300)
     running.cancel()
     assert driver.played == len(played)
 
 
-def test_a_symbol_is_not_recorded_and_generated_at_once(small: Path) -> None:
+def test_symbols_without_a_recording_are_generated(small: Path) -> None:
     from openbell_sim.main import settings
 
     both = settings(["--market", str(small)], {})
     assert [source.name for source in both.sources] == ["small.gz", "generator"]
+    named = settings(["--market", str(small), "--symbols", "ABCUSDT,LTCUSDT"], {})
+    assert [i.symbol for source in named.sources for i in source.instruments] == [
+        "ABCUSDT",
+        "LTCUSDT",
+    ]
     alone = settings(["--market", str(small), "--symbols", ""], {})
     assert [source.name for source in alone.sources] == ["small.gz"]
     with pytest.raises(ConfigError, match="two recordings"):

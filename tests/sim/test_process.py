@@ -1,0 +1,116 @@
+"""The venue as a process: its command line, its start, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from openbell.errors import ConfigError
+from openbell_sim import testing
+from openbell_sim.main import settings
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "openbell_sim", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environ},
+        check=False,
+    )
+
+
+def test_help_is_worth_reading() -> None:
+    help_text = run("--help").stdout
+    for word in ("--market", "--log", "/sim/v1/orders", "examples:"):
+        assert word in help_text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--deposit", "USDT"], "CURRENCY=AMOUNT"),
+        (["--deposit", "USDT=-1"], "not an amount"),
+        (["--deposit", "nobody:USDT=1"], "no account nobody"),
+        (["--account", "second"], "NAME:KEY_ENV:SECRET_ENV"),
+        (["--symbols", "DOGEUSDT"], "DOGEUSDT"),
+        (["--speed", "0"], "--speed"),
+        (["--maker-fee", "much"], "--maker-fee"),
+        (["--control-token-env", "UNSET_VARIABLE"], "UNSET_VARIABLE"),
+    ],
+)
+def test_a_wrong_option_says_what_to_write(arguments: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        settings(arguments, {})
+
+
+def test_accounts_deposits_and_keys_are_read() -> None:
+    given = settings(
+        ["--account", "second:K2:S2", "--deposit", "USDT=5", "--deposit", "second:BTC=1"],
+        {"OPENBELL_SIM_KEY": "k", "OPENBELL_SIM_SECRET": "hush", "K2": "k2", "S2": "hush"},
+    )
+    assert given.accounts == ["main", "second"]
+    assert [c.account for c in given.credentials] == ["main", "second"]
+    assert set(given.deposits) == {("main", "USDT"), ("second", "USDT"), ("second", "BTC")}
+    assert "hush" not in repr(given)
+
+
+async def test_it_stops_cleanly_on_sigterm_with_streams_open(http: aiohttp.ClientSession) -> None:
+    with testing.venue_process() as process:
+        async with http.ws_connect(f"{process.url}/ws/btcusdt@bookTicker") as stream:
+            await stream.receive(timeout=20)
+            process.process.send_signal(signal.SIGTERM)
+            while not stream.closed:
+                await stream.receive(timeout=20)
+        assert process.process.wait(20) == 0
+        assert process.process.stdout is not None
+        last = process.process.stdout.read().splitlines()[-1]
+        assert orjson.loads(last)["event"] == "stopped"
+
+
+def test_a_taken_port_is_told_with_its_number() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        ended = run("--port", str(port))
+    assert ended.returncode == 1
+    assert str(port) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_broken_log_is_refused_with_the_exit_code_of_corruption(tmp_path: Path) -> None:
+    path = tmp_path / "venue.log"
+    path.write_text("not json\n")
+    ended = run("--port", "0", "--log", str(path))
+    assert ended.returncode == 8
+    assert "line 1" in ended.stderr
+
+
+async def test_without_keys_it_serves_its_market_and_refuses_private_calls(
+    http: aiohttp.ClientSession, signed_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with testing.venue_process("--key-env", "UNSET_KEY") as process:
+        async with http.get(f"{process.url}/api/v3/depth?symbol=BTCUSDT") as reply:
+            assert reply.status == 200
+        status, body, _ = await signed_at(process.url)("GET", "/api/v3/account")
+        assert (status, body["code"]) == (401, -2015)
+
+
+async def test_deposits_are_given_once(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    arguments = ("--log", str(tmp_path / "venue.log"), "--deposit", "USDT=70")
+    for _ in range(2):
+        with testing.venue_process(*arguments) as process:
+            async with http.get(f"{process.url}/sim/v1/positions") as reply:
+                (balance,) = (await reply.json())["balances"]
+            assert (balance["currency"], balance["free"]) == ("USDT", "70")
