@@ -8,12 +8,13 @@ import re
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.paper_desk import PaperDesk
+from tests.harness.paper_desk import PaperDesk, copy_paper_desk, end_everything, recording
 
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
 
@@ -34,9 +35,33 @@ def venue_log(desk: PaperDesk) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+@pytest.fixture
+def recorded_desk(tmp_path: Path) -> Iterator[PaperDesk]:
+    """A paper desk whose ETH/USDT market is replayed from a recording of the real one."""
+    market = recording("binance_spot_ethusdt_20240808.gz")
+    if market is None:
+        pytest.skip("no recording of a market at hand: set OPENBELL_RECORDINGS")
+    desk = copy_paper_desk(tmp_path / "desk", market)
+    yield desk
+    end_everything(desk)
+
+
+@pytest.mark.recorded
+def test_on_recorded_data_it_trades_survives_every_kill_and_closes_flat(
+    recorded_desk: PaperDesk, await_that: Callable[..., None]
+) -> None:
+    trade_survive_and_close(recorded_desk, await_that)
+    traded = {record["symbol"] for record in venue_log(recorded_desk) if record.get("symbol")}
+    assert "ETHUSDT" in traded
+
+
 def test_it_trades_survives_every_kill_and_closes_flat(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
+    trade_survive_and_close(paper_desk, await_that)
+
+
+def trade_survive_and_close(paper_desk: PaperDesk, await_that: Callable[..., None]) -> None:
     opened = paper_desk.run("up").document
     assert opened["opened"]
     status = paper_desk.status()

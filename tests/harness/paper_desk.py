@@ -122,14 +122,26 @@ def end_everything(desk: PaperDesk) -> None:
             process.send_signal(signal.SIGKILL)
 
 
-def copy_paper_desk(folder: Path) -> PaperDesk:
-    """The paper desk with ports of its own in `folder`."""
+def recording(name: str) -> Path | None:
+    """A recording of a real market in `$OPENBELL_RECORDINGS`, or in a folder `shared/data` beside
+    the project; None where there is none."""
+    beside = REPOSITORY.parent / "shared" / "data"
+    file = Path(os.environ.get("OPENBELL_RECORDINGS", beside)) / name
+    return file if file.is_file() else None
+
+
+def copy_paper_desk(folder: Path, market: Path | None = None) -> PaperDesk:
+    """The paper desk with ports of its own in `folder`; `market` is replayed by its venue."""
     shutil.copytree(PAPER, folder, ignore=shutil.ignore_patterns("state", ".env", "__pycache__"))
     file = folder / "desk.toml"
     text = file.read_text()
     ports = sorted(set(re.findall(r"\b(?:8000|7001|800[1-9])\b", text)))
     for port, free in zip(ports, free_ports(len(ports)), strict=True):
         text = re.sub(rf"\b{port}\b", str(free), text)
+    if market is not None:
+        text = text.replace(
+            '"-m", "openbell_sim",', f'"-m", "openbell_sim", "--market", "{market}",'
+        )
     file.write_text(text)
     environ = {
         name: value
