@@ -99,7 +99,9 @@ def test_the_search_finds_what_reading_everything_finds(
             keep = current is not None and current >= since
         else:
             current = clock
-            text = ours(BASE + clock * SECOND, f"n{number} " + "x" * (3000 if kind == "long" else 0))
+            text = ours(
+                BASE + clock * SECOND, f"n{number} " + "x" * (3000 if kind == "long" else 0)
+            )
             keep = clock >= since
         written.append(text)
         if keep:
@@ -116,7 +118,9 @@ def test_the_search_finds_what_reading_everything_finds(
 
 def test_reading_merges_services_in_time_order(tmp_path: Path) -> None:
     a = write(tmp_path / "a.log", *(ours(BASE + n * SECOND, f"a{n}") for n in (1, 3, 5)))
-    b = write(tmp_path / "b.log", ours(BASE + 2 * SECOND, "b2"), "and more", ours(BASE + 4 * SECOND, "b4"))
+    b = write(
+        tmp_path / "b.log", ours(BASE + 2 * SECOND, "b2"), "and more", ours(BASE + 4 * SECOND, "b4")
+    )
     lines = read_logs({"a": a, "b": b}, LogQuery())
     assert [line.text for line in lines] == ["a1", "b2", "and more", "a3", "b4", "a5"]
 

@@ -1,0 +1,365 @@
+"""The controller may be killed at any moment; the desk neither stops nor forgets what was asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+import psutil
+import pytest
+
+
+def states(desk: Any) -> dict[str, str]:
+    return {row["name"]: row["state"] for row in desk.status()["services"]}
+
+
+def test_opening_tells_every_step_and_ends_open(desk: Any) -> None:
+    events = desk.run("open")
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    last = events[-1]
+    assert (last["event"], last["outcome"]) == ("done", "trading")
+    assert [s["outcome"] for s in last["result"]["services"]] == ["ready", "ready"]
+    assert states(desk) == {"base": "ready", "top": "ready"}
+    assert desk.status()["state"] == "trading"
+
+
+def test_opening_twice_is_harmless(desk: Any) -> None:
+    desk.run("open")
+    before = desk.pids()
+    last = desk.run("open")[-1]
+    assert (last["event"], last["outcome"]) == ("done", "already_open")
+    assert desk.pids() == before
+
+
+def test_only_brings_dependencies_along(desk: Any) -> None:
+    last = desk.run("open", {"only": ["base"]})[-1]
+    assert last["event"] == "done"
+    assert states(desk) == {"base": "ready", "top": "stopped"}
+
+
+def test_of_two_procedures_at_once_one_wins(make_desk: Any) -> None:
+    desk = make_desk(
+        '[services.slow]\ncommand = ["sleep", "86400"]\n'
+        'ready = { kind = "exec", command = ["test", "-e", "{desk}/go"], every = "50ms" }\n'
+    )
+    desk.start()
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(desk.post("open"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    won = [body for status, body in answers if status == 202]
+    lost = [body for status, body in answers if status == 409]
+    assert len(won) == len(lost) == 1
+    status, refused = desk.post("close")
+    assert (status, refused["error"], refused["run"]) == (409, "conflict", won[0]["run"])
+    assert refused["actor"] == "api"
+    assert desk.post("services/stop", {"services": ["slow"]})[0] == 409
+    (desk.folder / "go").touch()
+    events = desk.get(f"runs/{won[0]['run']}/events")[1]
+    assert events[-1]["event"] == "done"
+
+
+def test_a_start_that_fails_names_the_service_and_its_last_words(make_desk: Any) -> None:
+    desk = make_desk(
+        '[services.bad]\ncommand = ["sh", "-c", "echo no licence; exit 3"]\n'
+        'ready = { kind = "exec", command = ["false"], timeout = "5s" }\n'
+        'restart = { policy = "never" }\n'
+        '[services.child]\ncommand = ["sleep", "9"]\ndepends_on = ["bad"]\n'
+        '[services.other]\ncommand = ["sleep", "86400"]\n'
+    )
+    desk.start()
+    last = desk.run("open")[-1]
+    assert last["event"] == "failed"
+    found = {row["name"]: row for row in last["result"]["services"]}
+    assert found["bad"]["outcome"] == "failed" and "3" in found["bad"]["reason"]
+    assert found["bad"]["log_tail"] == ["no licence"]
+    assert found["child"]["outcome"] == "not_started" and "bad" in found["child"]["reason"]
+    assert found["other"]["outcome"] == "ready"
+    assert states(desk)["other"] == "ready"
+
+
+def test_a_second_controller_is_refused_and_names_the_first(desk: Any) -> None:
+    second = desk.launch()
+    assert second.wait(30) == 5
+    message = second.stderr.read().decode()
+    assert f"process {desk.status()['controller']['pid']}" in message
+
+
+def test_a_killed_controller_loses_no_service(desk: Any) -> None:
+    desk.run("open")
+    before = desk.pids()
+    desk.kill()
+    assert all(psutil.pid_exists(pid) for pid in before.values())
+    desk.start()
+    after = desk.status()
+    assert desk.pids() == before
+    assert {row["state"] for row in after["services"]} == {"ready"}
+    assert [row["restarts"] for row in after["services"]] == [0, 0]
+    assert after["state"] == "trading"
+    assert sorted(after["controller"]["adopted"]) == ["base", "top"]
+
+
+def test_a_controller_that_is_told_to_end_lets_services_go_on(desk: Any) -> None:
+    desk.run("open")
+    before = desk.pids()
+    process = desk.processes[-1]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert not desk.layout.controller_socket.exists()
+    desk.start()
+    assert desk.pids() == before
+
+
+def test_a_halt_outlives_the_controller(desk: Any) -> None:
+    desk.run("open")
+    status, answer = desk.post(
+        "halt", {"reason": "fat finger"}, headers={"X-Openbell-Actor": "eve"}
+    )
+    assert (status, answer["halted"], answer["verified"]) == (200, True, True)
+    desk.kill()
+    desk.start()
+    seen = desk.status()
+    assert seen["state"] == "halted" and "fat finger" in seen["why"]
+    assert (seen["halt"]["active"], seen["halt"]["by"]) == (True, "eve")
+    last = desk.run("open")[-1]
+    assert last["event"] == "done" and "halt" in last["message"]
+    assert desk.status()["state"] == "halted"
+    assert desk.post("resume")[0] == 200
+    assert desk.status()["state"] == "trading"
+    assert not desk.layout.halt.exists()
+
+
+def test_safe_mode_outlives_the_controller(desk: Any) -> None:
+    assert desk.run("open", {"safe_mode": True})[-1]["outcome"] == "safe"
+    desk.kill()
+    desk.start()
+    assert desk.status()["state"] == "safe"
+    desk.run("open")
+    assert desk.status()["state"] == "safe", "only resume starts trading in a desk opened safe"
+
+
+def test_a_latch_stops_the_desk_whatever_was_asked(desk: Any) -> None:
+    desk.layout.latch.write_text("")
+    last = desk.run("open")[-1]
+    assert last["event"] == "done" and "latch" in last["message"]
+    assert desk.status()["state"] == "emergency"
+    status, refused = desk.post("resume")
+    assert (status, refused["error"]) == (403, "refused")
+    assert "the kill switch is latched" in refused["blockers"]
+
+
+def test_resume_says_what_blocks_it(desk: Any) -> None:
+    desk.run("open")
+    desk.post("halt")
+    desk.post("services/stop", {"services": ["base"], "force": True})
+    status, refused = desk.post("resume")
+    assert status == 403 and any("base" in blocker for blocker in refused["blockers"])
+    assert desk.status()["state"] == "halted"
+
+
+def test_closing_stops_everything_and_the_controller_leaves(desk: Any) -> None:
+    desk.run("open")
+    pids = desk.pids().values()
+    last = desk.run("close")[-1]
+    assert (last["event"], last["outcome"]) == ("done", "verified"), last
+    statement = last["result"]
+    assert statement["verified"] and statement["processes_left"] == []
+    assert desk.processes[-1].wait(30) == 0
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not desk.layout.controller_socket.exists()
+
+
+def test_a_closed_desk_leaves_when_nobody_listens(desk: Any) -> None:
+    desk.run("open")
+    assert desk.post("close")[0] == 202
+    assert desk.processes[-1].wait(30) == 0
+
+
+def test_a_closing_that_was_cut_off_is_announced_and_gone_on_with(make_desk: Any) -> None:
+    """The controller dies while a service takes its time to stop; the next one says so and the
+    same request continues the same run."""
+    desk = make_desk(
+        '[services.stubborn]\ncommand = ["sh", "-c", "trap : TERM; while :; do sleep 0.1; done"]\n'
+        'stop = { timeout = "20s" }\n'
+    )
+    desk.start()
+    desk.run("open")
+    run = desk.post("close")[1]["run"]
+    desk.until(lambda: states(desk)["stubborn"] == "stopping", "the service is being stopped")
+    desk.kill()
+    desk.start()
+    seen = desk.status()
+    assert seen["interrupted_run"]["id"] == run
+    assert seen["interrupted_run"]["step"] == "stop_services"
+    assert seen["state"] == "closing", "a half closed desk does not trade again by itself"
+    assert any("down" in row["action"] for row in seen["recommendations"])
+    os.kill(desk.pids()["stubborn"], signal.SIGKILL)
+    desk.until(lambda: states(desk)["stubborn"] != "ready", "the service is gone")
+    status, again = desk.post("close")
+    assert (status, again) == (202, {"run": run, "resumed": True})
+    assert desk.get(f"runs/{run}/events")[1][-1]["result"]["verified"]
+
+
+def test_a_desk_closed_and_opened_again_is_as_new(desk: Any) -> None:
+    desk.run("open")
+    desk.run("close")
+    desk.processes[-1].wait(30)
+    desk.start()
+    assert desk.status()["state"] == "offline"
+    assert desk.run("open")[-1]["outcome"] == "trading"
+
+
+def test_a_crash_is_restarted_counted_and_audited(desk: Any) -> None:
+    desk.run("open")
+    pid = desk.pids()["base"]
+    os.kill(pid, signal.SIGKILL)
+    desk.until(
+        lambda: desk.pids()["base"] not in (None, pid) and states(desk)["base"] == "ready", "back"
+    )
+    row = next(row for row in desk.status()["services"] if row["name"] == "base")
+    assert row["restarts"] == 1
+    desk.until(lambda: "service.crashed" in [each["action"] for each in desk.audit()], "audited")
+
+
+def test_every_change_is_in_the_audit_log(desk: Any) -> None:
+    desk.run("open")
+    desk.post("services/restart", {"services": ["top"]}, headers={"X-Openbell-Actor": "ann"})
+    desk.post("halt", {"reason": "r"})
+    desk.post("resume")
+    desk.run("close")
+    desk.processes[-1].wait(30)
+    records = desk.audit()
+    actions = [record["action"] for record in records]
+    for action in (
+        "controller.started",
+        "desk.open",
+        "desk.opened",
+        "service.restart",
+        "desk.halt",
+        "desk.resume",
+        "desk.close",
+        "desk.closed",
+        "controller.ended",
+    ):
+        assert action in actions
+    assert next(r for r in records if r["action"] == "service.restart")["actor"] == "ann"
+
+
+def test_services_are_started_stopped_and_restarted_by_name(desk: Any) -> None:
+    desk.run("open")
+    status, refused = desk.post("services/stop", {"services": ["base"]})
+    assert (status, refused["dependents"]) == (403, ["top"])
+    _, stopped = desk.post("services/stop", {"services": ["top", "base"]})
+    assert [row["service"] for row in stopped["results"]] == ["top", "base"]
+    assert stopped["results"][0]["rungs"]
+    assert states(desk) == {"base": "stopped", "top": "stopped"}
+    _, started = desk.post("services/start", {"services": ["top"]})
+    assert [row["service"] for row in started["results"]] == ["base", "top"]
+    before = desk.pids()
+    _, restarted = desk.post("services/restart", {"services": ["base"]})
+    assert [row["ok"] for row in restarted["results"]] == [True]
+    after = desk.pids()
+    assert after["base"] != before["base"] and after["top"] == before["top"]
+    _, reloaded = desk.post("services/reload", {"services": ["top"]})
+    assert reloaded["results"][0]["outcome"] == "signalled"
+
+
+def test_a_port_that_another_holds_leaves_the_socket(make_desk: Any) -> None:
+    desk = make_desk('[services.a]\ncommand = ["sleep", "86400"]\n')
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", desk.port))
+        other.listen()
+        desk.start()
+        controller = desk.status()["controller"]
+    assert controller["url"] == ""
+    assert str(desk.port) in controller["port_problem"]
+    assert f"pid {os.getpid()}" in controller["port_problem"]
+
+
+def test_left_over_processes_are_named_and_ended_only_by_force(desk: Any) -> None:
+    """The record of a running service is lost; its marker still tells whose it is."""
+    desk.run("open")
+    left = desk.pids()["top"]
+    desk.kill()
+    for record in desk.layout.records.glob("top*"):
+        record.unlink()
+    desk.start()
+    status, refused = desk.post("open")
+    assert (status, refused["error"]) == (403, "refused")
+    assert [(row["service"], row["pid"], row["ours"]) for row in refused["orphans"]] == [
+        ("top", left, True)
+    ]
+    assert psutil.pid_exists(left)
+    last = desk.run("open", {"force": True})[-1]
+    assert last["event"] == "done"
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+
+def test_health_gives_a_verdict(desk: Any) -> None:
+    assert desk.get("health")[1]["verdict"] == "not_running"
+    desk.run("open")
+    healthy = desk.get("health")[1]
+    assert (healthy["verdict"], healthy["exit_code"]) == ("healthy", 0)
+    desk.post("services/stop", {"services": ["top", "base"]})
+    ill = desk.get("health")[1]
+    assert (ill["verdict"], ill["exit_code"]) == ("unhealthy", 2)
+    assert any("base" in reason for reason in ill["reasons"])
+
+
+def test_exit_needs_to_be_meant(desk: Any) -> None:
+    desk.run("open")
+    pids = desk.pids().values()
+    assert desk.post("exit")[0] == 403
+    assert desk.post("exit", {"detach": True})[0] == 200
+    assert desk.processes[-1].wait(30) == 0
+    assert all(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_changed_desk_file_shows_as_drift_and_counts_from_the_next_start(desk: Any) -> None:
+    desk.run("open")
+    file = desk.folder / "desk.toml"
+    file.write_text(file.read_text().replace("86400", "86399"))
+    desk.run("open")
+    row = next(row for row in desk.status()["services"] if row["name"] == "top")
+    assert row["drifted"] and row["state"] == "ready"
+    desk.post("services/restart", {"services": ["top"]})
+    row = next(row for row in desk.status()["services"] if row["name"] == "top")
+    assert not row["drifted"]
+
+
+def test_checkpoints_are_saved_and_listed(desk: Any) -> None:
+    desk.run("open")
+    status, saved = desk.post("checkpoints", {"level": "quick"})
+    assert (status, saved["level"], saved["verified"]) == (200, "quick", True)
+    listed = desk.get("checkpoints")[1]["checkpoints"]
+    assert [(each["path"], each["valid"]) for each in listed] == [(saved["path"], True)]
+
+
+def test_plans_say_what_would_be_done_and_do_nothing(desk: Any) -> None:
+    _, plan = desk.get("plan/open")
+    assert plan["steps"][0]["actions"] == ["start base", "start top once base is ready"]
+    assert states(desk) == {"base": "stopped", "top": "stopped"}
+    desk.run("open")
+    assert desk.get("plan/open")[1]["steps"][0]["actions"] == []
+    _, plan = desk.get("plan/close?flatten=keep&orders=keep")
+    assert plan["steps"][0]["name"] == "halt_strategies"
+    assert desk.status()["state"] == "trading"
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_events_can_be_read_again_from_any_number(desk: Any, after: int) -> None:
+    events = desk.run("open")
+    run = desk.status()
+    assert run["run"] is None
+    again = desk.get(f"runs/open-1/events?after={after}")[1]
+    assert again == events[after:]
+    assert desk.get("runs/open-1")[1]["state"] == "done"
+    desk.kill()
+    desk.start()
+    recorded = desk.get("runs/open-1")[1]
+    assert (recorded["state"], recorded["procedure"]) == ("done", "open")
