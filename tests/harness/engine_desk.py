@@ -222,6 +222,15 @@ class EngineDesk:
         async with self._session.get(f"{self.sim.url}/sim/v1/{what}") as response:
             return (await response.json())[what]
 
+    async def until_listed(self, count: int) -> list[dict[str, Any]]:
+        """The open orders, once the venue lists so many: a send is answered before it arrives."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                rows: list[dict[str, Any]] = (await self.get("/v1/orders"))["orders"]
+                if len(rows) == count:
+                    return rows
+                await asyncio.sleep(0.02)
+
     async def until_agreed(self, symbol: str) -> Decimal:
         """The position, once the venue and the books, which know of it, tell the same."""
         async with asyncio.timeout(WAIT_S):

@@ -30,7 +30,7 @@ async def test_killed_between_an_order_and_its_answer_it_makes_no_duplicate(fold
         assert again.cl_ord_id == reply.cl_ord_id
         orders = await desk.truth("orders")
         assert [order["cl_ord_id"] for order in orders] == [reply.cl_ord_id]
-        rows = (await desk.get("/v1/orders"))["orders"]
+        rows = await desk.until_listed(1)
         assert [(row["cl_ord_id"], row["own"], row["strategy"]) for row in rows] == [
             (reply.cl_ord_id, True, "s")
         ]
@@ -94,6 +94,7 @@ async def test_a_venue_that_is_killed_and_comes_back_finds_the_desk_trading_agai
         far = ((await desk.touch()).bid_px * Decimal("0.97")).quantize(Decimal("0.01"))
         first = await desk.send("r1", price=far)
         assert first.taken
+        await desk.until_listed(1)
         desk.sim.kill()
         state = await desk.until_state("phase", "waiting_for_venue")
         assert state["venues"][0]["connected"] is False
@@ -101,8 +102,7 @@ async def test_a_venue_that_is_killed_and_comes_back_finds_the_desk_trading_agai
         assert not (await desk.send("r2", price=far)).taken
         async with running_sim(folder, port=desk.sim.port):
             await desk.until_state("trading", True)
-            rows = (await desk.get("/v1/orders"))["orders"]
-            assert [row["cl_ord_id"] for row in rows] == [first.cl_ord_id]
+            assert [row["cl_ord_id"] for row in await desk.until_listed(1)] == [first.cl_ord_id]
             assert (await desk.post("/v1/cancel"))["final"] == 1
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 import structlog
 
-from openbell.domain.ids import parse
+from openbell.domain.ids import is_own, parse
 from openbell.domain.order_book import ImpossibleEventError
 from openbell.domain.orders import ClOrdID, Order, OrderInDoubt, OrderRejected, OrdStatus
 from openbell.state.journal import FencedError
@@ -86,12 +86,14 @@ class Tracker:
         ledger: Ledger,
         clock: SendClock,
         *,
+        desk_id: str,
         mark: Callable[[str], Decimal | None],
         on_strange: Callable[[str], None],
     ) -> None:
         self._venue = venue
         self._ledger = ledger
         self._clock = clock
+        self._desk_id = desk_id
         self._mark = mark
         self._on_strange = on_strange
         """Told of what only a whole reconciliation can clear up."""
@@ -104,7 +106,7 @@ class Tracker:
     async def hear(self, report: OrderReport) -> None:
         """A pushed report. Returns as soon as it is in line behind earlier ones of its order."""
         if report.order.cl_ord_id not in self._ledger.books.orders:
-            if parse(report.order.cl_ord_id) is not None:
+            if is_own(report.order.cl_ord_id, self._desk_id):
                 self._on_strange(f"{report.order.cl_ord_id} is told of and not in the books")
             return
         await self._hearing.acquire()

@@ -72,7 +72,9 @@ class VenueLink:
         self.venue = venue
         self.config = config
         self.clock = SendClock(window_s=config.timeout, permit_ttl_s=permit_ttl_s)
-        self.tracker = Tracker(venue, ledger, self.clock, mark=mark, on_strange=self.look_soon)
+        self.tracker = Tracker(
+            venue, ledger, self.clock, desk_id=desk_id, mark=mark, on_strange=self.look_soon
+        )
         self.connected = False
         self.reconciled = False
         self.was_reconciled = False
@@ -191,9 +193,10 @@ class VenueLink:
     async def _stay(self) -> None:
         while True:
             self._wake.clear()
-            deep = not self.reconciled or time.monotonic() - self._deep_s >= DEEP_EVERY_S
+            begun_s = time.monotonic()
+            deep = not self.reconciled or begun_s - self._deep_s >= DEEP_EVERY_S
             if deep:
-                self._deep_s = time.monotonic()
+                self._deep_s = begun_s
             try:
                 found = await self.look(deep=deep)
             except VenueThrottledError as error:
@@ -207,6 +210,8 @@ class VenueLink:
                 pause_s = min(LOOK_AGAIN_S, pause_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause_s)
+            # However much there is to clear up, the venue's request budget is kept for cancels.
+            await asyncio.sleep(max(0.0, begun_s + LOOK_AGAIN_S - time.monotonic()))
 
     def _judge(self, found: Reconciliation) -> None:
         self.last = found
