@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
+import socket
 
+import psutil
 import pytest
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import RefusedError, UsageError
 from openbell.runtime.processes import system_processes
 from openbell.runtime.records import Records
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def is_alive(pid: int) -> bool:
@@ -264,6 +274,78 @@ async def test_a_stop_during_a_start_answers_both(bench, port):
     started = await starting
     assert stopped.stopped
     assert not started.ready and "changed my mind" in started.reason
+
+
+async def test_a_stop_while_a_failed_start_is_withdrawn_ends_stopped(bench, port, until):
+    bench.add(
+        "slow",
+        "ignore-term",
+        "sleep",
+        port=port,
+        stop={"timeout": "300ms"},
+        ready={"kind": "tcp", "timeout": "50ms"},
+    )
+    supervisor = bench.supervisor()
+    starting = asyncio.create_task(supervisor.start("slow"))
+    service = supervisor._services["slow"]
+    # On a slow machine it may not have come to ignoring the signal, and be gone by now.
+    await until(lambda: service._stopping or service.state is ServiceState.FAILED)
+    stopped = await supervisor.stop("slow", reason="test")
+    started = await starting
+    assert stopped.stopped and not started.ready
+    assert supervisor.view("slow").state is ServiceState.STOPPED
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_is_asked_in_whatever_order_ends_with_nothing_left(bench, seed):
+    """Starts, stops and kills of three services at random moments, many at once: no move that the
+    table does not hold, no process and no descriptor left behind."""
+    dice = random.Random(seed)
+    ports = [free_port() for _ in range(3)]
+    for name, port in zip("abc", ports, strict=True):
+        bench.add(
+            name,
+            "daemon" if name == "c" else "say",
+            *(() if name == "c" else ("hello",)),
+            "serve",
+            port,
+            port=port,
+            restart={"backoff": "1ms", "limit": 1000},
+            stop={"timeout": "50ms"},
+        )
+    supervisor = bench.supervisor()
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    await supervisor.adopt()
+    descriptors = psutil.Process().num_fds()
+
+    async def one() -> None:
+        await asyncio.sleep(dice.random() * 1.5)
+        name = dice.choice("abc")
+        match dice.choice(["start", "start", "stop", "kill"]):
+            case "start":
+                await supervisor.start(name)
+            case "stop":
+                await supervisor.stop(name, reason="dice")
+            case "kill":
+                if (pid := supervisor.view(name).pid) is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+    await asyncio.gather(*(one() for _ in range(60)))
+    stops = await asyncio.gather(*(supervisor.stop(name, reason="end") for name in "abc"))
+
+    assert failures == []
+    assert all(stop.stopped for stop in stops), stops
+    assert all(view.state is ServiceState.STOPPED for view in supervisor.views())
+    table = system_processes()
+    assert [
+        facts
+        for facts in table.everything()
+        if (table.mark(facts.pid) or "").startswith(bench.layout.desk_id) and facts.alive
+    ] == []
+    assert psutil.Process().num_fds() <= descriptors + 1
+    assert Records(bench.layout.records).read_all() == ([], [])
 
 
 async def test_a_port_held_by_another_process_is_named_before_the_spawn(bench, port, python, until):

@@ -63,7 +63,7 @@ class Ladder:
         left = await self._wait_until_empty(asked + timeout_s)
         rungs.append(
             Rung(
-                action if delivered else f"{action} (already gone)",
+                action if delivered else f"{action} (not delivered)",
                 time.monotonic() - asked,
                 "timed out" if left else "group empty",
             )

@@ -38,7 +38,7 @@ class WatchedProcess(Protocol):
         before it was asked for."""
 
     def signal(self, number: int) -> bool:
-        """Signals the process. False: it has ended."""
+        """Signals the process. False: it has ended, or runs as a user we may not signal."""
 
     def signal_group(self, number: int) -> bool:
         """Signals every process of its group, also after it ended itself; 0 only asks. False: the
@@ -131,7 +131,7 @@ class _PidfdProcess:
             return False
         try:
             signal.pidfd_send_signal(self._descriptor, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             return False
         return True
 
@@ -142,6 +142,8 @@ class _PidfdProcess:
             signal.pidfd_send_signal(self._descriptor, number, None, _GROUP_FLAG)
         except ProcessLookupError:
             return False
+        except PermissionError:
+            return True
         except OSError:  # EINVAL before Linux 6.9
             return _signal_group_by_number(self, number, self._table)
         return True
@@ -230,7 +232,7 @@ class _PolledProcess:
             return False
         try:
             os.kill(self.pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             return False
         return True
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,8 +48,6 @@ class Run:
     leader: Leader
     cgroup: ServiceCgroup | None
     adopted: bool
-    listener: int | None = None
-    """The member that was last seen to listen on the port: looked at first."""
     cpu_sample: CpuSample | None = None
 
     def settle(self, host: Host) -> None:
@@ -108,7 +108,14 @@ def spawn_run(
     except FailedError:
         host.records.close(record)
         raise
-    return Run(spec, record, host.watch.child(pid), Leader(pid, 0, mark), cgroup, adopted=False)
+    try:
+        process = host.watch.child(pid)
+    except OSError as error:  # out of descriptors: what cannot be watched must not run
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        host.records.close(record)
+        raise FailedError(f"{spec.name} cannot be watched: {error.strerror}") from error
+    return Run(spec, record, process, Leader(pid, 0, mark), cgroup, adopted=False)
 
 
 @dataclass(frozen=True)

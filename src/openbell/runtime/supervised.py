@@ -12,11 +12,10 @@ import contextlib
 import signal
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 
 import msgspec
 
-from openbell.config.models import ExecReady, HttpReady, LogReady, TcpReady
+from openbell.config.models import LogReady
 from openbell.domain.restart_policy import (
     Leave,
     Restart,
@@ -27,26 +26,15 @@ from openbell.domain.restart_policy import (
 from openbell.domain.service_state import ServiceMove, ServiceState, after
 from openbell.errors import FailedError, OpenbellError, RefusedError, StorageError
 from openbell.runtime import logs
+from openbell.runtime.figures import figures
 from openbell.runtime.host import Host
 from openbell.runtime.ladder import sweep
 from openbell.runtime.members import Mark
-from openbell.runtime.ports import (
-    ListenersUnreadableError,
-    holder_of,
-    is_taken,
-    listener_among,
-    may_be_taken,
-)
-from openbell.runtime.probes import (
-    LogProbe,
-    ProbeResult,
-    probe_exec,
-    probe_http,
-    probe_tcp,
-    stranger_on,
-)
+from openbell.runtime.ports import holder_of, is_taken
+from openbell.runtime.prober import FIRST_LOOK_S, Prober
+from openbell.runtime.probes import ProbeResult
 from openbell.runtime.records import Record
-from openbell.runtime.run import CpuSample, Run, spawn_run
+from openbell.runtime.run import Run, spawn_run
 from openbell.runtime.spec import (
     Rung,
     ServiceEvent,
@@ -57,15 +45,11 @@ from openbell.runtime.spec import (
 )
 
 LOG_TAIL_LINES = 20
-_FIRST_LOOK_S = 0.001
-_LOOK_GROWTH = 1.4
-_SLOWEST_LOOK_S = 0.05
-"""Looks until ready: 1 ms after the spawn, then ever slower up to 50 ms. While nobody listens on
-its port a look only asks the kernel, so many of them cost little."""
-_ONE_PROBE_TIMEOUT_S = 2.0
-"""Of one probe during a start: a service that accepts but does not answer yet is asked again."""
-_FIGURES_AGE_S = 0.2
-"""CPU and memory may be so old: a hundred views in a row read the process table once."""
+
+
+_UNTIL_IT_ANSWERS_S = 2.0
+"""Between the probes of a degraded service whose desk file asks for no health probe."""
+_PROBED = (ServiceState.READY, ServiceState.DEGRADED)
 
 
 class SupervisedService:
@@ -87,7 +71,8 @@ class SupervisedService:
         """Of a run that crashed: a controller that dies before its restart is to tell of it."""
         self._restarts = 0
         self._restarted_at: tuple[float, ...] = ()
-        self._response_ms: float | None = None
+        self._prober: Prober | None = None
+        """Of the present run."""
         self._failures = 0
         """Failed health probes in a row."""
 
@@ -137,15 +122,14 @@ class SupervisedService:
     def adopt(self, run: Run) -> None:
         """Takes over a process of an earlier controller. It is probed before it counts as ready,
         and is never restarted for not answering: it may hold orders."""
-        self._run = run
         self._generation = run.record.generation
         self._restarts = run.record.restarts
         self._restarted_at = run.record.restarted_at_s
         self._began = time.monotonic()
         self._starting = asyncio.get_running_loop().create_future()
+        prober = self._take(run)
         self._move(ServiceMove.ADOPT, "found running, not probed yet")
-        run.process.exit.add_done_callback(lambda _: self._exited(run))
-        self._begin_job(self._prove_adopted(run))
+        self._begin_job(self._prove_adopted(run, prober))
 
     def found_gone(self) -> None:
         """Its recorded process is no more."""
@@ -158,12 +142,15 @@ class SupervisedService:
 
     async def probe_now(self) -> None:
         """Probes at once and lets the result count."""
-        run = self._run
-        if run is None or self.state not in (ServiceState.READY, ServiceState.DEGRADED):
+        run, prober = self._run, self._prober
+        if run is None or prober is None or self.state not in _PROBED:
             return
-        result = await self._probe_health(run)
-        if self._run is run and self.state in (ServiceState.READY, ServiceState.DEGRADED):
-            self._judge(run, result)
+        result = await prober.health()
+        if self._run is not run or self.state not in _PROBED:
+            return
+        self._judge(run, result)
+        if self._job is None or self._job.done():  # nobody would see it recover
+            self._begin_job(self._watch_health(run, prober))
 
     @property
     def mark(self) -> Mark | None:
@@ -186,7 +173,7 @@ class SupervisedService:
 
     def view(self) -> ServiceView:
         run = self._run
-        cpu, memory = self._figures(run) if run is not None else (None, None)
+        cpu, memory = figures(run, self._host) if run is not None else (None, None)
         return ServiceView(
             name=self.spec.name,
             state=self.state,
@@ -195,7 +182,7 @@ class SupervisedService:
             restarts=self._restarts,
             started_ns=run.record.started_ns if run else None,
             uptime_s=run.uptime_s if run else None,
-            response_ms=self._response_ms if run else None,
+            response_ms=self._prober.response_ms if run and self._prober else None,
             cpu_percent=cpu,
             memory_bytes=memory,
             critical=self.spec.critical,
@@ -218,29 +205,36 @@ class SupervisedService:
         try:
             await self._clear_port(spec)
             await self._host.turns.take()
+            first = self._generation == 0
             self._generation = max(self._generation + 1, time.time_ns())
             run = spawn_run(self._host, spec, self._generation, self._restarts, self._restarted_at)
         except OpenbellError as error:
             self._failed_to_start(error.message)
             return
-        self._run = run
-        self._left_open = None
-        run.process.exit.add_done_callback(lambda _: self._exited(run))
+        prober = self._take(run)
         try:
-            await asyncio.sleep(_FIRST_LOOK_S)
+            await asyncio.sleep(FIRST_LOOK_S)
             run.settle(self._host)
-            ready = await self._until_ready(run)
+            ready = await prober.until_ready()
         except StorageError as error:
             self._begin_descent(run, error.message)
             return
         if ready.passed:
             self._became_ready(run)
-            if self._restarts:
+            if not first:
                 await self._sweep(self._generation - 1)
-            await self._watch_health(run)
+            await self._watch_health(run, prober)
             return
         reason = f"not ready within {_ready_timeout(run):g}s: {ready.reason}"
         self._begin_descent(run, reason)
+
+    def _take(self, run: Run) -> Prober:
+        """From here on there is a process to answer for."""
+        self._run = run
+        self._prober = Prober(run, self._host)
+        self._left_open = None
+        run.process.exit.add_done_callback(lambda _: self._exited(run))
+        return self._prober
 
     async def _clear_port(self, spec: ServiceSpec) -> None:
         """Raises FailedError where another process listens on the service's port. What an earlier
@@ -255,27 +249,6 @@ class SupervisedService:
                 port=spec.port,
                 pid=holder.pid,
             )
-
-    async def _until_ready(self, run: Run) -> ProbeResult:
-        """Probes at once, then ever more slowly, until it passes or the time to be ready is over."""
-        ready = run.spec.ready
-        if ready is None or (isinstance(ready, LogReady) and run.record.was_ready):
-            return ProbeResult(True)
-        log = (
-            LogProbe(run.spec.log_path, run.record.log_offset, ready.pattern)
-            if isinstance(ready, LogReady)
-            else None
-        )
-        deadline = time.monotonic() + ready.timeout
-        pause = ready.every if isinstance(ready, ExecReady) else _FIRST_LOOK_S
-        while True:
-            left = max(deadline - time.monotonic(), 0.001)
-            result = log.look() if log else await self._probe_ready(run, left)
-            if result.passed or time.monotonic() + pause >= deadline:
-                return result
-            await asyncio.sleep(pause)
-            if not isinstance(ready, ExecReady):
-                pause = min(pause * _LOOK_GROWTH, _SLOWEST_LOOK_S)
 
     def _became_ready(self, run: Run) -> None:
         reason = ""
@@ -293,14 +266,14 @@ class SupervisedService:
         self._move(ServiceMove.GIVE_UP, reason)
         self._answer_start(ready=False, reason=reason, tail=tail)
 
-    async def _prove_adopted(self, run: Run) -> None:
-        result = await self._until_ready(run)
+    async def _prove_adopted(self, run: Run, prober: Prober) -> None:
+        result = await prober.until_ready()
         if result.passed:
             self._became_ready(run)
         else:
             self._move(ServiceMove.PROBE_FAILED, f"found running, but {result.reason}")
             self._answer_start(ready=False, reason=result.reason)
-        await self._watch_health(run)
+        await self._watch_health(run, prober)
 
     def _answer_start(self, *, ready: bool, reason: str, tail: tuple[str, ...] = ()) -> None:
         if self._starting is not None and not self._starting.done():
@@ -317,15 +290,15 @@ class SupervisedService:
 
     # ------------------------------------------------------------------ health
 
-    async def _watch_health(self, run: Run) -> None:
+    async def _watch_health(self, run: Run, prober: Prober) -> None:
         """The slow probe; death is heard of without it, so a service without one costs nothing."""
         health = run.spec.health
         if health is None and self.state is not ServiceState.DEGRADED:
             return
-        every = health.every if health is not None else _ONE_PROBE_TIMEOUT_S
+        every = health.every if health is not None else _UNTIL_IT_ANSWERS_S
         while health is not None or self.state is ServiceState.DEGRADED:
             await asyncio.sleep(every)
-            self._judge(run, await self._probe_health(run))
+            self._judge(run, await prober.health())
 
     def _judge(self, run: Run, result: ProbeResult) -> None:
         if result.passed:
@@ -337,53 +310,6 @@ class SupervisedService:
         allowed = run.spec.health.failures if run.spec.health is not None else 1
         if self.state is ServiceState.READY and self._failures >= allowed:
             self._move(ServiceMove.PROBE_FAILED, result.reason)
-
-    async def _probe_health(self, run: Run) -> ProbeResult:
-        health = run.spec.health
-        if health is None:
-            if isinstance(run.spec.ready, LogReady):  # an event of the past, not a condition
-                return ProbeResult(True)
-            return await self._probe_ready(run, _ONE_PROBE_TIMEOUT_S)
-        assert run.spec.port is not None, "the models want a port for a health probe"
-        result, host = await probe_http(run.spec.port, health.path, health.timeout)
-        return self._identified(run, result, host)
-
-    async def _probe_ready(self, run: Run, left_s: float) -> ProbeResult:
-        ready, port = run.spec.ready, run.spec.port
-        if port is not None and not isinstance(ready, ExecReady) and not may_be_taken(port):
-            return ProbeResult(False, f"nobody listens on port {port}")
-        timeout_s = min(left_s, _ONE_PROBE_TIMEOUT_S)
-        if isinstance(ready, ExecReady):
-            return await probe_exec(
-                ready.command, run.spec.cwd, run.spec.environment, self._host.watch, left_s
-            )
-        if isinstance(ready, HttpReady) and port is not None:
-            result, host = await probe_http(port, ready.path, timeout_s, status=ready.status)
-        elif isinstance(ready, TcpReady) and port is not None:
-            result, host = await probe_tcp(port, timeout_s)
-        else:
-            return ProbeResult(True)
-        return self._identified(run, result, host)
-
-    def _identified(self, run: Run, result: ProbeResult, host: str) -> ProbeResult:
-        """The result, if the listener belongs to the service; a failure that names the stranger
-        if not. The last known listener, or else the leader, is looked at before the others, which
-        takes a scan of the process table."""
-        self._response_ms = result.response_ms
-        port = run.spec.port
-        if not result.passed or port is None:
-            return result
-        try:
-            run.listener = listener_among(port, host, (run.listener or run.process.pid,))
-            if run.listener is None:
-                members = self._host.scanner.recent(0.0).members(run.leader)
-                run.listener = listener_among(port, host, [facts.pid for facts in members])
-        except ListenersUnreadableError as error:
-            reason = f"cannot verify who answers on port {port}: {error.strerror}"
-            return replace(result, passed=False, reason=reason)
-        if run.listener is None:
-            return replace(result, passed=False, reason=stranger_on(port))
-        return result
 
     # ------------------------------------------------------------------ going down
 
@@ -509,6 +435,15 @@ class SupervisedService:
     def _begin_job(self, job: Coroutine[object, object, None]) -> None:
         self._end_job()
         self._job = asyncio.create_task(job, name=f"supervise {self.spec.name}")
+        self._job.add_done_callback(self._job_ended)
+
+    def _job_ended(self, job: asyncio.Task[None]) -> None:
+        """A defect must not leave the callers of start() waiting for ever; the loop reports it."""
+        if not job.cancelled() and (error := job.exception()) is not None:
+            self._answer_start(ready=False, reason=f"internal error: {type(error).__name__}")
+            job.get_loop().call_exception_handler(
+                {"message": f"supervising {self.spec.name} failed", "exception": error, "task": job}
+            )
 
     def _end_job(self) -> None:
         # A job may begin its successor as its last act; it must not cancel itself.
@@ -533,28 +468,6 @@ class SupervisedService:
 
     def _log_tail(self, run: Run) -> tuple[str, ...]:
         return logs.tail(run.spec.log_path, LOG_TAIL_LINES, run.record.log_offset)
-
-    def _figures(self, run: Run) -> tuple[float | None, int | None]:
-        """CPU in percent of one core since the last look (at first: since its start), and resident
-        bytes, both of all its processes."""
-        scan = self._host.scanner.recent(_FIGURES_AGE_S)
-        members = scan.members(run.leader)
-        if not members:  # spawned since that scan: a scan for each of a hundred would be too much
-            leader = self._host.table.facts(run.process.pid)
-            if leader is None or leader.start != run.leader.start:
-                return None, None
-            members = [leader]
-        now = time.monotonic()
-        memory = sum(facts.memory_bytes for facts in members)
-        last = run.cpu_sample or CpuSample(run.record.started_monotonic_s, 0.0, 0.0)
-        if run.cpu_sample is None or now - last.at > _FIGURES_AGE_S:
-            cpu_s = sum(facts.cpu_s for facts in members)
-            # A member that ended took its share along: less than before is no use at all.
-            share = max(cpu_s - last.cpu_s, 0.0) / max(now - last.at, 1e-3) * 100
-            run.cpu_sample = CpuSample(now, cpu_s, share)
-        else:
-            share = last.percent
-        return share, memory
 
 
 def describe_exit(status: int | None) -> str:
