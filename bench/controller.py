@@ -6,6 +6,7 @@ and the audit log around it.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -36,7 +38,7 @@ def run() -> list[Measurement]:
             controller = psutil.Process(desk.status()["controller"]["pid"])
             idle = _cpu_percent(controller, _IDLE_S)
             memory = controller.memory_info().rss / 1e6
-            adopted, kept = _kill_and_adopt_s(desk)
+            adoption = _kill_and_adopt(desk)
         finally:
             end_everything(desk)
     return [
@@ -52,14 +54,21 @@ def run() -> list[Measurement]:
             "memory, 100 services", memory, "MB", bound=100, method="resident set of the controller"
         ),
         Measurement(
-            "kill -9 of the controller to a new one that answers, 100 services adopted",
-            adopted * 1000,
+            "controller killed and started again: 100 services adopted and probed",
+            adoption.adopted_s * 1000,
             "ms",
-            method="from starting `python -m openbell.controller` to the first answered request",
+            bound=300,
+            method="from starting `python -m openbell.controller`, interpreter and imports included",
+        ),
+        Measurement(
+            "the same, until the API answers",
+            adoption.answers_s * 1000,
+            "ms",
+            method="to the first answered request; loading the API comes after the adoption",
         ),
         Measurement(
             "services adopted without a restart",
-            kept,
+            adoption.kept,
             f"of {_SERVICES}",
             bound=_SERVICES,
             at_most=False,
@@ -93,11 +102,20 @@ def _cpu_percent(process: psutil.Process, seconds: float) -> float:
     return (used() - before) / (time.monotonic() - began) * 100
 
 
-def _kill_and_adopt_s(desk: PaperDesk) -> tuple[float, int]:
+@dataclass(frozen=True)
+class Adoption:
+    adopted_s: float
+    answers_s: float
+    kept: int
+    """Services that run on under the same pid."""
+
+
+def _kill_and_adopt(desk: PaperDesk) -> Adoption:
+    layout = DeskLayout.for_desk(desk.folder, {})
     before = {s["name"]: s["pid"] for s in desk.status()["services"]}
     os.kill(desk.status()["controller"]["pid"], signal.SIGKILL)
-    client = Client(DeskLayout.for_desk(desk.folder, {}))
-    began = time.monotonic()
+    client = Client(layout)
+    began_ns = time.time_ns()
     subprocess.Popen(
         [sys.executable, "-m", "openbell.controller", "--desk", str(desk.folder)],
         env=desk.environ,
@@ -108,6 +126,9 @@ def _kill_and_adopt_s(desk: PaperDesk) -> tuple[float, int]:
     )
     while not client.is_running():
         time.sleep(0.005)
-    took = time.monotonic() - began
+    answers_s = (time.time_ns() - began_ns) / 1e9
     after = {s["name"]: s["pid"] for s in client.get("status")["services"] if s["state"] == "ready"}
-    return took, sum(after.get(name) == pid for name, pid in before.items())
+    lines = [json.loads(line) for line in layout.controller_log.read_text().splitlines()]
+    adopted_ns = next(line["adopted_at_ns"] for line in reversed(lines) if "adopted_at_ns" in line)
+    kept = sum(after.get(name) == pid for name, pid in before.items())
+    return Adoption((adopted_ns - began_ns) / 1e9, answers_s, kept)

@@ -24,6 +24,7 @@ from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
 from openbell.controller.run_board import run_id
 from openbell.controller.serving import ApiServer, tcp_listener, unix_listener
+from openbell.controller.specs import Adopted
 from openbell.errors import OpenbellError
 from openbell.runtime import logs as log_files
 from openbell.runtime.spec import AdoptionReport
@@ -75,7 +76,7 @@ class Hosted:
         return cls(desk, conductor, ApiServer(build_app(parts, api_token, service_token)))
 
     async def serve_until(
-        self, ended: asyncio.Event, *, adopted_s: float, housekeeping_s: float
+        self, ended: asyncio.Event, *, adopted: Adopted, housekeeping_s: float
     ) -> None:
         """Serves the API; returns when `ended` is set and everything was let go."""
         desk = self.desk
@@ -88,7 +89,7 @@ class Hosted:
             log.error("the port is not served", why=desk.port_problem, alert=True)
         await self._find_interrupted()
         self._write_record(desk.port_problem)
-        self._announce(adopted_s)
+        self._announce(adopted)
         serving = asyncio.create_task(self.server.serve(sockets), name="serve")
         housekeeping = asyncio.create_task(self._keep_house(housekeeping_s), name="housekeeping")
         ending = asyncio.create_task(ended.wait(), name="ended")
@@ -139,7 +140,7 @@ class Hosted:
         }
         write_atomically(desk.layout.controller_record, msgspec.json.encode(record) + b"\n")
 
-    def _announce(self, adopted_s: float) -> None:
+    def _announce(self, adopted: Adopted) -> None:
         desk = self.desk
         adoption = desk.adoption
         desk.auditor.note(
@@ -155,7 +156,8 @@ class Hosted:
             desk=desk.desk.file.desk.name,
             target=str(desk.targets.now),
             adopted=len(adoption.adopted),
-            adopted_in_s=round(adopted_s, 3),
+            adopted_in_s=round(adopted.in_s, 3),
+            adopted_at_ns=adopted.at_ns,
             gone=list(adoption.gone),
             orphans=len(adoption.orphans),
         )

@@ -74,13 +74,13 @@ async def _live(layout: DeskLayout) -> int:
     def on_event(event: ServiceEvent) -> None:
         hear(event)
 
-    from openbell.controller.specs import specs_of
+    from openbell.controller.specs import Adopted, specs_of
 
     supervisor = Supervisor(
         layout, specs_of(loaded, layout, secrets), logs=loaded.file.logs, on_event=on_event
     )
     adoption = await supervisor.adopt()
-    adopted_s = time.monotonic() - began
+    adopted = Adopted(in_s=time.monotonic() - began, at_ns=time.time_ns())
 
     # Only now what takes long to load.
     from openbell.controller.hosting import Hosted
@@ -91,5 +91,5 @@ async def _live(layout: DeskLayout) -> int:
     for event in early:
         hosted.desk.on_service_event(event)
     hear = hosted.desk.on_service_event
-    await hosted.serve_until(ended, adopted_s=adopted_s, housekeeping_s=HOUSEKEEPING_EVERY_S)
+    await hosted.serve_until(ended, adopted=adopted, housekeeping_s=HOUSEKEEPING_EVERY_S)
     return 0

@@ -1,14 +1,25 @@
-"""From the desk file and its secrets to what the runtime is told of each service."""
+"""What a starting controller knows before it loads what takes long: the services' specifications,
+and when those that ran were adopted."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.secrets import Secrets
 from openbell.runtime.plan import build_specs
 from openbell.runtime.spec import ServiceSpec
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """When everything that ran was taken over and probed."""
+
+    in_s: float
+    """Since the controller's own code began."""
+    at_ns: int
 
 
 def specs_of(desk: LoadedDesk, layout: DeskLayout, secrets: Secrets) -> dict[str, ServiceSpec]:
