@@ -363,6 +363,8 @@ class SupervisedService:
 
     async def _stop_what_does_not_run(self, reason: str) -> StopResult:
         began = time.monotonic()
+        job_pending = self._job is not None and not self._job.done()
+        settled = self.state is ServiceState.STOPPED and not job_pending
         self._end_job()
         self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
         if self.state is ServiceState.STARTING:  # waiting for its turn to be spawned
@@ -375,9 +377,11 @@ class SupervisedService:
         if self._left_open is not None:
             self._host.records.close(self._left_open)
             self._left_open = None
+        if settled:
+            return StopResult(self.spec.name, True, 0.0, (), exit_status=None)
         # The job that was ended may have been about to do this. A start that comes now has a later
         # generation and is not touched.
-        swept = await self._sweep(self._generation) if self._generation else ()
+        swept = await self._sweep(self._generation)
         seconds = time.monotonic() - began
         rungs = (Rung("KILL what earlier runs left", seconds, f"pids {swept}"),) if swept else ()
         return StopResult(self.spec.name, True, seconds, rungs, exit_status=None)
