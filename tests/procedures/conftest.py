@@ -17,7 +17,7 @@ from openbell.config.loader import parse_desk
 from openbell.config.models import LoadedDesk
 from openbell.domain.ids import mint
 from openbell.domain.service_state import ServiceState
-from openbell.procedures.closing.context import Closing, Earlier, Wishes
+from openbell.procedures.closing.context import Closing, Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.procedures.step import Outcome
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
@@ -297,14 +297,14 @@ class FakeDesk:
             "conservative_wait_s": 0.01,
         } | wishes
 
-        async def save(level: str) -> str:
+        async def save() -> SavedCheckpoint:
             from datetime import UTC, datetime
 
             self.checkpoints += 1
             path = self.layout.checkpoints / f"{self.checkpoints}.ckpt"
             meta = CheckpointMeta("faked", "complete", datetime.now(UTC))
             write_checkpoint(path, {"trading": b"{}"}, meta)
-            return str(path)
+            return SavedCheckpoint(str(path), {})
 
         return Closing(
             run="close-1",

@@ -51,7 +51,7 @@ async def close(desk: Any, journal: Any, **wishes: Any) -> Statement:
         if step.name in ("cancel_orders", "flatten"):
             step.timeout_s = 0.3  # type: ignore[misc]
     runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=10)
-    return closing_statement(closing, await runner.run(steps))
+    return await closing_statement(closing, await runner.run(steps))
 
 
 def outcomes(statement: Statement) -> dict[str, str]:

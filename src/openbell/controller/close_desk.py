@@ -15,9 +15,9 @@ from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_s
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
-from openbell.procedures.checkpointing import save_checkpoint
+from openbell.procedures.checkpointing import missing_sections, save_checkpoint
 from openbell.procedures.closing import Closing, closing_steps
-from openbell.procedures.closing.context import Earlier, Wishes
+from openbell.procedures.closing.context import Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.closing.statement import closing_statement
 from openbell.procedures.plans import plan_document
 from openbell.procedures.run import Runner
@@ -131,16 +131,16 @@ class Closings:
     def _closing(self, run: str, wishes: Wishes, earlier: Mapping[str, Earlier]) -> Closing:
         desk = self._desk
 
-        async def save(level: str) -> str:
+        async def save() -> SavedCheckpoint:
             info = await save_checkpoint(
                 desk.desk,
                 desk.layout,
                 desk.voices,
                 desk.redactor,
-                level="complete" if level == "complete" else "quick",
                 facts={"run": run, "reason": wishes.reason or "closing"},
+                without_books=True,
             )
-            return str(info.path)
+            return SavedCheckpoint(str(info.path), missing_sections(info))
 
         def marked() -> dict[int, str]:
             found = scan(system_processes(), desk.layout.desk_id)
@@ -172,7 +172,7 @@ class Closings:
         closing = self._closing(run.id, wishes, earlier)
         steps: Sequence[Step[Any, Any]] = closing_steps(closing)
         runner = Runner(journal, run.emit, timeout_s=wishes.timeout_s, on_report=closing.note)
-        statement = closing_statement(closing, await runner.run(steps))
+        statement = await closing_statement(closing, await runner.run(steps))
         await journal.finish("done" if statement.verified else "failed")
         await desk.auditor.try_record(
             run.actor,
@@ -191,7 +191,7 @@ class Closings:
             None
             if statement.verified
             else UnverifiedError(
-                statement.summary,
+                "the desk is not proven closed",
                 hint="look at the venue; `openbell down` goes on with what is left",
             )
         )

@@ -172,4 +172,6 @@ class Hosted:
             path = desk.layout.controller_log
             if log_files.size_of(path) > settings.rotate_at:
                 with contextlib.suppress(OSError):  # tried again at the next look
-                    await asyncio.to_thread(log_files.rotate, path, settings.keep)
+                    await asyncio.to_thread(
+                        log_files.rotate, path, settings.keep, settings.rotate_at
+                    )

@@ -42,6 +42,9 @@ LOGS_WITHIN_NS = 3600 * 1_000_000_000
 LOG_BYTES_MAX = 4 << 20
 SNAPSHOT_TIMEOUT_S = 20.0
 
+MISSING = "missing_"
+"""Prefix of the facts that say why a section is not there."""
+
 Level = Literal["complete", "quick"]
 
 
@@ -101,14 +104,15 @@ async def save_checkpoint(
     path: Path | None = None,
     verify: bool = True,
     facts: Mapping[str, str] | None = None,
+    without_books: bool = False,
 ) -> CheckpointInfo:
     """Gathers, writes, and with `verify` reads everything back.
 
-    Raises FailedError where the trading section could not be had from a desk that has an engine,
-    RefusedError where `path` exists, StorageError, CorruptError.
+    Raises FailedError where a desk that has an engine cannot have its books, unless
+    `without_books`; RefusedError where `path` exists, StorageError, CorruptError.
     """
     sections = await gather_sections(desk, layout, voices, level, redactor)
-    if "trading" in sections.missing:
+    if "trading" in sections.missing and not without_books:
         raise FailedError(
             f"no checkpoint: the engine's books could not be had: {sections.missing['trading']}",
             hint="it needs the engine running; earlier checkpoints are untouched",
@@ -120,12 +124,21 @@ async def save_checkpoint(
         created=created,
         facts={
             **(facts or {}),
-            **{f"missing_{section}": why for section, why in sections.missing.items()},
+            **{f"{MISSING}{section}": why for section, why in sections.missing.items()},
         },
     )
     target = path or _free_name(layout.checkpoints, level, created)
     info = await asyncio.to_thread(write_checkpoint, target, sections.content, meta)
     return await asyncio.to_thread(validate, info.path) if verify else info
+
+
+def missing_sections(info: CheckpointInfo) -> dict[str, str]:
+    """Sections that the file should have and has not, with the reason."""
+    return {
+        name.removeprefix(MISSING): why
+        for name, why in info.facts.items()
+        if name.startswith(MISSING)
+    }
 
 
 def _free_name(folder: Path, level: Level, created: datetime) -> Path:

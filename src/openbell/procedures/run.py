@@ -23,6 +23,9 @@ Emit = Callable[[dict[str, object]], None]
 VERIFY_TIMEOUT_S = 30.0
 """Of one verification: a venue asked over a slow line answers within it, or is unknown."""
 
+REPEAT_AFTER_S = 5.0
+"""Progress that has not changed is told again only after so long."""
+
 log = structlog.get_logger()
 
 
@@ -110,7 +113,15 @@ class Runner:
             }
         )
 
+        last_said: tuple[object, ...] = ()
+        said_at = started
+
         def say(message: str, count: int | None = None, target: int | None = None) -> None:
+            nonlocal last_said, said_at
+            said = (message, count, target)
+            if said == last_said and self._clock() - said_at < REPEAT_AFTER_S:
+                return
+            last_said, said_at = said, self._clock()
             self._emit(
                 {
                     "event": "progress",
@@ -147,8 +158,9 @@ class Runner:
 
     async def _carry_out(self, step: Step[Any, Any], say: Callable[..., None]) -> Verification:
         trouble = ""
+        time_s = self._time_for(step)
         try:
-            async with asyncio.timeout(self._time_for(step)):
+            async with asyncio.timeout(time_s):
                 plan: Plan[Any] = step.plan(await step.observe())
                 self._emit(
                     {
@@ -163,7 +175,7 @@ class Runner:
                 if plan.actions:
                     await step.act(plan, say)
         except TimeoutError:
-            trouble = f"ran out of time after {self._time_for(step):g}s"
+            trouble = f"ran out of time after {time_s:.3g}s"
         except StorageError:
             raise  # the journal cannot be written: nothing more may be started
         except OpenbellError as error:

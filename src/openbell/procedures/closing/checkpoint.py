@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from openbell.procedures.closing.context import Closing
@@ -24,6 +25,8 @@ class SaveCheckpoint:
     title: str = "Save a complete checkpoint"
     timeout_s: float = 60.0
     on_failure: OnFailure = OnFailure.WARN
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Sections that could not be had, with the reason."""
 
     async def observe(self) -> bool:
         """Whether the engine can still tell its books."""
@@ -42,8 +45,10 @@ class SaveCheckpoint:
         return path if isinstance(path, str) else None
 
     async def act(self, plan: Plan[SaveComplete], say: Say) -> None:
-        self.closing.checkpoint = await self.closing.save_checkpoint("complete")
-        say(f"saved {self.closing.checkpoint}")
+        saved = await self.closing.save_checkpoint()
+        self.closing.checkpoint = saved.path
+        self.missing = saved.missing
+        say(f"saved {saved.path}")
 
     async def verify(self, say: Say) -> Verification:
         path = self.closing.checkpoint or self._of_earlier_attempt()
@@ -52,5 +57,8 @@ class SaveCheckpoint:
         else:
             await asyncio.to_thread(validate, Path(path))  # raises CorruptError
             self.closing.checkpoint = path
+            if self.missing:
+                told = "; ".join(f"{section}: {why}" for section, why in self.missing.items())
+                return Verification(Outcome.FAILED, f"{path} is not complete: {told}")
             found = Verification(Outcome.DONE, f"{path} was read back", {"path": path})
         return found

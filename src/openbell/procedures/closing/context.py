@@ -32,6 +32,13 @@ class Wishes:
 
 
 @dataclass(frozen=True)
+class SavedCheckpoint:
+    path: str
+    missing: Mapping[str, str]
+    """Sections that could not be had, with the reason."""
+
+
+@dataclass(frozen=True)
 class Earlier:
     """How a step ended in an attempt that was cut off."""
 
@@ -50,8 +57,8 @@ class Closing:
     voices: DeskVoices
     venues: VenueTruth
     wishes: Wishes
-    save_checkpoint: Callable[[str], Awaitable[str]]
-    """Saves and reads back a complete checkpoint for this run; gives its path."""
+    save_checkpoint: Callable[[], Awaitable[SavedCheckpoint]]
+    """Saves as complete a checkpoint as can be had."""
     marked: Callable[[], Mapping[int, str]] = dict
     """Living processes that carry this desk's mark, by pid, each with its service."""
     earlier: Mapping[str, Earlier] = field(default_factory=dict)
@@ -60,8 +67,6 @@ class Closing:
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the steps so far, for those that depend on them."""
-    last_seen: Picture | None = None
-    """The newest complete picture of the venue."""
     final: Picture | None = None
     """The venue's word after everything that could send an order was stopped."""
     pnl: Mapping[str, object] | None = None
@@ -105,8 +110,6 @@ class Closing:
     async def look(self, *, patience_s: float = 0.0) -> Picture:
         """The venue's state now, through the engine or past it."""
         picture = self.restored() or await self.sight.look(patience_s=patience_s)
-        if picture.known:
-            self.last_seen = picture
         if picture.pnl is not None:
             self.pnl = picture.pnl
         return picture

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 
+from openbell.errors import FailedError
 from openbell.procedures.closing.cancel_orders import ENGINE_PATIENCE_S
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
@@ -90,13 +91,12 @@ class FlattenPositions:
         conservative = self.closing.wishes.flatten == "conservative"
         for attempt in itertools.count(1):
             mode = "limit" if conservative and loop.time() < limits_until else "market"
-            if await self.closing.sight.engine_is_up(patience_s=ENGINE_PATIENCE_S):
-                await self.closing.voices.tell_engine(
-                    # The engine orders once under one name, also when it is asked again after this
-                    # controller was killed between the question and its answer.
-                    "/v1/flatten",
-                    {"mode": mode, "run": f"{self.closing.run}-flatten-{attempt}"},
-                )
+            if not await self.closing.sight.engine_is_up(patience_s=ENGINE_PATIENCE_S):
+                raise FailedError("no engine runs, and nobody else may send an order")
+            # The engine orders once under one name, also when it is asked again after this
+            # controller was killed between the question and its answer.
+            name = f"{self.closing.run}-flatten-{attempt}"
+            await self.closing.voices.tell_engine("/v1/flatten", {"mode": mode, "run": name})
             picture = await self.closing.look()
             say(f"open positions ({mode} orders)", len(picture.positions), 0)
             if picture.known and not picture.positions:

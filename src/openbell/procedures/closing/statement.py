@@ -29,8 +29,11 @@ class Statement:
     """As docs/reference/api.md shows it."""
 
 
-def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> Statement:
-    """The statement of a closing that has ended, however it ended."""
+async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> Statement:
+    """The statement of a closing that has ended, however it ended. Where the services were not
+    stopped, and so nobody has asked the venues at the end, they are asked now."""
+    if closing.final is None and closing.has_venues:
+        closing.final = await closing.look()
     reports = tuple(reports)
     picture = _picture(closing)
     unknown = [*picture.unknown]
@@ -57,13 +60,14 @@ def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> Statem
         if report.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
     ]
     verified = not points
+    summary = "closed and verified" if verified else "; ".join(points)
     return Statement(
         verified=verified,
-        summary="closed and verified" if verified else f"not verified: {'; '.join(points)}",
+        summary=summary,
         services_stopped=not any(view.state.is_running for view in closing.services.views()),
         document={
             "verified": verified,
-            "summary": "closed and verified" if verified else "; ".join(points),
+            "summary": summary,
             "remaining_orders": [dict(row) for row in (*picture.orders, *picture.foreign_orders)],
             "remaining_positions": [dict(row) for row in picture.positions],
             "dust": [dict(row) for row in picture.dust],
@@ -85,16 +89,6 @@ def _picture(closing: Closing) -> Picture:
         return closing.final
     if not closing.desk.file.venues:
         return Picture(source="venue")
-    if closing.last_seen is not None:
-        stale = "seen before the closing ended, not asked again"
-        return Picture(
-            source=closing.last_seen.source,
-            orders=closing.last_seen.orders,
-            foreign_orders=closing.last_seen.foreign_orders,
-            positions=closing.last_seen.positions,
-            dust=closing.last_seen.dust,
-            unknown=(*closing.last_seen.unknown, stale),
-        )
     return Picture(source="none")
 
 

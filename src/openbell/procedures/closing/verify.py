@@ -31,13 +31,10 @@ class VerifyClosed:
     timeout_s: float = 30.0
     on_failure: OnFailure = OnFailure.WARN
 
-    async def observe(self) -> bool:
-        """Whether the services were to be stopped at all."""
-        return self.closing.outcomes.get("stop_services") is not Outcome.SKIPPED
+    async def observe(self) -> None:
+        """Nothing to find out first: looking is what the step does."""
 
-    def plan(self, facts: bool) -> Plan[LookAround]:
-        if not facts:
-            return Plan(reason="the services stay up", skipped=True)
+    def plan(self, facts: None) -> Plan[LookAround]:
         return Plan((LookAround(),))
 
     async def act(self, plan: Plan[LookAround], say: Say) -> None:
