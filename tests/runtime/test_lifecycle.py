@@ -237,6 +237,28 @@ async def test_a_daemon_of_a_crashed_run_that_holds_the_port_is_ended(bench, por
     assert is_alive(bench.child_pid())
 
 
+async def test_a_stop_right_after_a_crash_ends_the_daemon_of_the_run_before(bench, until):
+    """The sweep for it follows the restart; a stop that came in between reported `stopped` while
+    the daemon of the crashed run lived on."""
+    bench.add(
+        "c",
+        "daemon",
+        "say",
+        "ready",
+        "sleep",
+        restart={"backoff": "0ms"},
+        ready={"kind": "log", "pattern": "ready"},
+    )
+    supervisor = bench.supervisor()
+    assert (await supervisor.start("c")).ready
+    daemon = bench.child_pid()
+    os.kill(supervisor.view("c").pid, signal.SIGKILL)
+    while bench.states("c").count("starting") < 2:
+        await asyncio.sleep(0)
+    assert (await supervisor.stop("c", reason="test")).stopped
+    assert not is_alive(daemon)
+
+
 async def test_restarts_end_at_the_limit(bench, until):
     bench.add("broken", "exit", 3, restart={"backoff": "1ms", "limit": 2})
     supervisor = bench.supervisor()

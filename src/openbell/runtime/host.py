@@ -74,8 +74,15 @@ class Host:
         return Mark(self.layout.desk_id, service, generation)
 
     def ladder(
-        self, process: WatchedProcess, leader: Leader, cgroup: ServiceCgroup | None
+        self,
+        process: WatchedProcess,
+        leader: Leader,
+        cgroup: ServiceCgroup | None,
+        *,
+        with_earlier_runs: bool = True,
     ) -> Ladder:
+        """`with_earlier_runs` is for services, which have one run at a time; an orphan is ended
+        alone, as the service's present run may bear a lower generation."""
         return Ladder(
             process,
             leader,
@@ -83,4 +90,5 @@ class Host:
             watch=self.watch,
             scanner=self.scanner,
             cgroup=cgroup,
+            with_earlier_runs=with_earlier_runs,
         )

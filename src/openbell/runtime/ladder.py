@@ -42,6 +42,7 @@ class Ladder:
         watch: ProcessWatch,
         scanner: Scanner,
         cgroup: ServiceCgroup | None,
+        with_earlier_runs: bool,
     ) -> None:
         self._process = process
         self._leader = leader
@@ -49,6 +50,7 @@ class Ladder:
         self._watch = watch
         self._scanner = scanner
         self._cgroup = cgroup
+        self._with_earlier_runs = with_earlier_runs
 
     async def stop(self, stop_signal: signal.Signals, timeout_s: float) -> LadderResult:
         """`stop_signal` to the leader, `timeout_s` for all to end, then SIGKILL to all."""
@@ -115,6 +117,8 @@ class Ladder:
         return []
 
     def _members(self, scan: Scan) -> list[ProcessFacts]:
+        if self._with_earlier_runs:
+            return scan.remains(self._leader)
         return scan.members(self._leader)
 
     def _is_frozen(self) -> bool:

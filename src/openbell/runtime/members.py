@@ -73,6 +73,15 @@ class Scan:
             )
         ]
 
+    def remains(self, leader: Leader) -> list[ProcessFacts]:
+        """Its members, and whatever earlier runs of the same service left in sessions of their
+        own: a service has not stopped while a daemon of the run before still holds an account."""
+        found = {facts.pid: facts for facts in self.members(leader)}
+        for facts, mark in self.marked(leader.mark.service):
+            if mark.generation < leader.mark.generation:
+                found[facts.pid] = facts
+        return list(found.values())
+
     def marked(self, service: str) -> list[tuple[ProcessFacts, Mark]]:
         """Live processes of any generation of a service."""
         return [

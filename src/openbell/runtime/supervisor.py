@@ -153,7 +153,8 @@ class Supervisor:
                 return False
             if mark.desk_id != self._layout.desk_id:
                 return False
-            ladder = self._host.ladder(process, Leader(orphan.pid, orphan.start, mark), None)
+            leader = Leader(orphan.pid, orphan.start, mark)
+            ladder = self._host.ladder(process, leader, None, with_earlier_runs=False)
             result = await ladder.stop(signal.SIGTERM, _ORPHAN_STOP_TIMEOUT_S)
             return not result.survivors
         finally:
