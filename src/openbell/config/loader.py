@@ -12,9 +12,9 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from openbell.config.key_lines import key_lines, line_of
 from openbell.config.layout import DESK_FILE, no_desk_file
 from openbell.config.models import DeskFile, LoadedDesk
-from openbell.config.positions import key_lines, line_of
 from openbell.config.problems import DeskFileError, KeyPath, Problem
 from openbell.config.references import did_you_mean, reference_problems
 from openbell.errors import ConfigError

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from openbell.config.key_lines import key_lines, line_of
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk, Service
-from openbell.config.positions import key_lines, line_of
 from openbell.config.problems import KeyPath, Problem
 from openbell.config.references import did_you_mean
 from openbell.config.secrets import missing_secrets
