@@ -74,10 +74,12 @@ async def test_an_adopted_service_that_dies_is_restarted(bench, port, until):
     assert view.pid != pid and not view.adopted and view.restarts == 1
 
 
-async def test_a_service_that_died_without_a_controller_is_found_gone(bench, port):
+async def test_a_service_that_died_without_a_controller_is_found_gone(bench, port, until):
     bench.add("web", "serve", port, port=port)
     bench.killed_controller()
-    os.kill(only_record(bench).pid, signal.SIGKILL)
+    pid = only_record(bench).pid
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not is_alive(pid))
 
     supervisor = bench.supervisor()
     report = await supervisor.adopt()
