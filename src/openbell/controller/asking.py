@@ -35,7 +35,10 @@ async def passed_on(
 
 async def _engine_or_venues(desk: ControlledDesk, path: str) -> dict[str, Any]:
     told = await passed_on(desk, "engine", desk.roles.engine, path)
-    if told["known"] or not desk.desk.file.venues:
+    if told["known"]:
+        unknown = unknown_parts(told)
+        return {**told, "known": not unknown, "why": "; ".join(unknown)}
+    if not desk.desk.file.venues:
         return told
     answers = await desk.clerk.look(timeout_s=CLERK_TIMEOUT_S)
     unknown = [f"{each.name}: {each.why}" for each in answers if each.status != "ok"]
@@ -63,6 +66,21 @@ async def _engine_or_venues(desk: ControlledDesk, path: str) -> dict[str, Any]:
         "known": not unknown,
         "why": "; ".join([str(told["why"]), *unknown]),
     }
+
+
+def unknown_parts(told: Mapping[str, Any]) -> list[str]:
+    """What an engine that did answer could not learn from its venues."""
+    venues = [
+        f"{name}: {venue.get('error') or 'its answer was not complete'}"
+        for name, venue in (told.get("venues") or {}).items()
+        if not (venue.get("ok") and venue.get("complete"))
+    ]
+    silent = {
+        str(row.get("venue"))
+        for row in told.get("positions") or ()
+        if row.get("venue_quantity") is None
+    }
+    return [*venues, *(f"{name} did not say what it holds" for name in sorted(silent))]
 
 
 def _position(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class Permits:
         last = self._last
         if last is not None and last.granted and self._clock() - last.at_mono_s > self.settings.ttl:
             self._auditor.note("permit.lapsed", "engine", scope=str(last.scope))
-            self._last = None
+            why = "ran out: the engine did not ask again"
+            self._last = PermitAnswer(PermitScope.NONE, "lapsed", why, last.at_mono_s)
 
     def _note_change(self, request: PermitRequest, answer: PermitAnswer) -> None:
         last = self._last
