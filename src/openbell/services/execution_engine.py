@@ -8,7 +8,6 @@ snapshot; orders at the venue stay. Exit status 5: another engine took over.
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any
 
 from openbell import __version__
@@ -22,10 +21,6 @@ from openbell.trading.engine.engine import Engine, Setup
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Venue
 from openbell.venues.registry import open_venue
-
-SWITCH_INTERVAL_S = 0.0005
-"""How long the event loop may keep the interpreter while the journal's thread, its fsync done, waits
-to say so. Python's own 5 ms would be the whole of what an order may take."""
 
 
 class ExecutionEngine:
@@ -132,7 +127,6 @@ def _open_venues(context: ServiceContext) -> dict[str, Venue]:
 
 
 def main() -> int:
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     app = ServiceApp("execution-engine", version=__version__)
     try:
         engine = ExecutionEngine(app, ServiceContext.from_environment())
