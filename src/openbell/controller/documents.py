@@ -16,8 +16,8 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
 from openbell.domain.health import Verdict, judge
 from openbell.domain.service_state import ServiceState
+from openbell.procedures.preview import halt_row
 from openbell.runtime.spec import ServiceView
-from openbell.state.halts import Halt
 
 
 async def status_document(desk: ControlledDesk, observer: Observer) -> dict[str, Any]:
@@ -113,15 +113,6 @@ def service_row(desk: ControlledDesk, view: ServiceView) -> dict[str, Any]:
         "started_ns": started,
         "role": service.role,
         "group": service.group,
-    }
-
-
-def halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
-    return {
-        "active": active,
-        "reason": halt.reason if halt else "",
-        "by": halt.who if halt else "",
-        "since": halt.at.isoformat() if halt else None,
     }
 
 

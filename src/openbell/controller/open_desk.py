@@ -11,11 +11,16 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import RunJournal
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand
-from openbell.domain.graph import start_order, with_dependencies
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError
 from openbell.procedures.begin_trading import BeginTrading, Opened
-from openbell.procedures.opening import ServiceOutcome, Started, StartServices, start_budget_s
+from openbell.procedures.opening import (
+    ServiceOutcome,
+    Started,
+    StartServices,
+    services_to_open,
+    start_budget_s,
+)
 from openbell.procedures.plans import plan_document
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome, StepReport
@@ -70,8 +75,7 @@ class Openings:
         desk = self._desk
         services = desk.desk.file.services
         depends_on = {name: service.depends_on for name, service in services.items()}
-        chosen = with_dependencies(depends_on, wishes.only) if wishes.only else set(services)
-        wanted = tuple(name for wave in start_order(depends_on) for name in wave if name in chosen)
+        wanted = services_to_open(depends_on, wishes.only)
         timeouts = {
             name: ready.timeout if (ready := service.readiness()) is not None else 5.0
             for name, service in services.items()

@@ -8,10 +8,11 @@ it. Nothing is undone: what runs is left running, and opening again does what is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from openbell.domain.graph import start_order, with_dependencies
 from openbell.procedures.ports import Facts, Services, facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.spec import StartResult
@@ -74,6 +75,14 @@ def plan_services(
         StartService(name, tuple(depends_on[name])) for name in wanted if not facts.is_up(name)
     )
     return Plan(actions, "" if actions else "every service is up")
+
+
+def services_to_open(
+    depends_on: Mapping[str, tuple[str, ...]], only: Collection[str]
+) -> tuple[str, ...]:
+    """In start order: all services, or those of `only` with what they need."""
+    chosen = with_dependencies(depends_on, only) if only else set(depends_on)
+    return tuple(name for wave in start_order(depends_on) for name in wave if name in chosen)
 
 
 ServiceNews = Callable[[ServiceOutcome], None]

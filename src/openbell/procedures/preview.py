@@ -14,11 +14,11 @@ from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.domain.desk_state import DeskState
-from openbell.domain.graph import start_order, suggest, with_dependencies
+from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import UsageError
 from openbell.procedures.begin_trading import AwaitTrading
-from openbell.procedures.opening import StartServices
+from openbell.procedures.opening import StartServices, services_to_open
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts
 from openbell.runtime.members import scan
@@ -53,8 +53,8 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "desk": desk.file.desk.name,
         "state": str(state),
         "why": why,
-        "latch": _halt_row(latch, latched),
-        "halt": _halt_row(halt, halt is not None),
+        "latch": halt_row(latch, latched),
+        "halt": halt_row(halt, halt is not None),
         "permit": None,
         "controller": {
             "pid": None,
@@ -101,14 +101,13 @@ def opening_plan_of_a_closed_desk(
                 hint=f"did you mean {' or '.join(nearest)}?" if nearest else "",
                 nearest=nearest,
             )
-    chosen = with_dependencies(depends_on, only) if only else set(depends_on)
-    wanted = tuple(name for wave in start_order(depends_on) for name in wave if name in chosen)
+    wanted = services_to_open(depends_on, only)
     start = StartServices(_Stopped(desk), wanted, depends_on, lambda _: None, timeout_s=0.0)
     document = asyncio.run(plan_document("open", (start,)))
     steps = document["steps"]
     assert isinstance(steps, list)
     engine = desk.file.service_with_role("engine")
-    if engine in chosen:
+    if engine in wanted:
         reason = "opened in safe mode" if safe_mode else ""
         halt = read_halt(layout.halt)
         if halt is not None:
@@ -210,7 +209,8 @@ def _uptime_s(pid: int) -> float | None:
     return round(time.time() - created, 1)
 
 
-def _halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
+def halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
+    """A halt or latch as `status` shows it."""
     return {
         "active": active,
         "reason": halt.reason if halt else "",
