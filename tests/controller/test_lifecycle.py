@@ -332,6 +332,21 @@ def test_a_changed_desk_file_shows_as_drift_and_counts_from_the_next_start(desk:
     assert not row["drifted"]
 
 
+def test_a_running_service_cannot_be_dropped_from_the_desk_file(desk: Any) -> None:
+    """It would run on with nobody watching, and be in no status."""
+    desk.run("open")
+    file = desk.folder / "desk.toml"
+    whole = file.read_text()
+    file.write_text(whole[: whole.index("[services.top]")])
+    status, refused = desk.post("open")
+    assert status == 409
+    assert refused["services"] == ["top"]
+    assert "top" in desk.pids()
+    desk.post("services/stop", {"services": ["top"]})
+    desk.run("open")
+    assert "top" not in desk.pids()
+
+
 def test_checkpoints_are_saved_and_listed(desk: Any) -> None:
     desk.run("open")
     status, saved = desk.post("checkpoints", {"level": "quick"})

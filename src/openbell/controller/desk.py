@@ -21,7 +21,7 @@ from openbell.controller.specs import specs_of
 from openbell.controller.targets import Targets
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
-from openbell.errors import UsageError
+from openbell.errors import ConflictError, UsageError
 from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
@@ -125,11 +125,24 @@ class ControlledDesk:
     async def reload_desk_file(self) -> bool:
         """Reads desk.toml again: what changed counts from a service's next start on.
 
-        Raises ConfigError; the desk then goes on as it was loaded.
+        Raises ConfigError, and ConflictError where a service still runs that the file no longer
+        declares: it would be watched by nobody. The desk then goes on as it was loaded.
         """
         loaded = load_desk(self.layout.desk)
         if loaded.digest == self.desk.digest:
             return False
+        dropped = [
+            name
+            for name in self.desk.file.services
+            if name not in loaded.file.services
+            and self.states.get(name, ServiceState.STOPPED).is_running
+        ]
+        if dropped:
+            raise ConflictError(
+                f"desk.toml no longer declares what still runs: {', '.join(dropped)}",
+                hint=f"`openbell stop {' '.join(dropped)}` first",
+                services=dropped,
+            )
         secrets = load_secrets(loaded, self.layout)
         for spec in specs_of(loaded, self.layout, secrets).values():
             self.supervisor.replace_spec(spec)

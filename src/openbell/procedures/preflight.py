@@ -1,6 +1,6 @@
 """What can be found wrong before anything is started: commands, credentials, ports.
 
-`openbell check` shows it all; `openbell up` refuses to begin on any of it.
+`openbell check` shows it all. `openbell up` meets the same things one by one, as failed starts.
 """
 
 from __future__ import annotations
