@@ -5,6 +5,7 @@ On the standard library alone: importing an HTTP library would take longer than 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -35,6 +36,18 @@ def actor() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
+
+
+@contextlib.contextmanager
+def _cut_off_is_unverified() -> Iterator[None]:
+    """A controller that was killed in the middle of its answer may have done what was asked."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+        raise UnverifiedError(
+            f"the controller did not answer: {error or type(error).__name__}",
+            hint="look with `openbell status`; what was asked for may have happened",
+        ) from error
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -77,16 +90,25 @@ class Client:
         return True
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
-        """Lines of JSON as they come, until the controller ends the stream. Waits for ever."""
+        """Lines of JSON as they come, until the controller ends the stream. Waits for ever.
+
+        A stream that is cut off, in the middle of a line too, raises UnverifiedError.
+        """
         response = self._request("GET", path, None, None)
         self._raise_for(response)
-        while line := response.readline():
-            yield json.loads(line)
+        while True:
+            with _cut_off_is_unverified():
+                line = response.readline()
+                event = json.loads(line) if line else None
+            if event is None:
+                return
+            yield event
 
     def _call(self, method: str, path: str, body: object, timeout_s: float) -> Any:
         response = self._request(method, path, body, timeout_s)
         self._raise_for(response)
-        data = response.read()
+        with _cut_off_is_unverified():
+            data = response.read()
         return json.loads(data) if data else None
 
     def _request(
@@ -112,20 +134,16 @@ class Client:
             "Content-Type": "application/json",
             "X-Openbell-Actor": actor(),
         }
-        try:
+        with _cut_off_is_unverified():
             connection.request(method, f"/api/v1/{path}", body=payload, headers=headers)
             return connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise UnverifiedError(
-                f"the controller did not answer: {error or type(error).__name__}",
-                hint="look with `openbell status`; what was asked for may have happened",
-            ) from error
 
     @staticmethod
     def _raise_for(response: http.client.HTTPResponse) -> None:
         if response.status < 400:
             return
-        body = response.read()
+        with _cut_off_is_unverified():
+            body = response.read()
         try:
             told = json.loads(body)
             code, message = str(told.pop("error")), str(told.pop("message"))

@@ -1,0 +1,82 @@
+"""The client and a controller that dies in the middle of its answer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openbell.cli.client import Client
+from openbell.config.layout import DeskLayout
+from openbell.errors import UnverifiedError
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> DeskLayout:
+    (tmp_path / "desk.toml").touch()
+    made = DeskLayout.for_desk(tmp_path, {})
+    made.make()
+    made.api_token.write_text("token")
+    return made
+
+
+@contextlib.contextmanager
+def dying_controller(layout: DeskLayout, said: bytes) -> Iterator[None]:
+    """Reads one request, says so much, and is gone."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(layout.controller_socket))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(said)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield
+        finally:
+            serving.join(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("said", "ask"),
+    [
+        (CHUNKED + b'40\r\n{"seq": 1', lambda client: list(client.events("runs/x/events"))),
+        (CHUNKED + b'9\r\n{"seq": 1\r\n', lambda client: list(client.events("runs/x/events"))),
+        (
+            b'HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{"desk"',
+            lambda client: client.get("status"),
+        ),
+        (
+            b'HTTP/1.1 409 Conflict\r\nContent-Length: 90\r\n\r\n{"error"',
+            lambda client: client.post("open"),
+        ),
+        (b"", lambda client: client.post("close")),
+    ],
+)
+def test_an_answer_that_is_cut_off_is_unverified_and_no_defect(
+    layout: DeskLayout, said: bytes, ask: Callable[[Client], Any]
+) -> None:
+    """A controller killed while it wrote an event ended `openbell down` with status 70 and a stack
+    trace, and did not say that the same command goes on."""
+    with dying_controller(layout, said), pytest.raises(UnverifiedError):
+        ask(Client(layout))
+
+
+def test_events_that_came_whole_are_given_before_the_cut(layout: DeskLayout) -> None:
+    said = CHUNKED + b'b\r\n{"seq": 1}\n\r\n' + b'40\r\n{"seq": 2'
+    with dying_controller(layout, said):
+        events = Client(layout).events("runs/x/events")
+        assert next(events) == {"seq": 1}
+        with pytest.raises(UnverifiedError):
+            next(events)
