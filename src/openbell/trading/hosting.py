@@ -14,12 +14,13 @@ import structlog
 
 from openbell.config.models import Strategy as Declared
 from openbell.domain.market import Quote, Trade
-from openbell.domain.orders import OrderFilled
+from openbell.domain.orders import ClOrdID, OrderFilled
 from openbell.trading.bus import BadMessageError, NoReplyError, Requester, Subscriber
 from openbell.trading.event_feed import EngineEventFeed
 from openbell.trading.host import DeskFacts, StrategyHost, StrategyState
 from openbell.trading.loading import load_strategy
 from openbell.trading.messages import (
+    CancelIntent,
     EngineEvent,
     EngineHeartbeat,
     Instruments,
@@ -58,6 +59,9 @@ class StrategyHosts:
         self._contradiction = ""
         self._announced: dict[str, StrategyState] = {}
         self._queues: dict[str, asyncio.Queue[tuple[float, Intent]]] = {}
+        self._cancelling: set[ClOrdID] = set()
+        """Orders whose cancel is queued or being asked for: a strategy that asks again at every
+        quote adds nothing, and would fill the queue for as long as the engine is away."""
         self.hosts: dict[str, StrategyHost] = {}
         for name, strategy in declared.items():
             if strategy.enabled:
@@ -129,6 +133,9 @@ class StrategyHosts:
                     log.warning("intent without an answer", strategy=name, why=error.message)
                     host.on_no_reply(intent)
                     continue
+                finally:
+                    if isinstance(intent, CancelIntent):
+                        self._cancelling.discard(intent.cl_ord_id)
             if not reply.taken:
                 log.info(
                     "intent refused",
@@ -190,6 +197,10 @@ class StrategyHosts:
 
     def _send(self, host: StrategyHost, intents: Iterable[Intent]) -> None:
         for intent in intents:
+            if isinstance(intent, CancelIntent):
+                if intent.cl_ord_id in self._cancelling:
+                    continue
+                self._cancelling.add(intent.cl_ord_id)
             self._queues[host.name].put_nowait((time.monotonic(), intent))
         if host.state is not self._announced.get(host.name):
             self._announce(host)
