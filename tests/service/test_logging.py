@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openbell.service.logging import LineWriter, LineRedactor, secrets_in, timestamp
+from openbell.service.logging import LineRedactor, LineWriter, secrets_in, timestamp
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62))

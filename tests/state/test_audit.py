@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openbell.config.redact import Redactor
 from openbell.errors import CorruptError, StorageError
 from openbell.state import audit, files
 from openbell.state.audit import AuditHead, AuditLog, verify
 from openbell.state.audit_record import EMPTY, GENESIS, seal
 from openbell.state.audit_verdict import judge
-from openbell.config.redact import Redactor
 
 
 class Log:
