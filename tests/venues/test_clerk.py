@@ -173,12 +173,12 @@ async def test_the_riskiest_order_is_cancelled_first(account, scripted, open_bin
     assert first.params["origClientOrderId"] == own(1)
 
 
-async def test_orders_that_cannot_be_cancelled_are_residual_and_listed(account, desk, layout, own):
+async def test_orders_that_cannot_be_cancelled_remain_and_are_listed(account, desk, layout, own):
     account.add(own(1))
     account.balances["USDT"] = ("10", "75")
     account.refuse_cancels = True
     [answer] = await clerk.cancel_own_orders(layout, desk, ["sim"], 8)
-    assert answer.cancel.result == "residual"
+    assert answer.cancel.result == "remaining"
     assert answer.cancel.refused == {own(1): "-2011 Market is closed."}
     assert [order.cl_ord_id for order in answer.own_orders] == [own(1)]
 

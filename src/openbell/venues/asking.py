@@ -71,8 +71,8 @@ class HeldPosition(msgspec.Struct, frozen=True, kw_only=True):
 class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
     """What came of cancelling the desk's own orders."""
 
-    result: Literal["verified", "residual", "unknown"]
-    """verified: asked again, and again, and none is open. residual: these are still open.
+    result: Literal["verified", "remaining", "unknown"]
+    """verified: asked again, and again, and none is open. remaining: these are still open.
     unknown: the venue could not be asked."""
     cancelled: tuple[ClOrdID, ...] = ()
     """Cancels the venue acknowledged."""
@@ -156,7 +156,7 @@ async def withdraw(venue: Venue, desk_id: str, give_up_at_s: float) -> Withdrawa
                 if empty < EMPTY_ANSWERS:
                     await asyncio.sleep(pause_s)
     except TimeoutError:
-        result: Literal["residual", "unknown"] = "residual" if remain else "unknown"
+        result: Literal["remaining", "unknown"] = "remaining" if remain else "unknown"
         return Withdrawal(result=result, cancelled=tuple(cancelled), refused=refused)
     return Withdrawal(result="verified", cancelled=tuple(cancelled), refused=refused)
 
@@ -174,7 +174,7 @@ async def ask_and_withdraw(
     except TimeoutError:
         answer = unknown(venue.name, "no answer to the last look")
     if answer.own_orders:
-        withdrawal = msgspec.structs.replace(withdrawal, result="residual")
+        withdrawal = msgspec.structs.replace(withdrawal, result="remaining")
     elif answer.status == "unknown":
         withdrawal = msgspec.structs.replace(withdrawal, result="unknown")
     return msgspec.structs.replace(answer, cancel=withdrawal)

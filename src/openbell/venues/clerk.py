@@ -10,7 +10,7 @@ from outside of its engine. It prints one JSON document:
      "positions": [...], "balances": [...], "cancel": null}]}
 
 `cancel` withdraws the desk's own open orders first (those whose ClOrdID this desk made; others'
-are listed and left alone) and adds `"cancel": {"result": "verified|residual|unknown", ...}`.
+are listed and left alone) and adds `"cancel": {"result": "verified|remaining|unknown", ...}`.
 Exit status 0: everything was answered, and verified; 7: something is unknown or remains.
 
 `ask_venues` and `cancel_own_orders` send it and kill it when its time is up.
