@@ -20,7 +20,7 @@ from openbell.domain.closing import CancelScope, Flatness, is_flat, plan_cancels
 from openbell.domain.market import base_quote
 from openbell.domain.orders import ClOrdID, Order
 from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, unrealized
-from openbell.domain.reconcile import Agreement
+from openbell.domain.reconcile import Agreement, Reconciliation
 from openbell.errors import UsageError
 from openbell.state.halts import is_latched
 from openbell.trading.engine.engine import Engine
@@ -282,7 +282,7 @@ async def _asked(answer: Awaitable[T]) -> T | VenueError:
         return error
 
 
-async def _settled_look(link: VenueLink) -> Any:
+async def _settled_look(link: VenueLink) -> Reconciliation:
     for _ in range(2):
         found = await link.look()
         if found.ok or not found.actions:

@@ -29,6 +29,7 @@ from openbell.domain.orders import (
     OrderRejected,
     OrdStatus,
 )
+from openbell.domain.reconcile import FillFacts
 from openbell.venues.port import (
     Accepted,
     Rejected,
@@ -69,7 +70,7 @@ def of_submit(cl_ord_id: ClOrdID, outcome: SubmitOutcome, *, now_ns: int) -> Ord
             return OrderInDoubt(cl_ord_id=cl_ord_id, at_ns=now_ns, why=outcome.why)
 
 
-def of_fill(cl_ord_id: ClOrdID, fill: VenueFill, *, now_ns: int) -> OrderFilled:
+def of_fill(cl_ord_id: ClOrdID, fill: VenueFill | FillFacts, *, now_ns: int) -> OrderFilled:
     return OrderFilled(
         cl_ord_id=cl_ord_id,
         at_ns=now_ns,

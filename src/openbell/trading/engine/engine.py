@@ -226,9 +226,7 @@ class Engine:
 
     @property
     def in_doubt(self) -> int:
-        return sum(
-            1 for order in self.ledger.books.open_orders() if order.status is OrdStatus.UNKNOWN
-        )
+        return len(self.ledger.books.in_doubt())
 
     def why_not_trading(self) -> str:
         """Why strategies' orders are not sent now; empty while they are."""

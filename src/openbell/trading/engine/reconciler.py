@@ -19,7 +19,6 @@ from openbell.domain.orders import (
     NewOrder,
     Order,
     OrderAccepted,
-    OrderFilled,
     OrderIntended,
     OrdType,
 )
@@ -38,6 +37,7 @@ from openbell.domain.reconcile import (
     VenueFacts,
     reconcile,
 )
+from openbell.trading.engine import core
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.tracker import Tracker
 from openbell.venues.port import Rejected, Venue, VenueFill, VenueOrder
@@ -149,19 +149,7 @@ class Reconciler:
             known = self._ledger.books.orders[action.cl_ord_id]
             if fill.exec_id in known.exec_ids:
                 continue
-            await self._ledger.record_surely(
-                OrderFilled(
-                    cl_ord_id=action.cl_ord_id,
-                    at_ns=now_ns,
-                    exec_id=fill.exec_id,
-                    last_qty=fill.last_qty,
-                    last_px=fill.last_px,
-                    fee=fill.fee,
-                    fee_currency=fill.fee_currency,
-                    is_maker=fill.is_maker,
-                    venue_time_ns=fill.venue_time_ns,
-                )
-            )
+            await self._ledger.record_surely(core.of_fill(action.cl_ord_id, fill, now_ns=now_ns))
         order = self._ledger.books.orders[action.cl_ord_id]
         if not order.status.is_final:
             await self._tracker.ask(order.new.symbol, action.cl_ord_id)
