@@ -159,8 +159,12 @@ def test_positions_are_what_the_orders_filled(events: list[OrderEvent]) -> None:
             (o.new.side.sign * o.notional for o in books.orders.values() if o.new.symbol == symbol),
             D(0),
         )
-        by_strategy = sum((books.strategy_position(s, symbol) for s in ("mm", "arb", "")), D(0))
-        assert by_strategy == position.quantity
+        by_strategy = (
+            held.quantity
+            for (_, (_, traded)), held in books.strategy_positions.items()
+            if traded == symbol
+        )
+        assert sum(by_strategy, D(0)) == position.quantity
         worst = books.worst_case("binance", symbol)
         leaves = books.open_orders(symbol=symbol)
         assert worst.open_buys + worst.open_sells == sum((o.leaves_qty for o in leaves), D(0))

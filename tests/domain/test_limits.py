@@ -118,7 +118,6 @@ def test_an_ordinary_order_passes() -> None:
         ({"reconciled": False}, "not_reconciled"),
         ({"venue_up": False}, "venue_down"),
         ({"rules": None}, "bad_order"),
-        ({"duplicate": True}, "bad_order"),
         ({"quote": None}, "stale_quote"),
         ({"quote": quote(received_ns=NOW - 6_000_000_000)}, "stale_quote"),
         ({"quote": quote(received_ns=NOW + 3_600_000_000_000)}, "stale_quote"),

@@ -14,7 +14,6 @@ import pytest
 from openbell.errors import StorageError
 from openbell.state import files
 from openbell.state.files import (
-    append_durably,
     remove_durably,
     remove_leftovers,
     replacing,
@@ -167,45 +166,19 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "log").symlink_to(victim)
-    with pytest.raises(StorageError):
-        append_durably(tmp_path / "log", b"x")
     write_atomically(tmp_path / "log", b"replaces the link itself")
     assert victim.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize("call", ["write", "fsync"])
-def test_an_append_that_fails_is_cut_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    path = tmp_path / "log"
-    append_durably(path, b"one\n")
-    real = os.write
-
-    def fails(fd: int, data: bytes = b"") -> int:
-        if call == "write":
-            real(fd, data[:2])
-        raise OSError(errno.ENOSPC, "full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, call, fails)
-        with pytest.raises(StorageError):
-            append_durably(path, b"two\n")
-    assert path.read_bytes() == b"one\n"
 
 
 def test_a_full_disk_is_refused_and_leaves_the_old_file(small_disk: Any) -> None:
     path = small_disk.folder / "file"
     write_atomically(path, b"old" * 1000)
-    append_durably(small_disk.folder / "log", b"one\n" * 1023)
     small_disk.fill()
     with pytest.raises(StorageError) as raised:
         write_atomically(path, b"new" * 100_000)
     assert raised.value.facts["errno"] == "ENOSPC"
     assert str(small_disk.folder) in raised.value.hint
-    with pytest.raises(StorageError):
-        append_durably(small_disk.folder / "log", b"two\n" * 1024)
     assert path.read_bytes() == b"old" * 1000
-    assert (small_disk.folder / "log").read_bytes() == b"one\n" * 1023
     small_disk.empty()
     write_atomically(path, b"new" * 1000)
     assert path.read_bytes() == b"new" * 1000

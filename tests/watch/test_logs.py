@@ -18,7 +18,6 @@ from openbell.watch.logs import (
     errors_since,
     read_logs,
     rotated,
-    tail_lines,
     text_since,
 )
 
@@ -189,7 +188,6 @@ def test_a_file_that_is_cut_while_it_is_read_does_not_kill_the_reader(tmp_path: 
 def test_a_missing_log_is_an_empty_one(tmp_path: Path) -> None:
     missing = tmp_path / "none.log"
     assert read_logs({"a": missing}, LogQuery()) == []
-    assert tail_lines(missing, 5) == ()
     assert text_since(missing, 0, 100) == b""
 
 
@@ -199,8 +197,3 @@ def test_text_since_is_bounded_and_begins_with_a_whole_line(tmp_path: Path) -> N
     assert b'"n50"' in text and b'"n49"' not in text
     short = text_since(path, 0, 300)
     assert len(short) <= 300 and short.startswith(b'{"ts":')
-
-
-def test_the_last_lines_come_as_they_stand(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.log", *(str(n) for n in range(100_000)))
-    assert tail_lines(path, 3) == ("99997", "99998", "99999")

@@ -154,17 +154,6 @@ class Books:
         as those of a flatten."""
         return MappingProxyType(self._by_strategy)
 
-    def strategy_position(self, strategy: str, symbol: str) -> Decimal:
-        """Net quantity from this strategy's own fills, over all venues."""
-        return sum(
-            (
-                position.quantity
-                for (name, (_, held)), position in self._by_strategy.items()
-                if name == strategy and held == symbol
-            ),
-            ZERO,
-        )
-
     def worst_case(self, venue: str, symbol: str) -> WorstCase:
         """The position of an instrument and what its open orders could still make of it."""
         return self.worst_cases().get((venue, symbol), WorstCase())

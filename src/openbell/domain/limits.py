@@ -70,8 +70,6 @@ class GateFacts:
     risk_age_ns: int | None
     """Since risk-management last spoke; None: never."""
     risk_breaches: tuple[str, ...] = ()
-    duplicate: bool = False
-    """Its intent or ClOrdID has already made an order."""
 
 
 def reduces(order: NewOrder, worst: WorstCase) -> bool:
@@ -135,13 +133,11 @@ def _leave(order: NewOrder, facts: GateFacts, smaller: bool) -> Refusal | None:
 
 
 def _shape(order: NewOrder, facts: GateFacts) -> Refusal | None:
-    """The instrument's rules, and whether it was sent before."""
+    """The instrument's rules."""
     rules = facts.rules
     if rules is None or rules.symbol != order.symbol:
         return Refusal("bad_order", f"{order.symbol} is not traded at {order.venue}")
     qty, price = order.order_qty, order.price
-    if facts.duplicate:
-        return Refusal("bad_order", f"intent {order.intent_id} has already made an order")
     if not _on_grid(qty, rules.lot_size):
         return Refusal("bad_order", f"{qty} is not a multiple of the lot, {rules.lot_size}")
     if qty < rules.min_qty or qty > rules.max_qty:

@@ -1,4 +1,4 @@
-"""Durable file writes: the only module that replaces or appends to a file that must survive.
+"""Durable file writes: how a file that must survive is replaced or removed.
 
 Invariant: whoever opens the path, at any moment and after any crash, finds the old content or the
 new content, never a mixture and never nothing. The order of the writes is what keeps it:
@@ -118,37 +118,6 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace `path` by `data`, durably. StorageError: see the caveats above; never half done."""
     with replacing(path, mode=mode) as file:
         file.write(data)
-
-
-def append_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Append `data` and fsync; on an error cut the file back to its former length.
-
-    The caller holds a lock: cutting back would take another writer's bytes with it. A crash in the
-    middle can leave a part of `data` at the end, so the format must be able to tell a torn tail.
-    StorageError: not appended (or, where the cut failed too, a torn tail remains).
-    """
-    created = not path.exists()
-    doing = "append to"
-    try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(path, flags, mode)
-        try:
-            length = os.fstat(fd).st_size
-            try:
-                write_all(fd, data)
-                doing = "fsync"
-                fsync(fd)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(fd, length)
-                raise
-        finally:
-            os.close(fd)
-        if created:
-            doing = "fsync the folder of"
-            fsync_folder(path.parent)
-    except OSError as error:
-        raise storage_error(error, doing, path) from error
 
 
 def remove_durably(path: Path) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,20 +149,6 @@ class LogFollower:
         self._places[service] = place + len(chunk)
         if chunk:
             yield chunk
-
-
-def tail_lines(path: Path, count: int) -> tuple[str, ...]:
-    """The last `count` lines as they stand in the file, oldest first."""
-    kept: deque[str] = deque()
-    with opened(path) as data:
-        end = 0 if data is None else len(data)
-        while data is not None and end > 0 and len(kept) < count:
-            start = data.line_start(end - 1)
-            text = data.read(start, end).decode("utf-8", "replace").rstrip()
-            if text:
-                kept.appendleft(text)
-            end = start
-    return tuple(kept)
 
 
 def _size(path: Path) -> int:
