@@ -25,3 +25,12 @@ def test_the_schema_describes_keys() -> None:
     definitions = reference.schema()["$defs"]
     assert definitions["Permit"]["properties"]["ttl"]["description"].startswith("Life of a permit")
     assert definitions["Service"]["additionalProperties"] is False
+
+
+def test_defaults_are_of_their_own_type() -> None:
+    for definition in reference.schema()["$defs"].values():
+        for key, described in definition.get("properties", {}).items():
+            if described.get("type") == "string" and "default" in described:
+                assert isinstance(described["default"], str), key
+                if "pattern" in described and described["default"]:
+                    assert re.match(described["pattern"], described["default"]), key

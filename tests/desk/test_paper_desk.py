@@ -119,6 +119,9 @@ def trade_survive_and_close(paper_desk: PaperDesk, await_that: Callable[..., Non
     assert paper_desk.run("audit", "verify").document["ok"]
     assert paper_desk.run("health", expect=3).document["verdict"] == "not_running"
     assert paper_desk.run("status").document["state"] == "offline"
+    for again in (("down", "--yes"), ("down", "--plan")):
+        assert paper_desk.run(*again, expect=3).document["error"] == "not_running"
+    assert paper_desk.own_processes() == [], "closing a closed desk left a controller"
 
 
 def test_the_venue_itself_is_flat_when_the_desk_says_so(

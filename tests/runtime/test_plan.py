@@ -93,6 +93,11 @@ def test_a_missing_secret_or_port_is_named(plan):
         plan({"command": ("x", "{port}")})
 
 
+def test_another_shell_is_no_other_specification(plan):
+    service = {"command": ("x",)}
+    assert plan(service, {"PATH": "/bin"}).digest == plan(service, {"PATH": "/venv:/bin"}).digest
+
+
 def test_the_same_desk_file_gives_the_same_digest(plan):
     service = {"command": ("x",), "env": {"A": "1"}, "port": 8001}
     assert plan(service).digest == plan(service).digest

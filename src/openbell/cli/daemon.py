@@ -10,10 +10,12 @@ from pathlib import Path
 from openbell.cli.client import Client
 from openbell.config.layout import DeskLayout
 from openbell.errors import FailedError
+from openbell.runtime.logs import tail
 
 _START_TIMEOUT_S = 30.0
 """Ample: a controller answers within a second; adopting 100 services adds a third of one."""
 _POLL_EVERY_S = 0.02
+_TAIL_LINES = 15
 
 
 def ensure_controller(layout: DeskLayout, desk: Path) -> bool:
@@ -59,8 +61,8 @@ def _answers_soon(client: Client, deadline: float) -> bool:
     return False
 
 
-def _tail(log: Path, lines: int = 15) -> str:
+def _tail(log: Path) -> str:
     try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(tail(log, _TAIL_LINES))
     except OSError as error:
         return f"(unreadable: {error.strerror})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ def load_desk(path: Path) -> LoadedDesk:
 
     Raises ConfigError where there is no readable file, DeskFileError naming every problem in it.
     """
-    file = (path / DESK_FILE if path.is_dir() else path).absolute()
+    file = Path(os.path.normpath((path / DESK_FILE if path.is_dir() else path).absolute()))
     try:
         data = file.read_bytes()
     except FileNotFoundError:

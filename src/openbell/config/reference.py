@@ -11,10 +11,10 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import json
 import re
 import types
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -69,9 +69,12 @@ def schema() -> dict[str, Any]:
     document = models.DeskFile.model_json_schema()
     docs = field_docs()
     for name, definition in document.get("$defs", {}).items():
+        fields = getattr(models, name).model_fields
         for key, described in definition.get("properties", {}).items():
             if text := docs.get(name, {}).get(key):
                 described["description"] = text
+            if isinstance(described.get("default"), int | float | str) and key in fields:
+                described["default"] = _written(fields[key])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **document,
@@ -175,28 +178,28 @@ def _annotated_text(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.default
-    if value is PydanticUndefined:
+    """The default as one writes it in the file, for the table."""
+    if field.default is PydanticUndefined:
         return "**required**"
-    if value is None:
+    if field.default is None:
         return "unset"
-    if isinstance(value, BaseModel):
+    if isinstance(field.default, BaseModel):
         return "its defaults"
-    if isinstance(value, Decimal):
-        return (
-            f'`"{(value * 100).normalize():f}%"`' if _type(field) == "percent" else f'`"{value}"`'
-        )
-    if _type(field) == "duration":
-        return f'`"{_plain_duration(value)}"`'
-    if _type(field) == "size":
-        return f'`"{value >> 20}M"`'
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, tuple):
-        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
-    if isinstance(value, dict):
-        return "`{}`"
-    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+    return f"`{json.dumps(_written(field))}`"
+
+
+def _written(field: FieldInfo) -> object:
+    """The default in the form the file has it: a duration of 30.0 as `30s`."""
+    value = field.default
+    match _type(field):
+        case "duration":
+            return _plain_duration(value)
+        case "size" if value is not None:
+            return f"{value >> 20}M"
+        case "percent":
+            return f"{(value * 100).normalize():f}%"
+        case _:
+            return value
 
 
 def _plain_duration(seconds: float) -> str:

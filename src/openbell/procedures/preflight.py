@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from openbell.config.key_lines import key_lines, line_of
@@ -19,6 +22,8 @@ from openbell.config.models import LoadedDesk, Service
 from openbell.config.problems import KeyPath, Problem
 from openbell.config.references import did_you_mean
 from openbell.config.secrets import missing_secrets
+from openbell.errors import OpenbellError
+from openbell.runtime.plan import PLACEHOLDERS
 from openbell.runtime.ports import holder_of
 from openbell.trading.loading import strategy_problems
 from openbell.venues.registry import known_adapters
@@ -39,8 +44,9 @@ def preflight(
         *_folders(desk),
         *_adapters(desk),
         *_commands(desk, environ),
+        *_placeholders(desk),
         *strategy_problems(desk),
-        *missing_secrets(desk, environ),
+        *_secrets(desk, environ),
         *_ports(desk, own_pids),
     ]
     lines = key_lines(desk.path.read_text())
@@ -88,17 +94,48 @@ def _commands(desk: LoadedDesk, environ: Mapping[str, str]) -> Iterator[Problem]
 
 
 def _python_module(name: str, service: Service) -> Iterator[Problem]:
-    """`{python} -m MODULE`: that this interpreter would find the module's top package."""
+    """`{python} -m MODULE`: that this interpreter would find the module."""
     arguments = service.command[1:]
-    if len(arguments) < 2 or arguments[0] != "-m":
-        return
-    top = arguments[1].partition(".")[0]
-    if importlib.util.find_spec(top) is None:
+    if len(arguments) >= 2 and arguments[0] == "-m" and not _is_found(arguments[1]):
         yield Problem(
             ("services", name, "command"),
             f'{Path(sys.executable).name} has no module "{arguments[1]}"',
-            "install the package that holds it into this environment",
+            "mend the name, or install the package that holds it into this environment",
         )
+
+
+def _is_found(module: str) -> bool:
+    """Whether there is such a module, without importing any of its packages."""
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top)
+    name = top
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec is not None
+
+
+def _placeholders(desk: LoadedDesk) -> Iterator[Problem]:
+    """`{prt}`: braces of other meaning are left alone, but not what looks like one of ours."""
+    for name, service in desk.file.services.items():
+        for key, texts in (("command", service.command), ("env", service.env.values())):
+            for word in (word for text in texts for word in re.findall(r"\{([a-z]+)\}", text)):
+                near = get_close_matches(word, PLACEHOLDERS, n=1)
+                if word not in PLACEHOLDERS and near:
+                    yield Problem(
+                        ("services", name, key),
+                        f"{{{word}}} stands for nothing",
+                        f"did you mean {{{near[0]}}}?",
+                    )
+
+
+def _secrets(desk: LoadedDesk, environ: Mapping[str, str]) -> list[Problem]:
+    try:
+        return missing_secrets(desk, environ)
+    except OpenbellError as error:
+        return [Problem((), error.message, error.hint)]
 
 
 def _ports(desk: LoadedDesk, own_pids: Collection[int]) -> Iterator[Problem]:

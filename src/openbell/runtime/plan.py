@@ -29,7 +29,8 @@ _DEFAULTS = {
     "PYTHONUNBUFFERED": "1",
 }
 _NOTHING: Mapping[str, Mapping[str, str]] = MappingProxyType({})
-_PLACEHOLDER = re.compile(r"\{(python|desk|port|state)\}")
+PLACEHOLDERS = ("python", "desk", "port", "state")
+_PLACEHOLDER = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
 
 
 def build_specs(
@@ -90,8 +91,7 @@ def _build(
             service=name,
             variables=missing,
         )
-    environment = {
-        **base,
+    named = {
         "OPENBELL_DESK": str(layout.desk),
         "OPENBELL_STATE": str(layout.state),
         "OPENBELL_SERVICE": name,
@@ -109,7 +109,7 @@ def _build(
         name=name,
         argv=argv,
         cwd=cwd,
-        environment=environment,
+        environment={**base, **named},
         log_path=layout.service_log(name),
         port=service.port,
         ready=ready,
@@ -120,7 +120,7 @@ def _build(
         critical=service.critical,
         depends_on=service.depends_on,
         reload_signal=service.reload_signal,
-        digest=_digest(service, argv, cwd, environment, layout.service_log(name)),
+        digest=_digest(service, argv, cwd, named, layout.service_log(name)),
     )
 
 
@@ -128,15 +128,16 @@ def _digest(
     service: Service,
     argv: tuple[str, ...],
     cwd: Path,
-    environment: Mapping[str, str],
+    named: Mapping[str, str],
     log_path: Path,
 ) -> str:
-    """One-way over everything, secrets included, so that a changed key shows as drift."""
+    """One-way over everything the desk names, secrets included, so that a changed key shows as
+    drift. The base environment is left out: another shell is no other specification."""
     whole = {
         "service": service.model_dump(mode="json"),
         "argv": argv,
         "cwd": str(cwd),
-        "environment": dict(environment),
+        "environment": dict(named),
         "log": str(log_path),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -39,7 +39,8 @@ class ServiceSpec:
     depends_on: tuple[str, ...]
     reload_signal: str
     digest: str
-    """SHA-256 over everything above: tells whether a running process is of this specification."""
+    """SHA-256 over what the desk says of it: tells whether a running process is of this
+    specification. The base environment (PATH, HOME, ...) does not count."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,10 @@ class Orphan:
     service: str
     pid: int
     found_by: str
-    """`record`, `marker` or `port`"""
+    """`record`, `mark` or `port`"""
     command: str
     ours: bool
-    """Carries this desk's marker: may be ended. Others are only ever named."""
+    """Carries this desk's mark: may be ended. Others are only ever named."""
     start: int = 0
     """Its start time, as the system counts it: tells it from a later process under the same pid."""
 
@@ -139,4 +140,4 @@ class AdoptionReport:
     orphans: tuple[Orphan, ...]
     seconds: float
     unreadable: tuple[Path, ...] = ()
-    """Record files that are none; left alone. What they told of is found by its marker."""
+    """Record files that are none; left alone. What they told of is found by its mark."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hmac
 import inspect
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,7 +44,16 @@ _STATUS: tuple[tuple[type[OpenbellError], int], ...] = (
 
 
 def json_response(body: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")
+    plain = msgspec.to_builtins(body, builtin_types=(Decimal,))
+    content = orjson.dumps(plain, default=_amount, option=orjson.OPT_NON_STR_KEYS)
+    return Response(content, status, media_type="application/json")
+
+
+def _amount(value: object) -> str:
+    """An amount in plain figures: `0.00000000`, where `str` would write `0E-8`."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def error_response(error: OpenbellError, status: int = 0) -> Response:

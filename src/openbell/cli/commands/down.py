@@ -8,11 +8,13 @@ import click
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
+from openbell.cli.commands.status import offline_status
 from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
 from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
 from openbell.cli.tables import duration, table
+from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.errors import NotRunningError, UnverifiedError
 
 
@@ -47,12 +49,13 @@ def down(terminal: Terminal, plan: bool, yes: bool, **wanted: Any) -> int:
     only when everything was verified. Killed in the middle, the same command goes on.
     """
     client = Client(terminal.layout)
-    if not client.is_running():
-        _adopt_leftovers(terminal)
+    _require_something_to_close(terminal, client)
     if plan:
         document = client.get("plan/close", **wanted)
         terminal.show(document, plan_text(document))
         return 0
+    if not client.is_running():
+        _take_over(terminal)
     status = client.get("status")
     terminal.confirm(_question(status, wanted["flatten"]), yes=yes)
 
@@ -74,17 +77,38 @@ def down(terminal: Terminal, plan: bool, yes: bool, **wanted: Any) -> int:
     return 0 if verified else UnverifiedError.exit_code
 
 
-def _adopt_leftovers(terminal: Terminal) -> None:
-    """A controller for services that run without one. Raises NotRunningError if none do."""
+def _require_something_to_close(terminal: Terminal, client: Client) -> None:
+    """Raises NotRunningError for a desk that is closed; a controller that idles over one ends."""
+    if client.is_running():
+        status = client.get("status")
+        if status["state"] != DeskState.OFFLINE or _pids(status) or status["interrupted_run"]:
+            return
+        client.post("exit")
+    elif _pids(offline_status(terminal)) or _is_meant_to_be_open(terminal):
+        return
+    raise NotRunningError(
+        "the desk is closed: nothing of it runs", hint="open it with `openbell up`"
+    )
+
+
+def _pids(status: dict[str, Any]) -> list[int]:
+    return [service["pid"] for service in status["services"] if service["pid"] is not None]
+
+
+def _is_meant_to_be_open(terminal: Terminal) -> bool:
+    """Nobody closed it: after a reboot, say. Orders may rest at the venue."""
+    from openbell.controller.targets import Targets
+
+    return Targets(terminal.layout).asked is not DeskTarget.OFFLINE
+
+
+def _take_over(terminal: Terminal) -> None:
+    """A controller for a desk that has none."""
     from openbell.cli.daemon import ensure_controller
     from openbell.config.loader import load_desk
 
     desk = load_desk(terminal.desk_path)
-    if not any(terminal.layout.records.glob("*.json")):
-        raise NotRunningError(
-            "the desk is closed: no controller answers and no service is recorded"
-        )
-    terminal.say("no controller answers, but services are recorded: starting one to take them over")
+    terminal.say("no controller answers, but the desk was not closed: one is started to close it")
     ensure_controller(terminal.layout, desk.path)
 
 

@@ -53,7 +53,7 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
     if not opened:
         _tell_failure(terminal, last, result)
         return FailedError.exit_code
-    terminal.say(_closing_words(terminal, client, last, result))
+    terminal.say(_opened_text(terminal, client, last, result))
     return 0
 
 
@@ -107,7 +107,7 @@ def _tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, An
     terminal.warn("  what runs was left running; mend it and run `openbell up` again")
 
 
-def _closing_words(
+def _opened_text(
     terminal: Terminal, client: Client, last: dict[str, Any], result: dict[str, Any]
 ) -> str:
     status = client.get("status")
