@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "halt": ("halt", "halt", "stop new orders; services stay up"),
     "resume": ("halt", "resume", "let new orders go on, once healthy"),
     "start": ("services", "start", "start services, with what they depend on"),
-    "stop": ("services", "stop", "stop services, with what depends on them"),
+    "stop": ("services", "stop", "stop services that no other needs"),
     "restart": ("services", "restart", "stop and start services"),
     "reload": ("services", "reload", "have services read their configuration again"),
     "checkpoint": ("checkpoint", "checkpoint", "save, validate and list checkpoints"),

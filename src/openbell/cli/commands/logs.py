@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -91,5 +91,18 @@ def _print(terminal: Terminal, lines: Iterable[LogLine]) -> None:
 def _text(line: LogLine) -> str:
     told = line.as_dict()
     at = str(told["at"])[11:23] if told["at"] else "-"
-    fields = " ".join(f"{key}={value}" for key, value in line.fields.items())
+    fields = " ".join(_field(key, value) for key, value in line.fields.items())
     return f"{at:<12} {line.service:<18} {line.level.upper():<8} {line.text} {fields}".rstrip()
+
+
+def _field(key: str, value: object) -> str:
+    """`key=value`; of an exception what it says and where it was raised, not every frame."""
+    if key != "exception" or not isinstance(value, list):
+        return f"{key}={value}"
+    return "; ".join(_raised(each) for each in value if isinstance(each, dict))
+
+
+def _raised(exception: dict[str, Any]) -> str:
+    frames = exception.get("frames") or [{}]
+    place = f" ({frames[-1].get('filename')}:{frames[-1].get('lineno')})" if frames[-1] else ""
+    return f"{exception.get('exc_type')}: {exception.get('exc_value')}{place}"

@@ -26,7 +26,10 @@ def start(terminal: Terminal, services: tuple[str, ...]) -> int:
 @click.argument("services", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Even while running services depend on them.")
 def stop(terminal: Terminal, services: tuple[str, ...], force: bool) -> int:
-    """Stop services: their stop signal, then SIGKILL to the whole group; each rung is timed."""
+    """Stop services: their stop signal, then SIGKILL to the whole group; each rung is timed.
+
+    Refused while running services depend on them, unless --force.
+    """
     return _act(terminal, "stop", {"services": services, "force": force})
 
 
