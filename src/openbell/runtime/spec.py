@@ -124,10 +124,10 @@ class Orphan:
     service: str
     pid: int
     found_by: str
-    """`record`, `mark` or `port`"""
+    """`record`, `marker` or `port`"""
     command: str
     ours: bool
-    """Carries this desk's mark: may be ended. Others are only ever named."""
+    """Carries this desk's marker: may be ended. Others are only ever named."""
     start: int = 0
     """Its start time, as the system counts it: tells it from a later process under the same pid."""
 
@@ -140,4 +140,4 @@ class AdoptionReport:
     orphans: tuple[Orphan, ...]
     seconds: float
     unreadable: tuple[Path, ...] = ()
-    """Record files that are none; left alone. What they told of is found by its mark."""
+    """Record files that are none; left alone. What they told of is found by its marker."""
