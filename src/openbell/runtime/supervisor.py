@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import os
 import signal
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Logs
+from openbell.config.references import did_you_mean
 from openbell.errors import UsageError
 from openbell.runtime import logs as log_files
 from openbell.runtime.host import Host
@@ -199,12 +199,9 @@ class Supervisor:
     def _service(self, name: str) -> SupervisedService:
         service = self._services.get(name)
         if service is None:
-            near = difflib.get_close_matches(name, self._services, n=3)
             raise UsageError(
                 f'there is no service "{name}"',
-                hint=f"did you mean {' or '.join(near)}?"
-                if near
-                else f"the desk has {', '.join(self._services)}",
+                hint=did_you_mean(name, self._services),
                 service=name,
             )
         return service

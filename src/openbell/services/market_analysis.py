@@ -10,10 +10,10 @@ at the next start where type, symbols and parameters are the same.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import hashlib
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from openbell import __version__
 from openbell.config.models import Strategy as Declared
+from openbell.config.references import did_you_mean
 from openbell.domain.market import Quote, Trade
 from openbell.errors import StorageError, UsageError
 from openbell.service import CheckResult, ServiceApp, degraded, ok
@@ -57,7 +58,7 @@ class MarketAnalysis:
     def __init__(self, app: ServiceApp, context: ServiceContext) -> None:
         self._app = app
         self._context = context
-        self._closing: list[Any] = []
+        self._opened = AsyncExitStack()
         self._hosts: StrategyHosts | None = None
         self._saved = b""
         app.on_start(self._start)
@@ -88,7 +89,9 @@ class MarketAnalysis:
             conflate=(QUOTE_TOPIC,),
         )
         feed = EngineEventFeed(run)
-        self._closing += [requester, market, feed]
+        self._opened.push_async_callback(requester.close)
+        self._opened.callback(market.close)
+        self._opened.push_async_callback(feed.close)
         self._hosts = hosts = StrategyHosts(
             self._context.file.strategies, requester, run=f"{time.time_ns():x}"
         )
@@ -105,10 +108,7 @@ class MarketAnalysis:
         self._save()
 
     async def _close(self) -> None:
-        for opened in self._closing:
-            closed = opened.close()
-            if asyncio.iscoroutine(closed):
-                await closed
+        await self._opened.aclose()
 
     # --- what strategies keep ----------------------------------------------------------------
 
@@ -196,12 +196,8 @@ class MarketAnalysis:
             raise UsageError('"names" is a list of strategies')
         for name in names:
             if name not in self.hosts:
-                near = difflib.get_close_matches(str(name), self.hosts)
                 raise UsageError(
-                    f'there is no strategy "{name}"',
-                    hint=f"did you mean {', '.join(near)}?"
-                    if near
-                    else f"there are {', '.join(self.hosts)}",
+                    f'there is no strategy "{name}"', hint=did_you_mean(str(name), self.hosts)
                 )
         return names
 
