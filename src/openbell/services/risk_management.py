@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from openbell.service.launch import launch
 from openbell.service.logging import alert
 from openbell.state.files import write_atomically
 from openbell.trading.bus import BadMessageError, Publisher, Subscriber, producer_name
-from openbell.trading.event_feed import EngineEventFeed
+from openbell.trading.event_feed import KEEP_FINAL_NS, EngineEventFeed
 from openbell.trading.messages import (
     INSTRUMENTS_TOPIC,
     MARKET_SOCKET,
@@ -43,8 +44,6 @@ from openbell.trading.risk_watch import Assessment, DayStart, RiskWatch
 SAY_EVERY_S = 1.0
 LOOK_EVERY_S = 0.1
 """How late a breach is seen at most."""
-KEEP_FINAL_NS = 3_600_000_000_000
-"""Final orders are kept an hour for fills that come late."""
 
 
 class RiskManagement:
@@ -60,7 +59,7 @@ class RiskManagement:
         self._changed = True
         self._kept_day: DayStart | None = None
         self._publisher: Publisher | None = None
-        self._inputs: list[Any] = []
+        self._opened = AsyncExitStack()
         app.on_start(self._start)
         app.on_exit(self._close)
         app.check("risk", self._check)
@@ -79,6 +78,7 @@ class RiskManagement:
         self._context.layout.make()
         self._watch.day_start = self._kept_day = self._read_day()
         self._publisher = Publisher(run / RISK_SOCKET, producer=producer_name(self._context.name))
+        self._opened.callback(self._publisher.close)
         # Of quotes only the newest matters.
         market = Subscriber(
             run / MARKET_SOCKET,
@@ -86,18 +86,14 @@ class RiskManagement:
             conflate=(QUOTE_TOPIC, INSTRUMENTS_TOPIC),
         )
         feed = EngineEventFeed(run)
-        self._inputs += [market, feed]
+        self._opened.callback(market.close)
+        self._opened.push_async_callback(feed.close)
         self._app.task(partial(self._watch_market, market), "market")
         self._app.task(partial(self._watch_engine, feed), "engine")
         self._app.task(self._look, "look")
 
     async def _close(self) -> None:
-        for opened in self._inputs:
-            closed = opened.close()
-            if asyncio.iscoroutine(closed):
-                await closed
-        if self._publisher is not None:
-            self._publisher.close()
+        await self._opened.aclose()
 
     # --- tasks -------------------------------------------------------------------------------
 

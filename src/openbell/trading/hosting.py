@@ -16,7 +16,7 @@ from openbell.config.models import Strategy as Declared
 from openbell.domain.market import Quote, Trade
 from openbell.domain.orders import ClOrdID, OrderFilled
 from openbell.trading.bus import BadMessageError, NoReplyError, Requester, Subscriber
-from openbell.trading.event_feed import EngineEventFeed
+from openbell.trading.event_feed import KEEP_FINAL_NS, EngineEventFeed
 from openbell.trading.host import DeskFacts, StrategyHost, StrategyState
 from openbell.trading.loading import load_strategy
 from openbell.trading.messages import (
@@ -38,8 +38,6 @@ SUBMIT_AGE_MAX_S = 1.0
 """A new order that waited longer for its turn was decided on another market, and is not sent."""
 ENGINE_SILENCE_S = 3.0
 """The engine is heard once a second."""
-KEEP_FINAL_NS = 3_600_000_000_000
-"""Final orders are kept an hour for fills that come late."""
 
 
 class StrategyHosts:
