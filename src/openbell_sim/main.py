@@ -16,7 +16,7 @@ from pathlib import Path
 from openbell.errors import ConfigError, OpenbellError
 from openbell_sim.account import FeeSchedule
 from openbell_sim.faces.binance.security import Credentials
-from openbell_sim.logs import log
+from openbell_sim.log import log
 from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
 from openbell_sim.market.recording import Recording
 from openbell_sim.market.source import MarketSource

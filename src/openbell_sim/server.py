@@ -24,10 +24,10 @@ from openbell_sim.exchange import Exchange, Record
 from openbell_sim.faces.binance.face import BinanceFace
 from openbell_sim.faces.binance.security import Credentials, KeyRing
 from openbell_sim.faults import FaultPlan, middleware
-from openbell_sim.log import OrderLog
-from openbell_sim.logs import log
+from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
 from openbell_sim.market.source import MarketSource
+from openbell_sim.order_log import OrderLog
 
 _CLOSE_S = 2.0
 """How long open requests may take to end when the venue stops."""

@@ -15,7 +15,7 @@ import pytest
 from openbell.errors import CorruptError, StorageError
 from openbell_sim import testing
 from openbell_sim.events import Deposit, Event
-from openbell_sim.log import OrderLog
+from openbell_sim.order_log import OrderLog
 
 
 def deposits(count: int) -> list[Event]:
