@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from openbell.config.redact import Redactor
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -13,8 +15,5 @@ class Credentials:
     secret: str = field(repr=False)
 
     def strike_from(self, text: str) -> str:
-        """`text` with both parts replaced by `***`."""
-        for part in (self.key, self.secret):
-            if part:
-                text = text.replace(part, "***")
-        return text
+        """`text` without both parts, in any of the forms in which they travel."""
+        return Redactor((self.key, self.secret)).redact(text)
