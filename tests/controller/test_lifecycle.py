@@ -180,6 +180,64 @@ def test_a_closed_desk_leaves_when_nobody_listens(desk: Any) -> None:
     assert desk.processes[-1].wait(30) == 0
 
 
+def test_a_desk_opened_again_before_its_controller_left_keeps_it(desk: Any) -> None:
+    """The one who closed was killed and reads no statement; another one opens meanwhile."""
+    desk.run("open")
+    closing = desk.post("close")[1]["run"]
+    desk.until(lambda: desk.get(f"runs/{closing}")[1]["state"] == "done", "closed")
+    assert desk.run("open")[-1]["outcome"] == "trading"
+    desk.until(
+        lambda: "in use again" in desk.layout.controller_log.read_text(), "the controller decides"
+    )
+    assert desk.processes[-1].poll() is None
+    assert desk.status()["state"] == "trading"
+
+
+def test_a_service_started_by_name_keeps_the_controller_of_a_closed_desk(desk: Any) -> None:
+    desk.run("open")
+    closing = desk.post("close")[1]["run"]
+    desk.until(lambda: desk.get(f"runs/{closing}")[1]["state"] == "done", "closed")
+    assert desk.post("services/start", {"services": ["base"]})[1]["results"][0]["ok"]
+    desk.until(
+        lambda: "in use again" in desk.layout.controller_log.read_text(), "the controller decides"
+    )
+    assert desk.processes[-1].poll() is None
+
+
+def test_opening_while_the_desk_is_closed_is_refused_by_name(make_desk: Any) -> None:
+    desk = make_desk(
+        '[services.stubborn]\ncommand = ["sh", "-c", "trap : TERM; while :; do sleep 0.1; done"]\n'
+        'stop = { timeout = "20s" }\n'
+    )
+    desk.start()
+    desk.run("open")
+    run = desk.post("close", headers={"X-Openbell-Actor": "ann"})[1]["run"]
+    status, refused = desk.post("open")
+    assert (status, refused["run"], refused["actor"]) == (409, run, "ann")
+    assert refused["message"].startswith("the desk is being closed: close-2, begun by ann")
+    os.kill(desk.pids()["stubborn"], signal.SIGKILL)
+
+
+def test_a_closing_that_was_cut_off_can_be_taken_back(make_desk: Any) -> None:
+    desk = make_desk(
+        '[services.stubborn]\ncommand = ["sh", "-c", "trap : TERM; while :; do sleep 0.1; done"]\n'
+        'stop = { timeout = "20s" }\n'
+    )
+    desk.start()
+    desk.run("open")
+    run = desk.post("close")[1]["run"]
+    desk.until(lambda: states(desk)["stubborn"] == "stopping", "the service is being stopped")
+    desk.kill()
+    desk.start()
+    assert desk.status()["interrupted_run"]["id"] == run
+    os.kill(desk.pids()["stubborn"], signal.SIGKILL)
+    desk.until(lambda: states(desk)["stubborn"] != "ready", "the service is gone")
+    assert desk.run("open")[-1]["event"] == "done"
+    seen = desk.status()
+    assert (seen["state"], seen["interrupted_run"]) == ("trading", None)
+    assert desk.get(f"runs/{run}")[1]["outcome"] == "abandoned: opened again"
+
+
 def test_a_closing_that_was_cut_off_is_announced_and_gone_on_with(make_desk: Any) -> None:
     """The controller dies while a service takes its time to stop; the next one says so and the
     same request continues the same run."""

@@ -80,8 +80,11 @@ class Acts:
 
     async def resume(self, actor: str) -> dict[str, object]:
         """New orders may go on, if nothing speaks against it. Raises RefusedError with `blockers`."""
+        with self.desk.board.acting():
+            return await self._resume(actor)
+
+    async def _resume(self, actor: str) -> dict[str, object]:
         desk = self.desk
-        desk.board.refuse_second()
         seen = await self.observer.observe()
         blockers = resume_blockers(seen.services, seen.venues, seen.desk)
         if blockers:
@@ -106,7 +109,13 @@ class Acts:
         """Carries a verb out on services. Raises UsageError, RefusedError, ConflictError."""
         desk = self.desk
         desk.require_known(list(names))
-        desk.board.refuse_second()
+        with desk.board.acting():
+            return await self._carry_out(verb, names, actor, force)
+
+    async def _carry_out(
+        self, verb: Verb, names: Sequence[str], actor: str, force: bool
+    ) -> dict[str, object]:
+        desk = self.desk
         carry_out: Callable[[Sequence[str]], Awaitable[list[dict[str, object]]]]
         match verb:
             case "start":

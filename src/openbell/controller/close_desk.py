@@ -13,7 +13,7 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
 from openbell.controller.run_board import LiveRun
-from openbell.domain.desk_state import DeskCommand
+from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
 from openbell.procedures.checkpointing import missing_sections, save_checkpoint
 from openbell.procedures.closing import Closing, closing_steps
@@ -77,7 +77,7 @@ class Closings:
         """
         desk = self._desk
         wishes = self.wishes_for(asked)
-        desk.board.reserve("a closing")
+        await desk.board.reserve("close", actor)
         try:
             number, earlier = await self._begin_closing(wishes, actor)
             try:
@@ -201,10 +201,22 @@ class Closings:
             await self._leave(run)
 
     async def _leave(self, run: LiveRun) -> None:
-        """A closed desk needs no controller. It goes once its last word was read."""
+        """A closed desk needs no controller. It goes once its last word was read, unless somebody
+        has asked for something else meanwhile: then it has a desk to control again."""
+        board = self._desk.board
         try:
             async with asyncio.timeout(EXIT_GRACE_S):
                 await run.delivered.wait()
         except TimeoutError:
             log.info("nobody read the closing statement", run=run.id)
+        await board.settled()
+        # Nothing is awaited from here on, so nothing can begin between this look and the end.
+        if board.newest is not run or not self._is_closed():
+            log.info("staying: the desk is in use again", closed_by=run.id)
+            return
         self._exit("the desk is closed")
+
+    def _is_closed(self) -> bool:
+        desk = self._desk
+        running = any(view.state.is_running for view in desk.supervisor.views())
+        return desk.targets.asked is DeskTarget.OFFLINE and not running

@@ -20,7 +20,7 @@ class Conductor:
 
     def __init__(self, desk: ControlledDesk) -> None:
         self._desk = desk
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def admit(
         self, procedure: str, number: int, actor: str, parameters: Mapping[str, object]
@@ -40,7 +40,9 @@ class Conductor:
     def carry_out(self, run: LiveRun, body: Coroutine[object, object, None]) -> None:
         """Runs `body` in the background. Whatever it raises ends the run with an event; in the
         journal it is broken off; only a killed controller leaves one to be taken up again."""
-        self._task = asyncio.create_task(self._carried_out(run, body), name=run.id)
+        task = asyncio.create_task(self._carried_out(run, body), name=run.id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _carried_out(self, run: LiveRun, body: Coroutine[object, object, None]) -> None:
         try:
@@ -95,7 +97,8 @@ class Conductor:
 
     async def cancel(self) -> None:
         """The controller goes: what is under way stays unfinished, to be taken up again."""
-        task = self._task
-        if task is not None and not task.done() and task is not asyncio.current_task():
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-            await asyncio.wait({task})
+        if tasks:
+            await asyncio.wait(tasks)

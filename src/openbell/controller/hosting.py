@@ -61,6 +61,7 @@ class Hosted:
 
         def exit_controller(why: str) -> None:
             log.info("ending", why=why)
+            desk.board.end(why)
             ended.set()
 
         conductor = Conductor(desk)
@@ -95,9 +96,12 @@ class Hosted:
         ending = asyncio.create_task(ended.wait(), name="ended")
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
         housekeeping.cancel()
+        desk.board.end("it was told to")
         await self.conductor.cancel()
         self.server.stop()
         await serving
+        # Of a request that was being answered when the controller was told to end.
+        await self.conductor.cancel()
         with contextlib.suppress(FileNotFoundError):
             desk.layout.controller_socket.unlink()
         desk.auditor.note("controller.ended", desk.desk.file.desk.name, pid=os.getpid())

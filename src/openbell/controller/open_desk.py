@@ -47,7 +47,7 @@ class Openings:
         """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,
         ConfigError, StorageError (nothing was begun then)."""
         desk = self._desk
-        desk.board.reserve("an opening")
+        await desk.board.reserve("open", actor)
         try:
             await desk.reload_desk_file()
             desk.require_known(list(wishes.only))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from openbell.errors import ConflictError, UsageError
@@ -13,6 +14,9 @@ from openbell.watch.log_line import iso
 
 RUNS_KEPT = 20
 """Ended runs whose events can still be read; all runs stay in the desk database."""
+
+BEGIN_S = 5.0
+"""How long one who asks second is kept, until it is known under which run the first one begins."""
 
 FINAL_EVENTS = frozenset({"done", "failed"})
 
@@ -109,48 +113,118 @@ class LiveRun:
         }
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """A run that is about to begin: it has no number yet."""
+
+    procedure: str
+    actor: str
+
+
 class RunBoard:
-    """Admits one run at a time."""
+    """Admits one run at a time, and none once the controller is ending."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, LiveRun] = OrderedDict()
-        self._reserved = ""
+        self._reserved: Reservation | None = None
+        self._acts = 0
+        self._free = asyncio.Event()
+        """Nothing is about to begin."""
+        self._free.set()
+        self._quiet = asyncio.Event()
+        """No single act is under way."""
+        self._quiet.set()
+        self._ending = ""
 
     @property
     def current(self) -> LiveRun | None:
         return next((run for run in self._runs.values() if not run.is_over), None)
 
+    @property
+    def newest(self) -> LiveRun | None:
+        """The run that was begun or gone on with last, whether it is over or not."""
+        return next(reversed(self._runs.values()), None)
+
     def refuse_second(self) -> None:
-        """Raises ConflictError naming the run under way."""
+        """Raises ConflictError naming the run under way, or saying that the controller is ending."""
+        if self._ending:
+            raise ConflictError(
+                f"this controller is ending: {self._ending}",
+                hint="ask again in a moment: another one is started then",
+            )
         run = self.current
         if run is not None:
             raise ConflictError(
-                f"{run.id} is under way, started by {run.actor} at {iso(run.started_ns)}",
-                hint="wait for its end, or follow it: GET /api/v1/runs/" + run.id + "/events",
+                f"{_BEING_DONE.get(run.procedure, run.procedure)}: {run.id}, begun by {run.actor} "
+                f"at {iso(run.started_ns)}, is under way",
+                hint="wait for its end; `openbell status` shows where it is",
                 run=run.id,
                 actor=run.actor,
                 procedure=run.procedure,
             )
-        if self._reserved:
-            raise ConflictError(f"{self._reserved} is about to begin", hint="try again")
+        if self._reserved is not None:
+            doing = _BEING_DONE.get(self._reserved.procedure, self._reserved.procedure)
+            raise ConflictError(
+                f"{doing}: {self._reserved.actor} is about to begin",
+                hint="wait for its end; `openbell status` shows where it is",
+                actor=self._reserved.actor,
+                procedure=self._reserved.procedure,
+            )
 
-    def reserve(self, what: str) -> None:
-        """Takes the one place before anything is awaited, so that of two at once one wins."""
+    async def reserve(self, procedure: str, actor: str) -> None:
+        """Takes the one place, so that of two at once one wins. The other is refused once it is
+        known under which run the first one began. Raises ConflictError."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BEGIN_S):
+                while self._reserved is not None:
+                    await self._free.wait()
+        # Nothing is awaited between this look and the taking.
         self.refuse_second()
-        self._reserved = what
+        self._reserved = Reservation(procedure, actor)
+        self._free.clear()
 
     def release(self) -> None:
-        self._reserved = ""
+        """What was about to begin does not."""
+        self._reserved = None
+        self._free.set()
 
     def add(self, run: LiveRun) -> None:
-        self._reserved = ""
         self._runs.pop(run.id, None)
         self._runs[run.id] = run
         while len(self._runs) > RUNS_KEPT:
             self._runs.popitem(last=False)
+        self.release()
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """A single act beside the runs: the controller does not leave in the middle of it. Raises
+        ConflictError while a run is under way."""
+        self.refuse_second()
+        self._acts += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._acts -= 1
+            if not self._acts:
+                self._quiet.set()
+
+    async def settled(self) -> None:
+        """Returns, without giving way to anything else, at a moment when nothing is about to begin
+        and no single act is under way."""
+        while self._reserved is not None or self._acts:
+            await self._free.wait()
+            await self._quiet.wait()
+
+    def end(self, why: str) -> None:
+        """Nothing begins from now on: the controller is ending."""
+        self._ending = self._ending or why
 
     def find(self, run: str) -> LiveRun | None:
         return self._runs.get(run)
+
+
+_BEING_DONE = {"open": "the desk is being opened", "close": "the desk is being closed"}
 
 
 def run_id(procedure: str, number: int) -> str:
