@@ -104,14 +104,20 @@ class Books:
             self._open.pop(after.cl_ord_id, None)
         return after
 
-    def forget(self, *, final_before_ns: int) -> int:
+    def forget(
+        self, *, final_before_ns: int, needed_since_ns: Mapping[str, int] | None = None
+    ) -> int:
         """Drops final orders last changed before that time; returns how many. Positions and
         remembered intents stay. A fill later than that is an impossible event: choose a time
-        beyond the venue's longest delay."""
+        beyond the venue's longest delay. `needed_since_ns`: by venue, from when on its orders stay
+        though they are older."""
+        needed = needed_since_ns or {}
         old = [
             cl_ord_id
             for cl_ord_id, order in self._orders.items()
-            if order.status.is_final and order.updated_ns < final_before_ns
+            if order.status.is_final
+            and order.updated_ns
+            < min(final_before_ns, needed.get(order.new.venue, final_before_ns))
         ]
         for cl_ord_id in old:
             del self._orders[cl_ord_id]

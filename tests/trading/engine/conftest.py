@@ -90,6 +90,8 @@ class FakeVenue:
         """So many askings for an order are answered "not known"."""
         self.complete = True
         self.lists_fills = True
+        self.names_orders = False
+        """True: its list of fills carries ClOrdIDs."""
         self.mute = False
         """True: nothing is pushed."""
         self.release = asyncio.Event()
@@ -220,8 +222,10 @@ class FakeVenue:
         self._up()
         if not self.lists_fills:
             return []
+        names = {o.venue_order_id: o.cl_ord_id for o in self.orders.values()}
         return [
-            t for t in self.trades
+            msgspec.structs.replace(t, cl_ord_id=names[t.venue_order_id] if self.names_orders else "")
+            for t in self.trades
             if t.venue_time_ns >= since_ns and venue_order_id in ("", t.venue_order_id)
         ]  # fmt: skip
 

@@ -7,8 +7,11 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from openbell.domain import ids
 from openbell.domain.orders import OrdStatus, Side
+from openbell.trading.engine import ledger
 from openbell.trading.messages import CancelIntent
 
 S = OrdStatus
@@ -113,6 +116,27 @@ async def test_fills_that_came_while_the_engine_was_away_are_booked_once(desk: A
         await desk.api.reconcile({})
         assert engine.ledger.last_seq == seq, "reconciling again changes nothing"
         await desk.stop()
+
+
+async def test_fills_that_are_asked_for_again_after_their_order_could_be_forgotten_count_once(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A venue was away for longer than final orders are kept. What was executed shortly before is
+    listed again; with the order forgotten the engine adopted it anew, and held twice as much."""
+    await desk.start()
+    desk.venue.names_orders = True
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.fill(order.cl_ord_id, "1")
+    await desk.until_status(order.cl_ord_id, S.FILLED)
+    desk.venue.is_down = True
+    await desk.until(lambda: not desk.engine.links["fake"].connected)
+    monkeypatch.setattr(ledger, "FORGET_FINAL_AFTER_S", 0.0)
+    await desk.engine.ledger.save_snapshot()
+    desk.venue.is_down = False
+    await desk.until(lambda: desk.engine.links["fake"].connected)
+    assert (await desk.api.reconcile({}))["ok"] is True
+    assert desk.position == 1
 
 
 async def test_a_fill_that_beats_the_cancel_is_booked(desk: Any) -> None:

@@ -60,6 +60,7 @@ class Ledger:
         self._snapshot_seq = last_seq
         self._snapshotting: asyncio.Task[None] | None = None
         self._strategies: dict[ClOrdID, str] = {}
+        self._needed_since_ns: dict[str, Callable[[], int]] = {}
         self._ahead: dict[ClOrdID, tuple[Order, int]] = {}
         """Orders as they will be once the appends under way are done, with how many those are."""
 
@@ -135,10 +136,17 @@ class Ledger:
         if epoch != self.epoch:
             self._note_failure(FencedError(f"epoch {self.epoch} is over: {epoch} is current"))
 
+    def keep(self, venue: str, needed_since_ns: Callable[[], int]) -> None:
+        """From then on (our clock) no order of this venue is forgotten: its executions will be
+        asked for again, and one whose order is not known would be counted twice."""
+        self._needed_since_ns[venue] = needed_since_ns
+
     async def save_snapshot(self) -> None:
         """So that the next start folds only what follows. StorageError, FencedError."""
-        horizon_ns = time.time_ns() - int(FORGET_FINAL_AFTER_S * 1e9)
-        self.books.forget(final_before_ns=horizon_ns)
+        self.books.forget(
+            final_before_ns=time.time_ns() - int(FORGET_FINAL_AFTER_S * 1e9),
+            needed_since_ns={name: since() for name, since in self._needed_since_ns.items()},
+        )
         seq, snapshot = self.last_seq, self.books.to_snapshot()
         self._snapshot_seq = seq
         await self._journal.save_snapshot(seq, await asyncio.to_thread(_encode, snapshot))

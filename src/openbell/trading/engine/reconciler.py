@@ -46,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 OVERLAP_S = 60.0
 """How far before the last agreement executions are asked for again: clocks and lists may lag."""
+_OVERLAP_NS = int(OVERLAP_S * 1e9)
 
 
 class Reconciler:
@@ -76,6 +77,7 @@ class Reconciler:
         """Whether a send or cancel of the order is under way: its answer says more than asking."""
         self._fills_since_ns = self._last_activity_ns()
         """Our clock; executions before it were in the books when books and venue last agreed."""
+        ledger.keep(venue.name, lambda: self._fills_since_ns - _OVERLAP_NS)
 
     async def look(self, *, deep: bool) -> Reconciliation:
         """Asks and compares. `deep`: executions too, not only open orders and positions.
@@ -181,7 +183,7 @@ class Reconciler:
             await self._tracker.ask(facts.symbol, facts.cl_ord_id)
 
     async def _fills(self) -> list[VenueFill]:
-        since_ns = self._fills_since_ns + self._skew_ns() - int(OVERLAP_S * 1e9)
+        since_ns = self._fills_since_ns + self._skew_ns() - _OVERLAP_NS
         lists = await asyncio.gather(
             *(self._venue.fills(symbol, since_ns=max(since_ns, 1)) for symbol in self._symbols)
         )
