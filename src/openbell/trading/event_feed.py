@@ -28,8 +28,8 @@ from openbell.trading.messages import (
 log = structlog.get_logger(__name__)
 
 KEEP_FINAL_NS = 3_600_000_000_000
-"""How long whoever folds the feed keeps final orders, for fills that come late: an hour. The engine
-itself forgets them earlier (`ledger.FORGET_FINAL_AFTER_S`), so none of its events finds them gone."""
+"""How long whoever folds the feed keeps final orders, for fills that come late. Ours: an hour. A fill
+that the engine books later still cannot be folded, and stops whoever folds."""
 _REPLAY_TIMEOUT_S = 2.0
 
 
