@@ -6,6 +6,7 @@ import os
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
+from openbell.cli.commands.status import offline_status
 from openbell.errors import ConfigError, NotRunningError
 
 
@@ -41,10 +42,10 @@ def check(terminal: Terminal) -> int:
 
 
 def _own_pids(terminal: Terminal) -> set[int]:
-    """Processes of this desk, if it runs: a port they hold is theirs."""
+    """Processes of this desk, watched by a controller or not: a port they hold is theirs."""
     try:
         status = Client(terminal.layout).get("status")
     except NotRunningError:
-        return set()
+        status = offline_status(terminal)
     pids = {service["pid"] for service in status["services"]} | {status["controller"]["pid"]}
     return {pid for pid in pids if pid is not None}

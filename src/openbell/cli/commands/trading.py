@@ -92,7 +92,11 @@ def positions(terminal: Terminal) -> int:
             f"{key} {value}" for key, value in pnl.items() if value not in (None, [], "")
         )
         text += f"\nP&L: {parts}"
-    return _shown(terminal, document, text, len(rows), "position")
+    status = _shown(terminal, document, text, len(rows), "position")
+    if status == 0 and any(p.get("venue_quantity") is None for p in rows):
+        terminal.warn("unknown: a venue did not say what it holds")
+        return UnverifiedError.exit_code
+    return status
 
 
 @command()
