@@ -13,6 +13,7 @@ from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
 from openbell.procedures.closing.flatten import plan_flatten
 from openbell.procedures.closing.halt_strategies import HaltFacts, judge_halt, plan_halt
 from openbell.procedures.closing.picture import Picture, from_engine
+from openbell.procedures.closing.reconcile import judge_reconciliation
 from openbell.procedures.closing.statement import Statement, closing_statement
 from openbell.procedures.closing.stop_services import StopFacts, plan_stop
 from openbell.procedures.desk_voices import EngineSays, StrategySays
@@ -147,7 +148,60 @@ async def test_an_unreachable_venue_is_unknown_and_not_flat(fake_desk: Any, jour
     found = outcomes(statement)
     assert {found[name] for name in ("cancel_orders", "flatten", "reconcile")} == {"unknown"}
     assert found["stop_services"] == "skipped"
-    assert statement.document["unknown"]
+    document = statement.document
+    assert document["unknown"] == [
+        "venue sim: no route",
+        "position sim BTC/USDT: the venue did not say, our books hold 0.5",
+    ]
+    assert document["remaining_orders"] is None, "an empty list would be somebody's answer"
+    assert document["remaining_positions"] is None and document["dust"] is None
+    assert "differ" not in statement.summary, "books that were not compared do not differ"
+    assert statement.summary.startswith("what remains is not known (venue sim: no route; ")
+    assert statement.summary.endswith(
+        "not verified: cancel_orders, flatten, wait_for_orders, reconcile"
+    )
+
+
+async def test_what_no_venue_could_be_asked_is_not_an_empty_list(
+    fake_desk: Any, journal: Any
+) -> None:
+    """With a dead engine and a dead line, by force: everything is stopped and nothing is known."""
+    fake_desk.services.states["engine"] = ServiceState.FAILED
+    fake_desk.venue.reachable = False
+    statement = await close(fake_desk, journal, force=True)
+    document = statement.document
+    assert document["asked"] == "none"
+    assert [document[key] for key in ("remaining_orders", "remaining_positions", "dust")] == [
+        None,
+        None,
+        None,
+    ]
+    assert document["unknown"] == ["venue sim: no route"]
+    assert "0 " not in str([step["detail"] for step in document["steps"]][1:5])
+
+
+def test_what_some_venues_said_is_listed_and_the_others_are_named() -> None:
+    order = {"cl_ord_id": "a", "own": True}
+    orders = Answer(
+        {
+            "venues": {"x": {"ok": True, "complete": True}, "y": {"ok": False, "error": "down"}},
+            "orders": [order],
+        },
+        200,
+    )
+    rows = [
+        {"venue": "x", "symbol": "B", "quantity": "0", "venue_quantity": "0"},
+        {"venue": "y", "symbol": "B", "quantity": "0", "venue_quantity": None},
+    ]
+    picture = from_engine(orders, Answer({"positions": rows}, 200), in_doubt=0)
+    assert (picture.orders, picture.orders_from, picture.positions_from) == (
+        (order,),
+        ("x",),
+        ("x",),
+    )
+    assert picture.unknown[0] == "venue y: down"
+    assert picture.tells_orders and picture.tells_positions and not picture.known
+    assert picture.describe().startswith("1 open order, 0 positions, not known: venue y: down")
 
 
 async def test_with_a_dead_engine_the_venue_is_asked_and_cancelled_past_it(
@@ -244,6 +298,25 @@ def test_an_incomplete_answer_is_not_an_empty_one() -> None:
 def test_an_order_in_doubt_is_unknown() -> None:
     orders = Answer({"venues": {}, "orders": []}, 200)
     assert not from_engine(orders, Answer({"positions": []}, 200), in_doubt=1).known
+
+
+def test_counts_read_well() -> None:
+    assert plan_cancel(Picture(source="engine", orders=({},)), "cancel").lines() == (
+        "cancel 1 open order",
+    )
+    unknown = Picture(source="none", unknown=("venue x: no route",))
+    assert plan_cancel(unknown, "cancel").lines() == ("cancel whatever own order is open",)
+    assert unknown.describe() == "not known: venue x: no route"
+
+
+def test_a_comparison_that_says_neither_is_unknown() -> None:
+    assert judge_reconciliation(Answer({"mismatches": []}, 200)).outcome is Outcome.UNKNOWN
+    silent = {"ok": False, "unknown": True, "unknown_venues": ["x: no route"]}
+    found = judge_reconciliation(Answer(silent, 200))
+    assert (found.outcome, found.detail) == (
+        Outcome.UNKNOWN,
+        "not all could be compared: x: no route",
+    )
 
 
 def halt_facts(**given: Any) -> HaltFacts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import count_of
 
 ENGINE_PATIENCE_S = 15.0
 """How long a crashed engine may take to be back, before the venues are asked past it."""
@@ -17,18 +18,26 @@ _RETRY_S = 1.0
 
 @dataclass(frozen=True)
 class CancelAll:
-    count: int
+    count: int | None
+    """None: nobody has said how many there are."""
 
     def __str__(self) -> str:
-        return f"cancel {self.count} open orders"
+        if self.count is None:
+            return "cancel whatever own order is open"
+        return f"cancel {count_of(self.count, 'open order')}"
 
 
 def plan_cancel(picture: Picture, orders: str) -> Plan[CancelAll]:
     if orders == "keep":
-        return Plan(reason=f"{len(picture.orders)} orders are kept as asked", skipped=True)
+        return Plan(
+            reason=f"{count_of(len(picture.orders), 'order is', 'orders are')} kept as asked"
+            if picture.tells_orders
+            else "orders are kept as asked; which there are is not known",
+            skipped=True,
+        )
     if picture.orders or not picture.known:
         # Also where it is not known what rests there: a cancel of nothing harms nobody.
-        return Plan((CancelAll(len(picture.orders)),))
+        return Plan((CancelAll(len(picture.orders) if picture.tells_orders else None),))
     return Plan(reason="no order is open")
 
 
@@ -37,7 +46,8 @@ def judge_cancel(picture: Picture) -> Verification:
     if not picture.known:
         return Verification(Outcome.UNKNOWN, picture.describe(), evidence)
     if picture.orders:
-        return Verification(Outcome.FAILED, f"{len(picture.orders)} orders remain open", evidence)
+        told = count_of(len(picture.orders), "order remains", "orders remain")
+        return Verification(Outcome.FAILED, f"{told} open", evidence)
     others = f"; {len(picture.foreign_orders)} of others" if picture.foreign_orders else ""
     return Verification(
         Outcome.DONE, f"no own order is open, asked from the venue{others}", evidence
@@ -69,7 +79,10 @@ class CancelOrders:
                 picture = await self.closing.look()
             else:
                 picture = await self.closing.sight.cancel_past_the_engine()
-            say("open orders", len(picture.orders), 0)
+            if picture.tells_orders:
+                say("open orders", len(picture.orders), 0)
+            else:
+                say(f"open orders are not known: {'; '.join(picture.unknown)}")
             if picture.known and not picture.orders:
                 return
             await asyncio.sleep(_RETRY_S)

@@ -16,6 +16,7 @@ from openbell.procedures.closing.cancel_orders import ENGINE_PATIENCE_S
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import count_of
 
 _RETRY_S = 1.0
 
@@ -39,7 +40,12 @@ _HOW = {
 
 def plan_flatten(picture: Picture, flatten: str) -> Plan[FlattenOne]:
     if flatten == "keep":
-        return Plan(reason=f"{len(picture.positions)} positions are kept as asked", skipped=True)
+        return Plan(
+            reason=f"{count_of(len(picture.positions), 'position is', 'positions are')} kept as asked"
+            if picture.tells_positions
+            else "positions are kept as asked; which there are is not known",
+            skipped=True,
+        )
     actions = tuple(
         FlattenOne(
             str(row.get("venue", "")),
@@ -49,7 +55,10 @@ def plan_flatten(picture: Picture, flatten: str) -> Plan[FlattenOne]:
         )
         for row in picture.positions
     )
-    return Plan(actions, "" if actions else "no position is open")
+    nothing = "no position is open"
+    if not picture.known:
+        nothing = f"nothing is known to be held, and not all is known: {'; '.join(picture.unknown)}"
+    return Plan(actions, "" if actions else nothing)
 
 
 def judge_flatten(picture: Picture) -> Verification:
@@ -63,7 +72,7 @@ def judge_flatten(picture: Picture) -> Verification:
     if picture.positions:
         symbols = ", ".join(str(row.get("symbol")) for row in picture.positions)
         return Verification(Outcome.FAILED, f"positions remain: {symbols}", evidence)
-    dust = f"; dust in {len(picture.dust)} symbols" if picture.dust else ""
+    dust = f"; dust in {count_of(len(picture.dust), 'symbol')}" if picture.dust else ""
     return Verification(Outcome.DONE, f"flat, asked from the venue{dust}", evidence)
 
 
@@ -98,7 +107,10 @@ class FlattenPositions:
             name = f"{self.closing.run}-flatten-{attempt}"
             await self.closing.voices.tell_engine("/v1/flatten", {"mode": mode, "run": name})
             picture = await self.closing.look()
-            say(f"open positions ({mode} orders)", len(picture.positions), 0)
+            if picture.tells_positions:
+                say(f"open positions, by {mode} orders", len(picture.positions), 0)
+            else:
+                say(f"open positions are not known: {'; '.join(picture.unknown)}")
             if picture.known and not picture.positions:
                 return
             await asyncio.sleep(_RETRY_S)

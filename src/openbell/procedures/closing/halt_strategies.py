@@ -8,6 +8,7 @@ from openbell.procedures.closing.context import Closing
 from openbell.procedures.desk_voices import EngineSays, StrategySays
 from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import count_of
 
 QUIET_STATES = frozenset({"HALTED", "FAILED", "DISABLED", "STOPPED"})
 """States in which a strategy makes no order and does not begin to by itself."""
@@ -50,7 +51,11 @@ def plan_halt(facts: HaltFacts) -> Plan[Action]:
     running = tuple(each.name for each in facts.strategies or () if each.state not in QUIET_STATES)
     if running or (facts.host_up and facts.strategies is None):
         actions.append(HaltRunning(running))
-    return Plan(tuple(actions), "" if actions else "no strategy runs")
+    if not actions:
+        if not facts.engine_up:
+            return Plan(reason="no strategy runs, nor does an engine")
+        return Plan(reason="no strategy runs, and the engine holds no permit to trade")
+    return Plan(tuple(actions))
 
 
 def judge_halt(facts: HaltFacts) -> Verification:
@@ -70,8 +75,8 @@ def judge_halt(facts: HaltFacts) -> Verification:
         return Verification(Outcome.FAILED, f"not halted: {', '.join(told)}", evidence)
     if unknown:
         return Verification(Outcome.UNKNOWN, "; ".join(unknown), evidence)
-    count = len(facts.strategies or ())
-    return Verification(Outcome.DONE, f"{count} strategies halted, no permit to trade", evidence)
+    halted = count_of(len(facts.strategies or ()), "strategy", "strategies")
+    return Verification(Outcome.DONE, f"{halted} halted, no permit to trade", evidence)
 
 
 @dataclass

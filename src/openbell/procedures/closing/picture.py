@@ -18,6 +18,7 @@ import msgspec
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.ports import Services, VenueTruth, facts_of
+from openbell.procedures.wording import count_of
 from openbell.venues.asking import VenueAnswer
 from openbell.watch.service_client import Answer
 
@@ -42,6 +43,10 @@ class Picture:
     positions: tuple[Row, ...] = ()
     """What is held and large enough to be closed."""
     dust: tuple[Row, ...] = ()
+    orders_from: tuple[str, ...] = ()
+    """Venues that told all open orders."""
+    positions_from: tuple[str, ...] = ()
+    """Venues that told all positions."""
     unknown: tuple[str, ...] = ()
     """What could not be learned, a sentence each."""
     pnl: Mapping[str, object] | None = None
@@ -50,9 +55,21 @@ class Picture:
     def known(self) -> bool:
         return self.source != "none" and not self.unknown
 
+    @property
+    def tells_orders(self) -> bool:
+        """Whether an empty list of orders would be somebody's answer."""
+        return bool(self.known or self.orders_from or self.orders or self.foreign_orders)
+
+    @property
+    def tells_positions(self) -> bool:
+        """Whether an empty list of positions would be somebody's answer."""
+        return bool(self.known or self.positions_from or self.positions or self.dust)
+
     def describe(self) -> str:
-        told = f"{len(self.orders)} open orders, {len(self.positions)} positions"
-        return told if self.known else f"{told}; unknown: {'; '.join(self.unknown)}"
+        told = [count_of(len(self.orders), "open order")] if self.tells_orders else []
+        told += [count_of(len(self.positions), "position")] if self.tells_positions else []
+        told += [] if self.known else [f"not known: {'; '.join(self.unknown)}"]
+        return ", ".join(told)
 
 
 def from_engine(orders: Answer, positions: Answer, in_doubt: int) -> Picture:
@@ -65,13 +82,20 @@ def from_engine(orders: Answer, positions: Answer, in_doubt: int) -> Picture:
     unknown += [answer.why for answer in (orders, positions) if not answer.known]
     rows: list[Row] = list(positions.get("positions") or ())
     unknown += [
-        f"position {row.get('venue')} {row.get('symbol')}: the venue did not say"
+        f"position {row.get('venue')} {row.get('symbol')}: the venue did not say, "
+        f"our books hold {row.get('quantity')}"
         for row in rows
         if row.get("venue_quantity") is None
     ]
     if in_doubt:
-        unknown.append(f"{in_doubt} orders are in doubt")
+        unknown.append(f"{count_of(in_doubt, 'order is', 'orders are')} in doubt")
     open_orders: list[Row] = list(orders.get("orders") or ())
+    told = [
+        name
+        for name, venue in (orders.get("venues") or {}).items()
+        if venue.get("ok") and venue.get("complete")
+    ]
+    silent = {row.get("venue") for row in rows if row.get("venue_quantity") is None}
     held = [row for row in rows if _held(row)]
     return Picture(
         source="engine",
@@ -79,6 +103,10 @@ def from_engine(orders: Answer, positions: Answer, in_doubt: int) -> Picture:
         foreign_orders=tuple(row for row in open_orders if not row.get("own", True)),
         positions=tuple(row for row in held if not row.get("dust")),
         dust=tuple(row for row in held if row.get("dust")),
+        orders_from=tuple(told) if orders.known else (),
+        positions_from=tuple(name for name in told if name not in silent)
+        if positions.known
+        else (),
         unknown=tuple(dict.fromkeys(unknown)),
         pnl=positions.get("pnl"),
     )
@@ -90,12 +118,15 @@ def from_venues(answers: Iterable[VenueAnswer]) -> Picture:
     open_orders = [msgspec.to_builtins(row) for each in answers for row in each.open_orders]
     rows = [msgspec.to_builtins(row) for each in answers for row in each.positions]
     held = [row for row in rows if _held(row)]
+    told = tuple(each.name for each in answers if each.status == "ok")
     return Picture(
-        source="venue",
+        source="venue" if told or open_orders or rows else "none",
         orders=tuple(row for row in open_orders if row["own"]),
         foreign_orders=tuple(row for row in open_orders if not row["own"]),
         positions=tuple(row for row in held if not row["dust"]),
         dust=tuple(row for row in held if row["dust"]),
+        orders_from=told,
+        positions_from=told,
         unknown=tuple(
             f"venue {each.name}: {each.why or 'its answer was not complete'}"
             for each in answers

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import count_of
 from openbell.watch.service_client import Answer
 
 
@@ -25,9 +26,13 @@ def judge_reconciliation(answer: Answer) -> Verification:
         "mismatches": mismatches,
     }
     if answer.get("unknown"):
-        return Verification(Outcome.UNKNOWN, "the venue did not say everything", evidence)
-    if mismatches or answer.get("ok") is not True:
-        return Verification(Outcome.FAILED, f"{len(mismatches)} mismatches", evidence)
+        silent = "; ".join(map(str, answer.get("unknown_venues") or ())) or "no reason given"
+        return Verification(Outcome.UNKNOWN, f"not all could be compared: {silent}", evidence)
+    if mismatches:
+        told = count_of(len(mismatches), "mismatch", "mismatches")
+        return Verification(Outcome.FAILED, told, evidence)
+    if answer.get("ok") is not True:
+        return Verification(Outcome.UNKNOWN, "the engine did not say that they agree", evidence)
     return Verification(Outcome.DONE, "books and venue agree", evidence)
 
 

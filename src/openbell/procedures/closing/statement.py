@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -36,28 +36,27 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         closing.final = await closing.look()
     reports = tuple(reports)
     picture = _picture(closing)
-    unknown = [*picture.unknown]
-    if picture.source == "none":
-        unknown.append("no venue could be asked")
+    told = _from_venue(picture.positions)
     # Errors in the log are told; that they are there is not what the closing has to prove.
     statement = ClosingStatement(
         remaining_orders=tuple(_order(row) for row in (*picture.orders, *picture.foreign_orders)),
-        remaining_positions=tuple(_position(row) for row in picture.positions),
+        remaining_positions=tuple(_position(row) for row in told),
         dust=tuple(_dust(row) for row in picture.dust),
-        unknown=tuple(unknown),
         checkpoint=closing.checkpoint,
         processes_left=None if closing.processes_left is None else len(closing.processes_left),
         sockets_left=None if closing.sockets_left is None else len(closing.sockets_left),
         errors_last_5m=None if closing.errors is None else len(closing.errors),
         orders_kept=closing.wishes.orders == "keep",
         positions_kept=closing.wishes.flatten == "keep",
-        reconciled=closing.outcomes.get("reconcile") in (Outcome.DONE, Outcome.SKIPPED),
+        # Books that were not compared are among the steps that are not verified: no difference.
+        reconciled=closing.outcomes.get("reconcile")
+        in (Outcome.DONE, Outcome.SKIPPED, Outcome.UNKNOWN),
     )
-    points = open_points(statement)
-    points += [
-        f"{report.name} is {report.outcome}"
-        for report in reports
-        if report.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+    told_of = {"reconcile", "verify"} | ({"checkpoint"} if closing.checkpoint is None else set())
+    points = [
+        *([] if picture.known else [f"what remains is not known ({'; '.join(picture.unknown)})"]),
+        *open_points(statement),
+        *_step_points(reports, told_of),
     ]
     verified = not points
     summary = "closed and verified" if verified else "; ".join(points)
@@ -68,10 +67,12 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         document={
             "verified": verified,
             "summary": summary,
-            "remaining_orders": [dict(row) for row in (*picture.orders, *picture.foreign_orders)],
-            "remaining_positions": [dict(row) for row in picture.positions],
-            "dust": [dict(row) for row in picture.dust],
-            "unknown": unknown,
+            "remaining_orders": _rows((*picture.orders, *picture.foreign_orders))
+            if picture.tells_orders
+            else None,
+            "remaining_positions": _rows(told) if _tells_positions(picture) else None,
+            "dust": _rows(_from_venue(picture.dust)) if _tells_positions(picture) else None,
+            "unknown": list(picture.unknown),
             "asked": picture.source,
             "checkpoint": closing.checkpoint,
             "pnl": None if closing.pnl is None else dict(closing.pnl),
@@ -89,7 +90,36 @@ def _picture(closing: Closing) -> Picture:
         return closing.final
     if not closing.desk.file.venues:
         return Picture(source="venue")
-    return Picture(source="none")
+    return Picture(source="none", unknown=("no venue could be asked",))
+
+
+def _from_venue(rows: Iterable[Row]) -> list[Row]:
+    """Those of which the venue itself has said what it holds."""
+    return [row for row in rows if row.get("venue_quantity") is not None]
+
+
+def _tells_positions(picture: Picture) -> bool:
+    """Whether an empty list of remaining positions would be a venue's word."""
+    told = _from_venue((*picture.positions, *picture.dust))
+    return bool(picture.known or picture.positions_from or told)
+
+
+def _step_points(reports: Iterable[StepReport], told: Collection[str]) -> list[str]:
+    """The steps that are not settled, each once. The failure of those in `told` has been told."""
+    reports = tuple(reports)
+    points = []
+    for outcome, word in ((Outcome.FAILED, "failed"), (Outcome.UNKNOWN, "not verified")):
+        names = [
+            report.name
+            for report in reports
+            if report.outcome is outcome and not (outcome is Outcome.FAILED and report.name in told)
+        ]
+        points += [f"{word}: {', '.join(names)}"] if names else []
+    return points
+
+
+def _rows(rows: Iterable[Row]) -> list[Row]:
+    return [dict(row) for row in rows]
 
 
 def _listed(items: Iterable[object] | None) -> list[object] | None:

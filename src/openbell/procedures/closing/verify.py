@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.ports import facts_of, run_folder_sockets
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import count_of
 from openbell.runtime.ports import holder_of
 from openbell.watch.logs import CONTROLLER, errors_since, log_paths
 
@@ -51,8 +52,8 @@ class VerifyClosed:
         closing.processes_left = processes
         closing.sockets_left = sockets
         closing.errors = tuple(line.as_dict() for line in errors)
-        left = [f"{len(processes)} processes"] if processes else []
-        left += [f"{len(sockets)} sockets"] if sockets else []
+        left = [count_of(len(processes), "process", "processes")] if processes else []
+        left += [count_of(len(sockets), "socket")] if sockets else []
         evidence: dict[str, object] = {
             "processes": list(processes),
             "sockets": list(sockets),
@@ -61,7 +62,7 @@ class VerifyClosed:
         if left:
             found = Verification(Outcome.FAILED, f"left behind: {', '.join(left)}", evidence)
         else:
-            told = f"; {len(errors)} errors in the last five minutes" if errors else ""
+            told = f"; {count_of(len(errors), 'error')} in the last five minutes" if errors else ""
             found = Verification(Outcome.DONE, f"no process, no socket left{told}", evidence)
         return found
 

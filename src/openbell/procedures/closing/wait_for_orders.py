@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import count_of
 
 _POLL_S = 0.5
 
@@ -18,8 +19,9 @@ class Await:
     unknown: tuple[str, ...]
 
     def __str__(self) -> str:
-        unknown = f", and what is unknown ({'; '.join(self.unknown)})" if self.unknown else ""
-        return f"wait for {self.count} open orders{unknown}"
+        awaited = [count_of(self.count, "open order")] if self.count else []
+        awaited += [f"what is not known ({'; '.join(self.unknown)})"] if self.unknown else []
+        return f"wait for {', and '.join(awaited)}"
 
 
 def pending(picture: Picture, orders: str) -> int:
@@ -53,7 +55,10 @@ class WaitForOrders:
         while True:
             picture = await self.closing.look()
             count = pending(picture, self.closing.wishes.orders)
-            say("pending orders", count, 0)
+            if picture.known:
+                say("pending orders", count, 0)
+            else:
+                say(f"pending orders are not known: {'; '.join(picture.unknown)}")
             if picture.known and not count:
                 return
             await asyncio.sleep(_POLL_S)
@@ -64,7 +69,8 @@ class WaitForOrders:
         if not picture.known:
             found = Verification(Outcome.UNKNOWN, picture.describe())
         elif count:
-            found = Verification(Outcome.FAILED, f"{count} orders are still pending")
+            told = count_of(count, "order is", "orders are")
+            found = Verification(Outcome.FAILED, f"{told} still pending")
         else:
             found = Verification(Outcome.DONE, "no order is pending")
         return found
