@@ -128,6 +128,11 @@ class Client:
                 f"this desk belongs to another user: {error.filename or self._layout.state}",
                 hint="run the command as the user who opened it",
             ) from None
+        except OSError as error:  # its backlog is full: it hangs, or is stopped
+            raise UnverifiedError(
+                f"the controller does not answer: {error.strerror or error}",
+                hint="nothing was asked for; look with `openbell status`",
+            ) from error
         payload = None if body is None else json.dumps(body)
         headers = {
             "Authorization": f"Bearer {token}",

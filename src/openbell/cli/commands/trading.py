@@ -88,10 +88,7 @@ def positions(terminal: Terminal) -> int:
         right="  rrrrrrr",
     )
     if pnl := document.get("pnl"):
-        parts = ", ".join(
-            f"{key} {value}" for key, value in pnl.items() if value not in (None, [], "")
-        )
-        text += f"\nP&L: {parts}"
+        text += f"\nP&L: {pnl_text(pnl)}"
     status = _shown(terminal, document, text, len(rows), "position")
     if status == 0 and any(p.get("venue_quantity") is None for p in rows):
         terminal.warn("unknown: a venue did not say what it holds")
@@ -160,7 +157,9 @@ def pnl_text(pnl: dict[str, Any]) -> str:
     parts = ", ".join(
         f"{key} {number(pnl.get(key), 2)}" for key in ("realized", "unrealized", "fees")
     )
-    return f"net {number(pnl.get('net'), 2)} {pnl.get('currency', '')} ({parts})"
+    unpriced = pnl.get("unpriced")
+    note = f"; without a price, not counted: {', '.join(map(str, unpriced))}" if unpriced else ""
+    return f"net {number(pnl.get('net'), 2)} {pnl.get('currency', '')} ({parts}){note}"
 
 
 def _fees(fees: object) -> str:
