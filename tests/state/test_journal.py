@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from openbell.domain.ids import mint
 from openbell.domain.orders import (
     CancelIntended,
     CancelRejected,
@@ -60,7 +62,7 @@ async def test_what_was_appended_is_read_in_order_without_gaps(
     entries = list(journal.read())
     assert [entry.seq for entry in entries] == [1, 2, 3, 4]
     assert [entry.event for entry in entries] == [intent(n) for n in (1, 2, 3, 4)]
-    assert {entry.epoch for entry in entries} == {journal.epoch} == {1}
+    assert {entry.epoch for entry in entries} == {journal.epoch}
     assert [entry.seq for entry in journal.read(after_seq=2)] == [3, 4]
     assert [entry.seq for entry in journal.read(after_seq=1, limit=2)] == [2, 3]
     assert list(journal.read(limit=0)) == []
@@ -90,9 +92,9 @@ async def test_taking_over_fences_the_writer_before_it(tmp_path: Path, intent: A
     old = await Journal.take_over(tmp_path / "desk.db", "old")
     await old.append([intent(1)])
     new = await Journal.take_over(tmp_path / "desk.db", "new")
-    assert (old.epoch, new.epoch, new.last_seq()) == (1, 2, 1)
+    assert (new.epoch > old.epoch, new.last_seq()) == (True, 1)
     for events in ([intent(2)], [intent(3), intent(4)]):
-        with pytest.raises(FencedError, match="epoch 1 is over"):
+        with pytest.raises(FencedError, match=f"epoch {old.epoch} is over"):
             await old.append(events)
     with pytest.raises(FencedError):
         await old.save_snapshot(1, b"stale")
@@ -101,6 +103,38 @@ async def test_taking_over_fences_the_writer_before_it(tmp_path: Path, intent: A
     assert new.newest_snapshot() is None
     await old.close()
     await new.close()
+
+
+async def test_a_database_that_was_lost_or_restored_repeats_no_epoch(tmp_path: Path) -> None:
+    """ClOrdIDs are made from the epoch: the venue would take a new order for one it knows."""
+    path, copy = tmp_path / "desk.db", tmp_path / "copy.db"
+    now_s = 1_800_000_000
+
+    async def take_over() -> int:
+        journal = await Journal.take_over(path, "test", now_ns=lambda: now_s * 10**9)
+        await journal.close()
+        return journal.epoch
+
+    epochs = [await take_over()]
+    shutil.copy(path, copy)
+    mishaps: list[Callable[[], object]] = [path.unlink, lambda: shutil.copy(copy, path)]
+    for befall in mishaps:
+        befall()
+        now_s += 60
+        epochs.append(await take_over())
+    assert epochs == sorted(set(epochs)), "each later one is higher"
+    assert mint("0123abcd", epochs[-1], 36**8), "and still leaves room for orders without end"
+
+
+async def test_epochs_go_up_though_the_clock_stands_or_was_set_back(tmp_path: Path) -> None:
+    epochs = []
+    for now_s in (1_800_000_000, 1_800_000_000, 5, 1_800_000_001):
+        journal = await Journal.take_over(
+            tmp_path / "desk.db", "test", now_ns=lambda now_s=now_s: now_s * 10**9
+        )
+        epochs.append(journal.epoch - 1_800_000_000)
+        await journal.close()
+    assert epochs == [0, 1, 2, 3]
 
 
 async def test_a_stale_snapshot_is_fenced_without_an_append_before_it(
@@ -142,12 +176,12 @@ async def test_of_many_that_take_over_at_once_exactly_one_remains(
 ) -> None:
     path = tmp_path / "desk.db"
     journals = await asyncio.gather(*(Journal.take_over(path, f"engine {n}") for n in range(6)))
-    assert sorted(journal.epoch for journal in journals) == [1, 2, 3, 4, 5, 6]
+    assert len({journal.epoch for journal in journals}) == 6
     outcomes = await asyncio.gather(
         *(journal.append([intent(journal.epoch)]) for journal in journals), return_exceptions=True
     )
     won = [j.epoch for j, o in zip(journals, outcomes, strict=True) if not isinstance(o, Exception)]
-    assert won == [6]
+    assert won == [max(journal.epoch for journal in journals)]
     assert all(isinstance(o, FencedError) for o in outcomes if isinstance(o, Exception))
     for opened in journals:
         await opened.close()
@@ -212,7 +246,7 @@ async def test_a_reader_sees_what_the_writer_committed(
     tmp_path: Path, journal: Journal, intent: Any
 ) -> None:
     reader = JournalReader.open(tmp_path / "desk.db")
-    assert (reader.last_seq(), reader.current_epoch()) == (0, 1)
+    assert (reader.last_seq(), reader.current_epoch()) == (0, journal.epoch)
     await journal.append([intent(1)])
     assert reader.last_seq() == 1
     assert [entry.event for entry in reader.read()] == [intent(1)]

@@ -4,8 +4,11 @@ Invariants
 - An append that returned is on the disk; one that raised was not reported, and its caller sends
   nothing. (After an input/output error at the commit itself an entry may turn out to exist: an
   intent without an outcome, which is in doubt and is asked for. The safe direction.)
-- Exactly one epoch is current. `take_over` makes the next one in the transaction that claims it;
-  from then on every append under an older one is refused by the database itself
+- Exactly one epoch is current. `take_over` makes the next one in the transaction that claims it,
+  never below the wall clock's seconds: a database that was lost, or restored from an older copy,
+  forgets which epochs were in office, and ClOrdIDs made from one of them again would name orders
+  that the venue knows. Only a clock that was set back as well could repeat one.
+- From a take-over on, every append under an older one is refused by the database itself
   (`migrations`: journal_is_fenced). So a writer that slept through its replacement cannot trade.
 - `seq` counts 1, 2, 3, ... without a gap: a reader that has N and sees N + 2 knows what it missed.
 - Every entry carries its own CRC-64: SQLite has none on its pages, and one flipped bit in a
@@ -24,7 +27,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -100,24 +103,28 @@ class Journal:
         self._writer.start()
 
     @classmethod
-    async def take_over(cls, path: Path, holder: str) -> Journal:
+    async def take_over(
+        cls, path: Path, holder: str, *, now_ns: Callable[[], int] = time.time_ns
+    ) -> Journal:
         """Open the journal in the desk database at `path` and become its only writer.
 
         Every earlier holder is fenced from this moment on. `holder` is for people, such as
-        `execution-engine pid 4711`. Errors as `open_database`. StorageError ("locked") also where
-        the holder was stopped in the middle of a commit: kill it, then take over.
+        `execution-engine pid 4711`; `now_ns` is the wall clock. Errors as `open_database`.
+        StorageError ("locked") also where the holder was stopped in the middle of a commit: kill
+        it, then take over.
         """
-        return await asyncio.to_thread(cls._take_over, path, holder)
+        return await asyncio.to_thread(cls._take_over, path, holder, now_ns)
 
     @classmethod
-    def _take_over(cls, path: Path, holder: str) -> Journal:
+    def _take_over(cls, path: Path, holder: str, now_ns: Callable[[], int]) -> Journal:
         database = open_database(path)
         try:
             with database.writing() as connection:
+                taken_ns = now_ns()
                 epoch = connection.exec_driver_sql(
                     "INSERT INTO epochs (epoch, holder, taken_ns) "
-                    "SELECT coalesce(max(epoch), 0) + 1, ?, ? FROM epochs RETURNING epoch",
-                    (holder, time.time_ns()),
+                    "SELECT max(coalesce(max(epoch), 0) + 1, ?), ?, ? FROM epochs RETURNING epoch",
+                    (taken_ns // 1_000_000_000, holder, taken_ns),
                 ).scalar_one()
                 # Read under the same lock: nobody can append between the claim and this.
                 last_seq = connection.exec_driver_sql(

@@ -192,7 +192,7 @@ async def test_a_fenced_engine_sends_nothing_for_ever(desk: Any) -> None:
     order = await desk.order()
     await desk.until_status(order.cl_ord_id, S.NEW)
     new = await desk.start()
-    assert new.ledger.epoch == old.ledger.epoch + 1
+    assert new.ledger.epoch > old.ledger.epoch
     reply = await old.take(desk.intent())
     assert (reply.taken, reply.code) == (False, "storage")
     assert old.ledger.fenced.is_set()
