@@ -413,6 +413,40 @@ def test_checkpoints_are_saved_and_listed(desk: Any) -> None:
     assert [(each["path"], each["valid"]) for each in listed] == [(saved["path"], True)]
 
 
+ROLES = """
+[services.engine]
+command = {web}
+port = {p1}
+role = "engine"
+critical = true
+[services.feed]
+command = ["sleep", "86400"]
+"""
+
+
+def test_a_plan_of_an_opening_foresees_what_its_first_step_leads_to(make_desk: Any) -> None:
+    desk = make_desk(ROLES)
+    desk.start()
+    first, second = desk.get("plan/open")[1]["steps"]
+    assert first["actions"] == ["start engine", "start feed"]
+    assert second["title"] == "Reconcile, get the permit, run the strategies"
+    assert second["actions"] == [
+        "let the engine ask for a permit",
+        "wait until books are reconciled, the permit is granted and strategies run",
+    ]
+    _, second = desk.get("plan/open?safe_mode=true")[1]["steps"]
+    assert (second["title"], second["actions"], second["reason"]) == (
+        "Stay in safe mode: nothing trades by itself",
+        [],
+        "the desk is safe",
+    )
+    _, second = desk.get("plan/open?only=feed")[1]["steps"]
+    assert (second["skipped"], second["reason"]) == (True, "only feed is asked for, not engine")
+    desk.post("halt", {"reason": "x"})
+    _, second = desk.get("plan/open")[1]["steps"]
+    assert second["title"] == "Leave the halt in place" and not second["actions"]
+
+
 def test_plans_say_what_would_be_done_and_do_nothing(desk: Any) -> None:
     _, plan = desk.get("plan/open")
     assert plan["steps"][0]["actions"] == ["start base", "start top once base is ready"]

@@ -338,6 +338,15 @@ def test_a_halted_desk_needs_no_halting() -> None:
     assert judge_halt(facts).outcome is Outcome.DONE
 
 
+def test_a_plan_for_a_halted_desk_says_that_there_is_no_permit() -> None:
+    halted = EngineSays("ready", False, "halted", "none", 0, (), 1)
+    facts = halt_facts(engine=halted, strategies=(StrategySays("mm", "HALTED", ""),))
+    assert plan_halt(facts).reason == (
+        "no strategy runs, and the engine holds no permit to trade; "
+        "it is given one to reduce positions and no other"
+    )
+
+
 def test_a_silent_engine_is_told_to_halt_and_is_unknown() -> None:
     facts = halt_facts(engine=None, strategies=())
     assert plan_halt(facts).actions

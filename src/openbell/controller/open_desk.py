@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from openbell.controller.conduct import Conductor
@@ -13,7 +13,7 @@ from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError
-from openbell.procedures.begin_trading import BeginTrading, Opened
+from openbell.procedures.begin_trading import BeginTrading, Opened, without_engine
 from openbell.procedures.opening import (
     ServiceOutcome,
     Started,
@@ -56,7 +56,7 @@ class Openings:
             await desk.auditor.record(actor, "desk.open", desk.desk.file.desk.name, **parameters)
             await self._runs.abandon_interrupted("opened again")
             number = await desk.database.begin("open", actor, "", parameters)
-            desk.targets.command(DeskCommand.OPEN_SAFE if wishes.safe_mode else DeskCommand.OPEN)
+            desk.targets.command(_command(wishes))
         except BaseException:
             desk.board.release()
             raise
@@ -65,9 +65,14 @@ class Openings:
         return {"run": run.id, "resumed": False}
 
     async def plan_open(self, wishes: OpenWishes) -> dict[str, object]:
-        """What `open` would do now. Raises UsageError."""
-        self._desk.require_known(list(wishes.only))
-        return await plan_document("open", self._opening_steps(wishes, lambda _: None))
+        """What `open` would do now. The second step is planned for a desk of which everything that
+        the first one starts is up. Raises UsageError."""
+        desk = self._desk
+        desk.require_known(list(wishes.only))
+        start, trade = self._opening_steps(wishes, lambda _: None)
+        trade.target = lambda: desk.targets.foreseen(_command(wishes))
+        trade.blocked = lambda: self._blocked(start.wanted, coming=start.wanted)
+        return await plan_document("open", (start, trade))
 
     def _opening_steps(
         self, wishes: OpenWishes, tell: Callable[[ServiceOutcome], None]
@@ -91,20 +96,21 @@ class Openings:
             voices=desk.voices,
             target=lambda: desk.targets.now,
             latched=lambda: desk.targets.latched,
-            blocked=self._blocked,
+            blocked=lambda: self._blocked(wanted),
         )
         return start, trade
 
-    def _blocked(self) -> str:
-        """Why waiting for trading would be of no use."""
+    def _blocked(self, wanted: Collection[str], coming: Collection[str] = ()) -> str:
+        """Why waiting for trading would be of no use; `coming` counts as up."""
         desk = self._desk
         engine = desk.roles.engine
-        if engine is not None and desk.states.get(engine) not in (
-            ServiceState.READY,
-            ServiceState.DEGRADED,
+        if (
+            engine is not None
+            and engine not in coming
+            and desk.states.get(engine) not in (ServiceState.READY, ServiceState.DEGRADED)
         ):
-            return f"{engine} is not up"
-        missing = desk.critical_not_ready(engine or "")
+            return f"{engine} is not up" if engine in wanted else without_engine(engine, wanted)
+        missing = [name for name in desk.critical_not_ready(engine or "") if name not in coming]
         return f"critical services are not ready: {', '.join(missing)}" if missing else ""
 
     async def _open(self, run: LiveRun, number: int, wishes: OpenWishes) -> None:
@@ -171,6 +177,10 @@ class Openings:
                 else "end them, or give the services other ports",
                 orphans=[_orphan_dict(orphan) for orphan in left],
             )
+
+
+def _command(wishes: OpenWishes) -> DeskCommand:
+    return DeskCommand.OPEN_SAFE if wishes.safe_mode else DeskCommand.OPEN
 
 
 def _opening_outcome(

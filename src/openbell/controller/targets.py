@@ -35,9 +35,16 @@ class Targets:
     @property
     def now(self) -> DeskTarget:
         """What holds: a halt on disk stands above whatever was asked for."""
-        if self._asked in (DeskTarget.TRADING, DeskTarget.SAFE) and self.halt is not None:
+        return self._held(self._asked)
+
+    def foreseen(self, command: DeskCommand) -> DeskTarget:
+        """What would hold after this command."""
+        return self._held(after(self._asked, command))
+
+    def _held(self, target: DeskTarget) -> DeskTarget:
+        if target in (DeskTarget.TRADING, DeskTarget.SAFE) and self.halt is not None:
             return DeskTarget.HALTED
-        return self._asked
+        return target
 
     @property
     def halt(self) -> Halt | None:

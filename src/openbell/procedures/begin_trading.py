@@ -7,7 +7,7 @@ This step takes back halts of an earlier closing, waits, and says what the desk 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -102,6 +102,24 @@ class AwaitTrading:
 Action = ResumeEngine | ResumeStrategies | AwaitTrading
 
 
+def title_of(target: DeskTarget, latched: bool) -> str:
+    """What the step is about in a desk that is asked to be this."""
+    if latched:
+        return "Stay safe: the kill switch is latched"
+    match target:
+        case DeskTarget.SAFE:
+            return "Stay in safe mode: nothing trades by itself"
+        case DeskTarget.HALTED:
+            return "Leave the halt in place"
+        case _:
+            return "Reconcile, get the permit, run the strategies"
+
+
+def without_engine(engine: str, wanted: Collection[str]) -> str:
+    """Why trading cannot begin where only these services are asked for."""
+    return f"only {', '.join(wanted)} {'is' if len(wanted) == 1 else 'are'} asked for, not {engine}"
+
+
 def plan_trading(facts: TradingFacts) -> Plan[Action]:
     verdict = judge(facts)
     if verdict.opened is not Opened.WAITING:
@@ -128,9 +146,12 @@ class BeginTrading:
     """Why trading cannot begin whatever is waited for; empty where it may."""
     timeout_s: float = 30.0
     name: str = "begin_trading"
-    title: str = "Reconcile, get the permit, run the strategies"
     on_failure: OnFailure = OnFailure.WARN
     verdict: Verdict = Verdict(Opened.WAITING, "nothing was observed yet")
+
+    @property
+    def title(self) -> str:
+        return title_of(self.target(), self.latched())
 
     async def observe(self) -> TradingFacts:
         has_engine = self.voices.roles.engine is not None

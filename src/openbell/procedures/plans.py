@@ -6,30 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from openbell.errors import OpenbellError
-from openbell.procedures.step import Step
+from openbell.procedures.step import Plan, Step
 
 
 async def plan_document(procedure: str, steps: Sequence[Step[Any, Any]]) -> dict[str, object]:
     """`{"procedure", "steps": [{"name", "title", "skipped", "reason", "actions": [...]}]}`
 
-    Later steps are planned from what is so now, before the earlier ones would have acted.
+    A step whose part depends on earlier ones has to be made so that it observes what those lead to;
+    the others are planned from what is so now.
     """
     return {"procedure": procedure, "steps": [await _planned(step) for step in steps]}
 
 
 async def _planned(step: Step[Any, Any]) -> dict[str, object]:
-    told: dict[str, object] = {"name": step.name, "title": step.title}
     try:
         plan = step.plan(await step.observe())
     except OpenbellError as error:
-        return {
-            **told,
-            "skipped": False,
-            "reason": f"cannot be planned: {error.message}",
-            "actions": [],
-        }
+        plan = Plan(reason=f"cannot be planned: {error.message}")
+    return planned_row(step.name, step.title, plan)
+
+
+def planned_row(name: str, title: str, plan: Plan[Any]) -> dict[str, object]:
+    """`{"name", "title", "skipped", "reason", "actions"}`"""
     return {
-        **told,
+        "name": name,
+        "title": title,
         "skipped": plan.skipped,
         "reason": plan.reason,
         "actions": list(plan.lines()),

@@ -13,14 +13,20 @@ import psutil
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
-from openbell.domain.desk_state import DeskState
+from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import UsageError
-from openbell.procedures.begin_trading import AwaitTrading
+from openbell.procedures.begin_trading import (
+    TradingFacts,
+    plan_trading,
+    title_of,
+    without_engine,
+)
 from openbell.procedures.opening import StartServices, services_to_open
-from openbell.procedures.plans import plan_document
+from openbell.procedures.plans import plan_document, planned_row
 from openbell.procedures.ports import Facts
+from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
@@ -36,7 +42,10 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
     why = "closed"
     recommendations: list[Mapping[str, str]] = []
     if alive:
-        why = f"no controller runs, but {len(alive)} services do: nobody watches them"
+        why = (
+            f"no controller runs, but {count_of(len(alive), 'service does', 'services do')}: "
+            "nobody watches them"
+        )
         recommendations.append(
             {
                 "severity": "critical",
@@ -102,34 +111,43 @@ def opening_plan_of_a_closed_desk(
                 nearest=nearest,
             )
     wanted = services_to_open(depends_on, only)
-    start = StartServices(_Stopped(desk), wanted, depends_on, lambda _: None, timeout_s=0.0)
+    services = _Uncontrolled(desk, _alive(layout))
+    start = StartServices(services, wanted, depends_on, lambda _: None, timeout_s=0.0)
     document = asyncio.run(plan_document("open", (start,)))
     steps = document["steps"]
     assert isinstance(steps, list)
-    engine = desk.file.service_with_role("engine")
-    if engine in wanted:
-        reason = "opened in safe mode" if safe_mode else ""
-        halt = read_halt(layout.halt)
-        if halt is not None:
-            reason = f"halted by {halt.who}: {halt.reason}"
-        steps.append(
-            {
-                "name": "begin_trading",
-                "title": "Reconcile, get the permit, run the strategies",
-                "skipped": bool(reason),
-                "reason": reason,
-                "actions": [] if reason else [str(AwaitTrading())],
-            }
-        )
+    steps.append(_trading_row(desk, layout, wanted, safe_mode))
     return document
 
 
-class _Stopped:
-    """`procedures.ports.Services` of a desk of which nothing runs."""
+def _trading_row(
+    desk: LoadedDesk, layout: DeskLayout, wanted: tuple[str, ...], safe_mode: bool
+) -> dict[str, object]:
+    """The second step, once the first one has started everything."""
+    engine = desk.file.service_with_role("engine")
+    target = DeskTarget.SAFE if safe_mode else DeskTarget.TRADING
+    if read_halt(layout.halt) is not None:
+        target = DeskTarget.HALTED
+    latched = layout.state.exists() and is_latched(layout.latch)
+    facts = TradingFacts(
+        target=target,
+        latched=latched,
+        engine=None,
+        engine_why="not started yet",
+        strategies=None,
+        strategies_why="not started yet",
+        has_engine=engine is not None,
+        blocked="" if engine is None or engine in wanted else without_engine(engine, wanted),
+    )
+    return planned_row("begin_trading", title_of(target, latched), plan_trading(facts))
 
-    def __init__(self, desk: LoadedDesk) -> None:
+
+class _Uncontrolled:
+    """`procedures.ports.Services` of a desk without a controller. What lives will be taken over."""
+
+    def __init__(self, desk: LoadedDesk, alive: Mapping[str, int]) -> None:
         self._views = {
-            name: _stopped_view(name, each.port, each.critical)
+            name: _view(name, each.port, each.critical, alive.get(name))
             for name, each in desk.file.services.items()
         }
 
@@ -146,11 +164,11 @@ class _Stopped:
         raise AssertionError("a plan stops nothing")
 
 
-def _stopped_view(name: str, port: int | None, critical: bool) -> ServiceView:
+def _view(name: str, port: int | None, critical: bool, pid: int | None) -> ServiceView:
     return ServiceView(
         name=name,
-        state=ServiceState.STOPPED,
-        pid=None,
+        state=ServiceState.STOPPED if pid is None else ServiceState.DEGRADED,
+        pid=pid,
         port=port,
         restarts=0,
         started_ns=None,

@@ -54,7 +54,10 @@ def plan_halt(facts: HaltFacts) -> Plan[Action]:
     if not actions:
         if not facts.engine_up:
             return Plan(reason="no strategy runs, nor does an engine")
-        return Plan(reason="no strategy runs, and the engine holds no permit to trade")
+        return Plan(
+            reason="no strategy runs, and the engine holds no permit to trade; "
+            "it is given one to reduce positions and no other"
+        )
     return Plan(tuple(actions))
 
 
