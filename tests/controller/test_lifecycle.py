@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -312,6 +313,7 @@ def test_services_are_started_stopped_and_restarted_by_name(desk: Any) -> None:
     desk.run("open")
     status, refused = desk.post("services/stop", {"services": ["base"]})
     assert (status, refused["dependents"]) == (403, ["top"])
+    assert refused["message"] == "top depends on base and runs"
     _, stopped = desk.post("services/stop", {"services": ["top", "base"]})
     assert [row["service"] for row in stopped["results"]] == ["top", "base"]
     assert stopped["results"][0]["rungs"]
@@ -422,6 +424,95 @@ critical = true
 [services.feed]
 command = ["sleep", "86400"]
 """
+
+
+def test_a_part_of_a_desk_is_up_and_nothing_is_missed(make_desk: Any) -> None:
+    desk = make_desk(ROLES)
+    desk.start()
+    last = desk.run("open", {"only": ["feed"]})[-1]
+    assert (last["event"], last["outcome"]) == ("done", "partial")
+    assert last["message"] == "feed is up (only what was asked for)"
+    assert (last["result"]["state"], last["result"]["waiting_for"]) == ("safe", "")
+    for _ in range(2):
+        seen = desk.status()
+        assert (seen["state"], seen["why"]) == ("safe", "opened in part, without engine")
+        assert [row["action"] for row in seen["recommendations"]] == ["openbell up"]
+        assert desk.get("health")[1]["verdict"] == "healthy"
+        desk.kill()
+        desk.start()
+    status, refused = desk.post("resume")
+    assert status == 403 and "the engine does not answer: engine is stopped" in refused["blockers"]
+
+
+def test_the_rest_of_a_desk_can_be_opened_later(desk: Any) -> None:
+    last = desk.run("open", {"only": ["base"]})[-1]
+    assert (last["outcome"], desk.status()["state"]) == ("partial", "safe")
+    assert desk.run("open")[-1]["outcome"] == "trading"
+    seen = desk.status()
+    assert (seen["state"], seen["recommendations"]) == ("trading", [])
+    desk.run("open", {"only": ["base"]})
+    desk.post("services/stop", {"services": ["top"]})
+    assert desk.get("health")[1]["verdict"] == "degraded", "a whole desk misses what stops"
+
+
+def test_safe_mode_is_no_way_to_stop_a_trading_desk(desk: Any) -> None:
+    desk.run("open")
+    for status, refused in (
+        desk.post("open", {"safe_mode": True}),
+        desk.get("plan/open?safe_mode=true"),
+    ):
+        assert (status, refused["error"]) == (403, "refused")
+        assert "openbell halt" in refused["hint"]
+    assert desk.status()["state"] == "trading"
+    desk.post("halt", {"reason": "x"})
+    assert desk.run("open", {"safe_mode": True})[-1]["event"] == "done"
+
+
+def test_an_engine_that_does_not_answer_is_not_called_a_broken_journal(make_desk: Any) -> None:
+    desk = make_desk(ROLES)
+    desk.start()
+    desk.post("services/start", {"services": ["feed"]})
+    blockers = desk.post("resume")[1]["blockers"]
+    assert "the engine does not answer: engine is stopped" in blockers
+    assert not [each for each in blockers if "journal" in each or "books" in each]
+
+
+def test_what_was_taken_over_is_told_once(desk: Any) -> None:
+    desk.run("open")
+    pid = desk.pids()["top"]
+    os.kill(pid, signal.SIGKILL)
+    desk.until(
+        lambda: desk.pids()["top"] not in (None, pid) and states(desk)["top"] == "ready", "back"
+    )
+    desk.kill()
+    desk.start()
+    desk.until(lambda: states(desk) == {"base": "ready", "top": "ready"}, "both are proven well")
+    assert desk.run("open")[-1]["message"] == (
+        "already open: the desk is trading: the desk has no engine: nothing is sent by itself; "
+        "2 services were taken over as they ran, none of them restarted since"
+    )
+    assert "taken over" not in desk.run("open")[-1]["message"]
+    restarts = {row["name"]: row["restarts"] for row in desk.status()["services"]}
+    assert restarts == {"base": 0, "top": 1}, "counts outlive the controller that counted"
+
+
+def test_a_foreign_process_in_the_way_is_named_and_not_to_be_forced(make_desk: Any) -> None:
+    desk = make_desk(ROLES)
+    found = re.search(
+        r"services.engine.*?port = (\d+)", (desk.folder / "desk.toml").read_text(), re.S
+    )
+    assert found is not None
+    port = int(found.group(1))
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        desk.start()
+        (row,) = [r for r in desk.status()["recommendations"] if r["subject"] == "engine"]
+        assert f"on port {port}: pid {os.getpid()}" in row["text"]
+        assert row["action"] == f"end pid {os.getpid()} as its owner, or give engine another port"
+        status, refused = desk.post("open")
+        assert (status, refused["message"]) == (403, "1 process is in the way of the desk")
 
 
 def test_a_plan_of_an_opening_foresees_what_its_first_step_leads_to(make_desk: Any) -> None:

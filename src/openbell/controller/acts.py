@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 import structlog
 
 from openbell.controller.desk import ControlledDesk
-from openbell.controller.observing import Observer
+from openbell.controller.observing import Observer, Seen
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.graph import start_order, stop_order, with_dependencies, with_dependents
 from openbell.domain.health import resume_blockers
@@ -86,7 +86,7 @@ class Acts:
     async def _resume(self, actor: str) -> dict[str, object]:
         desk = self.desk
         seen = await self.observer.observe()
-        blockers = resume_blockers(seen.services, seen.venues, seen.desk)
+        blockers = _resume_blockers(seen)
         if blockers:
             raise RefusedError(
                 f"not resumed: {'; '.join(blockers)}",
@@ -196,7 +196,10 @@ class Acts:
         needing = (with_dependents(self._deps(), names) - set(names)) & running
         if needing and not force:
             raise RefusedError(
-                f"{', '.join(sorted(needing))} depend on {', '.join(names)} and run",
+                f"{', '.join(sorted(needing))} "
+                + ("depends on" if len(needing) == 1 else "depend on")
+                + f" {', '.join(names)} and "
+                + ("runs" if len(needing) == 1 else "run"),
                 hint="stop them too, or use force",
                 dependents=sorted(needing),
             )
@@ -243,6 +246,16 @@ class Acts:
                 f"services run: {', '.join(running)}",
                 hint="close the desk with `openbell down`, or detach: they go on without a controller",
             )
+
+
+def _resume_blockers(seen: Seen) -> list[str]:
+    """What an engine that does not answer would have said is not taken for bad: it is not known,
+    and that it does not answer is said once."""
+    if not seen.engine_silent:
+        return resume_blockers(seen.services, seen.venues, seen.desk)
+    untold = replace(seen.desk, reconciled=True, in_doubt=0, journal_ok=True)
+    told = resume_blockers(seen.services, (), untold)
+    return [*told, f"the engine does not answer: {seen.engine_silent}"]
 
 
 def _started(result: StartResult) -> dict[str, object]:

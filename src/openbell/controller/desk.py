@@ -23,6 +23,7 @@ from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import ConflictError, UsageError
 from openbell.procedures.desk_voices import DeskVoices, Roles
+from openbell.procedures.wording import count_of
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
 from openbell.state.audit import AuditLog
@@ -70,6 +71,7 @@ class ControlledDesk:
     """Why the TCP port is not served; empty when it is."""
     interrupted: Interrupted | None = None
     started_mono_s: float = field(default_factory=time.monotonic)
+    _adoption_told: bool = False
 
     def __post_init__(self) -> None:
         self.redactor = Redactor((*self.secrets.values(), *self.tokens))
@@ -107,6 +109,31 @@ class ControlledDesk:
             and name != asking
             and self.states.get(name) is not ServiceState.READY
         )
+
+    def left_out(self) -> tuple[str, ...]:
+        """Services that are not meant to run, because the desk was opened without them. Where the
+        engine runs, whoever started it, the desk is a whole one and has to be well as such."""
+        only = self.targets.only
+        stopped = tuple(
+            name
+            for name in self.desk.file.services
+            if only and name not in only and self.states.get(name) is ServiceState.STOPPED
+        )
+        engine = self.roles.engine
+        return stopped if engine is None or engine in stopped else ()
+
+    def untold_adoption(self) -> str:
+        """How many services this controller took over from an earlier one, to be told once; empty
+        where it took over none, or it was told."""
+        if self._adoption_told or not self.adoption.adopted:
+            return ""
+        self._adoption_told = True
+        same = [view.name for view in self.supervisor.views() if view.adopted]
+        count = len(self.adoption.adopted)
+        told = f"{count_of(count, 'service was', 'services were')} taken over as "
+        told += "it ran" if count == 1 else "they ran"
+        restarted = count - len(same)
+        return f"{told}, {restarted or 'none'} of them restarted since" if count > 1 else told
 
     def require_known(self, names: list[str]) -> None:
         """Raises UsageError with the nearest names for one that the desk does not have."""

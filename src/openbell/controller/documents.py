@@ -14,10 +14,10 @@ import psutil
 import openbell
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
-from openbell.domain.health import Verdict, judge
+from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.preview import halt_row
-from openbell.runtime.spec import ServiceView
+from openbell.runtime.spec import Orphan, ServiceView
 
 
 async def status_document(desk: ControlledDesk, observer: Observer) -> dict[str, Any]:
@@ -31,7 +31,7 @@ async def health_document(desk: ControlledDesk, observer: Observer) -> dict[str,
     running = [name for name, state in desk.states.items() if state.is_running]
     probed = await asyncio.gather(*map(desk.supervisor.probe_now, running))
     seen = await observer.observe()
-    report = judge(seen.services, seen.venues, seen.desk)
+    report = judge(_meant_to_run(seen), seen.venues, seen.desk)
     checks = dict(
         zip(
             running,
@@ -118,12 +118,15 @@ def service_row(desk: ControlledDesk, view: ServiceView) -> dict[str, Any]:
 
 def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]:
     """`[{"severity", "subject", "text", "action"}]`, worst first."""
-    report = judge(seen.services, seen.venues, seen.desk)
+    report = judge(_meant_to_run(seen), seen.venues, seen.desk)
     severity = "critical" if report.verdict is Verdict.UNHEALTHY else "warning"
     found = [_row(severity, "desk", reason, "") for reason in report.reasons]
     if report.verdict is Verdict.NOT_RUNNING:
         found = []
     found += [_row("note", "desk", advice, "") for advice in report.recommendations]
+    if seen.left_out:
+        text = f"opened in part: {', '.join(seen.left_out)} not asked for, so nothing trades"
+        found.append(_row("note", "desk", text, "openbell up"))
     if desk.interrupted is not None:
         found.insert(
             0,
@@ -155,9 +158,26 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
             f"left over: pid {orphan.pid} ({orphan.command})",
             "openbell up --force",
         )
+        if orphan.ours
+        else _row(
+            "warning",
+            orphan.service,
+            _foreign(desk, orphan),
+            f"end pid {orphan.pid} as its owner, or give {orphan.service} another port",
+        )
         for orphan in desk.adoption.orphans
     ]
     return found
+
+
+def _foreign(desk: ControlledDesk, orphan: Orphan) -> str:
+    service = desk.desk.file.services.get(orphan.service)
+    port = "" if service is None or service.port is None else f" on port {service.port}"
+    return f"in its way{port}: pid {orphan.pid} ({orphan.command}), which is not this desk's"
+
+
+def _meant_to_run(seen: Seen) -> list[ServiceFacts]:
+    return [service for service in seen.services if service.name not in seen.left_out]
 
 
 def _row(severity: str, subject: str, text: str, action: str) -> Mapping[str, str]:

@@ -26,6 +26,10 @@ class Seen:
     """Why it is not trading, in a sentence; empty when it is."""
     views: Sequence[ServiceView]
     services: tuple[ServiceFacts, ...]
+    left_out: tuple[str, ...]
+    """Services the desk was opened without: they are not missed."""
+    engine_silent: str
+    """Why the engine tells nothing; empty where it does, or the desk has none."""
     venues: tuple[VenueHealthFacts, ...]
     desk: DeskHealthFacts
     venue_rows: tuple[Mapping[str, Any], ...]
@@ -46,10 +50,13 @@ class Observer:
         target = desk.targets.now
         # Without an engine nothing here trades by itself: such a desk is open when it is up.
         trading = desk.roles.engine is None or engine.get("trading") is True
-        missing = desk.critical_not_ready()
+        left_out = desk.left_out()
+        missing = tuple(name for name in desk.critical_not_ready() if name not in left_out)
+        # What was opened without its engine trades no more than a desk in safe mode.
+        in_part = bool(left_out) and target is DeskTarget.TRADING
         state = decide(
             DeskFacts(
-                target=target,
+                target=DeskTarget.SAFE if in_part else target,
                 latched=latched,
                 services_running=sum(view.state.is_running for view in views),
                 critical_not_ready=missing,
@@ -58,7 +65,7 @@ class Observer:
         )
         return Seen(
             state=state,
-            why=self._why(state, target, engine, missing),
+            why=self._why(state, target, engine, missing, left_out),
             views=views,
             services=tuple(
                 ServiceFacts(
@@ -70,8 +77,10 @@ class Observer:
                 )
                 for view in views
             ),
-            venues=tuple(self._venue_facts(engine)),
-            desk=self._desk_facts(state, target, latched, engine),
+            left_out=left_out,
+            engine_silent="" if engine.known or desk.roles.engine is None else engine.why,
+            venues=() if left_out else tuple(self._venue_facts(engine)),
+            desk=self._desk_facts(state, target, latched, engine, in_part),
             venue_rows=tuple(self._venue_rows(engine)),
         )
 
@@ -85,7 +94,12 @@ class Observer:
         return await desk.voices.ask_engine("/v1/state", timeout_s=ENGINE_TIMEOUT_S)
 
     def _why(
-        self, state: DeskState, target: DeskTarget, engine: Answer, missing: tuple[str, ...]
+        self,
+        state: DeskState,
+        target: DeskTarget,
+        engine: Answer,
+        missing: tuple[str, ...],
+        left_out: tuple[str, ...],
     ) -> str:
         if state is DeskState.TRADING:
             return ""
@@ -95,6 +109,8 @@ class Observer:
         if state is DeskState.HALTED:
             halt = self._desk.targets.halt
             return f"halted by {halt.who}: {halt.reason}" if halt else "halted"
+        if state is DeskState.SAFE and target is DeskTarget.TRADING:
+            return f"opened in part, without {', '.join(left_out)}"
         if state is DeskState.SAFE:
             return "opened in safe mode"
         if state is DeskState.OFFLINE:
@@ -112,11 +128,11 @@ class Observer:
         return str(engine.get("why_not") or f"the engine is {engine.get('phase')}")
 
     def _desk_facts(
-        self, state: DeskState, target: DeskTarget, latched: bool, engine: Answer
+        self, state: DeskState, target: DeskTarget, latched: bool, engine: Answer, in_part: bool
     ) -> DeskHealthFacts:
         desk = self._desk
         roles = desk.roles
-        if roles.engine is None:
+        if roles.engine is None or in_part:
             return DeskHealthFacts(
                 state=state, target=target, latched=latched, engine_trading=True, reconciled=True
             )

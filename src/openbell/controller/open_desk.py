@@ -10,10 +10,10 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import RunJournal
 from openbell.controller.run_board import LiveRun
-from openbell.domain.desk_state import DeskCommand
+from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError
-from openbell.procedures.begin_trading import BeginTrading, Opened, without_engine
+from openbell.procedures.begin_trading import BeginTrading, Opened, Verdict, without_engine
 from openbell.procedures.opening import (
     ServiceOutcome,
     Started,
@@ -24,6 +24,7 @@ from openbell.procedures.opening import (
 from openbell.procedures.plans import plan_document
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome, StepReport
+from openbell.procedures.wording import count_of
 from openbell.runtime.ports import is_taken
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import Orphan
@@ -49,6 +50,7 @@ class Openings:
         desk = self._desk
         await desk.board.reserve("open", actor)
         try:
+            self._refuse_safe_mode_while_trading(wishes)
             await desk.reload_desk_file()
             desk.require_known(list(wishes.only))
             await self._settle_orphans(wishes.force, actor)
@@ -56,7 +58,9 @@ class Openings:
             await desk.auditor.record(actor, "desk.open", desk.desk.file.desk.name, **parameters)
             await self._runs.abandon_interrupted("opened again")
             number = await desk.database.begin("open", actor, "", parameters)
-            desk.targets.command(_command(wishes))
+            wanted = self._wanted(wishes)
+            whole = len(wanted) == len(desk.desk.file.services)
+            desk.targets.command(_command(wishes), () if whole else wanted)
         except BaseException:
             desk.board.release()
             raise
@@ -66,13 +70,38 @@ class Openings:
 
     async def plan_open(self, wishes: OpenWishes) -> dict[str, object]:
         """What `open` would do now. The second step is planned for a desk of which everything that
-        the first one starts is up. Raises UsageError."""
+        the first one starts is up. Raises UsageError, RefusedError."""
         desk = self._desk
         desk.require_known(list(wishes.only))
+        self._refuse_safe_mode_while_trading(wishes)
         start, trade = self._opening_steps(wishes, lambda _: None)
         trade.target = lambda: desk.targets.foreseen(_command(wishes))
         trade.blocked = lambda: self._blocked(start.wanted, coming=start.wanted)
         return await plan_document("open", (start, trade))
+
+    def _refuse_safe_mode_while_trading(self, wishes: OpenWishes) -> None:
+        """Raises RefusedError: opening adds to what is, and a stop has to be asked for as one. A
+        halt is kept, verified with the engine, and tells of what rests at the venue."""
+        desk = self._desk
+        at_work = [desk.roles.engine] if desk.roles.engine is not None else [*desk.states]
+        idle = (ServiceState.STOPPED, ServiceState.FAILED)
+        if (
+            wishes.safe_mode
+            and desk.targets.now is DeskTarget.TRADING
+            and not desk.targets.latched
+            and any(desk.states.get(name, ServiceState.STOPPED) not in idle for name in at_work)
+        ):
+            raise RefusedError(
+                "the desk is open for trading: safe mode is a way to open it, not to stop it",
+                hint="`openbell halt` stops new orders at once, services stay up; resting orders "
+                "are shown by `openbell orders` and withdrawn by `openbell down`",
+            )
+
+    def _wanted(self, wishes: OpenWishes) -> tuple[str, ...]:
+        """In start order."""
+        services = self._desk.desk.file.services
+        depends_on = {name: service.depends_on for name, service in services.items()}
+        return services_to_open(depends_on, wishes.only)
 
     def _opening_steps(
         self, wishes: OpenWishes, tell: Callable[[ServiceOutcome], None]
@@ -80,7 +109,7 @@ class Openings:
         desk = self._desk
         services = desk.desk.file.services
         depends_on = {name: service.depends_on for name, service in services.items()}
-        wanted = services_to_open(depends_on, wishes.only)
+        wanted = self._wanted(wishes)
         timeouts = {
             name: ready.timeout if (ready := service.readiness()) is not None else 5.0
             for name, service in services.items()
@@ -137,10 +166,16 @@ class Openings:
         await journal.finish("done" if opened else "failed")
         started, traded = reports
         outcome = _opening_outcome(start, trade, started, traded)
+        left_out = desk.left_out()
+        if left_out and outcome == Opened.TRADING:
+            outcome = "partial"
+        verdict = trade.verdict
+        if traded.outcome is Outcome.SKIPPED:
+            verdict = Verdict(Opened.SAFE) if left_out else Verdict(Opened.WAITING, traded.detail)
         result = {
             "outcome": outcome,
-            "state": str(trade.verdict.opened),
-            "waiting_for": trade.verdict.waiting_for,
+            "state": str(verdict.opened),
+            "waiting_for": verdict.waiting_for,
             "services": [start.outcomes[name].as_dict() for name in start.wanted],
             "steps": [report.as_dict() for report in reports],
         }
@@ -148,8 +183,21 @@ class Openings:
         message = started.detail if started.outcome is not Outcome.DONE else traded.detail
         if outcome == "already_open":
             message = f"already open: {message}"
+        elif outcome == "partial":
+            message = self._partly(wishes, traded.detail)
+        if taken_over := desk.untold_adoption():
+            message = f"{message}; {taken_over}"
         failure = None if opened else FailedError(message, hint="mend it and open again")
         self._runs.finish(run, outcome, message, result, failure)
+
+    def _partly(self, wishes: OpenWishes, why_no_trading: str) -> str:
+        """What is up where the desk was not opened as a whole, or does not trade for lack of it."""
+        if not wishes.only:
+            return f"everything asked for is up, but the desk does not trade: {why_no_trading}"
+        verb = "is" if len(wishes.only) == 1 else "are"
+        told = f"{', '.join(wishes.only)} {verb} up (only what was asked for)"
+        left_out = self._desk.left_out()
+        return told if left_out else f"{told}; the desk does not trade: {why_no_trading}"
 
     async def _settle_orphans(self, force: bool, actor: str) -> None:
         """Ends our own leftovers when forced to; refuses to open beside any other."""
@@ -171,7 +219,7 @@ class Openings:
         if left:
             mine = any(orphan.ours for orphan in left)
             raise RefusedError(
-                f"{len(left)} processes are in the way of the desk",
+                f"{count_of(len(left), 'process is', 'processes are')} in the way of the desk",
                 hint="--force ends those of an earlier run of this desk"
                 if mine
                 else "end them, or give the services other ports",

@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 class _Content(msgspec.Struct, frozen=True):
     target: DeskTarget
+    only: tuple[str, ...] = ()
+    """Services the desk was opened with; empty: all."""
 
 
 class Targets:
@@ -25,12 +27,19 @@ class Targets:
 
     def __init__(self, layout: DeskLayout) -> None:
         self._layout = layout
-        self._asked = _read(layout.target)
+        content = _read(layout.target)
+        self._asked = content.target
+        self._only = content.only
 
     @property
     def asked(self) -> DeskTarget:
         """What people asked for last, halts aside."""
         return self._asked
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """Services the desk was opened with where it was opened in part; empty: with all."""
+        return self._only
 
     @property
     def now(self) -> DeskTarget:
@@ -40,6 +49,16 @@ class Targets:
     def foreseen(self, command: DeskCommand) -> DeskTarget:
         """What would hold after this command."""
         return self._held(after(self._asked, command))
+
+    def _part(
+        self, command: DeskCommand, before: DeskTarget, only: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """A part of a closed desk may grow by further parts; a whole desk stays whole."""
+        if command not in (DeskCommand.OPEN, DeskCommand.OPEN_SAFE):
+            return () if command is DeskCommand.CLOSED else self._only
+        if not only or before is DeskTarget.OFFLINE:
+            return only
+        return tuple(dict.fromkeys((*self._only, *only))) if self._only else ()
 
     def _held(self, target: DeskTarget) -> DeskTarget:
         if target in (DeskTarget.TRADING, DeskTarget.SAFE) and self.halt is not None:
@@ -58,30 +77,32 @@ class Targets:
     def latch(self) -> Halt | None:
         return read_latch(self._layout.latch)
 
-    def command(self, command: DeskCommand) -> DeskTarget:
-        """Moves the target and keeps it. Raises StorageError: then it has not moved, unless it
-        moved towards less trading, which does not wait for a disk."""
+    def command(self, command: DeskCommand, only: tuple[str, ...] = ()) -> DeskTarget:
+        """Moves the target and keeps it; `only` counts for openings. Raises StorageError: then it
+        has not moved, unless it moved towards less trading, which does not wait for a disk."""
         moved = after(self._asked, command)
         before, self._asked = self._asked, moved
-        if moved is before:
+        part_before, self._only = self._only, self._part(command, before, only)
+        if moved is before and self._only == part_before:
             return moved
         try:
-            write_atomically(self._layout.target, msgspec.json.encode(_Content(moved)) + b"\n")
+            content = _Content(moved, self._only)
+            write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
         except Exception:
             if moved is DeskTarget.TRADING:
-                self._asked = before
+                self._asked, self._only = before, part_before
             raise
         log.info("target", target=str(moved), before=str(before), command=str(command))
         return moved
 
 
-def _read(path: Path) -> DeskTarget:
+def _read(path: Path) -> _Content:
     """Offline where there is no file: nobody asked for anything. Offline too where it cannot be
     read: what is not known to be wanted is not traded."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Content).target
+        return msgspec.json.decode(path.read_bytes(), type=_Content)
     except FileNotFoundError:
-        return DeskTarget.OFFLINE
+        return _Content(DeskTarget.OFFLINE)
     except (OSError, msgspec.DecodeError) as error:
         log.error("target unreadable: taken as offline", path=str(path), why=str(error))
-        return DeskTarget.OFFLINE
+        return _Content(DeskTarget.OFFLINE)
