@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import threading
 from typing import Any
 
@@ -262,6 +263,28 @@ def test_a_closing_that_was_cut_off_is_announced_and_gone_on_with(make_desk: Any
     status, again = desk.post("close")
     assert (status, again) == (202, {"run": run, "resumed": True})
     assert desk.get(f"runs/{run}/events")[1][-1]["result"]["verified"]
+
+
+def test_an_old_closing_without_an_end_is_not_gone_on_with(desk: Any) -> None:
+    """Its journal could not be written to its end, and the desk was opened again since: what that
+    closing had found is no longer so."""
+    desk.run("open")
+    desk.kill()
+    with sqlite3.connect(desk.layout.database) as database:
+        columns = "kind, who, why, params, begun_ns"
+        row = "'close', 'ann', '', '{}', 1"
+        database.execute(f"INSERT INTO runs ({columns}) VALUES ({row})")
+    desk.start()
+    assert desk.status()["interrupted_run"]["id"] == "close-2"
+    desk.kill()
+    with sqlite3.connect(desk.layout.database) as database:
+        database.execute(
+            "INSERT INTO runs (kind, who, why, params, begun_ns, finished_ns, outcome) "
+            "VALUES ('open', 'ann', '', '{}', 2, 3, 'done')"
+        )
+    desk.start()
+    assert desk.status()["interrupted_run"] is None
+    assert desk.get("runs/close-2")[1]["outcome"] == "abandoned: a later run was begun"
 
 
 def test_a_desk_closed_and_opened_again_is_as_new(desk: Any) -> None:

@@ -110,26 +110,30 @@ class Hosted:
         log.info("ended")
 
     async def _find_interrupted(self) -> None:
-        """A run without an end was under way when an earlier controller was killed."""
+        """A run without an end was under way when an earlier controller was killed. One after
+        which another was begun is over: what it had found is no longer so."""
         desk = self.desk
         if not desk.layout.database.exists():
             return
         try:
-            unfinished = await desk.database.unfinished()
-            for record in unfinished[:-1]:
-                await desk.database.finish(record.run, "abandoned: a later run was begun")
+            newest = await desk.database.newest()
+            cut_off = None
+            for record in await desk.database.unfinished():
+                if newest is not None and record.run == newest.run:
+                    cut_off = record
+                else:
+                    await desk.database.finish(record.run, "abandoned: a later run was begun")
         except OpenbellError as error:
             log.error("earlier runs are not known", why=error.message, alert=True)
             return
-        if unfinished:
-            record = unfinished[-1]
+        if cut_off is not None:
             desk.interrupted = Interrupted(
-                number=record.run,
-                id=run_id(record.kind, record.run),
-                procedure=record.kind,
-                actor=record.who,
-                started=record.begun_at.isoformat(),
-                step=record.steps[-1].name if record.steps else "",
+                number=cut_off.run,
+                id=run_id(cut_off.kind, cut_off.run),
+                procedure=cut_off.kind,
+                actor=cut_off.who,
+                started=cut_off.begun_at.isoformat(),
+                step=cut_off.steps[-1].name if cut_off.steps else "",
             )
             log.warning("an earlier run was cut off", **desk.interrupted.as_dict())
 

@@ -62,6 +62,11 @@ class DeskDatabase:
         store = await self.open()
         return await asyncio.to_thread(store.unfinished)
 
+    async def newest(self) -> RunRecord | None:
+        store = await self.open()
+        found = await asyncio.to_thread(store.list, 1)
+        return found[0] if found else None
+
     async def get(self, number: int) -> RunRecord:
         store = await self.open()
         return await asyncio.to_thread(store.get, number)
