@@ -91,6 +91,16 @@ async def test_what_runs_is_left_as_it_is(make_services: Any, journal: Any) -> N
     assert {each.outcome for each in step.outcomes.values()} == {Started.ALREADY_RUNNING}
 
 
+async def test_what_a_service_event_tells_is_not_said_again(
+    make_services: Any, journal: Any
+) -> None:
+    services = make_services({"a": ServiceState.STOPPED})
+    events: list[Any] = []
+    (report,) = await Runner(journal, events.append).run((opening(services, {"a": ()}),))
+    assert report.detail == "1 service is ready"
+    assert "progress" not in [event["event"] for event in events]
+
+
 async def test_a_failed_service_is_told_with_its_last_words(
     make_services: Any, journal: Any
 ) -> None:

@@ -139,6 +139,18 @@ async def test_nothing_is_begun_that_cannot_be_journaled() -> None:
     assert step.done == []
 
 
+async def test_progress_is_told_when_it_changes(journal: Any) -> None:
+    class Patient(Scripted):
+        async def act(self, plan: Plan[str], say: Any) -> None:
+            for count in (3, 3, 2, 2, 2, 0):
+                say("open positions", count, 0)
+
+    clock = iter(range(0, 1000, 10))
+    _, events = await run(journal, Patient(), clock=lambda: float(next(clock)))
+    told = [event["count"] for event in events if event["event"] == "progress"]
+    assert told == [3, 2, 0]
+
+
 async def test_the_time_of_the_whole_run_is_shared(journal: Any) -> None:
     """The second step has next to no time left, is cut short, and is verified all the same."""
     first = Scripted(act_hangs=True, timeout_s=60, on_failure=OnFailure.WARN)

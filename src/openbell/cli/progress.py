@@ -52,9 +52,7 @@ def event_line(event: dict[str, Any]) -> str:
         case "step_started":
             return f"[{event['index']}/{event['of']}] {event['title']}"
         case "progress":
-            counted = event.get("count") is not None and event.get("target") is not None
-            numbers = f" ({event['count']} -> {event['target']})" if counted else ""
-            return f"      {event['message']}{numbers}"
+            return f"      {event['message']}{_numbers(event.get('count'), event.get('target'))}"
         case "service":
             return _service_line(event)
         case "step_done":
@@ -62,6 +60,15 @@ def event_line(event: dict[str, Any]) -> str:
             message = event.get("message") or event["outcome"]
             return f"    {mark} {message} ({duration(event.get('seconds'))})"
     return ""
+
+
+def _numbers(count: int | None, target: int | None) -> str:
+    """`: 2 of 5` on the way up, `: 4 left` on the way to none."""
+    if count is None or target is None:
+        return ""
+    if target:
+        return f": {count} of {target}"
+    return f": {count or 'none'} left"
 
 
 def _service_line(event: dict[str, Any]) -> str:

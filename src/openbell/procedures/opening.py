@@ -15,6 +15,7 @@ from enum import StrEnum
 from openbell.domain.graph import start_order, with_dependencies
 from openbell.procedures.ports import Facts, Services, facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import count_of
 from openbell.runtime.spec import StartResult
 
 
@@ -117,6 +118,7 @@ class StartServices:
         return plan_services(facts, self.wanted, self.depends_on)
 
     async def act(self, plan: Plan[StartService], say: Say) -> None:
+        """Says nothing: every change of a service's state is an event of the run by itself."""
         loop = asyncio.get_running_loop()
         ready: dict[str, asyncio.Future[bool]] = {
             name: loop.create_future() for name in self.wanted
@@ -126,29 +128,25 @@ class StartServices:
         try:
             async with asyncio.TaskGroup() as group:
                 for action in plan.actions:
-                    group.create_task(self._start(action, ready, say), name=f"start {action.name}")
+                    group.create_task(self._start(action, ready), name=f"start {action.name}")
         finally:
             # Whoever still waits when time runs out must not wait for ever.
             for future in ready.values():
                 future.cancel()
 
-    async def _start(
-        self, action: StartService, ready: Mapping[str, asyncio.Future[bool]], say: Say
-    ) -> None:
+    async def _start(self, action: StartService, ready: Mapping[str, asyncio.Future[bool]]) -> None:
         for dependency in action.after:
             await asyncio.wait([ready[dependency]])
         missing = [name for name in action.after if not ready[name].result()]
         if missing:
-            reason = f"not started because {', '.join(missing)} is not ready"
+            verb = "is" if len(missing) == 1 else "are"
+            reason = f"not started because {', '.join(missing)} {verb} not ready"
             outcome = ServiceOutcome(action.name, Started.NOT_STARTED, reason=reason)
         else:
             outcome = _outcome(await self.services.start(action.name))
         self.outcomes[action.name] = outcome
         ready[action.name].set_result(outcome.is_up)
-        if outcome.is_up:
-            up = sum(1 for each in self.outcomes.values() if each.is_up)
-            say(f"{action.name} is ready", up, len(self.wanted))
-        else:
+        if not outcome.is_up:
             self.tell(outcome)
 
     async def verify(self, say: Say) -> Verification:
@@ -160,7 +158,8 @@ class StartServices:
         missing = [outcome for outcome in self.outcomes.values() if not outcome.is_up]
         evidence = {"services": [self.outcomes[name].as_dict() for name in self.wanted]}
         if not missing:
-            return Verification(Outcome.DONE, f"{len(self.wanted)} services are ready", evidence)
+            told = count_of(len(self.wanted), "service is", "services are")
+            return Verification(Outcome.DONE, f"{told} ready", evidence)
         failed = [each for each in missing if each.outcome is Started.FAILED]
         told = "; ".join(f"{each.name}: {each.reason}" for each in failed or missing)
         return Verification(Outcome.FAILED, told, evidence)

@@ -23,9 +23,6 @@ Emit = Callable[[dict[str, object]], None]
 VERIFY_TIMEOUT_S = 30.0
 """Of one verification: a venue asked over a slow line answers within it, or is unknown."""
 
-REPEAT_AFTER_S = 5.0
-"""Progress that has not changed is told again only after so long."""
-
 log = structlog.get_logger()
 
 
@@ -114,14 +111,13 @@ class Runner:
         )
 
         last_said: tuple[object, ...] = ()
-        said_at = started
 
         def say(message: str, count: int | None = None, target: int | None = None) -> None:
-            nonlocal last_said, said_at
+            nonlocal last_said
             said = (message, count, target)
-            if said == last_said and self._clock() - said_at < REPEAT_AFTER_S:
-                return
-            last_said, said_at = said, self._clock()
+            if said == last_said:
+                return  # no progress
+            last_said = said
             self._emit(
                 {
                     "event": "progress",

@@ -154,14 +154,13 @@ class StopServices:
 
 
 async def stop_wave(closing: Closing, names: Sequence[str], say: Say) -> dict[str, StopResult]:
-    """Stops these at the same time, and tells of each."""
+    """Stops these at the same time. Of those that stop, the run's `service` events tell."""
     results = await asyncio.gather(
         *(closing.services.stop(name, reason="closing the desk") for name in names)
     )
     for result in results:
-        how = "is stopped" if result.stopped else f"left pids {list(result.survivors)}"
-        up = sum(view.state.is_running for view in closing.services.views())
-        say(f"{result.service} {how}", up, 0)
+        if not result.stopped:
+            say(f"{result.service} left pids {list(result.survivors)}")
     return {result.service: result for result in results}
 
 
