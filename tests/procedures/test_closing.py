@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from openbell.domain.service_state import ServiceState
+from openbell.errors import StorageError
 from openbell.procedures.closing import closing_steps
 from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
 from openbell.procedures.closing.flatten import plan_flatten
@@ -216,6 +217,38 @@ async def test_with_a_dead_engine_the_venue_is_asked_and_cancelled_past_it(
     assert set(fake_desk.venue.orders) == {"someone-else"}
     assert fake_desk.venue.position == Decimal("0.5")
     assert [row["symbol"] for row in statement.document["remaining_positions"]] == ["BTC/USDT"]
+
+
+async def test_orders_of_an_engine_that_hangs_are_cancelled_past_it(
+    fake_desk: Any, journal: Any
+) -> None:
+    """A stopped engine runs and does not answer. Its orders rested, and nobody withdrew them."""
+    fake_desk.asks.deaf = frozenset({"engine"})
+    statement = await close(fake_desk, journal)
+    assert not statement.verified
+    found = outcomes(statement)
+    assert (found["cancel_orders"], found["flatten"]) == ("done", "failed")
+    assert set(fake_desk.venue.orders) == {"someone-else"}
+    assert fake_desk.venue.sent == [], "only the engine may send an order"
+    assert fake_desk.services.states["engine"] is ServiceState.READY, "positions keep it up"
+
+
+async def test_a_full_disk_keeps_no_desk_open(fake_desk: Any, journal: Any) -> None:
+    """The checkpoint could not be written, and the closing ended there with everything running."""
+
+    async def refuse() -> Any:
+        raise StorageError("no space left on device")
+
+    closing = fake_desk.closing()
+    closing.save_checkpoint = refuse
+    runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=10)
+    statement = await closing_statement(closing, await runner.run(closing_steps(closing)))
+    assert not statement.verified
+    found = outcomes(statement)
+    assert found["checkpoint"] == "failed"
+    assert (found["flatten"], found["stop_services"], found["verify"]) == ("done", "done", "done")
+    assert set(fake_desk.services.states.values()) == {ServiceState.STOPPED}
+    assert fake_desk.venue.position == 0
 
 
 async def test_a_venue_that_falls_silent_at_the_end_keeps_its_simulation_up(

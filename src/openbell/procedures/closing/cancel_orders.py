@@ -13,6 +13,9 @@ from openbell.procedures.wording import count_of
 ENGINE_PATIENCE_S = 15.0
 """How long a crashed engine may take to be back, before the venues are asked past it."""
 
+ENGINE_CANCEL_S = 10.0
+"""For an engine that runs to cancel everything; longer, and it is taken to hang."""
+
 _RETRY_S = 1.0
 
 
@@ -74,11 +77,7 @@ class CancelOrders:
         """Asks, looks, and asks again for what is left: an order may be on its way while the first
         cancel passes it."""
         while True:
-            if await self.closing.sight.engine_is_up(patience_s=0):
-                await self.closing.voices.tell_engine("/v1/cancel", {})
-                picture = await self.closing.look()
-            else:
-                picture = await self.closing.sight.cancel_past_the_engine()
+            picture = await self._cancel()
             if picture.tells_orders:
                 say("open orders", len(picture.orders), 0)
             else:
@@ -86,6 +85,18 @@ class CancelOrders:
             if picture.known and not picture.orders:
                 return
             await asyncio.sleep(_RETRY_S)
+
+    async def _cancel(self) -> Picture:
+        """Through the engine, or past one that is not there or hangs: a cancel makes no exposure
+        larger, whoever sends it."""
+        if await self.closing.sight.engine_is_up():
+            answer = await self.closing.voices.tell_engine(
+                "/v1/cancel", {}, timeout_s=ENGINE_CANCEL_S
+            )
+            if answer.known:
+                return await self.closing.look()
+            self.closing.sight.engine_is_silent()
+        return await self.closing.sight.cancel_past_the_engine()
 
     async def verify(self, say: Say) -> Verification:
         return judge_cancel(await self.closing.look())

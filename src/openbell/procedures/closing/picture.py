@@ -27,6 +27,8 @@ Row = Mapping[str, Any]
 CLERK_TIMEOUT_S = 20.0
 """Starting a process that connects to the venues, and their answers."""
 
+SILENCE_S = 15.0
+
 _COMING_BACK = (ServiceState.STARTING, ServiceState.BACKOFF)
 _POLL_S = 0.25
 
@@ -155,13 +157,14 @@ class Sight:
         self._services = services
         self._voices = voices
         self._venues = venues
+        self._silent_until = 0.0
 
     async def engine_is_up(self, *, patience_s: float = 0.0) -> bool:
         """Whether the engine can be asked; one that is coming back is waited for so long."""
         engine = self._voices.roles.engine
-        if engine is None:
-            return False
         loop = asyncio.get_running_loop()
+        if engine is None or loop.time() < self._silent_until:
+            return False
         until = loop.time() + patience_s
         while True:
             facts = facts_of(self._services)
@@ -170,6 +173,11 @@ class Sight:
             if facts.state(engine) not in _COMING_BACK or loop.time() >= until:
                 return False
             await asyncio.sleep(_POLL_S)
+
+    def engine_is_silent(self) -> None:
+        """It runs and does not answer. Each further question would cost its whole time-out, so for
+        a while the venues are asked past it at once."""
+        self._silent_until = asyncio.get_running_loop().time() + SILENCE_S
 
     async def look(self, *, patience_s: float = 0.0) -> Picture:
         if await self.engine_is_up(patience_s=patience_s):
@@ -180,6 +188,8 @@ class Sight:
             )
             if engine is not None and orders.known and positions.known:
                 return from_engine(orders, positions, engine.in_doubt)
+            if engine is None:
+                self.engine_is_silent()
         return await self.past_the_engine()
 
     async def past_the_engine(self) -> Picture:
