@@ -69,6 +69,7 @@ class BinanceVenue(CcxtVenue):
         positions=False,
         server_time=True,
         order_stream=True,
+        costs=wire.QUERY_COSTS,
     )
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:

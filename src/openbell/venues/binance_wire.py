@@ -18,7 +18,7 @@ import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
-from openbell.venues.port import Balance, OrderReport, VenueFill, VenueOrder
+from openbell.venues.port import Balance, OrderReport, QueryCosts, VenueFill, VenueOrder
 from openbell.venues.problem import Meaning, Problem
 
 SymbolOf = Callable[[str], str]
@@ -44,6 +44,17 @@ _UNCERTAIN_CODES = {-1000, -1001, -1006, -1007}
 execution status unknown. Whatever HTTP status they come with."""
 _NOT_ALLOWED_CODES = {-1002, -1021, -1022, -2014, -2015}
 _THROTTLED_STATUS = {418, 429}
+
+WEIGHT_PER_MINUTE = 6000
+"""Of one address; rest-api, "Limits"."""
+QUERY_COSTS = QueryCosts(
+    open_orders=6 / WEIGHT_PER_MINUTE,
+    positions=20 / WEIGHT_PER_MINUTE,
+    fills=2 * 20 / WEIGHT_PER_MINUTE,
+    order=4 / WEIGHT_PER_MINUTE,
+)
+"""Weights of openOrders of a symbol, account, myTrades (a page, and the empty one that ends it) and
+order; rest-api, each request's "Weight"."""
 
 
 def problem_in(status: int, body: bytes) -> Problem | None:

@@ -53,6 +53,22 @@ class VenueRefusedError(VenueError):
     code = "venue_refused"
 
 
+class QueryCosts(msgspec.Struct, frozen=True, kw_only=True):
+    """What questions cost: shares of what the venue lets an account ask in a minute.
+
+    Without better knowledge each is one of 1,200 requests, which few venues undercut.
+    """
+
+    open_orders: float = 1 / 1200
+    """Per symbol."""
+    positions: float = 1 / 1200
+    """Once, for all symbols."""
+    fills: float = 1 / 1200
+    """Per symbol: those of the last minutes."""
+    order: float = 1 / 1200
+    """One order, by its ClOrdID."""
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue can do, truthfully."""
 
@@ -66,6 +82,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The venue itself keeps positions; on spot they are balances less holdings."""
     server_time: bool
     order_stream: bool
+    costs: QueryCosts = QueryCosts()
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):

@@ -41,6 +41,7 @@ from openbell.venues.port import (
     Capabilities,
     Listing,
     OrderReport,
+    QueryCosts,
     Rejected,
     StreamDown,
     StreamEvent,
@@ -74,6 +75,7 @@ class FakeVenue:
     capabilities = Capabilities(
         mass_cancel=False, mass_cancel_per_symbol=True, batch_cancel=False, dead_mans_switch=False,
         lookup_by_cl_ord_id=True, positions=False, server_time=True, order_stream=True,
+        costs=QueryCosts(open_orders=0, positions=0, fills=0, order=0),
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -94,6 +96,8 @@ class FakeVenue:
         """True: its list of fills carries ClOrdIDs."""
         self.mute = False
         """True: nothing is pushed."""
+        self.looks = 0
+        """How often its positions were asked for."""
         self.release = asyncio.Event()
         self.arrived = asyncio.Event()
         self._streams: list[asyncio.Queue[StreamEvent]] = []
@@ -234,6 +238,7 @@ class FakeVenue:
 
     async def positions(self) -> list[VenuePosition]:
         self._up()
+        self.looks += 1
         return [VenuePosition(symbol=SYMBOL, quantity=self.held)]
 
     async def quote(self, symbol: str) -> Quote:
@@ -248,6 +253,9 @@ class FakeVenue:
 
     def drop_stream(self) -> None:
         self.push(StreamDown(why="cut"))
+
+    def restore_stream(self) -> None:
+        self.push(StreamUp())
 
 
 class Desk:
@@ -343,6 +351,8 @@ class Desk:
         await asyncio.gather(*self._background, return_exceptions=True)
         self._market.close()
         await self._controller.cleanup()
+
+    clock = staticmethod(time.monotonic)
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(WAIT_S):

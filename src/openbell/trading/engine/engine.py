@@ -297,6 +297,8 @@ class Engine:
     def _hear(self, message: EngineEvent, order: Order) -> None:
         self._publisher.publish(ORDER_TOPIC, message)
         link = self.links.get(order.new.venue)
+        if link is not None:
+            link.booked(order)
         if order.status is OrdStatus.UNKNOWN and link is not None:
             link.tracker.resolve(order)
         elif order.status.is_final:

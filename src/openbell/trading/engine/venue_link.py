@@ -21,9 +21,10 @@ import structlog
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.closing import Flatness, is_flat
 from openbell.domain.market import InstrumentRules
-from openbell.domain.orders import ClOrdID, OrdStatus
+from openbell.domain.orders import ClOrdID, Order, OrdStatus
 from openbell.domain.reconcile import (
     Agreement,
+    AskForOrder,
     OrderFinding,
     PositionFinding,
     Reconciliation,
@@ -31,6 +32,7 @@ from openbell.domain.reconcile import (
 from openbell.errors import OpenbellError
 from openbell.trading.engine import metrics
 from openbell.trading.engine.ledger import Ledger
+from openbell.trading.engine.look_pace import LookPace
 from openbell.trading.engine.reconciler import Reconciler
 from openbell.trading.engine.tracker import SendClock, Tracker
 from openbell.venues.port import (
@@ -45,12 +47,9 @@ from openbell.venues.port import (
 log = structlog.get_logger(__name__)
 
 RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-DEEP_EVERY_S = 30.0
-"""How often executions are compared too, besides open orders and positions."""
 LOOKS_BEFORE_MISMATCH = 3
 """A difference must stand in so many looks in a row: fills are told by several ways, and one may
 be slow. Ours."""
-LOOK_AGAIN_S = 0.2
 UNCLEAR_AT_MOST_S = 60.0
 """A busy symbol may move at every look. So long may books and venue not be seen to agree; then
 trading stops until they are. Ours."""
@@ -103,7 +102,9 @@ class VenueLink:
         self._wake = asyncio.Event()
         self._looking = asyncio.Lock()
         self._mismatches = 0
-        self._deep_s = 0.0
+        self._pace = LookPace(config.poll_every, len(config.symbols), venue.capabilities.costs)
+        self._deep_seen = False
+        """Whether executions were compared since the venue was connected."""
         self._clear_s: dict[str, float] = {}
 
     @property
@@ -131,8 +132,14 @@ class VenueLink:
     def look_soon(self, why: str) -> None:
         """Something only a look at the whole venue can clear up."""
         log.info("looking at the venue", venue=self.name, why=why)
-        self._deep_s = 0.0
+        self._pace.news(deep=True)
         self._wake.set()
+
+    def booked(self, order: Order) -> None:
+        """An event of one of its orders was journaled: may be what was not clear now is."""
+        if not self.reconciled and order.status is not OrdStatus.UNKNOWN:
+            self._pace.news(deep=False)
+            self._wake.set()
 
     async def run(self) -> None:
         """Keeps the link for ever."""
@@ -170,9 +177,12 @@ class VenueLink:
     async def look(self, *, deep: bool = True) -> Reconciliation:
         """Compares and heals once. VenueError where the venue cannot be asked."""
         async with self._looking:
+            self._pace.began(deep=deep, now_s=time.monotonic())
             found = await self._reconciler.look(deep=deep)
-            self._judge(found)
+            self._judge(found, deep=deep)
             if found.actions:
+                asked = sum(isinstance(action, AskForOrder) for action in found.actions)
+                self._pace.asked(asked, time.monotonic())
                 await self._reconciler.heal(found)
             return found
 
@@ -184,7 +194,8 @@ class VenueLink:
         self.connected = True
         self.why_not = "books and venue are not compared yet"
         self._mismatches = 0
-        self._deep_s = 0.0
+        self._pace.news(deep=True)
+        self._deep_seen = False
         self._clear_s.clear()
         metrics.VENUE_UP.labels(self.name).set(1)
         log.info("venue connected", venue=self.name, skew_ms=self.skew_ns // 1_000_000)
@@ -193,10 +204,7 @@ class VenueLink:
     async def _stay(self) -> None:
         while True:
             self._wake.clear()
-            begun_s = time.monotonic()
-            deep = not self.reconciled or begun_s - self._deep_s >= DEEP_EVERY_S
-            if deep:
-                self._deep_s = begun_s
+            deep = await self._turn()
             try:
                 found = await self.look(deep=deep)
             except VenueThrottledError as error:
@@ -205,26 +213,36 @@ class VenueLink:
                 self._check_clarity()
                 await asyncio.sleep(error.retry_after_s)
                 continue
-            pause_s = self.config.poll_every
-            if not found.ok and (not self.reconciled or found.status is Agreement.MISMATCH):
-                pause_s = min(LOOK_AGAIN_S, pause_s)
+            settled = self.reconciled and found.status is not Agreement.MISMATCH
+            pause_s = self._pace.pause_s(deep=deep, settled=settled, now_s=time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause_s)
-            # However much there is to clear up, the venue's request budget is kept for cancels.
-            await asyncio.sleep(max(0.0, begun_s + LOOK_AGAIN_S - time.monotonic()))
 
-    def _judge(self, found: Reconciliation) -> None:
+    async def _turn(self) -> bool:
+        """Waits until a look may begin; whether it is to be a deep one."""
+        while True:
+            now_s = time.monotonic()
+            deep = self._pace.is_deep(now_s)
+            wait_s = self._pace.wait_s(deep=deep, now_s=now_s)
+            if wait_s <= 0:
+                return deep
+            await asyncio.sleep(wait_s)
+
+    def _judge(self, found: Reconciliation, *, deep: bool) -> None:
         self.last = found
+        self._deep_seen |= deep and found.complete
         self._note(found)
         differing = _findings(found, Agreement.MISMATCH)
         metrics.MISMATCHES.labels(self.name).set(len(differing))
         if found.ok:
             self._mismatches = 0
-            self._reconciled()
+            if self._deep_seen:
+                self._reconciled()
+            else:
+                self._pace.news(deep=True)
             return
         if differing:
             self._mismatches += 1
-            self._deep_s = 0.0
             if self._mismatches >= LOOKS_BEFORE_MISMATCH or not self.reconciled:
                 first = differing[0]
                 self._not_reconciled(f"{first.symbol}: {first.why}", tell=self._mismatches)
