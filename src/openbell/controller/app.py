@@ -299,7 +299,9 @@ def _act(app: FastAPI, parts: Parts) -> None:
 
     @app.post(f"{V1}/permit", summary="For the engine: leave to trade")
     async def permit(body: PermitBody) -> Response:
-        request = PermitRequest(body.service, body.epoch, body.reconciled, body.phase)
+        request = PermitRequest(
+            body.service, body.epoch, body.reconciled, body.phase, body.books_known
+        )
         return _json(desk, desk.permits.ask(request))
 
 

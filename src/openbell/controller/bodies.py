@@ -57,3 +57,4 @@ class PermitBody(BaseModel):
     epoch: int
     reconciled: bool
     phase: str = ""
+    books_known: bool = False

@@ -25,7 +25,7 @@ from openbell.controller.open_desk import Openings
 from openbell.controller.run_board import run_id
 from openbell.controller.serving import ApiServer, tcp_listener, unix_listener
 from openbell.controller.specs import Adopted
-from openbell.errors import OpenbellError
+from openbell.errors import OpenbellError, StorageError
 from openbell.runtime import logs as log_files
 from openbell.runtime.spec import AdoptionReport
 from openbell.runtime.supervisor import Supervisor
@@ -146,7 +146,11 @@ class Hosted:
             "socket": str(desk.layout.controller_socket),
             "port": None if port_problem else desk.desk.file.controller.port,
         }
-        write_atomically(desk.layout.controller_record, msgspec.json.encode(record) + b"\n")
+        try:
+            write_atomically(desk.layout.controller_record, msgspec.json.encode(record) + b"\n")
+        except StorageError as error:
+            # For people only: a full disk is when a controller that can close is needed most.
+            log.error("no record of the controller", why=error.message, alert=True)
 
     def _announce(self, adopted: Adopted) -> None:
         desk = self.desk

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -39,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _log_to(layout.controller_log)
         return asyncio.run(_live(layout))
     except OpenbellError as error:
-        print(f"openbell controller: {error.message}", file=sys.stderr)  # noqa: T201
-        if error.hint:
-            print(error.hint, file=sys.stderr)  # noqa: T201
+        with contextlib.suppress(OSError):  # a log on a full disk must not hide the exit status
+            print(f"openbell controller: {error.message}\n{error.hint}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     finally:
         lock.release()

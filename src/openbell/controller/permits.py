@@ -20,6 +20,7 @@ class PermitRequest:
     epoch: int
     reconciled: bool
     phase: str
+    books_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Permits:
                 engine_epoch=request.epoch,
                 current_epoch=self._current_epoch(),
                 engine_reconciled=request.reconciled,
+                books_known=request.books_known,
                 critical_not_ready=self._critical_not_ready(request.service),
                 halted=self._targets.halt is not None,
             )

@@ -43,8 +43,6 @@ class FileLock:
             raise storage_error(error, "lock", self.path) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError as error:
             holder = _holder(fd)
             os.close(fd)
@@ -58,6 +56,10 @@ class FileLock:
         except OSError as error:
             os.close(fd)
             raise storage_error(error, "lock", self.path) from error
+        # Only a courtesy to whoever is refused: on a full disk the lock holds without it.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
         return self
 

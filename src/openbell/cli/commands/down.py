@@ -13,7 +13,7 @@ from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
 from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
-from openbell.cli.tables import duration, table
+from openbell.cli.tables import duration, number, table
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.errors import NotRunningError, UnverifiedError
 
@@ -163,6 +163,25 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
 
 
 def _item(item: object) -> str:
-    if isinstance(item, dict):
-        return ", ".join(f"{key} {value}" for key, value in item.items() if value not in (None, ""))
+    """One thing that remains, in a line."""
+    match item:
+        case {"cl_ord_id": cl_ord_id, "symbol": symbol, **rest}:
+            amount = number(rest.get("leaves_qty") or rest.get("order_qty"))
+            return f"{rest.get('venue', '')} {symbol} {rest.get('side', '')} {amount} ({cl_ord_id})"
+        case {"symbol": symbol, "quantity": quantity, **rest}:
+            says = rest.get("venue_quantity", quantity)
+            venue = "the venue did not say" if says is None else f"the venue holds {number(says)}"
+            return f"{rest.get('venue', '')} {symbol}: {venue}, the books {number(quantity)}"
+        case {"service": service, "text": text, **rest}:
+            fields = rest.get("fields")
+            why = fields.get("why") if isinstance(fields, dict) else None
+            return (
+                f"{str(rest.get('at') or '')[11:19]} {service}: {text}{f' ({why})' if why else ''}"
+            )
+        case {"service": service, "pid": pid}:
+            return f"{service}, pid {pid}"
+        case dict():
+            return ", ".join(
+                f"{key} {value}" for key, value in item.items() if value not in (None, "")
+            )
     return str(item)
