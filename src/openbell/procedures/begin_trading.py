@@ -193,7 +193,7 @@ class BeginTrading:
                 return
             if verdict.waiting_for != told:
                 told = verdict.waiting_for
-                say(f"waiting for {told}")
+                say(f"waiting: {told}")
             halted = tuple(each.name for each in facts.strategies or () if each.state == "HALTED")
             if halted and facts.engine is not None and facts.engine.trading:
                 await self.voices.tell_strategies(
