@@ -273,6 +273,17 @@ def test_a_flatten_passes_a_halt_a_reduce_permit_and_a_used_up_rate() -> None:
     assert code(order(Side.SELL, "5", price=None), replace(facts, halted=False)) == "no_permit"
 
 
+def test_a_flatten_needs_only_its_own_symbol_to_agree() -> None:
+    facts = replace(FACTS, worst=WorstCase(D(5)), reconciled=False, symbol_agrees=True)
+    assert code(order(Side.SELL, "5", price=None, purpose=Purpose.FLATTEN), facts) == ""
+    assert code(order(Side.SELL, "5", price=None), facts) == "not_reconciled"
+    differs = replace(facts, symbol_agrees=False)
+    assert (
+        code(order(Side.SELL, "5", price=None, purpose=Purpose.FLATTEN), differs)
+        == "not_reconciled"
+    )
+
+
 def test_a_flatten_never_passes_the_latch() -> None:
     facts = replace(FACTS, worst=WorstCase(D(5)), latched=True)
     assert code(order(Side.SELL, "5", price=None, purpose=Purpose.FLATTEN), facts) == "latched"

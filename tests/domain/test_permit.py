@@ -38,6 +38,7 @@ FACTS = st.builds(
     engine_epoch=st.sampled_from([6, 7]),
     current_epoch=st.sampled_from([7, None]),
     engine_reconciled=st.booleans(),
+    books_known=st.booleans(),
     critical_not_ready=st.sampled_from([(), ("risk-management",)]),
     halted=st.booleans(),
 )
@@ -50,9 +51,10 @@ def test_an_engine_of_a_desk_that_is_to_trade_gets_leave_to_trade() -> None:
 @given(FACTS)
 def test_nobody_gets_leave_to_trade_unless_everything_is_right(facts: PermitFacts) -> None:
     answer = decide_permit(facts)
-    right = replace(facts, target=DeskTarget.TRADING) == GOOD
+    right = replace(facts, target=DeskTarget.TRADING, books_known=False) == GOOD
     assert (answer == Grant(PermitScope.TRADE)) == (right and facts.target is DeskTarget.TRADING)
-    if facts.latched or facts.engine_epoch != facts.current_epoch or not facts.engine_reconciled:
+    known = facts.engine_reconciled or facts.books_known
+    if facts.latched or facts.engine_epoch != facts.current_epoch or not known:
         assert isinstance(answer, Refusal)
 
 
@@ -79,6 +81,19 @@ def test_each_missing_condition_is_named(change: dict[str, Any], code: str) -> N
 def test_a_desk_that_does_not_trade_may_still_be_flattened(target: DeskTarget) -> None:
     facts = replace(GOOD, target=target, halted=True, critical_not_ready=("market-data",))
     assert decide_permit(facts) == Grant(PermitScope.REDUCE)
+
+
+@pytest.mark.parametrize("target", DeskTarget)
+def test_books_that_differ_in_some_symbols_allow_a_closing_desk_to_reduce(
+    target: DeskTarget,
+) -> None:
+    closes = target in (DeskTarget.CLOSING, DeskTarget.SAFE)
+    answer = decide_permit(replace(GOOD, target=target, engine_reconciled=False, books_known=True))
+    if closes:
+        assert answer == Grant(PermitScope.REDUCE)
+    else:
+        assert isinstance(answer, Refusal)
+        assert answer.code == "not_reconciled"
 
 
 def test_a_permit_ends_at_its_time_on_the_holders_clock() -> None:

@@ -50,6 +50,7 @@ class GateFacts:
     halted: bool
     latched: bool
     reconciled: bool
+    """Books and venue agree in every symbol."""
     venue_up: bool
     rules: InstrumentRules | None
     """None: the desk does not trade this symbol."""
@@ -70,6 +71,8 @@ class GateFacts:
     risk_age_ns: int | None
     """Since risk-management last spoke; None: never."""
     risk_breaches: tuple[str, ...] = ()
+    symbol_agrees: bool = False
+    """In the order's symbol they do, whatever the others: enough for a flatten."""
 
 
 def reduces(order: NewOrder, worst: WorstCase) -> bool:
@@ -121,7 +124,8 @@ def _leave(order: NewOrder, facts: GateFacts, smaller: bool) -> Refusal | None:
         return Refusal("halted", "new orders are halted")
     if facts.scope is PermitScope.NONE:
         return Refusal("no_permit", "no permit is held")
-    if not facts.reconciled:
+    flattens_known = order.purpose is Purpose.FLATTEN and facts.symbol_agrees
+    if not facts.reconciled and not flattens_known:
         return Refusal("not_reconciled", "the books are not reconciled with the venue")
     if not facts.venue_up:
         return Refusal("venue_down", f"{order.venue} cannot be reached")

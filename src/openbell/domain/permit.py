@@ -55,6 +55,9 @@ class PermitFacts:
     current_epoch: int | None
     """The one in the desk database; None: could not be read."""
     engine_reconciled: bool
+    books_known: bool = False
+    """Every venue has been compared in full since it was connected, though some symbols may differ:
+    then the engine knows in which it may reduce, and refuses the others by itself."""
     critical_not_ready: tuple[str, ...] = ()
     """Names of critical services other than the asking engine that are not ready."""
     halted: bool = False
@@ -96,7 +99,8 @@ def decide_permit(facts: PermitFacts) -> Grant | Refusal:
             "stale_epoch",
             f"the engine writes under epoch {facts.engine_epoch}; {facts.current_epoch} is current",
         )
-    if not facts.engine_reconciled:
+    closes = facts.target in (DeskTarget.CLOSING, DeskTarget.SAFE)
+    if not facts.engine_reconciled and not (closes and facts.books_known):
         return Refusal("not_reconciled", "the engine's books are not reconciled with the venue")
     match facts.target:
         case DeskTarget.OFFLINE:

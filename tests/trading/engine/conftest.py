@@ -87,6 +87,8 @@ class FakeVenue:
         self.orders: dict[str, VenueOrder] = {}
         self.trades: list[VenueFill] = []
         self.held = D(0)
+        self.others: dict[str, Decimal] = {}
+        """Positions in other symbols: nobody trades them here, but people do elsewhere."""
         self.is_down = False
         self.hidden = 0
         """So many askings for an order are answered "not known"."""
@@ -239,7 +241,8 @@ class FakeVenue:
     async def positions(self) -> list[VenuePosition]:
         self._up()
         self.looks += 1
-        return [VenuePosition(symbol=SYMBOL, quantity=self.held)]
+        held = {SYMBOL: self.held, **self.others}
+        return [VenuePosition(symbol=s, quantity=q) for s, q in held.items()]
 
     async def quote(self, symbol: str) -> Quote:
         raise AssertionError("quotes come over the bus")
@@ -397,7 +400,8 @@ class Desk:
     async def _permit(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == f"Bearer {self.token.read_text()}"
         self.asked.append(await request.json())
-        if self.grant["granted"] and not self.asked[-1]["reconciled"]:
+        needed = "books_known" if self.grant.get("scope") == "reduce" else "reconciled"
+        if self.grant["granted"] and not self.asked[-1][needed]:
             return web.json_response({"granted": False, "why_not": "not reconciled"})
         return web.json_response({"scope": "none", "ttl_s": 0, "why_not": "", **self.grant})
 

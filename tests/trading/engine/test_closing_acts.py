@@ -89,6 +89,44 @@ async def test_a_flatten_orders_nothing_where_books_and_venue_differ_in_side(des
     assert "the venue -1" in result.blocked[0]
 
 
+async def test_a_trade_by_hand_in_one_symbol_keeps_no_other_open(desk: Any) -> None:
+    desk.settings["venues"]["fake"]["symbols"] = ("BTC/USDT", "ETH/USDT")
+    desk.venue.others["ETH/USDT"] = Decimal(0)
+    engine = await desk.start()
+    await hold(desk, "1")
+    await desk.api.halt({"reason": "closing"})
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    desk.venue.others["ETH/USDT"] = Decimal(3)
+    await desk.until(lambda: not engine.reconciled)
+    result = await desk.api.flatten({"mode": "market"})
+    assert [(leg.symbol, leg.outcome) for leg in result.legs] == [("BTC/USDT", "FILLED")]
+    (blocked,) = result.blocked
+    assert blocked.startswith("fake ETH/USDT: books and venue differ")
+    assert "the venue 3" in blocked
+    assert (desk.position, desk.venue.held) == (0, 0)
+
+
+async def test_the_symbol_that_was_traded_by_hand_is_left_alone(desk: Any) -> None:
+    engine = await desk.start()
+    await hold(desk, "1")
+    await desk.api.halt({"reason": "closing"})
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    desk.venue.held += Decimal(2)
+    await desk.until(lambda: not engine.reconciled)
+    result = await desk.api.flatten({"mode": "market"})
+    assert result.legs == ()
+    assert "books and venue differ" in result.blocked[0]
+
+
+async def test_while_anything_differs_no_strategy_trades(desk: Any) -> None:
+    desk.settings["venues"]["fake"]["symbols"] = ("BTC/USDT", "ETH/USDT")
+    desk.venue.others["ETH/USDT"] = Decimal(3)
+    engine = await desk.start(until_trading=False)
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    await desk.until(lambda: engine.permit.scope() == "reduce")
+    assert (await desk.send()).code == "not_reconciled"
+
+
 async def test_a_flatten_orders_no_more_than_the_venue_holds(desk: Any) -> None:
     await desk.start()
     await hold(desk, "1")

@@ -225,6 +225,12 @@ class Engine:
         )
 
     @property
+    def books_known(self) -> bool:
+        """Every venue that is connected has been compared in full, though symbols may differ."""
+        connected = [link for link in self.links.values() if link.connected]
+        return bool(connected) and all(link.books_known for link in connected)
+
+    @property
     def in_doubt(self) -> int:
         return len(self.ledger.books.in_doubt())
 
@@ -317,6 +323,7 @@ class Engine:
             epoch=self.ledger.epoch,
             reconciled=self.reconciled,
             phase=self.phase,
+            books_known=self.books_known,
         )
 
     async def _answer_replay(self, request: ReplayRequest) -> ReplayReply:

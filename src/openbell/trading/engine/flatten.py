@@ -2,7 +2,9 @@
 
 Before each leg the venue is asked for its position; the leg is at most the smaller of what the
 books and the venue say, and nothing is ordered where they disagree about the side. The last gate
-holds the same rule once more against everything that is still open.
+holds the same rule once more against everything that is still open. A symbol in which books and
+venue differ is left alone and told: what moved it is not known, and may move it again. The others
+are closed all the same.
 
 Repeating a flatten under the same run name repeats no order: the legs' intents are numbered, and
 the ones that exist already are looked after instead.
@@ -44,6 +46,8 @@ class FlattenLink(Protocol):
     @property
     def config(self) -> VenueConfig: ...
     def rules(self, symbol: str) -> InstrumentRules | None: ...
+    def differing(self) -> Mapping[str, str]: ...
+    def differs(self, symbol: str) -> str: ...
 
 
 class LegResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,16 +102,23 @@ class Flattener:
         dust: list[Dust] = []
         blocked: list[str] = []
         async with self._permit.reducing(PERMIT_WITHIN_S) as scope:
-            for instrument in sorted(self._ledger.books.positions):
+            for instrument in self._instruments():
                 if venue not in (None, instrument[0]) or symbol not in (None, instrument[1]):
                     continue
                 if scope is PermitScope.NONE:
-                    if not self._ledger.books.positions[instrument].is_flat:
+                    if not self._ledger.books.position(*instrument).is_flat:
                         why = f"no permit: {self._permit.why_not}"
                         blocked.append(f"{instrument[0]} {instrument[1]}: {why}")
                     continue
                 await self._flatten_one(instrument, mode, run, legs, dust, blocked)
         return FlattenResult(run=run, legs=tuple(legs), dust=tuple(dust), blocked=tuple(blocked))
+
+    def _instruments(self) -> list[Instrument]:
+        """What the books hold, and what differs: perhaps only the venue holds some of it."""
+        differing = (
+            (name, symbol) for name, link in self._links.items() for symbol in link.differing()
+        )
+        return sorted({*self._ledger.books.positions, *differing})
 
     async def _flatten_one(
         self,
@@ -151,11 +162,11 @@ class Flattener:
     async def _agreed_position(self, instrument: Instrument, blocked: list[str]) -> Position | None:
         """The part of the position that books and venue both hold; None: nothing to close."""
         venue, symbol = instrument
-        books = self._ledger.books.positions[instrument]
-        if books.is_flat:
-            return None
+        books = self._ledger.books.position(venue, symbol)
         name = f"{venue} {symbol}"
         link = self._links.get(venue)
+        if books.is_flat and (link is None or symbol not in link.differing()):
+            return None
         if link is None:
             blocked.append(f"{name}: the desk has no such venue")
             return None
@@ -166,6 +177,11 @@ class Flattener:
             return None
         if said is None:
             blocked.append(f"{name}: the venue tells no position")
+            return None
+        differs = link.differs(symbol)
+        if differs:
+            told = f"the books hold {books.quantity}, the venue {said}"
+            blocked.append(f"{name}: books and venue differ ({differs}); {told}")
             return None
         if books.quantity * said <= 0:
             blocked.append(f"{name}: the books hold {books.quantity}, the venue {said}")

@@ -37,6 +37,7 @@ class VenueReadiness(Protocol):
     def connected(self) -> bool: ...
     @property
     def reconciled(self) -> bool: ...
+    def differs(self, symbol: str) -> str: ...
     def rules(self, symbol: str) -> InstrumentRules | None: ...
 
 
@@ -83,6 +84,7 @@ class Gate:
                 halted=self.is_halted(),
                 latched=self.is_latched(),
                 reconciled=link.reconciled,
+                symbol_agrees=not link.differs(order.symbol),
                 venue_up=link.connected,
                 rules=link.rules(order.symbol),
                 quote=self.market.quotes.get(instrument),

@@ -34,6 +34,8 @@ class PermitRequest(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     reconciled: bool
     phase: str
+    books_known: bool = False
+    """Compared in full, though some symbols may differ."""
 
 
 class PermitAnswer(msgspec.Struct, frozen=True, kw_only=True):

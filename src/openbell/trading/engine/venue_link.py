@@ -115,6 +115,32 @@ class VenueLink:
     def foreign(self) -> int:
         return len(self._reconciler.foreign)
 
+    @property
+    def books_known(self) -> bool:
+        """Whether the last look, which may have found differences, was at everything."""
+        return self.connected and self._deep_seen and self.last is not None and self.last.complete
+
+    def differing(self) -> dict[str, str]:
+        """Symbols in which books and venue are not seen to agree, each with the first reason; of no
+        meaning unless `books_known`."""
+        if self.reconciled or self.last is None:
+            return {}
+        reasons: dict[str, str] = {}
+        findings: tuple[OrderFinding | PositionFinding, ...] = (
+            *self.last.orders,
+            *self.last.positions,
+        )
+        for finding in findings:
+            if finding.status is not Agreement.OK:
+                reasons.setdefault(finding.symbol, finding.why)
+        return reasons
+
+    def differs(self, symbol: str) -> str:
+        """Why books and venue are not known to agree in this symbol; empty where they are."""
+        if not self.reconciled and not self.books_known:
+            return self.why_not
+        return self.differing().get(symbol, "")
+
     def rules(self, symbol: str) -> InstrumentRules | None:
         """None before the first connection, and for symbols that the desk does not trade."""
         try:
@@ -293,7 +319,7 @@ class VenueLink:
     def _down(self, error: OpenbellError) -> None:
         if self.connected or not self.why_not.startswith("cannot be reached"):
             log.error("venue cannot be reached", alert=True, venue=self.name, why=error.message)
-        self.connected = self.reconciled = False
+        self.connected = self.reconciled = self._deep_seen = False
         self.why_not = f"cannot be reached: {error.message}"
         self.open_orders, self.positions = None, None
         metrics.VENUE_UP.labels(self.name).set(0)
