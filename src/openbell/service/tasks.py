@@ -57,12 +57,12 @@ class Tasks:
             if not self._stopping:
                 self._report(name, "was cancelled", None)
             raise
-        except Exception as error:  # noqa: BLE001 - reported by alert and health
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - reported by alert and health
             self._report(name, f"{type(error).__name__}: {error}", error)
         else:
             if not self._stopping:
                 self._report(name, "ended", None)
 
-    def _report(self, name: str, why: str, error: Exception | None) -> None:
+    def _report(self, name: str, why: str, error: BaseException | None) -> None:
         self._ended[name] = why
         alert("background task died", task=name, why=why, exc_info=error)

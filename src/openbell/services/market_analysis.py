@@ -66,7 +66,7 @@ class MarketAnalysis:
         app.on_exit(self._close)
         app.check("strategies", self._check)
         app.route("GET", "/v1/strategies", self._strategies)
-        app.route("POST", "/v1/strategies/halt", self._halt)
+        app.route("POST", "/v1/strategies/halt", self._halt, acts_late=True)
         app.route("POST", "/v1/strategies/resume", self._resume)
         app.route("GET", "/v1/snapshot", self._snapshot)
         REGISTRY.register(_StrategyMetrics(self))
@@ -139,7 +139,7 @@ class MarketAnalysis:
             try:
                 state = host.strategy_state()
                 msgspec.json.encode(state)
-            except Exception as error:  # noqa: BLE001 - a strategy's own code
+            except BaseException as error:  # noqa: BLE001 - a strategy's own code
                 alert("strategy's state cannot be kept", strategy=name, exc_info=error)
                 continue
             kept[name] = {
@@ -161,7 +161,7 @@ class MarketAnalysis:
             if entry.get("declared") == _digest(self._context.file.strategies[name]):
                 try:
                     host.restore(entry.get("state", {}))
-                except Exception as error:  # noqa: BLE001 - a strategy's own code
+                except BaseException as error:  # noqa: BLE001 - a strategy's own code
                     alert("strategy's state not restored", strategy=name, exc_info=error)
 
     # --- what it serves ----------------------------------------------------------------------

@@ -5,8 +5,8 @@ the intents to send. No clock, no socket.
 
 States, the first that applies:
 
-    FAILED    it raised, or asked for what it may not. Its open orders are cancelled, again until
-              none is left. Only a person resumes it, by name.
+    FAILED    it raised, SystemExit included, or asked for what it may not. Its open orders are
+              cancelled, again until none is left. Only a person resumes it, by name.
     HALTED    a person halted it. It is shown the market, so that its averages stay fresh, but
               nothing it asks for is done, cancels included: a closing may want to keep its orders.
     WAITING   the engine is not trading, or it is not known yet what the strategy holds. Its cancels
@@ -33,6 +33,7 @@ from openbell.domain.orders import (
     OrderIntended,
     OrdStatus,
 )
+from openbell.trading.action_check import checked_actions
 from openbell.trading.messages import CancelIntent, Intent, IntentReply, SubmitIntent
 from openbell.trading.strategy import Action, Cancel, Strategy, Submit, View
 from openbell.trading.strategy_ledger import StrategyLedger
@@ -50,6 +51,10 @@ HEARTBEATS_UNTIL_LOST = 3
 """An intent without an answer is taken for never made after so many heartbeats of the engine
 without its order: each heartbeat brings everything journaled before it, and requests expire
 unread in less time."""
+
+
+TIMER_MIN_S = 0.001
+TIMER_MAX_S = 86_400.0
 
 
 class StrategyState(StrEnum):
@@ -120,10 +125,11 @@ class StrategyHost:
         self._pending: dict[str, _Pending] = {}
         self._halt = ""
         self._error = ""
-        self._error_cause: Exception | None = None
+        self._error_cause: BaseException | None = None
         self._paused_until_ns = 0
         self._recancel_at_ns = 0
         self._number = 0
+        self._timer_s = 1.0
         self._strategy: Strategy | None = None
         self._make()
 
@@ -143,13 +149,13 @@ class StrategyHost:
         return self._error or self._halt or self._why_waiting() or self.last_refusal
 
     @property
-    def error(self) -> Exception | None:
+    def error(self) -> BaseException | None:
         """What the strategy raised, for the alert's stack trace."""
         return self._error_cause
 
     @property
     def timer_s(self) -> float:
-        return self._strategy.timer_s if self._strategy else 1.0
+        return self._timer_s
 
     def _why_waiting(self) -> str:
         if self._facts.why_not_trading:
@@ -184,7 +190,7 @@ class StrategyHost:
         try:
             if self._strategy:
                 self._strategy.restore(state)
-        except Exception:
+        except BaseException:
             self._make()
             raise
 
@@ -267,9 +273,12 @@ class StrategyHost:
     def _make(self) -> None:
         self._strategy = None
         try:
-            self._strategy = self._build()
-        except Exception as error:  # noqa: BLE001 - one strategy's failure must not stop others
+            made = self._build()
+            self._timer_s = _checked_timer(made.timer_s)
+        except BaseException as error:  # noqa: BLE001 - see _show
             self._fail(error, "cannot be made")
+        else:
+            self._strategy = made
 
     def _show(
         self, call: Callable[[Strategy, View], Iterable[Action]], now_ns: int
@@ -277,10 +286,15 @@ class StrategyHost:
         if self._strategy is None or self._error or self._unknown_rules():
             return []
         try:
-            actions = list(call(self._strategy, self._view(now_ns)) or ())
-            for action in actions:
-                self._inspect(action)
-        except Exception as error:  # noqa: BLE001 - one strategy's failure must not stop others
+            actions = checked_actions(
+                call(self._strategy, self._view(now_ns)),
+                strategy=self.name,
+                symbols=self.symbols,
+                orders=self._facts.books.orders,
+            )
+        except BaseException as error:  # noqa: BLE001
+            # One strategy's failure must not stop others. Nothing from outside comes by here:
+            # nothing is awaited, so no task can be cancelled in it, and signals are the loop's.
             self._fail(error, "raised")
             return self._withdraw(now_ns)
         if actions:
@@ -304,20 +318,6 @@ class StrategyHost:
             quotes=_of(self._facts.quotes, self.venue),
             rules=_of(self._facts.rules, self.venue),
         )
-
-    def _inspect(self, action: Action) -> None:
-        """Raises ValueError or TypeError for what a strategy may not ask for."""
-        if isinstance(action, Cancel):
-            return
-        if not isinstance(action, Submit):
-            raise TypeError(f"yielded {action!r}, which is neither Submit nor Cancel")
-        if action.symbol not in self.symbols:
-            raise ValueError(f"yielded an order in {action.symbol}, which is not among its symbols")
-        for number, what in ((action.quantity, "quantity"), (action.price, "price")):
-            if number is not None and not (isinstance(number, Decimal) and number.is_finite()):
-                raise ValueError(f"yielded an order whose {what} is {number!r}, not a Decimal")
-        if action.quantity <= 0:
-            raise ValueError(f"yielded an order of quantity {action.quantity}")
 
     def _submit(self, action: Submit, now_ns: int) -> SubmitIntent:
         self.intents += 1
@@ -357,8 +357,8 @@ class StrategyHost:
             self._recancel_at_ns = now_ns + RECANCEL_AFTER_NS
         return [self._cancel_intent(order.cl_ord_id) for order in open_orders]
 
-    def _fail(self, error: Exception, what: str) -> None:
-        said = str(error) or "no message"
+    def _fail(self, error: BaseException, what: str) -> None:
+        said = _message(error)
         self._error = f"{what}: {type(error).__name__}: {said}"
         self._error_cause = error
         self._recancel_at_ns = 0
@@ -366,6 +366,19 @@ class StrategyHost:
     def _next_id(self) -> str:
         self._number += 1
         return f"{self.name}/{self._run}/{self._number}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error) or "no message"
+    except BaseException:  # noqa: BLE001 - the strategy's own exception class
+        return "its message cannot be told"
+
+
+def _checked_timer(seconds: object) -> float:
+    if not isinstance(seconds, int | float) or not TIMER_MIN_S <= seconds <= TIMER_MAX_S:
+        raise ValueError(f"timer_s is {seconds!r}, not {TIMER_MIN_S:g} to {TIMER_MAX_S:g} seconds")
+    return float(seconds)
 
 
 def _of(by_venue: dict[str, dict[str, T]], venue: str) -> Mapping[str, T]:

@@ -15,6 +15,9 @@ from openbell.config.problems import Problem
 from openbell.errors import ConfigError
 from openbell.trading.strategy import Strategy
 
+_OF_THE_USERS_CODE = (Exception, SystemExit)
+"""What the user's code may raise while it is loaded. Not KeyboardInterrupt: a person's Ctrl-C."""
+
 
 def make_path_importable(folder: Path) -> None:
     """Put the desk's folder first on `sys.path`, so that a class beside desk.toml is found."""
@@ -39,11 +42,17 @@ def load_strategy(name: str, declared: Declared) -> Strategy:
             f"parameters of strategy {name} ({declared.type}): {wrong}",
             hint=f"it takes {_signature(cls)}; see [strategies.{name}.params]",
         ) from error
+    except _OF_THE_USERS_CODE as error:
+        raise ConfigError(
+            f"parameters of strategy {name} ({declared.type}) cannot be read: "
+            f"{type(error).__name__}: {error}",
+            hint=f"see the class's Params and [strategies.{name}.params]",
+        ) from error
     try:
         return cls(name, declared.symbols, params)
-    except Exception as error:
+    except _OF_THE_USERS_CODE as error:
         raise ConfigError(
-            f"strategy {name} ({declared.type}) cannot be made: {error or type(error).__name__}",
+            f"strategy {name} ({declared.type}) cannot be made: {_said(error)}",
             hint=f"see [strategies.{name}]",
         ) from error
 
@@ -63,7 +72,7 @@ def _strategy_class(name: str, path: str) -> type[Strategy]:
     module_name, _, class_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except _OF_THE_USERS_CODE as error:
         raise ConfigError(
             f"strategy {name}: cannot import {module_name}: {type(error).__name__}: {error}",
             hint="a module of one's own lies beside desk.toml or is installed",
@@ -82,6 +91,10 @@ def _strategy_class(name: str, path: str) -> type[Strategy]:
             hint=f"it has {', '.join(offered)}" if offered else "derive it from Strategy",
         )
     return cls
+
+
+def _said(error: BaseException) -> str:
+    return str(error) if isinstance(error, Exception) and str(error) else repr(error)
 
 
 def _words(detail: object) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +25,7 @@ from openbell.domain.orders import (
     Purpose,
     Side,
 )
+from openbell.trading.action_check import ACTIONS_MAX
 from openbell.trading.host import (
     HEARTBEATS_UNTIL_LOST,
     PAUSE_AFTER_REFUSAL_NS,
@@ -268,6 +272,14 @@ def test_a_failed_strategys_unanswered_order_is_cancelled_when_it_appears(desk: 
         (Submit(BTC, Side.BUY, D(0)), "quantity 0"),
         (Submit(BTC, Side.BUY, 0.1), "not a Decimal"),  # type: ignore[arg-type]
         (Submit(BTC, Side.BUY, D(1), D("Infinity")), "price"),
+        (Submit(BTC, Side.BUY, D(1), D(-1)), "price"),
+        (Submit(BTC, "HOLD", D(1)), "side is 'HOLD'"),  # type: ignore[arg-type]
+        (Submit(BTC, Side.BUY, D(1), time_in_force="DAY"), "time_in_force"),  # type: ignore[arg-type]
+        (Submit(BTC, Side.BUY, D(1), post_only="no"), "post_only"),  # type: ignore[arg-type]
+        (Submit(["x"], Side.BUY, D(1)), "not among its symbols"),  # type: ignore[arg-type]
+        (Submit(BTC, Side.BUY, None), "not a Decimal"),  # type: ignore[arg-type]
+        (Cancel(None), "no ClOrdID"),  # type: ignore[arg-type]
+        (Cancel(["x"]), "no ClOrdID"),  # type: ignore[arg-type]
         ("buy!", "neither Submit nor Cancel"),
     ],
 )
@@ -275,6 +287,58 @@ def test_what_a_strategy_may_not_ask_for_stops_it(desk: Desk, action: Any, why: 
     assert desk.quote(BUY, action) == []
     assert desk.host.state is StrategyState.FAILED
     assert why in desk.host.why
+
+
+def test_the_cancel_of_an_order_of_the_desk_or_of_another_strategy_stops_it(desk: Desk) -> None:
+    desk.desk_order(Side.BUY, "1", 1)
+    assert desk.quote(Cancel(ClOrdID("ob00000000-1-f1"))) == []
+    assert desk.host.state is StrategyState.FAILED
+    assert "not its own order" in desk.host.why
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), Unspeakable()],
+)
+def test_whatever_a_strategy_raises_stops_it_alone(desk: Desk, error: BaseException) -> None:
+    def explode(view: View) -> Iterable[Action]:
+        raise error
+
+    desk.strategy.next = explode
+    assert desk.host.on_quote(QUOTE, 0) == []
+    assert desk.host.state is StrategyState.FAILED
+    assert type(error).__name__ in desk.host.why
+
+
+def test_a_strategy_that_yields_for_ever_is_stopped(desk: Desk) -> None:
+    desk.strategy.next = lambda view: itertools.repeat(BUY)
+    assert desk.host.on_quote(QUOTE, 0) == []
+    assert desk.host.state is StrategyState.FAILED
+    assert f"more than {ACTIONS_MAX} actions" in desk.host.why
+
+
+@pytest.mark.parametrize("timer_s", [0, -1, float("nan"), float("inf"), "1s", None])
+def test_a_strategy_whose_timer_is_no_time_cannot_be_made(timer_s: Any) -> None:
+    strategy = Scripted()
+    strategy.timer_s = timer_s  # type: ignore[misc]
+    host = StrategyHost("s", Placed(), lambda: strategy, DeskFacts(), run="r")
+    assert host.state is StrategyState.FAILED
+    assert "timer_s" in host.why
+    assert host.timer_s == 1.0
+
+
+def test_a_strategy_that_exits_while_it_is_made_is_failed() -> None:
+    def leave() -> Strategy:
+        sys.exit(7)
+
+    host = StrategyHost("s", Placed(), leave, DeskFacts(), run="r")
+    assert host.state is StrategyState.FAILED
+    assert "SystemExit: 7" in host.why
 
 
 def test_a_strategy_that_cannot_be_made_is_failed_and_says_why() -> None:

@@ -59,6 +59,25 @@ def test_a_constructor_that_raises_is_an_error_of_the_desk_file() -> None:
         load_strategy("pair", declared(pair, quantity="1"))
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys\nsys.exit(7)\n",
+        "import sys\nfrom openbell.trading.strategy import Strategy\n"
+        "class Mine(Strategy):\n    def __init__(self, *_): sys.exit(7)\n",
+        "from openbell.trading.strategy import Strategy\nclass Mine(Strategy):\n    Params = None\n",
+    ],
+)
+def test_a_module_or_class_that_exits_is_an_error_of_the_desk_file(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "exits_for_this_test", raising=False)
+    (tmp_path / "exits_for_this_test.py").write_text(code)
+    with pytest.raises(ConfigError, match="strategy m"):
+        load_strategy("m", declared("exits_for_this_test:Mine"))
+
+
 def test_the_paper_desk_has_strategies_without_problems() -> None:
     assert list(strategy_problems(load_desk(PAPER))) == []
 
