@@ -71,7 +71,7 @@ class ServiceApp:
         self._stop_timeout_s = stop_timeout_s
         self._tasks = Tasks()
         self._checks: dict[str, Check] = {}
-        self._routes: list[tuple[str, str, Handler]] = []
+        self._routes: list[tuple[str, str, Handler, bool]] = []
         self._on_start: list[Hook] = []
         self._on_stop: list[Hook] = []
         self._on_exit: list[Hook] = []
@@ -95,9 +95,12 @@ class ServiceApp:
         """A part of `/health`: sync or async, gives `ok()`, `degraded(why)` or `failing(why)`."""
         self._checks[name] = fn
 
-    def route(self, method: str, path: str, handler: Handler) -> None:
-        """Serve `method path` (`{name}` marks a path parameter). Under `/v1` the token is asked for."""
-        self._routes.append((method.upper(), path, handler))
+    def route(self, method: str, path: str, handler: Handler, *, acts_late: bool = False) -> None:
+        """Serve `method path` (`{name}` marks a path parameter). Under `/v1` the token is asked for.
+
+        `acts_late`: carried out though its asker has given up; for what is harmless at any time.
+        """
+        self._routes.append((method.upper(), path, handler, acts_late))
 
     def on_start(self, hook: Hook) -> None:
         """Runs, in order, while the service is served but not ready. If it raises, the service exits 1."""
@@ -283,8 +286,9 @@ class ServiceApp:
             Route("/metrics", self._serve_metrics),
             Route("/shutdown-status", self._serve_shutdown_status),
         ]
-        for method, path, handler in self._routes:
-            routes.append(Route(path, endpoint(handler, self._admit), methods=[method]))
+        for method, path, handler, acts_late in self._routes:
+            answer = endpoint(handler, self._admit, acts_late=acts_late)
+            routes.append(Route(path, answer, methods=[method]))
         return Starlette(routes=routes, middleware=[Middleware(HostGuard)])
 
     def _admit(self, request: Request) -> Response | None:

@@ -1,13 +1,20 @@
-"""The HTTP face of a service: open endpoints for probes, a token for everything under `/v1`."""
+"""The HTTP face of a service: open endpoints for probes, a token for everything under `/v1`.
+
+A request that acts may say until when its asker waits. One that lay unread for longer, because the
+service was stopped or hung, is refused: nobody expects its effect any more, and whoever asked has
+been told that it did not happen.
+"""
 
 from __future__ import annotations
 
 import hmac
 import inspect
+import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import orjson
@@ -32,6 +39,18 @@ anything that msgspec can encode as JSON (Structs, dataclasses, Decimals as text
 
 ALLOWED_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 BODY_BYTES_MAX = 1 << 20
+
+DEADLINE_HEADER = "X-Openbell-Deadline-Mono-Ns"
+"""When the asker stops waiting, on the monotonic clock, which all processes of one boot share."""
+deadline_mono_ns: ContextVar[int | None] = ContextVar("deadline_mono_ns", default=None)
+"""Of the request that is being handled; None: its asker did not say."""
+
+
+class ExpiredError(ConflictError):
+    """The asker no longer waits: nothing was done."""
+
+    code: ClassVar[str] = "expired"
+
 
 _STATUS: tuple[tuple[type[OpenbellError], int], ...] = (
     (UsageError, 400),
@@ -133,15 +152,21 @@ async def read_request(request: Request) -> dict[str, Any]:
     return fields | request.path_params
 
 
-def endpoint(handler: Handler, admit: Callable[[Request], Response | None]) -> Any:
-    """A Starlette endpoint around `handler`. `admit` gives the refusal, where there is one."""
+def endpoint(
+    handler: Handler, admit: Callable[[Request], Response | None], *, acts_late: bool = False
+) -> Any:
+    """A Starlette endpoint around `handler`. `admit` gives the refusal, where there is one.
+    `acts_late`: a POST is carried out though its asker has given up."""
 
     async def answer(request: Request) -> Response:
         refusal = admit(request)
         if refusal is not None:
             return refusal
         try:
-            result = handler(await read_request(request))
+            fields = await read_request(request)
+            if request.method == "POST" and not acts_late:
+                _refuse_expired(request)
+            result = handler(fields)
             if inspect.isawaitable(result):
                 result = await result
             return result if isinstance(result, Response) else json_response(result)
@@ -152,3 +177,19 @@ def endpoint(handler: Handler, admit: Callable[[Request], Response | None]) -> A
             return json_response({"error": "defect", "message": type(error).__name__}, 500)
 
     return answer
+
+
+def _refuse_expired(request: Request) -> None:
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None:
+        return
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
+        raise UsageError(f"{DEADLINE_HEADER} is nanoseconds, not {text[:40]!r}")
+    deadline_ns = int(text)
+    late_ns = time.monotonic_ns() - deadline_ns
+    if late_ns > 0:
+        raise ExpiredError(
+            f"the request was read {late_ns / 1e9:.1f}s after its asker gave up; nothing was done",
+            hint="ask again",
+        )
+    deadline_mono_ns.set(deadline_ns)

@@ -14,7 +14,7 @@ from openbell import __version__
 from openbell.errors import ConfigError, ConflictError, OpenbellError
 from openbell.service import CheckResult, ServiceApp, degraded, failing, ok
 from openbell.service.context import ServiceContext
-from openbell.service.http import Handler
+from openbell.service.http import Handler, deadline_mono_ns
 from openbell.service.logging import alert
 from openbell.trading.engine.api import EngineApi
 from openbell.trading.engine.engine import Engine, Setup
@@ -49,7 +49,10 @@ class ExecutionEngine:
             ("POST", "flatten"),
             ("POST", "reconcile"),
         ):
-            app.route(method, f"/v1/{name}", self._handler(name))
+            # A halt or a cancel that is read late can only reduce risk; all else is for whoever
+            # waits for it.
+            acts_late = name in ("halt", "cancel")
+            app.route(method, f"/v1/{name}", self._handler(name), acts_late=acts_late)
 
     async def _start(self) -> None:
         layout = self._context.layout
@@ -90,6 +93,9 @@ class ExecutionEngine:
         def handle(fields: dict[str, Any]) -> object:
             if self._api is None:
                 raise ConflictError("the engine is starting", hint="ask again in a moment")
+            until_ns = deadline_mono_ns.get()
+            if name == "flatten" and until_ns is not None:
+                fields = {"valid_until_mono_ns": until_ns, **fields}
             answer: object = getattr(self._api, name)(fields)
             return answer
 

@@ -1,12 +1,14 @@
 """Asks a service of the desk something over HTTP on loopback, with the services' token.
 
 A question has an answer or none; "none" is a result that says why, not an exception, because
-most askers go on without it, and have to say so.
+most askers go on without it, and have to say so. Each says until when it is waited for, so that a
+service which reads it later leaves it alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,10 @@ class ServiceClient:
             # restarted would fail the first of them.
             self._session = ClientSession(connector=TCPConnector(force_close=True))
         try:
-            headers = {"Authorization": f"Bearer {await asyncio.to_thread(self._token)}"}
+            headers = {
+                "Authorization": f"Bearer {await asyncio.to_thread(self._token)}",
+                "X-Openbell-Deadline-Mono-Ns": str(time.monotonic_ns() + int(timeout_s * 1e9)),
+            }
             async with self._session.request(
                 method,
                 f"http://127.0.0.1:{port}{path}",

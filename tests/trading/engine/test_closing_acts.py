@@ -151,6 +151,19 @@ async def test_the_same_flatten_asked_twice_orders_once(desk: Any) -> None:
     assert desk.position == 0
 
 
+async def test_a_flatten_that_nobody_waits_for_any_more_orders_nothing(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    late = int(desk.clock() * 1e9)
+    result = await desk.api.flatten({"mode": "market", "valid_until_mono_ns": late})
+    assert result.legs == ()
+    assert "no longer waits" in result.blocked[0]
+    assert len(desk.venue.submitted()) == 1
+    in_time = late + 60 * 10**9
+    result = await desk.api.flatten({"mode": "market", "valid_until_mono_ns": in_time})
+    assert result.legs[0].outcome == "FILLED"
+
+
 async def test_dust_is_called_dust(desk: Any) -> None:
     await desk.start()
     await hold(desk, "0.06")

@@ -48,6 +48,8 @@ class FlattenBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     symbol: str | None = None
     run: str | None = None
     """Name under which the same flatten may be asked for again without ordering anything twice."""
+    valid_until_mono_ns: int | None = None
+    """Nothing is ordered later: on the monotonic clock, which all processes of one boot share."""
 
 
 class HaltBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,7 +169,11 @@ class EngineApi:
         run = body.run or f"{self._engine.ledger.epoch}-{next(self._flatten_runs)}"
         async with self._flattening:  # a second one would not see the first one's orders yet
             return await self._engine.flattener.flatten(
-                body.mode, run=run, venue=body.venue, symbol=body.symbol
+                body.mode,
+                run=run,
+                venue=body.venue,
+                symbol=body.symbol,
+                until_mono_ns=body.valid_until_mono_ns,
             )
 
     async def reconcile(self, _fields: dict[str, Any]) -> object:

@@ -12,6 +12,7 @@ the ones that exist already are looked after instead.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -96,8 +97,10 @@ class Flattener:
         run: str,
         venue: str | None = None,
         symbol: str | None = None,
+        until_mono_ns: int | None = None,
     ) -> FlattenResult:
-        """Orders what would bring positions to zero or dust, one leg after the other."""
+        """Orders what would bring positions to zero or dust, one leg after the other; none after
+        `until_mono_ns`, when nobody waits for it any more."""
         legs: list[LegResult] = []
         dust: list[Dust] = []
         blocked: list[str] = []
@@ -110,7 +113,7 @@ class Flattener:
                         why = f"no permit: {self._permit.why_not}"
                         blocked.append(f"{instrument[0]} {instrument[1]}: {why}")
                     continue
-                await self._flatten_one(instrument, mode, run, legs, dust, blocked)
+                await self._flatten_one(instrument, mode, run, until_mono_ns, legs, dust, blocked)
         return FlattenResult(run=run, legs=tuple(legs), dust=tuple(dust), blocked=tuple(blocked))
 
     def _instruments(self) -> list[Instrument]:
@@ -125,6 +128,7 @@ class Flattener:
         instrument: Instrument,
         mode: Literal["market", "limit"],
         run: str,
+        until_mono_ns: int | None,
         legs: list[LegResult],
         dust: list[Dust],
         blocked: list[str],
@@ -152,6 +156,9 @@ class Flattener:
             dust.extend(plan.dust)
             blocked.extend(plan.blocked)
             if not plan.legs:
+                return
+            if until_mono_ns is not None and time.monotonic_ns() > until_mono_ns:
+                blocked.append(f"{venue} {symbol}: whoever asked no longer waits")
                 return
             result = await self._send(intent_id, plan.legs[0])
             legs.append(result)
