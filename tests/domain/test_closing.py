@@ -256,11 +256,11 @@ POSITION = RemainingPosition(venue="binance", symbol="BTC/USDT", quantity=D(1))
 @pytest.mark.parametrize(
     ("change", "point"),
     [
-        ({"remaining_orders": (ORDER,)}, "1 orders remain at the venue"),
-        ({"remaining_positions": (POSITION,)}, "1 positions remain"),
+        ({"remaining_orders": (ORDER,)}, "1 order remains at the venue"),
+        ({"remaining_positions": (POSITION,)}, "1 position remains"),
         ({"unknown": ("binance: time-out",)}, "not verified: binance: time-out"),
         ({"checkpoint": None}, "no checkpoint was written"),
-        ({"processes_left": 1}, "1 processes are left"),
+        ({"processes_left": 1}, "1 process is left"),
         ({"processes_left": None}, "processes left could not be counted"),
         ({"sockets_left": None}, "sockets left could not be counted"),
         ({"reconciled": False}, "the books differ from the venue"),

@@ -218,21 +218,22 @@ def open_points(statement: ClosingStatement) -> list[str]:
     points: list[str] = [f"not verified: {venue}" for venue in statement.unknown]
     own = [order for order in statement.remaining_orders if order.own]
     if own and not statement.orders_kept:
-        points.append(f"{len(own)} orders remain at the venue")
+        points.append(f"{len(own)} {'order remains' if len(own) == 1 else 'orders remain'} at the venue")
     if statement.remaining_positions and not statement.positions_kept:
-        points.append(f"{len(statement.remaining_positions)} positions remain")
+        held = len(statement.remaining_positions)
+        points.append(f"{held} {'position remains' if held == 1 else 'positions remain'}")
     if not statement.reconciled:
         points.append("the books differ from the venue")
     if statement.checkpoint is None:
         points.append("no checkpoint was written")
-    for what, count in (
-        ("processes", statement.processes_left),
-        ("sockets", statement.sockets_left),
+    for one, several, count in (
+        ("process", "processes", statement.processes_left),
+        ("socket", "sockets", statement.sockets_left),
     ):
         if count is None:
-            points.append(f"{what} left could not be counted")
+            points.append(f"{several} left could not be counted")
         elif count:
-            points.append(f"{count} {what} are left")
+            points.append(f"1 {one} is left" if count == 1 else f"{count} {several} are left")
     return points
 
 

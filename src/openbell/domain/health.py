@@ -225,7 +225,7 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
         found.append(
             _Finding(
                 Verdict.DEGRADED,
-                f"{desk.in_doubt} orders are in doubt",
+                "1 order is in doubt" if desk.in_doubt == 1 else f"{desk.in_doubt} orders are in doubt",
                 "they are asked for until the venue answers",
             )
         )
@@ -237,9 +237,8 @@ def _service_findings(service: ServiceFacts) -> list[_Finding]:
     why = f": {service.why}" if service.why else ""
     match service.state:
         case ServiceState.READY if service.restarts:
-            return [
-                _Finding(Verdict.DEGRADED, f"{service.name} restarted {service.restarts} times")
-            ]
+            times = "once" if service.restarts == 1 else f"{service.restarts} times"
+            return [_Finding(Verdict.DEGRADED, f"{service.name} restarted {times}")]
         case ServiceState.READY:
             return []
         case ServiceState.STARTING | ServiceState.STOPPING:
