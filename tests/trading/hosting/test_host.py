@@ -296,14 +296,20 @@ def test_the_cancel_of_an_order_of_the_desk_or_of_another_strategy_stops_it(desk
     assert "not its own order" in desk.host.why
 
 
-class Unspeakable(Exception):
+class UnspeakableError(Exception):
     def __str__(self) -> str:
         raise SystemExit(3)
 
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), Unspeakable()],
+    [
+        SystemExit(1),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+        GeneratorExit(),
+        UnspeakableError(),
+    ],
 )
 def test_whatever_a_strategy_raises_stops_it_alone(desk: Desk, error: BaseException) -> None:
     def explode(view: View) -> Iterable[Action]:

@@ -63,8 +63,10 @@ def test_a_constructor_that_raises_is_an_error_of_the_desk_file() -> None:
     "code",
     [
         "import sys\nsys.exit(7)\n",
-        "import sys\nfrom openbell.trading.strategy import Strategy\n"
-        "class Mine(Strategy):\n    def __init__(self, *_): sys.exit(7)\n",
+        (
+            "import sys\nfrom openbell.trading.strategy import Strategy\n"
+            "class Mine(Strategy):\n    def __init__(self, *_): sys.exit(7)\n"
+        ),
         "from openbell.trading.strategy import Strategy\nclass Mine(Strategy):\n    Params = None\n",
     ],
 )
