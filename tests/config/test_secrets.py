@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -94,6 +95,62 @@ def test_a_bad_line_is_named_without_its_text(desk_folder: Path) -> None:
         read_env_file(desk_folder / ".env")
     assert ":2:" in caught.value.message
     assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize("content", [b"OTHER=canary\xff\n", None])
+def test_a_file_that_cannot_be_read_is_named(desk_folder: Path, content: bytes | None) -> None:
+    file = desk_folder / ".env"
+    if content is None:
+        file.mkdir(mode=0o700)
+    else:
+        file.write_bytes(content)
+        file.chmod(0o600)
+    with pytest.raises(ConfigError) as caught:
+        read_env_file(file)
+    assert str(file) in caught.value.message
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None or content is None
+
+
+@pytest.mark.parametrize("trace", ["records/engine.json", "services/venue-sim/venue.jsonl"])
+def test_a_desk_that_has_run_gets_no_second_pair(desk_folder: Path, trace: str) -> None:
+    desk, layout = load_desk(desk_folder), DeskLayout.for_desk(desk_folder, {})
+    first = load_secrets(desk, layout, {}).venue_credentials()
+    kept = layout.credentials.read_bytes()
+    (layout.state / trace).parent.mkdir(parents=True, exist_ok=True)
+    (layout.state / trace).write_text("{}\n")
+    layout.credentials.unlink()
+    with pytest.raises(ConfigError, match=r"credentials\.env is gone"):
+        load_secrets(desk, layout, {})
+    assert not layout.credentials.exists()
+    layout.credentials.write_bytes(kept)
+    layout.credentials.chmod(0o600)
+    assert load_secrets(desk, layout, {}).venue_credentials() == first
+
+
+def test_a_desk_that_was_only_opened_gets_its_pair(desk_folder: Path) -> None:
+    desk, layout = load_desk(desk_folder), DeskLayout.for_desk(desk_folder, {})
+    layout.make()
+    (layout.records / "engine.json").touch()
+    layout.service_state("engine").mkdir(parents=True)
+    assert set(load_secrets(desk, layout, {}).venue_credentials()) == {"sim"}
+
+
+def test_a_new_pair_is_on_the_disk_with_its_name(
+    desk_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, layout = load_desk(desk_folder), DeskLayout.for_desk(desk_folder, {})
+    synced: list[tuple[bool, bool]] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synced.append((is_folder, layout.credentials.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    load_secrets(desk, layout, {})
+    assert synced == [(False, False), (True, True)]
 
 
 def test_missing_variables_are_told_with_who_names_them(desk_folder: Path) -> None:

@@ -7,6 +7,7 @@ Values leave this module only into a child's environment and into redactors.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets as randomness
 import stat
@@ -92,7 +93,8 @@ def load_secrets(
 ) -> Secrets:
     """Every secret the desk names and can find. Makes the pairs of simulated venues.
 
-    Raises RefusedError where a file with secrets can be read by others.
+    Raises RefusedError where a file with secrets can be read by others, ConfigError where one
+    cannot be read, or where the pairs are lost that this desk's simulated venues already know.
     """
     known = {
         **read_env_file(desk.folder / ENV_FILE),
@@ -122,11 +124,12 @@ def venue_credentials_from_environment(
 def read_env_file(path: Path) -> dict[str, str]:
     """Variables of a `.env` file: `NAME=value` lines, `#` comments, quotes optional.
 
-    Empty where there is no file. Raises RefusedError where others can read it, ConfigError at a
-    line that is neither; the message names the line's number, never its text.
+    Empty where there is no file. Raises RefusedError where others can read it, ConfigError where
+    it cannot be read, is not UTF-8, or holds a line that is neither; the message names the line's
+    number, never its text.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             # Of the open file, so that it cannot be another by then.
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
@@ -134,9 +137,18 @@ def read_env_file(path: Path) -> dict[str, str]:
                     f"{path} holds secrets but others can read it (mode {mode:03o})",
                     hint=f"chmod 600 {path}",
                 )
-            lines = file.read().splitlines()
+            lines = file.read().decode().splitlines()
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}", hint="it is a file of this user, mode 600"
+        ) from error
+    except UnicodeDecodeError:
+        # Not chained: the error holds the file's content.
+        raise ConfigError(
+            f"{path} is not UTF-8 text", hint="mend it, or restore a copy of it"
+        ) from None
     variables: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         stripped = line.strip().removeprefix("export ").strip()
@@ -171,11 +183,36 @@ def _simulated_pairs(desk: LoadedDesk, layout: DeskLayout) -> dict[str, str]:
     pairs = read_env_file(layout.credentials)
     missing = [variable for variable in wanted if variable not in pairs]
     if missing:
+        if not pairs:
+            _refuse_second_pairs(layout, missing)
         layout.make()
         pairs |= {variable: randomness.token_urlsafe(32) for variable in missing}
         text = "".join(f"{name}={value}\n" for name, value in sorted(pairs.items()))
         _write_private(layout.credentials, text)
     return {variable: pairs[variable] for variable in wanted}
+
+
+def _refuse_second_pairs(layout: DeskLayout, missing: list[str]) -> None:
+    """Raises ConfigError where this desk has run before: its venues and services know a pair."""
+    # `prepare` makes empty record files at every opening; only one with a line tells of a run.
+    known = next(
+        (
+            path
+            for path in (
+                *sorted(layout.records.glob("*.json")),
+                *sorted(layout.state.glob("services/*/*")),
+            )
+            if path.is_file() and path.stat().st_size > 0
+        ),
+        None,
+    )
+    if known is not None:
+        raise ConfigError(
+            f"{layout.credentials} is gone, but the desk has run with it ({known} is there): "
+            "what runs, and the accounts at its simulated venues, belong to the old pair",
+            hint="restore the file (mode 600); or write it anew, any two values for "
+            f"{', '.join(missing)}: the simulated venues then begin with new accounts",
+        )
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -187,3 +224,12 @@ def _write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        # Some network file systems do not offer it; anything else is a loss that must be told.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(folder)
