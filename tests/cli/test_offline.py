@@ -50,6 +50,23 @@ def test_every_command_has_help_and_json(name: str, tmp_path: Path) -> None:
     assert "--json" in out or "Commands:" in out
 
 
+@pytest.mark.parametrize(
+    ("content", "mode", "status", "said"),
+    [(b"A=b\n", 0o644, 6, "chmod 600"), (b"A=\xff\n", 0o600, 4, "not UTF-8")],
+)
+def test_up_ends_with_the_status_of_what_kept_the_controller_from_starting(
+    new_desk: Path, content: bytes, mode: int, status: int, said: str
+) -> None:
+    """It was 1 for everything, and a traceback for a file that is no text."""
+    file = new_desk / "state" / "credentials.env"
+    file.parent.mkdir(mode=0o700)
+    file.write_bytes(content)
+    file.chmod(mode)
+    told = document("up", "--desk", str(new_desk), folder=new_desk, expect=status)
+    assert said in told["hint"]
+    assert "Traceback" not in told["hint"]
+
+
 def test_a_mistyped_command_names_the_nearest(tmp_path: Path) -> None:
     told = document("statsu", folder=tmp_path, expect=2)
     assert "status" in told["message"]

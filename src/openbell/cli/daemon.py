@@ -9,17 +9,31 @@ from pathlib import Path
 
 from openbell.cli.client import Client
 from openbell.config.layout import DeskLayout
-from openbell.errors import FailedError
+from openbell.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptError,
+    FailedError,
+    OpenbellError,
+    RefusedError,
+    StorageError,
+)
 from openbell.runtime.logs import tail
 
 _START_TIMEOUT_S = 30.0
 """Ample: a controller answers within a second; adopting 100 services adds a third of one."""
 _POLL_EVERY_S = 0.02
 _TAIL_LINES = 15
+_BY_STATUS: dict[int, type[OpenbellError]] = {
+    error.exit_code: error
+    for error in (ConfigError, ConflictError, RefusedError, CorruptError, StorageError)
+}
+"""The controller ends with its error's exit code; the command that started it says the same."""
 
 
 def ensure_controller(layout: DeskLayout, desk: Path) -> bool:
-    """Whether a controller had to be started. Raises FailedError, with its last lines, if it ends."""
+    """Whether a controller had to be started. If it ends, raises the error that its
+    exit status stands for, with its last lines; FailedError where that says nothing more."""
     client = Client(layout)
     if client.is_running():
         return False
@@ -38,7 +52,7 @@ def ensure_controller(layout: DeskLayout, desk: Path) -> bool:
         status = process.poll()
         # Two commands may start a controller each; one wins the lock, and then answers both.
         if status is not None and not _answers_soon(client, deadline):
-            raise FailedError(
+            raise _BY_STATUS.get(status, FailedError)(
                 f"the controller ended with status {status} as it started",
                 hint=f"its log: {layout.controller_log}\n{_tail(layout.controller_log)}",
             )
