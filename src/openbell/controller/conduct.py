@@ -82,7 +82,7 @@ class Conductor:
                 "event": "done" if error is None else "failed",
                 "outcome": outcome,
                 "message": message,
-                "seconds": round((time.time_ns() - run.started_ns) / 1e9, 3),
+                "seconds": round(time.monotonic() - run.started_s, 3),
                 "result": result,
                 **({} if error is None else {"error": error.as_dict()}),
             }

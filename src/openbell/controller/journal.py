@@ -32,12 +32,14 @@ class DeskDatabase:
         self._path = path
         self._database: Database | None = None
         self._reader: JournalReader | None = None
+        self._opening = asyncio.Lock()
 
     async def open(self) -> RunStore:
         from openbell.state.runs import RunStore
 
-        if self._database is None:
-            self._database = await asyncio.to_thread(self._open)
+        async with self._opening:
+            if self._database is None:
+                self._database = await asyncio.to_thread(self._open)
         return RunStore(self._database)
 
     def _open(self) -> Database:

@@ -30,6 +30,8 @@ class LiveRun:
     actor: str
     parameters: Mapping[str, object]
     started_ns: int
+    started_s: float = field(default_factory=time.monotonic)
+    """Monotonic: how long it takes is no matter of the wall clock."""
     events: list[dict[str, object]] = field(default_factory=list)
     finished_ns: int | None = None
     step: str = ""

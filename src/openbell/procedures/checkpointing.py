@@ -38,7 +38,7 @@ from openbell.state.checkpoint import (
 from openbell.watch.logs import CONTROLLER, log_paths, text_since
 
 LOGS_WITHIN_NS = 3600 * 1_000_000_000
-"""The last hour (spec: "Save logs (last hour)")."""
+"""The last hour."""
 LOG_BYTES_MAX = 4 << 20
 SNAPSHOT_TIMEOUT_S = 20.0
 

@@ -1,7 +1,7 @@
 """Closing, step 3: positions are closed by reduce-only orders, or kept because it was asked for.
 
 Aggressive: market orders. Conservative: IOC limits at mid, some seconds of waiting, then market
-orders for what is left (spec: "Position flattening strategy"). What is too small for any order is
+orders for what is left. What is too small for any order is
 dust: it is listed, and never "flat".
 """
 

@@ -14,7 +14,7 @@ from openbell.runtime.ports import holder_of
 from openbell.watch.logs import CONTROLLER, errors_since, log_paths
 
 ERRORS_WITHIN_NS = 300 * 1_000_000_000
-"""Five minutes (spec: "No errors in last 5 minutes")."""
+"""Five minutes."""
 ERRORS_SHOWN = 100
 
 
