@@ -93,6 +93,8 @@ class FakeVenue:
         self.hidden = 0
         """So many askings for an order are answered "not known"."""
         self.complete = True
+        self.lists_orders = True
+        """False: it lists no order, and calls that everything."""
         self.lists_fills = True
         self.names_orders = False
         """True: its list of fills carries ClOrdIDs."""
@@ -212,7 +214,8 @@ class FakeVenue:
     async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
         self._up()
         open_now = tuple(o for o in self.orders.values() if not o.status.is_final)
-        return Listing(orders=open_now if self.complete else (), complete=self.complete)
+        lists = self.complete and self.lists_orders
+        return Listing(orders=open_now if lists else (), complete=self.complete)
 
     async def order(self, symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
         self._up()

@@ -201,6 +201,27 @@ async def test_a_cancel_that_loses_to_a_fill_tells_so(desk: Any) -> None:
     assert [r.outcome for r in result["results"]] == ["FILLED"]
 
 
+async def test_an_order_that_the_venue_does_not_list_is_told_all_the_same(desk: Any) -> None:
+    """An empty list with status 200 looked like a desk without orders."""
+    await desk.start()
+    resting, filled = await desk.order(), await desk.order()
+    for order in (resting, filled):
+        await desk.until_status(order.cl_ord_id, S.NEW)
+    (row, _) = (await desk.api.orders({}))["orders"]
+    assert row["listed"] is True
+    desk.venue.mute, desk.venue.lists_orders = True, False
+    desk.venue.fill(filled.cl_ord_id, "1", tell=False)
+    answer = await desk.api.orders({})
+    assert answer["venues"]["fake"]["complete"] is False
+    (row,) = answer["orders"]
+    assert (row["cl_ord_id"], row["listed"], row["status"]) == (resting.cl_ord_id, False, S.NEW)
+    assert desk.status(filled.cl_ord_id) is S.FILLED, "it was asked for"
+    desk.venue.lists_orders = True
+    answer = await desk.api.orders({})
+    assert answer["venues"]["fake"]["complete"] is True
+    assert [row["listed"] for row in answer["orders"]] == [True]
+
+
 async def test_every_answer_can_be_encoded_and_has_the_documented_keys(desk: Any) -> None:
     await desk.start()
     await hold(desk, "1")
@@ -215,7 +236,7 @@ async def test_every_answer_can_be_encoded_and_has_the_documented_keys(desk: Any
     (row,) = (await desk.api.orders({}))["orders"]
     assert {
         "venue", "cl_ord_id", "venue_order_id", "symbol", "side", "ord_type", "price", "order_qty",
-        "cum_qty", "leaves_qty", "status", "age_s", "strategy", "own",
+        "cum_qty", "leaves_qty", "status", "age_s", "strategy", "own", "listed",
     } <= row.keys()  # fmt: skip
     for answer in (
         state,

@@ -93,7 +93,10 @@ class EngineApi:
         }
 
     async def orders(self, _fields: dict[str, Any]) -> object:
+        """What the venues list, and what they should have listed: see `_unlisted_rows`."""
         links = list(self._engine.links.values())
+        # Taken before the question, so that what is sent meanwhile is not missed in the answer.
+        expected = {link.name: self._expected(link) for link in links}
         answers = await asyncio.gather(*(_asked(link.venue.open_orders()) for link in links))
         venues: dict[str, object] = {}
         rows: list[dict[str, object]] = []
@@ -101,8 +104,10 @@ class EngineApi:
             if isinstance(answer, VenueError):
                 venues[link.name] = {"ok": False, "error": answer.message, "complete": False}
                 continue
-            venues[link.name] = {"ok": True, "error": "", "complete": answer.complete}
-            rows += self._order_rows(link, answer)
+            unlisted = await self._unlisted_rows(link, answer, expected[link.name])
+            complete = answer.complete and not unlisted
+            venues[link.name] = {"ok": True, "error": "", "complete": complete}
+            rows += [*self._order_rows(link, answer), *unlisted]
         return {"venues": venues, "orders": rows}
 
     async def positions(self, _fields: dict[str, Any]) -> object:
@@ -239,8 +244,32 @@ class EngineApi:
                 "age_s": round(max(0, now_ns - there.created_ns) / 1e9, 3),
                 "strategy": here.new.strategy if here is not None else "",
                 "own": own,
+                "listed": True,
                 "books": _books_say(here, there),
             }
+
+    def _expected(self, link: VenueLink) -> list[ClOrdID]:
+        """What the books hold open there and is not just on its way."""
+        return [
+            order.cl_ord_id
+            for order in self._books.open_orders(venue=link.name)
+            if not self._engine.desk.is_sending(order.cl_ord_id)
+        ]
+
+    async def _unlisted_rows(
+        self, link: VenueLink, listing: Listing, expected: Iterable[ClOrdID]
+    ) -> list[dict[str, object]]:
+        """Orders that are open in the books and not in the venue's list. Absence proves nothing, so
+        each is asked for by its ClOrdID; those that this does not end are told as the books know
+        them, and make the list an incomplete one."""
+        listed = {there.cl_ord_id for there in listing.orders}
+        missing = [key for key in expected if key not in listed]
+        symbols = [self._books.orders[key].new.symbol for key in missing]
+        await asyncio.gather(
+            *(_asked(link.tracker.ask(*each)) for each in zip(symbols, missing, strict=True))
+        )
+        here = [self._books.orders[key] for key in missing if key in self._books.orders]
+        return [_unlisted_row(order) for order in here if not order.status.is_final]
 
     def _position_rows(
         self, link: VenueLink, answer: list[VenuePosition] | VenueError
@@ -328,6 +357,28 @@ def _books_say(here: Order | None, there: VenueOrder) -> dict[str, object] | Non
         "status": here.status,
         "cum_qty": here.cum_qty,
         "agrees": here.cum_qty == there.cum_qty and not here.status.is_final,
+    }
+
+
+def _unlisted_row(order: Order) -> dict[str, object]:
+    new = order.new
+    return {
+        "venue": new.venue,
+        "cl_ord_id": order.cl_ord_id,
+        "venue_order_id": order.venue_order_id,
+        "symbol": new.symbol,
+        "side": new.side,
+        "ord_type": new.ord_type,
+        "price": new.price,
+        "order_qty": new.order_qty,
+        "cum_qty": order.cum_qty,
+        "leaves_qty": order.leaves_qty,
+        "status": order.status,
+        "age_s": round(max(0, time.time_ns() - order.created_ns) / 1e9, 3),
+        "strategy": new.strategy,
+        "own": True,
+        "listed": False,
+        "books": {"status": order.status, "cum_qty": order.cum_qty, "agrees": False},
     }
 
 
