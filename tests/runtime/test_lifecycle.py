@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from openbell.domain.service_state import ServiceState
-from openbell.errors import RefusedError, UsageError
+from openbell.errors import RefusedError, StorageError, UsageError
 from openbell.runtime.processes import system_processes
 from openbell.runtime.records import Records
 
@@ -268,6 +268,45 @@ async def test_restarts_end_at_the_limit(bench, until):
     view = supervisor.view("broken")
     assert view.restarts == 2
     assert "restarted 2 times within 60s" in view.reason
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+async def test_a_restart_that_could_not_be_attempted_is_tried_until_it_can(
+    bench, port, until, limit
+):
+    """It was failed for good, though its policy is `always` and the port became free again."""
+    restart = {"policy": "always", "backoff": "300ms", "limit": limit}
+    bench.add("web", "serve", port, port=port, restart=restart)
+    supervisor = bench.supervisor()
+    assert (await supervisor.start("web")).ready
+    os.kill(supervisor.view("web").pid, signal.SIGKILL)
+    await until(lambda: supervisor.view("web").state is ServiceState.BACKOFF)
+    with socket.create_server(("127.0.0.1", port)):
+        await until(lambda: "is held by" in supervisor.view("web").reason)
+        assert supervisor.view("web").state is ServiceState.BACKOFF
+    await until(lambda: supervisor.view("web").state is ServiceState.READY)
+    assert supervisor.view("web").restarts == 1
+
+
+async def test_a_restart_whose_record_cannot_be_written_is_tried_until_it_can(
+    bench, port, until, monkeypatch
+):
+    bench.add("web", "serve", port, port=port, restart={"backoff": "1ms"})
+    supervisor = bench.supervisor()
+    assert (await supervisor.start("web")).ready
+    add, full = Records.add, [True]
+
+    def on_a_full_disk(self, record):
+        if full:
+            raise StorageError("cannot write the record: No space left on device")
+        add(self, record)
+
+    monkeypatch.setattr(Records, "add", on_a_full_disk)
+    os.kill(supervisor.view("web").pid, signal.SIGKILL)
+    await until(lambda: "No space left" in supervisor.view("web").reason)
+    assert supervisor.view("web").state is ServiceState.BACKOFF
+    full.clear()
+    await until(lambda: supervisor.view("web").state is ServiceState.READY)
 
 
 async def test_a_clean_exit_is_left_alone_under_on_failure(bench, until):

@@ -29,7 +29,7 @@ from openbell.runtime.processes import (
     system_processes,
 )
 from openbell.runtime.records import Records
-from openbell.runtime.supervised import describe_exit
+from openbell.runtime.run import describe_exit
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 WATCHES = [pytest.param(PidfdWatch, marks=needs_linux), PollWatch]

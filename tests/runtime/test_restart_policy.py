@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openbell.domain.restart_policy import (
+    MISSED_START_MIN_S,
     GiveUp,
     Leave,
     Restart,
     RestartPolicy,
+    after_missed_start,
     decide,
     still_counting,
 )
@@ -32,6 +34,16 @@ def test_restarts_before_the_window_are_forgotten():
 def test_the_limit_within_the_window_ends_it():
     decision = decide(POLICY, 1, [95.0, 96.0, 97.0, 98.0, 99.0], 100.0)
     assert isinstance(decision, GiveUp) and "5 times within 60s" in decision.why
+
+
+def test_a_start_that_could_not_be_attempted_is_tried_again_for_ever_and_ever_slower():
+    policy = RestartPolicy("always", 1, 30, limit=0, window_s=60)
+    assert [after_missed_start(policy, n) for n in (1, 2, 5, 10_000)] == [
+        Restart(2), Restart(4), Restart(30), Restart(30),
+    ]  # fmt: skip
+    at_once = RestartPolicy("always", 0, 0, limit=5, window_s=60)
+    assert after_missed_start(at_once, 1) == Restart(MISSED_START_MIN_S)
+    assert isinstance(after_missed_start(RestartPolicy("never", 1, 1, 5, 60), 1), GiveUp)
 
 
 def test_a_clean_exit_is_left_alone_unless_the_policy_is_always():

@@ -66,6 +66,23 @@ def decide(
     return Restart(min(doubled, max(policy.backoff_max_s, 0.0)))
 
 
+MISSED_START_MIN_S = 1.0
+"""Between tries to start what cannot even be spawned, whatever the back-off: a foreign holder of a
+port or a full disk goes away by a person's hand."""
+
+
+def after_missed_start(policy: RestartPolicy, missed: int) -> Restart | GiveUp:
+    """What to do about a restart that could not be attempted: port held, record not writable.
+
+    `missed` such in a row, this one included. The service has not run, so it has not crashed: the
+    limit does not count it, the back-off does, and the tries go on until the condition is gone.
+    """
+    if policy.policy == "never":
+        return GiveUp("its restart policy is never")
+    doubled = policy.backoff_s * 2.0 ** min(missed, 60)
+    return Restart(max(min(doubled, policy.backoff_max_s), MISSED_START_MIN_S))
+
+
 def still_counting(restarted_at: Sequence[float], window_s: float, now: float) -> tuple[float, ...]:
     """Those restarts that a later decision can still count."""
     return tuple(at for at in restarted_at if now - at < window_s)

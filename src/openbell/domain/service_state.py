@@ -14,7 +14,7 @@ class ServiceState(StrEnum):
     DEGRADED = "degraded"
     """Runs, but its health probe fails."""
     BACKOFF = "backoff"
-    """Exited unasked; waits before its next start."""
+    """Exited unasked, or could not be restarted; waits before its next start."""
     FAILED = "failed"
     """Will not be started again by itself: a person must act."""
     STOPPING = "stopping"
@@ -38,6 +38,8 @@ class ServiceMove(StrEnum):
     PROBE_PASSED = "probe_passed"
     EXIT_TO_RESTART = "exit_to_restart"
     """Exited unasked, and its restart policy allows another start."""
+    MISS_START = "miss_start"
+    """A restart could not be attempted (port held, record not writable); it is tried again."""
     EXIT_FOR_GOOD = "exit_for_good"
     """Exited unasked, and no other start is allowed."""
     EXIT_CLEANLY = "exit_cleanly"
@@ -61,6 +63,7 @@ MOVES: Mapping[tuple[ServiceState, ServiceMove], ServiceState] = {
     # Only of an adopted service: it runs, so it is neither killed nor called failed for not answering.
     (_S.STARTING, _M.PROBE_FAILED): _S.DEGRADED,
     (_S.STARTING, _M.EXIT_TO_RESTART): _S.BACKOFF,
+    (_S.STARTING, _M.MISS_START): _S.BACKOFF,
     (_S.STARTING, _M.EXIT_FOR_GOOD): _S.FAILED,
     (_S.STARTING, _M.EXIT_CLEANLY): _S.STOPPED,
     (_S.STARTING, _M.GIVE_UP): _S.FAILED,

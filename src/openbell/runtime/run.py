@@ -63,8 +63,28 @@ class Run:
             host.records.add(record)
 
     @property
+    def stop_signal(self) -> signal.Signals:
+        return signal.Signals[f"SIG{self.spec.stop.signal}"]
+
+    @property
+    def ready_timeout_s(self) -> float:
+        return self.spec.ready.timeout if self.spec.ready is not None else 0.0
+
+    @property
     def uptime_s(self) -> float:
         return time.monotonic() - self.record.started_monotonic_s
+
+
+def describe_exit(status: int | None) -> str:
+    """`exited with status 1`, `killed by SIGKILL`"""
+    if status is None:
+        return "exited (status unknown)"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
 
 
 def spawn_run(

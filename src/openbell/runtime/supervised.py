@@ -20,6 +20,7 @@ from openbell.domain.restart_policy import (
     Leave,
     Restart,
     RestartPolicy,
+    after_missed_start,
     decide,
     still_counting,
 )
@@ -34,7 +35,7 @@ from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.prober import FIRST_LOOK_S, Prober
 from openbell.runtime.probes import ProbeResult
 from openbell.runtime.records import Record
-from openbell.runtime.run import Run, spawn_run
+from openbell.runtime.run import Run, describe_exit, spawn_run
 from openbell.runtime.spec import (
     Rung,
     ServiceEvent,
@@ -73,6 +74,9 @@ class SupervisedService:
         self._restarted_at: tuple[float, ...] = ()
         self._prober: Prober | None = None
         """Of the present run."""
+        self._missed_starts: int | None = None
+        """Restarts in a row that could not be attempted; None while a person's start is under way,
+        who is told and may try again."""
         self._failures = 0
         """Failed health probes in a row."""
 
@@ -89,6 +93,7 @@ class SupervisedService:
         if self.state is not ServiceState.STARTING:
             if self._run is not None:  # failed, and some of it could not be killed
                 return StartResult(self.spec.name, ready=False, seconds=0.0, reason=self._reason)
+            self._missed_starts = None
             self._restarted_at = ()  # a person asked: the limit counts anew
             self._begin_start("asked to start")
         assert self._starting is not None
@@ -98,8 +103,8 @@ class SupervisedService:
         """Climbs the ladder; joins a stop that is under way."""
         if self._stopping is not None:
             joined = await asyncio.shield(self._stopping)
-            if self._run is None and self.state is ServiceState.FAILED:  # it was being withdrawn
-                self._move(ServiceMove.GONE, reason)
+            if self._run is None and self.state is not ServiceState.STOPPED:  # being withdrawn
+                await self._stop_what_does_not_run(reason)
             return joined
         if self._run is None:
             return await self._stop_what_does_not_run(reason)
@@ -209,7 +214,7 @@ class SupervisedService:
             self._generation = max(self._generation + 1, time.time_ns())
             run = spawn_run(self._host, spec, self._generation, self._restarts, self._restarted_at)
         except OpenbellError as error:
-            self._failed_to_start(error.message)
+            self._missed_start(error.message)
             return
         prober = self._take(run)
         try:
@@ -217,7 +222,7 @@ class SupervisedService:
             run.settle(self._host)
             ready = await prober.until_ready()
         except StorageError as error:
-            self._begin_descent(run, error.message)
+            self._begin_descent(run, error.message, again=True)
             return
         if ready.passed:
             self._became_ready(run)
@@ -225,7 +230,7 @@ class SupervisedService:
                 await self._sweep(self._generation - 1)
             await self._watch_health(run, prober)
             return
-        reason = f"not ready within {_ready_timeout(run):g}s: {ready.reason}"
+        reason = f"not ready within {run.ready_timeout_s:g}s: {ready.reason}"
         self._begin_descent(run, reason)
 
     def _take(self, run: Run) -> Prober:
@@ -265,6 +270,24 @@ class SupervisedService:
     def _failed_to_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
         self._move(ServiceMove.GIVE_UP, reason)
         self._answer_start(ready=False, reason=reason, tail=tail)
+
+    def _missed_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
+        """A start that could not be attempted: one that nobody waits for is tried again."""
+        if self._missed_starts is None:
+            self._failed_to_start(reason, tail)
+            return
+        self._missed_starts += 1
+        decision = after_missed_start(_restart_policy(self.spec), self._missed_starts)
+        if isinstance(decision, Restart):
+            self._move(ServiceMove.MISS_START, f"{reason}; tried again in {decision.after_s:g}s")
+            self._answer_start(ready=False, reason=reason, tail=tail)
+            self._begin_job(self._start_after(decision.after_s, f"tried again: {reason}"))
+        else:
+            self._failed_to_start(f"{reason}; {decision.why}", tail)
+
+    async def _start_after(self, seconds: float, reason: str) -> None:
+        await asyncio.sleep(seconds)
+        self._begin_start(reason)
 
     async def _prove_adopted(self, run: Run, prober: Prober) -> None:
         result = await prober.until_ready()
@@ -331,15 +354,8 @@ class SupervisedService:
             self._release(run)
             self._run = None
             self._left_open = run.record
-        policy = run.spec.restart
-        decision = decide(
-            RestartPolicy(
-                policy.policy, policy.backoff, policy.backoff_max, policy.limit, policy.window
-            ),
-            status,
-            self._restarted_at,
-            now,
-        )
+        policy = _restart_policy(run.spec)
+        decision = decide(policy, status, self._restarted_at, now)
         if isinstance(decision, Restart) and not rest.survivors:
             # Callers of start() are told at once; the restarts go on behind their back.
             self._move(ServiceMove.EXIT_TO_RESTART, reason)
@@ -348,7 +364,8 @@ class SupervisedService:
                 await asyncio.sleep(decision.after_s)
             now = time.monotonic()
             self._restarts += 1
-            self._restarted_at = (*still_counting(self._restarted_at, policy.window, now), now)
+            self._missed_starts = 0
+            self._restarted_at = (*still_counting(self._restarted_at, policy.window_s, now), now)
             self._begin_start(f"restarted: {reason}")
             return
         if isinstance(decision, Leave):
@@ -386,22 +403,25 @@ class SupervisedService:
         rungs = (Rung("KILL what earlier runs left", seconds, f"pids {swept}"),) if swept else ()
         return StopResult(self.spec.name, True, seconds, rungs, exit_status=None)
 
-    def _begin_descent(self, run: Run, failure: str | None) -> asyncio.Task[StopResult]:
+    def _begin_descent(
+        self, run: Run, failure: str | None, *, again: bool = False
+    ) -> asyncio.Task[StopResult]:
         """From here on nothing but the ladder moves the service; its exit is expected."""
         with contextlib.suppress(StorageError):  # of no use to a process that is to end
             run.settle(self._host)
         self._stopping = asyncio.create_task(
-            self._climb_down(run, failure), name=f"stop {self.spec.name}"
+            self._climb_down(run, failure, again), name=f"stop {self.spec.name}"
         )
         return self._stopping
 
-    async def _climb_down(self, run: Run, failure: str | None) -> StopResult:
-        """Stops it because that was asked (`failure` is None), or withdraws a start that failed."""
+    async def _climb_down(self, run: Run, failure: str | None, again: bool) -> StopResult:
+        """Stops it because that was asked (`failure` is None), or withdraws a start that failed;
+        `again`: through no fault of the service."""
         began = time.monotonic()
         tail = self._log_tail(run) if failure is not None else ()
         try:
             ladder = self._host.ladder(run.process, run.leader, run.cgroup)
-            result = await ladder.stop(_stop_signal(run), run.spec.stop.timeout)
+            result = await ladder.stop(run.stop_signal, run.spec.stop.timeout)
             seconds = time.monotonic() - began
             status = run.process.exit.result() if run.process.exit.done() else None
             if not result.survivors:
@@ -414,7 +434,7 @@ class SupervisedService:
             outlived = f"did not stop: pids {result.survivors} outlived SIGKILL"
             self._failed_to_start(f"{failure}; {outlived}" if failure else outlived, tail)
         elif failure is not None:
-            self._failed_to_start(failure, tail)
+            (self._missed_start if again else self._failed_to_start)(failure, tail)
         else:
             self._move(ServiceMove.GONE, self._reason, seconds=seconds)
         return StopResult(
@@ -474,21 +494,6 @@ class SupervisedService:
         return logs.tail(run.spec.log_path, LOG_TAIL_LINES, run.record.log_offset)
 
 
-def describe_exit(status: int | None) -> str:
-    """`exited with status 1`, `killed by SIGKILL`"""
-    if status is None:
-        return "exited (status unknown)"
-    if status >= 0:
-        return f"exited with status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"
-
-
-def _stop_signal(run: Run) -> signal.Signals:
-    return signal.Signals[f"SIG{run.spec.stop.signal}"]
-
-
-def _ready_timeout(run: Run) -> float:
-    return run.spec.ready.timeout if run.spec.ready is not None else 0.0
+def _restart_policy(spec: ServiceSpec) -> RestartPolicy:
+    of = spec.restart
+    return RestartPolicy(of.policy, of.backoff, of.backoff_max, of.limit, of.window)
