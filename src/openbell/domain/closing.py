@@ -218,7 +218,9 @@ def open_points(statement: ClosingStatement) -> list[str]:
     points: list[str] = [f"not verified: {venue}" for venue in statement.unknown]
     own = [order for order in statement.remaining_orders if order.own]
     if own and not statement.orders_kept:
-        points.append(f"{len(own)} {'order remains' if len(own) == 1 else 'orders remain'} at the venue")
+        points.append(
+            f"{len(own)} {'order remains' if len(own) == 1 else 'orders remain'} at the venue"
+        )
     if statement.remaining_positions and not statement.positions_kept:
         held = len(statement.remaining_positions)
         points.append(f"{held} {'position remains' if held == 1 else 'positions remain'}")

@@ -225,7 +225,9 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
         found.append(
             _Finding(
                 Verdict.DEGRADED,
-                "1 order is in doubt" if desk.in_doubt == 1 else f"{desk.in_doubt} orders are in doubt",
+                "1 order is in doubt"
+                if desk.in_doubt == 1
+                else f"{desk.in_doubt} orders are in doubt",
                 "they are asked for until the venue answers",
             )
         )

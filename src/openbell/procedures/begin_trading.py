@@ -15,7 +15,7 @@ from openbell.domain.desk_state import DeskTarget
 from openbell.procedures.desk_voices import DeskVoices, EngineSays, StrategySays
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 
-POLL_S = 0.1
+POLL_S = 0.05
 VENUE_PATIENCE_S = 5.0
 """How long an unreachable venue is waited for before the opening ends with saying so. The engine
 goes on trying by itself, and the desk trades as soon as the venue is there."""

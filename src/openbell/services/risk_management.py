@@ -1,4 +1,4 @@
-"""risk-management: what the desk has at stake, told to the engine once a second and at every change.
+"""risk-management: what the desk has at stake, told to the engine four times a second and at every change.
 
 `GET /v1/risk`. It judges from the engine's journal and the market's quotes, apart from the engine:
 the last gate checks each order, this the whole, and an engine that does not hear it opens nothing.
@@ -41,7 +41,7 @@ from openbell.trading.messages import (
 )
 from openbell.trading.risk_watch import Assessment, DayStart, RiskWatch
 
-SAY_EVERY_S = 1.0
+SAY_EVERY_S = 0.25
 LOOK_EVERY_S = 0.1
 """How late a breach is seen at most."""
 

@@ -139,7 +139,7 @@ class ReplayReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RiskState(msgspec.Struct, frozen=True, kw_only=True):
-    """Once a second and at every change, on risk.sock."""
+    """Four times a second and at every change, on risk.sock."""
 
     breaches: tuple[str, ...]
     """Names of the limits that are breached; any blocks orders that increase risk."""

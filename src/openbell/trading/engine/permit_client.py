@@ -24,7 +24,7 @@ from openbell.domain.permit import Permit, PermitScope, scope_now
 
 log = structlog.get_logger(__name__)
 
-RETRY_S = 0.25
+RETRY_S = 0.1
 """How often a permit that is not held is asked for: a part of what an opening takes."""
 _URL = "http://localhost/api/v1/permit"
 

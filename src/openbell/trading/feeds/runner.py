@@ -28,7 +28,7 @@ BACKOFF_MAX_S = 5.0
 SILENCE_MAX_S = 60.0
 """A connection that gives nothing for so long is dropped and made again: a venue may answer pings
 while its stream is dead."""
-INSTRUMENTS_EVERY_S = 0.5
+INSTRUMENTS_EVERY_S = 0.1
 """The bus keeps no last value, so rules are said again for those who came later."""
 
 
