@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from openbell.cli.client import Client
+from openbell.cli.client import Client, actor
 from openbell.config.layout import DeskLayout
 from openbell.errors import (
     ConfigError,
@@ -34,13 +36,29 @@ _BY_STATUS: dict[int, type[OpenbellError]] = {
 def ensure_controller(layout: DeskLayout, desk: Path) -> bool:
     """Whether a controller had to be started. If it ends, raises the error that its
     exit status stands for, with its last lines; FailedError where that says nothing more."""
-    client = Client(layout)
-    if client.is_running():
+    if Client(layout).is_running():
         return False
+    _start(layout, desk)
+    return True
+
+
+def start_opening(layout: DeskLayout, desk: Path, wanted: dict[str, Any]) -> str | None:
+    """Starts a controller that begins this opening while it loads its API, and gives the run's id;
+    None where the opening was not begun: ask for it, and the controller says why.
+
+    Errors as of `ensure_controller`.
+    """
+    _start(layout, desk, "--open", json.dumps(wanted), "--actor", actor())
+    run: str | None = Client(layout).get("ping")["newest_run"]
+    return run
+
+
+def _start(layout: DeskLayout, desk: Path, *more: str) -> None:
+    client = Client(layout)
     layout.make()
     with layout.controller_log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "openbell.controller", "--desk", str(desk.absolute())],
+            [sys.executable, "-m", "openbell.controller", "--desk", str(desk.absolute()), *more],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -62,7 +80,6 @@ def ensure_controller(layout: DeskLayout, desk: Path) -> bool:
                 hint=f"its log: {layout.controller_log}\n{_tail(layout.controller_log)}",
             )
         time.sleep(_POLL_EVERY_S)
-    return True
 
 
 def _answers_soon(client: Client, deadline: float) -> bool:

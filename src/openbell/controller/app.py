@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,7 @@ from starlette.exceptions import HTTPException
 import openbell
 from openbell.config.units import parse_duration
 from openbell.controller import asking, documents
-from openbell.controller.acts import Acts, Verb
+from openbell.controller.acts import Verb
 from openbell.controller.bodies import (
     CheckpointBody,
     CloseBody,
@@ -30,12 +29,12 @@ from openbell.controller.bodies import (
     ResumeBody,
     ServicesBody,
 )
-from openbell.controller.close_desk import CloseWishes, Closings
+from openbell.controller.close_desk import CloseWishes
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.docs_page import docs_page
 from openbell.controller.gate import Gate
-from openbell.controller.observing import Observer
-from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.open_desk import OpenWishes
+from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
 from openbell.controller.run_board import run_number
 from openbell.domain.graph import suggest
@@ -71,18 +70,6 @@ _STATUS: tuple[tuple[type[OpenbellError], int], ...] = (
 )
 
 Actor = Annotated[str, Header(alias="X-Openbell-Actor", max_length=64)]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything the routes call."""
-
-    desk: ControlledDesk
-    observer: Observer
-    openings: Openings
-    closings: Closings
-    acts: Acts
-    exit_controller: Callable[[str], None]
 
 
 def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
@@ -157,7 +144,15 @@ def _look(app: FastAPI, parts: Parts) -> None:
 
     @app.get(f"{V1}/ping", summary="Whether the controller answers")
     async def ping() -> Response:
-        return _json(desk, {"desk": desk.desk.file.desk.name, "version": openbell.__version__})
+        newest = desk.board.newest
+        return _json(
+            desk,
+            {
+                "desk": desk.desk.file.desk.name,
+                "version": openbell.__version__,
+                "newest_run": None if newest is None else newest.id,
+            },
+        )
 
     @app.get(f"{V1}/status", summary="The desk at a glance")
     async def status() -> Response:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -16,14 +17,14 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.secrets import Secrets
 from openbell.controller.acts import Acts
-from openbell.controller.app import Parts, build_app
 from openbell.controller.close_desk import Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk, Interrupted
+from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
-from openbell.controller.open_desk import Openings
+from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.parts import Parts
 from openbell.controller.run_board import run_id
-from openbell.controller.serving import ApiServer, tcp_listener, unix_listener
 from openbell.controller.specs import Adopted
 from openbell.errors import OpenbellError, StorageError
 from openbell.runtime import logs as log_files
@@ -31,6 +32,9 @@ from openbell.runtime.spec import AdoptionReport
 from openbell.runtime.supervisor import Supervisor
 from openbell.state.files import write_atomically
 from openbell.state.tokens import read_or_make_token
+
+if TYPE_CHECKING:
+    from openbell.controller.serving import ApiServer
 
 log = structlog.get_logger()
 
@@ -41,7 +45,9 @@ class Hosted:
 
     desk: ControlledDesk
     conductor: Conductor
-    server: ApiServer
+    parts: Parts
+    tokens: tuple[str, str]
+    """Of the API, and of the services."""
 
     @classmethod
     def of(
@@ -74,12 +80,19 @@ class Hosted:
             acts=Acts(desk, observer),
             exit_controller=exit_controller,
         )
-        return cls(desk, conductor, ApiServer(build_app(parts, api_token, service_token)))
+        return cls(desk, conductor, parts, (api_token, service_token))
 
     async def serve_until(
-        self, ended: asyncio.Event, *, adopted: Adopted, housekeeping_s: float
+        self,
+        ended: asyncio.Event,
+        *,
+        adopted: Adopted,
+        housekeeping_s: float,
+        open_at_once: OpenWishes | None = None,
+        actor: str = "",
     ) -> None:
-        """Serves the API; returns when `ended` is set and everything was let go."""
+        """Serves the API; returns when `ended` is set and everything was let go. An opening that
+        is asked for begins before the API is loaded, which takes as long as a service's start."""
         desk = self.desk
         settings = desk.desk.file.controller
         sockets = [unix_listener(desk.layout.controller_socket)]
@@ -91,14 +104,17 @@ class Hosted:
         await self._find_interrupted()
         self._write_record(desk.port_problem)
         self._announce(adopted)
-        serving = asyncio.create_task(self.server.serve(sockets), name="serve")
+        if open_at_once is not None:
+            await self._open(open_at_once, actor)
+        server = await asyncio.to_thread(self._load_server)
+        serving = asyncio.create_task(server.serve(sockets), name="serve")
         housekeeping = asyncio.create_task(self._keep_house(housekeeping_s), name="housekeeping")
         ending = asyncio.create_task(ended.wait(), name="ended")
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
         housekeeping.cancel()
         desk.board.end("it was told to")
         await self.conductor.cancel()
-        self.server.stop()
+        server.stop()
         await serving
         # Of a request that was being answered when the controller was told to end.
         await self.conductor.cancel()
@@ -108,6 +124,19 @@ class Hosted:
         await desk.close()
         desk.layout.controller_record.unlink(missing_ok=True)
         log.info("ended")
+
+    async def _open(self, wishes: OpenWishes, actor: str) -> None:
+        """What cannot be opened is left: whoever asked asks again over the API, and is told why."""
+        try:
+            await self.parts.openings.open(wishes, actor)
+        except OpenbellError as error:
+            log.error("not opened", why=error.message)
+
+    def _load_server(self) -> ApiServer:
+        from openbell.controller.app import build_app
+        from openbell.controller.serving import ApiServer
+
+        return ApiServer(build_app(self.parts, *self.tokens))
 
     async def _find_interrupted(self) -> None:
         """A run without an end was under way when an earlier controller was killed. One after

@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from openbell.config.layout import DeskLayout
 from openbell.errors import OpenbellError
 from openbell.runtime.spec import ServiceEvent
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="openbell.controller", description=__doc__)
     parser.add_argument("--desk", type=Path, required=True, help="desk.toml or its folder")
     parser.add_argument("--foreground", action="store_true", help="log to standard output")
+    parser.add_argument("--open", metavar="JSON", help="the body of an opening to begin at once")
+    parser.add_argument("--actor", default="api", help="who asks for it, for the audit log")
     options = parser.parse_args(arguments)
     layout = DeskLayout.for_desk(options.desk.parent if options.desk.is_file() else options.desk)
     lock = FileLock(layout.controller_lock)
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lock.acquire()
         if not options.foreground:
             _log_to(layout.controller_log)
-        return asyncio.run(_live(layout))
+        return asyncio.run(_live(layout, options.open, options.actor))
     except OpenbellError as error:
         with contextlib.suppress(OSError):  # a log on a full disk must not hide the exit status
             print(f"openbell controller: {error.message}\n{error.hint}", file=sys.stderr)  # noqa: T201
@@ -56,7 +60,7 @@ def _log_to(path: Path) -> None:
     os.close(descriptor)
 
 
-async def _live(layout: DeskLayout) -> int:
+async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
     began = time.monotonic()
     from openbell.config.loader import load_desk
     from openbell.config.secrets import load_secrets
@@ -84,6 +88,7 @@ async def _live(layout: DeskLayout) -> int:
 
     # Only now what takes long to load.
     from openbell.controller.hosting import Hosted
+    from openbell.controller.open_desk import OpenWishes
     from openbell.service.logging import configure
 
     configure("controller")
@@ -91,5 +96,11 @@ async def _live(layout: DeskLayout) -> int:
     for event in early:
         hosted.desk.on_service_event(event)
     hear = hosted.desk.on_service_event
-    await hosted.serve_until(ended, adopted=adopted, housekeeping_s=HOUSEKEEPING_EVERY_S)
+    await hosted.serve_until(
+        ended,
+        adopted=adopted,
+        housekeeping_s=HOUSEKEEPING_EVERY_S,
+        open_at_once=None if opening is None else msgspec.json.decode(opening, type=OpenWishes),
+        actor=actor,
+    )
     return 0

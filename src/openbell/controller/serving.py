@@ -1,4 +1,4 @@
-"""Serves the API on the unix socket and on a loopback port, from one event loop.
+"""Serves the API from the controller's event loop.
 
 uvicorn's own main loop wakes ten times a second to look at a flag; a controller that idles for
 weeks waits for an event instead.
@@ -8,18 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-
-from openbell.runtime.ports import ListenersUnreadableError, holder_of
-
-_BACKLOG = 256
 
 
 class ApiServer(uvicorn.Server):
@@ -51,43 +43,3 @@ class ApiServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def unix_listener(path: Path) -> socket.socket:
-    """Listens on `path`, mode 600. A socket that is there was left by a dead controller: whoever
-    calls this holds the controller's lock."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # The folder is ours alone (700), so there is no moment in which others could connect.
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def tcp_listener(host: str, port: int) -> tuple[socket.socket | None, str]:
-    """`(listener, "")`, or `(None, why not)`: without the port the unix socket still serves."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = "127.0.0.1" if host == "localhost" else host
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            return None, f"port {port} is held by {_holder(port)}"
-        return None, f"port {port} cannot be served: {os.strerror(error.errno or 0)}"
-    return listener, ""
-
-
-def _holder(port: int) -> str:
-    try:
-        return str(holder_of(port) or "a process that has just let go of it")
-    except ListenersUnreadableError:
-        return "another process"

@@ -15,7 +15,7 @@ from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
 from openbell.cli.tables import duration, number, table
 from openbell.domain.desk_state import DeskState, DeskTarget
-from openbell.errors import NotRunningError, UnverifiedError
+from openbell.errors import ConflictError, NotRunningError, UnverifiedError
 
 
 @command()
@@ -83,6 +83,12 @@ def _require_something_to_close(terminal: Terminal, client: Client) -> None:
         status = client.get("status")
         if status["state"] != DeskState.OFFLINE or _pids(status) or status["interrupted_run"]:
             return
+        if left := _pids(offline_status(terminal)):
+            raise ConflictError(
+                f"the desk is closed, but processes of an earlier run are left: {left}",
+                hint="`openbell up --force` ends them and opens the desk; then close it",
+                pids=left,
+            )
         client.post("exit")
     elif _pids(offline_status(terminal)) or _is_meant_to_be_open(terminal):
         return

@@ -36,16 +36,19 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
         terminal.show(document, plan_text(document))
         return 0
 
-    from openbell.cli.daemon import ensure_controller
+    from openbell.cli.daemon import start_opening
     from openbell.cli.progress import follow
 
-    if ensure_controller(terminal.layout, desk.path):
-        terminal.say(f"controller started, log in {terminal.layout.controller_log}")
     _warn_of_live_venues(terminal, desk.file.venues)
-    try:
-        run = client.post("open", wanted)["run"]
-    except RefusedError as error:
-        raise _explained(error) from None
+    run = None
+    if not client.is_running():
+        run = start_opening(terminal.layout, desk.path, wanted)
+        terminal.say(f"controller started, log in {terminal.layout.controller_log}")
+    if run is None:
+        try:
+            run = client.post("open", wanted)["run"]
+        except RefusedError as error:
+            raise _explained(error) from None
     last = follow(terminal, client, run)
     result = last.get("result") or {}
     opened = last["event"] == "done"

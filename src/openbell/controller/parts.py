@@ -1,0 +1,24 @@
+"""The parts of a controller that its API speaks to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openbell.controller.acts import Acts
+from openbell.controller.close_desk import Closings
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.observing import Observer
+from openbell.controller.open_desk import Openings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything the routes call."""
+
+    desk: ControlledDesk
+    observer: Observer
+    openings: Openings
+    closings: Closings
+    acts: Acts
+    exit_controller: Callable[[str], None]
