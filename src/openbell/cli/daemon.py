@@ -38,48 +38,59 @@ def ensure_controller(layout: DeskLayout, desk: Path) -> bool:
     exit status stands for, with its last lines; FailedError where that says nothing more."""
     if Client(layout).is_running():
         return False
-    _start(layout, desk)
+    StartingController(layout, desk).await_answer()
     return True
 
 
-def start_opening(layout: DeskLayout, desk: Path, wanted: dict[str, Any]) -> str | None:
-    """Starts a controller that begins this opening while it loads its API, and gives the run's id;
-    None where the opening was not begun: ask for it, and the controller says why.
+class StartingController:
+    """A controller that was started and may not answer yet."""
 
-    Errors as of `ensure_controller`.
-    """
-    _start(layout, desk, "--open", json.dumps(wanted), "--actor", actor())
-    run: str | None = Client(layout).get("ping")["newest_run"]
-    return run
-
-
-def _start(layout: DeskLayout, desk: Path, *more: str) -> None:
-    client = Client(layout)
-    layout.make()
-    with layout.controller_log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "openbell.controller", "--desk", str(desk.absolute()), *more],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-        )
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not client.is_running():
-        status = process.poll()
-        # Two commands may start a controller each; one wins the lock, and then answers both.
-        if status is not None and not _answers_soon(client, deadline):
-            raise _BY_STATUS.get(status, FailedError)(
-                f"the controller ended with status {status} as it started",
-                hint=f"its log: {layout.controller_log}\n{_tail(layout.controller_log)}",
+    def __init__(
+        self, layout: DeskLayout, desk: Path, opening: dict[str, Any] | None = None
+    ) -> None:
+        """`opening` is begun while the controller still loads its API."""
+        self._layout = layout
+        wish = () if opening is None else ("--open", json.dumps(opening), "--actor", actor())
+        layout.make()
+        with layout.controller_log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "openbell.controller",
+                    "--desk",
+                    str(desk.absolute()),
+                    *wish,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
             )
-        if time.monotonic() > deadline:
-            raise FailedError(
-                f"the controller (pid {process.pid}) does not answer after {_START_TIMEOUT_S:.0f}s",
-                hint=f"its log: {layout.controller_log}\n{_tail(layout.controller_log)}",
-            )
-        time.sleep(_POLL_EVERY_S)
+
+    def await_answer(self) -> str | None:
+        """The id of the run it began, once it answers; None where it could not begin one: ask for
+        it, and the controller says why. Errors as of `ensure_controller`."""
+        client, log = Client(self._layout), self._layout.controller_log
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not client.is_running():
+            status = self._process.poll()
+            # Two commands may start a controller each; one wins the lock, and then answers both.
+            if status is not None and not _answers_soon(client, deadline):
+                raise _BY_STATUS.get(status, FailedError)(
+                    f"the controller ended with status {status} as it started",
+                    hint=f"its log: {log}\n{_tail(log)}",
+                )
+            if time.monotonic() > deadline:
+                raise FailedError(
+                    f"the controller (pid {self._process.pid}) does not answer "
+                    f"after {_START_TIMEOUT_S:.0f}s",
+                    hint=f"its log: {log}\n{_tail(log)}",
+                )
+            time.sleep(_POLL_EVERY_S)
+        run: str | None = client.get("ping")["newest_run"]
+        return run
 
 
 def _answers_soon(client: Client, deadline: float) -> bool:

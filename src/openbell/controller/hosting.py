@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import time
 from dataclasses import dataclass
@@ -133,6 +134,10 @@ class Hosted:
             log.error("not opened", why=error.message)
 
     def _load_server(self) -> ApiServer:
+        """What takes long to load, beside services that start: the API, and the library by which
+        services are asked, which would otherwise be loaded with the first question."""
+        if self.desk.roles.engine is not None:
+            importlib.import_module("aiohttp")
         from openbell.controller.app import build_app
         from openbell.controller.serving import ApiServer
 

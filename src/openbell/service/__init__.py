@@ -13,7 +13,20 @@ tells the rest.
 
 from __future__ import annotations
 
-from openbell.service.app import ServiceApp
+from typing import TYPE_CHECKING, Any
+
 from openbell.service.health import CheckResult, HealthStatus, degraded, failing, ok
 
+if TYPE_CHECKING:
+    from openbell.service.app import ServiceApp
+
 __all__ = ["CheckResult", "HealthStatus", "ServiceApp", "degraded", "failing", "ok"]
+
+
+def __getattr__(name: str) -> Any:
+    """`ServiceApp` brings a web server along: whoever only logs as services do goes without it."""
+    if name != "ServiceApp":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from openbell.service.app import ServiceApp
+
+    return ServiceApp

@@ -26,9 +26,6 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
     again continues. Opening an open desk is harmless. Ends when the desk trades, or with --safe-mode
     when everything is up.
     """
-    from openbell.config.loader import load_desk
-
-    desk = load_desk(terminal.desk_path)
     client = Client(terminal.layout)
     wanted: dict[str, Any] = {"safe_mode": safe_mode, "only": list(only), "force": force}
     if plan:
@@ -36,13 +33,19 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
         terminal.show(document, plan_text(document))
         return 0
 
-    from openbell.cli.daemon import start_opening
+    from openbell.cli.daemon import StartingController
     from openbell.cli.progress import follow
 
-    _warn_of_live_venues(terminal, desk.file.venues)
-    run = None
+    starting = None
     if not client.is_running():
-        run = start_opening(terminal.layout, desk.path, wanted)
+        # Before the desk file is read here: it reads the file itself, and ends where that is wrong.
+        starting = StartingController(terminal.layout, terminal.desk_path, wanted)
+    from openbell.config.loader import load_desk
+
+    _warn_of_live_venues(terminal, load_desk(terminal.desk_path).file.venues)
+    run = None
+    if starting is not None:
+        run = starting.await_answer()
         terminal.say(f"controller started, log in {terminal.layout.controller_log}")
     if run is None:
         try:
