@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -251,3 +252,49 @@ def test_a_foreign_process_with_a_recorded_pid_is_not_touched(
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.parametrize(("answer", "opened"), [("y", True), ("n", False)])
+def test_a_person_is_asked_about_what_an_earlier_run_left(
+    paper_desk: PaperDesk, answer: str, opened: bool
+) -> None:
+    """The records are lost with the controller: only the marker tells whose the processes are."""
+    paper_desk.run("up", "--safe-mode")
+    status = paper_desk.status()
+    os.kill(status["controller"]["pid"], signal.SIGKILL)
+    for record in (paper_desk.folder / "state" / "records").glob("*.json"):
+        record.unlink()
+    before = {s["pid"] for s in status["services"]}
+    refused = paper_desk.run("up", "--safe-mode", expect=5).document
+    assert {orphan["pid"] for orphan in refused["orphans"] if orphan["ours"]} == before
+
+    said, exit_status = answered_at_a_terminal(paper_desk.command("up", "--safe-mode"), answer)
+    assert "left" in said or "in the way" in said
+    assert (exit_status == 0) is opened, said
+    after = {p.pid for p in paper_desk.own_processes() if "OPENBELL_SERVICE" in p.environ()}
+    assert (after & before == set()) is opened
+    if opened:
+        paper_desk.run("down", "--yes")
+
+
+def answered_at_a_terminal(command: list[str], answer: str) -> tuple[str, int]:
+    """Runs a command on a terminal of its own and answers its question."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    said = b""
+    asked = False
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # the terminal's other end is closed
+            break
+        if not chunk:
+            break
+        said += chunk
+        if not asked and b"[y/N]" in said:
+            asked = True
+            os.write(terminal, f"{answer}\n".encode())
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return said.decode(errors="replace"), os.waitstatus_to_exitcode(status)

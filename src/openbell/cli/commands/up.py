@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.plans import plan_text
-from openbell.errors import ConflictError, FailedError, NotRunningError, OpenbellError, RefusedError
+from openbell.errors import ConflictError, FailedError, NotRunningError, RefusedError
 
 
 @command()
@@ -47,12 +48,7 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
     if starting is not None:
         run = starting.await_answer()
         terminal.say(f"controller started, log in {terminal.layout.controller_log}")
-    if run is None:
-        try:
-            run = client.post("open", wanted)["run"]
-        except RefusedError as error:
-            raise _explained(error) from None
-    last = follow(terminal, client, run)
+    last = follow(terminal, client, run or _begin(terminal, client, wanted))
     result = last.get("result") or {}
     opened = last["event"] == "done"
     terminal.document({"run": run, "opened": opened, **last_facts(last), **result})
@@ -87,19 +83,32 @@ def _warn_of_live_venues(terminal: Terminal, venues: dict[str, Any]) -> None:
         terminal.warn(f"LIVE: real money at {', '.join(live)}")
 
 
-def _explained(error: RefusedError) -> OpenbellError:
-    orphans = error.facts.get("orphans")
-    if not isinstance(orphans, list):
-        return error
-    lines = [
-        f"  {o['service']}: pid {o['pid']} ({'ours' if o['ours'] else 'foreign'}, "
-        f"by {o['found_by']}): {o['command']}"
-        for o in orphans
-    ]
-    return ConflictError(
-        "\n".join([error.message, *lines]),
-        hint="`openbell up --force` ends those that are ours; foreign ones only their owner may end",
-        **error.facts,
+def _begin(terminal: Terminal, client: Client, wanted: dict[str, Any]) -> str:
+    """Begins the opening. Of processes left over from an earlier run a person is asked."""
+    try:
+        return str(client.post("open", wanted)["run"])
+    except RefusedError as error:
+        orphans = error.facts.get("orphans")
+        if not isinstance(orphans, list):
+            raise
+        found = "\n".join([error.message, *map(_orphan_line, orphans)])
+        ours = [orphan for orphan in orphans if orphan["ours"]]
+        if not ours or not sys.stdin.isatty():
+            raise ConflictError(
+                found,
+                hint="`openbell up --force` ends those that are ours; foreign ones only their owner may end",
+                **error.facts,
+            ) from None
+        terminal.warn(found)
+        terminal.confirm(f"End the {len(ours)} that are ours, and open?", yes=False)
+        return str(client.post("open", {**wanted, "force": True})["run"])
+
+
+def _orphan_line(orphan: dict[str, Any]) -> str:
+    whose = "ours" if orphan["ours"] else "foreign"
+    return (
+        f"  {orphan['service']}: pid {orphan['pid']} ({whose}, by {orphan['found_by']}): "
+        f"{orphan['command']}"
     )
 
 
