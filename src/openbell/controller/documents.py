@@ -45,14 +45,7 @@ async def health_document(desk: ControlledDesk, observer: Observer) -> dict[str,
         "exit_code": report.verdict.exit_code,
         "reasons": list(report.reasons),
         **{key: status[key] for key in _SHARED},
-        "services": [
-            {
-                **row,
-                "healthy": _HEALTHY.get(ServiceState(row["state"])),
-                "checks": checks.get(row["name"]),
-            }
-            for row in status["services"]
-        ],
+        "services": [{**row, "checks": checks.get(row["name"])} for row in status["services"]],
     }
 
 
@@ -110,6 +103,7 @@ def service_row(desk: ControlledDesk, view: ServiceView) -> dict[str, Any]:
     return {
         **row,
         "state": str(view.state),
+        "healthy": _HEALTHY.get(view.state),
         "started_ns": started,
         "role": service.role,
         "group": service.group,

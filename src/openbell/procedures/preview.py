@@ -203,6 +203,7 @@ def _row(desk: LoadedDesk, name: str, pid: int | None) -> dict[str, Any]:
     return {
         "name": name,
         "state": str(ServiceState.STOPPED if pid is None else ServiceState.DEGRADED),
+        "healthy": None,
         "pid": pid,
         "port": service.port,
         "restarts": 0,

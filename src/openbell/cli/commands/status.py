@@ -70,6 +70,7 @@ def service_table(services: list[dict[str, Any]]) -> str:
             "state",
             "pid",
             "port",
+            "healthy",
             "response",
             "uptime",
             "restarts",
@@ -84,6 +85,7 @@ def service_table(services: list[dict[str, Any]]) -> str:
                 s["state"],
                 s["pid"],
                 s["port"],
+                "unknown" if s.get("healthy") is None else s["healthy"],
                 f"{s['response_ms']:.1f}ms" if s.get("response_ms") is not None else None,
                 duration(s["uptime_s"]),
                 s["restarts"],
@@ -94,7 +96,7 @@ def service_table(services: list[dict[str, Any]]) -> str:
             )
             for s in services
         ],
-        right="  rrrrrrr",
+        right="  rr rrrrr",
     )
 
 
