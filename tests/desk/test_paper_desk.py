@@ -70,7 +70,9 @@ def trade_survive_and_close(paper_desk: PaperDesk, await_that: Callable[..., Non
     assert all(s["state"] == "ready" for s in status["services"])
     await_that(lambda: len(paper_desk.venue_truth("fills")) > 0, "a fill at the venue")
 
-    paper_desk.run("up")  # harmless
+    again = paper_desk.run("up").document  # harmless
+    assert again["outcome"] == "already_open"
+    assert again["run"] != opened["run"] and again["run"]
     assert {s["pid"] for s in paper_desk.status()["services"]} == {
         s["pid"] for s in status["services"]
     }

@@ -48,7 +48,9 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
     if starting is not None:
         run = starting.await_answer()
         terminal.say(f"controller started, log in {terminal.layout.controller_log}")
-    last = follow(terminal, client, run or _begin(terminal, client, wanted))
+    if run is None:
+        run = _begin(terminal, client, wanted)
+    last = follow(terminal, client, run)
     result = last.get("result") or {}
     opened = last["event"] == "done"
     terminal.document({"run": run, "opened": opened, **last_facts(last), **result})
