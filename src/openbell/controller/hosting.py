@@ -35,7 +35,7 @@ from openbell.state.files import write_atomically
 from openbell.state.tokens import read_or_make_token
 
 if TYPE_CHECKING:
-    from openbell.controller.serving import ApiServer
+    from openbell.service.server import QuietServer
 
 log = structlog.get_logger()
 
@@ -133,15 +133,15 @@ class Hosted:
         except OpenbellError as error:
             log.error("not opened", why=error.message)
 
-    def _load_server(self) -> ApiServer:
+    def _load_server(self) -> QuietServer:
         """What takes long to load, beside services that start: the API, and the library by which
         services are asked, which would otherwise be loaded with the first question."""
         if self.desk.roles.engine is not None:
             importlib.import_module("aiohttp")
         from openbell.controller.app import build_app
-        from openbell.controller.serving import ApiServer
+        from openbell.service.server import QuietServer
 
-        return ApiServer(build_app(self.parts, *self.tokens))
+        return QuietServer(build_app(self.parts, *self.tokens), graceful_s=5)
 
     async def _find_interrupted(self) -> None:
         """A run without an end was under way when an earlier controller was killed. One after

@@ -11,18 +11,16 @@ requests under `/v1` are refused with 503.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import inspect
 import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -35,6 +33,7 @@ from openbell.service import health
 from openbell.service.health import Check, HealthStatus
 from openbell.service.http import Handler, HostGuard, TokenFile, endpoint, json_response
 from openbell.service.logging import WRITER, alert, configure, get_logger
+from openbell.service.server import QuietServer
 from openbell.service.tasks import TaskBody, Tasks
 
 Hook = Callable[[], Awaitable[None]]
@@ -180,19 +179,7 @@ class ServiceApp:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        server = _Server(
-            uvicorn.Config(
-                self._asgi(),
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                date_header=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
+        server = QuietServer(self._asgi(), graceful_s=1)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         self.log.info("listening", port=self.port, pid=os.getpid(), version=self.version)
         stop_requested = asyncio.create_task(self._wait_for_stop())
@@ -209,7 +196,7 @@ class ServiceApp:
             stop_requested.cancel()
             await self._tasks.cancel()
             clean = await self._run_hooks(self._on_exit) and clean
-            server.end.set()
+            server.stop()
             await serving
         self.log.info("stopped", clean=clean)
         return 0 if clean else 1
@@ -347,21 +334,6 @@ class ServiceApp:
                 **self._identity(),
             }
         )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, told when to end rather than catching signals and looking ten times a second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.end = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def main_loop(self) -> None:
-        await self.end.wait()
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,8 +1,4 @@
-"""Serves the API from the controller's event loop.
-
-uvicorn's own main loop wakes ten times a second to look at a flag; a controller that idles for
-weeks waits for an event instead.
-"""
+"""uvicorn as every process of a desk runs it: inside a loop of its own, quietly, until told to end."""
 
 from __future__ import annotations
 
@@ -11,13 +7,18 @@ import contextlib
 from collections.abc import Iterator
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 
-class ApiServer(uvicorn.Server):
-    """Ends when `stop` is called, and leaves signals to the controller."""
+class QuietServer(uvicorn.Server):
+    """Ends when `stop` is called, and leaves signals to its process.
 
-    def __init__(self, app: FastAPI) -> None:
+    uvicorn's own main loop wakes ten times a second to look at a flag; a process that idles for
+    weeks waits for an event instead.
+    """
+
+    def __init__(self, app: ASGIApp, *, graceful_s: int) -> None:
+        """`graceful_s`: how long requests under way may take once it was told to end."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -28,13 +29,12 @@ class ApiServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 date_header=False,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=graceful_s,
             )
         )
         self._ended = asyncio.Event()
 
     def stop(self) -> None:
-        self.should_exit = True
         self._ended.set()
 
     async def main_loop(self) -> None:
