@@ -27,7 +27,6 @@ from openbell.domain.books import Books
 from openbell.domain.market import InstrumentRules, Quote, Trade
 from openbell.domain.orders import (
     ClOrdID,
-    NewOrder,
     Order,
     OrderEvent,
     OrderIntended,
@@ -397,19 +396,7 @@ def _placeholder(pending: _Pending) -> Order:
     """The order that this intent may have become."""
     intent = pending.intent
     return Order(
-        new=NewOrder(
-            cl_ord_id=pending.cl_ord_id or ClOrdID(_UNANSWERED + intent.intent_id),
-            venue=intent.venue,
-            symbol=intent.symbol,
-            side=intent.side,
-            ord_type=intent.ord_type,
-            order_qty=intent.order_qty,
-            price=intent.price,
-            time_in_force=intent.time_in_force,
-            post_only=intent.post_only,
-            strategy=intent.strategy,
-            intent_id=intent.intent_id,
-        ),
+        new=intent.order(pending.cl_ord_id or ClOrdID(_UNANSWERED + intent.intent_id)),
         status=OrdStatus.PENDING_NEW,
         created_ns=pending.at_ns,
         updated_ns=pending.at_ns,

@@ -22,7 +22,15 @@ from typing import Generic, TypeVar
 import msgspec
 
 from openbell.domain.market import InstrumentRules
-from openbell.domain.orders import ClOrdID, OrderEvent, OrdType, Side, TimeInForce
+from openbell.domain.orders import (
+    ClOrdID,
+    NewOrder,
+    OrderEvent,
+    OrdType,
+    Purpose,
+    Side,
+    TimeInForce,
+)
 
 T = TypeVar("T")
 
@@ -85,6 +93,23 @@ class SubmitIntent(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     price: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.GTC
     post_only: bool = False
+
+    def order(self, cl_ord_id: ClOrdID, purpose: Purpose = Purpose.TRADE) -> NewOrder:
+        """The order that this intent becomes under an id."""
+        return NewOrder(
+            cl_ord_id=cl_ord_id,
+            venue=self.venue,
+            symbol=self.symbol,
+            side=self.side,
+            ord_type=self.ord_type,
+            order_qty=self.order_qty,
+            price=self.price,
+            time_in_force=self.time_in_force,
+            post_only=self.post_only,
+            strategy=self.strategy,
+            intent_id=self.intent_id,
+            purpose=purpose,
+        )
 
 
 class CancelIntent(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):

@@ -213,20 +213,8 @@ class OrderDesk:
             )
 
     def _order(self, intent: SubmitIntent, purpose: Purpose) -> NewOrder:
-        return NewOrder(
-            cl_ord_id=ids.mint(self._desk_id, self._ledger.epoch, next(self._counter)),
-            venue=intent.venue,
-            symbol=intent.symbol,
-            side=intent.side,
-            ord_type=intent.ord_type,
-            order_qty=intent.order_qty,
-            price=intent.price,
-            time_in_force=intent.time_in_force,
-            post_only=intent.post_only,
-            strategy=intent.strategy,
-            intent_id=intent.intent_id,
-            purpose=purpose,
-        )
+        number = next(self._counter)
+        return intent.order(ids.mint(self._desk_id, self._ledger.epoch, number), purpose)
 
 
 def _is_past_acceptance(order: Order) -> bool:
