@@ -6,7 +6,7 @@ DESK   ?= desks/paper
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down status test lint unit bench lock clean
+.PHONY: help env clients up down status test lint unit bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,7 +40,18 @@ lint: env ## ruff, mypy strict, the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: env ## the tests alone
+# The venues' own clients and two whole applications, each in an environment of its own: their pins
+# do not agree with each other.
+CLIENTS := vendors freqtrade nautilus
+.venv-%/.stamp: tests/clients/%.lock
+	@echo "making the environment in .venv-$* (once)"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/clients/$*.lock
+	@touch $@
+
+clients: $(CLIENTS:%=.venv-%/.stamp) ## make the environments of the clients that the simulated venues are tried with
+
+unit: env clients ## the tests alone
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test: lint unit ## everything: lint, types, layers, tests
@@ -51,6 +62,9 @@ bench: env ## measure, and write docs/benchmarks.md
 lock: ## resolve the lock file again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	for name in $(CLIENTS); do uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock" tests/clients/$$name.in \
+	  -o tests/clients/$$name.lock; done
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

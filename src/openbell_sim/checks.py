@@ -25,7 +25,11 @@ class OrderRequest:
     qty: Decimal = ZERO
     quote_qty: Decimal | None = None
     price: Decimal | None = None
+    stop_price: Decimal | None = None
+    """Of STOP and STOP_LIMIT: the last price that triggers it."""
     post_only: bool = False
+    reduce_only: bool = False
+    """Of a margined instrument: never more than closes the position."""
     prevention: SelfTradePrevention = SelfTradePrevention.EXPIRE_MAKER
     origin: str = "api"
     received_ns: int

@@ -13,7 +13,6 @@ import random
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Protocol
 
 import msgspec
 import orjson
@@ -21,9 +20,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from openbell_sim.clock import VenueClock
+from openbell_sim.faces.port import Answer, Face, RequestKind, Trouble
+from openbell_sim.listing import cutting
 
 _EXEMPT = ("/sim/", "/health", "/ready", "/metrics", "/shutdown-status")
 """Whoever checks the desk needs to reach the venue whatever the desk is made to suffer."""
+
+
+_CANCELS = (RequestKind.CANCEL, RequestKind.MASS_CANCEL)
 
 
 class FaultKind(StrEnum):
@@ -116,20 +120,9 @@ class Armed:
         return self.fault.count is not None and self.hits >= self.fault.count
 
 
-class FaultFace(Protocol):
-    """What a face says when it is faulty, and what its requests mean."""
-
-    def is_cancel(self, method: str, path: str) -> bool: ...
-    def is_open_orders(self, method: str, path: str) -> bool: ...
-    def fault_body(self, status: int) -> object: ...
-    def cancel_refused_body(self) -> object: ...
-    def empty_open_orders_body(self) -> object: ...
-    async def disconnect(self) -> int: ...
-
-
 @dataclass
 class FaultPlan:
-    face: FaultFace
+    face: Face
     clock: VenueClock
     seed: int = 1
     armed: list[Armed] = field(default_factory=list)
@@ -183,9 +176,11 @@ class FaultPlan:
         match fault.kind:
             case FaultKind.CLOCK_SKEW:
                 return False
-            case FaultKind.REJECT_CANCELS if not self.face.is_cancel(method, path):
+            case FaultKind.REJECT_CANCELS if self.face.kind_of(method, path) not in _CANCELS:
                 return False
-            case FaultKind.EMPTY_OPEN_ORDERS if not self.face.is_open_orders(method, path):
+            case FaultKind.EMPTY_OPEN_ORDERS if (
+                self.face.kind_of(method, path) is not RequestKind.OPEN_ORDERS
+            ):
                 return False
         return fnmatchcase(method, fault.method) and fnmatchcase(path, fault.path)
 
@@ -232,16 +227,19 @@ async def _apply(
         case FaultKind.STATUS_503_UNKNOWN:
             if plan.decide_accepted(fault):
                 await handler(request)
-            return _json(503, plan.face.fault_body(503))
+            return _reply(plan.face.trouble(Trouble.UNAVAILABLE, 503))
         case FaultKind.HTTP_STATUS:
-            reply = _json(fault.status, plan.face.fault_body(fault.status))
+            throttled = fault.status in (418, 429)
+            trouble = Trouble.THROTTLED if throttled else Trouble.UNAVAILABLE
+            reply = _reply(plan.face.trouble(trouble, fault.status))
             if fault.retry_after_s is not None:
                 reply.headers["Retry-After"] = str(fault.retry_after_s)
             return reply
         case FaultKind.REJECT_CANCELS:
-            return _json(400, plan.face.cancel_refused_body())
+            return _reply(plan.face.trouble(Trouble.CANCEL_REFUSED, 400))
         case FaultKind.EMPTY_OPEN_ORDERS:
-            return _json(200, plan.face.empty_open_orders_body())
+            with cutting(lambda _: ()):
+                return await handler(request)
         case FaultKind.DISCONNECT_STREAMS | FaultKind.CLOCK_SKEW:
             raise AssertionError(f"{fault.kind} does not concern requests")
 
@@ -253,5 +251,10 @@ def _cut(request: web.Request, reply: web.StreamResponse) -> web.StreamResponse:
     return reply
 
 
-def _json(status: int, body: object) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+def _reply(answer: Answer) -> web.Response:
+    return web.Response(
+        body=None if answer.body is None else orjson.dumps(answer.body),
+        status=answer.status,
+        headers=answer.headers,
+        content_type="application/json",
+    )

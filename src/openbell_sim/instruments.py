@@ -25,6 +25,14 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     max_qty: Decimal = Decimal(9000)
     min_price: Decimal
     max_price: Decimal = Decimal(1000000)
+    margin_rate: Decimal | None = None
+    """None: settled on the spot, both currencies change hands. Else a position is kept, and this
+    share of its value is held for it."""
+    settle: str = ""
+    """Currency of a margined instrument's profits, losses and fees; empty: the quote currency. It
+    is the base or the quote currency."""
+    reference_price: Decimal | None = None
+    """Where a generated market begins, in the quote currency."""
     min_notional: Decimal = Decimal(5)
     """In the quote currency. 5 USDT is what Binance asks of these pairs."""
     max_notional: Decimal = Decimal(9000000)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from openbell.errors import ConfigError, OpenbellError
 from openbell_sim.account import FeeSchedule
-from openbell_sim.faces.binance.security import Credentials
+from openbell_sim.keys import Credentials
 from openbell_sim.log import log
 from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
 from openbell_sim.market.recording import Recording
@@ -125,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--weight-limit",
         type=int,
-        default=6000,
-        help="request weight per minute and address; more is answered 429 (default: 6000)",
+        help="Binance: request weight per minute and address; more is answered 429 "
+        "(default: what Binance documents)",
     )
     add(
         "--max-open-orders",

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from openbell_sim.exchange import Exchange
-from openbell_sim.faces.binance.face import BinanceFace
+from openbell_sim.faces.port import Face
 
 Sample = tuple[dict[str, str], float]
 
 
-def render(exchange: Exchange, face: BinanceFace, *, played: int, lag_s: float) -> str:
+def render(exchange: Exchange, face: Face, *, played: int, lag_s: float) -> str:
     ledger = exchange.ledger
+    clients, streamed = face.stream_counts()
     statuses = Counter((o.account, o.status.value) for o in ledger.orders.values())
     statuses.update((refusal.account, "REJECTED") for refusal in ledger.refused)
     fills = Counter((fill.account, fill.symbol) for fill in ledger.fills)
@@ -41,20 +42,20 @@ def render(exchange: Exchange, face: BinanceFace, *, played: int, lag_s: float) 
             "HTTP replies of the face.",
             [
                 ({"method": method, "path": path, "status": str(status)}, n)
-                for (method, path, status), n in face.counts.replies.items()
+                for (method, path, status), n in face.replies.items()
             ],
         ),
         _metric(
             "openbell_sim_stream_clients",
             "gauge",
             "WebSocket connections.",
-            [({}, len(face.hub.clients))],
+            [({}, clients)],
         ),
         _metric(
             "openbell_sim_stream_messages_total",
             "counter",
             "WebSocket messages given to clients.",
-            [({}, face.hub.sent)],
+            [({}, streamed)],
         ),
         _metric(
             "openbell_sim_market_events_total",

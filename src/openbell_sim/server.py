@@ -21,9 +21,10 @@ from openbell_sim.control import Control, Phase, Status
 from openbell_sim.drills import Drills
 from openbell_sim.events import Event
 from openbell_sim.exchange import Exchange, Record
-from openbell_sim.faces.binance.face import BinanceFace
-from openbell_sim.faces.binance.security import Credentials, KeyRing
+from openbell_sim.faces import face_kind
+from openbell_sim.faces.port import FaceOptions
 from openbell_sim.faults import FaultPlan, middleware
+from openbell_sim.keys import Credentials, KeyRing
 from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
 from openbell_sim.market.source import MarketSource
@@ -37,6 +38,8 @@ _CLOSE_S = 2.0
 class Settings:
     """All that makes a venue. `port` 0: any free one."""
 
+    face: str = "binance"
+    """A name of `faces.FACES`."""
     port: int = 0
     host: str = "127.0.0.1"
     sources: Sequence[MarketSource]
@@ -47,7 +50,9 @@ class Settings:
     """By `(account, currency)`; given once, when the order log is new."""
     fees: FeeSchedule = field(default_factory=FeeSchedule)
     log: Path | None = None
-    weight_limit: int = 6000
+    limit_scale: float = 1.0
+    weight_limit: int | None = None
+    """Both as in `faces.port.FaceOptions`."""
     max_open_orders: int = 200
     control_token: str = field(default="", repr=False)
     """Empty: the control endpoint asks for none."""
@@ -89,12 +94,13 @@ class Venue:
             max_open_orders=settings.max_open_orders,
         )
         self._restore()
-        keys = KeyRing()
+        self.keys = KeyRing()
         for credentials in settings.credentials:
-            keys.add(credentials)
+            self.keys.add(credentials)
         self._driver = Driver(settings.sources, self.exchange.play, speed=settings.speed)
         self._status = Status(lambda: self._driver.lag_s)
-        self.face = BinanceFace(self.exchange, keys, weight_limit=settings.weight_limit)
+        options = FaceOptions(limit_scale=settings.limit_scale, weight_limit=settings.weight_limit)
+        self.face = face_kind(settings.face).make(self.exchange, self.keys, options)
         self.faults = FaultPlan(self.face, self.clock)
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -152,14 +158,14 @@ class Venue:
         """Plays the market and feeds the streams, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._driver.run())
-            tasks.create_task(self.face.hub.run())
+            tasks.create_task(self.face.run())
 
     async def stop(self) -> None:
         self._status.phase = Phase.STOPPING
         self._status.stopping_since = time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
-                await self.face.hub.disconnect()
+                await self.face.disconnect()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._log is not None:

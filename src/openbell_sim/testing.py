@@ -21,8 +21,8 @@ from decimal import Decimal
 
 import orjson
 
-from openbell_sim.faces.binance.security import Credentials
 from openbell_sim.instruments import KNOWN
+from openbell_sim.keys import Credentials
 from openbell_sim.market.events import MarketEvent, Snapshot
 from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
 from openbell_sim.market.source import MarketSource

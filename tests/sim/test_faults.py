@@ -15,6 +15,7 @@ import pytest
 
 from openbell_sim import testing
 from openbell_sim.clock import VenueClock
+from openbell_sim.faces.port import RequestKind
 from openbell_sim.faults import Fault, FaultKind, FaultPlan, Latency, LatencyModel
 from openbell_sim.server import Venue
 
@@ -191,20 +192,8 @@ async def test_control_wants_the_token_where_there_is_one(http: aiohttp.ClientSe
 class Face:
     """What a plan asks of a face, for plans without a server."""
 
-    def is_cancel(self, method: str, path: str) -> bool:
-        return method == "DELETE"
-
-    def is_open_orders(self, method: str, path: str) -> bool:
-        return path == "/open"
-
-    def fault_body(self, status: int) -> object:
-        return {}
-
-    def cancel_refused_body(self) -> object:
-        return {}
-
-    def empty_open_orders_body(self) -> object:
-        return []
+    def kind_of(self, method: str, path: str) -> RequestKind:
+        return RequestKind.CANCEL if method == "DELETE" else RequestKind.OTHER
 
     async def disconnect(self) -> int:
         return 0

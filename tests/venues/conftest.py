@@ -15,7 +15,7 @@ import pytest
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Side
-from openbell.venues.binance import BinanceVenue
+from openbell.venues.binance.spot import BinanceVenue
 from openbell.venues.credentials import Credentials
 
 KEY = "canary-key-5f2d9e"

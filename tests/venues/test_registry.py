@@ -14,7 +14,7 @@ from openbell.venues.registry import known_adapters, load_adapter, open_venue
 
 
 async def test_an_adapter_is_found_by_its_entry_point():
-    from openbell.venues.binance import BinanceVenue
+    from openbell.venues.binance.spot import BinanceVenue
 
     assert load_adapter("binance") is BinanceVenue
     config = VenueConfig(url="http://127.0.0.1:1", symbols=("BTC/USDT",))

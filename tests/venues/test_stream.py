@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from openbell.domain.orders import OrdStatus, Side
-from openbell.venues import binance_stream
+from openbell.venues.binance import stream as binance_stream
 from openbell.venues.port import OrderReport, StreamDown, StreamUp
 
 

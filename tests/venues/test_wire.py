@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openbell.domain.orders import OrdStatus, OrdType, Side
-from openbell.venues import binance_wire as wire
+from openbell.venues.binance import wire
 from openbell.venues.ccxt_common import moved_to
 from openbell.venues.problem import Meaning
 

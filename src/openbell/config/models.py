@@ -145,7 +145,17 @@ class Venue(Model):
     """Name of the variable that holds the API key."""
     secret_env: EnvironmentName | None = None
     """Names of the variables that hold the credentials; for a simulated venue they may be left
-    out, then a pair is made at the first start and kept in the state folder."""
+    out, then a pair is made at the first start and kept in the state folder. What key and secret
+    are differs by venue (a token is a secret without a key): docs/reference/venues.md."""
+    cancel_key_env: EnvironmentName | None = None
+    """Name of the variable that holds a second key, which can only cancel and close; closing a
+    desk and stopping it use that pair where it is given."""
+    cancel_secret_env: EnvironmentName | None = None
+    """Name of the variable that holds the second key's secret."""
+    account: str | None = None
+    """The account at the venue, where the credentials reach several."""
+    options: dict[str, str] = {}
+    """What this adapter asks besides: docs/reference/venues.md."""
     holdings: dict[str, Amount] = {}
     """What the account holds apart from the desk's trading, per currency: never counted as a
     position, never sold by a flatten."""
@@ -160,8 +170,13 @@ class Venue(Model):
     def _consistent(self) -> Venue:
         if self.environment == "simulated" and self.url is None:
             raise ValueError('a simulated venue needs its url, for example "http://127.0.0.1:7001"')
-        if self.environment != "simulated" and not (self.key_env and self.secret_env):
-            raise ValueError("name the variables that hold the credentials: key_env and secret_env")
+        if self.environment != "simulated" and not self.secret_env:
+            raise ValueError(
+                "name the variables that hold the credentials: key_env (where the venue has a key "
+                "or a login name) and secret_env"
+            )
+        if self.cancel_key_env and not self.cancel_secret_env:
+            raise ValueError("cancel_key_env needs its cancel_secret_env")
         if self.environment == "live" and not self.allow_live:
             raise ValueError(
                 "environment is live: say allow_live = true as well if real money is meant"

@@ -62,7 +62,12 @@ def needed_variables(desk: LoadedDesk) -> dict[str, tuple[str, ...]]:
     """Each variable that must be set, with the key of desk.toml that names it."""
     needed: dict[str, tuple[str, ...]] = {}
     for name, venue in desk.file.venues.items():
-        for variable, key in ((venue.key_env, "key_env"), (venue.secret_env, "secret_env")):
+        for variable, key in (
+            (venue.key_env, "key_env"),
+            (venue.secret_env, "secret_env"),
+            (venue.cancel_key_env, "cancel_key_env"),
+            (venue.cancel_secret_env, "cancel_secret_env"),
+        ):
             if variable is not None:
                 needed.setdefault(variable, ("venues", name, key))
     for name, service in desk.file.services.items():
@@ -112,11 +117,12 @@ def venue_credentials(desk: LoadedDesk, layout: DeskLayout) -> dict[str, tuple[s
 def venue_credentials_from_environment(
     desk: LoadedDesk, environ: Mapping[str, str]
 ) -> dict[str, tuple[str, str]]:
-    """Key and secret of each venue whose variables are both set in `environ`."""
+    """Key and secret of each venue whose secret is set in `environ`; a venue that knows no keys
+    has an empty one."""
     credentials: dict[str, tuple[str, str]] = {}
     for name, venue in desk.file.venues.items():
         key, secret = (environ.get(variable, "") for variable in venue_variables(name, venue))
-        if key and secret:
+        if secret and (key or venue.key_env is None):
             credentials[name] = (key, secret)
     return credentials
 
@@ -186,7 +192,7 @@ def _simulated_pairs(desk: LoadedDesk, layout: DeskLayout) -> dict[str, str]:
         if not pairs:
             _refuse_second_pairs(layout, missing)
         layout.make()
-        pairs |= {variable: randomness.token_urlsafe(32) for variable in missing}
+        pairs |= {variable: randomness.token_hex(32) for variable in missing}
         text = "".join(f"{name}={value}\n" for name, value in sorted(pairs.items()))
         _write_private(layout.credentials, text)
     return {variable: pairs[variable] for variable in wanted}

@@ -36,6 +36,10 @@ class Side(StrEnum):
 class OrdType(StrEnum):
     LIMIT = "LIMIT"
     MARKET = "MARKET"
+    STOP = "STOP"
+    """A market order once the market has reached its stop price. The desk sends none; others on
+    the account may, and every class of order must be seen."""
+    STOP_LIMIT = "STOP_LIMIT"
 
 
 class TimeInForce(StrEnum):

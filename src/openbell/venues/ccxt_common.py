@@ -1,193 +1,39 @@
-"""What adapters over ccxt share: how a request is signed, sent once and understood.
+"""What adapters over ccxt share: how a request is signed.
 
 ccxt knows each venue's addresses, parameters and signatures, and that is what it is used for.
 Its transport is not: there a reply's HTTP status is lost, retries can hide, and numbers pass
 through floats. A subclass names ccxt's class, builds requests with `_signed`, and says in
-`_problem_in` what its venue's answers mean. The rules of the port are kept here, in one place:
-
-    answer                              submit, cancel            query
-    ----------------------------------  ------------------------  ----------------------
-    success of the expected shape       Accepted                  its value
-    understood and refused              Rejected(venue's code)    VenueRefusedError
-    no such order                       Rejected(venue's code)    NoSuchOrderError
-    key, signature, time stamp refused  Rejected(venue's code)    VenueAuthError
-    429, 418; or held back by pacing    Rejected("throttled")     VenueThrottledError
-    no connection, so never sent        Rejected("never_arrived") VenueUnavailableError
-    a ClOrdID that exists already       Unknown                   VenueRefusedError
-    5xx, time-out, cut connection,
-    another shape, "status unknown"     Unknown                   VenueUnavailableError
+`_problem_in` what its venue's answers mean; the rest is `rest.RestVenue`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import ccxt
-import msgspec
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.domain.orders import ClOrdID
-from openbell.venues.clock import VenueClock
 from openbell.venues.credentials import Credentials
-from openbell.venues.pacing import Pacing
-from openbell.venues.port import (
-    Accepted,
-    Rejected,
-    Unknown,
-    VenueAuthError,
-    VenueError,
-    VenueRefusedError,
-    VenueThrottledError,
-    VenueUnavailableError,
-)
-from openbell.venues.problem import Meaning, Problem
-from openbell.venues.transport import NoReplyError, NotSentError, Reply, Request, Transport
-
-T = TypeVar("T")
-
-OnSent = Callable[[ClOrdID, int], None]
-"""Called with an order's ClOrdID and the monotonic time in ns, directly before its first byte is
-written. It runs inside the send: it must not block."""
-
-THROTTLED = "throttled"
-NEVER_ARRIVED = "never_arrived"
-TEXT_MAX = 200
-"""Characters kept of what a venue says; enough for every documented message."""
+from openbell.venues.port import VenueAuthError
+from openbell.venues.rest import RestVenue
+from openbell.venues.transport import Request
 
 
-class NoSuchOrderError(VenueRefusedError):
-    """The venue says that it knows no such order."""
-
-
-class CcxtVenue:
+class CcxtVenue(RestVenue):
     """Base of the adapters over ccxt. A subclass implements the port's calls."""
 
     exchange_id: ClassVar[str]
     """Name of ccxt's class."""
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
-        self.name = name
-        self.config = config
-        self.on_sent: OnSent | None = None
-        self._credentials = credentials
-        self._transport = Transport()
-        self._pacing = Pacing()
-        self._clock = VenueClock()
+        super().__init__(name, config, credentials)
         self._exchange = self._make_exchange()
-
-    async def close(self) -> None:
-        """Requests under way end as unknown. The venue may be connected again."""
-        await self._transport.close()
-
-    # What a venue adds.
 
     def _options(self) -> dict[str, Any]:
         """ccxt's options for this venue."""
         return {}
-
-    def _problem_in(self, reply: Reply) -> Problem | None:
-        """What an answer means; None for success."""
-        raise NotImplementedError
-
-    def _note(self, reply: Reply) -> None:
-        """Sees every answer before it is judged: for the request budget."""
-
-    # The rules.
-
-    async def _effect(
-        self, request: Request, read: Callable[[bytes], str], *, cl_ord_id: ClOrdID | None = None
-    ) -> Accepted | Rejected | Unknown:
-        """Sends what changes something, once; `read` takes the venue's order id from a success.
-
-        Raises nothing for what the venue or the network does.
-        """
-        wait_s = self._pacing.wait_s(time.monotonic(), query=False)
-        if wait_s > 0:
-            return Rejected(code=THROTTLED, text=f"not sent: retry after {wait_s:.1f} s")
-        try:
-            reply = await self._transport.send(
-                request, timeout_s=self.config.timeout, on_sent=self._sent_hook(cl_ord_id)
-            )
-        except NotSentError as error:
-            return Rejected(code=NEVER_ARRIVED, text=str(error))
-        except NoReplyError as error:
-            return Unknown(why=str(error))
-        self._note(reply)
-        problem = self._problem_in(reply)
-        if problem is not None:
-            return self._outcome_of(problem, reply)
-        try:
-            return Accepted(venue_order_id=read(reply.body))
-        except (msgspec.DecodeError, ValueError):
-            return Unknown(why=f"HTTP {reply.status} with an answer of another shape")
-
-    async def _ask(self, request: Request, shape: type[T]) -> T:
-        """Sends a query and decodes its answer. Raises VenueError."""
-        wait_s = self._pacing.wait_s(time.monotonic(), query=True)
-        if wait_s > 0:
-            raise VenueThrottledError(
-                f"{self.name}: held back to stay inside the request budget", retry_after_s=wait_s
-            )
-        try:
-            reply = await self._transport.send(request, timeout_s=self.config.timeout)
-        except (NotSentError, NoReplyError) as error:
-            raise VenueUnavailableError(f"{self.name}: {error}") from error
-        self._note(reply)
-        problem = self._problem_in(reply)
-        if problem is not None:
-            raise self._error_of(problem, reply)
-        return self._decoded(reply.body, shape)
-
-    def _decoded(self, body: bytes, shape: type[T]) -> T:
-        try:
-            return msgspec.json.decode(body, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise VenueUnavailableError(f"{self.name}: an answer of another shape") from error
-
-    def _outcome_of(self, problem: Problem, reply: Reply) -> Rejected | Unknown:
-        text = self._clean(problem.text)
-        if problem.meaning is Meaning.UNCERTAIN:
-            return Unknown(why=f"HTTP {reply.status}, {problem.code}: {text}")
-        if problem.meaning is Meaning.DUPLICATE:
-            # Rejected would say that there is no order, and there is one: an earlier send of the
-            # same intent arrived. Asking by ClOrdID finds it.
-            return Unknown(why=f"duplicate id: {text}")
-        if problem.meaning is Meaning.THROTTLED:
-            wait_s = self._pacing.refused(reply.status, reply.headers, time.monotonic())
-            return Rejected(code=THROTTLED, text=f"retry after {wait_s:.1f} s: {text}")
-        return Rejected(code=problem.code, text=text)
-
-    def _error_of(self, problem: Problem, reply: Reply) -> VenueError:
-        message = f"{self.name}: {problem.code} {self._clean(problem.text)}"
-        match problem.meaning:
-            case Meaning.THROTTLED:
-                wait_s = self._pacing.refused(reply.status, reply.headers, time.monotonic())
-                return VenueThrottledError(message, retry_after_s=wait_s)
-            case Meaning.NOT_ALLOWED:
-                return VenueAuthError(
-                    message, hint="check the key, its permissions and this machine's clock"
-                )
-            case Meaning.UNCERTAIN:
-                return VenueUnavailableError(message)
-            case Meaning.NO_SUCH_ORDER:
-                return NoSuchOrderError(message, venue_code=problem.code)
-            case Meaning.REFUSED | Meaning.DUPLICATE:
-                return VenueRefusedError(message, venue_code=problem.code)
-
-    def _sent_hook(self, cl_ord_id: ClOrdID | None) -> Callable[[], None] | None:
-        on_sent = self.on_sent
-        if on_sent is None or cl_ord_id is None:
-            return None
-        return lambda: on_sent(cl_ord_id, time.monotonic_ns())
-
-    def _clean(self, text: str) -> str:
-        """What a venue says, on one line, without credentials, and not too long to log."""
-        return self._credentials.strike_from(" ".join(text.split()))[:TEXT_MAX]
-
-    # ccxt.
 
     def _make_exchange(self) -> Any:
         """ccxt's object, used for its tables and signatures and never to send."""

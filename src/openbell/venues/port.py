@@ -18,9 +18,9 @@ Errors of queries:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -53,6 +53,17 @@ class VenueRefusedError(VenueError):
     code = "venue_refused"
 
 
+class NotSupportedError(VenueRefusedError):
+    """This venue has no such thing; its `capabilities` say so beforehand."""
+
+    code = "venue_not_supported"
+
+
+OnSent = Callable[[ClOrdID, int], None]
+"""Called with an order's ClOrdID and the monotonic time in ns, directly before its first byte is
+written. It runs inside the send: it must not block."""
+
+
 class QueryCosts(msgspec.Struct, frozen=True, kw_only=True):
     """What questions cost: shares of what the venue lets an account ask in a minute.
 
@@ -69,19 +80,38 @@ class QueryCosts(msgspec.Struct, frozen=True, kw_only=True):
     """One order, by its ClOrdID."""
 
 
+class DeadMansSwitch(msgspec.Struct, frozen=True, kw_only=True):
+    """The venue's own timer that cancels what rests when nobody refreshes it."""
+
+    scope: Literal["account", "symbol"]
+    min_s: float
+    max_s: float
+    """What may be asked for as its time-out."""
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What the venue can do, truthfully."""
 
     mass_cancel: bool
     """One call cancels every order of the account."""
     mass_cancel_per_symbol: bool
-    batch_cancel: bool
-    dead_mans_switch: bool
+    batch_cancel: int
+    """How many orders one call cancels at most; 0: there is no such call."""
+    dead_mans_switch: DeadMansSwitch | None
+    """None: the desk's own must do it."""
     lookup_by_cl_ord_id: bool
     positions: bool
     """The venue itself keeps positions; on spot they are balances less holdings."""
+    reduce_only: bool
+    """An order can be sent so that it only ever closes; used for all of Purpose.FLATTEN."""
     server_time: bool
     order_stream: bool
+    """The venue pushes order events. False: `stream` asks every `poll_every` and reports what
+    changed."""
+    cancels_per_s: float | None = None
+    """Single cancels that its budget allows in the long run; None: not stated by the venue."""
+    conformance_tested: bool = True
+    """False: a generic adapter, not tried against this venue's protocol."""
     costs: QueryCosts = QueryCosts()
 
 
@@ -118,6 +148,9 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
     price: Decimal | None
     created_ns: int
     updated_ns: int
+    stop_px: Decimal | None = None
+    """Of STOP and STOP_LIMIT: where it is triggered."""
+    reduce_only: bool = False
 
 
 class VenueFill(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +171,10 @@ class VenueFill(msgspec.Struct, frozen=True, kw_only=True):
 class VenuePosition(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     quantity: Decimal
-    """Signed, in the base currency."""
+    """Signed, in the base currency; several legs of one symbol are several entries."""
+    leg: str = ""
+    """The venue's own name of this leg (a ticket, LONG, SHORT); empty where positions net."""
+    avg_px: Decimal | None = None
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +193,28 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total(self) -> Decimal:
         return self.free + self.locked
+
+
+class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that the credentials reach."""
+
+    account_id: str
+    kind: str
+    """The venue's own word: SPOT, margin, paper, hedging, ..."""
+    currency: str = ""
+    equity: Decimal | None = None
+    """In `currency`; None where the venue does not tell one figure."""
+    active: bool = False
+    """The one that this venue of the desk trades on."""
+
+
+class KeyPermissions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the credentials may do; None: the venue does not say."""
+
+    trade: bool | None = None
+    withdraw: bool | None = None
+    note: str = ""
+    """Anything a person should know: an expiry, an IP restriction."""
 
 
 class StreamUp(msgspec.Struct, frozen=True, kw_only=True, tag="up"):
@@ -184,6 +242,7 @@ class Venue(Protocol):
 
     name: str
     capabilities: Capabilities
+    on_sent: OnSent | None
 
     async def connect(self) -> None:
         """Loads instrument rules and proves the credentials. Raises VenueError; may be called again."""
@@ -193,16 +252,37 @@ class Venue(Protocol):
     def rules(self, symbol: str) -> InstrumentRules:
         """After `connect`. Raises KeyError for a symbol that the desk file does not name."""
 
-    async def server_time_ns(self) -> int: ...
+    async def server_time_ns(self) -> int:
+        """Nanoseconds since the epoch by the venue's clock. Raises NotSupportedError where
+        `capabilities.server_time` is False."""
+        ...
 
     async def submit(self, order: NewOrder) -> SubmitOutcome:
         """Sends once. Does not raise for anything the venue or the network does."""
 
-    async def cancel(self, symbol: str, cl_ord_id: ClOrdID) -> CancelOutcome:
-        """Asks once to cancel. Does not raise for anything the venue or the network does."""
+    async def cancel(
+        self, symbol: str, cl_ord_id: ClOrdID, *, venue_order_id: str = ""
+    ) -> CancelOutcome:
+        """Asks once to cancel. Does not raise for anything the venue or the network does.
+
+        With `venue_order_id` the order of that id, for one that carries no ClOrdID of ours.
+        """
+
+    async def cancel_many(self, symbol: str, cl_ord_ids: Sequence[ClOrdID]) -> list[CancelOutcome]:
+        """Cancels at most `capabilities.batch_cancel` orders by one request; an outcome each, in
+        their order. Raises NotSupportedError where that is 0, and for nothing else."""
 
     async def cancel_all(self, symbol: str) -> CancelOutcome:
-        """The venue's own mass cancel in one symbol: account-wide, others' orders included."""
+        """The venue's own mass cancel in one symbol: account-wide, others' orders included.
+        Raises NotSupportedError without `capabilities.mass_cancel_per_symbol`, and nothing else."""
+
+    async def cancel_account(self) -> CancelOutcome:
+        """The venue's own mass cancel of the account, in every symbol, others' orders included.
+        Raises NotSupportedError without `capabilities.mass_cancel`, and nothing else."""
+
+    async def arm_dead_mans_switch(self, timeout_s: float, symbols: Sequence[str] = ()) -> None:
+        """Starts or refreshes the venue's timer, for the account or for these symbols (all
+        declared ones where none is named); 0 disarms it. Raises VenueError."""
 
     async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
         """Open orders of the account; all of the venue's declared symbols where none is named."""
@@ -221,6 +301,12 @@ class Venue(Protocol):
         """One per declared symbol, zero included."""
 
     async def quote(self, symbol: str) -> Quote: ...
+
+    async def accounts(self) -> list[AccountSummary]:
+        """Every account that the credentials reach. Raises VenueError."""
+
+    async def key_permissions(self) -> KeyPermissions:
+        """As far as the venue tells them. Raises VenueError."""
 
     def stream(self) -> AsyncIterator[StreamEvent]:
         """Order events for ever: reconnects by itself, and says when it was away."""

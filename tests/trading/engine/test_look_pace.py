@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openbell.trading.engine.look_pace import LOOKS_SHARE, LookPace
-from openbell.venues.binance_wire import QUERY_COSTS
+from openbell.venues.binance.wire import QUERY_COSTS
 from openbell.venues.port import QueryCosts
 
 MINUTE_S = 60.0

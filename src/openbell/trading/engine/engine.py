@@ -122,8 +122,7 @@ class Engine:
             ledger, self.desk, self.canceller, self.links, self.market, self.permit
         )
         for link in self.links.values():
-            if hasattr(link.venue, "on_sent"):
-                link.venue.on_sent = self.desk.on_sent
+            link.venue.on_sent = self.desk.on_sent
         self._publisher = publisher
         self._intents: Responder[Intent, IntentReply] | None = None
         self._replay: Responder[ReplayRequest, ReplayReply] | None = None

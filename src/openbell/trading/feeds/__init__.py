@@ -13,7 +13,17 @@ __all__ = ["FeedError", "MarketFeed", "make_feed"]
 
 ENTRY_POINT_GROUP = "openbell.feeds"
 
-_OURS = {"binance": "openbell.trading.feeds.binance:BinanceFeed"}
+_OURS = {
+    "alpaca": "openbell.trading.feeds.alpaca:AlpacaFeed",
+    "binance": "openbell.trading.feeds.binance:BinanceFeed",
+    "binance-usdm": "openbell.trading.feeds.binance_usdm:BinanceUsdmFeed",
+    "ccxt": "openbell.trading.feeds.polled:PolledFeed",
+    "coinbase": "openbell.trading.feeds.coinbase:CoinbaseFeed",
+    "kraken": "openbell.trading.feeds.kraken:KrakenFeed",
+    "mt5": "openbell.trading.feeds.polled:PolledFeed",
+    "oanda": "openbell.trading.feeds.oanda:OandaFeed",
+    "tradelocker": "openbell.trading.feeds.polled:PolledFeed",
+}
 """By name, so that a process imports only what it uses."""
 
 

@@ -28,6 +28,12 @@ _REFUSALS: dict[Reason, tuple[int, str]] = {
     Reason.INSUFFICIENT_FUNDS: (-2010, "Account has insufficient balance for requested action."),
     Reason.WOULD_MATCH: (-2010, "Order would immediately match and take."),
     Reason.DUPLICATE_CL_ORD_ID: (-2010, "Duplicate order sent."),
+    Reason.REDUCE_ONLY: (-2022, "ReduceOnly Order is rejected."),
+    Reason.WOULD_TRIGGER: (-2010, "Stop price would trigger immediately."),
+    Reason.MARKET_CLOSED: (-1013, "Market is closed."),
+    Reason.CANCEL_ONLY: (-1013, "This symbol is in cancel-only mode."),
+    Reason.HALTED: (-1013, "Trading is halted."),
+    Reason.MAY_NOT_TRADE: (-2015, "Invalid API-key, IP, or permissions for action."),
     Reason.UNKNOWN_ORDER: (-2011, "Unknown order sent."),
 }
 
@@ -74,6 +80,10 @@ def bad_key() -> BinanceError:
 
 def bad_signature() -> BinanceError:
     return BinanceError(-1022, "Signature for this request is not valid.")
+
+
+def late_timestamp() -> BinanceError:
+    return BinanceError(-1021, "Timestamp for this request is outside of the recvWindow.")
 
 
 def too_much_weight(limit: int) -> BinanceError:

@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 import orjson
@@ -14,38 +13,32 @@ from aiohttp import WSMsgType, web
 
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.binance import errors, security
+from openbell_sim.faces.binance.client import Client
 from openbell_sim.faces.binance.errors import BinanceError
 from openbell_sim.faces.binance.hub import Hub
 from openbell_sim.faces.binance.operations import ROUTES, Operation, Security, operations
-from openbell_sim.faces.binance.outbox import Client
 from openbell_sim.faces.binance.parameters import Parameters
-from openbell_sim.faces.binance.security import KeyRing
 from openbell_sim.faces.binance.trading import Call
-from openbell_sim.faces.binance.weights import Weights
+from openbell_sim.faces.binance.weights import WEIGHT_PER_MINUTE, Weights
+from openbell_sim.faces.port import Answer, FaceOptions, RequestKind, Trouble
+from openbell_sim.keys import KeyRing
 
 _PING_S = 20.0
 """Binance pings every 20 s and disconnects who does not answer."""
 _STREAM_NAME = re.compile(r"[a-z0-9_.!-]+@[a-zA-Z0-9_@]+")
 
 
-@dataclass
-class Counts:
-    """For /metrics: replies by `(method, path, status)`."""
-
-    replies: dict[tuple[str, str, int], int] = field(default_factory=dict)
-
-    def add(self, method: str, path: str, status: int) -> None:
-        key = (method, path, status)
-        self.replies[key] = self.replies.get(key, 0) + 1
-
-
 class BinanceFace:
-    def __init__(self, exchange: Exchange, keys: KeyRing, *, weight_limit: int) -> None:
+    name = "binance"
+
+    def __init__(self, exchange: Exchange, keys: KeyRing, options: FaceOptions) -> None:
+        weight_limit = options.weight_limit or int(WEIGHT_PER_MINUTE * options.limit_scale)
         self.exchange = exchange
         self.hub = Hub(exchange)
         self.weights = Weights(weight_limit)
-        self.counts = Counts()
+        self.replies: dict[tuple[str, str, int], int] = {}
         self._keys = keys
+        self._gate = options.gate
         self._operations = operations(weight_limit)
         self._methods: dict[str, Callable[[Client, Parameters], object]] = {
             "userDataStream.subscribe.signature": self._subscribe_user_data,
@@ -87,21 +80,22 @@ class BinanceFace:
         return operation.private(Call(self.exchange, account, p, received_ns))
 
     def _identify(self, key: str | None, text: str, p: Parameters, operation: Operation) -> str:
-        credentials = self._keys.find(key)
+        credentials = security.identify(self._keys, key)
         if operation.security is Security.SIGNED:
             security.verify(credentials, text, p, self.exchange.now_ns() // 1_000_000)
         return credentials.account
 
     async def _listen_key(self, request: web.Request) -> web.Response:
         def run(query: str, body: str, p: Parameters) -> object:
-            account = self._keys.find(request.headers.get("X-MBX-APIKEY")).account
+            key = request.headers.get("X-MBX-APIKEY")
+            account = security.identify(self._keys, key).account
             if request.method == "POST":
                 return {"listenKey": self.hub.new_listen_key(account)}
-            key = p.text("listenKey")
+            listen_key = p.text("listenKey")
             if request.method == "DELETE":
-                known = self.hub.drop_listen_key(key)
+                known = self.hub.drop_listen_key(listen_key)
             else:
-                known = self.hub.has_listen_key(key)
+                known = self.hub.has_listen_key(listen_key)
             if not known:
                 raise BinanceError(-1125, "This listenKey does not exist.")
             return {}
@@ -133,7 +127,8 @@ class BinanceFace:
             status, result = 200, run(query, body, p)
         except BinanceError as error:
             status, result = error.status, error.body()
-        self.counts.add(request.method, request.path, status)
+        counted = (request.method, request.path, status)
+        self.replies[counted] = self.replies.get(counted, 0) + 1
         return web.Response(
             body=orjson.dumps(result),
             status=status,
@@ -149,7 +144,10 @@ class BinanceFace:
         if combined:
             named += request.query.get("streams", "").split("/")
         return await self._serve_socket(
-            request, Client(_socket(), combined=combined), self._on_stream_message, named
+            request,
+            Client(_socket(), self._gate, combined=combined),
+            self._on_stream_message,
+            named,
         )
 
     async def _serve_socket(
@@ -182,21 +180,23 @@ class BinanceFace:
         method, number = request.get("method"), request.get("id")
         names = _names(request.get("params"))
         if method == "LIST_SUBSCRIPTIONS":
-            client.send(orjson.dumps({"result": sorted(client.streams), "id": number}))
+            client.put(orjson.dumps({"result": sorted(client.streams), "id": number}))
         elif method not in ("SUBSCRIBE", "UNSUBSCRIBE") or not names:
             _refuse(client, number, "Invalid request: unknown method or parameters")
         elif not all(self._is_stream(name) for name in names):
             _refuse(client, number, "Invalid request: invalid stream")
         else:
             # The reply goes first: clients take what comes before it for stray messages.
-            client.send(orjson.dumps({"result": None, "id": number}))
+            client.put(orjson.dumps({"result": None, "id": number}))
             change = self.hub.subscribe if method == "SUBSCRIBE" else self.hub.unsubscribe
             change(client, names)
 
     # WebSocket API
 
     async def _api_socket(self, request: web.Request) -> web.WebSocketResponse:
-        return await self._serve_socket(request, Client(_socket()), self._on_api_message, [])
+        return await self._serve_socket(
+            request, Client(_socket(), self._gate), self._on_api_message, []
+        )
 
     async def _on_api_message(self, client: Client, text: bytes) -> None:
         request = _json_object(text)
@@ -205,7 +205,7 @@ class BinanceFace:
             reply |= {"status": 200, "result": self._run_api(client, request)}
         except BinanceError as error:
             reply |= {"status": error.status, "error": error.body()}
-        client.send(orjson.dumps(reply))
+        client.put(orjson.dumps(reply))
 
     def _run_api(self, client: Client, request: Mapping[str, object]) -> object:
         method, given = request.get("method"), request.get("params")
@@ -237,22 +237,30 @@ class BinanceFace:
         self.hub.unsubscribe_account(client, p.integer_or_none("subscriptionId"))
         return {}
 
-    # Faults speak Binance's language too
+    # For faults and metrics
 
-    def is_cancel(self, method: str, path: str) -> bool:
-        return method == "DELETE" and path in ("/api/v3/order", "/api/v3/openOrders")
+    def kind_of(self, method: str, path: str) -> RequestKind:
+        name = ROUTES.get((method, path))
+        operation = self._operations.get(name) if name is not None else None
+        return operation.kind if operation is not None else RequestKind.STREAM
 
-    def is_open_orders(self, method: str, path: str) -> bool:
-        return method == "GET" and path == "/api/v3/openOrders"
+    def trouble(self, trouble: Trouble, status: int) -> Answer:
+        match trouble:
+            case Trouble.CANCEL_REFUSED:
+                error = errors.cancel_refused()
+            case Trouble.BAD_NONCE:
+                error = errors.late_timestamp()
+            case Trouble.KEY_REVOKED:
+                error = errors.bad_key()
+            case Trouble.UNAVAILABLE | Trouble.THROTTLED:
+                return Answer(status, errors.of_status(status))
+        return Answer(error.status, error.body())
 
-    def fault_body(self, status: int) -> object:
-        return errors.of_status(status)
+    async def run(self) -> None:
+        await self.hub.run()
 
-    def cancel_refused_body(self) -> object:
-        return errors.cancel_refused().body()
-
-    def empty_open_orders_body(self) -> object:
-        return []
+    def stream_counts(self) -> tuple[int, int]:
+        return len(self.hub.clients), self.hub.sent
 
     async def disconnect(self) -> int:
         return await self.hub.disconnect()
@@ -283,4 +291,4 @@ def _names(value: object) -> list[str]:
 
 
 def _refuse(client: Client, number: object, msg: str) -> None:
-    client.send(orjson.dumps({"error": {"code": 2, "msg": msg}, "id": number}))
+    client.put(orjson.dumps({"error": {"code": 2, "msg": msg}, "id": number}))

@@ -17,7 +17,7 @@ from openbell.domain.orders import Side
 from openbell_sim.events import Deposit, Fill
 from openbell_sim.exchange import Exchange, Market, Report
 from openbell_sim.faces.binance import render
-from openbell_sim.faces.binance.outbox import Client
+from openbell_sim.faces.binance.client import Client
 from openbell_sim.faces.binance.render import Json
 from openbell_sim.tape import PublicTrade
 
@@ -190,16 +190,18 @@ class Hub:
 
     def _tell_account(self, account: str, event: Json) -> None:
         for number, client in self._accounts.get(account, {}).items():
-            client.send(orjson.dumps({"subscriptionId": number, "event": event}))
+            client.send(orjson.dumps({"subscriptionId": number, "event": event}), private=True)
             self.sent += 1
         for key, owner in self._listen_keys.items():
             if owner == account and (clients := self._subscribers.get(key)):
-                self._send(clients, key, event)
+                self._send(clients, key, event, private=True)
 
-    def _send(self, clients: Iterable[Client], stream: str, body: Json) -> None:
+    def _send(
+        self, clients: Iterable[Client], stream: str, body: Json, *, private: bool = False
+    ) -> None:
         data, name = orjson.dumps(body), stream.encode()
         for client in clients:
-            client.send(data, name)
+            client.tell(data, name, private=private)
             self.sent += 1
 
     # Streams with a period

@@ -15,6 +15,7 @@ from openbell_sim.exchange import Exchange
 from openbell_sim.faces.binance import market_data, trading
 from openbell_sim.faces.binance.parameters import Parameters
 from openbell_sim.faces.binance.trading import Call
+from openbell_sim.faces.port import RequestKind
 
 Public = Callable[[Exchange, Parameters], object]
 Private = Callable[[Call], object]
@@ -34,6 +35,7 @@ class Operation:
     private: Private | None = None
     security: Security = Security.NONE
     places_order: bool = False
+    kind: RequestKind = RequestKind.MARKET_DATA
 
 
 def _fixed(weight: int) -> Callable[[Parameters], int]:
@@ -55,9 +57,15 @@ def _public(function: Public, weight: Callable[[Parameters], int]) -> Operation:
 
 
 def _private(
-    function: Private, weight: Callable[[Parameters], int], *, places_order: bool = False
+    kind: RequestKind,
+    function: Private,
+    weight: Callable[[Parameters], int],
+    *,
+    places_order: bool = False,
 ) -> Operation:
-    return Operation(weight, private=function, security=Security.SIGNED, places_order=places_order)
+    return Operation(
+        weight, private=function, security=Security.SIGNED, places_order=places_order, kind=kind
+    )
 
 
 def operations(weight_limit: int) -> dict[str, Operation]:
@@ -75,18 +83,28 @@ def operations(weight_limit: int) -> dict[str, Operation]:
         "ticker.24hr": _public(market_data.day_ticker, _by_symbol(2, 80)),
         "ticker.book": _public(market_data.book_ticker, _by_symbol(2, 4)),
         "ticker.price": _public(market_data.price_ticker, _by_symbol(2, 4)),
-        "order.place": _private(trading.place_order, _fixed(1), places_order=True),
-        "order.test": _private(trading.test_order, _fixed(1)),
-        "order.status": _private(trading.query_order, _fixed(4)),
-        "order.cancel": _private(trading.cancel_order, _fixed(1)),
-        "order.cancelReplace": _private(trading.cancel_replace, _fixed(1), places_order=True),
-        "openOrders.status": _private(trading.open_orders, _by_symbol(6, 80)),
-        "openOrders.cancelAll": _private(trading.cancel_open_orders, _fixed(1)),
-        "allOrders": _private(trading.all_orders, _fixed(20)),
-        "myTrades": _private(trading.my_trades, _fixed(20)),
-        "account.status": _private(trading.account, _fixed(20)),
-        "capital.coins": _private(lambda call: market_data.coins(call.exchange), _fixed(10)),
-        "margin.pairs": _private(lambda call: [], _fixed(1)),
+        "order.place": _private(
+            RequestKind.SUBMIT, trading.place_order, _fixed(1), places_order=True
+        ),
+        "order.test": _private(RequestKind.OTHER, trading.test_order, _fixed(1)),
+        "order.status": _private(RequestKind.ORDER, trading.query_order, _fixed(4)),
+        "order.cancel": _private(RequestKind.CANCEL, trading.cancel_order, _fixed(1)),
+        "order.cancelReplace": _private(
+            RequestKind.AMEND, trading.cancel_replace, _fixed(1), places_order=True
+        ),
+        "openOrders.status": _private(
+            RequestKind.OPEN_ORDERS, trading.open_orders, _by_symbol(6, 80)
+        ),
+        "openOrders.cancelAll": _private(
+            RequestKind.MASS_CANCEL, trading.cancel_open_orders, _fixed(1)
+        ),
+        "allOrders": _private(RequestKind.ORDER, trading.all_orders, _fixed(20)),
+        "myTrades": _private(RequestKind.FILLS, trading.my_trades, _fixed(20)),
+        "account.status": _private(RequestKind.ACCOUNT, trading.account, _fixed(20)),
+        "capital.coins": _private(
+            RequestKind.ACCOUNT, lambda call: market_data.coins(call.exchange), _fixed(10)
+        ),
+        "margin.pairs": _private(RequestKind.OTHER, lambda call: [], _fixed(1)),
         "futures.exchangeInfo": _public(_no_symbols, _fixed(1)),
     }
 

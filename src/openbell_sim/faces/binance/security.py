@@ -11,10 +11,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from openbell_sim.faces.binance import errors
 from openbell_sim.faces.binance.parameters import Parameters
+from openbell_sim.keys import Credentials, KeyRing
 
 _DEFAULT_WINDOW_MS = 5000
 _MOST_WINDOW_MS = 60000
@@ -24,28 +24,14 @@ _AHEAD_MS = 1000
 _SIGNATURE = re.compile(r"(?:^|&)signature=[^&]*")
 
 
-@dataclass(frozen=True)
-class Credentials:
-    account: str
-    key: str = field(repr=False)
-    secret: str = field(repr=False)
-
-
-class KeyRing:
-    def __init__(self, credentials: Mapping[str, Credentials] | None = None) -> None:
-        self._by_key = {c.key: c for c in (credentials or {}).values()}
-
-    def add(self, credentials: Credentials) -> None:
-        self._by_key[credentials.key] = credentials
-
-    def find(self, key: str | None) -> Credentials:
-        """Raises BinanceError for a key that is missing, malformed or unknown."""
-        if not key:
-            raise errors.bad_key_format()
-        found = self._by_key.get(key)
-        if found is None:
-            raise errors.bad_key()
-        return found
+def identify(keys: KeyRing, key: str | None) -> Credentials:
+    """Raises BinanceError for a key that is missing, unknown or revoked."""
+    if not key:
+        raise errors.bad_key_format()
+    found = keys.find(key)
+    if found is None:
+        raise errors.bad_key()
+    return found
 
 
 def signed_text(query: str, body: str) -> str:
@@ -70,7 +56,7 @@ def verify(credentials: Credentials, text: str, parameters: Parameters, now_ms: 
             -1021, "Timestamp for this request was 1000ms ahead of the server's time."
         )
     if now_ms - timestamp > window:
-        raise errors.BinanceError(-1021, "Timestamp for this request is outside of the recvWindow.")
+        raise errors.late_timestamp()
     expected = hmac.new(credentials.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, parameters.text("signature").lower()):
         raise errors.bad_signature()

@@ -17,6 +17,7 @@ from openbell_sim.faces.binance.errors import BinanceError
 from openbell_sim.faces.binance.parameters import Parameters
 from openbell_sim.faces.binance.render import Json
 from openbell_sim.ledger import Order, OwnFill
+from openbell_sim.listing import shown
 from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.refusals import Reason, RefusedError
 
@@ -203,7 +204,7 @@ def _open_orders(call: Call, symbol: str | None) -> list[Order]:
 
 def open_orders(call: Call) -> list[Json]:
     symbol = call.symbol() if call.parameters.has("symbol") else None
-    return [render.order_query(order) for order in _open_orders(call, symbol)]
+    return [render.order_query(order) for order in shown(_open_orders(call, symbol))]
 
 
 def cancel_open_orders(call: Call) -> list[Json]:
@@ -276,7 +277,7 @@ def all_orders(call: Call) -> list[Json]:
         and (first_id is None or order.order_id >= first_id)
         and _within(call, order.accepted_ns)
     ]
-    return [render.order_query(order) for order in _page(call, found, first_id is not None)]
+    return [render.order_query(order) for order in shown(_page(call, found, first_id is not None))]
 
 
 def my_trades(call: Call) -> list[Json]:
@@ -292,7 +293,7 @@ def my_trades(call: Call) -> list[Json]:
         and (from_id is None or fill.exec_id >= from_id)
         and _within(call, fill.at_ns)
     ]
-    return [render.own_trade(fill) for fill in _page(call, found, from_id is not None)]
+    return [render.own_trade(fill) for fill in shown(_page(call, found, from_id is not None))]
 
 
 def _within(call: Call, at_ns: int) -> bool:

@@ -9,6 +9,10 @@ TEN_S = 10
 DAY_S = 86400
 
 
+WEIGHT_PER_MINUTE = 6000
+"""Binance's, per address."""
+
+
 class Window:
     """Counts in fixed windows, as Binance does: all counts fall to zero when one ends."""
 
@@ -32,7 +36,7 @@ class Window:
 
 
 class Weights:
-    """`limit` is the request weight per address and minute; 6000 is Binance's."""
+    """`limit` is the request weight per address and minute."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

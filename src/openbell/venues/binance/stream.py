@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from openbell.venues.binance_wire import ExecutionReport, SymbolOf
+from openbell.venues.binance.wire import ExecutionReport, SymbolOf
 from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
 from openbell.venues.transport import NotSentError, Transport, WebSocket
 

@@ -1,7 +1,7 @@
 """Binance spot.
 
 Facts and hazards of this venue: docs/reference/venues.md. The rules of outcomes and errors are in
-`ccxt_common`, the shapes of answers in `binance_wire`.
+`venues.rest`, the shapes of answers in `wire`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, NewOrder, OrdType, TimeInForce
-from openbell.venues import binance_wire as wire
-from openbell.venues.binance_stream import UserDataStream
-from openbell.venues.ccxt_common import CcxtVenue, NoSuchOrderError, moved_to
+from openbell.venues.binance import wire
+from openbell.venues.binance.stream import UserDataStream
+from openbell.venues.ccxt_common import CcxtVenue, moved_to
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import (
     Balance,
@@ -38,6 +38,7 @@ from openbell.venues.port import (
     VenueUnavailableError,
 )
 from openbell.venues.problem import Problem
+from openbell.venues.rest import NoSuchOrderError
 from openbell.venues.transport import Reply
 
 T = TypeVar("T")
@@ -63,8 +64,9 @@ class BinanceVenue(CcxtVenue):
     capabilities = Capabilities(
         mass_cancel=False,
         mass_cancel_per_symbol=True,
-        batch_cancel=False,
-        dead_mans_switch=False,
+        batch_cancel=0,
+        dead_mans_switch=None,
+        reduce_only=False,
         lookup_by_cl_ord_id=True,
         positions=False,
         server_time=True,
@@ -141,8 +143,12 @@ class BinanceVenue(CcxtVenue):
         request = self._signed("POST", "private", "order", params)
         return await self._effect(request, _acknowledged, cl_ord_id=order.cl_ord_id)
 
-    async def cancel(self, symbol: str, cl_ord_id: ClOrdID) -> CancelOutcome:
-        params = {"symbol": _binance_symbol(symbol), "origClientOrderId": cl_ord_id}
+    async def cancel(
+        self, symbol: str, cl_ord_id: ClOrdID, *, venue_order_id: str = ""
+    ) -> CancelOutcome:
+        params = {"symbol": _binance_symbol(symbol)} | (
+            {"orderId": venue_order_id} if venue_order_id else {"origClientOrderId": cl_ord_id}
+        )
         return await self._effect(self._signed("DELETE", "private", "order", params), _acknowledged)
 
     async def cancel_all(self, symbol: str) -> CancelOutcome:
