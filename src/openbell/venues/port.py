@@ -108,6 +108,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     order_stream: bool
     """The venue pushes order events. False: `stream` asks every `poll_every` and reports what
     changed."""
+    post_only: bool = True
+    limit_ioc: bool = True
+    """A limit order with IOC. Without, IOC is for market orders alone."""
+    cl_ord_id_unique: bool = True
+    """The venue makes no second order of the ClOrdID of an open one."""
     cancels_per_s: float | None = None
     """Single cancels that its budget allows in the long run; None: not stated by the venue."""
     conformance_tested: bool = True
