@@ -21,10 +21,10 @@ from decimal import Decimal
 
 import orjson
 
-from openbell_sim.instruments import KNOWN
+from openbell_sim import defaults
+from openbell_sim.faces import face_kind
 from openbell_sim.keys import Credentials
 from openbell_sim.market.events import MarketEvent, Snapshot
-from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
 from openbell_sim.market.source import MarketSource
 from openbell_sim.server import Settings, Venue
 
@@ -32,18 +32,18 @@ KEY = "sim-key-of-the-tests"
 SECRET = "sim-secret-of-the-tests"  # noqa: S105 # opens nothing but a venue on loopback
 COUNTERPARTY_KEY = "sim-key-of-the-counterparty"
 COUNTERPARTY_SECRET = "sim-secret-of-the-counterparty"  # noqa: S105
-DEPOSITS = {"USDT": 1_000_000, "BTC": 5, "ETH": 100, "LTC": 1000, "BNB": 100}
 
 
 class StillMarket:
     """A market source in which nothing happens after its first quotes, so that every fill is the
     test's own doing: `StillMarket(BTCUSDT=("59990", "60000", "1"))` is bid, ask and the quantity
-    at each; with empty bid and ask there is no crowd at all."""
+    at each; with empty bid and ask there is no crowd at all. Symbols of another face that are no
+    Python names: `StillMarket("kraken", **{"XBT/USD": (...)})`."""
 
     name = "still"
 
-    def __init__(self, **quotes: tuple[str, str, str]) -> None:
-        self.instruments = tuple(KNOWN[symbol] for symbol in quotes)
+    def __init__(self, face: str = "binance", /, **quotes: tuple[str, str, str]) -> None:
+        self.instruments = tuple(defaults.instruments(face_kind(face), quotes))
         self._quotes = quotes
 
     def events(self) -> Iterator[tuple[int, MarketEvent]]:
@@ -54,22 +54,22 @@ class StillMarket:
             yield 0, Snapshot(symbol, bids, asks)
 
 
-def settings(sources: Sequence[MarketSource] | None = None, **changes: object) -> Settings:
-    """Two accounts, `main` and `counterparty`, with the keys above; a free port; generated
-    markets unless there are `sources`."""
+def settings(
+    sources: Sequence[MarketSource] | None = None, *, face: str = "binance", **changes: object
+) -> Settings:
+    """Two accounts, `main` and `counterparty`, with the keys above and the face's deposits; a free
+    port; generated markets of the face unless there are `sources`."""
     accounts = ("main", "counterparty")
+    kind = face_kind(face)
     plain = Settings(
-        sources=[Generator(DEFAULT_SYMBOLS, 1)] if sources is None else sources,
+        face=face,
+        sources=[defaults.generated(kind, kind.symbols, 1)] if sources is None else sources,
         accounts=accounts,
         credentials=(
             Credentials("main", KEY, SECRET),
             Credentials("counterparty", COUNTERPARTY_KEY, COUNTERPARTY_SECRET),
         ),
-        deposits={
-            (name, currency): Decimal(amount)
-            for name in accounts
-            for currency, amount in DEPOSITS.items()
-        },
+        deposits=defaults.deposits(kind, accounts),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 

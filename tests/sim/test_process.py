@@ -14,9 +14,9 @@ import aiohttp
 import orjson
 import pytest
 
-from openbell.errors import ConfigError
+from openbell.errors import ConfigError, UsageError
 from openbell_sim import testing
-from openbell_sim.main import settings
+from openbell_sim.arguments import settings
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -36,9 +36,25 @@ def test_help_is_worth_reading() -> None:
         assert word in help_text
 
 
+def test_a_face_that_does_not_exist_is_told_with_those_that_do() -> None:
+    ended = run("--face", "nyse")
+    assert ended.returncode == UsageError.exit_code
+    assert '"nyse"' in ended.stderr
+    assert "kraken" in ended.stderr
+
+
+def test_limits_are_scaled_or_lifted() -> None:
+    scales = [
+        settings(arguments, {}).limit_scale
+        for arguments in ([], ["--limit-scale", "0.5"], ["--no-limits"])
+    ]
+    assert scales == [1, 0.5, 0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--limit-scale", "-1"], "--limit-scale"),
         (["--deposit", "USDT"], "CURRENCY=AMOUNT"),
         (["--deposit", "USDT=-1"], "not an amount"),
         (["--deposit", "nobody:USDT=1"], "no account nobody"),

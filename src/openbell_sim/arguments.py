@@ -1,0 +1,293 @@
+"""The command line of `openbell-sim`, read into a venue's settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from pathlib import Path
+
+from openbell.errors import ConfigError
+from openbell_sim import defaults
+from openbell_sim.account import FeeSchedule
+from openbell_sim.faces import FACES, face_kind
+from openbell_sim.faces.port import FaceKind
+from openbell_sim.keys import Credentials
+from openbell_sim.log import log
+from openbell_sim.market.recording import Recording
+from openbell_sim.market.source import MarketSource
+from openbell_sim.server import Settings
+
+_DESCRIPTION = """\
+Starts a simulated venue on loopback: a real matching engine behind the protocol of a real venue.
+Clients of that venue work against it when their URLs are changed.
+
+The market comes from recordings of the real one (--market, as often as there are files) and, for
+symbols without a recording, from a seeded generator. Orders of the accounts and of the crowd meet
+in the same books.
+
+Accounts' keys come from the environment, never from the command line. Without them the venue
+serves market data and refuses private calls.
+"""
+
+_EXAMPLES = """\
+examples:
+  openbell-sim --port 7001
+      Binance spot: four generated markets, the account `main`, keys from OPENBELL_SIM_KEY and
+      OPENBELL_SIM_SECRET
+  openbell-sim --face kraken --port 7002
+      another venue; `openbell-sim --face kraken --help` tells its markets and its keys
+  openbell-sim --market ethusdt.gz --speed 2
+      a recording, twice as fast; the other default symbols are generated
+  openbell-sim --market ethusdt.gz --symbols ""
+      nothing but the recording
+  openbell-sim --port 7001 --log state/venue.log --deposit USDT=50000
+      orders and balances survive a restart, a kill -9 included
+
+The first line that says "event":"ready" holds the port; --port 0 takes any free one.
+GET /sim/v1/orders, /sim/v1/fills and /sim/v1/positions tell the venue's own truth.
+SIGTERM or SIGINT stops the venue; open orders stay open in its --log.
+"""
+
+
+def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Settings:
+    """Raises UsageError for a face that does not exist, ConfigError for what cannot be used;
+    argparse exits by itself."""
+    # The face is read first: what the other options mean by default is the face's to say.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_face(first)
+    kind = face_kind(first.parse_known_args(arguments)[0].face)
+    options = _parser(kind).parse_args(arguments)
+    if options.speed <= 0:
+        raise ConfigError("--speed must be positive")
+    if options.limit_scale < 0:
+        raise ConfigError("--limit-scale must not be negative")
+    accounts, credentials = _credentials(kind, options, environ)
+    return Settings(
+        face=kind.name,
+        port=options.port,
+        host=options.host,
+        sources=_sources(kind, options),
+        speed=options.speed,
+        accounts=accounts,
+        credentials=credentials,
+        deposits=(
+            defaults.deposits(kind, accounts)
+            if options.deposit is None
+            else _deposits(options.deposit, accounts)
+        ),
+        fees=FeeSchedule(
+            maker=_decimal(options.maker_fee, "--maker-fee"),
+            taker=_decimal(options.taker_fee, "--taker-fee"),
+            token="" if options.fee_in == "received" else options.fee_in,
+        ),
+        log=options.log,
+        limit_scale=options.limit_scale,
+        weight_limit=options.weight_limit,
+        max_open_orders=options.max_open_orders,
+        control_token=_control_token(options.control_token_env, environ),
+    )
+
+
+def _add_face(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--face",
+        default="binance",
+        metavar="NAME",
+        help=f"the venue whose protocol is served: {', '.join(FACES)} (default: binance)",
+    )
+
+
+def _parser(kind: FaceKind) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="openbell-sim",
+        description=_DESCRIPTION,
+        epilog=f"credentials of {kind.title}: {kind.credentials}\n\n{_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    _add_face(parser)
+    add("--port", type=int, default=7001, help="0: any free one (default: 7001)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    add(
+        "--market",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.gz",
+        help="recording of Binance WebSocket messages, lines `<receive time ns> <json>`; played "
+        "from its snapshot on, begun anew at its end",
+    )
+    add(
+        "--symbols",
+        metavar="A,B",
+        help="symbols that are generated unless they are recorded, as the venue writes them "
+        f"(default: {','.join(kind.symbols)})",
+    )
+    add("--seed", type=int, default=1, help="of the generated markets (default: 1)")
+    add("--speed", type=float, default=1.0, help="2 plays the market twice as fast (default: 1)")
+    add(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="order log: every order, fill, cancel and deposit; without it all is in memory",
+    )
+    deposits = " ".join(f"{currency}={amount}" for currency, amount in kind.deposits.items())
+    add(
+        "--deposit",
+        action="append",
+        metavar="[ACCOUNT:]CURRENCY=AMOUNT",
+        help="what an account begins with; ignored where the order log knows the account "
+        f"(default: {deposits} for every account)",
+    )
+    add(
+        "--key-env",
+        default="OPENBELL_SIM_KEY",
+        metavar="NAME",
+        help="environment variable that holds the key of account `main` "
+        "(default: OPENBELL_SIM_KEY)",
+    )
+    add(
+        "--secret-env",
+        default="OPENBELL_SIM_SECRET",
+        metavar="NAME",
+        help="environment variable that holds its secret (default: OPENBELL_SIM_SECRET)",
+    )
+    add(
+        "--account",
+        action="append",
+        default=[],
+        metavar="NAME:KEY_ENV:SECRET_ENV",
+        help="another account and the variables with its key and secret",
+    )
+    add("--maker-fee", default="0.001", metavar="RATE", help="of the notional (default: 0.001)")
+    add("--taker-fee", default="0.001", metavar="RATE", help="of the notional (default: 0.001)")
+    add(
+        "--fee-in",
+        default="received",
+        metavar="received|CURRENCY",
+        help="take fees in this currency (BNB: with Binance's 25 %% off) while the account has "
+        "some, else in what the fill brings (default: received)",
+    )
+    limits = parser.add_mutually_exclusive_group()
+    limits.add_argument(
+        "--limit-scale",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="multiplies every request budget that the venue documents (default: 1)",
+    )
+    limits.add_argument(
+        "--no-limits",
+        dest="limit_scale",
+        action="store_const",
+        const=0.0,
+        help="no request is refused for being one too many",
+    )
+    add(
+        "--weight-limit",
+        type=int,
+        help="Binance: request weight per minute and address; more is answered 429 "
+        "(default: what Binance documents)",
+    )
+    add(
+        "--max-open-orders",
+        type=int,
+        default=200,
+        help="per account and symbol (default: 200)",
+    )
+    add(
+        "--control-token-env",
+        metavar="NAME",
+        help="environment variable with the bearer token that /sim/v1/control asks for "
+        "(default: none is asked for)",
+    )
+    return parser
+
+
+def _decimal(text: str, what: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < 0:
+        raise ConfigError(f"{what}: {text!r} is not an amount")
+    return value
+
+
+def _credentials(
+    kind: FaceKind, options: argparse.Namespace, environ: Mapping[str, str]
+) -> tuple[list[str], list[Credentials]]:
+    accounts, credentials = ["main"], []
+    wanted = [("main", options.key_env, options.secret_env)]
+    for text in options.account:
+        parts = text.split(":")
+        if len(parts) != 3 or not all(parts):
+            raise ConfigError(f"--account {text}: write NAME:KEY_ENV:SECRET_ENV")
+        wanted.append((parts[0], parts[1], parts[2]))
+        accounts.append(parts[0])
+    for name, key_env, secret_env in wanted:
+        key, secret = environ.get(key_env, ""), environ.get(secret_env, "")
+        if key and secret:
+            credentials.append(Credentials(name, key, secret))
+        else:
+            log(
+                "warning",
+                "no_credentials",
+                account=name,
+                variables=[key_env, secret_env],
+                wanted=kind.credentials,
+            )
+    return accounts, credentials
+
+
+def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+    deposits: dict[tuple[str, str], Decimal] = {}
+    for text in texts:
+        holder, equals, amount = text.partition("=")
+        account, colon, currency = holder.rpartition(":")
+        if not equals or not currency:
+            raise ConfigError(f"--deposit {text}: write CURRENCY=AMOUNT or ACCOUNT:CURRENCY=AMOUNT")
+        for name in [account] if colon else accounts:
+            if name not in accounts:
+                raise ConfigError(f"--deposit {text}: there is no account {name}")
+            deposits[name, currency] = _decimal(amount, f"--deposit {text}")
+    return deposits
+
+
+def _control_token(name: str | None, environ: Mapping[str, str]) -> str:
+    if name is None:
+        return ""
+    if not environ.get(name):
+        raise ConfigError(f"--control-token-env {name}: that variable is not set")
+    return environ[name]
+
+
+def _sources(kind: FaceKind, options: argparse.Namespace) -> list[MarketSource]:
+    """The recordings, and a generator for the other symbols. Raises ConfigError."""
+    sources: list[MarketSource] = []
+    recorded: dict[str, Path] = {}
+    for path in options.market:
+        recording = Recording(path, partial(_warn_of_damage, path))
+        for instrument in recording.instruments:
+            if instrument.symbol in recorded:
+                raise ConfigError(
+                    f"{instrument.symbol} is in two recordings: "
+                    f"{recorded[instrument.symbol]} and {path}",
+                    hint="give one of them; a symbol has one market",
+                )
+            recorded[instrument.symbol] = path
+        sources.append(recording)
+    wanted = kind.symbols if options.symbols is None else options.symbols.split(",")
+    symbols = [symbol for symbol in wanted if symbol and symbol not in recorded]
+    if symbols:
+        sources.append(defaults.generated(kind, symbols, options.seed))
+    if not sources:
+        raise ConfigError("a venue needs a market: give --market or --symbols")
+    return sources
+
+
+def _warn_of_damage(path: Path, text: str) -> None:
+    log("warning", "recording_damaged", file=path, text=text)
