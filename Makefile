@@ -6,7 +6,7 @@ DESK   ?= desks/paper
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env clients up down status test lint unit bench lock clean
+.PHONY: help env clients conformance up down status test lint unit bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ CLIENTS := vendors freqtrade nautilus
 	@touch $@
 
 clients: $(CLIENTS:%=.venv-%/.stamp) ## make the environments of the clients that the simulated venues are tried with
+
+conformance: env ## run the conformance suite and write its table, docs/reference/conformance.md
+	OPENBELL_WRITE_CONFORMANCE=1 $(BIN)/python -m pytest -q tests/venues/conformance
 
 unit: env clients ## the tests alone
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

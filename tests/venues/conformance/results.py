@@ -1,0 +1,64 @@
+"""What the suite tried and what came of it, and the table made of that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Result:
+    operation: str
+    subject: str
+    outcome: str
+    """pytest's: passed, failed, skipped."""
+    reason: str = ""
+
+
+RESULTS = pytest.StashKey[list[Result]]()
+
+_HEAD = """\
+# What was tested at which venue
+
+Written by the conformance suite (`make conformance`) from its own results, and compared with them
+in each test run. Every adapter is run against the simulated face of its venue, through a relay that
+loses replies; nothing here was run against a real venue.
+
+**tested**: passed. **-**: not supported by the venue. **not tested**: the number leads to the reason below.
+
+"""
+
+
+def table(results: list[Result]) -> str:
+    """Markdown. An operation that failed anywhere is told as such."""
+    by_cell: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        by_cell[result.operation, result.subject].append(result)
+    operations = list(dict.fromkeys(result.operation for result in results))
+    subjects = sorted({result.subject for result in results})
+    reasons: list[str] = []
+    lines = [
+        f"| operation | {' | '.join(subjects)} |",
+        f"| --- |{' --- |' * len(subjects)}",
+    ]
+    for operation in operations:
+        cells = [_cell(by_cell.get((operation, subject), []), reasons) for subject in subjects]
+        lines.append(f"| {operation} | {' | '.join(cells)} |")
+    notes = [f"{number}. {reason}" for number, reason in enumerate(reasons, 1)]
+    return _HEAD + "\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else "")
+
+
+def _cell(results: list[Result], reasons: list[str]) -> str:
+    if any(result.outcome == "failed" for result in results):
+        return "**failed**"
+    if any(result.outcome == "passed" for result in results):
+        return "tested"
+    reason = next((r.reason for r in results if r.reason.startswith("not tested")), "")
+    if not reason:
+        return "-"
+    told = reason.removeprefix("not tested: ")
+    if told not in reasons:
+        reasons.append(told)
+    return f"not tested ({reasons.index(told) + 1})"
