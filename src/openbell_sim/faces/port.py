@@ -9,11 +9,11 @@ A face joins by an entry in `faces.FACES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohttp import web
 
@@ -68,6 +68,46 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+T = TypeVar("T")
+
+ON_SOCKET = "WS"
+"""The `method` of a call that came as a message on a socket."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request, as far as faults tell one from another."""
+
+    kind: RequestKind
+    method: str
+    """Of HTTP, or `ON_SOCKET`."""
+    path: str
+    """On a socket: the name of the call in the venue's words (`order.place`)."""
+    account: str | None = None
+    """None: not known, or none."""
+
+
+class Meet(Protocol):
+    """How a request meets the faults of the day. Middleware does it for HTTP; a face does it for
+    each call on a socket:
+
+        outcome = await options.meet(asked, lambda: carry_out(message))
+
+    The outcome is what `carry_out` returned; or an `Answer` to give in its place; or None: the
+    call is answered by nothing, and its connection is closed. It may come late: a face does not
+    let one call wait for another.
+    """
+
+    async def __call__(
+        self, asked: Asked, carry_out: Callable[[], Awaitable[T]]
+    ) -> T | Answer | None: ...
+
+
+async def meet_nothing(asked: Asked, carry_out: Callable[[], Awaitable[T]]) -> T | Answer | None:
+    """A venue without faults."""
+    return await carry_out()
+
+
 @dataclass(frozen=True, kw_only=True)
 class FaceOptions:
     """What whoever starts the venue may say about any face."""
@@ -78,6 +118,8 @@ class FaceOptions:
     """Binance: request weight per minute and address, instead of what it documents."""
     gate: Gate = straight
     """Where every streamed event passes: faces hand it to each `Outbox` they make."""
+    meet: Meet = meet_nothing
+    """Where every call on a socket passes."""
 
 
 class Face(Protocol):

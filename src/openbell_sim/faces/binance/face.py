@@ -20,7 +20,14 @@ from openbell_sim.faces.binance.operations import ROUTES, Operation, Security, o
 from openbell_sim.faces.binance.parameters import Parameters
 from openbell_sim.faces.binance.trading import Call
 from openbell_sim.faces.binance.weights import WEIGHT_PER_MINUTE, Weights
-from openbell_sim.faces.port import Answer, FaceOptions, RequestKind, Trouble
+from openbell_sim.faces.port import (
+    ON_SOCKET,
+    Answer,
+    Asked,
+    FaceOptions,
+    RequestKind,
+    Trouble,
+)
 from openbell_sim.keys import KeyRing
 
 _PING_S = 20.0
@@ -39,6 +46,8 @@ class BinanceFace:
         self.replies: dict[tuple[str, str, int], int] = {}
         self._keys = keys
         self._gate = options.gate
+        self._meet = options.meet
+        self._calls: set[asyncio.Task[None]] = set()
         self._operations = operations(weight_limit)
         self._methods: dict[str, Callable[[Client, Parameters], object]] = {
             "userDataStream.subscribe.signature": self._subscribe_user_data,
@@ -199,13 +208,34 @@ class BinanceFace:
         )
 
     async def _on_api_message(self, client: Client, text: bytes) -> None:
-        request = _json_object(text)
-        reply: dict[str, object] = {"id": request.get("id")}
-        try:
-            reply |= {"status": 200, "result": self._run_api(client, request)}
-        except BinanceError as error:
-            reply |= {"status": error.status, "error": error.body()}
-        client.put(orjson.dumps(reply))
+        # A task of its own: a call that a fault holds up holds up no other, and is carried out
+        # though its client has gone.
+        task = asyncio.create_task(self._answer_api(client, _json_object(text)))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _answer_api(self, client: Client, request: Mapping[str, object]) -> None:
+        async def carry_out() -> dict[str, object]:
+            try:
+                return {"status": 200, "result": self._run_api(client, request)}
+            except BinanceError as error:
+                return {"status": error.status, "error": error.body()}
+
+        name, given = str(request.get("method")), request.get("params")
+        credentials = self._keys.find(str(given.get("apiKey")) if isinstance(given, dict) else None)
+        asked = Asked(
+            kind=self.kind_of(ON_SOCKET, name),
+            method=ON_SOCKET,
+            path=name,
+            account=None if credentials is None else credentials.account,
+        )
+        outcome = await self._meet(asked, carry_out)
+        if outcome is None:
+            await client.socket.close()
+            return
+        if isinstance(outcome, Answer):
+            outcome = {"status": outcome.status, "error": outcome.body}
+        client.put(orjson.dumps({"id": request.get("id"), **outcome}))
 
     def _run_api(self, client: Client, request: Mapping[str, object]) -> object:
         method, given = request.get("method"), request.get("params")
@@ -240,7 +270,7 @@ class BinanceFace:
     # For faults and metrics
 
     def kind_of(self, method: str, path: str) -> RequestKind:
-        name = ROUTES.get((method, path))
+        name = path if method == ON_SOCKET else ROUTES.get((method, path))
         operation = self._operations.get(name) if name is not None else None
         return operation.kind if operation is not None else RequestKind.STREAM
 
