@@ -27,7 +27,7 @@ def instruments(kind: FaceKind, symbols: Iterable[str]) -> list[Instrument]:
 def generated(kind: FaceKind, symbols: Iterable[str], seed: int) -> MarketSource:
     """Raises ConfigError for a symbol that nothing is known of."""
     try:
-        return Generator([item.symbol for item in instruments(kind, symbols)], seed)
+        return Generator(instruments(kind, symbols), seed)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

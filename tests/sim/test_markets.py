@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import itertools
+import statistics
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import orjson
 import pytest
 
@@ -19,9 +21,10 @@ from openbell.errors import ConfigError
 from openbell_sim import testing
 from openbell_sim.checks import OrderRequest
 from openbell_sim.exchange import Exchange
+from openbell_sim.instruments import KNOWN, Instrument, spot
 from openbell_sim.market.driver import Driver
 from openbell_sim.market.events import BestSet, LevelsSet, MarketEvent, Snapshot, Traded
-from openbell_sim.market.generator import DEFAULT_SYMBOLS, Generator
+from openbell_sim.market.generator import Generator
 from openbell_sim.market.recording import Recording
 from openbell_sim.market.source import MarketSource
 
@@ -46,32 +49,87 @@ def play(source: MarketSource, seconds: float) -> Exchange:
 
 def test_the_same_seed_gives_the_same_market() -> None:
     one, same, other = (
-        list(until(Generator(["BTCUSDT", "LTCUSDT"], seed), 5)) for seed in (1, 1, 2)
+        list(until(Generator([KNOWN["BTCUSDT"], KNOWN["LTCUSDT"]], seed), 5)) for seed in (1, 1, 2)
     )
     assert one == same
     assert one != other
     assert [at for at, _ in one] == sorted(at for at, _ in one)
 
 
-def test_a_generated_market_looks_like_one() -> None:
-    exchange = play(Generator(DEFAULT_SYMBOLS, 3), 120)
-    for symbol, market in exchange.markets.items():
-        instrument = market.instrument
+def _share(symbol: str, price: str) -> Instrument:
+    return msgspec.structs.replace(
+        spot(symbol, symbol, "USD", "0.01", "1"), reference_price=Decimal(price)
+    )
+
+
+@pytest.mark.parametrize(
+    ("instrument", "widest_bps", "day_range"),
+    [
+        (KNOWN["BTCUSDT"], 0.5, 0.03),
+        (KNOWN["XRPUSDT"], 4.0, 0.05),
+        (spot("ETH/BTC", "ETH", "BTC", "0.00001", "0.0001"), 5.0, 0.05),
+        (spot("XBT/USD", "XBT", "USD", "0.1", "0.00000001"), 0.5, 0.03),
+        (spot("EUR_USD", "EUR", "USD", "0.00001", "1"), 2.0, 0.005),
+        (spot("USD_JPY", "USD", "JPY", "0.001", "1"), 2.0, 0.005),
+        (spot("XAUUSD", "XAU", "USD", "0.01", "0.01"), 2.5, 0.01),
+        (_share("AAPL", "231.50"), 2.0, 0.03),
+    ],
+    ids=lambda value: value.symbol if isinstance(value, Instrument) else None,
+)
+def test_a_generated_market_looks_like_one(
+    instrument: Instrument, widest_bps: float, day_range: float
+) -> None:
+    """Over four minutes: a spread no wider than usual for its kind, a book of depth on both sides,
+    trades, and a price that moves, but not more than such a price does."""
+    clock = itertools.count(1_700_000_000 * SECOND_NS)
+    exchange = Exchange([instrument], now_ns=lambda: next(clock))
+    market = exchange.markets[instrument.symbol]
+    spreads = []
+    for _, event in until(Generator([instrument], 3), 240):
+        exchange.play(event)
         bid, ask = market.book.bids.best, market.book.asks.best
         assert bid is not None
         assert ask is not None
-        assert (ask - bid) / bid < 0.002, symbol
-        assert len(market.book.bids.levels) >= 20
-        day = market.tape.day(1_700_000_100 * SECOND_NS)
-        assert day is not None
-        assert day.trades > 30
-        assert day.high / day.low < Decimal("1.02")
-        assert instrument.price(bid) > day.low * Decimal("0.99")
+        spreads.append((ask - bid) / bid * 10_000)
+    assert statistics.median(spreads) < widest_bps
+    assert len(market.book.bids.levels) == len(market.book.asks.levels) == 25
+    day = market.tape.day(1_700_000_100 * SECOND_NS)
+    assert day is not None
+    assert day.trades > 60
+    assert 0.0001 < day.high / day.low - 1 < day_range
+    assert 0.1 < day.taker_buy_volume / day.volume < 0.9
 
 
-def test_an_unknown_symbol_has_no_generated_market() -> None:
-    with pytest.raises(ValueError, match="DOGEUSDT"):
-        Generator(["DOGEUSDT"], 1)
+def test_a_market_begins_at_its_instruments_price() -> None:
+    for instrument, price in (
+        (_share("ACME", "12.34"), "12.34"),
+        (KNOWN["ETHUSDT"], "2680"),
+        (spot("EUR_GBP", "EUR", "GBP", "0.00001", "1"), "0.85827"),
+    ):
+        _, first = next(Generator([instrument], 1).events())
+        assert isinstance(first, Snapshot)
+        middle = (first.bids[0][0] + first.asks[0][0]) / 2
+        assert abs(middle / Decimal(price) - 1) < Decimal("0.001")
+
+
+@pytest.mark.parametrize(
+    ("instrument", "why"),
+    [
+        (spot("ACME", "ACME", "USD", "0.01", "1"), "nothing tells the price of ACME"),
+        (spot("DOGEBTC", "DOGE", "BTC", "0.01", "1"), "fewer than 40 ticks"),
+    ],
+)
+def test_a_market_that_nothing_is_known_of_is_not_generated(
+    instrument: Instrument, why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        Generator([instrument], 1)
+
+
+def test_a_price_of_few_ticks_has_a_book_too() -> None:
+    penny = msgspec.structs.replace(_share("PENY", "1"), reference_price=Decimal("0.45"))
+    exchange = play(Generator([penny], 1), 60)
+    assert all(price > 0 for price in exchange.markets["PENY"].book.bids.levels)
 
 
 def _record(path: Path, lines: list[tuple[int, object]]) -> Path:
@@ -164,7 +222,7 @@ async def test_the_driver_plays_everything_in_time_order(
     small: Path, eventually: Callable[..., Any]
 ) -> None:
     played: list[MarketEvent] = []
-    sources: list[MarketSource] = [Recording(small), Generator(["BTCUSDT"], 1)]
+    sources: list[MarketSource] = [Recording(small), Generator([KNOWN["BTCUSDT"]], 1)]
     driver = Driver(sources, played.append, speed=50)
     driver.prime()
     assert {event.symbol for event in played} == {"ABCUSDT", "BTCUSDT"}
