@@ -32,6 +32,8 @@ class OrderRequest:
     """Of a margined instrument: never more than closes the position."""
     prevention: SelfTradePrevention = SelfTradePrevention.EXPIRE_MAKER
     origin: str = "api"
+    note: str = ""
+    """Words of the face, kept with the order; the exchange does not read them."""
     received_ns: int
 
 

@@ -44,6 +44,8 @@ class Accept(_Event, frozen=True, kw_only=True, tag="accept", tag_field="event")
     """Funds held for it: quote currency for a BUY, base currency for a SELL."""
     origin: str = "api"
     """`api`, or `manual` for an order a person gave at the venue itself."""
+    note: str = ""
+    """What the face wrote on it (`OrderRequest.note`)."""
     received_ns: int
 
 
@@ -59,6 +61,7 @@ class Refuse(_Event, frozen=True, kw_only=True, tag="refuse", tag_field="event")
     order_qty: str = ""
     price: str = ""
     origin: str = "api"
+    note: str = ""
     received_ns: int
     reason: str
     text: str = ""

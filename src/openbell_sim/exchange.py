@@ -87,8 +87,10 @@ class Exchange:
         fees: FeeSchedule | None = None,
         record: Record | None = None,
         max_open_orders: int = 200,
+        keep_history: bool = False,
     ) -> None:
-        """`max_open_orders` is per account and symbol; 200 is Binance's MAX_NUM_ORDERS."""
+        """`max_open_orders` is per account and symbol; 200 is Binance's MAX_NUM_ORDERS.
+        `keep_history`: for faces that number everything that ever happened."""
         self.now_ns = now_ns
         self.fees = fees or FeeSchedule()
         self.max_open_orders = max_open_orders
@@ -104,6 +106,8 @@ class Exchange:
         self.instruments = {name: market.instrument for name, market in self.markets.items()}
         self.ledger = Ledger(self.instruments)
         self.listeners: list[Listener] = []
+        self.history: list[Event] | None = [] if keep_history else None
+        """Every event since the order log began, in order; None where it is not kept."""
         self._record = record or Forgetful()
         self._events: list[Event] = []
         self._reports: list[Report] = []
@@ -116,6 +120,8 @@ class Exchange:
         count = 0
         for event in events:
             self.ledger.apply(event)
+            if self.history is not None:
+                self.history.append(event)
             count += 1
         self._next_order_id = max(self._next_order_id, self.ledger.last_order_id + 1)
         for market in self.markets.values():
@@ -151,6 +157,7 @@ class Exchange:
                     order_qty=str(request.qty or request.quote_qty or ""),
                     price=str(request.price or ""),
                     origin=request.origin,
+                    note=request.note,
                     received_ns=request.received_ns,
                     reason=error.reason.value,
                     text=error.text,
@@ -217,6 +224,7 @@ class Exchange:
             prevention=request.prevention,
             locked=amount,
             origin=request.origin,
+            note=request.note,
             received_ns=request.received_ns,
             at_ns=self.now_ns(),
         )
@@ -397,6 +405,8 @@ class Exchange:
         trades, self._trades = self._trades, []
         if events:
             self._record.append(events)
+            if self.history is not None:
+                self.history += events
         for listener in self.listeners:
             for symbol in symbols:
                 listener.on_book(symbol)

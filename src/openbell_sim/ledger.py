@@ -32,6 +32,8 @@ class Order(msgspec.Struct, kw_only=True):
     post_only: bool
     prevention: SelfTradePrevention
     origin: str
+    note: str
+    """Words of the face."""
     received_ns: int
     accepted_ns: int
     updated_ns: int
@@ -146,6 +148,7 @@ class Ledger:
             post_only=event.post_only,
             prevention=event.prevention,
             origin=event.origin,
+            note=event.note,
             received_ns=event.received_ns,
             accepted_ns=event.at_ns,
             updated_ns=event.at_ns,

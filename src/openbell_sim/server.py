@@ -81,6 +81,7 @@ class Venue:
         self._settings = settings
         self.clock = VenueClock()
         self._log = OrderLog(settings.log) if settings.log is not None else None
+        kind = face_kind(settings.face)
         instruments = {
             instrument.symbol: instrument
             for source in settings.sources
@@ -92,6 +93,7 @@ class Venue:
             fees=settings.fees,
             record=None if self._log is None else RecordOrDie(self._log),
             max_open_orders=settings.max_open_orders,
+            keep_history=kind.keeps_history,
         )
         self._restore()
         self.keys = KeyRing()
@@ -100,7 +102,7 @@ class Venue:
         self._driver = Driver(settings.sources, self.exchange.play, speed=settings.speed)
         self._status = Status(lambda: self._driver.lag_s)
         options = FaceOptions(limit_scale=settings.limit_scale, weight_limit=settings.weight_limit)
-        self.face = face_kind(settings.face).make(self.exchange, self.keys, options)
+        self.face = kind.make(self.exchange, self.keys, options)
         self.faults = FaultPlan(self.face, self.clock)
         self._runner: web.AppRunner | None = None
         self.port = 0

@@ -165,3 +165,5 @@ class FaceKind:
     """What an account begins with."""
     credentials: str
     """What key and secret are here, in one sentence for people."""
+    keeps_history: bool = False
+    """Whether the face reads `Exchange.history`."""
