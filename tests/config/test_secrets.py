@@ -159,3 +159,18 @@ def test_missing_variables_are_told_with_who_names_them(desk_folder: Path) -> No
         ("venues", "real", "secret_env"),
         ("services", "other", "secrets"),
     }
+
+
+def test_whoever_closes_gets_the_pair_that_can_only_close(desk_folder: Path) -> None:
+    text = (desk_folder / "desk.toml").read_text()
+    named = 'key_env = "REAL_KEY"'
+    assert named in text
+    pair = 'cancel_key_env = "CLOSE_KEY"\ncancel_secret_env = "CLOSE_SECRET"\n'
+    (desk_folder / "desk.toml").write_text(text.replace(named, pair + named))
+    env_file(desk_folder, "REAL_KEY=k\nREAL_SECRET=s\nCLOSE_KEY=ck\nCLOSE_SECRET=cs\n")
+    desk, layout = load_desk(desk_folder), DeskLayout.for_desk(desk_folder, {})
+    secrets = load_secrets(desk, layout, {})
+    assert secrets.venue_credentials()["real"] == ("k", "s")
+    assert secrets.closing_credentials()["real"] == ("ck", "cs")
+    assert secrets.closing_credentials()["sim"] == secrets.venue_credentials()["sim"]
+    assert {"ck", "cs"} <= set(secrets.values())

@@ -51,6 +51,16 @@ class Secrets:
         """Key and secret by venue. Raises ConfigError naming the variables that are not set."""
         return venue_credentials_from_environment(self.desk, self._values)
 
+    def closing_credentials(self) -> dict[str, tuple[str, str]]:
+        """As `venue_credentials`, with the pair that can only cancel and close where a venue has
+        one: whoever asks, cancels and closes needs no more."""
+        pairs = self.venue_credentials()
+        for name, venue in self.desk.file.venues.items():
+            if venue.cancel_secret_env and (secret := self._values.get(venue.cancel_secret_env)):
+                key = self._values.get(venue.cancel_key_env or "", "")
+                pairs[name] = (key, secret)
+        return pairs
+
 
 def venue_variables(name: str, venue: Venue) -> tuple[str, str]:
     """The names of the variables that hold a venue's key and secret."""
@@ -107,11 +117,6 @@ def load_secrets(
     }
     values = {name: known[name] for name in needed_variables(desk) if known.get(name)}
     return Secrets(desk, {**_simulated_pairs(desk, layout), **values})
-
-
-def venue_credentials(desk: LoadedDesk, layout: DeskLayout) -> dict[str, tuple[str, str]]:
-    """Key and secret by venue, from the environment, `.env` or the state folder."""
-    return load_secrets(desk, layout).venue_credentials()
 
 
 def venue_credentials_from_environment(

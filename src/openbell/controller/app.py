@@ -30,6 +30,7 @@ from openbell.controller.bodies import (
     ServicesBody,
 )
 from openbell.controller.close_desk import CloseWishes
+from openbell.controller.connections import connections_document
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.docs_page import docs_page
 from openbell.controller.gate import Gate
@@ -169,6 +170,10 @@ def _look(app: FastAPI, parts: Parts) -> None:
     @app.get(f"{V1}/positions", summary="Positions and P&L")
     async def positions() -> Response:
         return _json(desk, await asking.positions(desk))
+
+    @app.get(f"{V1}/connections", summary="Market data and order entry of each venue")
+    async def connections() -> Response:
+        return _json(desk, await connections_document(desk))
 
     for name, role, path in (
         ("strategies", "strategies", "/v1/strategies"),

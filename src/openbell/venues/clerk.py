@@ -34,7 +34,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.config.models import Venue as VenueConfig
-from openbell.config.secrets import venue_credentials, venue_variables
+from openbell.config.secrets import load_secrets, venue_variables
 from openbell.config.units import parse_duration
 from openbell.errors import OpenbellError, UnverifiedError, UsageError
 from openbell.venues.asking import VenueAnswer, ask, ask_and_withdraw, unknown
@@ -90,7 +90,7 @@ async def _send(
     if not venues:
         return []
     try:
-        credentials = venue_credentials(desk, layout)
+        credentials = load_secrets(desk, layout).closing_credentials()
     except OpenbellError as error:
         return _all_unknown(action, venues, error.message)
     errand = {name: desk.file.venues[name] for name in venues}
@@ -241,7 +241,7 @@ def _errand(
         credentials = {}
         for name, config in venues.items():
             key, secret = (os.environ.get(each, "") for each in venue_variables(name, config))
-            if key and secret:
+            if secret:
                 credentials[name] = (key, secret)
         return venues, credentials
     desk = load_desk(options.desk)
@@ -253,7 +253,8 @@ def _errand(
             hint=f"venues of this desk: {', '.join(declared)}",
         )
     names = options.venue or list(declared)
-    return {name: declared[name] for name in names}, venue_credentials(desk, layout)
+    credentials = load_secrets(desk, layout).closing_credentials()
+    return {name: declared[name] for name in names}, credentials
 
 
 def _is_settled(answer: VenueAnswer) -> bool:

@@ -1,0 +1,191 @@
+"""`openbell venues ...` and `connections` on a desk whose venue is a real process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
+
+DESK = """
+[desk]
+name = "d"
+[venues.sim]
+url = "{url}"
+symbols = ["BTC/USDT", "ETH/USDT"]
+key_env = "SIM_KEY"
+secret_env = "SIM_SECRET"
+timeout = "2s"
+"""
+
+
+@pytest.fixture
+def sim() -> Iterator[VenueProcess]:
+    with venue_process() as process:
+        yield process
+
+
+@pytest.fixture
+def desk(sim: VenueProcess, tmp_path: Path) -> Path:
+    return made(tmp_path, sim.url)
+
+
+def made(folder: Path, url: str, secret: str = SECRET) -> Path:
+    (folder / "desk.toml").write_text(DESK.format(url=url))
+    env = folder / ".env"
+    env.write_text(f"SIM_KEY={KEY}\nSIM_SECRET={secret}\n")
+    env.chmod(0o600)
+    return folder
+
+
+def openbell(*arguments: str, desk: Path) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "openbell", "--desk", str(desk), *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def document(*arguments: str, desk: Path, expect: int) -> Any:
+    status, out, err = openbell(*arguments, "--json", desk=desk)
+    assert status == expect, out + err
+    assert len(out.strip().splitlines()) == 1, f"not one document: {out!r}"
+    return json.loads(out)
+
+
+def orders_at(sim: VenueProcess) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(sim.url + "/sim/v1/orders", timeout=10) as response:
+        rows: list[dict[str, Any]] = json.load(response)["orders"]
+        return rows
+
+
+def add_fault(sim: VenueProcess, **fault: object) -> None:
+    request = urllib.request.Request(
+        sim.url + "/sim/v1/control/faults", data=json.dumps(fault).encode(), method="POST"
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def test_venues_are_listed_with_what_each_can_do_and_asked_nothing(tmp_path: Path) -> None:
+    desk = made(tmp_path, "http://127.0.0.1:1")
+    (row,) = document("venues", desk=desk, expect=0)["venues"]
+    assert (row["name"], row["adapter"], row["credentials"]) == ("sim", "binance", True)
+    assert row["capabilities"]["mass_cancel_per_symbol"] is True
+    assert row["capabilities"]["dead_mans_switch"] is None
+    status, out, _ = openbell("venues", desk=desk)
+    assert status == 0
+    assert "the venue has none" in out
+
+
+def test_an_adapter_that_does_not_exist_is_told_in_its_row(tmp_path: Path) -> None:
+    desk = made(tmp_path, "http://127.0.0.1:1")
+    file = desk / "desk.toml"
+    file.write_text(file.read_text().replace("url =", 'adapter = "binanse"\nurl ='))
+    status, _, err = openbell("venues", desk=desk)
+    assert status == 1
+    assert "binanse" in err
+
+
+def test_a_venue_is_tried_without_an_order(desk: Path, sim: VenueProcess) -> None:
+    told = document("venues", "test", "sim", desk=desk, expect=0)
+    results = {check["name"]: check["result"] for check in told["checks"]}
+    assert told["ok"] is True
+    assert results["connect"] == results["clock"] == results["order events"] == "ok"
+    assert orders_at(sim) == []
+
+
+def test_an_order_is_placed_far_away_and_seen_gone(desk: Path, sim: VenueProcess) -> None:
+    told = document("venues", "test", "sim", "--order", desk=desk, expect=0)
+    assert [c["result"] for c in told["checks"][-4:]] == ["ok"] * 4
+    (row,) = orders_at(sim)
+    assert (row["status"], row["cum_qty"]) == ("CANCELED", "0")
+    assert row["cl_ord_id"].startswith("ob")
+
+
+def test_an_order_that_cannot_be_cancelled_is_unknown_and_named(
+    desk: Path, sim: VenueProcess
+) -> None:
+    add_fault(sim, kind="reject_cancels")
+    told = document("venues", "test", "sim", "--order", desk=desk, expect=7)
+    (row,) = orders_at(sim)
+    assert row["status"] == "NEW"
+    last = told["checks"][-1]
+    assert (last["name"], last["result"]) == ("see it gone", "unknown")
+    assert row["cl_ord_id"] in last["hint"]
+
+
+def test_an_order_whose_reply_is_lost_is_found_and_cancelled(desk: Path, sim: VenueProcess) -> None:
+    add_fault(sim, kind="drop_reply", method="POST", path="/api/v3/order", count=1)
+    told = document("venues", "test", "sim", "--order", desk=desk, expect=7)
+    results = {check["name"]: check["result"] for check in told["checks"]}
+    assert results["place an order"] == "unknown"
+    assert results["see it gone"] == "ok"
+    (row,) = orders_at(sim)
+    assert row["status"] == "CANCELED"
+
+
+def test_a_clock_that_is_wrong_is_told(desk: Path, sim: VenueProcess) -> None:
+    add_fault(sim, kind="clock_skew", skew_ms=30_000)
+    told = document("venues", "test", "sim", desk=desk, expect=1)
+    clock = next(check for check in told["checks"] if check["name"] == "clock")
+    assert clock["result"] == "failed"
+    assert "+30" in clock["detail"]
+
+
+def test_a_wrong_secret_fails_and_is_not_shown(sim: VenueProcess, tmp_path: Path) -> None:
+    desk = made(tmp_path, sim.url, secret="canary-of-a-secret")
+    status, out, err = openbell("venues", "test", "sim", desk=desk)
+    assert status == 1
+    assert "✗ connect" in out
+    assert "canary" not in out + err
+
+
+def test_a_venue_out_of_reach_is_unknown(tmp_path: Path) -> None:
+    told = document("venues", "test", "sim", desk=made(tmp_path, "http://127.0.0.1:1"), expect=7)
+    assert [check["result"] for check in told["checks"]] == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("test", "moon"), "venues of this desk: sim"),
+        (("test", "sim", "--order", "--symbol", "X/Y"), "ETH"),
+    ],
+)
+def test_wrong_names_are_told(arguments: tuple[str, ...], said: str, desk: Path) -> None:
+    status, _, err = openbell("venues", *arguments, desk=desk)
+    assert status == 2
+    assert said in err
+
+
+def test_accounts_are_listed(desk: Path) -> None:
+    (row,) = document("venues", "accounts", desk=desk, expect=0)["venues"]
+    assert [account["active"] for account in row["accounts"]] == [True]
+
+
+def test_a_venue_that_does_not_tell_its_accounts_is_unknown(tmp_path: Path) -> None:
+    desk = made(tmp_path, "http://127.0.0.1:1")
+    (row,) = document("venues", "accounts", desk=desk, expect=7)["venues"]
+    assert row["known"] is False
+
+
+def test_connections_of_a_closed_desk_are_closed(tmp_path: Path) -> None:
+    desk = made(tmp_path, "http://127.0.0.1:1")
+    file = desk / "desk.toml"
+    file.write_text(
+        file.read_text()
+        + '[services.engine]\ncommand = ["true"]\nport = 7999\nrole = "engine"\nvenues = ["sim"]\n'
+    )
+    (row,) = document("connections", desk=desk, expect=0)["connections"]
+    assert (row["order_entry"], row["market_data"], row["ok"]) == ("closed", "none", True)
