@@ -262,7 +262,7 @@ async def test_a_listing_that_lags_reopens_nothing():
     venue.place(1)
     open_order = venue.orders["1"]
     ended = msgspec.structs.replace(open_order, status=OrdStatus.CANCELED)
-    assert watch.reports(Seen(orders={"1": open_order}, fills=())) == []
+    watch.begin([open_order], ())
     assert [r.order for r in watch.reports(Seen(orders={"1": ended}, fills=()))] == [ended]
     assert watch.reports(Seen(orders={"1": open_order}, fills=())) == []
 

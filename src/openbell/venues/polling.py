@@ -66,11 +66,16 @@ async def polled_stream(venue: Pollable, poll_every_s: float) -> AsyncIterator[S
     StreamUp comes what changed meanwhile. When throttled, it waits as long as the venue says.
     """
     watch = OrderWatch(since_ns=await _now_ns(venue) - OVERLAP_NS)
-    up, told = False, ""
+    begun, up, told = False, False, ""
     while True:
         pause_s = poll_every_s
         try:
-            reports = watch.reports(await _round(venue, watch))
+            listing, fills = await _lists(venue, watch)
+            if begun:
+                reports = watch.reports(await _cleared_up(venue, watch, listing, fills))
+            else:
+                reports, begun = [], True
+                watch.begin(listing.orders, fills)
         except VenueError as error:
             if isinstance(error, VenueThrottledError):
                 pause_s = max(pause_s, error.retry_after_s)
@@ -97,18 +102,25 @@ async def _now_ns(venue: Pollable) -> int:
     return time.time_ns()
 
 
-async def _round(venue: Pollable, watch: OrderWatch) -> Seen:
-    """Raises VenueError, and then `watch` is as it was before.
-
-    Single orders are asked for last, so that one which is told as ended comes with the executions
-    that ended it.
-    """
+async def _lists(venue: Pollable, watch: OrderWatch) -> tuple[Listing, list[VenueFill]]:
+    """Open orders, and executions since the last round. Raises VenueError."""
     listing = await venue.open_orders()
     fills: list[VenueFill] = []
     for symbol in venue.config.symbols:
         since_ns = watch.since_ns(symbol)
         listed = await venue.fills(symbol, since_ns=since_ns)
         fills += [fill for fill in listed if fill.venue_time_ns >= since_ns]
+    return listing, fills
+
+
+async def _cleared_up(
+    venue: Pollable, watch: OrderWatch, listing: Listing, fills: list[VenueFill]
+) -> Seen:
+    """Asks for the orders that the lists leave unclear. Raises VenueError.
+
+    This comes after the lists, so that an order told as ended comes with the executions that ended
+    it.
+    """
     orders = {order.venue_order_id: order for order in listing.orders}
     lost: list[str] = []
     for unclear in watch.unclear(listing, fills):
@@ -118,7 +130,7 @@ async def _round(venue: Pollable, watch: OrderWatch) -> Seen:
             continue
         orders[found.venue_order_id] = found
         if watch.lacks_fills(found, fills):
-            fills += await venue.fills(found.symbol, venue_order_id=found.venue_order_id)
+            fills = fills + await venue.fills(found.symbol, venue_order_id=found.venue_order_id)
     return Seen(orders=orders, fills=tuple(fills), lost=tuple(lost))
 
 
@@ -153,7 +165,6 @@ class OrderWatch:
     """What has been told of a venue's orders, and what a round adds to it."""
 
     def __init__(self, *, since_ns: int) -> None:
-        self._begun = False
         self._start_ns = since_ns
         self._newest_ns: dict[str, int] = {}
         self._exec_ids: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -162,6 +173,13 @@ class OrderWatch:
         """By venue order id, in the order in which they were first seen."""
         self._executed: defaultdict[str, Decimal] = defaultdict(Decimal)
         """By venue order id: how much of it was told in executions, or before the first round."""
+
+    def begin(self, orders: Iterable[VenueOrder], fills: Iterable[VenueFill]) -> None:
+        """Takes what there is as told."""
+        for order in orders:
+            self._told[order.venue_order_id] = order
+            self._executed[order.venue_order_id] = order.cum_qty
+        self._note(fills)
 
     def since_ns(self, symbol: str) -> int:
         """From when on executions are to be asked for, by the venue's clock."""
@@ -176,8 +194,6 @@ class OrderWatch:
             for order in self._told.values():
                 if order.venue_order_id not in listed and not order.status.is_final:
                     found[order.venue_order_id] = _unclear(order)
-        if not self._begun:
-            return list(found.values())
         for venue_order_id, new in self._new(fills).items():
             known = listed.get(venue_order_id) or self._told.get(venue_order_id)
             if known is None:
@@ -197,8 +213,7 @@ class OrderWatch:
         return order.status.is_final and told < order.cum_qty
 
     def reports(self, seen: Seen) -> list[OrderReport]:
-        """What is new, and from now on is told. The first round tells nothing: it is what there
-        was before."""
+        """What is new, and from now on is told."""
         new = self._new(seen.fills)
         reports: list[OrderReport] = []
         for venue_order_id, order in seen.orders.items():
@@ -207,8 +222,6 @@ class OrderWatch:
                 reports += _reports_of(order, fills)
                 self._told[venue_order_id] = order
             self._executed[venue_order_id] += _sum(fills)
-            if not self._begun:
-                self._executed[venue_order_id] = order.cum_qty
         for venue_order_id, fills in new.items():
             if (told := self._told.get(venue_order_id)) is not None:
                 reports += _reports_of(told, fills)
@@ -219,8 +232,7 @@ class OrderWatch:
                 reports.append(OrderReport(order=in_doubt))
         self._note(seen.fills)
         self._forget_ended()
-        begun, self._begun = self._begun, True
-        return reports if begun else []
+        return reports
 
     def _new(self, fills: Iterable[VenueFill]) -> dict[str, list[VenueFill]]:
         """Untold executions by venue order id."""
