@@ -8,13 +8,9 @@ import msgspec
 from aiohttp import web
 
 from openbell_sim.control import json_reply, read, refused
-from openbell_sim.faults import Armed, Fault, FaultPlan, Latency
-
-
-class FaultsGiven(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    faults: list[Fault]
-    seed: int | None = None
-    """Begins the plan's chances anew."""
+from openbell_sim.faults.document import decode
+from openbell_sim.faults.latency import Latency
+from openbell_sim.faults.plan import Armed, FaultPlan
 
 
 class Drills:
@@ -56,18 +52,22 @@ class Drills:
 
     async def _get_faults(self, request: web.Request) -> web.Response:
         self._admit(request)
-        return json_reply({"faults": [_armed(armed) for armed in self._plan.armed]})
+        return json_reply(
+            {
+                "seed": self._plan.seed,
+                "latency": msgspec.to_builtins(self._plan.latency),
+                "faults": [_armed(armed) for armed in self._plan.armed],
+            }
+        )
 
     async def _add_faults(self, request: web.Request) -> web.Response:
-        """A body of one fault, or `{"faults": [...], "seed": 1}`."""
+        """A body of one fault, or a whole plan: `{"faults": [...], "seed": 1, "latency": {...}}`."""
         self._admit(request)
-        if b'"faults"' not in await request.read():
-            given = FaultsGiven(faults=[await read(request, Fault)])
-        else:
-            given = await read(request, FaultsGiven)
-        if given.seed is not None:
-            self._plan.reseed(given.seed)
-        added = [await self._plan.add(fault) for fault in given.faults]
+        try:
+            document = decode(await request.read())
+        except msgspec.MsgspecError as error:
+            raise refused(400, "malformed", str(error)) from None
+        added = await self._plan.load(document)
         return json_reply({"faults": [_armed(armed) for armed in added]}, 201)
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
@@ -78,4 +78,5 @@ class Drills:
 
 def _armed(armed: Armed) -> dict[str, object]:
     fault: dict[str, object] = msgspec.to_builtins(armed.fault)
-    return {"id": armed.number, "hits": armed.hits, "spent": armed.spent, **fault}
+    state = {"id": armed.number, "hits": armed.hits, "holds": armed.holds, "spent": armed.spent}
+    return {**state, **fault}

@@ -6,7 +6,11 @@ face says so. How a call proves them is the face's own business.
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+
+import orjson
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,30 @@ class KeyRing:
         """Every pair that has not been revoked."""
         return tuple(c for c in self._by_key.values() if c.key not in self._revoked)
 
-    def revoke(self, account: str) -> int:
-        """Every key of the account from now on; the number of them."""
-        keys = {c.key for c in self._by_key.values() if c.account == account}
-        self._revoked |= keys
-        return len(keys)
+    def bearer(self, words: Iterable[str]) -> Credentials | None:
+        """Whose key (or secret, where that is the token) is among the words of a request: in clear,
+        or a claim of a JSON Web Token (RFC 7519). Says nothing of whether the request is genuine,
+        or the key revoked."""
+        for word in words:
+            for said in (word, *_claims(word)):
+                for credentials in self._by_key.values():
+                    if said in (credentials.key, credentials.secret):
+                        return credentials
+        return None
 
-    def reinstate(self) -> None:
-        """Revoked keys work again."""
-        self._revoked.clear()
+    def revoke_only(self, accounts: Collection[str]) -> None:
+        """Every key of these accounts is revoked, and no other."""
+        self._revoked = {c.key for c in self._by_key.values() if c.account in accounts}
+
+
+def _claims(word: str) -> list[str]:
+    """The texts in the payload of a JSON Web Token; none where it is no such token."""
+    parts = word.split(".")
+    if len(parts) != 3:
+        return []
+    try:
+        payload = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return []
+    values = payload.values() if isinstance(payload, dict) else ()
+    return [value for value in values if isinstance(value, str)]

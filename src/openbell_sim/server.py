@@ -23,7 +23,9 @@ from openbell_sim.events import Event
 from openbell_sim.exchange import Exchange, Record
 from openbell_sim.faces import face_kind
 from openbell_sim.faces.port import FaceOptions
-from openbell_sim.faults import FaultPlan, middleware
+from openbell_sim.faults.ground import Ground
+from openbell_sim.faults.middleware import middleware
+from openbell_sim.faults.plan import FaultPlan
 from openbell_sim.keys import Credentials, KeyRing
 from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
@@ -101,9 +103,22 @@ class Venue:
             self.keys.add(credentials)
         self._driver = Driver(settings.sources, self.exchange.play, speed=settings.speed)
         self._status = Status(lambda: self._driver.lag_s)
-        options = FaceOptions(limit_scale=settings.limit_scale, weight_limit=settings.weight_limit)
+        self.faults = FaultPlan()
+        options = FaceOptions(
+            limit_scale=settings.limit_scale,
+            weight_limit=settings.weight_limit,
+            gate=self.faults.gate,
+            meet=self.faults.meet,
+        )
         self.face = kind.make(self.exchange, self.keys, options)
-        self.faults = FaultPlan(self.face, self.clock)
+        self.faults.serve(
+            Ground(
+                face=self.face,
+                keys=self.keys,
+                clock=self.clock,
+                first_account=settings.accounts[0],
+            )
+        )
         self._runner: web.AppRunner | None = None
         self.port = 0
 

@@ -15,8 +15,13 @@ import pytest
 
 from openbell_sim import testing
 from openbell_sim.clock import VenueClock
-from openbell_sim.faces.port import RequestKind
-from openbell_sim.faults import Fault, FaultKind, FaultPlan, Latency, LatencyModel
+from openbell_sim.faces.port import Asked, RequestKind
+from openbell_sim.faults.document import PlanDocument
+from openbell_sim.faults.ground import Ground
+from openbell_sim.faults.kinds import AnyFault, DropReply, HttpStatus, RejectCancels
+from openbell_sim.faults.latency import Latency, LatencyModel
+from openbell_sim.faults.plan import FaultPlan
+from openbell_sim.keys import KeyRing
 from openbell_sim.server import Venue
 
 ORDER = {
@@ -116,7 +121,7 @@ async def test_an_empty_list_of_open_orders_is_a_lie_told_with_200(
     signed: Any, control: Callable[..., Any]
 ) -> None:
     await signed.order(**ORDER)
-    await control("empty_open_orders", count=1)
+    await control("empty_list", count=1)
     answers = [await signed("GET", "/api/v3/openOrders") for _ in range(2)]
     assert [(status, len(body)) for status, body, _ in answers] == [(200, 0), (200, 1)]
 
@@ -189,35 +194,45 @@ async def test_control_wants_the_token_where_there_is_one(http: aiohttp.ClientSe
                 assert reply.status == status
 
 
-class Face:
-    """What a plan asks of a face, for plans without a server."""
-
-    def kind_of(self, method: str, path: str) -> RequestKind:
-        return RequestKind.CANCEL if method == "DELETE" else RequestKind.OTHER
-
-    async def disconnect(self) -> int:
-        return 0
+def asked(method: str = "GET", path: str = "/x", account: str | None = None) -> Asked:
+    kind = RequestKind.CANCEL if method == "DELETE" else RequestKind.OTHER
+    return Asked(kind=kind, method=method, path=path, account=account)
 
 
-async def test_the_same_seed_gives_the_same_faults() -> None:
-    async def hits(seed: int) -> list[bool]:
-        plan = FaultPlan(Face(), VenueClock(), seed)
-        await plan.add(Fault(kind=FaultKind.DROP_REPLY, probability=0.3))
-        return [plan.pick("GET", "/x") is not None for _ in range(200)]
+@pytest.fixture
+def ground() -> Ground:
+    class Nothing:
+        """Of the faces, what plans without a server ask."""
+
+    return Ground(face=Nothing(), keys=KeyRing(), clock=VenueClock(), first_account="main")
+
+
+@pytest.fixture
+def plan(ground: Ground) -> FaultPlan:
+    made = FaultPlan()
+    made.serve(ground)
+    return made
+
+
+async def test_the_same_seed_gives_the_same_faults(plan: FaultPlan) -> None:
+    async def hits(seed: int, *before: AnyFault) -> list[bool]:
+        plan.clear()
+        faults = (*before, DropReply(probability=0.3, path="/x"))
+        await plan.load(PlanDocument(faults=faults, seed=seed))
+        return [await plan.pick(asked()) is not None for _ in range(200)]
 
     assert await hits(1) == await hits(1)
     assert await hits(1) != await hits(2)
     assert 30 < sum(await hits(1)) < 90
 
 
-async def test_a_fault_counts_only_the_requests_it_concerns() -> None:
-    plan = FaultPlan(Face(), VenueClock())
-    await plan.add(Fault(kind=FaultKind.HTTP_STATUS, method="POST", path="/api/*", count=2))
-    await plan.add(Fault(kind=FaultKind.REJECT_CANCELS))
+async def test_a_fault_counts_only_the_requests_it_concerns(plan: FaultPlan) -> None:
+    await plan.add(HttpStatus(method="POST", path="/api/*", count=2))
+    await plan.add(RejectCancels())
     requests = [("POST", "/api/a"), ("GET", "/api/a"), ("POST", "/b"), ("POST", "/api/b")]
-    picked = [plan.pick(*request) is not None for request in [*requests, ("POST", "/api/c")]]
+    picked = [await plan.pick(asked(*r)) is not None for r in [*requests, ("POST", "/api/c")]]
     assert picked == [True, False, False, True, False]
-    assert plan.pick("DELETE", "/api/a") is not None
+    assert await plan.pick(asked("DELETE", "/api/a")) is not None
     assert [armed.spent for armed in plan.armed] == [True, False]
 
 

@@ -1,0 +1,59 @@
+"""A fault plan as a document: the body of `POST /sim/v1/control/faults`, and the file that
+`openbell-sim --faults` reads (TOML or JSON).
+
+    seed = 7
+
+    [latency]
+    model = "lognormal"
+    ms = 20
+
+    [[faults]]
+    kind = "drop_reply"
+    kinds = ["submit"]
+    after = 2
+    count = 1
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from openbell.errors import ConfigError
+from openbell_sim.faults.kinds import AnyFault
+from openbell_sim.faults.latency import Latency
+
+
+class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    faults: tuple[AnyFault, ...] = ()
+    seed: int | None = None
+    """Of every chance in the plan. null: as it was (1 at the start)."""
+    latency: Latency | None = None
+    """null: as it was (none at the start)."""
+
+
+def decode(data: bytes) -> PlanDocument:
+    """A plan, or one fault alone. Raises msgspec.MsgspecError, saying what is wrong and where."""
+    given = msgspec.json.decode(data)
+    if isinstance(given, dict) and "kind" in given:
+        given = {"faults": [given]}
+    return msgspec.convert(given, PlanDocument)
+
+
+def read_plan(path: Path) -> PlanDocument:
+    """From a file whose name ends in `.toml` or `.json`. Raises ConfigError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the fault plan {path} cannot be read: {error.strerror}") from error
+    try:
+        if path.suffix == ".json":
+            return decode(data)
+        return msgspec.convert(tomllib.loads(data.decode()), PlanDocument)
+    except (msgspec.MsgspecError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the fault plan {path} cannot be used: {error}",
+            hint="docs/reference/simulated-venue.md lists every kind of fault with its fields",
+        ) from error
