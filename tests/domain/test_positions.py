@@ -13,7 +13,6 @@ from openbell.domain.orders import Side
 from openbell.domain.positions import (
     Position,
     apply_fill,
-    asset_changes,
     common_quote,
     revert_fill,
     total_pnl,
@@ -68,7 +67,6 @@ def test_money_is_neither_made_nor_lost(fills: list[Fill], mark: Decimal) -> Non
         held -= Fraction(fee) if currency == "BTC" else 0
     assert Fraction(position.quantity) == held
     assert near(position.realized_pnl + unrealized(position, mark), cash + held * Fraction(mark))
-    assert asset_changes([position]).get("USDT", D(0)) == _decimal(cash)
     if position.is_flat:
         assert Fraction(position.realized_pnl) == cash
         assert position.avg_px == 0
@@ -184,22 +182,23 @@ def test_another_quote_currency_is_converted() -> None:
     assert total_pnl([position], marks, {}, currency="USDT").unpriced == ("binance ETH/BTC",)
 
 
-def test_balances_follow_fees_in_third_currencies_and_crossed_symbols() -> None:
-    btc = traded([one(Side.BUY, "1", "100", "0.002", "BNB")])
-    eth = apply_fill(
-        Position(venue="binance", symbol="ETH/BTC"),
+def test_a_fee_in_the_base_currency_leaves_a_kept_position_alone() -> None:
+    """A dollar-yen position at a broker: the commission is dollars of the account, not of the
+    position; what it cost is counted in yen like any other."""
+    position = apply_fill(
+        Position(venue="broker", symbol="USD/JPY"),
         side=Side.BUY,
-        quantity=D(4),
-        price=D("0.05"),
-        base="ETH",
-        quote="BTC",
+        quantity=D(1000),
+        price=D(150),
+        fee=D(2),
+        fee_currency="USD",
+        fee_in_kind=False,
+        base="USD",
+        quote="JPY",
     )
-    assert asset_changes([btc, eth]) == {
-        "BTC": D("0.8"),
-        "USDT": D(-100),
-        "BNB": D("-0.002"),
-        "ETH": D(4),
-    }
+    assert (position.quantity, position.avg_px) == (1000, 150)
+    assert position.fee_cost == 300
+    assert position.realized_pnl == -300
 
 
 def test_the_common_quote_is_that_of_most_symbols() -> None:

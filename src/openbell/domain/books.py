@@ -251,6 +251,7 @@ def _counted(
         price=counted.px,
         fee=event.fee,
         fee_currency=event.fee_currency,
+        fee_in_kind=event.fee_in_kind,
         base=base,
         quote=quote,
     )

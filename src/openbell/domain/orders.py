@@ -144,6 +144,9 @@ class OrderFilled(_Event, frozen=True, kw_only=True, tag="filled"):
     fee: Decimal = Decimal(0)
     """Positive: paid."""
     fee_currency: str = ""
+    fee_in_kind: bool = True
+    """A fee in the base currency is taken out of what was traded, as on the spot. False where the
+    venue keeps positions: there it is money of the account and leaves the position alone."""
     is_maker: bool = False
     venue_time_ns: int = 0
     inferred: bool = False

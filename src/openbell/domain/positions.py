@@ -79,10 +79,17 @@ def apply_fill(
     price: Decimal,
     fee: Decimal = ZERO,
     fee_currency: str = "",
+    fee_in_kind: bool = True,
     base: str,
     quote: str,
 ) -> Position:
-    """The position after a fill of `quantity` (positive) at `price`. A negative fee is a rebate."""
+    """The position after a fill of `quantity` (positive) at `price`. A negative fee is a rebate.
+
+    `fee_in_kind` as in `OrderFilled`: without it a fee in the base currency is counted as what it
+    was worth in the quote currency.
+    """
+    if fee_currency == base and not fee_in_kind:
+        fee, fee_currency = fee * price, quote
     turnover = quantity * price
     bought = position.bought + (turnover if side is Side.BUY else ZERO)
     sold = position.sold + (turnover if side is Side.SELL else ZERO)
@@ -166,27 +173,6 @@ def total_pnl(
         currency=currency,
         unpriced=tuple(dict.fromkeys(unpriced)),
     )
-
-
-def asset_changes(positions: Iterable[Position]) -> dict[str, Decimal]:
-    """What trading has added to an account per currency: `{"BTC": 0.5, "USDT": -25000, "BNB": -0.1}`.
-
-    On a spot venue a position is a balance less holdings, and a balance also moves when its
-    currency is another symbol's quote, or pays the fees: compare this, not `quantity`, with it.
-    """
-    changes: dict[str, Decimal] = {}
-
-    def add(currency: str, amount: Decimal) -> None:
-        changes[currency] = changes.get(currency, ZERO) + amount
-
-    for position in positions:
-        base, quote = base_quote(position.symbol)
-        add(base, position.quantity)  # fees in the base currency are already off
-        add(quote, position.sold - position.bought)
-        for currency, fee in position.fees.items():
-            if currency != base:
-                add(currency, -fee)
-    return changes
 
 
 def common_quote(symbols: Iterable[str]) -> str:

@@ -100,6 +100,7 @@ class StrategyLedger:
             price=event.last_px,
             fee=event.fee * quantity / event.last_qty if event.last_qty else event.fee,
             fee_currency=event.fee_currency,
+            fee_in_kind=event.fee_in_kind,
             base=base,
             quote=quote,
         )

@@ -25,6 +25,7 @@ from openbell.venues.port import (
     VenueError,
     VenueOrder,
     VenueThrottledError,
+    net_positions,
 )
 
 EMPTY_ANSWERS = 2
@@ -110,8 +111,8 @@ async def ask(venue: Venue, symbols: Sequence[str], desk_id: str) -> VenueAnswer
         listing = await venue.open_orders()
         balances = await venue.balances()
         positions = [
-            await _held(venue, position.symbol, position.quantity)
-            for position in await venue.positions()
+            await _held(venue, symbol, quantity)
+            for symbol, quantity in net_positions(await venue.positions()).items()
         ]
     except VenueError as error:
         return unknown(venue.name, error.message)

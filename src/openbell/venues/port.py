@@ -18,7 +18,7 @@ Errors of queries:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -180,6 +180,14 @@ class VenuePosition(msgspec.Struct, frozen=True, kw_only=True):
     leg: str = ""
     """The venue's own name of this leg (a ticket, LONG, SHORT); empty where positions net."""
     avg_px: Decimal | None = None
+
+
+def net_positions(positions: Iterable[VenuePosition]) -> dict[str, Decimal]:
+    """Signed quantity by symbol, legs added up."""
+    net: dict[str, Decimal] = {}
+    for position in positions:
+        net[position.symbol] = net.get(position.symbol, Decimal(0)) + position.quantity
+    return net
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ from openbell.state.halts import is_latched
 from openbell.trading.engine.engine import Engine
 from openbell.trading.engine.flatten import FlattenResult
 from openbell.trading.engine.venue_link import VenueLink
-from openbell.venues.port import Listing, VenueError, VenueOrder, VenuePosition
+from openbell.venues.port import Listing, VenueError, VenueOrder, VenuePosition, net_positions
 
 T = TypeVar("T")
 
@@ -225,7 +225,7 @@ class EngineApi:
     # --- rows --------------------------------------------------------------------------------
 
     def _order_rows(self, link: VenueLink, listing: Listing) -> Iterable[dict[str, object]]:
-        now_ns = time.time_ns() + link.skew_ns
+        now_ns = time.time_ns() + (link.skew_ns or 0)
         for there in listing.orders:
             here = self._books.orders.get(there.cl_ord_id)
             own = here is not None or ids.is_own(there.cl_ord_id, self._engine.setup.layout.desk_id)
@@ -274,7 +274,7 @@ class EngineApi:
     def _position_rows(
         self, link: VenueLink, answer: list[VenuePosition] | VenueError
     ) -> Iterable[dict[str, object]]:
-        says = {} if isinstance(answer, VenueError) else {p.symbol: p.quantity for p in answer}
+        says = {} if isinstance(answer, VenueError) else net_positions(answer)
         symbols = {*link.config.symbols, *(s for at, s in self._books.positions if at == link.name)}
         for symbol in sorted(symbols):
             position = self._books.position(link.name, symbol)
@@ -346,7 +346,7 @@ def _venue_state(link: VenueLink) -> dict[str, object]:
         else sum(link.is_open(*p) for p in positions.items()),
         "foreign_orders": link.foreign,
         "in_doubt": link.tracker.in_doubt,
-        "clock_skew_ms": link.skew_ns // 1_000_000,
+        "clock_skew_ms": None if link.skew_ns is None else link.skew_ns // 1_000_000,
     }
 
 

@@ -70,7 +70,10 @@ def of_submit(cl_ord_id: ClOrdID, outcome: SubmitOutcome, *, now_ns: int) -> Ord
             return OrderInDoubt(cl_ord_id=cl_ord_id, at_ns=now_ns, why=outcome.why)
 
 
-def of_fill(cl_ord_id: ClOrdID, fill: VenueFill | FillFacts, *, now_ns: int) -> OrderFilled:
+def of_fill(
+    cl_ord_id: ClOrdID, fill: VenueFill | FillFacts, *, now_ns: int, fee_in_kind: bool = True
+) -> OrderFilled:
+    """`fee_in_kind`: the venue settles in kind, see `OrderFilled`."""
     return OrderFilled(
         cl_ord_id=cl_ord_id,
         at_ns=now_ns,
@@ -79,13 +82,19 @@ def of_fill(cl_ord_id: ClOrdID, fill: VenueFill | FillFacts, *, now_ns: int) -> 
         last_px=fill.last_px,
         fee=fill.fee,
         fee_currency=fill.fee_currency,
+        fee_in_kind=fee_in_kind,
         is_maker=fill.is_maker,
         venue_time_ns=fill.venue_time_ns,
     )
 
 
 def catch_up(
-    order: Order, seen: VenueOrder, fills: Iterable[VenueFill] = (), *, now_ns: int
+    order: Order,
+    seen: VenueOrder,
+    fills: Iterable[VenueFill] = (),
+    *,
+    now_ns: int,
+    fee_in_kind: bool = True,
 ) -> CatchUp:
     """The events that the venue's order and its listed fills add to ours.
 
@@ -111,7 +120,7 @@ def catch_up(
         )
     for fill in fills:
         if _belongs(fill, order, seen) and fill.exec_id not in now.exec_ids:
-            add(of_fill(order.cl_ord_id, fill, now_ns=now_ns))
+            add(of_fill(order.cl_ord_id, fill, now_ns=now_ns, fee_in_kind=fee_in_kind))
     missing = seen.cum_qty - now.cum_qty
     if missing > 0:
         return CatchUp(tuple(events), missing)

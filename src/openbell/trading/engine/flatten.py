@@ -31,7 +31,7 @@ from openbell.trading.engine.market_view import MarketView
 from openbell.trading.engine.order_desk import OrderDesk
 from openbell.trading.engine.permit_client import PermitClient
 from openbell.trading.messages import SubmitIntent
-from openbell.venues.port import Venue, VenueError
+from openbell.venues.port import Venue, VenueError, net_positions
 
 PERMIT_WITHIN_S = 3.0
 """How long a flatten waits for leave to reduce."""
@@ -150,7 +150,7 @@ class Flattener:
                 [position],
                 self._rules(instrument),
                 self._market.quotes,
-                mode,
+                self._mode(venue, mode),
                 under_way={instrument: self._under_way(position)},
             )
             dust.extend(plan.dust)
@@ -178,7 +178,7 @@ class Flattener:
             blocked.append(f"{name}: the desk has no such venue")
             return None
         try:
-            said = {p.symbol: p.quantity for p in await link.venue.positions()}.get(symbol)
+            said = net_positions(await link.venue.positions()).get(symbol)
         except VenueError as error:
             blocked.append(f"{name}: the venue's position is unknown: {error.message}")
             return None
@@ -208,6 +208,10 @@ class Flattener:
             ),
             Decimal(0),
         )
+
+    def _mode(self, venue: str, mode: Literal["market", "limit"]) -> Literal["market", "limit"]:
+        """A limit leg is IOC, which not every venue takes."""
+        return mode if self._links[venue].venue.capabilities.limit_ioc else "market"
 
     def _rules(self, instrument: Instrument) -> dict[Instrument, InstrumentRules]:
         rules = self._links[instrument[0]].rules(instrument[1])

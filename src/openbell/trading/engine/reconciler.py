@@ -40,7 +40,7 @@ from openbell.domain.reconcile import (
 from openbell.trading.engine import core
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.tracker import Tracker
-from openbell.venues.port import Rejected, Venue, VenueFill, VenueOrder
+from openbell.venues.port import Rejected, Venue, VenueFill, VenueOrder, net_positions
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,7 @@ class Reconciler:
         self._skew_ns = skew_ns
         self._is_busy = is_busy
         """Whether a send or cancel of the order is under way: its answer says more than asking."""
+        self._fee_in_kind = not venue.capabilities.positions
         self._fills_since_ns = self._last_activity_ns()
         """Our clock; executions before it were in the books when books and venue last agreed."""
         ledger.keep(venue.name, lambda: self._fills_since_ns - _OVERLAP_NS)
@@ -92,7 +93,7 @@ class Reconciler:
             asked_ns=asked_ns,
             open_orders=tuple(_order_facts(order) for order in listing.orders),
             complete=listing.complete,
-            positions={each.symbol: each.quantity for each in positions},
+            positions=net_positions(positions),
             fills=tuple(_fill_facts(fill) for fill in fills),
         )
         found = reconcile(self._book_facts(facts), facts)
@@ -151,7 +152,9 @@ class Reconciler:
             known = self._ledger.books.orders[action.cl_ord_id]
             if fill.exec_id in known.exec_ids:
                 continue
-            await self._ledger.record_surely(core.of_fill(action.cl_ord_id, fill, now_ns=now_ns))
+            await self._ledger.record_surely(
+                core.of_fill(action.cl_ord_id, fill, now_ns=now_ns, fee_in_kind=self._fee_in_kind)
+            )
         order = self._ledger.books.orders[action.cl_ord_id]
         if not order.status.is_final:
             await self._tracker.ask(order.new.symbol, action.cl_ord_id)

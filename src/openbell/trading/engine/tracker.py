@@ -155,7 +155,13 @@ class Tracker:
 
     def _change(self, seen: VenueOrder, fills: Sequence[VenueFill]) -> core.CatchUp:
         order = self._ledger.books.orders[seen.cl_ord_id]
-        return core.catch_up(order, seen, fills, now_ns=time.time_ns())
+        return core.catch_up(
+            order,
+            seen,
+            fills,
+            now_ns=time.time_ns(),
+            fee_in_kind=not self._venue.capabilities.positions,
+        )
 
     async def _infer(self, seen: VenueOrder) -> None:
         order = self._ledger.books.orders[seen.cl_ord_id]

@@ -79,8 +79,8 @@ class VenueLink:
         self.was_reconciled = False
         """Ever, since this engine started."""
         self.why_not = "not connected yet"
-        self.skew_ns = 0
-        """The venue's clock less ours."""
+        self.skew_ns: int | None = None
+        """The venue's clock less ours; None where it tells no time, or none yet."""
         self.streaming = False
         self.open_orders: int | None = None
         """Own ones at the venue; None: not known now."""
@@ -96,7 +96,7 @@ class VenueLink:
             self.tracker,
             desk_id=desk_id,
             tolerance=self._lot,
-            skew_ns=lambda: self.skew_ns,
+            skew_ns=lambda: self.skew_ns or 0,
             is_busy=is_busy,
         )
         self._wake = asyncio.Event()
@@ -214,9 +214,7 @@ class VenueLink:
 
     async def _connect(self) -> None:
         await self.venue.connect()
-        before_ns = time.time_ns()
-        venue_ns = await self.venue.server_time_ns()
-        self.skew_ns = venue_ns - (before_ns + time.time_ns()) // 2
+        self.skew_ns = await self._skew_ns()
         self.connected = True
         self.why_not = "books and venue are not compared yet"
         self._mismatches = 0
@@ -224,8 +222,15 @@ class VenueLink:
         self._deep_seen = False
         self._clear_s.clear()
         metrics.VENUE_UP.labels(self.name).set(1)
-        log.info("venue connected", venue=self.name, skew_ms=self.skew_ns // 1_000_000)
+        log.info("venue connected", venue=self.name, skew_ns=self.skew_ns)
         self._on_change()
+
+    async def _skew_ns(self) -> int | None:
+        if not self.venue.capabilities.server_time:
+            return None
+        before_ns = time.time_ns()
+        venue_ns = await self.venue.server_time_ns()
+        return venue_ns - (before_ns + time.time_ns()) // 2
 
     async def _stay(self) -> None:
         while True:
