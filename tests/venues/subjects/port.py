@@ -29,6 +29,8 @@ class Subject:
     """How a request begins that cancels one."""
     open_orders: bytes
     """How a request begins that lists open orders."""
+    coarse_tick: str = "0.01"
+    """A price step that lies on the first symbol's grid."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """More keys of the venue's table in desk.toml: account, options, ..."""
     sim: tuple[str, ...] = ()

@@ -1,0 +1,130 @@
+"""A whole desk on any simulated venue: the face as a service, market data, engine, one strategy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.harness.paper_desk import PaperDesk, free_ports
+from tests.venues.subjects import Subject
+
+_STRATEGY = '''\
+"""Buys once, rests one order far below, and sits still."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from openbell.config.units import Amount
+from openbell.domain.market import Quote
+from openbell.domain.orders import Side
+from openbell.trading.strategy import Action, Strategy, StrategyParams, Submit, View
+
+
+class BuyAndRest(Strategy):
+    class Params(StrategyParams):
+        quantity: Amount
+        tick: Amount
+
+    params: Params
+    _sent = False
+
+    def on_quote(self, quote: Quote, view: View) -> Iterable[Action]:
+        if self._sent:
+            return
+        self._sent = True
+        low = quote.bid_px * Decimal("0.98") // self.params.tick * self.params.tick
+        yield Submit(quote.symbol, Side.BUY, self.params.quantity)
+        yield Submit(quote.symbol, Side.BUY, self.params.quantity, price=low)
+'''
+
+_DESK = """\
+[desk]
+name = "any"
+[controller]
+port = {controller}
+[closing]
+flatten = "aggressive"
+orders = "cancel"
+[venues.the-venue]
+adapter = "{adapter}"
+url = "http://127.0.0.1:{venue}"
+symbols = ["{symbol}"]
+poll_every = "300ms"
+{more}
+[strategies.buy_and_rest]
+type = "one_strategy:BuyAndRest"
+venue = "the-venue"
+symbols = ["{symbol}"]
+[strategies.buy_and_rest.params]
+quantity = "{quantity}"
+tick = "{tick}"
+[services.venue-sim]
+command = ["{{python}}", "-m", "openbell_sim", "--face", "{face}", "--port", "{{port}}",
+           "--log", "{{state}}/venue.jsonl", {sim}
+           "--key-env", "OPENBELL_VENUE_THE_VENUE_KEY",
+           "--secret-env", "OPENBELL_VENUE_THE_VENUE_SECRET"]
+port = {venue}
+venues = ["the-venue"]
+role = "venue"
+ready = {{ kind = "http", path = "/ready" }}
+"""
+
+_SERVICE = """\
+[services.{name}]
+command = ["{{python}}", "-m", "openbell.services.{module}"]
+port = {port}
+role = "{role}"
+critical = true
+depends_on = {depends_on}
+ready = {{ kind = "http", path = "/ready" }}
+"""
+
+
+def make_desk(folder: Path, subject: Subject, tick: str) -> PaperDesk:
+    """A closed desk in `folder` that trades `subject`'s first symbol at its simulated face."""
+    folder.mkdir()
+    ports = free_ports(6)
+    (folder / "one_strategy.py").write_text(_STRATEGY)
+    text = _DESK.format(
+        controller=ports[0],
+        venue=ports[1],
+        adapter=subject.adapter,
+        symbol=subject.symbols[0],
+        quantity=subject.quantity,
+        tick=tick,
+        face=subject.face,
+        sim="".join(f'"{argument}", ' for argument in subject.sim),
+        more=_toml(subject),
+    )
+    services = (
+        ("market-data", "market_data", "market-data", ["venue-sim"]),
+        ("risk-management", "risk_management", "risk", []),
+        ("execution-engine", "execution_engine", "engine", ["venue-sim"]),
+        (
+            "market-analysis",
+            "market_analysis",
+            "strategies",
+            ["market-data", "risk-management", "execution-engine"],
+        ),
+    )
+    for port, (name, module, role, depends_on) in zip(ports[2:], services, strict=True):
+        text += _SERVICE.format(
+            name=name, module=module, port=port, role=role, depends_on=str(depends_on)
+        )
+        if role == "engine":
+            text += 'venues = ["the-venue"]\n'
+    (folder / "desk.toml").write_text(text)
+    environ = {name: value for name, value in os.environ.items() if "OPENBELL" not in name}
+    return PaperDesk(folder, environ)
+
+
+def _toml(subject: Subject) -> str:
+    """The subject's further keys of the venue's table: text, and one level of text tables."""
+    lines = []
+    for key, value in subject.config.items():
+        if isinstance(value, dict):
+            inner = ", ".join(f'{name} = "{text}"' for name, text in value.items())
+            lines.append(f"{key} = {{ {inner} }}")
+        else:
+            lines.append(f'{key} = "{value}"')
+    return "\n".join(lines)
