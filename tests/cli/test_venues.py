@@ -23,6 +23,11 @@ symbols = ["BTC/USDT", "ETH/USDT"]
 key_env = "SIM_KEY"
 secret_env = "SIM_SECRET"
 timeout = "2s"
+[services.engine]
+command = ["true"]
+port = 7999
+role = "engine"
+venues = ["sim"]
 """
 
 
@@ -140,7 +145,7 @@ def test_a_clock_that_is_wrong_is_told(desk: Path, sim: VenueProcess) -> None:
     told = document("venues", "test", "sim", desk=desk, expect=1)
     clock = next(check for check in told["checks"] if check["name"] == "clock")
     assert clock["result"] == "failed"
-    assert "+30" in clock["detail"]
+    assert "+2999" in clock["detail"] or "+3000" in clock["detail"]
 
 
 def test_a_wrong_secret_fails_and_is_not_shown(sim: VenueProcess, tmp_path: Path) -> None:
@@ -182,10 +187,5 @@ def test_a_venue_that_does_not_tell_its_accounts_is_unknown(tmp_path: Path) -> N
 
 def test_connections_of_a_closed_desk_are_closed(tmp_path: Path) -> None:
     desk = made(tmp_path, "http://127.0.0.1:1")
-    file = desk / "desk.toml"
-    file.write_text(
-        file.read_text()
-        + '[services.engine]\ncommand = ["true"]\nport = 7999\nrole = "engine"\nvenues = ["sim"]\n'
-    )
     (row,) = document("connections", desk=desk, expect=0)["connections"]
     assert (row["order_entry"], row["market_data"], row["ok"]) == ("closed", "none", True)

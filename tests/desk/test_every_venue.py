@@ -55,7 +55,7 @@ def trade_and_close(desk: PaperDesk, await_that: Callable[..., None]) -> None:
     url = desk.status()["venues"][0]["sim_url"]
     assert url
     closed = desk.run("down", "--yes").document
-    assert closed["outcome"] == "closed", closed
+    assert closed["outcome"] == "verified", closed
     log = list((desk.folder / "state" / "services" / "venue-sim").glob("*.jsonl"))
     assert_flat_by_the_venues_log(log[0])
 

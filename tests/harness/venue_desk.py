@@ -93,7 +93,11 @@ def make_desk(folder: Path, subject: Subject, tick: str) -> PaperDesk:
         quantity=subject.quantity,
         tick=tick,
         face=subject.face,
-        sim="".join(f'"{argument}", ' for argument in subject.sim),
+        # Nothing but money: on the spot, what the account holds besides would be a position.
+        sim="".join(
+            f'"{argument}", '
+            for argument in (*subject.sim, "--deposit", f"{subject.funds}=1000000")
+        ),
         more=_toml(subject),
     )
     services = (
