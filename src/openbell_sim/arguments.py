@@ -13,6 +13,7 @@ from openbell_sim import defaults
 from openbell_sim.account import FeeSchedule
 from openbell_sim.faces import FACES, face_kind
 from openbell_sim.faces.port import FaceKind
+from openbell_sim.faults.document import PlanDocument, read_plan
 from openbell_sim.keys import Credentials
 from openbell_sim.log import log
 from openbell_sim.market.recording import Recording
@@ -42,6 +43,8 @@ examples:
       a recording, twice as fast; the other default symbols are generated
   openbell-sim --market ethusdt.gz --symbols ""
       nothing but the recording
+  openbell-sim --faults plan.toml
+      a venue that does wrong by plan: lost replies, refused cancels, missing events, ...
   openbell-sim --port 7001 --log state/venue.log --deposit USDT=50000
       orders and balances survive a restart, a kill -9 included
 
@@ -86,6 +89,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
         limit_scale=options.limit_scale,
         weight_limit=options.weight_limit,
         max_open_orders=options.max_open_orders,
+        faults=PlanDocument() if options.faults is None else read_plan(options.faults),
         control_token=_control_token(options.control_token_env, environ),
     )
 
@@ -197,6 +201,13 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         type=int,
         default=200,
         help="per account and symbol (default: 200)",
+    )
+    add(
+        "--faults",
+        type=Path,
+        metavar="FILE",
+        help="fault plan (TOML or JSON): what the venue does wrong, and when; "
+        "POST /sim/v1/control/faults takes the same document",
     )
     add(
         "--control-token-env",

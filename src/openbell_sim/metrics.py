@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.port import Face
+from openbell_sim.faults.plan import FaultPlan
 
 Sample = tuple[dict[str, str], float]
 
 
-def render(exchange: Exchange, face: Face, *, played: int, lag_s: float) -> str:
+def render(exchange: Exchange, face: Face, faults: FaultPlan, *, played: int, lag_s: float) -> str:
     ledger = exchange.ledger
     clients, streamed = face.stream_counts()
     statuses = Counter((o.account, o.status.value) for o in ledger.orders.values())
@@ -56,6 +57,15 @@ def render(exchange: Exchange, face: Face, *, played: int, lag_s: float) -> str:
             "counter",
             "WebSocket messages given to clients.",
             [({}, streamed)],
+        ),
+        _metric(
+            "openbell_sim_fault_hits_total",
+            "counter",
+            "How often faults of the present plan struck.",
+            [
+                ({"id": str(armed.number), "kind": armed.fault.name}, armed.hits)
+                for armed in faults.armed
+            ],
         ),
         _metric(
             "openbell_sim_market_events_total",

@@ -23,6 +23,7 @@ from openbell_sim.events import Event
 from openbell_sim.exchange import Exchange, Record
 from openbell_sim.faces import face_kind
 from openbell_sim.faces.port import FaceOptions
+from openbell_sim.faults.document import PlanDocument
 from openbell_sim.faults.ground import Ground
 from openbell_sim.faults.middleware import middleware
 from openbell_sim.faults.plan import FaultPlan
@@ -31,6 +32,7 @@ from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
 from openbell_sim.market.source import MarketSource
 from openbell_sim.order_log import OrderLog
+from openbell_sim.timer import Timer
 
 _CLOSE_S = 2.0
 """How long open requests may take to end when the venue stops."""
@@ -56,6 +58,8 @@ class Settings:
     weight_limit: int | None = None
     """Both as in `faces.port.FaceOptions`."""
     max_open_orders: int = 200
+    faults: PlanDocument = field(default_factory=PlanDocument)
+    """What the venue suffers from its start on."""
     control_token: str = field(default="", repr=False)
     """Empty: the control endpoint asks for none."""
 
@@ -119,6 +123,8 @@ class Venue:
                 first_account=settings.accounts[0],
             )
         )
+        self._timer = Timer([self.faults])
+        self.faults.changed = self._timer.wake
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -150,17 +156,23 @@ class Venue:
             self._status,
             first_account=self._settings.accounts[0],
             metrics=lambda: metrics.render(
-                self.exchange, self.face, played=self._driver.played, lag_s=self._driver.lag_s
+                self.exchange,
+                self.face,
+                self.faults,
+                played=self._driver.played,
+                lag_s=self._driver.lag_s,
             ),
         )
         control.add_routes(app)
         Drills(self.faults, self._settings.control_token).add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
+        # The first request finds the market and the faults that it shall.
+        self._driver.prime()
+        await self.faults.load(self._settings.faults)
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
         await site.start()
         self.port = int(self._runner.addresses[0][1])
-        self._driver.prime()
         self._status.phase = Phase.RUNNING
         log(
             "info",
@@ -175,6 +187,7 @@ class Venue:
         """Plays the market and feeds the streams, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._driver.run())
+            tasks.create_task(self._timer.run())
             tasks.create_task(self.face.run())
 
     async def stop(self) -> None:

@@ -104,6 +104,19 @@ def signed_at(http: aiohttp.ClientSession) -> Callable[[str], Signed]:
     return lambda url: Signed(http, url)
 
 
+@pytest.fixture
+def control(venue: Venue, http: aiohttp.ClientSession) -> Callable[..., Any]:
+    """`await control("drop_reply", count=1)`: gives the venue a fault."""
+
+    async def set_fault(kind: str, **facts: object) -> Any:
+        url = f"{venue.url}/sim/v1/control/faults"
+        async with http.post(url, json={"kind": kind, **facts}) as reply:
+            assert reply.status == 201, await reply.text()
+            return await reply.json()
+
+    return set_fault
+
+
 async def _eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +13,6 @@ import ccxt.async_support
 import pytest
 
 from openbell_sim import testing
-from openbell_sim.clock import VenueClock
-from openbell_sim.faces.port import Asked, RequestKind
-from openbell_sim.faults.document import PlanDocument
-from openbell_sim.faults.ground import Ground
-from openbell_sim.faults.kinds import AnyFault, DropReply, HttpStatus, RejectCancels
-from openbell_sim.faults.latency import Latency, LatencyModel
-from openbell_sim.faults.plan import FaultPlan
-from openbell_sim.keys import KeyRing
 from openbell_sim.server import Venue
 
 ORDER = {
@@ -33,17 +24,6 @@ ORDER = {
     "price": "50000",
 }
 POST_ORDER = {"method": "POST", "path": "/api/v3/order"}
-
-
-@pytest.fixture
-async def control(venue: Venue, http: aiohttp.ClientSession) -> AsyncIterator[Callable[..., Any]]:
-    async def set_fault(kind: str, **facts: object) -> Any:
-        url = f"{venue.url}/sim/v1/control/faults"
-        async with http.post(url, json={"kind": kind, **facts}) as reply:
-            assert reply.status == 201, await reply.text()
-            return await reply.json()
-
-    yield set_fault
 
 
 async def test_an_order_whose_reply_is_lost_is_found_by_its_client_id(
@@ -117,6 +97,83 @@ async def test_cancels_are_refused_and_the_order_stays(
     assert body["status"] == "NEW"
 
 
+async def test_a_bad_nonce_is_said_of_a_good_one(
+    venue: Venue, signed: Any, control: Callable[..., Any]
+) -> None:
+    await control("bad_nonce", kinds=["submit"], count=1)
+    status, body = await signed.order(**ORDER)
+    assert (status, body["code"]) == (400, -1021)
+    assert not venue.exchange.ledger.orders
+    status, _ = await signed.order(**ORDER)
+    assert status == 200
+
+
+async def test_a_good_key_is_refused(
+    venue: Venue, signed: Any, control: Callable[..., Any]
+) -> None:
+    await control("key_refused", kinds=["submit"], count=1)
+    status, body = await signed.order(**ORDER)
+    assert (status, body["code"]) == (401, -2015)
+    status, _ = await signed.order(**ORDER)
+    assert status == 200
+    assert len(venue.exchange.ledger.orders) == 1
+
+
+async def test_a_key_is_revoked_in_the_middle_of_cancelling(
+    venue: Venue, signed: Any, control: Callable[..., Any]
+) -> None:
+    placed = [(await signed.order(**ORDER))[1]["orderId"] for _ in range(3)]
+    await control("key_revoked", account="main", kinds=["cancel"], after=1)
+    codes = []
+    for order_id in placed:
+        _, body, _ = await signed("DELETE", "/api/v3/order", symbol="BTCUSDT", orderId=order_id)
+        codes.append(body.get("code"))
+    assert codes == [None, -2015, -2015]
+    assert len(venue.exchange.ledger.open["main"]) == 2
+    other = {"key": testing.COUNTERPARTY_KEY, "secret": testing.COUNTERPARTY_SECRET}
+    for who, status in (({}, 401), (other, 200)):
+        assert (await signed("GET", "/api/v3/account", **who))[0] == status
+
+
+async def test_a_revoked_key_works_again_when_the_fault_is_over(
+    signed: Any, control: Callable[..., Any], eventually: Callable[..., Any], venue: Venue
+) -> None:
+    await control("key_revoked", lasts_s=0.3)
+    assert (await signed("GET", "/api/v3/account"))[0] == 401
+    await eventually(lambda: venue.faults.armed[0].ended)
+    assert (await signed("GET", "/api/v3/account"))[0] == 200
+
+
+async def test_a_page_is_truncated_and_says_nothing_of_it(
+    signed: Any, control: Callable[..., Any]
+) -> None:
+    for _ in range(4):
+        await signed.order(**ORDER)
+    await control("truncated_page", keep=3, count=1)
+    rows = [(await signed("GET", "/api/v3/openOrders"))[:2] for _ in range(2)]
+    assert [(status, len(body)) for status, body in rows] == [(200, 3), (200, 4)]
+
+
+async def test_other_lists_are_cut_where_the_fault_names_them(
+    signed: Any, control: Callable[..., Any]
+) -> None:
+    await signed.order(symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.01")
+    await signed.order(**ORDER)
+    await control("empty_list", kinds=["fills", "order"])
+    for path, rows in (("myTrades", 0), ("allOrders", 0), ("openOrders", 1)):
+        status, body, _ = await signed("GET", f"/api/v3/{path}", symbol="BTCUSDT")
+        assert (status, len(body)) == (200, rows)
+
+
+async def test_only_the_account_that_is_named_is_struck(
+    signed: Any, control: Callable[..., Any]
+) -> None:
+    await control("http_status", status=500, account="counterparty")
+    other = {"key": testing.COUNTERPARTY_KEY, "secret": testing.COUNTERPARTY_SECRET}
+    for who, status in (({}, 200), (other, 500)):
+        assert (await signed("GET", "/api/v3/account", **who))[0] == status
+
+
 async def test_an_empty_list_of_open_orders_is_a_lie_told_with_200(
     signed: Any, control: Callable[..., Any]
 ) -> None:
@@ -124,17 +181,6 @@ async def test_an_empty_list_of_open_orders_is_a_lie_told_with_200(
     await control("empty_list", count=1)
     answers = [await signed("GET", "/api/v3/openOrders") for _ in range(2)]
     assert [(status, len(body)) for status, body, _ in answers] == [(200, 0), (200, 1)]
-
-
-async def test_streams_are_cut(
-    venue: Venue, http: aiohttp.ClientSession, control: Callable[..., Any]
-) -> None:
-    async with http.ws_connect(f"{venue.url}/ws/btcusdt@bookTicker") as socket:
-        await socket.receive(timeout=20)
-        answer = await control("disconnect_streams")
-        assert answer["faults"][0]["hits"] == 1
-        while not socket.closed:
-            await socket.receive(timeout=20)
 
 
 async def test_a_skewed_clock_refuses_calls_until_the_fault_is_cleared(
@@ -192,60 +238,3 @@ async def test_control_wants_the_token_where_there_is_one(http: aiohttp.ClientSe
         for headers, status in (({}, 401), ({"Authorization": "Bearer open-sesame"}, 200)):
             async with http.get(url, headers=headers) as reply:
                 assert reply.status == status
-
-
-def asked(method: str = "GET", path: str = "/x", account: str | None = None) -> Asked:
-    kind = RequestKind.CANCEL if method == "DELETE" else RequestKind.OTHER
-    return Asked(kind=kind, method=method, path=path, account=account)
-
-
-@pytest.fixture
-def ground() -> Ground:
-    class Nothing:
-        """Of the faces, what plans without a server ask."""
-
-    return Ground(face=Nothing(), keys=KeyRing(), clock=VenueClock(), first_account="main")
-
-
-@pytest.fixture
-def plan(ground: Ground) -> FaultPlan:
-    made = FaultPlan()
-    made.serve(ground)
-    return made
-
-
-async def test_the_same_seed_gives_the_same_faults(plan: FaultPlan) -> None:
-    async def hits(seed: int, *before: AnyFault) -> list[bool]:
-        plan.clear()
-        faults = (*before, DropReply(probability=0.3, path="/x"))
-        await plan.load(PlanDocument(faults=faults, seed=seed))
-        return [await plan.pick(asked()) is not None for _ in range(200)]
-
-    assert await hits(1) == await hits(1)
-    assert await hits(1) != await hits(2)
-    assert 30 < sum(await hits(1)) < 90
-
-
-async def test_a_fault_counts_only_the_requests_it_concerns(plan: FaultPlan) -> None:
-    await plan.add(HttpStatus(method="POST", path="/api/*", count=2))
-    await plan.add(RejectCancels())
-    requests = [("POST", "/api/a"), ("GET", "/api/a"), ("POST", "/b"), ("POST", "/api/b")]
-    picked = [await plan.pick(asked(*r)) is not None for r in [*requests, ("POST", "/api/c")]]
-    assert picked == [True, False, False, True, False]
-    assert await plan.pick(asked("DELETE", "/api/a")) is not None
-    assert [armed.spent for armed in plan.armed] == [True, False]
-
-
-@pytest.mark.parametrize(
-    ("latency", "low", "high"),
-    [
-        (Latency(model=LatencyModel.FIXED, ms=5), 0.005, 0.005),
-        (Latency(model=LatencyModel.UNIFORM, low_ms=5, high_ms=9), 0.005, 0.009),
-        (Latency(model=LatencyModel.LOGNORMAL, ms=5), 0.0005, 0.05),
-    ],
-)
-def test_latency_stays_within_its_model(latency: Latency, low: float, high: float) -> None:
-    chance = random.Random(1)
-    draws = sorted(latency.draw_s(chance) for _ in range(501))
-    assert low <= draws[0] <= draws[-1] <= high
-    assert draws[250] == pytest.approx((low + high) / 2 if low > 0.001 else 0.005, rel=0.15)

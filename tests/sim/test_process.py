@@ -123,6 +123,31 @@ async def test_without_keys_it_serves_its_market_and_refuses_private_calls(
         assert (status, body["code"]) == (401, -2015)
 
 
+async def test_a_fault_plan_strikes_from_the_start(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[faults]]\nkind = "http_status"\nstatus = 504\ncount = 1\n')
+    with testing.venue_process("--faults", str(plan)) as process:
+        statuses = []
+        for _ in range(2):
+            async with http.get(f"{process.url}/api/v3/ping") as reply:
+                statuses.append(reply.status)
+        assert statuses == [504, 200]
+        async with http.get(f"{process.url}/sim/v1/control/faults") as reply:
+            (fault,) = (await reply.json())["faults"]
+        assert (fault["kind"], fault["hits"], fault["spent"]) == ("http_status", 1, True)
+
+
+def test_a_fault_plan_that_cannot_be_used_says_what_is_wrong(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[faults]]\nkind = "earthquake"\n')
+    ended = run("--port", "0", "--faults", str(plan))
+    assert ended.returncode == ConfigError.exit_code
+    assert "earthquake" in ended.stderr
+    assert "simulated-venue.md" in ended.stderr
+
+
 async def test_deposits_are_given_once(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     arguments = ("--log", str(tmp_path / "venue.log"), "--deposit", "USDT=70")
     for _ in range(2):

@@ -106,8 +106,8 @@ class FaultPlan:
         self.armed: list[Armed] = []
         self.latency = Latency()
         self.changed: Callable[[], None] = lambda: None
-        """Called when `next_due_s` may have become another."""
-        self.gate = Gate(self._pick_for_event)
+        """Called when `due_in_s` may have become less."""
+        self.gate = Gate(self.pick_for_event)
         self._now_s = now_s
         self._numbers = 0
         self._latency_chance = random.Random(self.latency.seed)  # noqa: S311
@@ -206,7 +206,7 @@ class FaultPlan:
 
     # Events of streams
 
-    def _pick_for_event(self, private: bool) -> StreamFault | None:
+    def pick_for_event(self, private: bool) -> StreamFault | None:
         if not self.armed:
             return None
         now_s = self._now_s()
@@ -219,9 +219,10 @@ class FaultPlan:
 
     # What comes with time
 
-    def next_due_s(self) -> float | None:
-        """When `run_due` has something to do, by the plan's clock; None: not by time alone."""
-        return min(self._dues(), default=None)
+    def due_in_s(self) -> float | None:
+        """As in `timer.DueWork`."""
+        due_s = min(self._dues(), default=None)
+        return None if due_s is None else due_s - self._now_s()
 
     def _dues(self) -> Iterator[float]:
         for armed in self.armed:

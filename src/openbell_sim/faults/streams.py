@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from openbell_sim.faults.kinds import (
     DelayedEvents,
@@ -33,67 +33,76 @@ class Gate:
             if lane is None:
                 outbox.put(data)
             else:
-                lane.give(data)
+                lane.give(_Event(data))
             return
         if lane is None:
-            lane = self._lanes[outbox] = _Lane(outbox.put)
+            lane = self._lanes[outbox] = _Lane(outbox)
         match fault:
             case MissingEvents():
                 return
             case DuplicateEvents():
-                lane.give(data)
-                lane.give(data)
+                lane.give(_Event(data))
+                lane.give(_Event(data))
             case DelayedEvents():
-                lane.give(data, fault.delay_s)
+                lane.give(_Event(data), fault.delay_s)
             case ReorderedEvents():
-                lane.hold(data, fault.by, fault.within_s)
+                lane.give(_Event(data, fault.by, fault.within_s))
 
 
 @dataclass(eq=False)
-class _Held:
+class _Event:
     data: bytes
-    to_pass: int
+    by: int = 0
     """How many others must still overtake it."""
+    within_s: float = 0.0
+    """So long it waits for them."""
 
 
 class _Lane:
     """The way to one outbox, on which events may have to wait."""
 
-    def __init__(self, put: Callable[[bytes], None]) -> None:
-        self._put = put
-        self._late: deque[tuple[float, bytes]] = deque()
-        """`(due, event)` in their order."""
-        self._held: list[_Held] = []
+    def __init__(self, outbox: Outbox) -> None:
+        # Weak, since the gate keeps lanes for as long as there are their outboxes.
+        self._outbox = ref(outbox)
+        self._late: deque[tuple[float, _Event]] = deque()
+        """`(due, event)` in the order of the stream."""
+        self._aside: list[_Event] = []
+        """Those that are being overtaken."""
 
-    def give(self, data: bytes, delay_s: float = 0.0) -> None:
+    def give(self, event: _Event, delay_s: float = 0.0) -> None:
         """After all that waits here already, and not before `delay_s` has gone by."""
         if not delay_s and not self._late:
-            self._pass(data)
+            self._pass(event)
             return
         loop = asyncio.get_running_loop()
-        due_s = max(loop.time() + delay_s, self._late[-1][0] if self._late else 0.0)
-        self._late.append((due_s, data))
-        if len(self._late) == 1:
+        due_s = loop.time() + delay_s
+        if self._late:
+            due_s = max(due_s, self._late[-1][0])
+        else:
             loop.call_at(due_s, self._give_late)
+        self._late.append((due_s, event))
 
     def _give_late(self) -> None:
         self._pass(self._late.popleft()[1])
         if self._late:
             asyncio.get_running_loop().call_at(self._late[0][0], self._give_late)
 
-    def _pass(self, data: bytes) -> None:
-        self._put(data)
-        for held in list(self._held):
-            held.to_pass -= 1
-            if held.to_pass <= 0:
-                self._release(held)
+    def _pass(self, event: _Event) -> None:
+        if event.by:
+            self._aside.append(event)
+            asyncio.get_running_loop().call_later(event.within_s, self._rejoin, event)
+            return
+        self._put(event.data)
+        for other in list(self._aside):
+            other.by -= 1
+            if not other.by:
+                self._rejoin(other)
 
-    def hold(self, data: bytes, to_pass: int, within_s: float) -> None:
-        held = _Held(data, to_pass)
-        self._held.append(held)
-        asyncio.get_running_loop().call_later(within_s, self._release, held)
+    def _put(self, data: bytes) -> None:
+        if (outbox := self._outbox()) is not None:
+            outbox.put(data)
 
-    def _release(self, held: _Held) -> None:
-        if held in self._held:
-            self._held.remove(held)
-            self._put(held.data)
+    def _rejoin(self, event: _Event) -> None:
+        if event in self._aside:
+            self._aside.remove(event)
+            self._put(event.data)
