@@ -26,15 +26,14 @@ class BuyAndRest(Strategy):
         tick: Amount
 
     params: Params
-    _sent = False
 
     def on_quote(self, quote: Quote, view: View) -> Iterable[Action]:
-        if self._sent:
-            return
-        self._sent = True
-        low = quote.bid_px * Decimal("0.98") // self.params.tick * self.params.tick
-        yield Submit(quote.symbol, Side.BUY, self.params.quantity)
-        yield Submit(quote.symbol, Side.BUY, self.params.quantity, price=low)
+        """What is refused, before the desk trades, is asked for again at the next quote."""
+        if not view.open_orders:
+            low = quote.bid_px * Decimal("0.98") // self.params.tick * self.params.tick
+            yield Submit(quote.symbol, Side.BUY, self.params.quantity, price=low)
+        elif len(view.open_orders) == 1 and view.position(quote.symbol) <= 0:
+            yield Submit(quote.symbol, Side.BUY, self.params.quantity)
 '''
 
 _DESK = """\
