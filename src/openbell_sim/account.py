@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import ROUND_DOWN, Decimal
 
 import msgspec
@@ -14,14 +15,16 @@ _SATOSHI = Decimal("0.00000001")
 
 
 class Balance:
-    """Amounts of one currency. Never negative; whoever would make them so has a defect."""
+    """Amounts of one currency. Never negative; whoever would make them so has a defect. Only
+    what margined instruments settle in may be owed."""
 
-    __slots__ = ("deposited", "free", "locked")
+    __slots__ = ("deposited", "free", "locked", "may_owe")
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_owe: bool = False) -> None:
         self.free = ZERO
         self.locked = ZERO
         self.deposited = ZERO
+        self.may_owe = may_owe
 
     @property
     def total(self) -> Decimal:
@@ -29,15 +32,17 @@ class Balance:
 
 
 class Account:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, settlement: Collection[str] = ()) -> None:
+        """`settlement`: currencies in which margined instruments are settled."""
         self.name = name
+        self._settlement = settlement
         self.balances: dict[str, Balance] = {}
         self.updated_ns = 0
 
     def balance(self, currency: str) -> Balance:
         balance = self.balances.get(currency)
         if balance is None:
-            balance = self.balances[currency] = Balance()
+            balance = self.balances[currency] = Balance(may_owe=currency in self._settlement)
         return balance
 
     def free(self, currency: str) -> Decimal:
@@ -66,7 +71,7 @@ class Account:
 
 
 def _check(balance: Balance, currency: str) -> None:
-    if balance.free < 0 or balance.locked < 0:
+    if (balance.free < 0 and not balance.may_owe) or balance.locked < 0:
         raise AssertionError(f"negative balance of {currency}: {balance.free}, {balance.locked}")
 
 
@@ -96,6 +101,8 @@ class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
         the token has no price, then the fee is taken in the received currency."""
         rate = self.maker if is_maker else self.taker
         notional = qty * price
+        if instrument.margin_rate is not None:
+            return _cut(instrument.value(qty, price) * rate), instrument.settle_currency
         if self.token and token_price:
             amount = _cut(notional * rate * (1 - self.token_discount) / token_price)
             if amount <= token_free:

@@ -9,7 +9,9 @@ from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.account import ZERO
 from openbell_sim.instruments import Instrument
 from openbell_sim.matching.book import Book, SelfTradePrevention, Taker
+from openbell_sim.positions import Position
 from openbell_sim.refusals import Reason, RefusedError
+from openbell_sim.rules import ReduceOnlyPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,9 @@ def check_rules(
         lots = _check_quantity(request, instrument)
         price = request.price if request.price is not None else mark
         notional = request.qty * price if price is not None else instrument.min_notional
-    if not instrument.min_notional <= notional <= instrument.max_notional:
+    # What closes a position may be of any size (as Binance exempts reduce-only orders).
+    too_small = notional < instrument.min_notional and not request.reduce_only
+    if too_small or notional > instrument.max_notional:
         raise RefusedError(Reason.NOTIONAL)
     if request.post_only and book.would_match(request.side, limit):
         raise RefusedError(Reason.WOULD_MATCH)
@@ -104,3 +108,40 @@ def funds_needed(
     if request.price is not None:
         return instrument.quote, request.price * request.qty
     return instrument.quote, book.cost(taker) * instrument.unit
+
+
+def closing_quantity(
+    request: OrderRequest, position: Position, closes: int | None, policy: ReduceOnlyPolicy
+) -> Decimal:
+    """What a reduce-only order may have of the quantity it asks for: at most the position, or the
+    one lot that it closes. Raises RefusedError."""
+    if request.quote_qty is not None:
+        raise RefusedError(Reason.MALFORMED, "a reduce-only order names a quantity")
+    if closes is None:
+        closable = position.closable(request.side.sign)
+    else:
+        lot = position.lot(closes)
+        closable = abs(lot.quantity) if lot is not None else ZERO
+    if not closable:
+        raise RefusedError(Reason.REDUCE_ONLY)
+    if request.qty > closable and policy is ReduceOnlyPolicy.REJECT:
+        raise RefusedError(Reason.REDUCE_ONLY)
+    return min(request.qty, closable)
+
+
+def worth(
+    request: OrderRequest, instrument: Instrument, book: Book, taker: Taker
+) -> tuple[Decimal, Decimal]:
+    """`(quantity, value)` of an order on margin, the value in the quote currency and at least what
+    it will be: a sale that matches at once may bring more than its limit."""
+    if request.price is None:
+        value = book.cost(taker) * instrument.unit
+        if request.quote_qty is None:
+            return book.available(taker) * instrument.lot, value
+        best = book.side(request.side.opposite).best
+        value = min(value, request.quote_qty)
+        return (value / (best * instrument.tick) if best is not None else ZERO), value
+    price = request.price
+    if request.side is Side.SELL and book.bids.best is not None:
+        price = max(price, book.bids.best * instrument.tick)
+    return request.qty, request.qty * price

@@ -38,10 +38,15 @@ class Accept(_Event, frozen=True, kw_only=True, tag="accept", tag_field="event")
     """In the base currency. 0 for an order given as `quote_qty`."""
     quote_qty: Decimal | None = None
     price: Decimal | None = None
+    stop_price: Decimal | None = None
     post_only: bool = False
+    reduce_only: bool = False
+    closes: int | None = None
+    """Exec id of the lot of a position that it closes before others."""
     prevention: SelfTradePrevention = SelfTradePrevention.EXPIRE_MAKER
     locked: Decimal
-    """Funds held for it: quote currency for a BUY, base currency for a SELL."""
+    """Funds held for it: quote currency for a BUY, base currency for a SELL. 0 for margined
+    instruments, whose margin follows from the state."""
     origin: str = "api"
     """`api`, or `manual` for an order a person gave at the venue itself."""
     note: str = ""
@@ -67,6 +72,24 @@ class Refuse(_Event, frozen=True, kw_only=True, tag="refuse", tag_field="event")
     text: str = ""
 
 
+class Amend(_Event, frozen=True, kw_only=True, tag="amend", tag_field="event"):
+    """The order is another from here on, under the same order id. All of its terms are told, also
+    those that stay."""
+
+    order_id: int
+    cl_ord_id: str
+    order_qty: Decimal
+    """What was filled before included."""
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    locked: Decimal
+    """As in `Accept`, for what is left of it."""
+    keeps_priority: bool = False
+    """Only the quantity shrank: it keeps its place in the queue."""
+    reason: str = ""
+    """Empty: it was asked for. `reduce_only`: the venue cut it to what is left to close."""
+
+
 class Fill(_Event, frozen=True, kw_only=True, tag="fill", tag_field="event"):
     """One own order's part of a trade. A trade between two own orders makes two of these."""
 
@@ -86,6 +109,8 @@ class Cancel(_Event, frozen=True, kw_only=True, tag="cancel", tag_field="event")
     order_id: int
     request_id: str = ""
     """The client's own name of the cancel request, where it gave one."""
+    reason: str = ""
+    """Empty: it was asked for. `dead_man`: the account's dead-man's switch fired."""
 
 
 class Expire(_Event, frozen=True, kw_only=True, tag="expire", tag_field="event"):
@@ -93,7 +118,8 @@ class Expire(_Event, frozen=True, kw_only=True, tag="expire", tag_field="event")
 
     order_id: int
     reason: str
-    """`time_in_force`, `no_liquidity` or `self_trade_prevention`."""
+    """`time_in_force`, `no_liquidity`, `self_trade_prevention`, or `reduce_only`: nothing is left
+    to close."""
 
 
-Event = Deposit | Accept | Refuse | Fill | Cancel | Expire
+Event = Deposit | Accept | Refuse | Amend | Fill | Cancel | Expire

@@ -1,81 +1,34 @@
 """The venue itself, without any face: books, accounts, checks, and the record of what happened.
 
-Every change goes the same way: the event is applied to the ledger, the events of one request (or
-of one market event) are appended to the order log in one write, and only then listeners hear of
-them and the caller gets an answer. All of it is synchronous: one request at a time.
+Every request goes the same way: it is checked, its events are applied to the ledger and matched on
+the floor, and all of them are recorded before anybody hears of them (`recorder`). All of it is
+synchronous: one request at a time.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from decimal import Decimal
-from typing import Protocol
 
 import msgspec
 
-from openbell.domain.orders import OrdType, Side, TimeInForce
-from openbell_sim.account import FeeSchedule
-from openbell_sim.checks import OrderRequest, check_rules, funds_needed
-from openbell_sim.events import Accept, Cancel, Deposit, Event, Expire, Fill, Refuse
+from openbell.domain.orders import OrdType, Side
+from openbell_sim.account import ZERO, FeeSchedule
+from openbell_sim.checks import OrderRequest, check_rules, closing_quantity, funds_needed, worth
+from openbell_sim.events import Accept, Cancel, Deposit, Event, Refuse
+from openbell_sim.floor import Floor, Market
 from openbell_sim.instruments import Instrument
-from openbell_sim.ledger import Ledger, Order, OwnFill
-from openbell_sim.market.events import BestSet, LevelsSet, MarketEvent, Snapshot, Traded
-from openbell_sim.matching.book import Book, Match, Taker
-from openbell_sim.matching.side import Entry
+from openbell_sim.ledger import Ledger, Order
+from openbell_sim.margin import Margin, held
+from openbell_sim.market.events import MarketEvent
+from openbell_sim.matching.book import Book, Taker
+from openbell_sim.positions import Position
+from openbell_sim.recorder import Forgetful, Listener, Record, Recorder, Report
 from openbell_sim.refusals import Reason, RefusedError
-from openbell_sim.tape import PublicTrade, Tape
+from openbell_sim.rules import ClOrdIdPolicy, VenueRules
 
-
-@dataclass(frozen=True)
-class Report:
-    """One event of one order, with the order as it was right after it."""
-
-    event: Event
-    order: Order
-    fill: OwnFill | None = None
-
-
-class Listener(Protocol):
-    """A face that tells its clients. Called after the events are recorded."""
-
-    def on_reports(self, reports: Sequence[Report]) -> None: ...
-    def on_deposit(self, deposit: Deposit) -> None: ...
-    def on_trade(self, trade: PublicTrade) -> None: ...
-    def on_book(self, symbol: str) -> None: ...
-
-
-class Record(Protocol):
-    """Where events go before anybody hears of them."""
-
-    def append(self, events: Sequence[Event]) -> None: ...
-
-
-class Forgetful:
-    """A record for a venue that lives in memory only."""
-
-    def append(self, events: Sequence[Event]) -> None:
-        pass
-
-
-@dataclass(kw_only=True)
-class Market:
-    """One symbol."""
-
-    instrument: Instrument
-    book: Book
-    next_trade_id: int
-    tape: Tape = field(default_factory=Tape)
-
-    def mark(self) -> Decimal | None:
-        """The last price, before the first trade the middle of the book; None: nobody knows."""
-        if self.tape.last is not None:
-            return self.tape.last.price
-        bid, ask = self.book.bids.best, self.book.asks.best
-        if bid is None or ask is None:
-            return None
-        return self.instrument.tick * (bid + ask) / 2
+__all__ = ["Exchange", "Forgetful", "Listener", "Market", "Record", "Report"]
 
 
 class Exchange:
@@ -84,16 +37,18 @@ class Exchange:
         instruments: Iterable[Instrument],
         *,
         now_ns: Callable[[], int],
+        rules: VenueRules | None = None,
         fees: FeeSchedule | None = None,
         record: Record | None = None,
-        max_open_orders: int = 200,
+        max_open_orders: int | None = None,
         keep_history: bool = False,
     ) -> None:
-        """`max_open_orders` is per account and symbol; 200 is Binance's MAX_NUM_ORDERS.
-        `keep_history`: for faces that number everything that ever happened."""
+        """`fees` and `max_open_orders` replace what the rules say. `keep_history`: for faces that
+        number everything that ever happened."""
         self.now_ns = now_ns
-        self.fees = fees or FeeSchedule()
-        self.max_open_orders = max_open_orders
+        self.rules = rules or VenueRules()
+        self.fees = fees or self.rules.fees
+        self.max_open_orders = max_open_orders or self.rules.max_open_orders
         started_ms = now_ns() // 1_000_000
         # Identifiers start at the clock's milliseconds, so that they grow over restarts even
         # where no log tells the last one.
@@ -105,46 +60,110 @@ class Exchange:
         }
         self.instruments = {name: market.instrument for name, market in self.markets.items()}
         self.ledger = Ledger(self.instruments)
-        self.listeners: list[Listener] = []
-        self.history: list[Event] | None = [] if keep_history else None
-        """Every event since the order log began, in order; None where it is not kept."""
-        self._record = record or Forgetful()
-        self._events: list[Event] = []
-        self._reports: list[Report] = []
-        self._trades: list[PublicTrade] = []
+        self._recorder = Recorder(self.ledger, record, keep_history=keep_history)
+        self._floor = Floor(self.markets, self._recorder, fees=self.fees, now_ns=now_ns)
         self._next_order_id = started_ms
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Whoever wants to hear of what happens joins here."""
+        return self._recorder.listeners
+
+    @property
+    def history(self) -> list[Event] | None:
+        """Every event since the order log began, in order; None where it is not kept."""
+        return self._recorder.history
 
     def restore(self, events: Iterable[Event]) -> int:
         """Takes up the state that an order log tells; the number of its events. To be called
-        before anything else. Open orders rest again in the order of their acceptance."""
-        count = 0
-        for event in events:
-            self.ledger.apply(event)
-            if self.history is not None:
-                self.history.append(event)
-            count += 1
+        before anything else. Open orders rest again in the order of their priority."""
+        count = self._recorder.restore(events)
         self._next_order_id = max(self._next_order_id, self.ledger.last_order_id + 1)
         for market in self.markets.values():
             market.next_trade_id = max(market.next_trade_id, self.ledger.last_exec_id + 1)
-        for order in self.ledger.orders.values():
-            if order.is_open:
-                self._rest(order)
+        resting = [order for orders in self.ledger.open.values() for order in orders.values()]
+        for order in sorted(resting, key=lambda order: order.priority):
+            self._floor.rest(order)
         return count
+
+    # Questions
+
+    def positions(self, account: str) -> list[tuple[str, Position]]:
+        """Those that are not flat, of margined symbols."""
+        return [
+            (symbol, position)
+            for symbol, position in self.ledger.positions(account).items()
+            if position.quantity
+        ]
+
+    def margin(self, account: str, currency: str) -> Margin:
+        """What the account has and holds in one currency."""
+        balance = self.ledger.account(account).balances.get(currency)
+        total, used = (ZERO, ZERO) if balance is None else (balance.total, balance.locked)
+        unrealized = ZERO
+        for symbol, working in self.ledger.working_of(account).items():
+            market = self.markets[symbol]
+            instrument = market.instrument
+            if instrument.margin_rate is None or instrument.settle_currency != currency:
+                continue
+            position, mark = self.ledger.position(account, symbol), market.mark()
+            used += held(instrument, position, working, mark)
+            if position.quantity and mark is not None:
+                unrealized += position.unrealized(instrument, mark)
+        return Margin(balance=total, unrealized=unrealized, used=used)
 
     # Requests
 
     def deposit(self, account: str, currency: str, amount: Decimal) -> Deposit:
         event = Deposit(account=account, currency=currency, amount=amount, at_ns=self.now_ns())
-        self._emit(event)
-        self._commit(())
+        self._recorder.emit(event)
+        self._recorder.commit()
         for listener in self.listeners:
             listener.on_deposit(event)
         return event
 
     def submit(self, request: OrderRequest) -> Order:
         """Accepts and matches an order. Raises RefusedError, after the refusal is recorded."""
+        return self._submit(request, None)
+
+    def close_lot(
+        self,
+        account: str,
+        symbol: str,
+        exec_id: int,
+        qty: Decimal | None = None,
+        *,
+        cl_ord_id: str = "",
+        origin: str = "api",
+        note: str = "",
+        received_ns: int | None = None,
+    ) -> Order:
+        """Closes one lot of a position at the market, or `qty` of it. Raises RefusedError, with
+        REDUCE_ONLY where there is no such lot."""
+        if symbol not in self.instruments:
+            raise RefusedError(Reason.UNKNOWN_SYMBOL, symbol)
+        lot = self.ledger.position(account, symbol).lot(exec_id)
+        # Without a lot it is refused, by the name of what it would have been.
+        quantity = lot.quantity if lot is not None else self.instruments[symbol].min_qty
+        return self._submit(
+            OrderRequest(
+                account=account,
+                cl_ord_id=cl_ord_id,
+                symbol=symbol,
+                side=Side.SELL if quantity > 0 else Side.BUY,
+                ord_type=OrdType.MARKET,
+                qty=abs(quantity) if qty is None else qty,
+                reduce_only=True,
+                origin=origin,
+                note=note,
+                received_ns=self.now_ns() if received_ns is None else received_ns,
+            ),
+            exec_id,
+        )
+
+    def _submit(self, request: OrderRequest, closes: int | None) -> Order:
         try:
-            accept, taker = self._check(request)
+            accept, taker = self._check(request, closes)
         except RefusedError as error:
             self.refuse(
                 Refuse(
@@ -166,49 +185,50 @@ class Exchange:
             )
             raise
         self._next_order_id += 1
-        order = self._emit(accept)
+        order = self._recorder.emit(accept)
         assert order is not None
-        self._execute(order, taker)
-        self._commit((order.symbol,))
+        self._floor.execute(order, taker)
+        self._recorder.commit((order.symbol,))
         return order
 
     def test(self, request: OrderRequest) -> None:
         """All that `submit` checks, and nothing of what it does. Raises RefusedError."""
-        self._check(request)
+        self._check(request, None)
 
     def refuse(self, refusal: Refuse) -> None:
         """Records an order that was not accepted; its order id is given here."""
-        self._emit(msgspec.structs.replace(refusal, order_id=self._next_order_id))
+        self._recorder.emit(msgspec.structs.replace(refusal, order_id=self._next_order_id))
         self._next_order_id += 1
-        self._commit(())
+        self._recorder.commit()
 
-    def cancel(self, order: Order, request_id: str = "") -> None:
-        """Raises RefusedError for an order that has ended."""
+    def cancel(self, order: Order, request_id: str = "") -> Order:
+        """The order as the client is to be told of it. Raises RefusedError for one that has
+        ended."""
         if not order.is_open:
             raise RefusedError(Reason.UNKNOWN_ORDER)
-        market = self.markets[order.symbol]
-        assert order.price is not None
-        market.book.remove(order.side, market.instrument.ticks(order.price), order.order_id)
-        self._emit(Cancel(order_id=order.order_id, request_id=request_id, at_ns=self.now_ns()))
-        self._commit((order.symbol,))
+        self._floor.withdraw(order)
+        self._recorder.emit(
+            Cancel(order_id=order.order_id, request_id=request_id, at_ns=self.now_ns())
+        )
+        self._recorder.commit((order.symbol,))
+        return order
 
-    def _check(self, request: OrderRequest) -> tuple[Accept, Taker]:
+    def _check(self, request: OrderRequest, closes: int | None) -> tuple[Accept, Taker]:
         market = self.markets.get(request.symbol)
         if market is None:
             raise RefusedError(Reason.UNKNOWN_SYMBOL, request.symbol)
-        taker = check_rules(request, market.instrument, market.book, market.mark())
-        open_here = [
-            order
-            for order in self.ledger.open.get(request.account, {}).values()
-            if order.symbol == request.symbol
-        ]
-        if any(order.cl_ord_id == request.cl_ord_id for order in open_here):
-            raise RefusedError(Reason.DUPLICATE_CL_ORD_ID)
-        if len(open_here) >= self.max_open_orders:
+        instrument = market.instrument
+        taker = check_rules(request, instrument, market.book, market.mark())
+        qty = request.qty
+        if request.reduce_only or closes is not None:
+            position = self.ledger.position(request.account, request.symbol)
+            qty = closing_quantity(request, position, closes, self.rules.reduce_only)
+            if qty != request.qty:
+                taker = replace(taker, qty=instrument.lots(qty))
+        self._check_name(request)
+        if self.ledger.working(request.account, request.symbol).count >= self.max_open_orders:
             raise RefusedError(Reason.TOO_MANY_ORDERS)
-        currency, amount = funds_needed(request, market.instrument, market.book, taker)
-        if amount > self.ledger.account(request.account).free(currency):
-            raise RefusedError(Reason.INSUFFICIENT_FUNDS)
+        locked = self._check_funds(request, market, taker)
         accept = Accept(
             order_id=self._next_order_id,
             account=request.account,
@@ -217,12 +237,15 @@ class Exchange:
             side=request.side,
             ord_type=request.ord_type,
             time_in_force=request.time_in_force,
-            order_qty=request.qty,
+            order_qty=qty,
             quote_qty=request.quote_qty,
             price=request.price,
+            stop_price=request.stop_price,
             post_only=request.post_only,
+            reduce_only=request.reduce_only,
+            closes=closes,
             prevention=request.prevention,
-            locked=amount,
+            locked=locked,
             origin=request.origin,
             note=request.note,
             received_ns=request.received_ns,
@@ -230,193 +253,49 @@ class Exchange:
         )
         return accept, taker
 
-    def _execute(self, order: Order, taker: Taker) -> None:
-        """Matches an accepted order; what is left rests or expires."""
-        market = self.markets[order.symbol]
-        fill_or_kill = order.time_in_force is TimeInForce.FOK
-        if fill_or_kill and market.book.available(taker) < taker.qty:
-            self._expire(order.order_id, "time_in_force")
+    def _check_name(self, request: OrderRequest) -> None:
+        name, policy = request.cl_ord_id, self.rules.cl_ord_id
+        if not name or policy is ClOrdIdPolicy.NONE:
             return
-        result = market.book.match(taker)
-        bought_out = (
-            order.quote_qty is not None
-            and not result.taker_expired
-            and market.book.would_match(order.side, None)
-        )
-        for index, match in enumerate(result.matches, 1):
-            self._book_match(
-                market,
-                match,
-                aggressor=order.side,
-                taker=order,
-                completes=bought_out and index == len(result.matches),
-            )
-        for maker in result.expired_makers:
-            self._expire(maker.order_id, "self_trade_prevention")
-        if not order.is_open:
-            return
-        if result.taker_expired:
-            self._expire(order.order_id, "self_trade_prevention")
-        elif order.ord_type is OrdType.MARKET:
-            self._expire(order.order_id, "no_liquidity")
-        elif order.time_in_force is TimeInForce.IOC:
-            self._expire(order.order_id, "time_in_force")
+        if policy is ClOrdIdPolicy.UNIQUE_FOR_EVER:
+            taken = self.ledger.named(request.account, name) is not None
         else:
-            self._rest(order)
+            newest = self.ledger.by_cl_ord_id(request.account, request.symbol, name)
+            taken = newest is not None and newest.is_open and newest.cl_ord_id == name
+        if taken:
+            raise RefusedError(Reason.DUPLICATE_CL_ORD_ID)
 
-    def _rest(self, order: Order) -> None:
-        instrument = self.instruments[order.symbol]
-        assert order.price is not None
-        entry = Entry(order.order_id, order.account, instrument.lots(order.leaves_qty))
-        self.markets[order.symbol].book.rest(order.side, instrument.ticks(order.price), entry)
+    def _check_funds(self, request: OrderRequest, market: Market, taker: Taker) -> Decimal:
+        """What is to be locked for the order. Raises RefusedError where there is less."""
+        instrument = market.instrument
+        if instrument.margin_rate is None:
+            currency, amount = funds_needed(request, instrument, market.book, taker)
+            free = self.ledger.account(request.account).free(currency)
+            if currency in self.ledger.settlement:
+                free = min(free, self.margin(request.account, currency).available)
+            if amount > free:
+                raise RefusedError(Reason.INSUFFICIENT_FUNDS)
+            return amount
+        if not request.reduce_only:
+            position = self.ledger.position(request.account, request.symbol)
+            working = self.ledger.working(request.account, request.symbol)
+            mark = market.mark()
+            with_it = working.with_order(
+                request.side, *worth(request, instrument, market.book, taker)
+            )
+            more = held(instrument, position, with_it, mark) - held(
+                instrument, position, working, mark
+            )
+            # An order that holds nothing more is welcome whatever the account has lost.
+            if more > 0:
+                available = self.margin(request.account, instrument.settle_currency).available
+                if more > available:
+                    raise RefusedError(Reason.INSUFFICIENT_FUNDS)
+        return ZERO
 
     # The crowd
 
     def play(self, event: MarketEvent) -> None:
         """Applies what a market source says. Own orders that it fills are filled."""
-        market = self.markets[event.symbol]
-        book = market.book
-        before = book.update_id
-        match event:
-            case BestSet():
-                bid = _level(market.instrument, event.bid)
-                ask = _level(market.instrument, event.ask)
-                self._book_own(market, book.set_best(bid, ask))
-            case LevelsSet():
-                for side, levels in ((Side.BUY, event.bids), (Side.SELL, event.asks)):
-                    for level in levels:
-                        matches = book.set_crowd(side, *_level(market.instrument, level))
-                        self._book_own(market, [(side.opposite, match) for match in matches])
-            case Snapshot():
-                bids = [_level(market.instrument, level) for level in event.bids]
-                asks = [_level(market.instrument, level) for level in event.asks]
-                self._book_own(market, book.reset_crowd(bids, asks))
-            case Traded():
-                self._play_trade(market, event)
-        if book.update_id != before or self._trades:
-            self._commit((event.symbol,))
-
-    def _play_trade(self, market: Market, event: Traded) -> None:
-        price, qty = _level(market.instrument, (event.price, event.qty))
-        aggressor = Side.BUY if event.aggressor_is_buyer else Side.SELL
-        matches = market.book.crowd_trade(aggressor, price, qty)
-        self._book_own(market, [(aggressor.opposite, match) for match in matches])
-        crowd_qty = qty - sum(match.qty for match in matches)
-        if crowd_qty:
-            self._print(market, price, crowd_qty, aggressor)
-
-    def _book_own(self, market: Market, matches: Iterable[tuple[Side, Match]]) -> None:
-        """Books what the crowd took of own orders; each comes with the own order's side."""
-        for maker_side, match in matches:
-            self._book_match(market, match, aggressor=maker_side.opposite)
-
-    # Booking
-
-    def _book_match(
-        self,
-        market: Market,
-        match: Match,
-        *,
-        aggressor: Side,
-        taker: Order | None = None,
-        completes: bool = False,
-    ) -> None:
-        """One trade: the fill of each own order in it, and the public print."""
-        trade_id = self._print(market, match.price, match.qty, aggressor)
-        if not match.maker.is_crowd:
-            maker = self.ledger.orders[match.maker.order_id]
-            self._fill(market, maker, trade_id, match, is_maker=True)
-        if taker is not None:
-            self._fill(market, taker, trade_id, match, is_maker=False, completes=completes)
-
-    def _fill(
-        self,
-        market: Market,
-        order: Order,
-        trade_id: int,
-        match: Match,
-        *,
-        is_maker: bool,
-        completes: bool = False,
-    ) -> None:
-        instrument = market.instrument
-        price, qty = instrument.price(match.price), instrument.quantity(match.qty)
-        fee, fee_currency = self.fees.fee(
-            instrument,
-            order.side,
-            qty,
-            price,
-            is_maker=is_maker,
-            token_price=self._token_price(instrument.quote),
-            token_free=self.ledger.account(order.account).free(self.fees.token),
-        )
-        self._emit(
-            Fill(
-                order_id=order.order_id,
-                exec_id=trade_id,
-                price=price,
-                qty=qty,
-                is_maker=is_maker,
-                fee=fee,
-                fee_currency=fee_currency,
-                completes=completes,
-                at_ns=self.now_ns(),
-            )
-        )
-
-    def _token_price(self, quote: str) -> Decimal | None:
-        if not self.fees.token:
-            return None
-        if self.fees.token == quote:
-            return Decimal(1)
-        market = self.markets.get(self.fees.token + quote)
-        return market.mark() if market is not None else None
-
-    def _expire(self, order_id: int, reason: str) -> None:
-        self._emit(Expire(order_id=order_id, reason=reason, at_ns=self.now_ns()))
-
-    def _print(self, market: Market, price: int, qty: int, aggressor: Side) -> int:
-        """Puts a trade on the public tape; its trade id."""
-        trade = PublicTrade(
-            symbol=market.instrument.symbol,
-            trade_id=market.next_trade_id,
-            price=market.instrument.price(price),
-            qty=market.instrument.quantity(qty),
-            aggressor_is_buyer=aggressor is Side.BUY,
-            at_ns=self.now_ns(),
-        )
-        market.next_trade_id += 1
-        market.tape.add(trade)
-        self._trades.append(trade)
-        return trade.trade_id
-
-    def _emit(self, event: Event) -> Order | None:
-        order = self.ledger.apply(event)
-        self._events.append(event)
-        if order is not None:
-            fill = self.ledger.fills_of(order.order_id)[-1] if isinstance(event, Fill) else None
-            self._reports.append(Report(event, copy.copy(order), fill))
-        return order
-
-    def _commit(self, symbols: Sequence[str]) -> None:
-        """Records what was emitted, then tells the listeners."""
-        events, self._events = self._events, []
-        reports, self._reports = self._reports, []
-        trades, self._trades = self._trades, []
-        if events:
-            self._record.append(events)
-            if self.history is not None:
-                self.history += events
-        for listener in self.listeners:
-            for symbol in symbols:
-                listener.on_book(symbol)
-            for trade in trades:
-                listener.on_trade(trade)
-            if reports:
-                listener.on_reports(reports)
-
-
-def _level(instrument: Instrument, level: tuple[Decimal, Decimal]) -> tuple[int, int]:
-    """In ticks and lots. What a source says off the grid is cut to it."""
-    price, qty = level
-    return int(price / instrument.tick), int(qty / instrument.lot)
+        if self._floor.play(event):
+            self._recorder.commit((event.symbol,))

@@ -11,6 +11,9 @@ from decimal import Decimal
 
 import msgspec
 
+_SMALLEST = Decimal("0.00000001")
+"""Of an amount that was converted, and so has no end of digits."""
+
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
@@ -59,6 +62,23 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     def unit(self) -> Decimal:
         """Value of one lot at one tick, in the quote currency."""
         return self.tick * self.lot
+
+    @property
+    def settle_currency(self) -> str:
+        return self.settle or self.quote
+
+    @property
+    def settles_in_base(self) -> bool:
+        """As `USD/JPY` does for an account in USD."""
+        return self.settle == self.base
+
+    def value(self, quantity: Decimal, price: Decimal) -> Decimal:
+        """Of a quantity, in the settlement currency."""
+        return quantity if self.settle == self.base else quantity * price
+
+    def settled(self, amount: Decimal, price: Decimal) -> Decimal:
+        """An amount of quote currency in the settlement currency, at the instrument's price."""
+        return (amount / price).quantize(_SMALLEST) if self.settle == self.base else amount
 
 
 def _steps(value: Decimal, step: Decimal) -> int:

@@ -11,9 +11,11 @@ import msgspec
 
 from openbell.domain.orders import OrdStatus, OrdType, Side, TimeInForce
 from openbell_sim.account import ZERO, Account
-from openbell_sim.events import Accept, Cancel, Deposit, Event, Expire, Fill, Refuse
+from openbell_sim.events import Accept, Amend, Cancel, Deposit, Event, Expire, Fill, Refuse
 from openbell_sim.instruments import Instrument
+from openbell_sim.margin import Working
 from openbell_sim.matching.book import SelfTradePrevention
+from openbell_sim.positions import ClosedLot, OpenLot, Position
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -29,7 +31,11 @@ class Order(msgspec.Struct, kw_only=True):
     order_qty: Decimal
     quote_qty: Decimal | None
     price: Decimal | None
+    stop_price: Decimal | None
     post_only: bool
+    reduce_only: bool
+    closes: int | None
+    """Exec id of the lot that it closes before others."""
     prevention: SelfTradePrevention
     origin: str
     note: str
@@ -37,13 +43,17 @@ class Order(msgspec.Struct, kw_only=True):
     received_ns: int
     accepted_ns: int
     updated_ns: int
+    priority: int
+    """Orders at one price queue in this order. An amended one is given a new priority, unless it
+    only became smaller."""
     status: OrdStatus = OrdStatus.NEW
     cum_qty: Decimal = ZERO
     cum_quote: Decimal = ZERO
     locked: Decimal = ZERO
-    """Still held for this order: quote currency for a BUY, base currency for a SELL."""
+    """Still held for this order: quote currency for a BUY, base currency for a SELL; nothing for
+    margined instruments."""
     reason: str = ""
-    """Why it was refused or expired."""
+    """Why it expired, or was cancelled by the venue itself."""
     cancel_id: str = ""
 
     @property
@@ -69,7 +79,15 @@ class OwnFill(msgspec.Struct, frozen=True, kw_only=True):
     fee: Decimal
     fee_currency: str
     is_maker: bool
+    closed: tuple[ClosedLot, ...] = ()
+    """Of a margined instrument: what it closed of the account's position; the rest of `qty`
+    opened a lot under this `exec_id`."""
     at_ns: int
+
+    @property
+    def realized(self) -> Decimal:
+        """Profit of what it closed, in the settlement currency, fees not counted."""
+        return sum((part.realized for part in self.closed), ZERO)
 
     @property
     def quote_qty(self) -> Decimal:
@@ -86,21 +104,54 @@ class Ledger:
         self.fills: list[OwnFill] = []
         self.open: dict[str, dict[int, Order]] = {}
         """Open orders by account, in the order of their acceptance."""
+        self._positions: dict[str, dict[str, Position]] = {}
+        self._working: dict[str, dict[str, Working]] = {}
+        self.settlement = frozenset(
+            instrument.settle_currency
+            for instrument in instruments.values()
+            if instrument.margin_rate is not None
+        )
+        """Currencies in which margined instruments are settled."""
+        self._priority = 0
         self._fills_of: dict[int, list[OwnFill]] = {}
         self._by_cl_ord_id: dict[tuple[str, str, str], Order] = {}
+        self._named: dict[tuple[str, str], Order] = {}
         self.last_order_id = 0
         self.last_exec_id = 0
 
     def account(self, name: str) -> Account:
         account = self.accounts.get(name)
         if account is None:
-            account = self.accounts[name] = Account(name)
+            account = self.accounts[name] = Account(name, self.settlement)
             self.open[name] = {}
+            self._positions[name] = {}
+            self._working[name] = {}
         return account
+
+    def position(self, account: str, symbol: str) -> Position:
+        """Flat where nothing was ever traded, and on the spot."""
+        found = self._positions.get(account, {}).get(symbol)
+        return found if found is not None else Position()
+
+    def positions(self, account: str) -> dict[str, Position]:
+        """By symbol, flat ones included."""
+        return self._positions.get(account, {})
+
+    def working(self, account: str, symbol: str) -> Working:
+        found = self._working.get(account, {}).get(symbol)
+        return found if found is not None else Working()
+
+    def working_of(self, account: str) -> dict[str, Working]:
+        """By symbol; every symbol in which the account ever had an order."""
+        return self._working.get(account, {})
 
     def by_cl_ord_id(self, account: str, symbol: str, cl_ord_id: str) -> Order | None:
         """The newest order under this name; the name of an order that ended may be used again."""
         return self._by_cl_ord_id.get((account, symbol, cl_ord_id))
+
+    def named(self, account: str, cl_ord_id: str) -> Order | None:
+        """The same, whatever the symbol."""
+        return self._named.get((account, cl_ord_id))
 
     def fills_of(self, order_id: int) -> list[OwnFill]:
         return self._fills_of.get(order_id, [])
@@ -121,9 +172,12 @@ class Ledger:
                 return self._accept(event)
             case Fill():
                 return self._fill(event)
+            case Amend():
+                return self._amend(event)
             case Cancel():
                 order = self._end(event.order_id, OrdStatus.CANCELED, event.at_ns)
                 order.cancel_id = event.request_id
+                order.reason = event.reason
                 return order
             case Expire():
                 order = self._end(event.order_id, OrdStatus.EXPIRED, event.at_ns)
@@ -131,9 +185,10 @@ class Ledger:
                 return order
 
     def _accept(self, event: Accept) -> Order:
-        instrument = self._instruments[event.symbol]
-        currency = instrument.quote if event.side is Side.BUY else instrument.base
-        self.account(event.account).lock(currency, event.locked)
+        account = self.account(event.account)
+        if event.locked:
+            account.lock(self._spent(event), event.locked)
+        self._priority += 1
         order = Order(
             order_id=event.order_id,
             account=event.account,
@@ -145,38 +200,80 @@ class Ledger:
             order_qty=event.order_qty,
             quote_qty=event.quote_qty,
             price=event.price,
+            stop_price=event.stop_price,
             post_only=event.post_only,
+            reduce_only=event.reduce_only,
+            closes=event.closes,
             prevention=event.prevention,
             origin=event.origin,
             note=event.note,
             received_ns=event.received_ns,
             accepted_ns=event.at_ns,
             updated_ns=event.at_ns,
+            priority=self._priority,
             locked=event.locked,
         )
         self.orders[order.order_id] = order
         self.open[order.account][order.order_id] = order
-        self._by_cl_ord_id[order.account, order.symbol, order.cl_ord_id] = order
+        self._name(order)
         self.last_order_id = max(self.last_order_id, order.order_id)
+        working = self._working[order.account]
+        if order.symbol not in working:
+            working[order.symbol] = Working()
+        working[order.symbol].count += 1
+        working[order.symbol].reduce_only += order.reduce_only
+        self._count(order, order.order_qty)
+        return order
+
+    def _spent(self, order: Order | Accept) -> str:
+        """The currency that an order on the spot gives away."""
+        instrument = self._instruments[order.symbol]
+        return instrument.quote if order.side is Side.BUY else instrument.base
+
+    def _name(self, order: Order) -> None:
+        self._by_cl_ord_id[order.account, order.symbol, order.cl_ord_id] = order
+        self._named[order.account, order.cl_ord_id] = order
+
+    def _count(self, order: Order, qty: Decimal) -> None:
+        """Counts a quantity of an order among what may enlarge a position. A market order is not
+        counted: it ends within its own request."""
+        price = order.price if order.price is not None else order.stop_price
+        if (
+            price is not None
+            and not order.reduce_only
+            and self._instruments[order.symbol].margin_rate is not None
+        ):
+            self._working[order.account][order.symbol].add(order.side, qty, price)
+
+    def _amend(self, event: Amend) -> Order:
+        order = self.orders[event.order_id]
+        if event.locked != order.locked:
+            self.account(order.account).lock(self._spent(order), event.locked - order.locked)
+        self._count(order, -order.leaves_qty)
+        order.order_qty = event.order_qty
+        order.price = event.price
+        order.stop_price = event.stop_price
+        order.locked = event.locked
+        order.updated_ns = event.at_ns
+        if event.cl_ord_id != order.cl_ord_id:
+            order.cl_ord_id = event.cl_ord_id
+            self._name(order)
+        if not event.keeps_priority:
+            self._priority += 1
+            order.priority = self._priority
+        self._count(order, order.leaves_qty)
         return order
 
     def _fill(self, event: Fill) -> Order:
         order = self.orders[event.order_id]
         instrument = self._instruments[order.symbol]
-        account = self.account(order.account)
         notional = event.price * event.qty
-        buying = order.side is Side.BUY
-        spent, paid = (instrument.quote, notional) if buying else (instrument.base, event.qty)
-        got, received = (instrument.base, event.qty) if buying else (instrument.quote, notional)
-        # What was held for this quantity is freed, then the price is paid; a limit order that
-        # buys below its limit gets the difference back.
-        held = order.price * event.qty if buying and order.price is not None else paid
-        account.unlock(spent, held)
-        order.locked -= held
-        account.add(spent, -paid)
-        account.add(got, received)
-        account.add(event.fee_currency, -event.fee)
-        account.updated_ns = event.at_ns
+        if instrument.margin_rate is None:
+            closed: tuple[ClosedLot, ...] = ()
+            self._exchange_currencies(order, instrument, event, notional)
+        else:
+            closed = self._change_position(order, instrument, event)
+        self._count(order, -event.qty)
         order.cum_qty += event.qty
         order.cum_quote += notional
         order.updated_ns = event.at_ns
@@ -198,6 +295,7 @@ class Ledger:
             fee=event.fee,
             fee_currency=event.fee_currency,
             is_maker=event.is_maker,
+            closed=closed,
             at_ns=event.at_ns,
         )
         self.fills.append(fill)
@@ -205,13 +303,56 @@ class Ledger:
         self.last_exec_id = max(self.last_exec_id, event.exec_id)
         return order
 
+    def _exchange_currencies(
+        self, order: Order, instrument: Instrument, event: Fill, notional: Decimal
+    ) -> None:
+        """A fill on the spot."""
+        account = self.account(order.account)
+        buying = order.side is Side.BUY
+        spent, paid = (instrument.quote, notional) if buying else (instrument.base, event.qty)
+        got, received = (instrument.base, event.qty) if buying else (instrument.quote, notional)
+        # What was held for this quantity is freed, then the price is paid; a limit order that
+        # buys below its limit gets the difference back.
+        held = order.price * event.qty if buying and order.price is not None else paid
+        account.unlock(spent, held)
+        order.locked -= held
+        account.add(spent, -paid)
+        account.add(got, received)
+        account.add(event.fee_currency, -event.fee)
+        account.updated_ns = event.at_ns
+
+    def _change_position(
+        self, order: Order, instrument: Instrument, event: Fill
+    ) -> tuple[ClosedLot, ...]:
+        """A fill on margin: only profit, loss and fee are money."""
+        positions = self._positions[order.account]
+        position = positions.get(order.symbol)
+        if position is None:
+            position = positions[order.symbol] = Position()
+        opened = OpenLot(
+            exec_id=event.exec_id,
+            order_id=order.order_id,
+            quantity=order.side.sign * event.qty,
+            price=event.price,
+            at_ns=event.at_ns,
+        )
+        before = position.realized
+        closed = position.fill(instrument, opened, order.closes)
+        account = self.account(order.account)
+        account.add(instrument.settle_currency, position.realized - before)
+        account.add(event.fee_currency, -event.fee)
+        account.updated_ns = event.at_ns
+        return closed
+
     def _end(self, order_id: int, status: OrdStatus, at_ns: int) -> Order:
         order = self.orders[order_id]
         if order.locked:
-            instrument = self._instruments[order.symbol]
-            currency = instrument.quote if order.side is Side.BUY else instrument.base
-            self.account(order.account).unlock(currency, order.locked)
+            self.account(order.account).unlock(self._spent(order), order.locked)
             order.locked = ZERO
+        self._count(order, -order.leaves_qty)
+        working = self._working[order.account][order.symbol]
+        working.count -= 1
+        working.reduce_only -= order.reduce_only
         order.status = status
         order.updated_ns = at_ns
         self.open[order.account].pop(order.order_id, None)

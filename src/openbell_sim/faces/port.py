@@ -21,6 +21,7 @@ from openbell_sim.exchange import Exchange
 from openbell_sim.instruments import Instrument
 from openbell_sim.keys import KeyRing
 from openbell_sim.outbox import Gate, straight
+from openbell_sim.rules import VenueRules
 
 
 class RequestKind(StrEnum):
@@ -167,3 +168,8 @@ class FaceKind:
     """What key and secret are here, in one sentence for people."""
     keeps_history: bool = False
     """Whether the face reads `Exchange.history`."""
+    rules: VenueRules = field(default_factory=VenueRules)
+    """Where the venue's own order entry differs from Binance spot's."""
+    takes_any_symbol: bool = False
+    """Whether recorded symbols that are not in `instruments` can be traded: they get an instrument
+    made from what is recorded of them."""

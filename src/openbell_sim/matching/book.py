@@ -167,6 +167,13 @@ class Book:
             self._settle(book, price)
         return qty
 
+    def resize(self, side: Side, price: int, order_id: int, qty: int) -> None:
+        """Changes an own order to fewer lots, at least one; it keeps its place in the queue."""
+        book = self.side(side)
+        level = book.levels.get(price)
+        if level is not None and level.resize(order_id, qty):
+            self._settle(book, price)
+
     # The crowd
 
     def set_crowd(self, side: Side, price: int, qty: int) -> list[Match]:

@@ -111,6 +111,15 @@ class Level:
                 return entry.qty
         return 0
 
+    def resize(self, order_id: int, qty: int) -> bool:
+        """Changes an own entry to fewer lots in its place; whether it is there."""
+        for entry in self.queue:
+            if entry.order_id == order_id:
+                self.total -= entry.qty - qty
+                entry.qty = qty
+                return True
+        return False
+
 
 class BookSide:
     """Levels of one side with their prices in priority order."""

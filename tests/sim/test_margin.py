@@ -1,0 +1,436 @@
+"""Margined instruments: positions, profit, margin, and orders that only close."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.sim.exchange_kit import Clock, D, Kept, crowd, funded, printed, request
+
+from openbell.domain.orders import OrdStatus, OrdType, Side, TimeInForce
+from openbell_sim.account import FeeSchedule
+from openbell_sim.exchange import Exchange
+from openbell_sim.instruments import KNOWN, Instrument
+from openbell_sim.ledger import OwnFill
+from openbell_sim.margin import Margin
+from openbell_sim.market.events import LevelsSet, Traded
+from openbell_sim.matching.book import SelfTradePrevention
+from openbell_sim.refusals import Reason, RefusedError
+from openbell_sim.rules import ReduceOnlyPolicy, VenueRules
+
+PERP = Instrument(
+    symbol="PERP",
+    base="BTC",
+    quote="USDT",
+    tick=D("0.1"),
+    lot=D("0.01"),
+    min_qty=D("0.01"),
+    min_price=D("0.1"),
+    margin_rate=D("0.05"),
+)
+USD_JPY = Instrument(
+    symbol="USD/JPY",
+    base="USD",
+    quote="JPY",
+    tick=D("0.001"),
+    lot=D(1),
+    min_qty=D(1),
+    max_qty=D(10_000_000),
+    min_price=D("0.001"),
+    min_notional=D(1),
+    max_notional=D(10_000_000_000),
+    margin_rate=D("0.02"),
+    settle="USD",
+)
+FREE = FeeSchedule(maker=D(0), taker=D(0))
+
+
+def make(
+    rules: VenueRules | None = None, *, fees: FeeSchedule = FREE, record: Kept | None = None
+) -> Exchange:
+    return Exchange(
+        [PERP, USD_JPY, KNOWN["BTCUSDT"]],
+        now_ns=Clock().now_ns,
+        rules=rules,
+        fees=fees,
+        record=record,
+    )
+
+
+def perp(side: str, qty: str, price: str | None = None, **more: Any) -> Any:
+    return request(side, qty, price, **{"symbol": "PERP", **more})
+
+
+def at(price: str) -> Exchange:
+    """A market at one price, deep on both sides, with money for a few positions."""
+    exchange = funded(make(), USDT=1000)
+    move(exchange, price)
+    return exchange
+
+
+def move(exchange: Exchange, price: str, symbol: str = "PERP") -> None:
+    tick = exchange.instruments[symbol].tick
+    crowd(exchange, symbol=symbol, bid=price, ask=str(D(price) + tick), qty="100")
+    printed(exchange, price, symbol=symbol)
+
+
+def test_a_position_nets_and_its_lots_are_closed_first_in_first_out() -> None:
+    exchange = at("100")
+    exchange.submit(perp("BUY", "1", "100.1", cl_ord_id="a"))
+    move(exchange, "110")
+    exchange.submit(perp("BUY", "2", "110.1", cl_ord_id="b"))
+    position = exchange.ledger.position("main", "PERP")
+    assert (position.quantity, position.avg_price) == (D(3), (D("100.1") + 2 * D("110.1")) / 3)
+    assert [lot.quantity for lot in position.lots] == [D(1), D(2)]
+    opened_ns = position.opened_ns
+    move(exchange, "120")
+    order = exchange.submit(perp("SELL", "1.5", cl_ord_id="c"))
+    # One at 19.9 and a half at 9.9.
+    assert position.realized == D("19.9") + D("4.95")
+    (fill,) = exchange.ledger.fills_of(order.order_id)
+    assert [(part.quantity, part.left) for part in fill.closed] == [(1, 0), (D("0.5"), D("1.5"))]
+    assert fill.realized == position.realized
+    assert position.opened_ns == opened_ns
+    assert exchange.ledger.account("main").free("USDT") == 1000 + position.realized
+    # The next sale turns it round: what opens the short is one new lot.
+    order = exchange.submit(perp("SELL", "2", cl_ord_id="d"))
+    assert (position.quantity, position.avg_price) == (D("-0.5"), D(120))
+    assert [lot.order_id for lot in position.lots] == [order.order_id]
+    assert position.opened_ns > opened_ns
+    assert exchange.positions("main") == [("PERP", position)]
+
+
+def test_margin_follows_the_mark_and_the_fee_is_paid_in_the_settlement_currency() -> None:
+    exchange = make(fees=FeeSchedule(maker=D(0), taker=D("0.001")))
+    funded(exchange, USDT=1000)
+    move(exchange, "100")
+    exchange.submit(perp("SELL", "10"))
+    assert exchange.margin("main", "USDT") == Margin(balance=D(999), unrealized=D(0), used=D(50))
+    move(exchange, "90")
+    margin = exchange.margin("main", "USDT")
+    assert margin == Margin(balance=D(999), unrealized=D(100), used=D(45))
+    assert (margin.equity, margin.available) == (D(1099), D(1054))
+    assert "BTC" not in exchange.ledger.account("main").balances
+
+
+def test_orders_hold_margin_only_for_what_they_could_enlarge() -> None:
+    exchange = at("100")
+
+    def used() -> Decimal:
+        return exchange.margin("main", "USDT").used
+
+    exchange.submit(perp("BUY", "10", "90", cl_ord_id="buy"))
+    assert used() == D(45)
+    # Either the one or the other enlarges the flat position most: they do not add up.
+    exchange.submit(perp("SELL", "8", "110", cl_ord_id="sell"))
+    assert used() == D(45)
+    exchange.submit(perp("BUY", "4", cl_ord_id="market"))
+    # 4 at the mark of 100.1, and 10 more at 90.
+    assert used() == D("20.02") + D(45)
+    exchange.cancel(next(iter(exchange.ledger.open["main"].values())))
+    # Sales of 8 lead from 4 to -4, which is no larger.
+    assert used() == D("20.02")
+    exchange.submit(perp("SELL", "4", "120", cl_ord_id="close", reduce_only=True))
+    assert used() == D("20.02")
+
+
+def test_an_order_without_enough_margin_is_refused_but_never_one_that_closes() -> None:
+    exchange = at("100")
+    with pytest.raises(RefusedError) as refusal:
+        exchange.submit(perp("BUY", "201", "100"))
+    assert refusal.value.reason is Reason.INSUFFICIENT_FUNDS
+    exchange.submit(perp("BUY", "100", "100.1", cl_ord_id="a"))
+    exchange.submit(perp("BUY", "80", "100.1", cl_ord_id="b"))
+    move(exchange, "93")
+    assert exchange.margin("main", "USDT").available < 0
+    with pytest.raises(RefusedError) as refusal:
+        exchange.submit(perp("BUY", "0.1", "93"))
+    assert refusal.value.reason is Reason.INSUFFICIENT_FUNDS
+    closing = exchange.submit(perp("SELL", "100", "93", cl_ord_id="c"))
+    assert closing.status is OrdStatus.FILLED
+    move(exchange, "50")
+    exchange.submit(perp("SELL", "80", "50", cl_ord_id="d"))
+    # A loss may exceed the balance: there is no liquidation.
+    assert exchange.margin("main", "USDT").balance < 0
+
+
+def test_a_sale_is_measured_by_what_it_will_bring_not_by_its_limit() -> None:
+    exchange = at("100")
+    with pytest.raises(RefusedError) as refusal:
+        exchange.submit(perp("SELL", "220", "50"))
+    assert refusal.value.reason is Reason.INSUFFICIENT_FUNDS
+
+
+def test_an_instrument_settled_in_its_base_converts_by_its_own_price() -> None:
+    exchange = funded(make(), USD=1000)
+    move(exchange, "150.000", "USD/JPY")
+    order = exchange.submit(request("SELL", "10000", symbol="USD/JPY"))
+    assert order.status is OrdStatus.EXPIRED  # the crowd had 100
+    assert exchange.margin("main", "USD") == Margin(balance=D(1000), unrealized=D(0), used=D(2))
+    move(exchange, "149.000", "USD/JPY")
+    # 100 JPY are gained, at 149.
+    assert exchange.margin("main", "USD").unrealized == D("0.67114094")
+    exchange.submit(request("BUY", "100", symbol="USD/JPY"))
+    # Bought back one tick higher.
+    assert exchange.ledger.account("main").free("USD") == D(1000) + D("0.67046530")
+
+
+def test_a_spot_order_cannot_spend_what_margin_holds() -> None:
+    exchange = at("100")
+    move(exchange, "100", "BTCUSDT")
+    exchange.submit(perp("BUY", "100"))
+    assert exchange.margin("main", "USDT").available == D(1000) - D("500.5")
+    with pytest.raises(RefusedError) as refusal:
+        exchange.submit(request("BUY", "6", "100"))
+    assert refusal.value.reason is Reason.INSUFFICIENT_FUNDS
+    order = exchange.submit(request("BUY", "4", "99"))
+    assert exchange.margin("main", "USDT").available == D(1000) - D("500.5") - 396
+    exchange.cancel(order)
+
+
+@pytest.mark.parametrize("policy", ReduceOnlyPolicy)
+def test_a_reduce_only_order_is_cut_or_refused(policy: ReduceOnlyPolicy) -> None:
+    exchange = funded(make(VenueRules(reduce_only=policy)), USDT=1000)
+    move(exchange, "100")
+    with pytest.raises(RefusedError) as refusal:
+        exchange.submit(perp("SELL", "1", reduce_only=True))
+    assert refusal.value.reason is Reason.REDUCE_ONLY
+    exchange.submit(perp("BUY", "2", cl_ord_id="a"))
+    with pytest.raises(RefusedError) as refusal:
+        exchange.submit(perp("BUY", "1", reduce_only=True))
+    assert refusal.value.reason is Reason.REDUCE_ONLY
+    if policy is ReduceOnlyPolicy.REJECT:
+        with pytest.raises(RefusedError):
+            exchange.submit(perp("SELL", "3", reduce_only=True))
+        return
+    order = exchange.submit(perp("SELL", "3", cl_ord_id="b", reduce_only=True))
+    assert (order.order_qty, order.status) == (D(2), OrdStatus.FILLED)
+    assert exchange.positions("main") == []
+
+
+def test_resting_reduce_only_orders_shrink_with_the_position_and_go_with_it() -> None:
+    exchange = at("100")
+    exchange.submit(perp("BUY", "5", cl_ord_id="a"))
+    first = exchange.submit(perp("SELL", "5", "110", cl_ord_id="b", reduce_only=True))
+    behind = exchange.submit(perp("SELL", "1", "110", cl_ord_id="c"))
+    exchange.submit(perp("SELL", "2", cl_ord_id="d"))
+    assert (first.order_qty, first.leaves_qty, first.status) == (D(3), D(3), OrdStatus.NEW)
+    # It keeps its place: the next 110 fill it before the order behind it.
+    funded(exchange, "other", USDT=1000)
+    exchange.submit(perp("BUY", "96", "110", account="other", cl_ord_id="x"))
+    assert (first.cum_qty, behind.cum_qty) == (D(1), D(0))
+    exchange.submit(perp("SELL", "2", cl_ord_id="e"))
+    assert (first.status, first.reason) == (OrdStatus.EXPIRED, "reduce_only")
+    assert behind.is_open
+
+
+def test_one_sweep_through_plain_and_reduce_only_orders_does_not_flip() -> None:
+    exchange = at("100")
+    exchange.submit(perp("BUY", "5", cl_ord_id="a"))
+    plain = exchange.submit(perp("SELL", "4", "101", cl_ord_id="b"))
+    closing = exchange.submit(perp("SELL", "5", "102", cl_ord_id="c", reduce_only=True))
+    funded(exchange, "other", USDT=1000)
+    taker = exchange.submit(perp("BUY", "108", "102", account="other", cl_ord_id="d"))
+    assert (plain.status, closing.cum_qty, closing.status) == (
+        OrdStatus.FILLED,
+        D(1),
+        OrdStatus.EXPIRED,
+    )
+    assert exchange.positions("main") == []
+    # What is cut from the reduce-only order the crowd gives.
+    assert taker.cum_qty == D(95) + D(4) + D(5)
+    assert exchange.ledger.position("other", "PERP").quantity == taker.cum_qty
+
+
+def test_close_lot_closes_the_lot_it_names() -> None:
+    exchange = at("100")
+    for name in "abc":
+        exchange.submit(perp("BUY", "2", cl_ord_id=name))
+    position = exchange.ledger.position("main", "PERP")
+    _, second, third = position.lots
+    exchange.close_lot("main", "PERP", second.exec_id, D(1))
+    assert [lot.quantity for lot in position.lots] == [D(2), D(1), D(2)]
+    order = exchange.close_lot("main", "PERP", second.exec_id)
+    assert (order.order_qty, order.reduce_only) == (D(1), True)
+    assert second.exec_id not in [lot.exec_id for lot in position.lots]
+    with pytest.raises(RefusedError) as refusal:
+        exchange.close_lot("main", "PERP", second.exec_id)
+    assert refusal.value.reason is Reason.REDUCE_ONLY
+    exchange.close_lot("main", "PERP", third.exec_id, D(7))
+    assert [lot.quantity for lot in position.lots] == [D(2)]
+
+
+# Random histories
+
+_ACCOUNTS = st.sampled_from(["main", "other"])
+_SYMBOLS = st.sampled_from(["PERP", "USD/JPY", "BTCUSDT"])
+_PRICES = st.integers(95, 105)
+
+actions = st.one_of(
+    st.tuples(
+        st.just("order"),
+        _ACCOUNTS,
+        _SYMBOLS,
+        st.sampled_from(Side),
+        st.integers(1, 40),
+        st.one_of(st.none(), _PRICES),
+        st.sampled_from(TimeInForce),
+        st.sampled_from(SelfTradePrevention),
+        st.booleans(),
+    ),
+    st.tuples(st.just("cancel"), st.integers(0, 30)),
+    st.tuples(st.just("close"), _ACCOUNTS, st.integers(0, 5), st.integers(1, 40)),
+    st.tuples(st.just("crowd"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(0, 50)),
+    st.tuples(st.just("trade"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(1, 50)),
+)
+
+
+def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
+    match action:
+        case "order":
+            account, symbol, side, lots, price, tif, prevention, reduce_only = values
+            exchange.submit(
+                request(
+                    side.value,
+                    str(lots),
+                    None if price is None else str(price),
+                    account=account,
+                    symbol=symbol,
+                    cl_ord_id=f"id-{number}",
+                    time_in_force=TimeInForce.GTC if price is None else tif,
+                    prevention=prevention,
+                    reduce_only=reduce_only and symbol != "BTCUSDT",
+                )
+            )
+        case "cancel":
+            orders = list(exchange.ledger.orders.values())
+            if values[0] < len(orders):
+                exchange.cancel(orders[values[0]])
+        case "close":
+            account, index, lots = values
+            found = [
+                (symbol, lot)
+                for symbol, position in exchange.positions(account)
+                for lot in position.lots
+            ]
+            if index < len(found):
+                symbol, lot = found[index]
+                exchange.close_lot(account, symbol, lot.exec_id, D(lots))
+        case "crowd":
+            symbol, side, price, lots = values
+            levels = ((D(price), D(lots)),)
+            bids, asks = (levels, ()) if side is Side.BUY else ((), levels)
+            exchange.play(LevelsSet(symbol, bids, asks))
+        case _:
+            symbol, side, price, lots = values
+            exchange.play(Traded(symbol, D(price), D(lots), side is Side.BUY))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(actions, max_size=40))
+def test_positions_and_money_follow_from_the_fills_over_every_history(history: list[Any]) -> None:
+    record, fees = Kept(), FeeSchedule(maker=D("0.0002"), taker=D("0.0005"))
+    exchange = make(fees=fees, record=record)
+    for account in ("main", "other"):
+        funded(exchange, account, USDT=3000, BTC=50, USD=50)
+    for number, (action, *values) in enumerate(history):
+        before = len(exchange.ledger.fills), quantities(exchange)
+        with contextlib.suppress(RefusedError):
+            act(exchange, number, action, *values)
+        check_reduce_only(exchange, exchange.ledger.fills[before[0] :], before[1])
+        check_invariants(exchange)
+    check_restored(exchange, make(fees=fees), record)
+
+
+def quantities(exchange: Exchange) -> defaultdict[tuple[str, str], Decimal]:
+    found: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for account in exchange.ledger.accounts:
+        for symbol, position in exchange.positions(account):
+            found[account, symbol] = position.quantity
+    return found
+
+
+def check_reduce_only(
+    exchange: Exchange, fills: list[OwnFill], position: defaultdict[tuple[str, str], Decimal]
+) -> None:
+    """No fill of a reduce-only order leaves a position larger, or on the other side."""
+    for fill in fills:
+        key = fill.account, fill.symbol
+        after = position[key] + fill.side.sign * fill.qty
+        if exchange.ledger.orders[fill.order_id].reduce_only:
+            assert abs(after) < abs(position[key])
+            assert after * position[key] >= 0
+        position[key] = after
+
+
+def check_invariants(exchange: Exchange) -> None:
+    ledger = exchange.ledger
+    signed: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    money: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    realized: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    flow: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for fill in ledger.fills:
+        instrument = exchange.instruments[fill.symbol]
+        sign = fill.side.sign
+        money[fill.account, fill.fee_currency] -= fill.fee
+        if instrument.margin_rate is None:
+            money[fill.account, instrument.base] += sign * fill.qty
+            money[fill.account, instrument.quote] -= sign * fill.quote_qty
+            continue
+        signed[fill.account, fill.symbol] += sign * fill.qty
+        flow[fill.account, fill.symbol] -= sign * fill.quote_qty
+        realized[fill.account, fill.symbol] += fill.realized
+        money[fill.account, instrument.settle_currency] += fill.realized
+    for account in ledger.accounts.values():
+        for currency, balance in account.balances.items():
+            assert balance.total == balance.deposited + money[account.name, currency]
+            assert balance.locked >= 0
+        for symbol, position in ledger.positions(account.name).items():
+            key = account.name, symbol
+            assert position.quantity == signed[key]
+            assert position.quantity == sum(lot.quantity for lot in position.lots)
+            assert position.cost == sum(lot.quantity * lot.price for lot in position.lots)
+            assert position.realized == realized[key]
+            if exchange.instruments[symbol].settle_currency == exchange.instruments[symbol].quote:
+                # What came in and what the open lots cost is the profit.
+                assert position.realized == flow[key] + position.cost
+    for order in ledger.orders.values():
+        assert order.cum_qty == sum(fill.qty for fill in ledger.fills_of(order.order_id))
+        assert order.cum_qty <= order.order_qty
+        if order.is_open and order.reduce_only:
+            position = ledger.position(order.account, order.symbol)
+            assert order.leaves_qty <= position.closable(order.side.sign)
+    for symbol, market in exchange.markets.items():
+        resting = {
+            entry.order_id: market.instrument.quantity(entry.qty)
+            for side in (market.book.bids, market.book.asks)
+            for level in side.levels.values()
+            for entry in level.queue
+            if not entry.is_crowd
+        }
+        assert resting == {
+            order.order_id: order.leaves_qty
+            for order in ledger.orders.values()
+            if order.is_open and order.symbol == symbol and order.ord_type is OrdType.LIMIT
+        }
+
+
+def check_restored(exchange: Exchange, again: Exchange, record: Kept) -> None:
+    again.restore(record.events)
+    for symbol, market in exchange.markets.items():
+        # The tape is no part of the log: the restarted venue hears the last price from its market.
+        again.markets[symbol].tape.trades.extend(market.tape.trades)
+    ledger, other = exchange.ledger, again.ledger
+    assert other.orders == ledger.orders
+    assert other.fills == ledger.fills
+    for account in ledger.accounts:
+        assert other.positions(account) == ledger.positions(account)
+        assert other.working_of(account) == ledger.working_of(account)
+        for currency in ledger.accounts[account].balances:
+            if all(market.tape.trades for market in exchange.markets.values()):
+                assert again.margin(account, currency) == exchange.margin(account, currency)
