@@ -319,7 +319,7 @@ class EngineDesk:
 async def running_sim(folder: Path, *, port: int = 0) -> AsyncIterator[VenueProcess]:
     """The venue, with the orders and balances of its earlier starts in this folder."""
     arguments = ("--log", str(folder / "venue.jsonl"), "--port", str(port))
-    manager = venue_process(*arguments, "--weight-limit", "1000000000")
+    manager = venue_process(*arguments, "--no-limits")
     # In a thread: it waits for the venue's first line, and for its end.
     sim = await asyncio.to_thread(manager.__enter__)
     try:

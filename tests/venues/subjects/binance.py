@@ -14,7 +14,7 @@ SUBJECT = Subject(
     submit=b"POST /api/v3/order",
     cancel=b"DELETE /api/v3/order",
     open_orders=b"GET /api/v3/openOrders",
-    sim=("--weight-limit", "1000000"),
+    sim=("--no-limits",),
     untested={
         "accounts": "the adapter does not list accounts yet",
         "list others' stop orders": "the simulated venue has no stop orders yet",

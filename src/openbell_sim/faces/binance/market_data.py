@@ -5,29 +5,13 @@ from __future__ import annotations
 import orjson
 
 from openbell_sim.exchange import Exchange, Market
-from openbell_sim.faces.binance import errors, render
-from openbell_sim.faces.binance.errors import BinanceError
-from openbell_sim.faces.binance.parameters import Parameters
-from openbell_sim.faces.binance.render import Json
-
-MINUTE_NS = 60_000_000_000
-INTERVALS_NS = {
-    name: minutes * MINUTE_NS
-    for name, minutes in {
-        "1m": 1,
-        "3m": 3,
-        "5m": 5,
-        "15m": 15,
-        "30m": 30,
-        "1h": 60,
-        "2h": 120,
-        "4h": 240,
-        "6h": 360,
-        "8h": 480,
-        "12h": 720,
-        "1d": 1440,
-    }.items()
-}
+from openbell_sim.faces.binance import render
+from openbell_sim.faces.binance.common import errors
+from openbell_sim.faces.binance.common.errors import BinanceError
+from openbell_sim.faces.binance.common.klines import asked_market, chosen_bars
+from openbell_sim.faces.binance.common.limits import Limits
+from openbell_sim.faces.binance.common.operation import Json
+from openbell_sim.faces.binance.common.parameters import Parameters
 
 
 def _markets(exchange: Exchange, p: Parameters) -> tuple[list[Market], bool]:
@@ -48,11 +32,6 @@ def _markets(exchange: Exchange, p: Parameters) -> tuple[list[Market], bool]:
     return [exchange.markets[name] for name in names], False
 
 
-def _market(exchange: Exchange, p: Parameters) -> Market:
-    p.text("symbol")
-    return _markets(exchange, p)[0][0]
-
-
 def ping(exchange: Exchange, p: Parameters) -> Json:
     return {}
 
@@ -62,7 +41,7 @@ def server_time(exchange: Exchange, p: Parameters) -> Json:
 
 
 def depth(exchange: Exchange, p: Parameters) -> Json:
-    market = _market(exchange, p)
+    market = asked_market(exchange, p)
     limit = p.limit(100, 5000)
     return {
         "lastUpdateId": market.book.update_id,
@@ -72,14 +51,14 @@ def depth(exchange: Exchange, p: Parameters) -> Json:
 
 
 def trades(exchange: Exchange, p: Parameters) -> list[Json]:
-    market = _market(exchange, p)
+    market = asked_market(exchange, p)
     limit = p.limit(500, 1000)
     return [render.public_trade(trade) for trade in list(market.tape.trades)[-limit:]]
 
 
 def aggregate_trades(exchange: Exchange, p: Parameters) -> list[Json]:
     """Every trade is its own aggregate."""
-    market = _market(exchange, p)
+    market = asked_market(exchange, p)
     limit = p.limit(500, 1000)
     return [
         {
@@ -97,20 +76,8 @@ def aggregate_trades(exchange: Exchange, p: Parameters) -> list[Json]:
 
 
 def klines(exchange: Exchange, p: Parameters) -> list[list[object]]:
-    market = _market(exchange, p)
-    width = INTERVALS_NS.get(p.text("interval"))
-    if width is None:
-        raise BinanceError(-1120, "Invalid interval.")
-    limit = p.limit(500, 1000)
-    start, end = p.integer_or_none("startTime"), p.integer_or_none("endTime")
-    bars = [
-        bar
-        for bar in market.tape.bars(width)
-        if (start is None or render.ms(bar.open_ns) >= start)
-        and (end is None or render.ms(bar.open_ns) <= end)
-    ]
-    chosen = bars[:limit] if start is not None else bars[-limit:]
-    return [render.kline(bar, width) for bar in chosen]
+    bars, width_ns = chosen_bars(asked_market(exchange, p), p, 1000)
+    return [render.kline(bar, width_ns) for bar in bars]
 
 
 def day_ticker(exchange: Exchange, p: Parameters) -> Json | list[Json]:
@@ -149,30 +116,35 @@ def price_ticker(exchange: Exchange, p: Parameters) -> Json | list[Json]:
 
 
 def average_price(exchange: Exchange, p: Parameters) -> Json:
-    market = _market(exchange, p)
+    market = asked_market(exchange, p)
     mark = market.mark()
     if mark is None:
         raise BinanceError(-1112, "No orders on book for symbol.")
     return {"mins": 1, "price": render.money(mark), "closeTime": render.ms(exchange.now_ns())}
 
 
-def exchange_info(exchange: Exchange, p: Parameters, weight_limit: int) -> Json:
+def exchange_info(exchange: Exchange, p: Parameters, limits: Limits) -> Json:
     markets, _ = _markets(exchange, p)
     return {
         "timezone": "UTC",
         "serverTime": render.ms(exchange.now_ns()),
-        "rateLimits": [
-            {
-                "rateLimitType": "REQUEST_WEIGHT",
-                "interval": "MINUTE",
-                "intervalNum": 1,
-                "limit": weight_limit,
-            }
-        ],
+        "rateLimits": limits.rate_limits(),
         "exchangeFilters": [],
         "symbols": [
             render.instrument(market.instrument, exchange.max_open_orders) for market in markets
         ],
+    }
+
+
+def no_symbols(exchange: Exchange, p: Parameters) -> Json:
+    """Of a venue that this process does not serve: clients ask for the symbols of every one when
+    they load markets."""
+    return {
+        "timezone": "UTC",
+        "serverTime": render.ms(exchange.now_ns()),
+        "rateLimits": [],
+        "exchangeFilters": [],
+        "symbols": [],
     }
 
 

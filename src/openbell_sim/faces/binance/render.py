@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from openbell.domain.orders import OrdStatus, Side
 from openbell_sim.account import Account
 from openbell_sim.events import Cancel, Expire, Fill
 from openbell_sim.exchange import Market, Report
+from openbell_sim.faces.binance.common.klines import INTERVALS_NS
+from openbell_sim.faces.binance.common.operation import Json
 from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order, OwnFill
 from openbell_sim.matching.side import BookSide
 from openbell_sim.tape import Bar, PublicTrade
 
-Json = dict[str, object]
 ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET"]
 PREVENTIONS = ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH"]
 
@@ -198,6 +199,12 @@ def levels(side: BookSide, item: Instrument, count: int) -> list[list[str]]:
     return [[money(item.price(price)), money(item.quantity(qty))] for price, qty in side.top(count)]
 
 
+def changed_levels(market: Market, side: BookSide, prices: Sequence[int]) -> list[list[str]]:
+    """What lies at these prices now; a level that is gone has quantity zero."""
+    item = market.instrument
+    return [[money(item.price(price)), money(item.quantity(side.total(price)))] for price in prices]
+
+
 def best(market: Market) -> dict[str, str]:
     """`b`, `B`, `a`, `A` as in a bookTicker event; zeros for an empty side."""
     item, book = market.instrument, market.book
@@ -239,6 +246,26 @@ def kline(bar: Bar, width_ns: int) -> list[object]:
         money(bar.taker_buy_quote_volume),
         "0",
     ]
+
+
+def kline_event(bar: Bar, interval: str) -> Json:
+    """The numbers of a bar as streams have them."""
+    return {
+        "t": ms(bar.open_ns),
+        "T": ms(bar.open_ns + INTERVALS_NS[interval]) - 1,
+        "f": bar.first_trade_id,
+        "L": bar.last_trade_id,
+        "o": money(bar.open),
+        "c": money(bar.close),
+        "h": money(bar.high),
+        "l": money(bar.low),
+        "v": money(bar.volume),
+        "n": bar.trades,
+        "q": money(bar.quote_volume),
+        "V": money(bar.taker_buy_volume),
+        "Q": money(bar.taker_buy_quote_volume),
+        "B": "0",
+    }
 
 
 def day_ticker(market: Market, now_ns: int) -> Json:

@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from decimal import Decimal
-from typing import TypeVar
 
 from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.checks import OrderRequest
-from openbell_sim.events import Refuse
-from openbell_sim.exchange import Exchange
-from openbell_sim.faces.binance import errors, render
-from openbell_sim.faces.binance.errors import BinanceError
-from openbell_sim.faces.binance.parameters import Parameters
-from openbell_sim.faces.binance.render import Json
+from openbell_sim.faces.binance import render
+from openbell_sim.faces.binance.common import errors, orders
+from openbell_sim.faces.binance.common.errors import BinanceError
+from openbell_sim.faces.binance.common.operation import Call, Json
+from openbell_sim.faces.binance.refusals import from_refusal
 from openbell_sim.ledger import Order, OwnFill
 from openbell_sim.listing import shown
 from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.refusals import Reason, RefusedError
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of an identified account."""
-
-    exchange: Exchange
-    account: str
-    parameters: Parameters
-    received_ns: int
-
-    def symbol(self) -> str:
-        symbol = self.parameters.text("symbol")
-        if symbol not in self.exchange.markets:
-            raise errors.invalid_symbol()
-        return symbol
-
-
-def new_client_id() -> str:
-    """22 characters, as Binance makes them for those who send none."""
-    return secrets.token_hex(11)
-
 
 def place_order(call: Call) -> Json:
-    request = _recorded_request(call)
+    request = orders.recorded(call, _order_request)
+    _check_key(call, request)
     try:
         order = call.exchange.submit(request)
     except RefusedError as error:
-        raise errors.from_refusal(error) from None
+        raise from_refusal(error) from None
     fills = call.exchange.ledger.fills_of(order.order_id)
     default = "FULL" if request.ord_type is OrdType.MARKET or not request.post_only else "RESULT"
     return render.order_placed(
@@ -58,37 +32,20 @@ def place_order(call: Call) -> Json:
     )
 
 
+def _check_key(call: Call, request: OrderRequest) -> None:
+    """A key that may not trade may still sell what the account holds."""
+    if not call.may_trade and request.side is Side.BUY:
+        error = errors.bad_key()
+        orders.refuse(call, error, Reason.MAY_NOT_TRADE)
+        raise error
+
+
 def test_order(call: Call) -> Json:
     try:
         call.exchange.test(_order_request(call))
     except RefusedError as error:
-        raise errors.from_refusal(error) from None
+        raise from_refusal(error) from None
     return {}
-
-
-def _recorded_request(call: Call) -> OrderRequest:
-    """What cannot be read as an order reached the venue all the same: it is recorded."""
-    try:
-        return _order_request(call)
-    except BinanceError as error:
-        get = call.parameters.values.get
-        call.exchange.refuse(
-            Refuse(
-                order_id=0,
-                account=call.account,
-                cl_ord_id=get("newClientOrderId") or "",
-                symbol=get("symbol") or "",
-                side=get("side") or "",
-                ord_type=get("type") or "",
-                order_qty=get("quantity") or get("quoteOrderQty") or "",
-                price=get("price") or "",
-                received_ns=call.received_ns,
-                reason=Reason.MALFORMED.value,
-                text=f"{error.code} {error.msg}",
-                at_ns=call.exchange.now_ns(),
-            )
-        )
-        raise
 
 
 _TYPES = {"LIMIT": OrdType.LIMIT, "LIMIT_MAKER": OrdType.LIMIT, "MARKET": OrdType.MARKET}
@@ -97,10 +54,10 @@ _TYPES = {"LIMIT": OrdType.LIMIT, "LIMIT_MAKER": OrdType.LIMIT, "MARKET": OrdTyp
 def _order_request(call: Call) -> OrderRequest:
     p = call.parameters
     symbol = call.symbol()
-    side = p.choice("side", Side, BinanceError(-1117, "Invalid side."))
+    side = p.choice("side", Side, errors.invalid_side())
     kind = p.text("type")
     if kind not in _TYPES:
-        raise BinanceError(-1116, "Invalid orderType.")
+        raise errors.invalid_order_type()
     response = p.text_or_none("newOrderRespType")
     if response is not None and response not in ("ACK", "RESULT", "FULL"):
         raise BinanceError(-1136, "Invalid newOrderRespType.")
@@ -109,7 +66,7 @@ def _order_request(call: Call) -> OrderRequest:
         prevention = p.choice(
             "selfTradePreventionMode",
             SelfTradePrevention,
-            BinanceError(-1130, "Data sent for parameter 'selfTradePreventionMode' is not valid."),
+            errors.not_valid("selfTradePreventionMode"),
         )
     time_in_force, quantity, quote_qty, price = TimeInForce.GTC, Decimal(0), None, None
     if kind == "MARKET":
@@ -127,14 +84,12 @@ def _order_request(call: Call) -> OrderRequest:
     else:
         price, quantity = p.decimal("price"), p.decimal("quantity")
         if kind == "LIMIT":
-            time_in_force = p.choice(
-                "timeInForce", TimeInForce, BinanceError(-1115, "Invalid timeInForce.")
-            )
+            time_in_force = p.choice("timeInForce", TimeInForce, errors.invalid_time_in_force())
         elif p.has("timeInForce"):
             raise errors.not_required("timeInForce")
     return OrderRequest(
         account=call.account,
-        cl_ord_id=p.client_id("newClientOrderId") or new_client_id(),
+        cl_ord_id=p.client_id("newClientOrderId") or orders.new_client_id(),
         symbol=symbol,
         side=side,
         ord_type=_TYPES[kind],
@@ -148,36 +103,12 @@ def _order_request(call: Call) -> OrderRequest:
     )
 
 
-def _find(call: Call, symbol: str, missing: BinanceError) -> Order:
-    """By `orderId` or `origClientOrderId`; where both are given, both must fit."""
-    order_id = call.parameters.integer_or_none("orderId")
-    cl_ord_id = call.parameters.text_or_none("origClientOrderId")
-    ledger = call.exchange.ledger
-    if order_id is None and cl_ord_id is None:
-        raise BinanceError(
-            -1102, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!"
-        )
-    if order_id is not None:
-        order = ledger.orders.get(order_id)
-    else:
-        order = ledger.by_cl_ord_id(call.account, symbol, cl_ord_id or "")
-    fits = (
-        order is not None
-        and order.account == call.account
-        and order.symbol == symbol
-        and cl_ord_id in (None, order.cl_ord_id)
-    )
-    if order is None or not fits:
-        raise missing
-    return order
-
-
 def query_order(call: Call) -> Json:
-    return render.order_query(_find(call, call.symbol(), errors.no_such_order()))
+    return render.order_query(orders.find_order(call, call.symbol(), errors.no_such_order()))
 
 
 def cancel_order(call: Call) -> Json:
-    order = _find(call, call.symbol(), errors.unknown_order())
+    order = orders.find_order(call, call.symbol(), errors.unknown_order())
     restriction = call.parameters.text_or_none("cancelRestrictions")
     if restriction not in (None, "ONLY_NEW", "ONLY_PARTIALLY_FILLED"):
         raise BinanceError(
@@ -190,37 +121,32 @@ def cancel_order(call: Call) -> Json:
 
 
 def _cancel(call: Call, order: Order) -> None:
-    request_id = call.parameters.client_id("newClientOrderId") or new_client_id()
+    request_id = call.parameters.client_id("newClientOrderId") or orders.new_client_id()
     try:
         call.exchange.cancel(order, request_id)
     except RefusedError as error:
-        raise errors.from_refusal(error) from None
-
-
-def _open_orders(call: Call, symbol: str | None) -> list[Order]:
-    orders = call.exchange.ledger.open.get(call.account, {}).values()
-    return [order for order in orders if symbol in (None, order.symbol)]
+        raise from_refusal(error) from None
 
 
 def open_orders(call: Call) -> list[Json]:
-    symbol = call.symbol() if call.parameters.has("symbol") else None
-    return [render.order_query(order) for order in shown(_open_orders(call, symbol))]
+    found = orders.open_orders(call, call.symbol_or_none())
+    return [render.order_query(order) for order in shown(found)]
 
 
 def cancel_open_orders(call: Call) -> list[Json]:
-    orders = _open_orders(call, call.symbol())
-    if not orders:
+    found = orders.open_orders(call, call.symbol())
+    if not found:
         raise errors.unknown_order()
-    for order in orders:
+    for order in found:
         _cancel(call, order)
-    return [render.order_canceled(order) for order in orders]
+    return [render.order_canceled(order) for order in found]
 
 
 def cancel_replace(call: Call) -> Json:
     """Cancels one order and places another; what became of each is told apart."""
     mode = call.parameters.text("cancelReplaceMode")
     if mode not in ("STOP_ON_FAILURE", "ALLOW_FAILURE"):
-        raise BinanceError(-1130, "Data sent for parameter 'cancelReplaceMode' is not valid.")
+        raise errors.not_valid("cancelReplaceMode")
     values = dict(call.parameters.values)
     named = {"orderId": "cancelOrderId", "origClientOrderId": "cancelOrigClientOrderId"}
     cancel_values = {"symbol": call.symbol()}
@@ -229,9 +155,7 @@ def cancel_replace(call: Call) -> Json:
             cancel_values[name] = values[given]
     if values.get("cancelNewClientOrderId"):
         cancel_values["newClientOrderId"] = values["cancelNewClientOrderId"]
-    cancelled = _attempt(
-        cancel_order, Call(call.exchange, call.account, Parameters(cancel_values), call.received_ns)
-    )
+    cancelled = _attempt(cancel_order, call.asking(cancel_values))
     placed: tuple[str, Json | None] = ("NOT_ATTEMPTED", None)
     if cancelled[0] == "SUCCESS" or mode == "ALLOW_FAILURE":
         placed = _attempt(place_order, call)
@@ -267,17 +191,14 @@ def _attempt(operation: Callable[[Call], Json], call: Call) -> tuple[str, Json |
 
 
 def all_orders(call: Call) -> list[Json]:
-    symbol = call.symbol()
     first_id = call.parameters.integer_or_none("orderId")
     found = [
         order
-        for order in call.exchange.ledger.orders.values()
-        if order.account == call.account
-        and order.symbol == symbol
-        and (first_id is None or order.order_id >= first_id)
-        and _within(call, order.accepted_ns)
+        for order in orders.all_orders(call, call.symbol())
+        if first_id is None or order.order_id >= first_id
     ]
-    return [render.order_query(order) for order in shown(_page(call, found, first_id is not None))]
+    page = orders.page(call, found, first_id is not None)
+    return [render.order_query(order) for order in shown(page)]
 
 
 def my_trades(call: Call) -> list[Json]:
@@ -291,24 +212,10 @@ def my_trades(call: Call) -> list[Json]:
         and fill.symbol == symbol
         and order_id in (None, fill.order_id)
         and (from_id is None or fill.exec_id >= from_id)
-        and _within(call, fill.at_ns)
+        and orders.within(call, fill.at_ns)
     ]
-    return [render.own_trade(fill) for fill in shown(_page(call, found, from_id is not None))]
-
-
-def _within(call: Call, at_ns: int) -> bool:
-    start = call.parameters.integer_or_none("startTime")
-    end = call.parameters.integer_or_none("endTime")
-    at_ms = render.ms(at_ns)
-    return (start is None or at_ms >= start) and (end is None or at_ms <= end)
-
-
-def _page(call: Call, items: Sequence[T], from_the_start: bool) -> Sequence[T]:
-    """Binance gives the oldest ones when asked from an id or a time on, else the newest."""
-    limit = call.parameters.limit(500, 1000)
-    if from_the_start or call.parameters.has("startTime"):
-        return items[:limit]
-    return items[-limit:]
+    page = orders.page(call, found, from_id is not None)
+    return [render.own_trade(fill) for fill in shown(page)]
 
 
 def account(call: Call) -> Json:

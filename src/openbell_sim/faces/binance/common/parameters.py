@@ -8,14 +8,14 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeVar
 
-from openbell_sim.faces.binance import errors
+from openbell_sim.faces.binance.common import errors
 
 E = TypeVar("E", bound=StrEnum)
 
 _DECIMAL = re.compile(r"\d{1,20}(\.\d{1,20})?")
 _DECIMAL_PATTERN = r"^([0-9]{1,20})(\.[0-9]{1,20})?$"
 _CLIENT_ID = re.compile(r"[a-zA-Z0-9-_.:/]{1,36}")
-_CLIENT_ID_PATTERN = r"^[a-zA-Z0-9-_]{1,36}$"
+_CLIENT_ID_PATTERN = r"^[.A-Z:/a-z0-9_-]{1,36}$"
 _PRECISION = 8
 """Digits after the point that the venue reads."""
 
@@ -63,7 +63,7 @@ class Parameters:
         if value is None:
             return default
         if value < 1:
-            raise errors.BinanceError(-1130, "Data sent for parameter 'limit' is not valid.")
+            raise errors.not_valid("limit")
         return min(value, most)
 
     def decimal_or_none(self, name: str) -> Decimal | None:
@@ -85,6 +85,13 @@ class Parameters:
         if value is None:
             raise errors.missing(name)
         return value
+
+    def flag(self, name: str) -> bool:
+        """False where it was not sent. Some clients write `True` (nautilus_trader)."""
+        value = self.values.get(name, "").lower()
+        if value not in ("", "true", "false"):
+            raise errors.not_valid(name)
+        return value == "true"
 
     def choice(self, name: str, kind: type[E], error: errors.BinanceError) -> E:
         try:

@@ -1,45 +1,29 @@
-"""Binance's error codes. Source: its "Error codes" and "Filters" pages for the spot API."""
+"""Binance's error codes, as far as all of its venues share them.
+
+Source: "Error codes" of the spot API (github.com/binance/binance-spot-api-docs, errors.md) and of
+the USD-M futures API (developers.binance.com, derivatives, usds-margined-futures, error-code).
+"""
 
 from __future__ import annotations
 
-from openbell_sim.refusals import Reason, RefusedError
+import math
+from collections.abc import Mapping
 
 
 class BinanceError(Exception):
     """Answered as `{"code": -1121, "msg": "Invalid symbol."}` with an HTTP status."""
 
-    def __init__(self, code: int, msg: str, status: int = 400) -> None:
+    def __init__(
+        self, code: int, msg: str, status: int = 400, *, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(msg)
         self.code = code
         self.msg = msg
         self.status = status
+        self.headers = dict(headers or {})
 
     def body(self) -> dict[str, object]:
         return {"code": self.code, "msg": self.msg}
-
-
-_REFUSALS: dict[Reason, tuple[int, str]] = {
-    Reason.UNKNOWN_SYMBOL: (-1121, "Invalid symbol."),
-    Reason.PRICE_GRID: (-1013, "Filter failure: PRICE_FILTER"),
-    Reason.PRICE_COLLAR: (-1013, "Filter failure: PERCENT_PRICE_BY_SIDE"),
-    Reason.QUANTITY_GRID: (-1013, "Filter failure: LOT_SIZE"),
-    Reason.NOTIONAL: (-1013, "Filter failure: NOTIONAL"),
-    Reason.TOO_MANY_ORDERS: (-1013, "Filter failure: MAX_NUM_ORDERS"),
-    Reason.INSUFFICIENT_FUNDS: (-2010, "Account has insufficient balance for requested action."),
-    Reason.WOULD_MATCH: (-2010, "Order would immediately match and take."),
-    Reason.DUPLICATE_CL_ORD_ID: (-2010, "Duplicate order sent."),
-    Reason.REDUCE_ONLY: (-2022, "ReduceOnly Order is rejected."),
-    Reason.WOULD_TRIGGER: (-2010, "Stop price would trigger immediately."),
-    Reason.MARKET_CLOSED: (-1013, "Market is closed."),
-    Reason.CANCEL_ONLY: (-1013, "This symbol is in cancel-only mode."),
-    Reason.HALTED: (-1013, "Trading is halted."),
-    Reason.MAY_NOT_TRADE: (-2015, "Invalid API-key, IP, or permissions for action."),
-    Reason.UNKNOWN_ORDER: (-2011, "Unknown order sent."),
-}
-
-
-def from_refusal(error: RefusedError) -> BinanceError:
-    return BinanceError(*_REFUSALS[error.reason])
 
 
 def invalid_symbol() -> BinanceError:
@@ -56,10 +40,31 @@ def not_required(name: str) -> BinanceError:
     return BinanceError(-1106, f"Parameter '{name}' sent when not required.")
 
 
+def not_valid(name: str) -> BinanceError:
+    return BinanceError(-1130, f"Data sent for parameter '{name}' is not valid.")
+
+
 def illegal_characters(name: str, pattern: str) -> BinanceError:
     return BinanceError(
         -1100, f"Illegal characters found in parameter '{name}'; legal range is '{pattern}'."
     )
+
+
+def invalid_order_type() -> BinanceError:
+    return BinanceError(-1116, "Invalid orderType.")
+
+
+def invalid_side() -> BinanceError:
+    return BinanceError(-1117, "Invalid side.")
+
+
+def invalid_time_in_force() -> BinanceError:
+    return BinanceError(-1115, "Invalid timeInForce.")
+
+
+def not_offered() -> BinanceError:
+    """For what Binance has and this simulation has not."""
+    return BinanceError(-1020, "This operation is not supported.")
 
 
 def unknown_order() -> BinanceError:
@@ -68,6 +73,10 @@ def unknown_order() -> BinanceError:
 
 def no_such_order() -> BinanceError:
     return BinanceError(-2013, "Order does not exist.")
+
+
+def no_listen_key() -> BinanceError:
+    return BinanceError(-1125, "This listenKey does not exist.")
 
 
 def bad_key_format() -> BinanceError:
@@ -86,13 +95,35 @@ def late_timestamp() -> BinanceError:
     return BinanceError(-1021, "Timestamp for this request is outside of the recvWindow.")
 
 
-def too_much_weight(limit: int) -> BinanceError:
+def too_much_weight(limit: int, retry_after_s: float) -> BinanceError:
     return BinanceError(
         -1003,
         f"Too much request weight used; current limit is {limit} request weight per 1 MINUTE. "
         "Please use WebSocket Streams for live updates to avoid polling the API.",
         429,
+        headers=_retry_after(retry_after_s),
     )
+
+
+def banned(until_ms: int, retry_after_s: float) -> BinanceError:
+    return BinanceError(
+        -1003,
+        f"Way too much request weight used; IP banned until {until_ms}. "
+        "Please use WebSocket Streams for live updates to avoid bans.",
+        418,
+        headers=_retry_after(retry_after_s),
+    )
+
+
+def too_many_orders(limit: int, period: str) -> BinanceError:
+    """Without Retry-After, as Binance documents it."""
+    return BinanceError(
+        -1015, f"Too many new orders; current limit is {limit} orders per {period}.", 429
+    )
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def cancel_refused() -> BinanceError:

@@ -12,8 +12,8 @@ import hmac
 import re
 from collections.abc import Mapping
 
-from openbell_sim.faces.binance import errors
-from openbell_sim.faces.binance.parameters import Parameters
+from openbell_sim.faces.binance.common import errors
+from openbell_sim.faces.binance.common.parameters import Parameters
 from openbell_sim.keys import Credentials, KeyRing
 
 _DEFAULT_WINDOW_MS = 5000

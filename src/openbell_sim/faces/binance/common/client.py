@@ -16,6 +16,8 @@ class Client(Outbox):
         self.combined = combined
         """Whether messages are wrapped as `{"stream": ..., "data": ...}`."""
         self.streams: set[str] = set()
+        self.address = ""
+        """Whose request weight its calls use."""
 
     def tell(self, data: bytes, stream: bytes, *, private: bool = False) -> None:
         """An event of a stream."""

@@ -1,0 +1,1 @@
+"""What Binance's spot and futures venues have in common: signatures, parameters, limits, sockets."""
