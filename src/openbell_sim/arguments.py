@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from functools import partial
 from pathlib import Path
 
 from openbell.errors import ConfigError
@@ -16,7 +16,7 @@ from openbell_sim.faces.port import FaceKind
 from openbell_sim.faults.document import PlanDocument, read_plan
 from openbell_sim.keys import Credentials
 from openbell_sim.log import log
-from openbell_sim.market.recording import Recording
+from openbell_sim.market.files import replays
 from openbell_sim.market.source import MarketSource
 from openbell_sim.server import Settings
 
@@ -24,8 +24,8 @@ _DESCRIPTION = """\
 Starts a simulated venue on loopback: a real matching engine behind the protocol of a real venue.
 Clients of that venue work against it when their URLs are changed.
 
-The market comes from recordings of the real one (--market, as often as there are files) and, for
-symbols without a recording, from a seeded generator. Orders of the accounts and of the crowd meet
+The market comes from recorded data (--market, as often as there are files) and, for symbols
+without any, from a seeded generator. Orders of the accounts and of the crowd meet
 in the same books.
 
 Accounts' keys come from the environment, never from the command line. Without them the venue
@@ -43,6 +43,8 @@ examples:
       a recording, twice as fast; the other default symbols are generated
   openbell-sim --market ethusdt.gz --symbols ""
       nothing but the recording
+  openbell-sim --face oanda --market USD_JPY=ticks.csv --speed max
+      recorded quotes of USD_JPY as fast as they can be played
   openbell-sim --faults plan.toml
       a venue that does wrong by plan: lost replies, refused cancels, missing events, ...
   openbell-sim --port 7001 --log state/venue.log --deposit USDT=50000
@@ -62,8 +64,6 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
     _add_face(first)
     kind = face_kind(first.parse_known_args(arguments)[0].face)
     options = _parser(kind).parse_args(arguments)
-    if options.speed <= 0:
-        raise ConfigError("--speed must be positive")
     if options.limit_scale < 0:
         raise ConfigError("--limit-scale must not be negative")
     accounts, credentials = _credentials(kind, options, environ)
@@ -72,7 +72,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
         port=options.port,
         host=options.host,
         sources=_sources(kind, options),
-        speed=options.speed,
+        speed=_speed(options.speed),
         accounts=accounts,
         credentials=credentials,
         deposits=(
@@ -117,12 +117,13 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     add(
         "--market",
-        type=Path,
         action="append",
         default=[],
-        metavar="FILE.gz",
-        help="recording of Binance WebSocket messages, lines `<receive time ns> <json>`; played "
-        "from its snapshot on, begun anew at its end",
+        metavar="[SYMBOL=]FILE",
+        help="recorded data, played again and again: Binance WebSocket messages (lines `<receive "
+        "time> <json>`), trades or quotes as csv, JSON or parquet; gzipped or plain, told by "
+        "content. SYMBOL is the venue's; without it the file must name one that the venue has. "
+        "Files of the same symbol are played one after the other",
     )
     add(
         "--symbols",
@@ -131,7 +132,12 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         f"(default: {','.join(kind.symbols)})",
     )
     add("--seed", type=int, default=1, help="of the generated markets (default: 1)")
-    add("--speed", type=float, default=1.0, help="2 plays the market twice as fast (default: 1)")
+    add(
+        "--speed",
+        default="1",
+        metavar="X|max",
+        help="2 plays the market twice as fast, max as fast as it can be played (default: 1)",
+    )
     add(
         "--log",
         type=Path,
@@ -218,6 +224,66 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
     return parser
 
 
+def _speed(text: str) -> float:
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not speed > 0:
+        raise ConfigError(f"--speed: {text!r} is neither a positive number nor max")
+    return speed
+
+
+def _decimal(text: str, what: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < 0:
+        raise ConfigError(f"{what}: {text!r} is not an amount")
+    return value
+
+
+def _credentials(
+    kind: FaceKind, options: argparse.Namespace, environ: Mapping[str, str]
+) -> tuple[list[str], list[Credentials]]:
+    accounts, credentials = ["main"], []
+    wanted = [("main", options.key_env, options.secret_env)]
+    for text in options.account:
+        parts = text.split(":")
+        if len(parts) != 3 or not all(parts):
+            raise ConfigError(f"--account {text}: write NAME:KEY_ENV:SECRET_ENV")
+        wanted.append((parts[0], parts[1], parts[2]))
+        accounts.append(parts[0])
+    for name, key_env, secret_env in wanted:
+        key, secret = environ.get(key_env, ""), environ.get(secret_env, "")
+        if key and secret:
+            credentials.append(Credentials(name, key, secret))
+        else:
+            log(
+                "warning",
+                "no_credentials",
+                account=name,
+                variables=[key_env, secret_env],
+                wanted=kind.credentials,
+            )
+    return accounts, credentials
+
+
+def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+    deposits: dict[tuple[str, str], Decimal] = {}
+    for text in texts:
+        holder, equals, amount = text.partition("=")
+        account, colon, currency = holder.rpartition(":")
+        if not equals or not currency:
+            raise ConfigError(f"--deposit {text}: write CURRENCY=AMOUNT or ACCOUNT:CURRENCY=AMOUNT")
+        for name in [account] if colon else accounts:
+            if name not in accounts:
+                raise ConfigError(f"--deposit {text}: there is no account {name}")
+            deposits[name, currency] = _decimal(amount, f"--deposit {text}")
+    return deposits
+
+
 def _decimal(text: str, what: str) -> Decimal:
     try:
         value = Decimal(text)
@@ -277,20 +343,12 @@ def _control_token(name: str | None, environ: Mapping[str, str]) -> str:
 
 
 def _sources(kind: FaceKind, options: argparse.Namespace) -> list[MarketSource]:
-    """The recordings, and a generator for the other symbols. Raises ConfigError."""
+    """What is recorded, and a generator for the other symbols. Raises ConfigError."""
     sources: list[MarketSource] = []
-    recorded: dict[str, Path] = {}
-    for path in options.market:
-        recording = Recording(path, partial(_warn_of_damage, path))
-        for instrument in recording.instruments:
-            if instrument.symbol in recorded:
-                raise ConfigError(
-                    f"{instrument.symbol} is in two recordings: "
-                    f"{recorded[instrument.symbol]} and {path}",
-                    hint="give one of them; a symbol has one market",
-                )
-            recorded[instrument.symbol] = path
-        sources.append(recording)
+    sources += replays(
+        options.market, kind.instruments, infer=kind.takes_any_symbol, warn=_warn_of_damage
+    )
+    recorded = {instrument.symbol for source in sources for instrument in source.instruments}
     wanted = kind.symbols if options.symbols is None else options.symbols.split(",")
     symbols = [symbol for symbol in wanted if symbol and symbol not in recorded]
     if symbols:

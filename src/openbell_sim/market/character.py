@@ -17,9 +17,6 @@ _FX_YEAR_S = 260 * 86400.0
 _STOCK_YEAR_S = 252 * 6.5 * 3600
 """NYSE and Nasdaq: 252 days of 6.5 hours."""
 
-_FEWEST_TICKS = 40
-"""A price of fewer ticks leaves no room for a book below it."""
-
 
 @dataclass(frozen=True)
 class Character:
@@ -97,16 +94,11 @@ _MAJORS = {"USD", "EUR", "GBP", "CHF", "AUD", "CAD", "NZD", "JPY"}
 _METALS = {"XAU": 2_430.0, "XAG": 27.5, "XPT": 930.0, "XPD": 900.0}
 
 
-def character_of(instrument: Instrument) -> Character:
-    """By the kind of what is traded. Raises ValueError where nothing tells a price, or where the
-    price has too few ticks for a market."""
+def character_of(instrument: Instrument, price: Decimal | None = None) -> Character:
+    """By the kind of what is traded, at this price or the instrument's own. Raises ValueError
+    where nothing tells a price."""
     base, quote = (_COIN_NAMES.get(name, name) for name in (instrument.base, instrument.quote))
-    price = instrument.reference_price or _price(instrument, base, quote)
-    if price < _FEWEST_TICKS * instrument.tick:
-        raise ValueError(
-            f"no generated market for {instrument.symbol}: {price} is "
-            f"fewer than {_FEWEST_TICKS} ticks of {instrument.tick}"
-        )
+    price = price or instrument.reference_price or _price(instrument, base, quote)
     usd = _usd(quote) or 1.0
     if base in _COINS or quote in _COINS or quote in _STABLE:
         coin = _COINS.get(base, _SMALL_COIN)

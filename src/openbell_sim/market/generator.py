@@ -29,6 +29,8 @@ _FOLLOWS = 0.35
 """Chance that a market order is followed at once by another one: clusters of 1.5 orders."""
 _SAME_SIDE = 0.7
 """Chance that a market order repeats the side of the one before."""
+_FEWEST_TICKS = 40
+"""A price of fewer ticks leaves no room for a book below it."""
 
 
 class Generator:
@@ -37,9 +39,10 @@ class Generator:
     name = "generator"
 
     def __init__(self, instruments: Sequence[Instrument], seed: int) -> None:
-        """Raises ValueError for an instrument that nothing is known of: see `character_of`."""
+        """Raises ValueError for an instrument of which nothing tells the price, or whose price has
+        too few ticks for a market."""
         self.instruments = tuple(instruments)
-        self._characters = [character_of(instrument) for instrument in instruments]
+        self._characters = [_character(instrument) for instrument in instruments]
         self._seed = seed
 
     def events(self) -> Iterator[tuple[int, MarketEvent]]:
@@ -48,6 +51,16 @@ class Generator:
             for instrument, character in zip(self.instruments, self._characters, strict=True)
         ]
         return heapq.merge(*(walk.events() for walk in walks), key=lambda timed: timed[0])
+
+
+def _character(instrument: Instrument) -> Character:
+    character = character_of(instrument)
+    if character.price < _FEWEST_TICKS * instrument.tick:
+        raise ValueError(
+            f"no generated market for {instrument.symbol}: {character.price} is "
+            f"fewer than {_FEWEST_TICKS} ticks of {instrument.tick}"
+        )
+    return character
 
 
 class _Walk:

@@ -22,4 +22,5 @@ KIND = FaceKind(
         "BNB": Decimal(100),
     },
     credentials="key and secret of an API key (HMAC)",
+    takes_any_symbol=True,
 )
