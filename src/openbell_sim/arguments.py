@@ -284,56 +284,6 @@ def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, 
     return deposits
 
 
-def _decimal(text: str, what: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or value < 0:
-        raise ConfigError(f"{what}: {text!r} is not an amount")
-    return value
-
-
-def _credentials(
-    kind: FaceKind, options: argparse.Namespace, environ: Mapping[str, str]
-) -> tuple[list[str], list[Credentials]]:
-    accounts, credentials = ["main"], []
-    wanted = [("main", options.key_env, options.secret_env)]
-    for text in options.account:
-        parts = text.split(":")
-        if len(parts) != 3 or not all(parts):
-            raise ConfigError(f"--account {text}: write NAME:KEY_ENV:SECRET_ENV")
-        wanted.append((parts[0], parts[1], parts[2]))
-        accounts.append(parts[0])
-    for name, key_env, secret_env in wanted:
-        key, secret = environ.get(key_env, ""), environ.get(secret_env, "")
-        if key and secret:
-            credentials.append(Credentials(name, key, secret))
-        else:
-            log(
-                "warning",
-                "no_credentials",
-                account=name,
-                variables=[key_env, secret_env],
-                wanted=kind.credentials,
-            )
-    return accounts, credentials
-
-
-def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, str], Decimal]:
-    deposits: dict[tuple[str, str], Decimal] = {}
-    for text in texts:
-        holder, equals, amount = text.partition("=")
-        account, colon, currency = holder.rpartition(":")
-        if not equals or not currency:
-            raise ConfigError(f"--deposit {text}: write CURRENCY=AMOUNT or ACCOUNT:CURRENCY=AMOUNT")
-        for name in [account] if colon else accounts:
-            if name not in accounts:
-                raise ConfigError(f"--deposit {text}: there is no account {name}")
-            deposits[name, currency] = _decimal(amount, f"--deposit {text}")
-    return deposits
-
-
 def _control_token(name: str | None, environ: Mapping[str, str]) -> str:
     if name is None:
         return ""
