@@ -52,12 +52,14 @@ class Settings:
     credentials: Sequence[Credentials] = ()
     deposits: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)
     """By `(account, currency)`; given once, when the order log is new."""
-    fees: FeeSchedule = field(default_factory=FeeSchedule)
+    fees: FeeSchedule | None = None
+    """None: what the face's rules say."""
     log: Path | None = None
     limit_scale: float = 1.0
     weight_limit: int | None = None
     """Both as in `faces.port.FaceOptions`."""
-    max_open_orders: int = 200
+    max_open_orders: int | None = None
+    """Per account and symbol. None: what the face's rules say."""
     faults: PlanDocument = field(default_factory=PlanDocument)
     """What the venue suffers from its start on."""
     control_token: str = field(default="", repr=False)
@@ -96,6 +98,7 @@ class Venue:
         self.exchange = Exchange(
             instruments.values(),
             now_ns=self.clock.now_ns,
+            rules=kind.rules,
             fees=settings.fees,
             record=None if self._log is None else RecordOrDie(self._log),
             max_open_orders=settings.max_open_orders,

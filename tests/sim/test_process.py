@@ -17,6 +17,7 @@ import pytest
 from openbell.errors import ConfigError, UsageError
 from openbell_sim import testing
 from openbell_sim.arguments import settings
+from openbell_sim.faces import face_kind
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -155,3 +156,11 @@ async def test_deposits_are_given_once(tmp_path: Path, http: aiohttp.ClientSessi
             async with http.get(f"{process.url}/sim/v1/positions") as reply:
                 (balance,) = (await reply.json())["balances"]
             assert (balance["currency"], balance["free"]) == ("USDT", "70")
+
+
+def test_fees_are_the_venues_unless_somebody_says_otherwise() -> None:
+    usual = face_kind("binance").rules.fees
+    assert settings([], {}).fees == usual
+    fees = settings(["--maker-fee", "0", "--fee-in", "BNB"], {}).fees
+    assert fees is not None
+    assert (fees.maker, fees.taker, fees.token) == (0, usual.taker, "BNB")
