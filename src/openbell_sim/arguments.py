@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+import msgspec
+
 from openbell.errors import ConfigError
 from openbell_sim import defaults
 from openbell_sim.account import FeeSchedule
@@ -80,11 +82,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
             if options.deposit is None
             else _deposits(options.deposit, accounts)
         ),
-        fees=FeeSchedule(
-            maker=_decimal(options.maker_fee, "--maker-fee"),
-            taker=_decimal(options.taker_fee, "--taker-fee"),
-            token="" if options.fee_in == "received" else options.fee_in,
-        ),
+        fees=_fees(kind, options),
         log=options.log,
         limit_scale=options.limit_scale,
         weight_limit=options.weight_limit,
@@ -172,14 +170,14 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         metavar="NAME:KEY_ENV:SECRET_ENV",
         help="another account and the variables with its key and secret",
     )
-    add("--maker-fee", default="0.001", metavar="RATE", help="of the notional (default: 0.001)")
-    add("--taker-fee", default="0.001", metavar="RATE", help="of the notional (default: 0.001)")
+    fees = kind.rules.fees
+    for side, rate in (("maker", fees.maker), ("taker", fees.taker)):
+        add(f"--{side}-fee", metavar="RATE", help=f"of the notional (default: {rate})")
     add(
         "--fee-in",
-        default="received",
         metavar="received|CURRENCY",
         help="take fees in this currency (BNB: with Binance's 25 %% off) while the account has "
-        "some, else in what the fill brings (default: received)",
+        f"some, else in what the fill brings (default: {fees.token or 'received'})",
     )
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument(
@@ -205,8 +203,7 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
     add(
         "--max-open-orders",
         type=int,
-        default=200,
-        help="per account and symbol (default: 200)",
+        help=f"per account and symbol (default: {kind.rules.max_open_orders})",
     )
     add(
         "--faults",
@@ -282,6 +279,17 @@ def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, 
                 raise ConfigError(f"--deposit {text}: there is no account {name}")
             deposits[name, currency] = _decimal(amount, f"--deposit {text}")
     return deposits
+
+
+def _fees(kind: FaceKind, options: argparse.Namespace) -> FeeSchedule:
+    usual = kind.rules.fees
+    fee_in = usual.token if options.fee_in is None else options.fee_in
+    return msgspec.structs.replace(
+        usual,
+        maker=_decimal(options.maker_fee or str(usual.maker), "--maker-fee"),
+        taker=_decimal(options.taker_fee or str(usual.taker), "--taker-fee"),
+        token="" if fee_in == "received" else fee_in,
+    )
 
 
 def _control_token(name: str | None, environ: Mapping[str, str]) -> str:

@@ -16,7 +16,13 @@ from openbell_sim.faces.port import RequestKind
 from openbell_sim.faults.document import PlanDocument
 from openbell_sim.server import Venue
 
-THERE = [name for name, package in FACES.items() if find_spec(package) is not None]
+
+def is_there(package: str) -> bool:
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+THERE = [name for name, package in FACES.items() if is_there(package)]
 """A package that is there and cannot be imported fails its tests here."""
 
 TROUBLES = {
