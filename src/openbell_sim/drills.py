@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hmac
-
 import msgspec
 from aiohttp import web
 
-from openbell_sim.control import json_reply, read, refused
 from openbell_sim.faults.document import decode
 from openbell_sim.faults.latency import Latency
 from openbell_sim.faults.plan import Armed, FaultPlan
+from openbell_sim.wire import Admit, json_reply, read, refused
 
 
 class Drills:
-    """`token`: what `Authorization: Bearer` must hold; empty: anybody on this machine may."""
-
-    def __init__(self, plan: FaultPlan, token: str) -> None:
+    def __init__(self, plan: FaultPlan, admit: Admit) -> None:
         self._plan = plan
-        self._token = token
+        self._admit = admit
 
     def add_routes(self, app: web.Application) -> None:
         route = app.router.add_route
@@ -28,13 +24,6 @@ class Drills:
         route("GET", "/sim/v1/control/faults", self._get_faults)
         route("POST", "/sim/v1/control/faults", self._add_faults)
         route("DELETE", "/sim/v1/control/faults", self._clear_faults)
-
-    def _admit(self, request: web.Request) -> None:
-        given = request.headers.get("Authorization", "")
-        if self._token and not hmac.compare_digest(
-            given.encode(), f"Bearer {self._token}".encode()
-        ):
-            raise refused(401, "unauthorized", "the control endpoint wants a bearer token")
 
     async def _get_latency(self, request: web.Request) -> web.Response:
         self._admit(request)

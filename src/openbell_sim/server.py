@@ -27,12 +27,14 @@ from openbell_sim.faults.document import PlanDocument
 from openbell_sim.faults.ground import Ground
 from openbell_sim.faults.middleware import middleware
 from openbell_sim.faults.plan import FaultPlan
+from openbell_sim.hands import Hands
 from openbell_sim.keys import Credentials, KeyRing
 from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
 from openbell_sim.market.source import MarketSource
 from openbell_sim.order_log import OrderLog
 from openbell_sim.timer import Timer
+from openbell_sim.wire import bearer
 
 _CLOSE_S = 2.0
 """How long open requests may take to end when the venue stops."""
@@ -63,7 +65,7 @@ class Settings:
     faults: PlanDocument = field(default_factory=PlanDocument)
     """What the venue suffers from its start on."""
     control_token: str = field(default="", repr=False)
-    """Empty: the control endpoint asks for none."""
+    """What whoever changes something past the face must show; empty: nothing."""
 
 
 class RecordOrDie:
@@ -157,7 +159,6 @@ class Venue:
         control = Control(
             self.exchange,
             self._status,
-            first_account=self._settings.accounts[0],
             metrics=lambda: metrics.render(
                 self.exchange,
                 self.face,
@@ -167,7 +168,9 @@ class Venue:
             ),
         )
         control.add_routes(app)
-        Drills(self.faults, self._settings.control_token).add_routes(app)
+        admit = bearer(self._settings.control_token)
+        Hands(self.exchange, admit, first_account=self._settings.accounts[0]).add_routes(app)
+        Drills(self.faults, admit).add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
         # The first request finds the market and the faults that it shall.

@@ -99,15 +99,9 @@ def _fill(fill: OwnFill) -> Json:
 def positions(exchange: Exchange) -> Json:
     """`positions`: net base quantity of each account and symbol from its fills, less fees taken
     in that base currency. `balances`: what each account holds, and what was deposited."""
-    net: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     spent: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for fill in exchange.ledger.fills:
-        key = (fill.account, fill.symbol)
-        sign = fill.side.sign
-        net[key] += sign * fill.qty
-        spent[key] -= sign * fill.quote_qty
-        if fill.fee_currency == exchange.instruments[fill.symbol].base:
-            net[key] -= fill.fee
+        spent[fill.account, fill.symbol] -= fill.side.sign * fill.quote_qty
     return {
         "positions": [
             {
@@ -116,7 +110,7 @@ def positions(exchange: Exchange) -> Json:
                 "quantity": str(quantity),
                 "quote_flow": str(spent[account, symbol]),
             }
-            for (account, symbol), quantity in sorted(net.items())
+            for (account, symbol), quantity in sorted(net_quantities(exchange).items())
         ],
         "balances": [
             {
@@ -131,6 +125,18 @@ def positions(exchange: Exchange) -> Json:
             for currency, balance in sorted(account.balances.items())
         ],
     }
+
+
+def net_quantities(exchange: Exchange) -> dict[tuple[str, str], Decimal]:
+    """By `(account, symbol)`: what the fills brought in base currency; on the spot, less fees
+    taken in it."""
+    net: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for fill in exchange.ledger.fills:
+        instrument = exchange.instruments[fill.symbol]
+        net[fill.account, fill.symbol] += fill.side.sign * fill.qty
+        if instrument.margin_rate is None and fill.fee_currency == instrument.base:
+            net[fill.account, fill.symbol] -= fill.fee
+    return net
 
 
 def market(exchange: Exchange) -> list[Json]:
