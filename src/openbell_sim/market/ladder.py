@@ -61,7 +61,9 @@ class Ladder:
             self._buying,
         )
         bid, ask = (at - self._spread, at) if self._buying else (at, at + self._spread)
-        return [traded, self._book(bid, ask, None, None)]
+        # The book goes first: the made-up quantity at better prices must not keep own orders there
+        # from a trade that went past them.
+        return [self._book(bid, ask, None, None), traded]
 
     def _ticks(self, price: Decimal, rounding: str) -> int:
         return int((price / self._instrument.tick).to_integral_value(rounding))
