@@ -1,0 +1,148 @@
+"""Stop losses and take profits that hang on trades.
+
+At the exchange they are reduce-only orders: a take profit a limit order, a stop loss a stop order,
+of as many units as the trade has. Two differences to OANDA follow: what they fill closes the
+oldest trades of the instrument first, and a stop loss is triggered by the last price rather than
+by the bid or the ask.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from openbell_sim.faces.oanda import errors
+from openbell_sim.faces.oanda.accounts import Accounts, Call
+from openbell_sim.faces.oanda.book import Book, Json, OrderState, Trade
+from openbell_sim.faces.oanda.errors import RejectedError
+from openbell_sim.faces.oanda.notes import ClientExtensions, Note
+from openbell_sim.faces.oanda.requests import (
+    OnFill,
+    OrderSpec,
+    Placing,
+    checked_price,
+    decode,
+    order_request,
+)
+from openbell_sim.faces.port import Answer
+from openbell_sim.refusals import Reason, RefusedError
+
+KINDS = ("TAKE_PROFIT", "STOP_LOSS")
+
+
+def settle(accounts: Accounts, account: str) -> None:
+    """Makes what newly opened trades are to have, and ends or cuts what changed trades no longer
+    need. Doing it again changes nothing."""
+    book = accounts.book(account)
+    while book.opened or book.touched:
+        opened, book.opened = book.opened, {}
+        touched, book.touched = book.touched, {}
+        for trade, note in opened.values():
+            for kind, wanted in zip(KINDS, (note.take_profit, note.stop_loss), strict=True):
+                if wanted is not None and trade.is_open and (trade.id, kind) not in book.hanging:
+                    _place(accounts, account, trade, kind, wanted.price, wanted.client, "ON_FILL")
+        for trade in touched.values():
+            for kind in KINDS:
+                _fit(accounts, book, trade, kind)
+        accounts.catch_up()
+
+
+def _fit(accounts: Accounts, book: Book, trade: Trade, kind: str) -> None:
+    order = book.hanging.get((trade.id, kind))
+    if order is None or order.state is not OrderState.PENDING:
+        return
+    resting = accounts.exchange.ledger.orders[order.exchange_id]
+    if not trade.is_open and resting.is_open:
+        accounts.exchange.cancel(resting, "LINKED_TRADE_CLOSED")
+
+
+def _place(
+    accounts: Accounts,
+    account: str,
+    trade: Trade,
+    kind: str,
+    price: Decimal,
+    client: ClientExtensions,
+    reason: str,
+) -> None:
+    """What the exchange refuses is told by the transactions that follow."""
+    note = Note(
+        kind=kind,
+        reason=reason,
+        position_fill="REDUCE_ONLY",
+        price=price,
+        client=client,
+        trade_id=trade.id,
+    )
+    exchange = accounts.exchange
+    placing = Placing(account, exchange.markets[trade.symbol], exchange.now_ns())
+    try:
+        exchange.submit(order_request(note, -trade.units, placing))
+    except RefusedError:
+        return
+
+
+def create(call: Call, spec: OrderSpec) -> None:
+    """An order of these kinds, asked for by itself. Raises RejectedError."""
+    trade = call.book.find_trade(spec.trade_id)
+    if trade is None or not trade.is_open:
+        raise RejectedError("TRADE_DOESNT_EXIST", Reason.REDUCE_ONLY)
+    standing = call.book.hanging.get((trade.id, spec.type))
+    if standing is not None and standing.state is OrderState.PENDING:
+        raise RejectedError(f"{spec.type}_ORDER_ALREADY_EXISTS")
+    price = checked_price(spec.price, call.exchange.instruments[trade.symbol], "PRICE")
+    client = spec.client_extensions.checked("ORDER")
+    _place(call.accounts, call.account, trade, spec.type, price, client, "CLIENT_ORDER")
+
+
+class DependentBody(msgspec.Struct, frozen=True, rename="camel"):
+    """Null cancels; what is not named stays."""
+
+    take_profit: OnFill | msgspec.UnsetType | None = msgspec.UNSET
+    stop_loss: OnFill | msgspec.UnsetType | None = msgspec.UNSET
+
+
+def set_dependent(call: Call) -> Answer:
+    """`PUT trades/{id}/orders`."""
+    trade = call.book.find_trade(call.parts["trade"])
+    if trade is None or not trade.is_open:
+        return Answer(404, call.answer(**errors.no_such("trade").body()))
+    body = decode(call.body, DependentBody)
+    item = call.exchange.instruments[trade.symbol]
+    begun = call.book.last_id
+    facts: Json = {}
+    for kind, given in zip(KINDS, (body.take_profit, body.stop_loss), strict=True):
+        if given is msgspec.UNSET:
+            continue
+        name = "takeProfit" if kind == "TAKE_PROFIT" else "stopLoss"
+        price = None
+        if isinstance(given, OnFill):
+            try:
+                price = checked_price(given.price, item, "PRICE")
+            except RejectedError as error:
+                raise errors.OandaError(
+                    400, errors.in_words(error.reject_reason), error.reject_reason
+                ) from None
+        before = call.book.last_id
+        standing = call.book.hanging.get((trade.id, kind))
+        if standing is not None and standing.state is OrderState.PENDING:
+            reason = "CLIENT_REQUEST" if price is None else "CLIENT_REQUEST_REPLACED"
+            call.exchange.cancel(call.exchange.ledger.orders[standing.exchange_id], reason)
+        if price is not None and isinstance(given, OnFill):
+            client = given.client_extensions.plain()
+            reason = "CLIENT_ORDER" if standing is None else "REPLACEMENT"
+            _place(call.accounts, call.account, trade, kind, price, client, reason)
+        for item_ in call.book.transactions[before:]:
+            word = {
+                "ORDER_CANCEL": f"{name}OrderCancelTransaction",
+                "ORDER_FILL": f"{name}OrderFillTransaction",
+                f"{kind}_ORDER": f"{name}OrderTransaction",
+                f"{kind}_ORDER_REJECT": f"{name}OrderRejectTransaction",
+            }.get(item_.kind)
+            if word is not None:
+                facts[word] = call.written([item_])[0]
+    settle(call.accounts, call.account)
+    related = [str(item.id) for item in call.book.transactions[begun:]]
+    status = 400 if any(name.endswith("RejectTransaction") for name in facts) else 200
+    return Answer(status, call.answer(**facts, relatedTransactionIDs=related))
