@@ -11,13 +11,13 @@ minutes to three days):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 QUERY_SHARE = 0.8
 """Ours: a fifth of the budget is kept for what has to be cancelled."""
 
 DEFAULT_WAIT_S = {429: 60.0, 418: 120.0}
-"""Where the answer names no time: one budget window, and the shortest ban."""
+"""Binance's: one budget window, and the shortest ban."""
 
 
 @dataclass(slots=True)
@@ -29,12 +29,14 @@ class Pacing:
 
     budget: int | None = None
     """Request weight per minute; None while unknown."""
+    default_wait_s: Mapping[int, float] = field(default_factory=lambda: DEFAULT_WAIT_S)
+    """By HTTP status, where the answer names no time."""
     _shut_until_s: float = 0.0
     _queries_shut_until_s: float = 0.0
 
     def refused(self, status: int, headers: Mapping[str, str], now_s: float) -> float:
         """Notes a 429 or 418; returns the seconds to wait."""
-        wait_s = _seconds(headers.get("Retry-After"), DEFAULT_WAIT_S.get(status, 60.0))
+        wait_s = _seconds(headers.get("Retry-After"), self.default_wait_s.get(status, 60.0))
         self._shut_until_s = max(self._shut_until_s, now_s + wait_s)
         return wait_s
 

@@ -17,6 +17,7 @@ Error texts name neither URL nor body: both carry signatures.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -28,6 +29,9 @@ from yarl import URL
 DNS_CACHE_S = 300
 """How long an address is kept: a short outage of the name service must not cut a desk off from
 its orders."""
+
+CONNECT_WINDOW_S = 1.1
+"""A venue's second, and what ours may come in late by."""
 
 WebSocket = aiohttp.ClientWebSocketResponse
 
@@ -64,8 +68,12 @@ class Reply:
 class Transport:
     """A connection pool of one venue. Made outside of any event loop, opened on first use."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, connects_per_s: int | None = None) -> None:
+        """`connects_per_s`: new connections that the venue allows in a second; more of them wait.
+        None: any number."""
         self._session: aiohttp.ClientSession | None = None
+        self._connects_per_s = connects_per_s
+        self._connected_s: deque[float] = deque(maxlen=connects_per_s)
 
     async def send(
         self, request: Request, *, timeout_s: float, on_sent: Callable[[], None] | None = None
@@ -104,6 +112,24 @@ class Transport:
                 raise
             raise NoReplyError("the request was given up inside the client") from None
 
+    async def open_stream(self, request: Request, *, timeout_s: float) -> aiohttp.ClientResponse:
+        """A reply whose body comes for as long as the connection lives; its head is there. Whoever
+        opened it closes it. Raises NotSentError or NoReplyError."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._open().request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=request.headers,
+                    allow_redirects=False,
+                )
+        except aiohttp.ClientConnectorError as error:
+            raise NotSentError(f"no connection ({_reason(error)})") from None
+        except TimeoutError:
+            raise NoReplyError(f"no answer within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoReplyError(f"connection lost ({type(error).__name__})") from None
+
     async def open_websocket(self, url: str, *, heartbeat_s: float) -> WebSocket:
         """A connected WebSocket that pings every `heartbeat_s` and closes itself where no pong
         comes back, so that a dead peer is noticed. Raises NotSentError."""
@@ -123,10 +149,27 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ttl_dns_cache=DNS_CACHE_S),
                 timeout=aiohttp.ClientTimeout(total=None),  # `send` bounds each request itself
-                trace_configs=[_sent_trace()],
+                trace_configs=self._traces(),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+    def _traces(self) -> list[aiohttp.TraceConfig]:
+        traces = [_sent_trace()]
+        if self._connects_per_s is not None:
+            paced = aiohttp.TraceConfig()
+            paced.on_connection_create_start.append(self._await_turn)
+            traces.append(paced)
+        return traces
+
+    async def _await_turn(self, *_: object) -> None:
+        """Before a new connection: not within a second of the one `connects_per_s` before it."""
+        loop = asyncio.get_running_loop()
+        taken = self._connected_s
+        now_s = loop.time()
+        turn_s = max(now_s, taken[0] + CONNECT_WINDOW_S) if len(taken) == taken.maxlen else now_s
+        taken.append(turn_s)
+        await asyncio.sleep(turn_s - now_s)
 
 
 class _Once:
