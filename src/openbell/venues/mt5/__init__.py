@@ -1,0 +1,1 @@
+"""MetaTrader 5, by the bridge that runs beside a terminal."""
