@@ -90,6 +90,14 @@ class Amend(_Event, frozen=True, kw_only=True, tag="amend", tag_field="event"):
     """Empty: it was asked for. `reduce_only`: the venue cut it to what is left to close."""
 
 
+class Trigger(_Event, frozen=True, kw_only=True, tag="trigger", tag_field="event"):
+    """The last price reached a stop order: it is a market or limit order from here on."""
+
+    order_id: int
+    locked: Decimal
+    """As in `Accept`, from now on."""
+
+
 class Fill(_Event, frozen=True, kw_only=True, tag="fill", tag_field="event"):
     """One own order's part of a trade. A trade between two own orders makes two of these."""
 
@@ -118,8 +126,8 @@ class Expire(_Event, frozen=True, kw_only=True, tag="expire", tag_field="event")
 
     order_id: int
     reason: str
-    """`time_in_force`, `no_liquidity`, `self_trade_prevention`, or `reduce_only`: nothing is left
-    to close."""
+    """`time_in_force`, `no_liquidity`, `self_trade_prevention`, `reduce_only` (nothing is left to
+    close), `insufficient_funds` or `would_match` (of a stop order when it triggered)."""
 
 
-Event = Deposit | Accept | Refuse | Amend | Fill | Cancel | Expire
+Event = Deposit | Accept | Refuse | Amend | Trigger | Fill | Cancel | Expire

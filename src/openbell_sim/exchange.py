@@ -8,25 +8,25 @@ synchronous: one request at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from decimal import Decimal
 
 import msgspec
 
 from openbell.domain.orders import OrdType, Side
-from openbell_sim.account import ZERO, FeeSchedule
-from openbell_sim.checks import OrderRequest, check_rules, closing_quantity, funds_needed, worth
-from openbell_sim.events import Accept, Cancel, Deposit, Event, Refuse
+from openbell_sim.account import FeeSchedule
+from openbell_sim.admission import Admission
+from openbell_sim.checks import OrderRequest
+from openbell_sim.events import Cancel, Deposit, Event, Refuse
 from openbell_sim.floor import Floor, Market
 from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Ledger, Order
-from openbell_sim.margin import Margin, held
+from openbell_sim.margin import Margin
 from openbell_sim.market.events import MarketEvent
-from openbell_sim.matching.book import Book, Taker
+from openbell_sim.matching.book import Book
 from openbell_sim.positions import Position
 from openbell_sim.recorder import Forgetful, Listener, Record, Recorder, Report
 from openbell_sim.refusals import Reason, RefusedError
-from openbell_sim.rules import ClOrdIdPolicy, VenueRules
+from openbell_sim.rules import VenueRules
 
 __all__ = ["Exchange", "Forgetful", "Listener", "Market", "Record", "Report"]
 
@@ -62,6 +62,14 @@ class Exchange:
         self.ledger = Ledger(self.instruments)
         self._recorder = Recorder(self.ledger, record, keep_history=keep_history)
         self._floor = Floor(self.markets, self._recorder, fees=self.fees, now_ns=now_ns)
+        self._admission = Admission(
+            markets=self.markets,
+            ledger=self.ledger,
+            cl_ord_ids=self.rules.cl_ord_id,
+            reduce_only=self.rules.reduce_only,
+            max_open_orders=self.max_open_orders,
+            now_ns=now_ns,
+        )
         self._next_order_id = started_ms
 
     @property
@@ -98,19 +106,7 @@ class Exchange:
 
     def margin(self, account: str, currency: str) -> Margin:
         """What the account has and holds in one currency."""
-        balance = self.ledger.account(account).balances.get(currency)
-        total, used = (ZERO, ZERO) if balance is None else (balance.total, balance.locked)
-        unrealized = ZERO
-        for symbol, working in self.ledger.working_of(account).items():
-            market = self.markets[symbol]
-            instrument = market.instrument
-            if instrument.margin_rate is None or instrument.settle_currency != currency:
-                continue
-            position, mark = self.ledger.position(account, symbol), market.mark()
-            used += held(instrument, position, working, mark)
-            if position.quantity and mark is not None:
-                unrealized += position.unrealized(instrument, mark)
-        return Margin(balance=total, unrealized=unrealized, used=used)
+        return self._admission.margin(account, currency)
 
     # Requests
 
@@ -163,7 +159,7 @@ class Exchange:
 
     def _submit(self, request: OrderRequest, closes: int | None) -> Order:
         try:
-            accept, taker = self._check(request, closes)
+            accept, taker = self._admission.order(request, self._next_order_id, closes)
         except RefusedError as error:
             self.refuse(
                 Refuse(
@@ -187,13 +183,13 @@ class Exchange:
         self._next_order_id += 1
         order = self._recorder.emit(accept)
         assert order is not None
-        self._floor.execute(order, taker)
+        self._floor.enter(order, taker)
         self._recorder.commit((order.symbol,))
         return order
 
     def test(self, request: OrderRequest) -> None:
         """All that `submit` checks, and nothing of what it does. Raises RefusedError."""
-        self._check(request, None)
+        self._admission.order(request, self._next_order_id)
 
     def refuse(self, refusal: Refuse) -> None:
         """Records an order that was not accepted; its order id is given here."""
@@ -213,85 +209,26 @@ class Exchange:
         self._recorder.commit((order.symbol,))
         return order
 
-    def _check(self, request: OrderRequest, closes: int | None) -> tuple[Accept, Taker]:
-        market = self.markets.get(request.symbol)
-        if market is None:
-            raise RefusedError(Reason.UNKNOWN_SYMBOL, request.symbol)
-        instrument = market.instrument
-        taker = check_rules(request, instrument, market.book, market.mark())
-        qty = request.qty
-        if request.reduce_only or closes is not None:
-            position = self.ledger.position(request.account, request.symbol)
-            qty = closing_quantity(request, position, closes, self.rules.reduce_only)
-            if qty != request.qty:
-                taker = replace(taker, qty=instrument.lots(qty))
-        self._check_name(request)
-        if self.ledger.working(request.account, request.symbol).count >= self.max_open_orders:
-            raise RefusedError(Reason.TOO_MANY_ORDERS)
-        locked = self._check_funds(request, market, taker)
-        accept = Accept(
-            order_id=self._next_order_id,
-            account=request.account,
-            cl_ord_id=request.cl_ord_id,
-            symbol=request.symbol,
-            side=request.side,
-            ord_type=request.ord_type,
-            time_in_force=request.time_in_force,
-            order_qty=qty,
-            quote_qty=request.quote_qty,
-            price=request.price,
-            stop_price=request.stop_price,
-            post_only=request.post_only,
-            reduce_only=request.reduce_only,
-            closes=closes,
-            prevention=request.prevention,
-            locked=locked,
-            origin=request.origin,
-            note=request.note,
-            received_ns=request.received_ns,
-            at_ns=self.now_ns(),
+    def amend(
+        self,
+        order: Order,
+        *,
+        qty: Decimal | None = None,
+        price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        cl_ord_id: str | None = None,
+    ) -> Order:
+        """Changes an open order under its own order id; `qty` counts what was filled already. It
+        goes to the end of the queue unless only its quantity shrinks, and may match at once.
+        Raises RefusedError; the order is then as it was."""
+        if not order.is_open:
+            raise RefusedError(Reason.UNKNOWN_ORDER)
+        amend, taker = self._admission.amendment(
+            order, qty=qty, price=price, stop_price=stop_price, cl_ord_id=cl_ord_id
         )
-        return accept, taker
-
-    def _check_name(self, request: OrderRequest) -> None:
-        name, policy = request.cl_ord_id, self.rules.cl_ord_id
-        if not name or policy is ClOrdIdPolicy.NONE:
-            return
-        if policy is ClOrdIdPolicy.UNIQUE_FOR_EVER:
-            taken = self.ledger.named(request.account, name) is not None
-        else:
-            newest = self.ledger.by_cl_ord_id(request.account, request.symbol, name)
-            taken = newest is not None and newest.is_open and newest.cl_ord_id == name
-        if taken:
-            raise RefusedError(Reason.DUPLICATE_CL_ORD_ID)
-
-    def _check_funds(self, request: OrderRequest, market: Market, taker: Taker) -> Decimal:
-        """What is to be locked for the order. Raises RefusedError where there is less."""
-        instrument = market.instrument
-        if instrument.margin_rate is None:
-            currency, amount = funds_needed(request, instrument, market.book, taker)
-            free = self.ledger.account(request.account).free(currency)
-            if currency in self.ledger.settlement:
-                free = min(free, self.margin(request.account, currency).available)
-            if amount > free:
-                raise RefusedError(Reason.INSUFFICIENT_FUNDS)
-            return amount
-        if not request.reduce_only:
-            position = self.ledger.position(request.account, request.symbol)
-            working = self.ledger.working(request.account, request.symbol)
-            mark = market.mark()
-            with_it = working.with_order(
-                request.side, *worth(request, instrument, market.book, taker)
-            )
-            more = held(instrument, position, with_it, mark) - held(
-                instrument, position, working, mark
-            )
-            # An order that holds nothing more is welcome whatever the account has lost.
-            if more > 0:
-                available = self.margin(request.account, instrument.settle_currency).available
-                if more > available:
-                    raise RefusedError(Reason.INSUFFICIENT_FUNDS)
-        return ZERO
+        self._floor.amend(order, amend, taker)
+        self._recorder.commit((order.symbol,))
+        return order
 
     # The crowd
 

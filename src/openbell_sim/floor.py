@@ -6,17 +6,18 @@ Whoever calls commits (`recorder.Recorder.commit`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from openbell.domain.orders import Side, TimeInForce
 from openbell_sim.account import ZERO, FeeSchedule
-from openbell_sim.events import Amend, Expire, Fill
+from openbell_sim.events import Amend, Expire, Fill, Trigger
 from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order
 from openbell_sim.market.events import BestSet, LevelsSet, MarketEvent, Snapshot, Traded
 from openbell_sim.matching.book import Book, Match, Taker
 from openbell_sim.matching.side import Entry
+from openbell_sim.matching.stops import StopBook
 from openbell_sim.recorder import Recorder
 from openbell_sim.tape import PublicTrade, Tape
 
@@ -27,6 +28,7 @@ class Market:
 
     instrument: Instrument
     book: Book
+    stops: StopBook = field(default_factory=StopBook)
     next_trade_id: int
     tape: Tape = field(default_factory=Tape)
 
@@ -54,14 +56,17 @@ class Floor:
         self._now_ns = now_ns
         self._recorder = recorder
         self._ledger = recorder.ledger
-        self._shrunk: dict[str, None] = {}
-        """Accounts whose position in the symbol at hand shrank since the last `_settle`."""
+        self._traded: dict[str, None] = {}
+        """Accounts that traded the symbol at hand on margin since the last `_settle`."""
 
     # Own orders
 
-    def execute(self, order: Order, taker: Taker) -> None:
-        """Matches an accepted order; what is left rests or expires."""
+    def enter(self, order: Order, taker: Taker) -> None:
+        """Takes an accepted order: it waits, or it matches, and what is left rests or expires."""
         market = self.markets[order.symbol]
+        if order.waits:
+            self.rest(order)
+            return
         self._match(market, order, taker)
         self._settle(market)
 
@@ -90,49 +95,44 @@ class Floor:
         if result.taker_expired:
             self._expire(order.order_id, "self_trade_prevention")
         elif order.price is None:
-            self._expire(order.order_id, "no_liquidity")
+            short = taker.budget is not None and market.book.would_match(order.side, None)
+            self._expire(order.order_id, "insufficient_funds" if short else "no_liquidity")
         elif order.time_in_force is TimeInForce.IOC:
             self._expire(order.order_id, "time_in_force")
         else:
             self.rest(order)
 
     def rest(self, order: Order) -> None:
-        instrument = self.markets[order.symbol].instrument
-        assert order.price is not None
-        entry = Entry(order.order_id, order.account, instrument.lots(order.leaves_qty))
-        self.markets[order.symbol].book.rest(order.side, instrument.ticks(order.price), entry)
-
-    def withdraw(self, order: Order) -> None:
-        """Takes a resting order out of its book."""
-        market = self.markets[order.symbol]
-        assert order.price is not None
-        market.book.remove(order.side, market.instrument.ticks(order.price), order.order_id)
-
-    def shrink(self, order: Order, order_qty: Decimal, reason: str) -> None:
-        """Makes a resting order on margin smaller in its place."""
+        """Puts an order where it waits: into the book, or among the stops."""
         market = self.markets[order.symbol]
         instrument = market.instrument
-        leaves_qty = order_qty - order.cum_qty
-        assert order.price is not None
-        market.book.resize(
-            order.side,
-            instrument.ticks(order.price),
-            order.order_id,
-            instrument.lots(leaves_qty),
-        )
-        self._recorder.emit(
-            Amend(
-                order_id=order.order_id,
-                cl_ord_id=order.cl_ord_id,
-                order_qty=order_qty,
-                price=order.price,
-                stop_price=order.stop_price,
-                locked=ZERO,
-                keeps_priority=True,
-                reason=reason,
-                at_ns=self._now_ns(),
-            )
-        )
+        if order.waits:
+            market.stops.add(order.side, _ticks(instrument, order.stop_price), order.order_id)
+            return
+        entry = Entry(order.order_id, order.account, instrument.lots(order.leaves_qty))
+        market.book.rest(order.side, _ticks(instrument, order.price), entry)
+
+    def withdraw(self, order: Order) -> None:
+        """Takes an order out from where it waits."""
+        market = self.markets[order.symbol]
+        instrument = market.instrument
+        if order.waits:
+            market.stops.remove(order.side, _ticks(instrument, order.stop_price), order.order_id)
+        else:
+            market.book.remove(order.side, _ticks(instrument, order.price), order.order_id)
+
+    def amend(self, order: Order, amend: Amend, taker: Taker) -> None:
+        """Gives an order its new terms; `taker` is what is left of it then."""
+        if not amend.keeps_priority:
+            self.withdraw(order)
+            self._recorder.emit(amend)
+            self.enter(order, taker)
+            return
+        self._recorder.emit(amend)
+        if not order.waits:
+            market = self.markets[order.symbol]
+            price = _ticks(market.instrument, order.price)
+            market.book.resize(order.side, price, order.order_id, taker.qty)
 
     # The crowd
 
@@ -244,7 +244,7 @@ class Floor:
             )
         )
         if instrument.margin_rate is not None:
-            self._shrunk[order.account] = None
+            self._traded[order.account] = None
 
     def _token_price(self, quote: str) -> Decimal | None:
         if not self.fees.token:
@@ -269,33 +269,104 @@ class Floor:
         )
         market.next_trade_id += 1
         market.tape.add(trade)
+        if market.stops:
+            market.stops.saw(price)
         self._recorder.print(trade)
         return trade.trade_id
 
-    # What fills bring about
+    # What trades bring about
 
     def _settle(self, market: Market) -> None:
-        if self._shrunk:
-            accounts, self._shrunk = self._shrunk, {}
+        """After the trades of a request or market event: reduce-only orders are cut, stops are
+        triggered, and the same again after what these traded."""
+        while True:
+            accounts, self._traded = self._traded, {}
             for account in accounts:
                 self._trim_reduce_only(market, account)
+            reached = market.stops.take_reached()
+            if not reached:
+                return
+            for order_id in reached:
+                self._trigger(market, self._ledger.orders[order_id])
 
     def _trim_reduce_only(self, market: Market, account: str) -> None:
         """Resting reduce-only orders are cut to what is left to close; several of them may each
-        be as large as the position, as a stop loss beside a take profit is."""
+        be as large as the position, as a stop loss beside a take profit is. Stops that wait are
+        measured when they trigger."""
         symbol = market.instrument.symbol
         if not self._ledger.working(account, symbol).reduce_only:
             return
         position = self._ledger.position(account, symbol)
         for order in list(self._ledger.open[account].values()):
-            if not order.reduce_only or order.symbol != symbol:
+            if not order.reduce_only or order.symbol != symbol or order.waits:
                 continue
             closable = position.closable(order.side.sign)
             if not closable:
                 self.withdraw(order)
                 self._expire(order.order_id, "reduce_only")
             elif closable < order.leaves_qty:
-                self.shrink(order, order.cum_qty + closable, "reduce_only")
+                taker = self._taker(market, order, closable)
+                self.amend(order, self._cut(order, closable), taker)
+
+    def _cut(self, order: Order, leaves_qty: Decimal) -> Amend:
+        return Amend(
+            order_id=order.order_id,
+            cl_ord_id=order.cl_ord_id,
+            order_qty=order.cum_qty + leaves_qty,
+            price=order.price,
+            stop_price=order.stop_price,
+            locked=order.locked,
+            keeps_priority=True,
+            reason="reduce_only",
+            at_ns=self._now_ns(),
+        )
+
+    def _trigger(self, market: Market, order: Order) -> None:
+        """A stop order that was reached, and is no longer among the stops."""
+        taker = self._taker(market, order, order.leaves_qty)
+        locked = order.locked
+        if order.price is None and locked:
+            locked, taker = self._money_for(market, order, taker)
+        self._recorder.emit(Trigger(order_id=order.order_id, locked=locked, at_ns=self._now_ns()))
+        if order.reduce_only:
+            position = self._ledger.position(order.account, order.symbol)
+            closable = position.closable(order.side.sign)
+            if not closable:
+                self._expire(order.order_id, "reduce_only")
+                return
+            if closable < order.leaves_qty:
+                self._recorder.emit(self._cut(order, closable))
+                taker = self._taker(market, order, closable)
+        if order.post_only and market.book.would_match(order.side, taker.limit):
+            self._expire(order.order_id, "would_match")
+            return
+        self._match(market, order, taker)
+
+    def _money_for(self, market: Market, order: Order, taker: Taker) -> tuple[Decimal, Taker]:
+        """What a stop order on the spot holds once it is a market order, and what that gets. A
+        buy may have triggered above its stop price: it takes what is free to pay for it."""
+        if order.side is Side.SELL:
+            return order.locked, taker
+        unit = market.instrument.unit
+        free = max(ZERO, self._ledger.account(order.account).free(market.instrument.quote))
+        locked = min(market.book.cost(taker) * unit, order.locked + free)
+        return locked, replace(taker, budget=int(locked / unit))
+
+    @staticmethod
+    def _taker(market: Market, order: Order, qty: Decimal) -> Taker:
+        instrument = market.instrument
+        return Taker(
+            side=order.side,
+            limit=None if order.price is None else instrument.ticks(order.price),
+            qty=instrument.lots(qty),
+            account=order.account,
+            prevention=order.prevention,
+        )
+
+
+def _ticks(instrument: Instrument, price: Decimal | None) -> int:
+    assert price is not None
+    return instrument.ticks(price)
 
 
 def _level(instrument: Instrument, level: tuple[Decimal, Decimal]) -> tuple[int, int]:

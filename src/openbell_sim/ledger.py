@@ -11,9 +11,9 @@ import msgspec
 
 from openbell.domain.orders import OrdStatus, OrdType, Side, TimeInForce
 from openbell_sim.account import ZERO, Account
-from openbell_sim.events import Accept, Amend, Cancel, Deposit, Event, Expire, Fill, Refuse
+from openbell_sim.events import Accept, Amend, Cancel, Deposit, Event, Expire, Fill, Refuse, Trigger
 from openbell_sim.instruments import Instrument
-from openbell_sim.margin import Working
+from openbell_sim.margin import Working, order_price
 from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.positions import ClosedLot, OpenLot, Position
 
@@ -36,6 +36,8 @@ class Order(msgspec.Struct, kw_only=True):
     reduce_only: bool
     closes: int | None
     """Exec id of the lot that it closes before others."""
+    triggered: bool = False
+    """Of a stop order: its price was reached."""
     prevention: SelfTradePrevention
     origin: str
     note: str
@@ -45,7 +47,7 @@ class Order(msgspec.Struct, kw_only=True):
     updated_ns: int
     priority: int
     """Orders at one price queue in this order. An amended one is given a new priority, unless it
-    only became smaller."""
+    only became smaller; so is a stop order when it triggers."""
     status: OrdStatus = OrdStatus.NEW
     cum_qty: Decimal = ZERO
     cum_quote: Decimal = ZERO
@@ -63,6 +65,11 @@ class Order(msgspec.Struct, kw_only=True):
     @property
     def is_open(self) -> bool:
         return not self.status.is_final
+
+    @property
+    def waits(self) -> bool:
+        """A stop order outside of the book, its price not yet reached."""
+        return self.stop_price is not None and not self.triggered
 
 
 class OwnFill(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +181,8 @@ class Ledger:
                 return self._fill(event)
             case Amend():
                 return self._amend(event)
+            case Trigger():
+                return self._trigger(event)
             case Cancel():
                 order = self._end(event.order_id, OrdStatus.CANCELED, event.at_ns)
                 order.cancel_id = event.request_id
@@ -237,7 +246,7 @@ class Ledger:
     def _count(self, order: Order, qty: Decimal) -> None:
         """Counts a quantity of an order among what may enlarge a position. A market order is not
         counted: it ends within its own request."""
-        price = order.price if order.price is not None else order.stop_price
+        price = order_price(order)
         if (
             price is not None
             and not order.reduce_only
@@ -262,6 +271,17 @@ class Ledger:
             self._priority += 1
             order.priority = self._priority
         self._count(order, order.leaves_qty)
+        return order
+
+    def _trigger(self, event: Trigger) -> Order:
+        order = self.orders[event.order_id]
+        if event.locked != order.locked:
+            self.account(order.account).lock(self._spent(order), event.locked - order.locked)
+            order.locked = event.locked
+        order.triggered = True
+        order.updated_ns = event.at_ns
+        self._priority += 1
+        order.priority = self._priority
         return order
 
     def _fill(self, event: Fill) -> Order:

@@ -12,6 +12,7 @@ There is no liquidation: a loss may exceed the balance, and then nothing but clo
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Protocol
 
 import msgspec
 
@@ -71,6 +72,20 @@ class Working(msgspec.Struct, kw_only=True):
             more.sell_qty += qty
             more.sell_value += value
         return more
+
+
+class Priced(Protocol):
+    """An order, as far as its value goes."""
+
+    @property
+    def price(self) -> Decimal | None: ...
+    @property
+    def stop_price(self) -> Decimal | None: ...
+
+
+def order_price(order: Priced) -> Decimal | None:
+    """What an order is valued at; None for a market order, which ends within its own request."""
+    return order.price if order.price is not None else order.stop_price
 
 
 def held(

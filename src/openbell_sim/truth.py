@@ -35,7 +35,10 @@ def order(order: Order) -> Json:
         "ord_type": order.ord_type.value,
         "time_in_force": order.time_in_force.value,
         "post_only": order.post_only,
+        "reduce_only": order.reduce_only,
         "price": None if order.price is None else str(order.price),
+        "stop_price": None if order.stop_price is None else str(order.stop_price),
+        "triggered": order.triggered,
         "order_qty": str(order.order_qty),
         "quote_qty": None if order.quote_qty is None else str(order.quote_qty),
         "cum_qty": str(order.cum_qty),
@@ -60,7 +63,10 @@ def _refused(refusal: Refuse) -> Json:
         "ord_type": refusal.ord_type,
         "time_in_force": "",
         "post_only": False,
+        "reduce_only": False,
         "price": refusal.price or None,
+        "stop_price": None,
+        "triggered": False,
         "order_qty": refusal.order_qty or "0",
         "quote_qty": None,
         "cum_qty": "0",
@@ -98,7 +104,8 @@ def _fill(fill: OwnFill) -> Json:
 
 def positions(exchange: Exchange) -> Json:
     """`positions`: net base quantity of each account and symbol from its fills, less fees taken
-    in that base currency. `balances`: what each account holds, and what was deposited."""
+    in that base currency; of margined symbols that is the position itself. `balances`: what each
+    account holds, and what was deposited."""
     spent: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for fill in exchange.ledger.fills:
         spent[fill.account, fill.symbol] -= fill.side.sign * fill.quote_qty

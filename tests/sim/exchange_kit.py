@@ -10,9 +10,35 @@ from openbell.domain.orders import OrdType, Side
 from openbell_sim.checks import OrderRequest
 from openbell_sim.events import Event
 from openbell_sim.exchange import Exchange
+from openbell_sim.instruments import Instrument
 from openbell_sim.market.events import Snapshot, Traded
 
 D = Decimal
+
+PERP = Instrument(
+    symbol="PERP",
+    base="BTC",
+    quote="USDT",
+    tick=D("0.1"),
+    lot=D("0.01"),
+    min_qty=D("0.01"),
+    min_price=D("0.1"),
+    margin_rate=D("0.05"),
+)
+USD_JPY = Instrument(
+    symbol="USD/JPY",
+    base="USD",
+    quote="JPY",
+    tick=D("0.001"),
+    lot=D(1),
+    min_qty=D(1),
+    max_qty=D(10_000_000),
+    min_price=D("0.001"),
+    min_notional=D(1),
+    max_notional=D(10_000_000_000),
+    margin_rate=D("0.02"),
+    settle="USD",
+)
 
 
 class Kept:

@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tests.sim.exchange_kit import Clock, D, Kept, crowd, funded, printed, request
+from tests.sim.exchange_kit import PERP, USD_JPY, Clock, D, Kept, crowd, funded, printed, request
 
-from openbell.domain.orders import OrdStatus, OrdType, Side, TimeInForce
+from openbell.domain.orders import OrdStatus
 from openbell_sim.account import FeeSchedule
 from openbell_sim.exchange import Exchange
-from openbell_sim.instruments import KNOWN, Instrument
-from openbell_sim.ledger import OwnFill
+from openbell_sim.instruments import KNOWN
 from openbell_sim.margin import Margin
-from openbell_sim.market.events import LevelsSet, Traded
-from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.refusals import Reason, RefusedError
 from openbell_sim.rules import ReduceOnlyPolicy, VenueRules
 
-PERP = Instrument(
-    symbol="PERP",
-    base="BTC",
-    quote="USDT",
-    tick=D("0.1"),
-    lot=D("0.01"),
-    min_qty=D("0.01"),
-    min_price=D("0.1"),
-    margin_rate=D("0.05"),
-)
-USD_JPY = Instrument(
-    symbol="USD/JPY",
-    base="USD",
-    quote="JPY",
-    tick=D("0.001"),
-    lot=D(1),
-    min_qty=D(1),
-    max_qty=D(10_000_000),
-    min_price=D("0.001"),
-    min_notional=D(1),
-    max_notional=D(10_000_000_000),
-    margin_rate=D("0.02"),
-    settle="USD",
-)
 FREE = FeeSchedule(maker=D(0), taker=D(0))
 
 
@@ -263,174 +232,3 @@ def test_close_lot_closes_the_lot_it_names() -> None:
     assert refusal.value.reason is Reason.REDUCE_ONLY
     exchange.close_lot("main", "PERP", third.exec_id, D(7))
     assert [lot.quantity for lot in position.lots] == [D(2)]
-
-
-# Random histories
-
-_ACCOUNTS = st.sampled_from(["main", "other"])
-_SYMBOLS = st.sampled_from(["PERP", "USD/JPY", "BTCUSDT"])
-_PRICES = st.integers(95, 105)
-
-actions = st.one_of(
-    st.tuples(
-        st.just("order"),
-        _ACCOUNTS,
-        _SYMBOLS,
-        st.sampled_from(Side),
-        st.integers(1, 40),
-        st.one_of(st.none(), _PRICES),
-        st.sampled_from(TimeInForce),
-        st.sampled_from(SelfTradePrevention),
-        st.booleans(),
-    ),
-    st.tuples(st.just("cancel"), st.integers(0, 30)),
-    st.tuples(st.just("close"), _ACCOUNTS, st.integers(0, 5), st.integers(1, 40)),
-    st.tuples(st.just("crowd"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(0, 50)),
-    st.tuples(st.just("trade"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(1, 50)),
-)
-
-
-def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
-    match action:
-        case "order":
-            account, symbol, side, lots, price, tif, prevention, reduce_only = values
-            exchange.submit(
-                request(
-                    side.value,
-                    str(lots),
-                    None if price is None else str(price),
-                    account=account,
-                    symbol=symbol,
-                    cl_ord_id=f"id-{number}",
-                    time_in_force=TimeInForce.GTC if price is None else tif,
-                    prevention=prevention,
-                    reduce_only=reduce_only and symbol != "BTCUSDT",
-                )
-            )
-        case "cancel":
-            orders = list(exchange.ledger.orders.values())
-            if values[0] < len(orders):
-                exchange.cancel(orders[values[0]])
-        case "close":
-            account, index, lots = values
-            found = [
-                (symbol, lot)
-                for symbol, position in exchange.positions(account)
-                for lot in position.lots
-            ]
-            if index < len(found):
-                symbol, lot = found[index]
-                exchange.close_lot(account, symbol, lot.exec_id, D(lots))
-        case "crowd":
-            symbol, side, price, lots = values
-            levels = ((D(price), D(lots)),)
-            bids, asks = (levels, ()) if side is Side.BUY else ((), levels)
-            exchange.play(LevelsSet(symbol, bids, asks))
-        case _:
-            symbol, side, price, lots = values
-            exchange.play(Traded(symbol, D(price), D(lots), side is Side.BUY))
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(actions, max_size=40))
-def test_positions_and_money_follow_from_the_fills_over_every_history(history: list[Any]) -> None:
-    record, fees = Kept(), FeeSchedule(maker=D("0.0002"), taker=D("0.0005"))
-    exchange = make(fees=fees, record=record)
-    for account in ("main", "other"):
-        funded(exchange, account, USDT=3000, BTC=50, USD=50)
-    for number, (action, *values) in enumerate(history):
-        before = len(exchange.ledger.fills), quantities(exchange)
-        with contextlib.suppress(RefusedError):
-            act(exchange, number, action, *values)
-        check_reduce_only(exchange, exchange.ledger.fills[before[0] :], before[1])
-        check_invariants(exchange)
-    check_restored(exchange, make(fees=fees), record)
-
-
-def quantities(exchange: Exchange) -> defaultdict[tuple[str, str], Decimal]:
-    found: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for account in exchange.ledger.accounts:
-        for symbol, position in exchange.positions(account):
-            found[account, symbol] = position.quantity
-    return found
-
-
-def check_reduce_only(
-    exchange: Exchange, fills: list[OwnFill], position: defaultdict[tuple[str, str], Decimal]
-) -> None:
-    """No fill of a reduce-only order leaves a position larger, or on the other side."""
-    for fill in fills:
-        key = fill.account, fill.symbol
-        after = position[key] + fill.side.sign * fill.qty
-        if exchange.ledger.orders[fill.order_id].reduce_only:
-            assert abs(after) < abs(position[key])
-            assert after * position[key] >= 0
-        position[key] = after
-
-
-def check_invariants(exchange: Exchange) -> None:
-    ledger = exchange.ledger
-    signed: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    money: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    realized: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    flow: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for fill in ledger.fills:
-        instrument = exchange.instruments[fill.symbol]
-        sign = fill.side.sign
-        money[fill.account, fill.fee_currency] -= fill.fee
-        if instrument.margin_rate is None:
-            money[fill.account, instrument.base] += sign * fill.qty
-            money[fill.account, instrument.quote] -= sign * fill.quote_qty
-            continue
-        signed[fill.account, fill.symbol] += sign * fill.qty
-        flow[fill.account, fill.symbol] -= sign * fill.quote_qty
-        realized[fill.account, fill.symbol] += fill.realized
-        money[fill.account, instrument.settle_currency] += fill.realized
-    for account in ledger.accounts.values():
-        for currency, balance in account.balances.items():
-            assert balance.total == balance.deposited + money[account.name, currency]
-            assert balance.locked >= 0
-        for symbol, position in ledger.positions(account.name).items():
-            key = account.name, symbol
-            assert position.quantity == signed[key]
-            assert position.quantity == sum(lot.quantity for lot in position.lots)
-            assert position.cost == sum(lot.quantity * lot.price for lot in position.lots)
-            assert position.realized == realized[key]
-            if exchange.instruments[symbol].settle_currency == exchange.instruments[symbol].quote:
-                # What came in and what the open lots cost is the profit.
-                assert position.realized == flow[key] + position.cost
-    for order in ledger.orders.values():
-        assert order.cum_qty == sum(fill.qty for fill in ledger.fills_of(order.order_id))
-        assert order.cum_qty <= order.order_qty
-        if order.is_open and order.reduce_only:
-            position = ledger.position(order.account, order.symbol)
-            assert order.leaves_qty <= position.closable(order.side.sign)
-    for symbol, market in exchange.markets.items():
-        resting = {
-            entry.order_id: market.instrument.quantity(entry.qty)
-            for side in (market.book.bids, market.book.asks)
-            for level in side.levels.values()
-            for entry in level.queue
-            if not entry.is_crowd
-        }
-        assert resting == {
-            order.order_id: order.leaves_qty
-            for order in ledger.orders.values()
-            if order.is_open and order.symbol == symbol and order.ord_type is OrdType.LIMIT
-        }
-
-
-def check_restored(exchange: Exchange, again: Exchange, record: Kept) -> None:
-    again.restore(record.events)
-    for symbol, market in exchange.markets.items():
-        # The tape is no part of the log: the restarted venue hears the last price from its market.
-        again.markets[symbol].tape.trades.extend(market.tape.trades)
-    ledger, other = exchange.ledger, again.ledger
-    assert other.orders == ledger.orders
-    assert other.fills == ledger.fills
-    for account in ledger.accounts:
-        assert other.positions(account) == ledger.positions(account)
-        assert other.working_of(account) == ledger.working_of(account)
-        for currency in ledger.accounts[account].balances:
-            if all(market.tape.trades for market in exchange.markets.values()):
-                assert again.margin(account, currency) == exchange.margin(account, currency)
