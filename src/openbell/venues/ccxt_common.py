@@ -46,21 +46,25 @@ class CcxtVenue(RestVenue):
             }
         )
         if self.config.environment == "practice" and self.config.url is None:
-            exchange.set_sandbox_mode(True)
+            self._use_test_system(exchange)
         if self.config.url is not None:
             exchange.urls["api"] = moved_to(self.config.url, exchange.urls["api"])
         exchange.nonce = self._clock.now_ms
         return exchange
 
+    def _use_test_system(self, exchange: Any) -> None:
+        exchange.set_sandbox_mode(True)
+
     def _signed(
-        self, method: str, api: str, path: str, params: Mapping[str, str | int] | None = None
+        self, method: str, api: str, path: str, params: Mapping[str, object] | None = None
     ) -> Request:
         """A request to one of the venue's endpoints, signed where its section asks for it.
 
-        `api` and `path` are ccxt's names of the section and the endpoint: `private`, `order`.
+        `api` and `path` are ccxt's names of the section and the endpoint: `private`, `order`. A
+        section within a section is `v3/private`.
         """
         try:
-            signed = self._exchange.sign(path, [api], method, dict(params or {}))
+            signed = self._exchange.sign(path, api.split("/"), method, dict(params or {}))
         except ccxt.AuthenticationError:
             raise VenueAuthError(f"{self.name}: key or secret is missing") from None
         body = signed["body"]

@@ -167,8 +167,8 @@ class OrderWatch:
     def __init__(self, *, since_ns: int) -> None:
         self._start_ns = since_ns
         self._newest_ns: dict[str, int] = {}
-        self._exec_ids: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        """By symbol: told executions with their times, as far back as they may be listed again."""
+        self._exec_ids: defaultdict[str, dict[str, VenueFill]] = defaultdict(dict)
+        """By symbol: told executions, as far back as they may be listed again."""
         self._told: dict[str, VenueOrder] = {}
         """By venue order id, in the order in which they were first seen."""
         self._executed: defaultdict[str, Decimal] = defaultdict(Decimal)
@@ -185,6 +185,10 @@ class OrderWatch:
         """From when on executions are to be asked for, by the venue's clock."""
         newest_ns = self._newest_ns.get(symbol)
         return self._start_ns if newest_ns is None else max(self._start_ns, newest_ns - OVERLAP_NS)
+
+    def executed(self, venue_order_id: str) -> Decimal:
+        """How much of an order was told in executions, or was executed before."""
+        return self._executed[venue_order_id]
 
     def unclear(self, listing: Listing, fills: Iterable[VenueFill]) -> list[Unclear]:
         """Orders to ask for by themselves. An incomplete listing proves of none that it is gone."""
@@ -255,11 +259,17 @@ class OrderWatch:
         for fill in fills:
             newest_ns = self._newest_ns.get(fill.symbol, 0)
             self._newest_ns[fill.symbol] = max(newest_ns, fill.venue_time_ns)
-            self._exec_ids[fill.symbol][fill.exec_id] = fill.venue_time_ns
+            self._exec_ids[fill.symbol][fill.exec_id] = fill
         for symbol, known in self._exec_ids.items():
             since_ns = self.since_ns(symbol)
-            for exec_id in [each for each, at_ns in known.items() if at_ns < since_ns]:
-                del known[exec_id]
+            old = [f for f in known.values() if f.venue_time_ns < since_ns and not self._open(f)]
+            for fill in old:
+                del known[fill.exec_id]
+
+    def _open(self, fill: VenueFill) -> bool:
+        """Whether the order may yet be asked for all of its executions."""
+        order = self._told.get(fill.venue_order_id)
+        return order is not None and not order.status.is_final
 
     def _forget_ended(self) -> None:
         ended = [key for key, order in self._told.items() if order.status.is_final]
