@@ -67,5 +67,11 @@ class Drills:
 
 def _armed(armed: Armed) -> dict[str, object]:
     fault: dict[str, object] = msgspec.to_builtins(armed.fault)
-    state = {"id": armed.number, "hits": armed.hits, "holds": armed.holds, "spent": armed.spent}
-    return {**state, **fault}
+    return {
+        "id": armed.number,
+        "hits": armed.hits,
+        "holds": armed.holds,
+        "spent": armed.spent,
+        "refused": armed.refused,
+        **fault,
+    }

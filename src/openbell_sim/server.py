@@ -123,6 +123,7 @@ class Venue:
         self.faults.serve(
             Ground(
                 face=self.face,
+                exchange=self.exchange,
                 keys=self.keys,
                 clock=self.clock,
                 first_account=settings.accounts[0],

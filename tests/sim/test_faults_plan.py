@@ -50,8 +50,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ground() -> Ground:
-    face: Any = None  # Nothing here is asked of a face.
-    return Ground(face=face, keys=KeyRing(), clock=VenueClock(), first_account="main")
+    # Nothing here is asked of these.
+    face: Any = None
+    exchange: Any = None
+    return Ground(
+        face=face, exchange=exchange, keys=KeyRing(), clock=VenueClock(), first_account="main"
+    )
 
 
 @pytest.fixture

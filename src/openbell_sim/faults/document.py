@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -34,12 +35,17 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """null: as it was (none at the start)."""
 
 
+class _Head(msgspec.Struct):
+    """What tells one fault from a plan."""
+
+    kind: str | None = None
+
+
 def decode(data: bytes) -> PlanDocument:
     """A plan, or one fault alone. Raises msgspec.MsgspecError, saying what is wrong and where."""
-    given = msgspec.json.decode(data)
-    if isinstance(given, dict) and "kind" in given:
-        given = {"faults": [given]}
-    return msgspec.convert(given, PlanDocument)
+    if msgspec.json.decode(data, type=_Head).kind is not None:
+        return PlanDocument(faults=(msgspec.json.decode(data, type=AnyFault),))
+    return msgspec.json.decode(data, type=PlanDocument)
 
 
 def read_plan(path: Path) -> PlanDocument:
@@ -51,7 +57,7 @@ def read_plan(path: Path) -> PlanDocument:
     try:
         if path.suffix == ".json":
             return decode(data)
-        return msgspec.convert(tomllib.loads(data.decode()), PlanDocument)
+        return msgspec.convert(tomllib.loads(data.decode(), parse_float=Decimal), PlanDocument)
     except (msgspec.MsgspecError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the fault plan {path} cannot be used: {error}",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openbell_sim import hands
 from openbell_sim.clock import VenueClock
+from openbell_sim.exchange import Exchange
 from openbell_sim.faces.port import Face
 from openbell_sim.faults.kinds import (
     ClockSkew,
@@ -13,6 +15,8 @@ from openbell_sim.faults.kinds import (
     DisconnectStreams,
     Happening,
     KeyRevoked,
+    ManualClose,
+    ManualOrder,
 )
 from openbell_sim.keys import KeyRing
 
@@ -22,6 +26,7 @@ class Ground:
     """The venue, as far as faults reach into it."""
 
     face: Face
+    exchange: Exchange
     keys: KeyRing
     clock: VenueClock
     first_account: str
@@ -50,7 +55,21 @@ def settle(ground: Ground, holding: Sequence[Holding]) -> None:
 
 
 async def happen(ground: Ground, happening: Happening, account: str) -> None:
-    """`account`: as in `Holding`."""
+    """`account`: as in `Holding`. Raises RefusedError where the exchange refuses what a person
+    does."""
+    owner = account or ground.first_account
     match happening:
         case DisconnectStreams():
             await ground.face.disconnect()
+        case ManualOrder():
+            order = hands.ManualOrder(
+                symbol=happening.symbol,
+                side=happening.side,
+                quantity=happening.quantity,
+                type=happening.type,
+                price=happening.price,
+                stop_price=happening.stop_price,
+            )
+            hands.place(ground.exchange, owner, order)
+        case ManualClose():
+            hands.close(ground.exchange, owner, happening.symbol)

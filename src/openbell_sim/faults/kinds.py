@@ -12,11 +12,13 @@ Four families, by what they work on:
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import ClassVar
 
 import msgspec
 
+from openbell.domain.orders import OrdType, Side
 from openbell_sim.faces.port import RequestKind
 
 CANCELS = (RequestKind.CANCEL, RequestKind.MASS_CANCEL)
@@ -259,6 +261,24 @@ class DisconnectStreams(Happening, frozen=True, kw_only=True, tag="disconnect_st
     """Every stream is closed."""
 
 
+class ManualOrder(Happening, frozen=True, kw_only=True, tag="manual_order"):
+    """A person gives an order at the venue itself, past every desk."""
+
+    symbol: str
+    side: Side
+    quantity: Decimal
+    type: OrdType = OrdType.MARKET
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+
+class ManualClose(Happening, frozen=True, kw_only=True, tag="manual_close"):
+    """A person closes what the account holds."""
+
+    symbol: str = ""
+    """Empty: everything."""
+
+
 AnyFault = (
     DropReply
     | TimeoutBeforeAccept
@@ -277,5 +297,7 @@ AnyFault = (
     | ClockSkew
     | KeyRevoked
     | DisconnectStreams
+    | ManualOrder
+    | ManualClose
 )
 """What a document may hold."""

@@ -29,6 +29,7 @@ from openbell_sim.faults.kinds import (
 )
 from openbell_sim.faults.latency import Latency
 from openbell_sim.faults.streams import Gate
+from openbell_sim.refusals import RefusedError
 
 T = TypeVar("T")
 
@@ -47,6 +48,8 @@ class Armed:
     began_s: float | None = None
     """Of what does not wait for a request, and of conditions: when it came about."""
     ended: bool = False
+    refused: str = ""
+    """Why the exchange refused what was to happen."""
     account: str = ""
     """Of a condition: whom it concerns; empty: nobody was named."""
 
@@ -198,11 +201,17 @@ class FaultPlan:
             return
         account = asked.account or ""
         if isinstance(armed.fault, Happening):
-            await happen(self.ground, armed.fault, account)
+            await self._happen(armed, armed.fault, account)
         else:
             armed.began_s, armed.account = now_s, account
             self._settle()
             self.changed()
+
+    async def _happen(self, armed: Armed, happening: Happening, account: str) -> None:
+        try:
+            await happen(self.ground, happening, account)
+        except RefusedError as error:
+            armed.refused = str(error)
 
     # Events of streams
 
@@ -240,7 +249,7 @@ class FaultPlan:
                 armed.began_s, armed.hits = armed.from_s, 1
                 if isinstance(fault, Happening):
                     armed.ended = True
-                    await happen(self.ground, fault, fault.account)
+                    await self._happen(armed, fault, fault.account)
                 elif isinstance(fault, Condition):
                     armed.account = fault.account
             if armed.holds and armed.is_over(now_s):
