@@ -101,9 +101,13 @@ class RestVenue(VenueBase):
         except (msgspec.DecodeError, ValueError):
             return Unknown(why=f"HTTP {reply.status} with an answer of another shape")
 
-    async def _ask(self, request: Request, shape: type[T]) -> T:
-        """Sends a query and decodes its answer. Raises VenueError."""
-        wait_s = self._pacing.wait_s(time.monotonic(), query=True)
+    async def _ask(self, request: Request, shape: type[T], *, for_cancel: bool = False) -> T:
+        """Sends a query and decodes its answer. Raises VenueError.
+
+        `for_cancel`: without it an order cannot be cancelled, so it may use the part of the budget
+        that is kept for cancels.
+        """
+        wait_s = self._pacing.wait_s(time.monotonic(), query=not for_cancel)
         if wait_s > 0:
             raise VenueThrottledError(
                 f"{self.name}: held back to stay inside the request budget", retry_after_s=wait_s
