@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -38,6 +38,7 @@ class Sim:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    own_id: Callable[[str], str] = str
 
     def told(self, path: str) -> Any:
         return self._call("GET", path)
@@ -50,9 +51,9 @@ class Sim:
         self._call("DELETE", "/sim/v1/control/faults")
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every order that ever reached it, as its log has them."""
+        """Every order that ever reached it, as its log has them, but under our ClOrdIDs."""
         rows: list[dict[str, Any]] = self.told("/sim/v1/orders")["orders"]
-        return rows
+        return [{**row, "cl_ord_id": self.own_id(row["cl_ord_id"])} for row in rows]
 
     def arrivals(self, cl_ord_id: str) -> int:
         """How many orders of this id ever reached the venue."""
@@ -95,7 +96,7 @@ def running_sim(subject: Subject, folder: Path) -> Iterator[Sim]:
             stdout=output,
             stderr=output,
         )  # fmt: skip
-    venue = Sim(f"http://127.0.0.1:{port}", process, folder / "venue.jsonl")
+    venue = Sim(f"http://127.0.0.1:{port}", process, folder / "venue.jsonl", subject.own_id)
     give_up_s = time.monotonic() + 60
     while True:
         with suppress(OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -37,6 +37,8 @@ class Subject:
     """More arguments of openbell-sim."""
     key: str = "4b" * 32
     secret: str = "5c" * 32
+    own_id: Callable[[str], str] = str
+    """Our ClOrdID of an identifier as the venue keeps it, where the adapter sends another form."""
     untested: Mapping[str, str] = field(default_factory=dict)
     """Operations that cannot be tried against this face, and why. What the venue itself does not
     have is told by the adapter's capabilities and needs no word here."""

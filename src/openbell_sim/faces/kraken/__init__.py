@@ -1,0 +1,39 @@
+"""Kraken spot: REST and WebSocket v2."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from openbell_sim.account import FeeSchedule
+from openbell_sim.faces.kraken.face import KrakenFace
+from openbell_sim.faces.kraken.limits import OPEN_ORDERS_MAX
+from openbell_sim.faces.kraken.pairs import KNOWN
+from openbell_sim.faces.port import FaceKind
+from openbell_sim.rules import VenueRules
+
+KIND = FaceKind(
+    name="kraken",
+    title="Kraken spot",
+    make=KrakenFace,
+    instruments=KNOWN,
+    symbols=("XBTUSD", "ETHUSD", "SOLUSD", "LTCUSD"),
+    deposits={
+        "USD": Decimal(1_000_000),
+        "XBT": Decimal(5),
+        "ETH": Decimal(100),
+        "SOL": Decimal(1000),
+        "LTC": Decimal(1000),
+    },
+    credentials="API key, and private key in base64",
+    rules=VenueRules(
+        max_open_orders=OPEN_ORDERS_MAX,
+        # kraken.com/features/fee-schedule: the first step of Kraken Pro's spot fees. Taken in US
+        # dollars: Kraken takes fees in the quote currency unless told otherwise.
+        fees=FeeSchedule(
+            maker=Decimal("0.0025"),
+            taker=Decimal("0.0040"),
+            token="USD",  # noqa: S106 # a currency
+            token_discount=Decimal(0),
+        ),
+    ),
+)
