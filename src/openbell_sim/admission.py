@@ -19,13 +19,26 @@ from openbell_sim.checks import (
     worth,
 )
 from openbell_sim.events import Accept, Amend
-from openbell_sim.floor import Market
 from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Ledger, Order
 from openbell_sim.margin import Margin, held, order_price
+from openbell_sim.markets import Market
 from openbell_sim.matching.book import Taker
 from openbell_sim.refusals import Reason, RefusedError
 from openbell_sim.rules import ClOrdIdPolicy, ReduceOnlyPolicy
+from openbell_sim.sessions import MarketState
+
+_NO_ORDERS = {
+    MarketState.CANCEL_ONLY: Reason.CANCEL_ONLY,
+    MarketState.HALTED: Reason.HALTED,
+    MarketState.CLOSED: Reason.MARKET_CLOSED,
+}
+
+
+def check_session(state: MarketState) -> None:
+    """Raises RefusedError where no orders are taken."""
+    if state is not MarketState.OPEN:
+        raise RefusedError(_NO_ORDERS[state])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +57,7 @@ class Admission:
         market = self.markets.get(request.symbol)
         if market is None:
             raise RefusedError(Reason.UNKNOWN_SYMBOL, request.symbol)
+        check_session(market.state)
         mark = market.mark()
         taker = check_rules(request, market.instrument, market.book, mark)
         check_trigger(request, market.instrument, mark)
@@ -89,6 +103,7 @@ class Admission:
         """Raises RefusedError."""
         market = self.markets[order.symbol]
         instrument = market.instrument
+        check_session(market.state)
         if price is not None and order.price is None:
             raise RefusedError(Reason.MALFORMED, "the order has no price")
         if stop_price is not None and not order.waits:

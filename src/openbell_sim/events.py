@@ -11,6 +11,7 @@ import msgspec
 
 from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.matching.book import SelfTradePrevention
+from openbell_sim.sessions import MarketState
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -113,6 +114,15 @@ class Fill(_Event, frozen=True, kw_only=True, tag="fill", tag_field="event"):
     """The last fill of an order given as `quote_qty`: what is left buys no lot."""
 
 
+class PendingCancel(_Event, frozen=True, kw_only=True, tag="pending_cancel", tag_field="event"):
+    """A cancel was acknowledged that is yet to be done."""
+
+    order_id: int
+    request_id: str = ""
+    due_ns: int
+    """On the clock of `DeadMan`."""
+
+
 class Cancel(_Event, frozen=True, kw_only=True, tag="cancel", tag_field="event"):
     order_id: int
     request_id: str = ""
@@ -127,7 +137,50 @@ class Expire(_Event, frozen=True, kw_only=True, tag="expire", tag_field="event")
     order_id: int
     reason: str
     """`time_in_force`, `no_liquidity`, `self_trade_prevention`, `reduce_only` (nothing is left to
-    close), `insufficient_funds` or `would_match` (of a stop order when it triggered)."""
+    close), `insufficient_funds` or `would_match` (of a stop order when it triggered), or `dropped`
+    (the venue lost it and tells nobody)."""
+
+    @property
+    def is_silent(self) -> bool:
+        return self.reason == DROPPED
 
 
-Event = Deposit | Accept | Refuse | Amend | Trigger | Fill | Cancel | Expire
+DROPPED = "dropped"
+
+
+class Session(_Event, frozen=True, kw_only=True, tag="session", tag_field="event"):
+    """A symbol is traded, or not, from here on."""
+
+    symbol: str = ""
+    """Empty: every symbol; what was said of single ones before counts no more."""
+    state: MarketState | None = None
+    """None: nothing is said of it any more."""
+    scheduled: bool = False
+    """The calendar says so; what somebody sets goes before it."""
+
+
+class DeadMan(_Event, frozen=True, kw_only=True, tag="dead_man", tag_field="event"):
+    """A dead-man's switch was armed, disarmed, or fired."""
+
+    account: str
+    symbol: str = ""
+    """Empty: the whole account."""
+    expires_ns: int = 0
+    """On the venue's clock as it would be without a fault, so that a wrong clock fires nothing;
+    0: it is off from here on."""
+    fired: bool = False
+
+
+Event = (
+    Deposit
+    | Accept
+    | Refuse
+    | Amend
+    | Trigger
+    | Fill
+    | PendingCancel
+    | Cancel
+    | Expire
+    | Session
+    | DeadMan
+)

@@ -7,28 +7,42 @@ synchronous: one request at a time.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import msgspec
 
-from openbell.domain.orders import OrdType, Side
+from openbell.domain.orders import OrdStatus, OrdType, Side
 from openbell_sim.account import FeeSchedule
 from openbell_sim.admission import Admission
 from openbell_sim.checks import OrderRequest
-from openbell_sim.events import Cancel, Deposit, Event, Refuse
-from openbell_sim.floor import Floor, Market
+from openbell_sim.events import (
+    DROPPED,
+    Cancel,
+    DeadMan,
+    Deposit,
+    Event,
+    Expire,
+    PendingCancel,
+    Refuse,
+    Session,
+)
+from openbell_sim.floor import Floor
 from openbell_sim.instruments import Instrument
+from openbell_sim.interventions import Interventions
 from openbell_sim.ledger import Ledger, Order
 from openbell_sim.margin import Margin
 from openbell_sim.market.events import MarketEvent
+from openbell_sim.markets import Market
 from openbell_sim.matching.book import Book
 from openbell_sim.positions import Position
 from openbell_sim.recorder import Forgetful, Listener, Record, Recorder, Report
 from openbell_sim.refusals import Reason, RefusedError
 from openbell_sim.rules import VenueRules
+from openbell_sim.sessions import MarketState
 
-__all__ = ["Exchange", "Forgetful", "Listener", "Market", "Record", "Report"]
+__all__ = ["Exchange", "Forgetful", "Listener", "Market", "MarketState", "Record", "Report"]
 
 
 class Exchange:
@@ -37,15 +51,18 @@ class Exchange:
         instruments: Iterable[Instrument],
         *,
         now_ns: Callable[[], int],
+        skew_ns: Callable[[], int] = lambda: 0,
         rules: VenueRules | None = None,
         fees: FeeSchedule | None = None,
         record: Record | None = None,
         max_open_orders: int | None = None,
         keep_history: bool = False,
     ) -> None:
-        """`fees` and `max_open_orders` replace what the rules say. `keep_history`: for faces that
+        """`skew_ns`: how wrong `now_ns` is by a fault; what is due at its time follows the truth.
+        `fees` and `max_open_orders` replace what the rules say. `keep_history`: for faces that
         number everything that ever happened."""
         self.now_ns = now_ns
+        self._skew_ns = skew_ns
         self.rules = rules or VenueRules()
         self.fees = fees or self.rules.fees
         self.max_open_orders = max_open_orders or self.rules.max_open_orders
@@ -71,6 +88,9 @@ class Exchange:
             now_ns=now_ns,
         )
         self._next_order_id = started_ms
+        self.interventions = Interventions()
+        self.due_changed: Callable[[], None] = lambda: None
+        """Called when something may have become due earlier than `next_due_ns` said before."""
 
     @property
     def listeners(self) -> list[Listener]:
@@ -92,6 +112,7 @@ class Exchange:
         resting = [order for orders in self.ledger.open.values() for order in orders.values()]
         for order in sorted(resting, key=lambda order: order.priority):
             self._floor.rest(order)
+        self._floor.apply_sessions()
         return count
 
     # Questions
@@ -184,8 +205,12 @@ class Exchange:
         order = self._recorder.emit(accept)
         assert order is not None
         self._floor.enter(order, taker)
+        told = order
+        if order.waits and self.interventions.drop_stops:
+            told = copy.copy(order)
+            self._drop(order)
         self._recorder.commit((order.symbol,))
-        return order
+        return told
 
     def test(self, request: OrderRequest) -> None:
         """All that `submit` checks, and nothing of what it does. Raises RefusedError."""
@@ -198,16 +223,52 @@ class Exchange:
         self._recorder.commit()
 
     def cancel(self, order: Order, request_id: str = "") -> Order:
-        """The order as the client is to be told of it. Raises RefusedError for one that has
-        ended."""
+        """The order as whoever asked is to be told of it. Raises RefusedError for one that has
+        ended, and where the market takes no cancels."""
         if not order.is_open:
             raise RefusedError(Reason.UNKNOWN_ORDER)
+        state = self.markets[order.symbol].state
+        if state is MarketState.HALTED:
+            raise RefusedError(Reason.HALTED)
+        part = self.interventions.fill_on_cancel
+        if part and state is MarketState.OPEN and not order.waits:
+            self._floor.fill(order, part)
+        told = order
+        if order.is_open and self.interventions.lazy_cancels_s:
+            told = self._cancel_later(order, request_id)
+        elif order.is_open:
+            self._cancel(order, request_id)
+        self._recorder.commit((order.symbol,))
+        if told.status is not OrdStatus.CANCELED:
+            raise RefusedError(Reason.UNKNOWN_ORDER)
+        return told
+
+    def _cancel(self, order: Order, request_id: str = "", reason: str = "") -> None:
         self._floor.withdraw(order)
         self._recorder.emit(
-            Cancel(order_id=order.order_id, request_id=request_id, at_ns=self.now_ns())
+            Cancel(
+                order_id=order.order_id, request_id=request_id, reason=reason, at_ns=self.now_ns()
+            )
         )
-        self._recorder.commit((order.symbol,))
-        return order
+
+    def _cancel_later(self, order: Order, request_id: str) -> Order:
+        if order.order_id not in self.ledger.pending_cancels:
+            self._recorder.emit(
+                PendingCancel(
+                    order_id=order.order_id,
+                    request_id=request_id,
+                    due_ns=self._true_ns() + _ns(self.interventions.lazy_cancels_s),
+                    at_ns=self.now_ns(),
+                )
+            )
+        self.due_changed()
+        told = copy.copy(order)
+        told.status, told.cancel_id, told.updated_ns = (
+            OrdStatus.CANCELED,
+            request_id,
+            self.now_ns(),
+        )
+        return told
 
     def amend(
         self,
@@ -230,9 +291,107 @@ class Exchange:
         self._recorder.commit((order.symbol,))
         return order
 
+    # Sessions
+
+    def session(self, symbol: str) -> MarketState:
+        return self.markets[symbol].state
+
+    def set_session(
+        self, symbol: str | None, state: MarketState | None, *, scheduled: bool = False
+    ) -> None:
+        """Sets the state of a symbol, or of all of them (None). A `state` of None takes back what
+        was set. What the calendar says is `scheduled`, and counts where nothing else was set."""
+        event = Session(symbol=symbol or "", state=state, scheduled=scheduled, at_ns=self.now_ns())
+        if self.ledger.sessions.holds(event):
+            return
+        self._recorder.emit(event)
+        changed = self._floor.apply_sessions()
+        self._recorder.commit()
+        for name in changed:
+            for listener in self.listeners:
+                listener.on_session(name, self.session(name))
+            if self.session(name) is MarketState.OPEN:
+                self._floor.reopen(name)
+                self._recorder.commit((name,))
+
+    # What happens at its time
+
+    def arm_dead_man(self, account: str, symbol: str | None, timeout_s: float) -> int:
+        """Cancels the open orders of the account (in one symbol, or in all of them) when the time
+        has passed, unless it is armed again. 0 disarms. When it expires, on the venue's clock; 0:
+        never."""
+        self.ledger.account(account)
+        self._recorder.emit(
+            DeadMan(
+                account=account,
+                symbol=symbol or "",
+                expires_ns=self._true_ns() + _ns(timeout_s) if timeout_s else 0,
+                at_ns=self.now_ns(),
+            )
+        )
+        self._recorder.commit()
+        self.due_changed()
+        return self.dead_man(account, symbol) or 0
+
+    def dead_man(self, account: str, symbol: str | None) -> int | None:
+        """When the switch expires, on the venue's clock; None: it is not armed."""
+        expires_ns = self.ledger.dead_man.armed.get((account, symbol or ""))
+        return None if expires_ns is None else expires_ns + self._skew_ns()
+
+    def next_due_ns(self) -> int | None:
+        """When `expire_due` will have something to do, on the venue's clock."""
+        due = [*self.ledger.dead_man.armed.values()]
+        due += [cancel.due_ns for cancel in self.ledger.pending_cancels.values()]
+        return min(due) + self._skew_ns() if due else None
+
+    def expire_due(self, now_ns: int) -> None:
+        """Fires the dead-man's switches whose time has come, and does the cancels that were put
+        off. The venue's own doing: no halt and no intervention keeps it from it."""
+        true_ns = now_ns - self._skew_ns()
+        symbols: dict[str, None] = {}
+        for account, symbol in self.ledger.dead_man.due(true_ns):
+            self._recorder.emit(
+                DeadMan(account=account, symbol=symbol, fired=True, at_ns=self.now_ns())
+            )
+            for order in list(self.ledger.open[account].values()):
+                if symbol in ("", order.symbol):
+                    self._cancel(order, reason="dead_man")
+                    symbols[order.symbol] = None
+        for cancel in list(self.ledger.pending_cancels.values()):
+            if cancel.due_ns <= true_ns:
+                order = self.ledger.orders[cancel.order_id]
+                self._cancel(order, cancel.request_id)
+                symbols[order.symbol] = None
+        self._recorder.commit(tuple(symbols))
+
+    def _true_ns(self) -> int:
+        """The venue's clock as it would be without a fault."""
+        return self.now_ns() - self._skew_ns()
+
+    # Faults
+
+    def intervene(self, interventions: Interventions) -> None:
+        """From here on these hold, and no others."""
+        begins_to_drop = interventions.drop_stops and not self.interventions.drop_stops
+        self.interventions = interventions
+        self._floor.partial_fills = interventions.partial_fills
+        if begins_to_drop:
+            for orders in self.ledger.open.values():
+                for order in [order for order in orders.values() if order.waits]:
+                    self._drop(order)
+            self._recorder.commit()
+
+    def _drop(self, order: Order) -> None:
+        self._floor.withdraw(order)
+        self._recorder.emit(Expire(order_id=order.order_id, reason=DROPPED, at_ns=self.now_ns()))
+
     # The crowd
 
     def play(self, event: MarketEvent) -> None:
         """Applies what a market source says. Own orders that it fills are filled."""
         if self._floor.play(event):
             self._recorder.commit((event.symbol,))
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)

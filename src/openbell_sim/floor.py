@@ -6,40 +6,19 @@ Whoever calls commits (`recorder.Recorder.commit`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 
 from openbell.domain.orders import Side, TimeInForce
 from openbell_sim.account import ZERO, FeeSchedule
 from openbell_sim.events import Amend, Expire, Fill, Trigger
-from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order
 from openbell_sim.market.events import BestSet, LevelsSet, MarketEvent, Snapshot, Traded
-from openbell_sim.matching.book import Book, Match, Taker
-from openbell_sim.matching.side import Entry
-from openbell_sim.matching.stops import StopBook
+from openbell_sim.markets import Market
+from openbell_sim.matching.book import Match, Taker
 from openbell_sim.recorder import Recorder
-from openbell_sim.tape import PublicTrade, Tape
-
-
-@dataclass(kw_only=True)
-class Market:
-    """One symbol."""
-
-    instrument: Instrument
-    book: Book
-    stops: StopBook = field(default_factory=StopBook)
-    next_trade_id: int
-    tape: Tape = field(default_factory=Tape)
-
-    def mark(self) -> Decimal | None:
-        """The last price, before the first trade the middle of the book; None: nobody knows."""
-        if self.tape.last is not None:
-            return self.tape.last.price
-        bid, ask = self.book.bids.best, self.book.asks.best
-        if bid is None or ask is None:
-            return None
-        return self.instrument.tick * (bid + ask) / 2
+from openbell_sim.sessions import MarketState
+from openbell_sim.tape import PublicTrade
 
 
 class Floor:
@@ -53,6 +32,8 @@ class Floor:
     ) -> None:
         self.markets = markets
         self.fees = fees
+        self.partial_fills = 1.0
+        """See `interventions`."""
         self._now_ns = now_ns
         self._recorder = recorder
         self._ledger = recorder.ledger
@@ -70,13 +51,15 @@ class Floor:
         self._match(market, order, taker)
         self._settle(market)
 
-    def _match(self, market: Market, order: Order, taker: Taker) -> None:
-        if order.time_in_force is TimeInForce.FOK and market.book.available(taker) < taker.qty:
+    def _match(self, market: Market, order: Order, wanted: Taker) -> None:
+        taker = self._in_part(market, wanted) if self.partial_fills < 1 else wanted
+        if order.time_in_force is TimeInForce.FOK and market.book.available(taker) < wanted.qty:
             self._expire(order.order_id, "time_in_force")
             return
         result = market.book.match(taker)
         bought_out = (
             order.quote_qty is not None
+            and taker is wanted
             and not result.taker_expired
             and market.book.would_match(order.side, None)
         )
@@ -95,31 +78,38 @@ class Floor:
         if result.taker_expired:
             self._expire(order.order_id, "self_trade_prevention")
         elif order.price is None:
-            short = taker.budget is not None and market.book.would_match(order.side, None)
+            # Only a stop order may have too little for what there is to buy.
+            short = (
+                order.triggered and taker is wanted and market.book.would_match(order.side, None)
+            )
             self._expire(order.order_id, "insufficient_funds" if short else "no_liquidity")
         elif order.time_in_force is TimeInForce.IOC:
             self._expire(order.order_id, "time_in_force")
+        elif taker is not wanted and self._still_crosses(market, taker):
+            self._expire(order.order_id, "no_liquidity")
         else:
             self.rest(order)
 
+    def _in_part(self, market: Market, taker: Taker) -> Taker:
+        """A taker that gets only a part of what it could."""
+        if taker.budget is not None:
+            return replace(taker, budget=int(taker.budget * self.partial_fills))
+        lots = int(market.book.available(taker) * self.partial_fills)
+        return replace(taker, qty=max(1, lots))
+
+    @staticmethod
+    def _still_crosses(market: Market, taker: Taker) -> bool:
+        """Whether own orders keep the rest of a taker from resting; the crowd makes way."""
+        market.book.withdraw_crowd(taker.side.opposite, taker.limit)
+        return market.book.would_match(taker.side, taker.limit)
+
     def rest(self, order: Order) -> None:
         """Puts an order where it waits: into the book, or among the stops."""
-        market = self.markets[order.symbol]
-        instrument = market.instrument
-        if order.waits:
-            market.stops.add(order.side, _ticks(instrument, order.stop_price), order.order_id)
-            return
-        entry = Entry(order.order_id, order.account, instrument.lots(order.leaves_qty))
-        market.book.rest(order.side, _ticks(instrument, order.price), entry)
+        self.markets[order.symbol].rest(order)
 
     def withdraw(self, order: Order) -> None:
         """Takes an order out from where it waits."""
-        market = self.markets[order.symbol]
-        instrument = market.instrument
-        if order.waits:
-            market.stops.remove(order.side, _ticks(instrument, order.stop_price), order.order_id)
-        else:
-            market.book.remove(order.side, _ticks(instrument, order.price), order.order_id)
+        self.markets[order.symbol].withdraw(order)
 
     def amend(self, order: Order, amend: Amend, taker: Taker) -> None:
         """Gives an order its new terms; `taker` is what is left of it then."""
@@ -129,32 +119,57 @@ class Floor:
             self.enter(order, taker)
             return
         self._recorder.emit(amend)
-        if not order.waits:
-            market = self.markets[order.symbol]
-            price = _ticks(market.instrument, order.price)
-            market.book.resize(order.side, price, order.order_id, taker.qty)
+        self.markets[order.symbol].shrink(order, taker.qty)
+
+    def fill(self, order: Order, part: float) -> None:
+        """The crowd takes a part of a resting order, at least one lot."""
+        market = self.markets[order.symbol]
+        match = market.take(order, part)
+        self._book_match(market, match, aggressor=order.side.opposite)
+        self._settle(market)
 
     # The crowd
+
+    def apply_sessions(self) -> list[str]:
+        """Gives every market the state that the ledger tells; the symbols where it changed."""
+        changed: list[str] = []
+        for symbol, market in self.markets.items():
+            state = self._ledger.sessions.state(symbol)
+            if state is not market.state:
+                market.state = state
+                changed.append(symbol)
+        return changed
+
+    def reopen(self, symbol: str) -> None:
+        """Plays what the source said while the market did not trade."""
+        for event in self.markets[symbol].backlog.take(symbol):
+            self.play(event)
 
     def play(self, event: MarketEvent) -> bool:
         """Applies what a market source says. Own orders that it fills are filled. Whether the
         book or the tape changed."""
         market = self.markets[event.symbol]
         book = market.book
+        if market.state is not MarketState.OPEN and not (
+            # A market that opens later has quotes from the start on all the same.
+            book.is_empty and not isinstance(event, Traded)
+        ):
+            market.backlog.keep(event)
+            return False
         before = book.update_id
         match event:
             case BestSet():
-                bid = _level(market.instrument, event.bid)
-                ask = _level(market.instrument, event.ask)
+                bid = market.level(event.bid)
+                ask = market.level(event.ask)
                 self._book_own(market, book.set_best(bid, ask))
             case LevelsSet():
                 for side, levels in ((Side.BUY, event.bids), (Side.SELL, event.asks)):
                     for level in levels:
-                        matches = book.set_crowd(side, *_level(market.instrument, level))
+                        matches = book.set_crowd(side, *market.level(level))
                         self._book_own(market, [(side.opposite, match) for match in matches])
             case Snapshot():
-                bids = [_level(market.instrument, level) for level in event.bids]
-                asks = [_level(market.instrument, level) for level in event.asks]
+                bids = [market.level(level) for level in event.bids]
+                asks = [market.level(level) for level in event.asks]
                 self._book_own(market, book.reset_crowd(bids, asks))
             case Traded():
                 self._play_trade(market, event)
@@ -162,7 +177,7 @@ class Floor:
         return book.update_id != before or self._recorder.has_trades
 
     def _play_trade(self, market: Market, event: Traded) -> None:
-        price, qty = _level(market.instrument, (event.price, event.qty))
+        price, qty = market.level((event.price, event.qty))
         aggressor = Side.BUY if event.aggressor_is_buyer else Side.SELL
         matches = market.book.crowd_trade(aggressor, price, qty)
         self._book_own(market, [(aggressor.opposite, match) for match in matches])
@@ -305,7 +320,7 @@ class Floor:
                 self.withdraw(order)
                 self._expire(order.order_id, "reduce_only")
             elif closable < order.leaves_qty:
-                taker = self._taker(market, order, closable)
+                taker = market.taker(order, closable)
                 self.amend(order, self._cut(order, closable), taker)
 
     def _cut(self, order: Order, leaves_qty: Decimal) -> Amend:
@@ -323,7 +338,7 @@ class Floor:
 
     def _trigger(self, market: Market, order: Order) -> None:
         """A stop order that was reached, and is no longer among the stops."""
-        taker = self._taker(market, order, order.leaves_qty)
+        taker = market.taker(order, order.leaves_qty)
         locked = order.locked
         if order.price is None and locked:
             locked, taker = self._money_for(market, order, taker)
@@ -336,7 +351,7 @@ class Floor:
                 return
             if closable < order.leaves_qty:
                 self._recorder.emit(self._cut(order, closable))
-                taker = self._taker(market, order, closable)
+                taker = market.taker(order, closable)
         if order.post_only and market.book.would_match(order.side, taker.limit):
             self._expire(order.order_id, "would_match")
             return
@@ -351,25 +366,3 @@ class Floor:
         free = max(ZERO, self._ledger.account(order.account).free(market.instrument.quote))
         locked = min(market.book.cost(taker) * unit, order.locked + free)
         return locked, replace(taker, budget=int(locked / unit))
-
-    @staticmethod
-    def _taker(market: Market, order: Order, qty: Decimal) -> Taker:
-        instrument = market.instrument
-        return Taker(
-            side=order.side,
-            limit=None if order.price is None else instrument.ticks(order.price),
-            qty=instrument.lots(qty),
-            account=order.account,
-            prevention=order.prevention,
-        )
-
-
-def _ticks(instrument: Instrument, price: Decimal | None) -> int:
-    assert price is not None
-    return instrument.ticks(price)
-
-
-def _level(instrument: Instrument, level: tuple[Decimal, Decimal]) -> tuple[int, int]:
-    """In ticks and lots. What a source says off the grid is cut to it."""
-    price, qty = level
-    return int(price / instrument.tick), int(qty / instrument.lot)

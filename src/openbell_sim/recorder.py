@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from openbell_sim.events import Deposit, Event, Fill
+from openbell_sim.events import Deposit, Event, Expire, Fill
 from openbell_sim.ledger import Ledger, Order, OwnFill
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import PublicTrade
 
 
@@ -33,6 +34,7 @@ class Listener(Protocol):
     def on_deposit(self, deposit: Deposit) -> None: ...
     def on_trade(self, trade: PublicTrade) -> None: ...
     def on_book(self, symbol: str) -> None: ...
+    def on_session(self, symbol: str, state: MarketState) -> None: ...
 
 
 class Record(Protocol):
@@ -53,7 +55,8 @@ class Recorder:
         self.ledger = ledger
         self.listeners: list[Listener] = []
         self.history: list[Event] | None = [] if keep_history else None
-        """Every event since the order log began, in order; None where it is not kept."""
+        """Every event since the order log began, in order, but for those that nobody is told of;
+        None where it is not kept."""
         self._record = record or Forgetful()
         self._events: list[Event] = []
         self._reports: list[Report] = []
@@ -69,7 +72,7 @@ class Recorder:
         count = 0
         for event in events:
             self.ledger.apply(event)
-            if self.history is not None:
+            if self.history is not None and not _is_silent(event):
                 self.history.append(event)
             count += 1
         return count
@@ -78,7 +81,7 @@ class Recorder:
         """Applies an event; the order that it concerns."""
         order = self.ledger.apply(event)
         self._events.append(event)
-        if order is not None:
+        if order is not None and not _is_silent(event):
             fill = self.ledger.fills_of(order.order_id)[-1] if isinstance(event, Fill) else None
             self._reports.append(Report(event, copy.copy(order), fill))
         return order
@@ -94,7 +97,7 @@ class Recorder:
         if events:
             self._record.append(events)
             if self.history is not None:
-                self.history += events
+                self.history += [event for event in events if not _is_silent(event)]
         for listener in self.listeners:
             for symbol in symbols:
                 listener.on_book(symbol)
@@ -102,3 +105,7 @@ class Recorder:
                 listener.on_trade(trade)
             if reports:
                 listener.on_reports(reports)
+
+
+def _is_silent(event: Event) -> bool:
+    return isinstance(event, Expire) and event.is_silent

@@ -72,6 +72,10 @@ class Book:
     def side(self, side: Side) -> BookSide:
         return self.bids if side is Side.BUY else self.asks
 
+    @property
+    def is_empty(self) -> bool:
+        return self.bids.best is None and self.asks.best is None
+
     def _settle(self, side: BookSide, price: int) -> None:
         self.update_id += 1
         side.settle(price)
@@ -213,6 +217,10 @@ class Book:
         else:
             level.shrink_crowd(held - qty)
         self._settle(book, price)
+
+    def withdraw_crowd(self, side: Side, limit: int | None) -> None:
+        """The crowd takes back all of a side that an order with this limit could trade with."""
+        self._drop_crowd(self.side(side), limit)
 
     def _drop_crowd(self, book: BookSide, through: int | None) -> None:
         """Removes the crowd from a side's levels as far as `through` reaches."""

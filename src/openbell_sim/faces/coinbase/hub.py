@@ -21,6 +21,7 @@ from openbell_sim.faces.coinbase.client import Client
 from openbell_sim.faces.coinbase.errors import Json
 from openbell_sim.ledger import Order, OwnFill
 from openbell_sim.matching.side import BookSide
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import PublicTrade
 
 PERIOD_S = 0.05
@@ -133,6 +134,9 @@ class Hub:
             market = self._exchange.markets[trade.symbol]
             ticker = render.ticker(market, self._exchange.now_ns())
             self._tell(clients, "ticker", [{"type": "update", "tickers": [ticker]}])
+
+    def on_session(self, symbol: str, state: MarketState) -> None:
+        """No stream of the venue tells it."""
 
     def on_book(self, symbol: str) -> None:
         """Books are told by the clock."""

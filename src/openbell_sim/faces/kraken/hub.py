@@ -17,6 +17,7 @@ from openbell_sim.faces.kraken.render import Json, rfc3339
 from openbell_sim.faces.kraken.socket_render import Levels
 from openbell_sim.outbox import Gate, Outbox, SocketSink
 from openbell_sim.recorder import Report
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import MINUTE_NS, PublicTrade
 
 BOOK_EVERY_S = 0.05
@@ -159,6 +160,9 @@ class Hub:
         self._tell(client, subscription, "snapshot", data)
 
     # From the exchange.
+
+    def on_session(self, symbol: str, state: MarketState) -> None:
+        """No stream of the venue tells it."""
 
     def on_book(self, symbol: str) -> None:
         self._dirty.add(symbol)

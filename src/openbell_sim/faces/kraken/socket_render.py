@@ -19,8 +19,8 @@ from openbell_sim.faces.kraken.market_data import vwap
 from openbell_sim.faces.kraken.pairs import Asset, Pair
 from openbell_sim.faces.kraken.render import Json, fixed, number, rfc3339
 from openbell_sim.faces.kraken.words import client_id, note_of
-from openbell_sim.floor import Market
 from openbell_sim.ledger import Order, OwnFill
+from openbell_sim.markets import Market
 from openbell_sim.matching.side import BookSide
 from openbell_sim.recorder import Report
 from openbell_sim.tape import MINUTE_NS, Bar, PublicTrade

@@ -19,6 +19,7 @@ from openbell_sim.faces.oanda.accounts import Accounts
 from openbell_sim.faces.oanda.book import Json
 from openbell_sim.faces.oanda.times import TimeFormat
 from openbell_sim.outbox import Gate, Outbox
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import PublicTrade
 
 HEARTBEAT_S = 5.0
@@ -126,6 +127,9 @@ class Hub:
 
     def on_trade(self, trade: PublicTrade) -> None:
         pass  # OANDA shows no trades
+
+    def on_session(self, symbol: str, state: MarketState) -> None:
+        """No stream of the venue tells it."""
 
     def on_book(self, symbol: str) -> None:
         self._moved.add(symbol)

@@ -21,6 +21,7 @@ from openbell_sim.faces.binance.common.client import Client
 from openbell_sim.faces.binance.common.klines import INTERVALS_NS, KlineStream
 from openbell_sim.faces.binance.common.listen_keys import ListenKeys
 from openbell_sim.faces.binance.common.operation import Json
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import Bar, PublicTrade
 
 _BEAT_MS = 50
@@ -163,6 +164,9 @@ class Hub:
         return len(clients)
 
     # From the exchange
+
+    def on_session(self, symbol: str, state: MarketState) -> None:
+        """No stream of the venue tells it; exchangeInfo does."""
 
     def on_book(self, symbol: str) -> None:
         one = self._subscribers.get(f"{symbol.lower()}@bookTicker")
