@@ -199,8 +199,7 @@ async def test_a_connection_without_a_heartbeat_is_given_up(
     [
         "no json",
         '{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD"}]}',
-        '{"channel":"ticker","type":"update","data":[{"symbol":"NO/ONE","bid":1,"bid_qty":1,'
-        + '"ask":2,"ask_qty":1}]}',
+        ticker("NO/ONE", "1", "2"),
     ],
 )
 async def test_what_cannot_be_read_is_an_error(kraken: PublicKraken, line: str) -> None:
