@@ -114,7 +114,7 @@ def make_desk(folder: Path, subject: Subject, tick: str) -> PaperDesk:
         text += _SERVICE.format(
             name=name, module=module, port=port, role=role, depends_on=str(depends_on)
         )
-        if role == "engine":
+        if role in ("engine", "market-data"):  # some venues quote to known accounts only
             text += 'venues = ["the-venue"]\n'
     (folder / "desk.toml").write_text(text)
     environ = {name: value for name, value in os.environ.items() if "OPENBELL" not in name}

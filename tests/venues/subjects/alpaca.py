@@ -15,5 +15,4 @@ SUBJECT = Subject(
     cancel=b"DELETE /v2/orders/",
     open_orders=b"GET /v2/orders?",
     sim=("--no-limits",),
-    untested={"list others' stop orders": "the simulated venue has no stop orders yet"},
 )

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.domain.market import InstrumentRules, Quote, base_quote
+from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Purpose, TimeInForce
 from openbell.errors import ConfigError
 from openbell.venues.alpaca import wire
@@ -106,7 +106,7 @@ class AlpacaVenue(RestVenue):
             raise ConfigError(
                 f'{name}: there is no feed "{self._feed}"', hint=f"feeds: {', '.join(FEEDS)}"
             )
-        self._symbols = {symbol: _alpaca_symbol(symbol) for symbol in config.symbols}
+        self._symbols = {symbol: wire.alpaca_symbol(symbol) for symbol in config.symbols}
         self._unified = {theirs: symbol for symbol, theirs in self._symbols.items()}
         self._rules: dict[str, InstrumentRules] = {}
         self._names = OrderNames()
@@ -403,17 +403,6 @@ class AlpacaVenue(RestVenue):
 
     def _another_shape(self) -> VenueUnavailableError:
         return VenueUnavailableError(f"{self.name}: an answer of another shape")
-
-
-def _alpaca_symbol(symbol: str) -> str:
-    """`AAPL` for `AAPL/USD`. Raises ConfigError for what is not in dollars."""
-    base, currency = base_quote(symbol)
-    if currency != wire.CURRENCY:
-        raise ConfigError(
-            f"Alpaca trades stocks in {wire.CURRENCY}, and not {symbol}",
-            hint=f"write AAPL/{wire.CURRENCY}",
-        )
-    return base
 
 
 def _time_in_force(order: NewOrder) -> str | None:

@@ -17,9 +17,10 @@ from typing import Literal
 
 import msgspec
 
-from openbell.domain.market import InstrumentRules
+from openbell.domain.market import InstrumentRules, base_quote
 from openbell.domain.market import Quote as PortQuote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
+from openbell.errors import ConfigError
 from openbell.venues.port import (
     AccountSummary,
     Balance,
@@ -306,6 +307,17 @@ class TradeUpdate(_Finite, frozen=True):
             venue_time_ns=time_ns(self.timestamp or self.order.updated_at),
         )
         return OrderReport(order=order, fill=fill)
+
+
+def alpaca_symbol(symbol: str) -> str:
+    """`AAPL` for `AAPL/USD`. Raises ConfigError for what is not in dollars."""
+    base, currency = base_quote(symbol)
+    if currency != CURRENCY:
+        raise ConfigError(
+            f"Alpaca trades stocks in {CURRENCY}, and not {symbol}",
+            hint=f"write {base}/{CURRENCY}",
+        )
+    return base
 
 
 def exec_id(order_id: str, cum_qty: Decimal) -> str:

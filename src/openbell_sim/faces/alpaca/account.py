@@ -21,6 +21,7 @@ from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order
 from openbell_sim.listing import shown
 from openbell_sim.positions import Position
+from openbell_sim.sessions import MarketState
 
 NEW_YORK = ZoneInfo("America/New_York")
 OPENS, CLOSES = time_of_day(9, 30), time_of_day(16, 0)
@@ -300,13 +301,14 @@ def asset(call: Call) -> Result:
 
 
 def clock(call: Call) -> Result:
-    """`is_open` is as the simulated venue's session is; the next times are the exchange's regular
-    ones, holidays not known."""
-    now_ns = call.exchange.now_ns()
+    """`is_open`: whether any symbol is traded now. The next times are the exchange's regular ones,
+    holidays not known."""
+    exchange = call.exchange
+    now_ns = exchange.now_ns()
     now = datetime.fromtimestamp(now_ns // 1_000_000_000, NEW_YORK)
     return 200, {
         "timestamp": names.rfc3339(now_ns),
-        "is_open": True,
+        "is_open": MarketState.OPEN in map(exchange.session, exchange.markets),
         "next_open": _next(now, OPENS).isoformat(),
         "next_close": _next(now, CLOSES).isoformat(),
     }

@@ -14,6 +14,8 @@ from openbell_sim.ledger import Order
 
 REPLACED = "replaced"
 """The cancel id of an order that another one took the place of."""
+DAY_ENDED = "expired"
+"""The cancel id of a day order that the end of the session ended."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,7 +53,7 @@ _CANCELS = ("time_in_force", "no_liquidity", "self_trade_prevention")
 
 def status_of(order: Order) -> str:
     if order.status is OrdStatus.CANCELED:
-        return REPLACED if order.cancel_id == REPLACED else "canceled"
+        return order.cancel_id if order.cancel_id in (REPLACED, DAY_ENDED) else "canceled"
     if order.status is OrdStatus.EXPIRED and order.reason in _CANCELS:
         return "canceled"
     return _STATUS[order.status]

@@ -24,6 +24,8 @@ _ONE_LOT = Decimal(1).scaleb(-QTY_DIGITS)
 _TYPES = {
     "market": OrdType.MARKET,
     "limit": OrdType.LIMIT,
+    "stop": OrdType.STOP,
+    "stop_limit": OrdType.STOP_LIMIT,
 }
 _LIMITED = (OrdType.LIMIT, OrdType.STOP_LIMIT)
 _STOPPED = (OrdType.STOP, OrdType.STOP_LIMIT)
@@ -81,8 +83,8 @@ def new_order(body: OrderBody, *, account: str, price_of: Price, received_ns: in
     """Raises AlpacaError. What depends on the position is not looked at here."""
     symbol = _needed(body.symbol, "symbol")
     side = _choice(body.side, "side", {"buy": Side.BUY, "sell": Side.SELL})
-    if body.type in ("stop", "stop_limit", "trailing_stop"):
-        raise errors.unprocessable(f"this venue simulates no {body.type} orders")
+    if body.type == "trailing_stop":
+        raise errors.unprocessable("this venue simulates no trailing_stop orders")
     ord_type = _choice(body.type, "type", _TYPES)
     if body.time_in_force in ("opg", "cls"):
         raise errors.unprocessable(f"this venue simulates no auctions: {body.time_in_force}")

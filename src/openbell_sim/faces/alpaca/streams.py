@@ -20,9 +20,10 @@ from openbell_sim.events import Accept, Cancel, Deposit, Expire, Fill
 from openbell_sim.exchange import Exchange, Report
 from openbell_sim.faces.alpaca import market_data, names, render
 from openbell_sim.faces.alpaca.market_data import MINUTE_NS, Stamp
-from openbell_sim.faces.alpaca.orders import REPLACED, Replacements, status_of
+from openbell_sim.faces.alpaca.orders import DAY_ENDED, Replacements, note_of, status_of
 from openbell_sim.faces.alpaca.render import Json
 from openbell_sim.outbox import Gate, Outbox, SocketSink
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import PublicTrade
 
 _EVERY_S = 0.25
@@ -149,9 +150,7 @@ class Hub:
                 event = "new"
             case Fill():
                 event = "partial_fill" if order.is_open else "fill"
-            case Cancel():
-                event = "replaced" if order.cancel_id == REPLACED else "canceled"
-            case Expire():
+            case Cancel() | Expire():
                 event = status_of(order)
             case _:
                 return None
@@ -167,6 +166,15 @@ class Hub:
 
     def on_deposit(self, deposit: Deposit) -> None:
         """Alpaca streams none."""
+
+    def on_session(self, symbol: str, state: MarketState) -> None:
+        """A day's orders end with it; those for extended hours as well, which are not played."""
+        if state is not MarketState.CLOSED:
+            return
+        for orders in self._exchange.ledger.open.values():
+            for order in [order for order in orders.values() if order.symbol == symbol]:
+                if note_of(order).time_in_force == "day":
+                    self._exchange.cancel(order, DAY_ENDED)
 
     def on_book(self, symbol: str) -> None:
         if not self.data:

@@ -283,10 +283,12 @@ def _check_open(order: Order) -> None:
         raise errors.ended(status_of(order))
 
 
-def _cancel(call: Call, order: Order, request_id: str = "") -> None:
+def _cancel(call: Call, order: Order, request_id: str = "") -> Order:
+    """The order as it is to be told. Raises AlpacaError."""
     try:
-        call.exchange.cancel(order, request_id)
+        return call.exchange.cancel(order, request_id)
     except RefusedError as error:
+        _check_open(order)
         raise errors.from_refusal(error, _request_of(call, order)) from None
 
 
@@ -296,8 +298,7 @@ def cancel_all(call: Call) -> Result:
     for order in call.open_orders():
         row: Json = {"id": names.order_id(order.order_id), "status": 200}
         try:
-            _cancel(call, order)
-            row["body"] = call.rendered(order)
+            row["body"] = call.rendered(_cancel(call, order))
         except AlpacaError as error:
             row |= {"status": error.status, "body": error.body()}
         rows.append(row)
