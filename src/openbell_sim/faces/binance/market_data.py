@@ -131,7 +131,8 @@ def exchange_info(exchange: Exchange, p: Parameters, limits: Limits) -> Json:
         "rateLimits": limits.rate_limits(),
         "exchangeFilters": [],
         "symbols": [
-            render.instrument(market.instrument, exchange.max_open_orders) for market in markets
+            render.instrument(market.instrument, market.state, exchange.max_open_orders)
+            for market in markets
         ],
     }
 

@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from openbell.domain.orders import OrdStatus, Side
+from openbell.domain.orders import OrdStatus, OrdType, Side
 from openbell_sim.account import Account
-from openbell_sim.events import Cancel, Expire, Fill
+from openbell_sim.events import Amend, Cancel, Expire, Fill
 from openbell_sim.exchange import Market, Report
 from openbell_sim.faces.binance.common.klines import INTERVALS_NS
 from openbell_sim.faces.binance.common.operation import Json
 from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order, OwnFill
 from openbell_sim.matching.side import BookSide
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import Bar, PublicTrade
 
-ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET"]
+ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT"]
+_TYPE_NAMES = {
+    OrdType.LIMIT: "LIMIT",
+    OrdType.MARKET: "MARKET",
+    OrdType.STOP: "STOP_LOSS",
+    OrdType.STOP_LIMIT: "STOP_LOSS_LIMIT",
+}
+_SYMBOL_STATUS = {
+    MarketState.OPEN: "TRADING",
+    MarketState.CANCEL_ONLY: "BREAK",
+    MarketState.HALTED: "HALT",
+    MarketState.CLOSED: "END_OF_DAY",
+}
 PREVENTIONS = ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH"]
 
 
@@ -29,7 +42,7 @@ def ms(at_ns: int) -> int:
 
 
 def order_type(order: Order) -> str:
-    return "LIMIT_MAKER" if order.post_only else order.ord_type.value
+    return "LIMIT_MAKER" if order.post_only else _TYPE_NAMES[order.ord_type]
 
 
 def order_status(order: Order) -> str:
@@ -38,11 +51,11 @@ def order_status(order: Order) -> str:
     return order.status.value
 
 
-def instrument(item: Instrument, max_open_orders: int) -> Json:
+def instrument(item: Instrument, state: MarketState, max_open_orders: int) -> Json:
     """One entry of exchangeInfo's `symbols`."""
     return {
         "symbol": item.symbol,
-        "status": "TRADING",
+        "status": _SYMBOL_STATUS[state],
         "baseAsset": item.base,
         "baseAssetPrecision": 8,
         "quoteAsset": item.quote,
@@ -57,6 +70,7 @@ def instrument(item: Instrument, max_open_orders: int) -> Json:
         "quoteOrderQtyMarketAllowed": True,
         "allowTrailingStop": False,
         "cancelReplaceAllowed": True,
+        "amendAllowed": True,
         "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False,
         "filters": [
@@ -121,17 +135,29 @@ def _order_facts(order: Order) -> Json:
     }
 
 
+def _stop(order: Order) -> Json:
+    """Of conditional orders alone."""
+    return {} if order.stop_price is None else {"stopPrice": money(order.stop_price)}
+
+
+def working_ms(order: Order) -> int:
+    """When it came into the book, for a stop order: at the latest; -1: it waits for its stop price."""
+    if order.waits:
+        return -1
+    return ms(order.accepted_ns if order.stop_price is None else order.updated_ns)
+
+
 def order_query(order: Order) -> Json:
     """As `GET /api/v3/order` shows it."""
     return {
         **_order_facts(order),
         "clientOrderId": order.cl_ord_id,
-        "stopPrice": money(Decimal(0)),
+        "stopPrice": money(order.stop_price or Decimal(0)),
         "icebergQty": money(Decimal(0)),
         "time": ms(order.accepted_ns),
         "updateTime": ms(order.updated_ns),
-        "isWorking": True,
-        "workingTime": ms(order.accepted_ns),
+        "isWorking": not order.waits,
+        "workingTime": working_ms(order),
     }
 
 
@@ -146,7 +172,7 @@ def order_placed(order: Order, fills: Iterable[OwnFill], detail: str) -> Json:
     }
     if detail == "ACK":
         return short
-    result = {**short, **_order_facts(order), "workingTime": ms(order.accepted_ns)}
+    result = {**short, **_order_facts(order), "workingTime": working_ms(order), **_stop(order)}
     if detail == "FULL":
         result["fills"] = [
             {
@@ -164,9 +190,39 @@ def order_placed(order: Order, fills: Iterable[OwnFill], detail: str) -> Json:
 def order_canceled(order: Order) -> Json:
     return {
         **_order_facts(order),
+        **_stop(order),
         "origClientOrderId": order.cl_ord_id,
         "clientOrderId": order.cancel_id,
         "transactTime": ms(order.updated_ns),
+    }
+
+
+def order_amended(order: Order, previous_cl_ord_id: str) -> Json:
+    """The reply to an amendment. `executionId` numbers it among all that happened to orders; here
+    it is the order's own number, since nothing else is asked by it."""
+    return {
+        "transactTime": ms(order.updated_ns),
+        "executionId": order.order_id,
+        "amendedOrder": {
+            "symbol": order.symbol,
+            "orderId": order.order_id,
+            "orderListId": -1,
+            "origClientOrderId": previous_cl_ord_id,
+            "clientOrderId": order.cl_ord_id,
+            "price": money(order.price or Decimal(0)),
+            "qty": money(order.order_qty),
+            "executedQty": money(order.cum_qty),
+            "preventedQty": money(Decimal(0)),
+            "quoteOrderQty": money(order.quote_qty or Decimal(0)),
+            "cumulativeQuoteQty": money(order.cum_quote),
+            "status": order_status(order),
+            "timeInForce": order.time_in_force.value,
+            "type": order_type(order),
+            "side": order.side.value,
+            **_stop(order),
+            "workingTime": working_ms(order),
+            "selfTradePreventionMode": order.prevention.value,
+        },
     }
 
 
@@ -316,6 +372,8 @@ def execution_report(report: Report, now_ns: int) -> Json:
             kind = "TRADE_PREVENTION"
         case Expire():
             kind = "EXPIRED"
+        case Amend():
+            kind = "REPLACED"
         case _:
             kind = "NEW"
     cancelled = kind == "CANCELED"
@@ -329,7 +387,7 @@ def execution_report(report: Report, now_ns: int) -> Json:
         "f": order.time_in_force.value,
         "q": money(order.order_qty),
         "p": money(order.price or Decimal(0)),
-        "P": zero,
+        "P": money(order.stop_price or Decimal(0)),
         "F": zero,
         "g": -1,
         "C": order.cl_ord_id if cancelled else "",
@@ -345,7 +403,7 @@ def execution_report(report: Report, now_ns: int) -> Json:
         "T": ms(order.updated_ns),
         "t": fill.exec_id if fill else -1,
         "I": order.order_id,
-        "w": order.is_open,
+        "w": order.is_open and not order.waits,
         "m": fill.is_maker if fill else False,
         "M": False,
         "O": ms(order.accepted_ns),
@@ -354,8 +412,8 @@ def execution_report(report: Report, now_ns: int) -> Json:
         "Q": money(order.quote_qty or Decimal(0)),
         "V": order.prevention.value,
     }
-    if order.is_open or fill is not None:
-        body["W"] = ms(order.accepted_ns)
+    if not order.waits and (order.is_open or fill is not None):
+        body["W"] = working_ms(order)
     return body
 
 

@@ -48,7 +48,14 @@ def test_order(call: Call) -> Json:
     return {}
 
 
-_TYPES = {"LIMIT": OrdType.LIMIT, "LIMIT_MAKER": OrdType.LIMIT, "MARKET": OrdType.MARKET}
+_TYPES = {
+    "LIMIT": OrdType.LIMIT,
+    "LIMIT_MAKER": OrdType.LIMIT,
+    "MARKET": OrdType.MARKET,
+    "STOP_LOSS": OrdType.STOP,
+    "STOP_LOSS_LIMIT": OrdType.STOP_LIMIT,
+}
+_NOT_OFFERED = ("TAKE_PROFIT", "TAKE_PROFIT_LIMIT")
 
 
 def _order_request(call: Call) -> OrderRequest:
@@ -56,6 +63,8 @@ def _order_request(call: Call) -> OrderRequest:
     symbol = call.symbol()
     side = p.choice("side", Side, errors.invalid_side())
     kind = p.text("type")
+    if kind in _NOT_OFFERED or p.has("trailingDelta") or p.has("icebergQty"):
+        raise errors.not_offered()
     if kind not in _TYPES:
         raise errors.invalid_order_type()
     response = p.text_or_none("newOrderRespType")
@@ -69,11 +78,14 @@ def _order_request(call: Call) -> OrderRequest:
             errors.not_valid("selfTradePreventionMode"),
         )
     time_in_force, quantity, quote_qty, price = TimeInForce.GTC, Decimal(0), None, None
-    if kind == "MARKET":
+    stop_price = p.decimal("stopPrice") if kind.startswith("STOP_LOSS") else None
+    if stop_price is None and p.has("stopPrice"):
+        raise errors.not_required("stopPrice")
+    if kind in ("MARKET", "STOP_LOSS"):
         for name in ("price", "timeInForce"):
             if p.has(name):
                 raise errors.not_required(name)
-        quote_qty = p.decimal_or_none("quoteOrderQty")
+        quote_qty = p.decimal_or_none("quoteOrderQty") if kind == "MARKET" else None
         if quote_qty is not None and p.has("quantity"):
             raise errors.not_required("quantity")
         if quote_qty is None:
@@ -83,7 +95,7 @@ def _order_request(call: Call) -> OrderRequest:
             raise BinanceError(-1014, "Unsupported order combination.")
     else:
         price, quantity = p.decimal("price"), p.decimal("quantity")
-        if kind == "LIMIT":
+        if kind != "LIMIT_MAKER":
             time_in_force = p.choice("timeInForce", TimeInForce, errors.invalid_time_in_force())
         elif p.has("timeInForce"):
             raise errors.not_required("timeInForce")
@@ -97,6 +109,7 @@ def _order_request(call: Call) -> OrderRequest:
         qty=quantity,
         quote_qty=quote_qty,
         price=price,
+        stop_price=stop_price,
         post_only=kind == "LIMIT_MAKER",
         prevention=prevention,
         received_ns=call.received_ns,
@@ -116,16 +129,38 @@ def cancel_order(call: Call) -> Json:
         )
     if order.is_open and restriction is not None and restriction != f"ONLY_{order.status.value}":
         raise errors.cancel_refused()
-    _cancel(call, order)
-    return render.order_canceled(order)
+    return _cancelled(call, order)
 
 
-def _cancel(call: Call, order: Order) -> None:
+def _cancelled(call: Call, order: Order) -> Json:
     request_id = call.parameters.client_id("newClientOrderId") or orders.new_client_id()
     try:
-        call.exchange.cancel(order, request_id)
+        return render.order_canceled(call.exchange.cancel(order, request_id))
     except RefusedError as error:
         raise from_refusal(error) from None
+
+
+def amend_order(call: Call) -> Json:
+    """Makes an order smaller in its place. It gets another client id unless the call names the one
+    it has."""
+    order = orders.find_order(call, call.symbol(), errors.no_such_order())
+    qty = call.parameters.decimal("newQty")
+    if not order.is_open:
+        raise errors.no_such_order()
+    if not order.cum_qty < qty < order.order_qty:
+        raise BinanceError(-2038, "The requested action would change no state; rejecting.")
+    previous = order.cl_ord_id
+    cl_ord_id = call.parameters.client_id("newClientOrderId") or orders.new_client_id()
+    try:
+        told = call.exchange.amend(order, qty=qty, cl_ord_id=cl_ord_id)
+    except RefusedError as error:
+        raise from_refusal(error) from None
+    return render.order_amended(told, previous)
+
+
+def order_list(call: Call) -> Json:
+    """OCO, OTO and their kin are not simulated."""
+    raise errors.not_offered()
 
 
 def open_orders(call: Call) -> list[Json]:
@@ -137,9 +172,7 @@ def cancel_open_orders(call: Call) -> list[Json]:
     found = orders.open_orders(call, call.symbol())
     if not found:
         raise errors.unknown_order()
-    for order in found:
-        _cancel(call, order)
-    return [render.order_canceled(order) for order in found]
+    return [_cancelled(call, order) for order in found]
 
 
 def cancel_replace(call: Call) -> Json:
