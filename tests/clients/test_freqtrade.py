@@ -58,7 +58,7 @@ def moved_to(sim: VenueProcess, urls: Any) -> Any:
 
 def configuration(folder: Path, sim: VenueProcess) -> Path:
     urls = {"api": moved_to(sim, ccxt.pro.binance().urls["api"])}
-    prices = {"price_side": "same", "use_order_book": True, "order_book_top": 1}
+    prices = {"price_side": "other", "use_order_book": True, "order_book_top": 1}
     config = {
         "max_open_trades": 2, "stake_currency": "USDT", "stake_amount": 100, "dry_run": True,
         "dry_run_wallet": 10_000, "timeframe": "1m", "trading_mode": "spot", "margin_mode": "",
@@ -113,7 +113,7 @@ def test_freqtrade_runs_and_trades_dry(tmp_path: Path) -> None:
                     f"a dry order in {pair} filled at the venue's prices",
                     process,
                 )
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         finally:
             if process.poll() is None:
