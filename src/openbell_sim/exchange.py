@@ -30,7 +30,7 @@ from openbell_sim.events import (
 )
 from openbell_sim.floor import Floor
 from openbell_sim.instruments import Instrument
-from openbell_sim.interventions import Interventions
+from openbell_sim.interventions import Interventions, with_those_of_request
 from openbell_sim.ledger import Ledger, Order
 from openbell_sim.margin import Margin
 from openbell_sim.market.events import MarketEvent
@@ -78,7 +78,14 @@ class Exchange:
         self.instruments = {name: market.instrument for name, market in self.markets.items()}
         self.ledger = Ledger(self.instruments)
         self._recorder = Recorder(self.ledger, record, keep_history=keep_history)
-        self._floor = Floor(self.markets, self._recorder, fees=self.fees, now_ns=now_ns)
+        self._standing = Interventions()
+        self._floor = Floor(
+            self.markets,
+            self._recorder,
+            fees=self.fees,
+            now_ns=now_ns,
+            interventions=lambda: self.interventions,
+        )
         self._admission = Admission(
             markets=self.markets,
             ledger=self.ledger,
@@ -88,7 +95,6 @@ class Exchange:
             now_ns=now_ns,
         )
         self._next_order_id = started_ms
-        self.interventions = Interventions()
         self.due_changed: Callable[[], None] = lambda: None
         """Called when something may have become due earlier than `next_due_ns` said before."""
 
@@ -270,6 +276,16 @@ class Exchange:
         )
         return told
 
+    def fill(self, order: Order, part: float = 1.0) -> None:
+        """The crowd takes a part of what is left of a resting order, at least one lot. Raises
+        RefusedError for one that does not rest, and where the market does not trade."""
+        if not order.is_open or order.waits:
+            raise RefusedError(Reason.UNKNOWN_ORDER)
+        if self.markets[order.symbol].state is not MarketState.OPEN:
+            raise RefusedError(Reason.MARKET_CLOSED)
+        self._floor.fill(order, part)
+        self._recorder.commit((order.symbol,))
+
     def amend(
         self,
         order: Order,
@@ -370,11 +386,15 @@ class Exchange:
 
     # Faults
 
+    @property
+    def interventions(self) -> Interventions:
+        """Those that hold now, for the request at hand."""
+        return with_those_of_request(self._standing)
+
     def intervene(self, interventions: Interventions) -> None:
         """From here on these hold, and no others."""
-        begins_to_drop = interventions.drop_stops and not self.interventions.drop_stops
-        self.interventions = interventions
-        self._floor.partial_fills = interventions.partial_fills
+        begins_to_drop = interventions.drop_stops and not self._standing.drop_stops
+        self._standing = interventions
         if begins_to_drop:
             for orders in self.ledger.open.values():
                 for order in [order for order in orders.values() if order.waits]:

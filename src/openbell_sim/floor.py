@@ -12,6 +12,7 @@ from decimal import Decimal
 from openbell.domain.orders import Side, TimeInForce
 from openbell_sim.account import ZERO, FeeSchedule
 from openbell_sim.events import Amend, Expire, Fill, Trigger
+from openbell_sim.interventions import Interventions
 from openbell_sim.ledger import Order
 from openbell_sim.market.events import BestSet, LevelsSet, MarketEvent, Snapshot, Traded
 from openbell_sim.markets import Market
@@ -29,11 +30,11 @@ class Floor:
         *,
         fees: FeeSchedule,
         now_ns: Callable[[], int],
+        interventions: Callable[[], Interventions],
     ) -> None:
         self.markets = markets
         self.fees = fees
-        self.partial_fills = 1.0
-        """See `interventions`."""
+        self._interventions = interventions
         self._now_ns = now_ns
         self._recorder = recorder
         self._ledger = recorder.ledger
@@ -52,7 +53,7 @@ class Floor:
         self._settle(market)
 
     def _match(self, market: Market, order: Order, wanted: Taker) -> None:
-        taker = self._in_part(market, wanted) if self.partial_fills < 1 else wanted
+        taker = self._in_part(market, wanted) if self._interventions().partial_fills < 1 else wanted
         if order.time_in_force is TimeInForce.FOK and market.book.available(taker) < wanted.qty:
             self._expire(order.order_id, "time_in_force")
             return
@@ -92,9 +93,10 @@ class Floor:
 
     def _in_part(self, market: Market, taker: Taker) -> Taker:
         """A taker that gets only a part of what it could."""
+        part = self._interventions().partial_fills
         if taker.budget is not None:
-            return replace(taker, budget=int(taker.budget * self.partial_fills))
-        lots = int(market.book.available(taker) * self.partial_fills)
+            return replace(taker, budget=int(taker.budget * part))
+        lots = int(market.book.available(taker) * part)
         return replace(taker, qty=max(1, lots))
 
     @staticmethod

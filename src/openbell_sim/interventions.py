@@ -5,6 +5,10 @@ Each is the exchange's own doing, and so stands in the order log like all that i
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
 import msgspec
 
 
@@ -29,3 +33,22 @@ class Interventions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("fill_on_cancel must lie between 0 and 1")
         if not 0 < self.partial_fills <= 1:
             raise ValueError("partial_fills must be above 0 and at most 1")
+
+
+_of_request: ContextVar[dict[str, float | bool] | None] = ContextVar("interventions", default=None)
+
+
+def with_those_of_request(standing: Interventions) -> Interventions:
+    """What holds for the request at hand."""
+    changes = _of_request.get()
+    return standing if changes is None else msgspec.structs.replace(standing, **changes)
+
+
+@contextlib.contextmanager
+def meddling(**changes: float | bool) -> Iterator[None]:
+    """The enclosed request, and no other, is met by these as well: `meddling(fill_on_cancel=1)`."""
+    token = _of_request.set(changes)
+    try:
+        yield
+    finally:
+        _of_request.reset(token)
