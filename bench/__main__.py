@@ -1,6 +1,7 @@
 """`make bench`: measures everything, prints it, and writes docs/benchmarks.md.
 
-`python -m bench NAME ...` runs only the named modules and writes nothing.
+`python -m bench NAME ...` runs only the named modules and writes nothing; with `--write` it puts
+their sections, each with its own machine and date, in the place of the old ones.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,26 +19,28 @@ import psutil
 
 from bench.measurement import Measurement
 
-MODULES = ("supervision", "controller", "engine", "desk")
+MODULES = ("supervision", "controller", "engine", "desk", "venues")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
-def main(names: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs the modules in order; status 1 where a bound was missed."""
-    results: dict[str, tuple[str, list[Measurement]]] = {}
+    names = [name for name in arguments if name != "--write"]
+    results: dict[str, list[Measurement]] = {}
     for name in names or MODULES:
         module = importlib.import_module(f"bench.{name}")
         print(f"== {name}", flush=True)
         measurements = module.run()
-        results[name] = ((module.__doc__ or name).strip().splitlines()[0], measurements)
+        results[(module.__doc__ or name).strip().splitlines()[0]] = measurements
         for measurement in measurements:
             print(f"   {_row_text(measurement)}", flush=True)
     if not names:
         PAGE.write_text(page(results))
+    elif "--write" in arguments:
+        PAGE.write_text(page_with(PAGE.read_text(), results))
+    if not names or "--write" in arguments:
         print(f"written to {PAGE}")
-    missed = [
-        m.name for _, measurements in results.values() for m in measurements if m.met is False
-    ]
+    missed = [m.name for measurements in results.values() for m in measurements if m.met is False]
     print(f"missed: {', '.join(missed)}" if missed else "every bound was met")
     return 1 if missed else 0
 
@@ -56,9 +60,9 @@ def _verdict(m: Measurement) -> str:
     return f"({relation} {m.bound:g}: {'met' if m.met else 'MISSED'})"
 
 
-def page(results: dict[str, tuple[str, list[Measurement]]]) -> str:
+def page(results: Mapping[str, Sequence[Measurement]]) -> str:
     """docs/benchmarks.md"""
-    lines = [
+    head = [
         "# Benchmarks",
         "",
         "Measured by `make bench`, which writes this page. A number that is missed stands here as missed,",
@@ -68,18 +72,31 @@ def page(results: dict[str, tuple[str, list[Measurement]]]) -> str:
         f"- Date: {datetime.now(UTC):%Y-%m-%d}",
         "",
     ]
-    for title, measurements in results.values():
-        lines += [f"## {title}", "", "| what | measured | bound | |", "| --- | ---: | ---: | --- |"]
-        for m in measurements:
-            bound = "" if m.bound is None else f"{'≤' if m.at_most else '≥'} {m.bound:g} {m.unit}"
-            verdict = {True: "met", False: "**missed**", None: ""}[m.met]
-            lines.append(f"| {m.name} | {_number(m.value)} {m.unit} | {bound} | {verdict} |")
-        lines.append("")
-        lines += [f"- *{m.name}*: {m.method}" for m in measurements if m.method]
-        lines += [
-            f"- *{m.name}* is limited by: {m.limited_by}" for m in measurements if m.limited_by
-        ]
-        lines.append("")
+    sections = (section(title, measurements) for title, measurements in results.items())
+    return "\n".join([*head, *sections])
+
+
+def page_with(old: str, results: Mapping[str, Sequence[Measurement]]) -> str:
+    """The page with these sections in the place of those of the same titles, or at its end."""
+    head, *sections = re.split(r"^(?=## )", old, flags=re.MULTILINE)
+    by_title = {text.partition("\n")[0].removeprefix("## "): text for text in sections}
+    alone = f"Measured by itself: {machine()}; {datetime.now(UTC):%Y-%m-%d}"
+    for title, measurements in results.items():
+        by_title[title] = section(title, measurements, alone)
+    return "\n".join([head.rstrip() + "\n", *(text.rstrip() + "\n" for text in by_title.values())])
+
+
+def section(title: str, measurements: Sequence[Measurement], note: str = "") -> str:
+    lines = [f"## {title}", "", *([note, ""] if note else [])]
+    lines += ["| what | measured | bound | |", "| --- | ---: | ---: | --- |"]
+    for m in measurements:
+        bound = "" if m.bound is None else f"{'≤' if m.at_most else '≥'} {m.bound:g} {m.unit}"
+        verdict = {True: "met", False: "**missed**", None: ""}[m.met]
+        lines.append(f"| {m.name} | {_number(m.value)} {m.unit} | {bound} | {verdict} |")
+    lines.append("")
+    lines += [f"- *{m.name}*: {m.method}" for m in measurements if m.method]
+    lines += [f"- *{m.name}* is limited by: {m.limited_by}" for m in measurements if m.limited_by]
+    lines.append("")
     return "\n".join(lines)
 
 
