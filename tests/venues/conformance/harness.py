@@ -155,12 +155,13 @@ class Relay:
             return
         upstream_reader, upstream = await asyncio.open_connection(*self.target)
         self._writers |= {writer, upstream}
-        struck = asyncio.Event()
+        struck: list[str] = []
         back = asyncio.ensure_future(self._back(upstream_reader, writer, struck))
         try:
             while data := await reader.read(1 << 16):
                 if self.fault and data.startswith(self.of):
-                    struck.set()
+                    struck.append(self.fault)
+                    self.fault = ""
                 upstream.write(data)
                 await upstream.drain()
         except ConnectionError:
@@ -172,15 +173,14 @@ class Relay:
                 each.close()
 
     async def _back(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, struck: asyncio.Event
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, struck: list[str]
     ) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(1 << 16):
-                if struck.is_set():
+                if struck:
                     # The venue has answered, so it has done what it was asked to.
-                    fault, self.fault = self.fault, ""
+                    fault = struck.pop()
                     self.struck += 1
-                    struck.clear()
                     if fault == "hold":
                         continue
                     if fault == "lose":
