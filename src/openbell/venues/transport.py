@@ -26,12 +26,16 @@ import aiohttp
 from aiohttp import ClientHandlerType
 from yarl import URL
 
+from openbell.venues.lanes import Lanes
+
 DNS_CACHE_S = 300
 """How long an address is kept: a short outage of the name service must not cut a desk off from
 its orders."""
 
 CONNECT_WINDOW_S = 1.1
 """A venue's second, and what ours may come in late by."""
+CONNECTIONS_MAX = 8
+"""Open at once, where a venue limits new ones: enough that one which hangs holds up little."""
 
 WebSocket = aiohttp.ClientWebSocketResponse
 
@@ -69,10 +73,13 @@ class Transport:
     """A connection pool of one venue. Made outside of any event loop, opened on first use."""
 
     def __init__(self, *, connects_per_s: int | None = None) -> None:
-        """`connects_per_s`: new connections that the venue allows in a second; more of them wait.
-        None: any number."""
+        """`connects_per_s`: new connections that the venue allows in a second. None: any number."""
         self._session: aiohttp.ClientSession | None = None
-        self._connects_per_s = connects_per_s
+        self._lanes = (
+            Lanes(connects_per_s, CONNECT_WINDOW_S, CONNECTIONS_MAX)
+            if connects_per_s is not None
+            else None
+        )
         self._connected_s: deque[float] = deque(maxlen=connects_per_s)
 
     async def send(
@@ -84,6 +91,23 @@ class Transport:
         nobody can tell how far the request came. A cancellation of the calling task passes
         through and leaves the outcome as open as a lost reply does.
         """
+        if self._lanes is None:
+            return await self._send(request, timeout_s, on_sent)
+        loop = asyncio.get_running_loop()
+        give_up_at_s = loop.time() + timeout_s
+        try:
+            async with asyncio.timeout_at(give_up_at_s):
+                await self._lanes.take()
+        except TimeoutError:
+            raise NotSentError(f"no connection became free within {timeout_s:g} s") from None
+        try:
+            return await self._send(request, round(give_up_at_s - loop.time(), 3), on_sent)
+        finally:
+            self._lanes.release()
+
+    async def _send(
+        self, request: Request, timeout_s: float, on_sent: Callable[[], None] | None
+    ) -> Reply:
         session = self._open()
         # aiohttp's own retry is wanted for reads only: it saves a query from a stale connection.
         once = () if request.method == "GET" else (_Once(),)
@@ -156,14 +180,15 @@ class Transport:
 
     def _traces(self) -> list[aiohttp.TraceConfig]:
         traces = [_sent_trace()]
-        if self._connects_per_s is not None:
+        if self._lanes is not None:
             paced = aiohttp.TraceConfig()
             paced.on_connection_create_start.append(self._await_turn)
             traces.append(paced)
         return traces
 
     async def _await_turn(self, *_: object) -> None:
-        """Before a new connection: not within a second of the one `connects_per_s` before it."""
+        """Before a new connection, a stream's too: not within a second of the one `connects_per_s`
+        before it."""
         loop = asyncio.get_running_loop()
         taken = self._connected_s
         now_s = loop.time()

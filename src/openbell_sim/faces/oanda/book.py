@@ -146,9 +146,11 @@ class Book:
         return len(self.transactions)
 
     def find_order(self, specifier: str) -> OandaOrder | None:
-        """By id, or by `@` and the client's id."""
+        """By id, or by `@` and the client's id. The latter finds pending orders only: OANDA says
+        that these ids are unique among them, and not that they are kept any longer."""
         if specifier.startswith("@"):
-            return self.by_client_id.get(specifier[1:])
+            found = self.by_client_id.get(specifier[1:])
+            return found if found is not None and found.state is OrderState.PENDING else None
         return self.orders.get(int(specifier)) if specifier.isdecimal() else None
 
     def find_trade(self, specifier: str) -> Trade | None:

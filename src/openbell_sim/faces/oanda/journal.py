@@ -146,7 +146,7 @@ class Journal:
             ord_type=event.ord_type,
             time_in_force=event.time_in_force,
             cl_ord_id=event.cl_ord_id,
-            price=event.price,
+            price=event.price if event.stop_price is None else event.stop_price,
         )
         units = event.side.sign * event.order_qty
         order = self._create(book, event.symbol, units, note, event.order_id, event.at_ns)
