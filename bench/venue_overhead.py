@@ -5,7 +5,8 @@ has signed is sent by a bare aiohttp session instead of the adapter's transport,
 sending is timed. So both go to the same venue in the same run, each request is signed anew, and
 none is sent twice. The difference of the medians is what is ours: making and signing the request,
 its way out and back, reading the answer and turning it into the port's words. Where an adapter
-needs several requests for one answer, it is divided by their number.
+needs several requests for one answer, it is divided by their number. What an adapter waits to stay
+inside the venue's request budget is not counted.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import aiohttp
 from tests.venues.conformance.harness import Trader, running_sim
@@ -165,9 +168,11 @@ class _Timed:
 
     async def _time(self, call: Callable[[], Awaitable[_T]], index: int, *, bare: bool) -> _T:
         if not bare:
-            began = time.perf_counter()
-            result = await call()
-            self.taken[index].append(time.perf_counter() - began)
+            with _sleeps_counted() as slept:
+                began = time.perf_counter()
+                result = await call()
+                took = time.perf_counter() - began
+            self.taken[index].append(took - sum(slept))
             return result
         self._venue._transport = self._bare  # type: ignore[assignment] # it has what is used of it
         try:
@@ -177,3 +182,18 @@ class _Timed:
         seconds, self.requests[index] = self._bare.taken()
         self.taken[index + 1].append(seconds)
         return result
+
+
+@contextmanager
+def _sleeps_counted() -> Iterator[list[float]]:
+    """The seconds of each sleep that an adapter takes."""
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def counted(delay: float) -> None:
+        began = time.perf_counter()
+        await sleep(delay)
+        slept.append(time.perf_counter() - began)
+
+    with patch.object(asyncio, "sleep", counted):
+        yield slept
