@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Protocol
 
@@ -58,8 +59,11 @@ class Pollable(Protocol):
     ) -> list[VenueFill]: ...
 
 
-async def polled_stream(venue: Pollable, poll_every_s: float) -> AsyncIterator[StreamEvent]:
-    """`Venue.stream` of an adapter without order events. For ever.
+async def polled_stream(
+    venue: Pollable, poll_every_s: float, nudge: asyncio.Event | None = None
+) -> AsyncIterator[StreamEvent]:
+    """`Venue.stream` of an adapter without order events. For ever. Whoever sets `nudge` has the next
+    round begin at once.
 
     StreamUp follows the first round that was answered; what the venue held by then is not told.
     A round that fails is StreamDown (repeated only with another reason) and no loss: after the next
@@ -89,7 +93,12 @@ async def polled_stream(venue: Pollable, poll_every_s: float) -> AsyncIterator[S
                 yield StreamUp()
             for report in reports:
                 yield report
-        await asyncio.sleep(pause_s)
+        if nudge is None or not up:
+            await asyncio.sleep(pause_s)
+            continue
+        with suppress(TimeoutError):
+            await asyncio.wait_for(nudge.wait(), pause_s)
+        nudge.clear()
 
 
 async def _now_ns(venue: Pollable) -> int:
@@ -257,6 +266,8 @@ class OrderWatch:
 
     def _note(self, fills: Iterable[VenueFill]) -> None:
         for fill in fills:
+            if not fill.cl_ord_id and fill.venue_order_id not in self._told:
+                continue  # whose it is may become known: a later round looks again
             newest_ns = self._newest_ns.get(fill.symbol, 0)
             self._newest_ns[fill.symbol] = max(newest_ns, fill.venue_time_ns)
             self._exec_ids[fill.symbol][fill.exec_id] = fill

@@ -23,7 +23,6 @@ from openbell.venues.ccxt_common import CcxtVenue, moved_to
 from openbell.venues.coinbase import requests, wire
 from openbell.venues.coinbase.pacing import CoinbasePacing
 from openbell.venues.coinbase.problems import problem_in
-from openbell.venues.coinbase.sent import SentOrders
 from openbell.venues.coinbase.stream import UserChannel
 from openbell.venues.credentials import Credentials
 from openbell.venues.holdings import spot_positions
@@ -49,6 +48,7 @@ from openbell.venues.port import (
 )
 from openbell.venues.problem import Problem
 from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError
+from openbell.venues.sent import SentOrders
 from openbell.venues.transport import Reply, Request
 
 T = TypeVar("T")
@@ -168,7 +168,7 @@ class CoinbaseVenue(CcxtVenue):
     async def _look_up(self, symbol: str, ids: dict[ClOrdID, str]) -> Rejected | None:
         """Fills in what open orders tell of `ids`; why they cannot be asked."""
         try:
-            listing = await self.open_orders([symbol])
+            listing = await self._open_orders([symbol], for_cancel=True)
         except VenueError as error:
             return Rejected(code=NEVER_ARRIVED, text=f"not sent: {error.message}")
         for order in listing.orders:
@@ -199,11 +199,14 @@ class CoinbaseVenue(CcxtVenue):
     async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
         """Asks for the states of an open order one after the other. Raises VenueError where one of
         them is not told."""
-        ids = [wire.product_id(symbol) for symbol in symbols or self.config.symbols]
+        return await self._open_orders(symbols or self.config.symbols)
+
+    async def _open_orders(self, symbols: Sequence[str], *, for_cancel: bool = False) -> Listing:
+        ids = [wire.product_id(symbol) for symbol in symbols]
         found: dict[str, VenueOrder] = {}
         for states in wire.OPEN_STATES:
             params = {"order_status": list(states), "product_ids": ids}
-            async for page in self._order_pages(params):
+            async for page in self._order_pages(params, for_cancel=for_cancel):
                 found |= {order.venue_order_id: order for order in page}
         return Listing(
             orders=tuple(order for order in found.values() if not order.status.is_final),
@@ -236,12 +239,15 @@ class CoinbaseVenue(CcxtVenue):
         with self._reading("an order"):
             return answer.order.to_port()
 
-    async def _order_pages(self, params: Mapping[str, object]) -> AsyncIterator[list[VenueOrder]]:
+    async def _order_pages(
+        self, params: Mapping[str, object], *, for_cancel: bool = False
+    ) -> AsyncIterator[list[VenueOrder]]:
         """Pages to the last one. Raises VenueError, also for pages that do not end."""
+        path = "brokerage/orders/historical/batch"
         cursor, seen = "", {""}
         while True:
             paged = {**params, "limit": PAGE, **({"cursor": cursor} if cursor else {})}
-            answer = await self._private("brokerage/orders/historical/batch", paged, wire.Orders)
+            answer = await self._private(path, paged, wire.Orders, for_cancel=for_cancel)
             with self._reading("orders"):
                 page = [order.to_port() for order in answer.orders]
             yield page
@@ -405,18 +411,27 @@ class CoinbaseVenue(CcxtVenue):
         self._pacing.took_turn(time.monotonic())
         return await super()._effect(request, read, cl_ord_id=cl_ord_id)
 
-    async def _ask(self, request: Request, shape: type[T]) -> T:
-        wait_s = self._pacing.turn_s(time.monotonic())
-        if wait_s > 0:
+    async def _ask(self, request: Request, shape: type[T], *, for_cancel: bool = False) -> T:
+        if for_cancel:
+            self._pacing.took_turn(time.monotonic())
+        elif (wait_s := self._pacing.turn_s(time.monotonic())) > 0:
             await asyncio.sleep(wait_s)
-        return await super()._ask(request, shape)
+        return await super()._ask(request, shape, for_cancel=for_cancel)
 
-    async def _private(self, path: str, params: Mapping[str, object], shape: type[T]) -> T:
+    async def _private(
+        self,
+        path: str,
+        params: Mapping[str, object],
+        shape: type[T],
+        *,
+        for_cancel: bool = False,
+    ) -> T:
         """A signed query. After a refused key the venue's clock is read again first, since Coinbase
         does not say whether it was the time; orders wait for nothing."""
         if self._clock_doubtful:
             await self.server_time_ns()
-        return await self._ask(self._signed("GET", PRIVATE, path, params), shape)
+        request = self._signed("GET", PRIVATE, path, params)
+        return await self._ask(request, shape, for_cancel=for_cancel)
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What this process sent: Coinbase finds orders by its own ids only."""
+"""What this process sent, for venues that find orders by their own ids only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT = 20_000
 class SentOrder:
     order: NewOrder
     sent_ns: int
-    """By the venue's clock."""
+    """Since the epoch: by the venue's clock where the adapter knows it."""
     venue_order_id: str = ""
     """Empty while no answer told it."""
 

@@ -1,0 +1,1 @@
+"""Any exchange that ccxt knows, by ccxt's unified methods."""
