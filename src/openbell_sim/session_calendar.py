@@ -1,8 +1,13 @@
 """A venue's trading hours: weekly windows in its own time zone, and days without any.
 
-    {"timezone": "America/New_York",
-     "windows": [{"days": ["mon", "tue", "wed", "thu", "fri"], "start": "09:30", "end": "16:00"}],
-     "holidays": ["2026-12-25"]}
+    timezone = "America/New_York"
+    holidays = [2026-12-25]
+    [[windows]]
+    days = ["mon", "tue", "wed", "thu", "fri"]
+    start = 09:30:00
+    end = 16:00:00
+
+In JSON, dates and times are text: `"2026-12-25"`, `"09:30:00"`.
 
 Pure data: whoever runs the venue asks it for the state and when to ask again.
 """
@@ -12,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from enum import StrEnum
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -57,7 +62,10 @@ class SessionCalendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         if not self.windows and self.holidays:
             raise ValueError("holidays without windows mean nothing")
-        ZoneInfo(self.timezone)
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"there is no time zone {self.timezone}") from None
 
     def state_at(self, now_ns: int) -> MarketState:
         today = self._local_day(now_ns)

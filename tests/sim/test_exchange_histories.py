@@ -9,17 +9,19 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sim.exchange_kit import PERP, USD_JPY, Clock, D, Kept, funded, request
+from tests.sim.exchange_kit import PERP, USD_JPY, Clock, D, Kept, crowd, funded, request
 
 from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.account import FeeSchedule
 from openbell_sim.exchange import Exchange
 from openbell_sim.instruments import KNOWN
+from openbell_sim.interventions import Interventions
 from openbell_sim.ledger import Order, OwnFill
 from openbell_sim.market.events import LevelsSet, Traded
 from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.matching.stops import StopBook
 from openbell_sim.refusals import RefusedError
+from openbell_sim.sessions import MarketState
 
 FEES = FeeSchedule(maker=D("0.0002"), taker=D("0.0005"))
 
@@ -28,54 +30,84 @@ _SYMBOLS = st.sampled_from(["PERP", "USD/JPY", "BTCUSDT"])
 _PRICES = st.integers(95, 105)
 _QUANTITIES = st.integers(1, 40)
 _ORDERS = st.integers(0, 8)
+_SELDOM = st.sampled_from([False, False, True])
 
-actions = st.one_of(
-    st.tuples(
-        st.just("order"),
-        _ACCOUNTS,
-        _SYMBOLS,
-        st.sampled_from(Side),
-        _QUANTITIES,
-        st.one_of(st.none(), _PRICES),
-        st.sampled_from(TimeInForce),
-        st.sampled_from(SelfTradePrevention),
-        st.booleans(),
-    ),
-    st.tuples(
-        st.just("stop"),
-        _ACCOUNTS,
-        _SYMBOLS,
-        st.sampled_from(Side),
-        _QUANTITIES,
-        _PRICES,
-        st.one_of(st.none(), _PRICES),
-        st.booleans(),
-    ),
-    st.tuples(
-        st.just("amend"),
-        _ORDERS,
-        st.one_of(st.none(), _QUANTITIES),
-        st.one_of(st.none(), _PRICES),
-        st.one_of(st.none(), _PRICES),
-        st.booleans(),
-    ),
-    st.tuples(st.just("cancel"), _ORDERS),
-    st.tuples(st.just("close"), _ACCOUNTS, st.integers(0, 5), _QUANTITIES),
-    st.tuples(st.just("crowd"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(0, 50)),
-    st.tuples(st.just("trade"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(1, 50)),
+_ORDER = st.tuples(
+    st.just("order"),
+    _ACCOUNTS,
+    _SYMBOLS,
+    st.sampled_from(Side),
+    _QUANTITIES,
+    st.one_of(st.none(), _PRICES),
+    st.sampled_from([TimeInForce.GTC, TimeInForce.GTC, *TimeInForce]),
+    st.sampled_from(SelfTradePrevention),
+    _SELDOM,
 )
+_STOP = st.tuples(
+    st.just("stop"),
+    _ACCOUNTS,
+    _SYMBOLS,
+    st.sampled_from(Side),
+    _QUANTITIES,
+    st.integers(1, 4),  # away from the last price
+    st.one_of(st.none(), _PRICES),
+    _SELDOM,
+)
+_AMEND = st.tuples(
+    st.just("amend"),
+    _ORDERS,
+    st.one_of(st.none(), _QUANTITIES),
+    st.one_of(st.none(), _PRICES),
+    st.one_of(st.none(), _PRICES),
+    st.booleans(),
+)
+_CANCEL = st.tuples(st.just("cancel"), _ORDERS)
+_CLOSE = st.tuples(st.just("close"), _ACCOUNTS, st.integers(0, 5), _QUANTITIES)
+_CROWD = st.tuples(st.just("crowd"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(0, 50))
+_TRADE = st.tuples(st.just("trade"), _SYMBOLS, st.sampled_from(Side), _PRICES, st.integers(1, 50))
+_SESSION = st.tuples(
+    st.just("session"),
+    st.one_of(st.none(), _SYMBOLS),
+    st.sampled_from([None] * 4 + [MarketState.OPEN] * 4 + [*MarketState]),
+    st.booleans(),
+)
+_ARM = st.tuples(st.just("arm"), _ACCOUNTS, st.one_of(st.none(), _SYMBOLS), st.integers(0, 3))
+_WAIT = st.tuples(st.just("wait"), st.integers(1, 3))
+_INTERVENE = st.tuples(
+    st.just("intervene"),
+    st.sampled_from(
+        [
+            Interventions(),
+            Interventions(lazy_cancels_s=1),
+            Interventions(fill_on_cancel=0.5),
+            Interventions(fill_on_cancel=1),
+            Interventions(partial_fills=0.4),
+            Interventions(drop_stops=True),
+            Interventions(lazy_cancels_s=2, fill_on_cancel=0.3, partial_fills=0.6),
+        ]
+    ),
+)
+_KINDS = [_ORDER] * 6 + [_STOP] * 2 + [_AMEND] * 2 + [_CANCEL, _CLOSE, _CROWD, _TRADE] * 2
+_KINDS += [_SESSION, _ARM, _WAIT, _INTERVENE]
+actions = st.sampled_from(_KINDS).flatmap(lambda kind: kind)
+
+histories = st.lists(st.lists(actions, max_size=16), max_size=16).map(
+    lambda parts: [action for part in parts for action in part]
+)
+"""Lists of lists, for hypothesis makes a single list too short for much to happen in it."""
 
 
-def make(record: Kept | None = None) -> Exchange:
+def make(clock: Clock, record: Kept | None = None) -> Exchange:
     return Exchange(
-        [PERP, USD_JPY, KNOWN["BTCUSDT"]], now_ns=Clock().now_ns, fees=FEES, record=record
+        [PERP, USD_JPY, KNOWN["BTCUSDT"]], now_ns=clock.now_ns, fees=FEES, record=record
     )
 
 
-def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
+def act(exchange: Exchange, clock: Clock, number: int, action: str, *values: Any) -> None:
     match action:
         case "order":
             account, symbol, side, qty, price, tif, prevention, reduce_only = values
+            side = _closing_side(exchange, account, symbol, side) if reduce_only else side
             exchange.submit(
                 request(
                     side.value,
@@ -90,7 +122,9 @@ def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
                 )
             )
         case "stop":
-            account, symbol, side, qty, stop_price, price, reduce_only = values
+            account, symbol, side, qty, away, price, reduce_only = values
+            side = _closing_side(exchange, account, symbol, side) if reduce_only else side
+            stop_price = int(exchange.markets[symbol].mark() or 100) + side.sign * away
             exchange.submit(
                 request(
                     side.value,
@@ -135,8 +169,26 @@ def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
         case "trade":
             symbol, side, price, qty = values
             exchange.play(Traded(symbol, D(price), D(qty), side is Side.BUY))
+        case "session":
+            symbol, state, scheduled = values
+            exchange.set_session(symbol, state, scheduled=scheduled)
+        case "arm":
+            account, symbol, timeout_s = values
+            exchange.arm_dead_man(account, symbol, timeout_s)
+        case "wait":
+            clock.ns += values[0] * 1_000_000_000
+            exchange.expire_due(clock.ns)
+        case "intervene":
+            exchange.intervene(values[0])
         case _:
             raise AssertionError(action)
+
+
+def _closing_side(exchange: Exchange, account: str, symbol: str, otherwise: Side) -> Side:
+    quantity = exchange.ledger.position(account, symbol).quantity
+    if not quantity:
+        return otherwise
+    return Side.SELL if quantity > 0 else Side.BUY
 
 
 def _nth(exchange: Exchange, index: int) -> Order | None:
@@ -145,21 +197,24 @@ def _nth(exchange: Exchange, index: int) -> Order | None:
     return orders[-1 - index] if index < len(orders) else None
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(actions, max_size=50))
+@settings(max_examples=400, deadline=None)
+@given(histories)
 def test_the_books_add_up_over_every_history_and_after_a_restart(history: list[Any]) -> None:
-    record = Kept()
-    exchange = make(record)
+    record, clock = Kept(), Clock()
+    exchange = make(clock, record)
     for account in ("main", "other"):
         funded(exchange, account, USDT=3000, BTC=50, USD=50)
+    for symbol in exchange.markets:
+        crowd(exchange, symbol=symbol, bid="99", ask="101", qty="60")
     for number, (action, *values) in enumerate(history):
         fills, positions = len(exchange.ledger.fills), quantities(exchange)
         with contextlib.suppress(RefusedError):
-            act(exchange, number, action, *values)
+            act(exchange, clock, number, action, *values)
         check_reduce_only(exchange, exchange.ledger.fills[fills:], positions)
         check_money(exchange)
         check_orders(exchange)
         check_books(exchange)
+        check_times(exchange, clock)
     check_restored(exchange, record)
 
 
@@ -284,15 +339,29 @@ def check_books(exchange: Exchange) -> None:
                 assert (market.tape.last.price - order.stop_price) * order.side.sign < 0
 
 
+def check_times(exchange: Exchange, clock: Clock) -> None:
+    """Nothing is overdue for a pending cancel or a switch of orders that have ended."""
+    for order_id in exchange.ledger.pending_cancels:
+        assert exchange.ledger.orders[order_id].is_open
+    due_ns = exchange.next_due_ns()
+    if due_ns is not None:
+        exchange.expire_due(min(clock.ns, due_ns - 1))
+        assert exchange.next_due_ns() == due_ns
+
+
 def check_restored(exchange: Exchange, record: Kept) -> None:
-    again = make()
+    again = make(Clock())
     again.restore(record.events)
     for symbol, market in exchange.markets.items():
         # The crowd and its tape are no part of the log: a restarted venue meets them anew.
         again.markets[symbol].tape.trades.extend(market.tape.trades)
         assert queues(again, symbol) == queues(exchange, symbol)
         assert waiting(again.markets[symbol].stops) == waiting(market.stops)
+        assert again.session(symbol) is exchange.session(symbol)
     ledger, other = exchange.ledger, again.ledger
+    assert other.dead_man.armed == ledger.dead_man.armed
+    assert other.pending_cancels == ledger.pending_cancels
+    assert again.next_due_ns() == exchange.next_due_ns()
     assert other.orders == ledger.orders
     assert other.refused == ledger.refused
     assert other.fills == ledger.fills
