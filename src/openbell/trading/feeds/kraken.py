@@ -19,7 +19,7 @@ import msgspec
 from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade, base_quote
 from openbell.trading.feeds.port import FeedError
-from openbell.venues.kraken import wire
+from openbell.venues.kraken import errors, wire
 
 _REST = "https://api.kraken.com"
 _STREAMS = "wss://ws.kraken.com"
@@ -223,9 +223,9 @@ class KrakenFeed:
         wanted = {"pair": ",".join(map(wire.altname, symbols))}
         async with session.get(url, params=wanted) as response:
             body = await response.read()
-            problem = wire.problem_in(response.status, body)
+            problem = errors.problem_in(response.status, body)
         if problem is not None:
-            if problem.code == wire.UNKNOWN_PAIR:
+            if problem.code == errors.UNKNOWN_PAIR:
                 return {}
             raise FeedError(f"{url} answered {problem.text}", status=response.status)
         reply = msgspec.json.decode(body, type=wire.Reply[dict[str, wire.AssetPair]])

@@ -19,8 +19,8 @@ import aiohttp
 import msgspec
 
 from openbell.domain.orders import OrdStatus
-from openbell.venues.kraken import wire
-from openbell.venues.kraken.wire import Execution, SymbolOf
+from openbell.venues.kraken.executions import Execution, order_in, report_of
+from openbell.venues.kraken.wire import SymbolOf
 from openbell.venues.port import (
     OrderReport,
     StreamDown,
@@ -77,7 +77,7 @@ class _Told:
         if key in self._strangers:
             return None
         try:
-            order = wire.order_in(execution, self._orders.get(key), self._symbol_of)
+            order = order_in(execution, self._orders.get(key), self._symbol_of)
         except KeyError:
             self._strangers.add(key)
             return None
@@ -88,7 +88,7 @@ class _Told:
         # Until it is live it is nothing that rests, fills or can be cancelled.
         if order.status is OrdStatus.PENDING_NEW:
             return None
-        return wire.report_of(execution, order)
+        return report_of(execution, order)
 
 
 @dataclass(frozen=True)

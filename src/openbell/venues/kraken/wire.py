@@ -1,10 +1,10 @@
 """What Kraken says, decoded and put into our words. Pure: bytes in, port types out.
 
-Numbers that are money arrive as JSON strings (REST) or numbers (WebSocket) and become Decimal
+Numbers that are money arrive as JSON strings, or as JSON numbers on WebSocket v2, and become Decimal
 without passing through a float. An answer of another shape, or with a number that is not finite,
 raises `msgspec.ValidationError`: it is no answer.
 
-Shapes and codes: https://docs.kraken.com (Spot REST, Spot WebSocket v2, Error messages).
+Shapes and codes: https://docs.kraken.com (Spot REST).
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import msgspec
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import OrdStatus, OrdType, Side
 from openbell.venues.kraken.ids import from_kraken
-from openbell.venues.port import Balance, OrderReport, VenueFill, VenueOrder
-from openbell.venues.problem import Meaning, Problem
+from openbell.venues.port import Balance, VenueFill, VenueOrder
 
 T = TypeVar("T")
 NO_MAXIMUM = Decimal(10) ** 12
@@ -46,87 +45,7 @@ def altname(symbol: str) -> str:
     return "".join(_THEIRS.get(part, part) for part in symbol.split("/"))
 
 
-# Errors.
-
-INVALID_NONCE = "EAPI:Invalid nonce"
-CALLS_EXCEEDED = "EAPI:Rate limit exceeded"
-ORDERS_EXCEEDED = "EOrder:Rate limit exceeded"
-LOCKOUT = "EGeneral:Temporary lockout"
-UNKNOWN_PAIR = "EQuery:Unknown asset pair"
-_NOT_UNIQUE = "cl_ord_id not unique"
-
-_MEANINGS = (
-    # The first that an error begins with.
-    ("EAPI:Rate limit", Meaning.THROTTLED),
-    ("EAPI:", Meaning.NOT_ALLOWED),
-    ("EAuth:Rate limit", Meaning.THROTTLED),
-    ("EAuth:Too many", Meaning.THROTTLED),
-    ("EAuth:", Meaning.NOT_ALLOWED),
-    ("ESession:", Meaning.NOT_ALLOWED),
-    ("EAccount:", Meaning.NOT_ALLOWED),
-    ("EGeneral:Permission", Meaning.NOT_ALLOWED),
-    ("EGeneral:Temporary lockout", Meaning.THROTTLED),
-    ("EGeneral:Too many requests", Meaning.THROTTLED),
-    # "Internal Support": it says nothing of what was done before.
-    ("EGeneral:Internal error", Meaning.UNCERTAIN),
-    ("EGeneral:", Meaning.REFUSED),
-    ("EOrder:Unknown order", Meaning.NO_SUCH_ORDER),
-    ("EOrder:Invalid order", Meaning.NO_SUCH_ORDER),
-    ("EOrder:Rate limit", Meaning.THROTTLED),
-    ("EOrder:Domain rate limit", Meaning.THROTTLED),
-    ("EOrder:", Meaning.REFUSED),
-    ("EQuery:", Meaning.REFUSED),
-    ("ETrade:", Meaning.REFUSED),
-    ("EBM:", Meaning.REFUSED),
-    ("EService:Market in", Meaning.REFUSED),
-    ("EService:Throttled", Meaning.THROTTLED),
-    ("EService: Throttled", Meaning.THROTTLED),
-)
-"""All others, foremost `EService:` (unavailable, busy, time-out, deadline elapsed: which of the
-default and the given one is not said), leave open whether the request was carried out."""
-
-
-class _Errors(msgspec.Struct, frozen=True):
-    error: list[str]
-
-
-def problem_in(status: int, body: bytes) -> Problem | None:
-    """What is wrong with an answer; None for a success.
-
-    Kraken answers 200 whatever it thinks of a request and says what it thinks in `error`; another
-    status was given by what stands before it, which cannot know what Kraken did.
-    """
-    try:
-        said = msgspec.json.decode(body, type=_Errors).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        said = None
-    # A W stands for a warning, of something that was done.
-    errors = [message for message in said or () if not message.startswith("W")]
-    if said is not None and not errors and 200 <= status < 300:
-        return None
-    if status == 429:
-        return Problem(Meaning.THROTTLED, CALLS_EXCEEDED, f"HTTP 429 {' '.join(errors)}")
-    code = errors[0] if errors else f"http_{status}"
-    text = "; ".join(errors) or f"HTTP {status} without Kraken's own error"
-    if status >= 500 or not errors:
-        return Problem(Meaning.UNCERTAIN, code, text)
-    meanings = [_meaning_of(message) for message in errors]
-    doubtful = Meaning.UNCERTAIN in meanings
-    return Problem(Meaning.UNCERTAIN if doubtful else meanings[0], code, text)
-
-
-def _meaning_of(message: str) -> Meaning:
-    if _NOT_UNIQUE in message:
-        return Meaning.DUPLICATE
-    return next(
-        (meaning for start, meaning in _MEANINGS if message.startswith(start)), Meaning.UNCERTAIN
-    )
-
-
-# Shapes.
-
-
-class _Finite(msgspec.Struct, frozen=True):
+class Finite(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
@@ -140,12 +59,12 @@ class Reply(msgspec.Struct, Generic[T], frozen=True):
     result: T
 
 
-class ServerTime(_Finite, frozen=True):
+class ServerTime(Finite, frozen=True):
     unixtime: int
     """Whole seconds."""
 
 
-class AssetPair(_Finite, frozen=True):
+class AssetPair(Finite, frozen=True):
     altname: str
     base: str
     quote: str
@@ -180,11 +99,11 @@ class AssetPair(_Finite, frozen=True):
         )
 
 
-class AssetInfo(_Finite, frozen=True):
+class AssetInfo(Finite, frozen=True):
     altname: str
 
 
-class Holding(_Finite, frozen=True):
+class Holding(Finite, frozen=True):
     balance: Decimal
     hold_trade: Decimal = Decimal(0)
 
@@ -220,7 +139,7 @@ _ENDED = {
 }
 
 
-class Order(_Finite, frozen=True):
+class Order(Finite, frozen=True):
     descr: Descr
     status: str
     vol: Decimal
@@ -267,7 +186,7 @@ class ClosedOrders(msgspec.Struct, frozen=True):
     closed: dict[str, Order]
 
 
-class Trade(_Finite, frozen=True):
+class Trade(Finite, frozen=True):
     ordertxid: str
     pair: str
     time: Decimal
@@ -343,119 +262,6 @@ class Depth(msgspec.Struct, frozen=True):
             venue_time_ns=0,  # a level's own time is not the quote's
             received_ns=received_ns,
         )
-
-
-# The executions channel of WebSocket v2.
-
-
-class Fee(_Finite, frozen=True):
-    asset: str
-    qty: Decimal
-
-
-class Triggers(_Finite, frozen=True):
-    price: Decimal | None = None
-    actual_price: Decimal | None = None
-
-
-class Execution(_Finite, frozen=True):
-    """What is in it differs by `exec_type`: what ends an order names neither symbol nor quantity."""
-
-    order_id: str
-    exec_type: str
-    order_status: str
-    timestamp: str
-    cl_ord_id: str | None = None
-    symbol: str | None = None
-    side: BuyOrSell | None = None
-    order_type: str | None = None
-    order_qty: Decimal | None = None
-    limit_price: Decimal | None = None
-    triggers: Triggers | None = None
-    cum_qty: Decimal | None = None
-    exec_id: str | None = None
-    last_qty: Decimal | None = None
-    last_price: Decimal | None = None
-    liquidity_ind: str = "t"
-    fees: list[Fee] = []
-
-
-_EXECUTION_STATUS = {
-    "pending_new": OrdStatus.PENDING_NEW,
-    "new": OrdStatus.NEW,
-    "partially_filled": OrdStatus.PARTIALLY_FILLED,
-    "filled": OrdStatus.FILLED,
-    "canceled": OrdStatus.CANCELED,
-    "expired": OrdStatus.EXPIRED,
-}
-
-
-def order_in(execution: Execution, before: VenueOrder | None, symbol_of: SymbolOf) -> VenueOrder:
-    """The order as it is after an event, from what was known before. Raises KeyError for a symbol
-    that is not known, ValueError where too little is known of the order."""
-    at_ns = moment_ns(execution.timestamp)
-    status = _EXECUTION_STATUS.get(execution.order_status, OrdStatus.UNKNOWN)
-    if before is None:
-        symbol, side, kind, qty = (
-            execution.symbol,
-            execution.side,
-            execution.order_type,
-            execution.order_qty,
-        )
-        if symbol is None or side is None or kind is None or qty is None:
-            raise ValueError(f"{execution.exec_type} of an order that was not told before")
-        before = VenueOrder(
-            venue_order_id=execution.order_id,
-            cl_ord_id=from_kraken(execution.cl_ord_id),
-            symbol=symbol_of(symbol),
-            side=side_of(side),
-            ord_type=ord_type_of(kind),
-            status=status,
-            order_qty=qty,
-            cum_qty=Decimal(0),
-            price=execution.limit_price,
-            created_ns=at_ns,
-            updated_ns=at_ns,
-        )
-    told = execution.triggers
-    stop_px = None if told is None else told.actual_price or told.price
-    return msgspec.structs.replace(
-        before,
-        status=status,
-        order_qty=_first(execution.order_qty, before.order_qty),
-        cum_qty=_first(execution.cum_qty, before.cum_qty),
-        price=execution.limit_price if execution.limit_price is not None else before.price,
-        stop_px=stop_px if stop_px is not None else before.stop_px,
-        updated_ns=at_ns,
-    )
-
-
-def _first(told: Decimal | None, before: Decimal) -> Decimal:
-    return before if told is None else told
-
-
-def report_of(execution: Execution, order: VenueOrder) -> OrderReport:
-    """Raises ValueError for an execution that lacks what every one has."""
-    if execution.exec_type != "trade":
-        return OrderReport(order=order)
-    if execution.exec_id is None or execution.last_qty is None or execution.last_price is None:
-        raise ValueError("a trade without its identifier, quantity or price")
-    # Should there ever be several fees, one fill has room for one; they are of one currency.
-    fee = execution.fees[0] if execution.fees else None
-    fill = VenueFill(
-        exec_id=execution.exec_id,
-        venue_order_id=order.venue_order_id,
-        cl_ord_id=order.cl_ord_id,
-        symbol=order.symbol,
-        side=order.side,
-        last_qty=execution.last_qty,
-        last_px=execution.last_price,
-        fee=fee.qty if fee is not None else Decimal(0),
-        fee_currency=unified(fee.asset) if fee is not None else "",
-        is_maker=execution.liquidity_ind == "m",
-        venue_time_ns=order.updated_ns,
-    )
-    return OrderReport(order=order, fill=fill)
 
 
 # Words.

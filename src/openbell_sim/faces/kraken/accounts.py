@@ -253,6 +253,17 @@ def cancel_all(call: Call) -> Json:
     return {"count": orders.cancel_all(call)}
 
 
+def cancel_all_after(call: Call) -> Json:
+    timeout_s = call.parameters.integer("timeout")
+    if not 0 <= timeout_s <= orders.DEAD_MAN_MAX_S:
+        raise invalid("timeout")
+    expires_ns = call.exchange.arm_dead_man(call.account, None, timeout_s)
+    return {
+        "currentTime": render.to_the_second(call.exchange.now_ns()),
+        "triggerTime": render.to_the_second(expires_ns) if timeout_s else "0",
+    }
+
+
 def open_orders(call: Call) -> Json:
     ledger = call.exchange.ledger
     found = [order for order in ledger.open.get(call.account, {}).values() if _wanted(call, order)]
@@ -405,4 +416,5 @@ PRIVATE: dict[str, Callable[[Call], Json]] = {
     "CancelOrder": cancel_order,
     "CancelOrderBatch": cancel_order_batch,
     "CancelAll": cancel_all,
+    "CancelAllOrdersAfter": cancel_all_after,
 }

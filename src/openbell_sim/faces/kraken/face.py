@@ -49,6 +49,7 @@ _KINDS = {
     "CancelOrder": RequestKind.CANCEL,
     "CancelOrderBatch": RequestKind.CANCEL,
     "CancelAll": RequestKind.MASS_CANCEL,
+    "CancelAllOrdersAfter": RequestKind.DEAD_MAN,
     "OpenOrders": RequestKind.OPEN_ORDERS,
     "ClosedOrders": RequestKind.ORDER,
     "QueryOrders": RequestKind.ORDER,

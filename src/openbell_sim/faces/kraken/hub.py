@@ -120,7 +120,9 @@ class Hub:
         exchange, pair = self._exchange, subscription.pair
         match subscription.channel:
             case "instrument":
-                data: object = socket_render.instruments(self._pairs.all, self._pairs.assets)
+                data: object = socket_render.instruments(
+                    exchange, self._pairs.all, self._pairs.assets
+                )
             case "balances":
                 data = socket_render.balances(exchange, subscription.account)
             case "book":
@@ -162,7 +164,12 @@ class Hub:
     # From the exchange.
 
     def on_session(self, symbol: str, state: MarketState) -> None:
-        """No stream of the venue tells it."""
+        pair = self._pairs.by_symbol[symbol]
+        row = socket_render.instruments(self._exchange, [pair], [])
+        for client in self.clients:
+            for subscription in client.subscriptions.values():
+                if subscription.channel == "instrument":
+                    self._tell(client, subscription, "update", row)
 
     def on_book(self, symbol: str) -> None:
         self._dirty.add(symbol)

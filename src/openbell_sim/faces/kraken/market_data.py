@@ -12,6 +12,7 @@ from openbell_sim.faces.kraken.pairs import Asset, Pair, Pairs
 from openbell_sim.faces.kraken.parameters import Parameters
 from openbell_sim.faces.kraken.render import Json, fixed, seconds, to_the_second
 from openbell_sim.matching.side import BookSide
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import MINUTE_NS, Bar, PublicTrade
 
 INTERVALS_MIN = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
@@ -30,8 +31,23 @@ def server_time(exchange: Exchange, pairs: Pairs, p: Parameters) -> Json:
     }
 
 
+_STATUS = {
+    MarketState.OPEN: "online",
+    MarketState.CANCEL_ONLY: "cancel_only",
+    MarketState.CLOSED: "cancel_only",
+    MarketState.HALTED: "maintenance",
+}
+
+
+def pair_status(exchange: Exchange, pair: Pair) -> str:
+    return _STATUS[exchange.session(pair.altname)]
+
+
 def system_status(exchange: Exchange, pairs: Pairs, p: Parameters) -> Json:
-    return {"status": "online", "timestamp": to_the_second(exchange.now_ns())}
+    """What all pairs have in common; else the venue as a whole is online."""
+    states = {pair_status(exchange, pair) for pair in pairs.all}
+    status = states.pop() if len(states) == 1 else "online"
+    return {"status": status, "timestamp": to_the_second(exchange.now_ns())}
 
 
 def assets(exchange: Exchange, pairs: Pairs, p: Parameters) -> Json:
@@ -102,7 +118,7 @@ def _pair(exchange: Exchange, pair: Pair) -> Json:
         "ordermin": format(item.min_qty, "f"),
         "costmin": format(item.min_notional, "f"),
         "tick_size": format(item.tick, "f"),
-        "status": "online",
+        "status": pair_status(exchange, pair),
     }
 
 

@@ -32,6 +32,7 @@ from openbell_sim.refusals import Reason, RefusedError
 
 BATCH_ADD = range(2, 16)
 BATCH_CANCEL_MAX = 50
+DEAD_MAN_MAX_S = 86_400
 
 
 @dataclass(frozen=True)

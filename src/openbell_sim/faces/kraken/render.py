@@ -144,7 +144,7 @@ def order(
         "price": fixed(average, max(5, decimals)),
         "stopprice": fixed(found.stop_price or ZERO, 5),
         "limitprice": fixed(ZERO, 5),
-        "misc": "",
+        "misc": "stopped" if found.triggered else "",
         "oflags": note.oflags,
     }
     if triggered:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openbell_sim.faces.kraken import ids, orders, render, words
+from openbell_sim.faces.kraken import accounts, ids, orders, render, words
 from openbell_sim.faces.kraken.accounts import TOKEN_LIFE_S, Token, Tokens
 from openbell_sim.faces.kraken.errors import INVALID_SESSION, KrakenError, invalid
 from openbell_sim.faces.kraken.hub import DEPTHS, Client, Hub, Subscription
@@ -31,6 +31,7 @@ KINDS = {
     "cancel_order": RequestKind.CANCEL,
     "batch_cancel": RequestKind.CANCEL,
     "cancel_all": RequestKind.MASS_CANCEL,
+    "cancel_all_orders_after": RequestKind.DEAD_MAN,
 }
 _PRIVATE_CHANNELS = ("executions", "balances")
 _OF_A_PAIR = ("ticker", "book", "trade", "ohlc")
@@ -65,6 +66,7 @@ class SocketCalls:
             "cancel_order": self._cancel_order,
             "batch_cancel": self._batch_cancel,
             "cancel_all": self._cancel_all,
+            "cancel_all_orders_after": self._cancel_all_after,
         }
 
     def run(self, said: Said) -> None:
@@ -281,6 +283,9 @@ class SocketCalls:
     def _cancel_all(self, said: Said) -> None:
         count = orders.cancel_all(self._call(said))
         said.answer({"success": True, "result": {"count": count}})
+
+    def _cancel_all_after(self, said: Said) -> None:
+        said.answer({"success": True, "result": accounts.cancel_all_after(self._call(said))})
 
 
 def _placed(order: Order) -> Json:

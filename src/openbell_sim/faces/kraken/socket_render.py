@@ -12,10 +12,10 @@ from decimal import Decimal
 
 from openbell.domain.orders import OrdStatus, OrdType
 from openbell_sim.account import ZERO
-from openbell_sim.events import Accept, Amend, Cancel, Deposit, Expire, Fill
+from openbell_sim.events import Accept, Amend, Cancel, Deposit, Expire, Fill, Trigger
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.kraken import ids, render
-from openbell_sim.faces.kraken.market_data import vwap
+from openbell_sim.faces.kraken.market_data import pair_status, vwap
 from openbell_sim.faces.kraken.pairs import Asset, Pair
 from openbell_sim.faces.kraken.render import Json, fixed, number, rfc3339
 from openbell_sim.faces.kraken.words import client_id, note_of
@@ -58,7 +58,7 @@ def executions(report: Report, pair: Pair) -> Iterator[Json]:
         case Amend():
             kind = "restated" if event.reason else "amended"
             yield {**standing(order, pair), "exec_type": kind, "amended": True}
-        case _:
+        case Trigger():
             yield {**standing(order, pair), "exec_type": "status"}
 
 
@@ -338,7 +338,7 @@ def candle(pair: Pair, bar: Bar, interval_min: int) -> Json:
     }
 
 
-def instruments(pairs: Sequence[Pair], assets: Sequence[Asset]) -> Json:
+def instruments(exchange: Exchange, pairs: Sequence[Pair], assets: Sequence[Asset]) -> Json:
     return {
         "assets": [
             {
@@ -356,7 +356,7 @@ def instruments(pairs: Sequence[Pair], assets: Sequence[Asset]) -> Json:
                 "symbol": pair.v2,
                 "base": pair.base.v2,
                 "quote": pair.quote.v2,
-                "status": "online",
+                "status": pair_status(exchange, pair),
                 "qty_precision": pair.lot_decimals,
                 "qty_increment": number(pair.instrument.lot, pair.lot_decimals),
                 "price_precision": pair.price_decimals,
