@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+import msgspec
+
 from openbell_sim.account import ZERO
 from openbell_sim.checks import (
     OrderRequest,
@@ -132,7 +134,7 @@ class Admission:
         left = replace(wanted, qty=wanted.qty - order.cum_qty)
         if left.qty <= 0:
             raise RefusedError(Reason.QUANTITY_GRID, "no more than was filled already")
-        taker = replace(taker, qty=instrument.lots(left.qty))
+        taker = msgspec.structs.replace(taker, qty=instrument.lots(left.qty))
         if order.reduce_only:
             left, taker = self._closing(left, taker, instrument, order.closes)
         if wanted.cl_ord_id != order.cl_ord_id:
@@ -177,7 +179,8 @@ class Admission:
         qty = check_closing(request, position, closes, self.reduce_only)
         if qty == request.qty:
             return request, taker
-        return replace(request, qty=qty), replace(taker, qty=instrument.lots(qty))
+        taker = msgspec.structs.replace(taker, qty=instrument.lots(qty))
+        return replace(request, qty=qty), taker
 
     def _check_name(self, request: OrderRequest) -> None:
         name = request.cl_ord_id

@@ -14,7 +14,7 @@ from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.sessions import MarketState
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     at_ns: int
     """The venue's clock, nanoseconds since the epoch."""
 

@@ -6,8 +6,9 @@ Whoever calls commits (`recorder.Recorder.commit`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from decimal import Decimal
+
+import msgspec
 
 from openbell.domain.orders import Side, TimeInForce
 from openbell_sim.account import ZERO, FeeSchedule
@@ -95,9 +96,9 @@ class Floor:
         """A taker that gets only a part of what it could."""
         part = self._interventions().partial_fills
         if taker.budget is not None:
-            return replace(taker, budget=int(taker.budget * part))
+            return msgspec.structs.replace(taker, budget=int(taker.budget * part))
         lots = int(market.book.available(taker) * part)
-        return replace(taker, qty=max(1, lots))
+        return msgspec.structs.replace(taker, qty=max(1, lots))
 
     @staticmethod
     def _still_crosses(market: Market, taker: Taker) -> bool:
@@ -367,4 +368,4 @@ class Floor:
         unit = market.instrument.unit
         free = max(ZERO, self._ledger.account(order.account).free(market.instrument.quote))
         locked = min(market.book.cost(taker) * unit, order.locked + free)
-        return locked, replace(taker, budget=int(locked / unit))
+        return locked, msgspec.structs.replace(taker, budget=int(locked / unit))

@@ -1,4 +1,8 @@
-"""Orders and fills as the venue knows them: what its events add up to (`ledger.Ledger`)."""
+"""Orders and fills as the venue knows them: what its events add up to (`ledger.Ledger`).
+
+They are kept for ever and hold nothing that could hold them, so the garbage collector is spared
+them (`gc=False`): a full collection would stop the venue for longer with each order it ever had.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.positions import ClosedLot
 
 
-class Order(msgspec.Struct, kw_only=True):
+class Order(msgspec.Struct, kw_only=True, gc=False):
     """An order as the venue sees it. Refused ones keep their words in `refused`."""
 
     order_id: int
@@ -66,7 +70,7 @@ class Order(msgspec.Struct, kw_only=True):
         return self.stop_price is not None and not self.triggered
 
 
-class OwnFill(msgspec.Struct, frozen=True, kw_only=True):
+class OwnFill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A fill with what one wants to know of its order."""
 
     exec_id: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from openbell_sim.events import Deposit, Event, Expire, Fill
 from openbell_sim.ledger import Ledger, Order, OwnFill
@@ -18,8 +19,7 @@ from openbell_sim.sessions import MarketState
 from openbell_sim.tape import PublicTrade
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, gc=False):
     """One event of one order, with the order as it was right after it."""
 
     event: Event

@@ -16,7 +16,7 @@ _KEPT_TRADES = 1000
 _KEPT_BARS = 2 * 1440
 
 
-class PublicTrade(msgspec.Struct, frozen=True, kw_only=True):
+class PublicTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     symbol: str
     trade_id: int
     price: Decimal

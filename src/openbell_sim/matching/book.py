@@ -13,8 +13,9 @@ for that price.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 from openbell.domain.orders import Side
 from openbell_sim.matching.side import BookSide, Entry
@@ -29,8 +30,7 @@ class SelfTradePrevention(StrEnum):
     EXPIRE_BOTH = "EXPIRE_BOTH"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True, gc=False):
     """One trade. `maker` has already been reduced."""
 
     price: int
@@ -38,10 +38,9 @@ class Match:
     maker: Entry
 
 
-@dataclass(slots=True)
-class MatchResult:
-    matches: list[Match] = field(default_factory=list)
-    expired_makers: list[Entry] = field(default_factory=list)
+class MatchResult(msgspec.Struct, gc=False):
+    matches: list[Match] = msgspec.field(default_factory=list)
+    expired_makers: list[Entry] = msgspec.field(default_factory=list)
     """Taken out of the book by self-trade prevention, with what was left of them."""
     taker_expired: bool = False
     """Self-trade prevention ended the taker."""
@@ -49,8 +48,7 @@ class MatchResult:
     """What is left of the taker, in lots; it does not rest in the book yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taker:
+class Taker(msgspec.Struct, frozen=True, gc=False):
     """An arriving order. `qty` lots, or as many as `budget` (ticks times lots) buys."""
 
     side: Side
