@@ -15,8 +15,4 @@ SUBJECT = Subject(
     cancel=b"DELETE /api/v3/order",
     open_orders=b"GET /api/v3/openOrders",
     sim=("--no-limits",),
-    untested={
-        "accounts": "the adapter does not list accounts yet",
-        "list others' stop orders": "the simulated venue has no stop orders yet",
-    },
 )

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 
-from openbell.venues.binance.wire import ExecutionReport, SymbolOf
+from openbell.venues.binance.events import ExecutionReport
+from openbell.venues.binance.wire import SymbolOf
 from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
 from openbell.venues.transport import NotSentError, Transport, WebSocket
 
@@ -36,10 +36,10 @@ SETTLED_AFTER_S = 30.0
 
 T = TypeVar("T")
 
-_ENDS = {"eventStreamTerminated", "serverShutdown", "listenKeyExpired"}
+ENDS = {"eventStreamTerminated", "serverShutdown", "listenKeyExpired"}
 
 
-class _LostError(Exception):
+class LostError(Exception):
     """The stream cannot go on; the text says why, without secrets."""
 
 
@@ -57,17 +57,11 @@ class _Kind(msgspec.Struct, frozen=True):
     e: str = ""
 
 
-@dataclass(frozen=True)
-class UserDataStream:
-    """Opens the stream, again and again."""
+class OrderStream:
+    """Opens a stream of order events, again and again. A subclass says how, and reads messages."""
 
-    transport: Transport
-    url: str
-    subscription: Callable[[], dict[str, str | int]]
-    """The signed parameters; called at each connection, since they carry the time."""
-    symbol_of: SymbolOf
-    timeout_s: float
-    clean: Callable[[str], str]
+    def __init__(self, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
 
     async def events(self) -> AsyncIterator[StreamEvent]:
         """For ever. StreamDown is repeated while connecting fails for another reason than before."""
@@ -77,22 +71,22 @@ class UserDataStream:
         while True:
             up_since_s: float | None = None
             try:
-                async with asyncio.timeout(self.timeout_s):
-                    socket = await self._subscribe()
+                async with asyncio.timeout(self._timeout_s):
+                    socket = await self._open()
                 try:
                     up_since_s = loop.time()
                     told = ""
                     yield StreamUp()
                     while True:
-                        report = self._report_in(_decode(await socket.receive()))
+                        report = self._report_in(text_of(await self._receive(socket)))
                         if report is not None:
                             yield report
                 finally:
                     await socket.close()
-            except _LostError as lost:
+            except LostError as lost:
                 why = str(lost)
             except TimeoutError:
-                why = f"not subscribed within {self.timeout_s:g} s"
+                why = f"not subscribed within {self._timeout_s:g} s"
             if why != told:
                 told = why
                 yield StreamDown(why=why)
@@ -100,39 +94,72 @@ class UserDataStream:
                 waits = _backoff()
             await asyncio.sleep(next(waits))
 
-    async def _subscribe(self) -> WebSocket:
+    async def _open(self) -> WebSocket:
+        """A socket over which events will come. Raises LostError."""
+        raise NotImplementedError
+
+    async def _receive(self, socket: WebSocket) -> aiohttp.WSMessage:
+        """The next message. Raises LostError where the stream cannot go on. Never TimeoutError."""
+        return await socket.receive()
+
+    def _report_in(self, text: str) -> OrderReport | None:
+        """Raises LostError."""
+        raise NotImplementedError
+
+
+class UserDataStream(OrderStream):
+    """Of spot: one request on a socket to the WebSocket API."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        url: str,
+        subscription: Callable[[], dict[str, str | int]],
+        symbol_of: SymbolOf,
+        timeout_s: float,
+        clean: Callable[[str], str],
+    ) -> None:
+        """`subscription`: the signed parameters; called at each connection, since they carry the
+        time."""
+        super().__init__(timeout_s=timeout_s)
+        self._transport = transport
+        self._url = url
+        self._subscription = subscription
+        self._symbol_of = symbol_of
+        self._clean = clean
+
+    async def _open(self) -> WebSocket:
         """A socket whose subscription was confirmed."""
+        socket = await opened(self._transport, self._url)
         try:
-            socket = await self.transport.open_websocket(self.url, heartbeat_s=HEARTBEAT_S)
-        except NotSentError as error:
-            raise _LostError(str(error)) from error
-        try:
-            await socket.send_str(_request(self.subscription()))
+            await socket.send_str(_request(self._subscription()))
             while True:
-                message = _decode(await socket.receive())
+                message = read(text_of(await socket.receive()), _Message)
                 if message.id is None:
                     continue
                 if message.status != 200:
                     refusal = message.error or {}
                     text = f"{refusal.get('code', message.status)} {refusal.get('msg', '')}"
-                    raise _LostError(self.clean(f"subscription refused: {text}"))
+                    raise LostError(self._clean(f"subscription refused: {text}"))
                 return socket
         except BaseException as error:
             await socket.close()
             if isinstance(error, aiohttp.ClientError | ConnectionError):
-                raise _LostError(f"connection lost ({type(error).__name__})") from error
+                raise LostError(f"connection lost ({type(error).__name__})") from error
             raise
 
-    def _report_in(self, message: _Message) -> OrderReport | None:
+    def _report_in(self, text: str) -> OrderReport | None:
+        message = read(text, _Message)
         if not bytes(message.event):
             return None
-        kind = _read(message.event, _Kind).e
-        if kind in _ENDS:
-            raise _LostError(f"ended by the venue ({kind})")
+        kind = read(message.event, _Kind).e
+        if kind in ENDS:
+            raise LostError(f"ended by the venue ({kind})")
         if kind != "executionReport":
             return None
         try:
-            return _read(message.event, ExecutionReport).to_port(self.symbol_of)
+            return read(message.event, ExecutionReport).to_port(self._symbol_of)
         except KeyError:
             return None  # the account's, in a symbol that the desk does not trade
 
@@ -142,19 +169,28 @@ def _request(params: dict[str, str | int]) -> str:
     return msgspec.json.encode(request).decode()
 
 
-def _decode(message: aiohttp.WSMessage) -> _Message:
+async def opened(transport: Transport, url: str) -> WebSocket:
+    """Raises LostError."""
+    try:
+        return await transport.open_websocket(url, heartbeat_s=HEARTBEAT_S)
+    except NotSentError as error:
+        raise LostError(str(error)) from error
+
+
+def text_of(message: aiohttp.WSMessage) -> str:
+    """Raises LostError for what is no text: the end of the connection."""
     if message.type is not aiohttp.WSMsgType.TEXT:
         reason = f"code {message.data}" if message.type is aiohttp.WSMsgType.CLOSE else "no close"
-        raise _LostError(f"connection closed ({reason})")
-    return _read(message.data, _Message)
+        raise LostError(f"connection closed ({reason})")
+    return str(message.data)
 
 
-def _read(data: str | msgspec.Raw, shape: type[T]) -> T:
+def read(data: str | msgspec.Raw, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=shape)
     except msgspec.DecodeError as error:
         # What it said is lost, so it is a gap like any other.
-        raise _LostError(f"an unreadable {shape.__name__.strip('_')}: {error}") from error
+        raise LostError(f"an unreadable {shape.__name__.strip('_')}: {error}") from error
 
 
 def _backoff() -> Iterator[float]:

@@ -1,4 +1,5 @@
-"""What Binance says, decoded and put into our words. Pure: bytes in, port types out.
+"""What Binance says, decoded and put into our words: what its venues share, and the shapes of the
+spot venue. Pure: bytes in, port types out.
 
 Numbers that are money arrive as JSON strings and become Decimal without passing through a float.
 An answer of another shape, or with a number that is not finite, raises `msgspec.ValidationError`:
@@ -10,7 +11,8 @@ user-data-stream).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,8 +20,16 @@ import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
-from openbell.venues.port import Balance, OrderReport, QueryCosts, VenueFill, VenueOrder
+from openbell.venues.port import (
+    Balance,
+    KeyPermissions,
+    QueryCosts,
+    VenueFill,
+    VenueOrder,
+)
 from openbell.venues.problem import Meaning, Problem
+
+_ZERO = Decimal(0)
 
 SymbolOf = Callable[[str], str]
 """Unified symbol of a Binance one: `BTCUSDT` to `BTC/USDT`."""
@@ -45,16 +55,24 @@ execution status unknown. Whatever HTTP status they come with."""
 _NOT_ALLOWED_CODES = {-1002, -1021, -1022, -2014, -2015}
 _THROTTLED_STATUS = {418, 429}
 
+_TOO_MANY_ORDERS = -1015
+"""Comes with 429 as too much weight does, and concerns new orders alone: cancels stay open."""
+_DUPLICATE_ID = -4116
+"""On USD-M; spot says it with words."""
+
 WEIGHT_PER_MINUTE = 6000
-"""Of one address; rest-api, "Limits"."""
+"""Of one address: `REQUEST_WEIGHT` in the answer of exchangeInfo; "LIMITS" in rest-api.md."""
 QUERY_COSTS = QueryCosts(
     open_orders=6 / WEIGHT_PER_MINUTE,
     positions=20 / WEIGHT_PER_MINUTE,
     fills=2 * 20 / WEIGHT_PER_MINUTE,
     order=4 / WEIGHT_PER_MINUTE,
 )
-"""Weights of openOrders of a symbol, account, myTrades (a page, and the empty one that ends it) and
-order; rest-api, each request's "Weight"."""
+"""Weights of openOrders of a symbol (6), account (20), myTrades without an orderId (20: a page, and
+the empty one that ends it) and order (4): each request's "Weight" in
+github.com/binance/binance-spot-api-docs, rest-api.md."""
+CANCELS_PER_S = WEIGHT_PER_MINUTE / 60
+"""A cancel weighs 1, and does not count as an order."""
 
 
 def problem_in(status: int, body: bytes) -> Problem | None:
@@ -69,21 +87,28 @@ def problem_in(status: int, body: bytes) -> Problem | None:
         return None
     code = str(error.code) if error is not None else f"http_{status}"
     text = error.msg if error is not None else f"HTTP {status} without Binance's own error"
-    if status in _THROTTLED_STATUS:
+    if status in _THROTTLED_STATUS and not (error is not None and error.code == _TOO_MANY_ORDERS):
         meaning = Meaning.THROTTLED
-    elif status >= 500 or error is None or error.code in _UNCERTAIN_CODES:
+    elif status >= 500 or error is None:
         # Binance: a 5xx is not a failure, the execution status is unknown. An answer without a
         # code was written by something in between, which cannot know either.
         meaning = Meaning.UNCERTAIN
-    elif error.code == -2013 or (error.code == -2011 and "Unknown order" in error.msg):
-        meaning = Meaning.NO_SUCH_ORDER
-    elif error.code == -2010 and "Duplicate order" in error.msg:
-        meaning = Meaning.DUPLICATE
-    elif error.code in _NOT_ALLOWED_CODES:
-        meaning = Meaning.NOT_ALLOWED
     else:
-        meaning = Meaning.REFUSED
+        meaning = meaning_of(error.code, error.msg)
     return Problem(meaning, code, text)
+
+
+def meaning_of(code: int, msg: str) -> Meaning:
+    """Of an error of Binance's own, whatever it came with."""
+    if code in _UNCERTAIN_CODES:
+        return Meaning.UNCERTAIN
+    if code == -2013 or (code == -2011 and "Unknown order" in msg):
+        return Meaning.NO_SUCH_ORDER
+    if code == _DUPLICATE_ID or (code == -2010 and "Duplicate order" in msg):
+        return Meaning.DUPLICATE
+    if code in _NOT_ALLOWED_CODES:
+        return Meaning.NOT_ALLOWED
+    return Meaning.REFUSED
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -99,7 +124,7 @@ def _error_in(body: bytes) -> _Error | None:
     return error if error.code < 0 else None
 
 
-class _Finite(msgspec.Struct, frozen=True):
+class Finite(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
@@ -107,21 +132,21 @@ class _Finite(msgspec.Struct, frozen=True):
                 raise ValueError(f"{name} is not a finite number")
 
 
-class _Wire(_Finite, frozen=True, rename="camel"):
+class Wire(Finite, frozen=True, rename="camel"):
     """Binance's REST objects."""
 
 
-class ServerTime(_Wire, frozen=True):
+class ServerTime(Wire, frozen=True):
     server_time: int
 
 
-class Ack(_Wire, frozen=True):
+class Ack(Wire, frozen=True):
     """Of an order or a cancel."""
 
     order_id: int
 
 
-class Order(_Wire, frozen=True):
+class Order(Wire, frozen=True):
     symbol: str
     order_id: int
     client_order_id: str
@@ -133,6 +158,7 @@ class Order(_Wire, frozen=True):
     side: Side
     time: int
     update_time: int
+    stop_price: Decimal = _ZERO
 
     def to_port(self, symbol_of: SymbolOf) -> VenueOrder:
         """Raises KeyError for a symbol that is not known."""
@@ -141,17 +167,18 @@ class Order(_Wire, frozen=True):
             cl_ord_id=ClOrdID(self.client_order_id),
             symbol=symbol_of(self.symbol),
             side=self.side,
-            ord_type=_ord_type(self.type),
-            status=_status(self.status),
+            ord_type=ord_type_of(self.type),
+            status=status_of(self.status),
             order_qty=self.orig_qty,
             cum_qty=self.executed_qty,
             price=self.price or None,
+            stop_px=self.stop_price or None,
             created_ns=self.time * 1_000_000,
             updated_ns=self.update_time * 1_000_000,
         )
 
 
-class Trade(_Wire, frozen=True):
+class Trade(Wire, frozen=True):
     id: int
     order_id: int
     price: Decimal
@@ -178,7 +205,7 @@ class Trade(_Wire, frozen=True):
         )
 
 
-class AssetBalance(_Wire, frozen=True):
+class AssetBalance(Wire, frozen=True):
     asset: str
     free: Decimal
     locked: Decimal
@@ -187,11 +214,33 @@ class AssetBalance(_Wire, frozen=True):
         return Balance(currency=self.asset, free=self.free, locked=self.locked)
 
 
-class Account(_Wire, frozen=True):
+class Account(Wire, frozen=True):
     balances: list[AssetBalance]
+    account_type: str = ""
+    uid: int = 0
 
 
-class BookTicker(_Wire, frozen=True):
+class ApiRestrictions(Wire, frozen=True):
+    """What a key may do; wallet, "Get API Key Permission"."""
+
+    ip_restrict: bool
+    enable_reading: bool
+    enable_withdrawals: bool
+    enable_spot_and_margin_trading: bool = False
+    enable_futures: bool = False
+    trading_authority_expiration_time: int | None = None
+    """In ms; only where the key is not restricted to addresses."""
+
+    def to_port(self, *, trade: bool) -> KeyPermissions:
+        """`trade`: the permission that this venue asks for."""
+        notes = [] if self.ip_restrict else ["usable from any address"]
+        if self.trading_authority_expiration_time:
+            until = datetime.fromtimestamp(self.trading_authority_expiration_time / 1000, tz=UTC)
+            notes.append(f"may trade until {until:%Y-%m-%d}")
+        return KeyPermissions(trade=trade, withdraw=self.enable_withdrawals, note="; ".join(notes))
+
+
+class BookTicker(Wire, frozen=True):
     bid_price: Decimal
     bid_qty: Decimal
     ask_price: Decimal
@@ -210,7 +259,7 @@ class BookTicker(_Wire, frozen=True):
         )
 
 
-class SymbolInfo(_Wire, frozen=True):
+class SymbolInfo(Wire, frozen=True):
     symbol: str
     base_asset: str
     quote_asset: str
@@ -242,113 +291,30 @@ class SymbolInfo(_Wire, frozen=True):
         )
 
 
-class RateLimit(_Wire, frozen=True):
+class RateLimit(Wire, frozen=True):
     rate_limit_type: str
     interval: str
     interval_num: int
     limit: int
 
 
-class ExchangeInfo(_Wire, frozen=True):
+class ExchangeInfo(Wire, frozen=True):
     symbols: list[SymbolInfo]
     rate_limits: list[RateLimit] = []
 
-    @property
-    def weight_per_minute(self) -> int | None:
-        return next(
-            (
-                limit.limit
-                for limit in self.rate_limits
-                if limit.rate_limit_type == "REQUEST_WEIGHT"
-                and limit.interval == "MINUTE"
-                and limit.interval_num == 1
-            ),
-            None,
-        )
 
-
-class ExecutionReport(
-    _Finite,
-    frozen=True,
-    rename={
-        "symbol": "s",
-        "client_order_id": "c",
-        "orig_client_order_id": "C",
-        "side": "S",
-        "type": "o",
-        "quantity": "q",
-        "price": "p",
-        "execution": "x",
-        "status": "X",
-        "order_id": "i",
-        "last_qty": "l",
-        "cum_qty": "z",
-        "last_px": "L",
-        "commission": "n",
-        "commission_asset": "N",
-        "transaction_time": "T",
-        "trade_id": "t",
-        "is_maker": "m",
-        "created": "O",
-    },
-):
-    """The user data stream's `executionReport`."""
-
-    symbol: str
-    client_order_id: str
-    orig_client_order_id: str
-    """Filled only when the order is being cancelled: then `client_order_id` is the cancel's."""
-    side: Side
-    type: str
-    quantity: Decimal
-    price: Decimal
-    execution: str
-    status: str
-    order_id: int
-    last_qty: Decimal
-    cum_qty: Decimal
-    last_px: Decimal
-    commission: Decimal
-    commission_asset: str | None
-    transaction_time: int
-    trade_id: int
-    is_maker: bool
-    created: int
-
-    def to_port(self, symbol_of: SymbolOf) -> OrderReport:
-        """Raises KeyError for a symbol that is not known."""
-        symbol = symbol_of(self.symbol)
-        cl_ord_id = ClOrdID(self.orig_client_order_id or self.client_order_id)
-        time_ns = self.transaction_time * 1_000_000
-        order = VenueOrder(
-            venue_order_id=str(self.order_id),
-            cl_ord_id=cl_ord_id,
-            symbol=symbol,
-            side=self.side,
-            ord_type=_ord_type(self.type),
-            status=_status(self.status),
-            order_qty=self.quantity,
-            cum_qty=self.cum_qty,
-            price=self.price or None,
-            created_ns=self.created * 1_000_000,
-            updated_ns=time_ns,
-        )
-        if self.execution != "TRADE":
-            return OrderReport(order=order)
-        fill = VenueFill(
-            exec_id=str(self.trade_id),
-            venue_order_id=order.venue_order_id,
-            cl_ord_id=cl_ord_id,
-            symbol=symbol,
-            side=self.side,
-            last_qty=self.last_qty,
-            last_px=self.last_px,
-            fee=self.commission,
-            fee_currency=self.commission_asset or "",
-            is_maker=self.is_maker,
-            venue_time_ns=time_ns,
-        )
-        return OrderReport(order=order, fill=fill)
+def weight_budget(limits: Sequence[RateLimit]) -> int | None:
+    """Request weight per minute, as exchangeInfo tells it."""
+    return next(
+        (
+            limit.limit
+            for limit in limits
+            if limit.rate_limit_type == "REQUEST_WEIGHT"
+            and limit.interval == "MINUTE"
+            and limit.interval_num == 1
+        ),
+        None,
+    )
 
 
 def weight_used(headers: Mapping[str, str]) -> int | None:
@@ -363,11 +329,15 @@ def plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _ord_type(name: str) -> OrdType:
-    """Conditional orders count as what they become; LIMIT_MAKER is a post-only LIMIT."""
-    return OrdType.LIMIT if "LIMIT" in name else OrdType.MARKET
+def ord_type_of(name: str) -> OrdType:
+    """LIMIT_MAKER is a post-only LIMIT. What waits for a price is a stop order, on whichever side
+    of the market it waits (STOP_LOSS, TAKE_PROFIT)."""
+    limit = "LIMIT" in name
+    if name.startswith(("STOP_LOSS", "TAKE_PROFIT")):
+        return OrdType.STOP_LIMIT if limit else OrdType.STOP
+    return OrdType.LIMIT if limit else OrdType.MARKET
 
 
-def _status(name: str) -> OrdStatus:
+def status_of(name: str) -> OrdStatus:
     """A status this version does not know is in doubt, not guessed at."""
     return _STATUS.get(name, OrdStatus.UNKNOWN)
