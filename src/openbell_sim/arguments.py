@@ -20,6 +20,7 @@ from openbell_sim.keys import Credentials
 from openbell_sim.log import log
 from openbell_sim.market.files import replays
 from openbell_sim.market.source import MarketSource
+from openbell_sim.schedule import read_calendar
 from openbell_sim.server import Settings
 
 _DESCRIPTION = """\
@@ -87,6 +88,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
         limit_scale=options.limit_scale,
         weight_limit=options.weight_limit,
         max_open_orders=options.max_open_orders,
+        calendar=None if options.session is None else read_calendar(options.session),
         faults=PlanDocument() if options.faults is None else read_plan(options.faults),
         control_token=_control_token(options.control_token_env, environ),
     )
@@ -204,6 +206,12 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         "--max-open-orders",
         type=int,
         help=f"per account and symbol (default: {kind.rules.max_open_orders})",
+    )
+    add(
+        "--session",
+        type=Path,
+        metavar="FILE",
+        help="calendar of trading hours (TOML or JSON); without it the market is always open",
     )
     add(
         "--faults",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from openbell.errors import ConfigError
 from openbell_sim.faults.document import decode
 from openbell_sim.faults.latency import Latency
 from openbell_sim.faults.plan import Armed, FaultPlan
@@ -53,10 +54,9 @@ class Drills:
         """A body of one fault, or a whole plan: `{"faults": [...], "seed": 1, "latency": {...}}`."""
         self._admit(request)
         try:
-            document = decode(await request.read())
-        except msgspec.MsgspecError as error:
+            added = await self._plan.load(decode(await request.read()))
+        except (msgspec.MsgspecError, ConfigError) as error:
             raise refused(400, "malformed", str(error)) from None
-        added = await self._plan.load(document)
         return json_reply({"faults": [_armed(armed) for armed in added]}, 201)
 
     async def _clear_faults(self, request: web.Request) -> web.Response:

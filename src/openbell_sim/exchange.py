@@ -17,14 +17,12 @@ from openbell.domain.orders import OrdStatus, OrdType, Side
 from openbell_sim.account import FeeSchedule
 from openbell_sim.admission import Admission
 from openbell_sim.checks import OrderRequest
+from openbell_sim.due import Due
 from openbell_sim.events import (
     DROPPED,
-    Cancel,
-    DeadMan,
     Deposit,
     Event,
     Expire,
-    PendingCancel,
     Refuse,
     Session,
 )
@@ -62,7 +60,6 @@ class Exchange:
         `fees` and `max_open_orders` replace what the rules say. `keep_history`: for faces that
         number everything that ever happened."""
         self.now_ns = now_ns
-        self._skew_ns = skew_ns
         self.rules = rules or VenueRules()
         self.fees = fees or self.rules.fees
         self.max_open_orders = max_open_orders or self.rules.max_open_orders
@@ -86,6 +83,7 @@ class Exchange:
             now_ns=now_ns,
             interventions=lambda: self.interventions,
         )
+        self._due = Due(self.ledger, self._recorder, self._floor, now_ns=now_ns, skew_ns=skew_ns)
         self._admission = Admission(
             markets=self.markets,
             ledger=self.ledger,
@@ -228,52 +226,36 @@ class Exchange:
         self._next_order_id += 1
         self._recorder.commit()
 
-    def cancel(self, order: Order, request_id: str = "") -> Order:
+    def cancel(self, order: Order, request_id: str = "", *, reason: str = "") -> Order:
         """The order as whoever asked is to be told of it. Raises RefusedError for one that has
-        ended, and where the market takes no cancels."""
+        ended, and where the market takes no cancels.
+
+        A `reason` makes it the venue's own doing, told in `events.Cancel`: then neither a halt nor
+        an intervention is in its way."""
         if not order.is_open:
             raise RefusedError(Reason.UNKNOWN_ORDER)
+        if reason:
+            self._due.cancel(order, request_id, reason)
+            self._recorder.commit((order.symbol,))
+            return order
         state = self.markets[order.symbol].state
         if state is MarketState.HALTED:
             raise RefusedError(Reason.HALTED)
-        part = self.interventions.fill_on_cancel
-        if part and state is MarketState.OPEN and not order.waits:
-            self._floor.fill(order, part)
+        meddling = self.interventions
+        if meddling.fill_on_cancel and state is MarketState.OPEN and not order.waits:
+            self._floor.fill(order, meddling.fill_on_cancel)
         told = order
-        if order.is_open and self.interventions.lazy_cancels_s:
-            told = self._cancel_later(order, request_id)
+        if order.is_open and meddling.lazy_cancels_s:
+            self._due.cancel_later(order, request_id, _ns(meddling.lazy_cancels_s))
+            self.due_changed()
+            told = copy.copy(order)
+            told.status, told.cancel_id = OrdStatus.CANCELED, request_id
+            told.updated_ns = self.now_ns()
         elif order.is_open:
-            self._cancel(order, request_id)
+            self._due.cancel(order, request_id)
         self._recorder.commit((order.symbol,))
         if told.status is not OrdStatus.CANCELED:
             raise RefusedError(Reason.UNKNOWN_ORDER)
-        return told
-
-    def _cancel(self, order: Order, request_id: str = "", reason: str = "") -> None:
-        self._floor.withdraw(order)
-        self._recorder.emit(
-            Cancel(
-                order_id=order.order_id, request_id=request_id, reason=reason, at_ns=self.now_ns()
-            )
-        )
-
-    def _cancel_later(self, order: Order, request_id: str) -> Order:
-        if order.order_id not in self.ledger.pending_cancels:
-            self._recorder.emit(
-                PendingCancel(
-                    order_id=order.order_id,
-                    request_id=request_id,
-                    due_ns=self._true_ns() + _ns(self.interventions.lazy_cancels_s),
-                    at_ns=self.now_ns(),
-                )
-            )
-        self.due_changed()
-        told = copy.copy(order)
-        told.status, told.cancel_id, told.updated_ns = (
-            OrdStatus.CANCELED,
-            request_id,
-            self.now_ns(),
-        )
         return told
 
     def fill(self, order: Order, part: float = 1.0) -> None:
@@ -337,52 +319,31 @@ class Exchange:
         has passed, unless it is armed again. 0 disarms. When it expires, on the venue's clock; 0:
         never."""
         self.ledger.account(account)
-        self._recorder.emit(
-            DeadMan(
-                account=account,
-                symbol=symbol or "",
-                expires_ns=self._true_ns() + _ns(timeout_s) if timeout_s else 0,
-                at_ns=self.now_ns(),
-            )
-        )
+        self._due.arm(account, symbol or "", _ns(timeout_s))
         self._recorder.commit()
         self.due_changed()
         return self.dead_man(account, symbol) or 0
 
     def dead_man(self, account: str, symbol: str | None) -> int | None:
         """When the switch expires, on the venue's clock; None: it is not armed."""
-        expires_ns = self.ledger.dead_man.armed.get((account, symbol or ""))
-        return None if expires_ns is None else expires_ns + self._skew_ns()
+        return self._due.expires_ns((account, symbol or ""))
+
+    def fire_dead_man(self, account: str, symbol: str | None) -> None:
+        """Fires a switch (or all of the account's) before its time. Raises RefusedError where
+        none is armed."""
+        switches = self._due.armed(account, symbol)
+        if not switches:
+            raise RefusedError(Reason.MALFORMED, "no dead-man's switch is armed")
+        self._recorder.commit(tuple(self._due.fire(switches)))
 
     def next_due_ns(self) -> int | None:
         """When `expire_due` will have something to do, on the venue's clock."""
-        due = [*self.ledger.dead_man.armed.values()]
-        due += [cancel.due_ns for cancel in self.ledger.pending_cancels.values()]
-        return min(due) + self._skew_ns() if due else None
+        return self._due.next_ns()
 
     def expire_due(self, now_ns: int) -> None:
         """Fires the dead-man's switches whose time has come, and does the cancels that were put
         off. The venue's own doing: no halt and no intervention keeps it from it."""
-        true_ns = now_ns - self._skew_ns()
-        symbols: dict[str, None] = {}
-        for account, symbol in self.ledger.dead_man.due(true_ns):
-            self._recorder.emit(
-                DeadMan(account=account, symbol=symbol, fired=True, at_ns=self.now_ns())
-            )
-            for order in list(self.ledger.open[account].values()):
-                if symbol in ("", order.symbol):
-                    self._cancel(order, reason="dead_man")
-                    symbols[order.symbol] = None
-        for cancel in list(self.ledger.pending_cancels.values()):
-            if cancel.due_ns <= true_ns:
-                order = self.ledger.orders[cancel.order_id]
-                self._cancel(order, cancel.request_id)
-                symbols[order.symbol] = None
-        self._recorder.commit(tuple(symbols))
-
-    def _true_ns(self) -> int:
-        """The venue's clock as it would be without a fault."""
-        return self.now_ns() - self._skew_ns()
+        self._recorder.commit(tuple(self._due.do(now_ns)))
 
     # Faults
 

@@ -18,6 +18,7 @@ from openbell_sim.checks import OrderRequest
 from openbell_sim.exchange import Exchange
 from openbell_sim.ledger import Order
 from openbell_sim.refusals import Reason, RefusedError
+from openbell_sim.sessions import MarketState
 from openbell_sim.wire import Admit, json_reply, read, refused
 
 MANUAL = "manual"
@@ -41,6 +42,22 @@ class ManualClose(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     account: str = ""
     symbol: str = ""
     """Empty: everything the account holds by its fills."""
+
+
+class ManualFill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    part: float = 1.0
+    """Of what is left of the order."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.part <= 1:
+            raise ValueError("part must be above 0 and at most 1")
+
+
+class ManualSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    symbol: str = ""
+    """Empty: every symbol; what was set of single ones is forgotten."""
+    state: MarketState | None
+    """null: what the calendar says counts again."""
 
 
 class ManualDeposit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,7 +125,9 @@ class Hands:
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/sim/v1/orders", self._order)
         app.router.add_delete("/sim/v1/orders/{order_id}", self._cancel)
+        app.router.add_post("/sim/v1/orders/{order_id}/fill", self._fill)
         app.router.add_post("/sim/v1/positions/close", self._close)
+        app.router.add_post("/sim/v1/sessions", self._session)
         app.router.add_post("/sim/v1/deposits", self._deposit)
 
     async def _order(self, request: web.Request) -> web.Response:
@@ -129,11 +148,26 @@ class Hands:
             raise refused(409, error.reason.value, f"it is {order.status.value}") from None
         return json_reply({"order": truth.order(order)})
 
+    async def _fill(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        order, given = self._find(request), await read(request, ManualFill)
+        try:
+            self._exchange.fill(order, given.part)
+        except RefusedError as error:
+            raise refused(409, error.reason.value, f"it is {order.status.value}") from None
+        return json_reply({"order": truth.order(order)})
+
+    async def _session(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        given = await read(request, ManualSession)
+        self._check_symbol(given.symbol)
+        self._exchange.set_session(given.symbol or None, given.state)
+        return json_reply({"market": truth.market(self._exchange)})
+
     async def _close(self, request: web.Request) -> web.Response:
         self._admit(request)
         given = await read(request, ManualClose)
-        if given.symbol and given.symbol not in self._exchange.markets:
-            raise refused(404, Reason.UNKNOWN_SYMBOL.value, given.symbol)
+        self._check_symbol(given.symbol)
         try:
             orders = close(self._exchange, self._account(given.account), given.symbol)
         except RefusedError as error:
@@ -150,6 +184,10 @@ class Hands:
 
     def _account(self, name: str) -> str:
         return name or self._first_account
+
+    def _check_symbol(self, symbol: str) -> None:
+        if symbol and symbol not in self._exchange.markets:
+            raise refused(404, Reason.UNKNOWN_SYMBOL.value, symbol)
 
     def _find(self, request: web.Request) -> Order:
         text = request.match_info["order_id"]

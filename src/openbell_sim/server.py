@@ -33,7 +33,9 @@ from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
 from openbell_sim.market.source import MarketSource
 from openbell_sim.order_log import OrderLog
-from openbell_sim.timer import Timer
+from openbell_sim.schedule import DueOrders, TradingHours
+from openbell_sim.session_calendar import SessionCalendar
+from openbell_sim.timer import DueWork, Timer
 from openbell_sim.wire import bearer
 
 _CLOSE_S = 2.0
@@ -62,6 +64,8 @@ class Settings:
     """Both as in `faces.port.FaceOptions`."""
     max_open_orders: int | None = None
     """Per account and symbol. None: what the face's rules say."""
+    calendar: SessionCalendar | None = None
+    """None: the market is always open."""
     faults: PlanDocument = field(default_factory=PlanDocument)
     """What the venue suffers from its start on."""
     control_token: str = field(default="", repr=False)
@@ -100,6 +104,7 @@ class Venue:
         self.exchange = Exchange(
             instruments.values(),
             now_ns=self.clock.now_ns,
+            skew_ns=lambda: self.clock.skew_ns,
             rules=kind.rules,
             fees=settings.fees,
             record=None if self._log is None else RecordOrDie(self._log),
@@ -129,8 +134,11 @@ class Venue:
                 first_account=settings.accounts[0],
             )
         )
-        self._timer = Timer([self.faults])
-        self.faults.changed = self._timer.wake
+        work: list[DueWork] = [self.faults, DueOrders(self.exchange)]
+        if settings.calendar is not None:
+            work.append(TradingHours(settings.calendar, self.exchange, self.clock))
+        self._timer = Timer(work)
+        self.faults.changed = self.exchange.due_changed = self._timer.wake
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -145,6 +153,9 @@ class Venue:
             log("info", "restored", log=self._log.path, events=count, open_orders=open_orders)
             if self._log.torn:
                 log("warning", "torn_line_dropped", log=self._log.path, bytes=len(self._log.torn))
+        # What a calendar or a fault of the last run said of the market went with it.
+        for scheduled in (True, False):
+            self.exchange.set_session(None, None, scheduled=scheduled)
         for name in self._settings.accounts:
             account = self.exchange.ledger.account(name)
             if account.balances:
@@ -176,6 +187,7 @@ class Venue:
         await self._runner.setup()
         # The first request finds the market and the faults that it shall.
         self._driver.prime()
+        await self._timer.run_due()
         await self.faults.load(self._settings.faults)
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
         await site.start()

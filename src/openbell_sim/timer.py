@@ -34,10 +34,13 @@ class Timer:
         """Until cancelled."""
         while True:
             self._wake.clear()
-            for work in self._work:
-                if (wait_s := work.due_in_s()) is not None and wait_s <= 0:
-                    await work.run_due()
+            await self.run_due()
             waits_s = [s for work in self._work if (s := work.due_in_s()) is not None]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, min(waits_s)) if waits_s else None):
                     await self._wake.wait()
+
+    async def run_due(self) -> None:
+        for work in self._work:
+            if (wait_s := work.due_in_s()) is not None and wait_s <= 0:
+                await work.run_due()

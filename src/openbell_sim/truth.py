@@ -151,6 +151,7 @@ def market(exchange: Exchange) -> list[Json]:
     return [
         {
             "symbol": symbol,
+            "session": item.state.value,
             "bid": _price(item.book.bids.best, item.instrument.tick),
             "ask": _price(item.book.asks.best, item.instrument.tick),
             "last": None if item.tape.last is None else str(item.tape.last.price),

@@ -28,9 +28,10 @@ def bearer(token: str) -> Admit:
 
 
 async def read(request: web.Request, kind: type[S]) -> S:
-    """The request's body as a struct. Raises HTTPBadRequest, saying what is wrong with it."""
+    """The request's body as a struct; no body is an empty one. Raises HTTPBadRequest, saying what
+    is wrong with it."""
     try:
-        return msgspec.json.decode(await request.read(), type=kind, strict=False)
+        return msgspec.json.decode(await request.read() or b"{}", type=kind, strict=False)
     except msgspec.MsgspecError as error:
         raise refused(400, "malformed", str(error)) from None
 

@@ -12,6 +12,7 @@ import pytest
 from openbell.errors import ConfigError
 from openbell_sim.arguments import settings
 from openbell_sim.clock import VenueClock
+from openbell_sim.exchange import Exchange
 from openbell_sim.faces.port import Asked, RequestKind
 from openbell_sim.faults.document import PlanDocument, decode, read_plan
 from openbell_sim.faults.ground import Ground
@@ -50,11 +51,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ground() -> Ground:
-    # Nothing here is asked of these.
-    face: Any = None
-    exchange: Any = None
+    face: Any = None  # Nothing here is asked of a face.
+    clock = VenueClock()
     return Ground(
-        face=face, exchange=exchange, keys=KeyRing(), clock=VenueClock(), first_account="main"
+        face=face,
+        exchange=Exchange([], now_ns=clock.now_ns),
+        keys=KeyRing(),
+        clock=clock,
+        first_account="main",
     )
 
 

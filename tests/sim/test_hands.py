@@ -47,6 +47,31 @@ async def test_a_close_of_what_does_not_exist_is_told(by_hand: Any) -> None:
     assert await by_hand("positions/close") == (201, {"orders": []})
 
 
+async def test_a_resting_order_is_filled_by_hand(venue: Venue, signed: Any, by_hand: Any) -> None:
+    order = {"side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01"}
+    _, placed = await signed.order(symbol="BTCUSDT", price="50000", **order)
+    path = f"orders/{placed['orderId']}/fill"
+    _, body = await by_hand(path, part=0.3)
+    assert (body["order"]["status"], body["order"]["cum_qty"]) == ("PARTIALLY_FILLED", "0.00300")
+    _, body = await by_hand(path)
+    assert body["order"]["status"] == "FILLED"
+    status, body = await by_hand(path)
+    assert (status, body["message"]) == (409, "it is FILLED")
+    assert (await by_hand(path, part=2))[0] == 400
+
+
+async def test_the_market_is_halted_and_opened_by_hand(
+    venue: Venue, signed: Any, by_hand: Any
+) -> None:
+    order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
+    _, body = await by_hand("sessions", state="halted")
+    assert {row["session"] for row in body["market"]} == {"halted"}
+    assert (await signed.order(**order))[0] == 400
+    await by_hand("sessions", state=None)
+    assert (await signed.order(**order))[0] == 200
+    assert (await by_hand("sessions", symbol="NONE", state="closed"))[0] == 404
+
+
 async def test_hands_want_the_token_where_there_is_one(http: aiohttp.ClientSession) -> None:
     given = testing.settings(control_token="open-sesame")
     order = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.01"}

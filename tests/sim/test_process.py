@@ -149,6 +149,37 @@ def test_a_fault_plan_that_cannot_be_used_says_what_is_wrong(tmp_path: Path) -> 
     assert "simulated-venue.md" in ended.stderr
 
 
+async def test_the_calendar_closes_the_market_and_no_restart_forgets_to_open_it(
+    tmp_path: Path, http: aiohttp.ClientSession, signed_at: Any
+) -> None:
+    calendar = tmp_path / "calendar.toml"
+    calendar.write_text("windows = []\n")
+    log = ("--log", str(tmp_path / "venue.log"), "--symbols", "BTCUSDT")
+    order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
+    for options, state, status in (
+        (("--session", str(calendar)), "closed", 400),
+        ((), "open", 200),
+    ):
+        with testing.venue_process(*log, *options) as process:
+            async with http.get(f"{process.url}/sim/v1/market") as reply:
+                (row,) = (await reply.json())["market"]
+            assert (row["session"], row["bid"] is not None) == (state, True)
+            assert (await signed_at(process.url).order(**order))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("windows = 1", "windows"), ("hours = []", "hours"), ("= 1", "line 1")],
+)
+def test_a_calendar_that_cannot_be_used_says_what_is_wrong(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "calendar.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        settings(["--session", str(path)], {})
+
+
 async def test_deposits_are_given_once(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     arguments = ("--log", str(tmp_path / "venue.log"), "--deposit", "USDT=70")
     for _ in range(2):

@@ -20,6 +20,7 @@ import msgspec
 
 from openbell.domain.orders import OrdType, Side
 from openbell_sim.faces.port import RequestKind
+from openbell_sim.sessions import MarketState
 
 CANCELS = (RequestKind.CANCEL, RequestKind.MASS_CANCEL)
 LISTS = (RequestKind.OPEN_ORDERS, RequestKind.ORDER, RequestKind.FILLS, RequestKind.POSITIONS)
@@ -89,6 +90,11 @@ class _OfRequests(Fault, frozen=True, kw_only=True):
 # What becomes of a request. Of those that concern a request, the first in the plan strikes it.
 
 
+def _check_part(part: float) -> None:
+    if not 0 < part <= 1:
+        raise ValueError("part must be above 0 and at most 1")
+
+
 class RequestFault(_OfRequests, frozen=True, kw_only=True):
     pass
 
@@ -148,6 +154,43 @@ class RejectCancels(RequestFault, frozen=True, kw_only=True, tag="reject_cancels
     """Cancels are refused, the orders stay."""
 
     CONCERNS = CANCELS
+
+
+class LazyCancels(RequestFault, frozen=True, kw_only=True, tag="lazy_cancels"):
+    """Cancels are acknowledged at once and done `delay_s` later. Until then the order is open, may
+    be filled, and is listed."""
+
+    CONCERNS = CANCELS
+    delay_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.delay_s <= 0:
+            raise ValueError("delay_s must be positive")
+
+
+class FillDuringCancel(RequestFault, frozen=True, kw_only=True, tag="fill_during_cancel"):
+    """The order is filled to this part of what is left of it just before its cancel: at 1 the
+    cancel comes too late, below it cancels the rest."""
+
+    CONCERNS = CANCELS
+    part: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_part(self.part)
+
+
+class PartialFill(RequestFault, frozen=True, kw_only=True, tag="partial_fill"):
+    """The order gets this part of what it could take at once, at least one lot. What is left of it
+    rests or expires, as its kind does."""
+
+    CONCERNS = (RequestKind.SUBMIT, RequestKind.AMEND, RequestKind.CLOSE_POSITION)
+    part: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_part(self.part)
 
 
 class EmptyList(RequestFault, frozen=True, kw_only=True, tag="empty_list"):
@@ -253,12 +296,44 @@ class KeyRevoked(Condition, frozen=True, kw_only=True, tag="key_revoked"):
     off, else of the venue's first account."""
 
 
+class MarketStateSet(Condition, frozen=True, kw_only=True, tag="market_state"):
+    """The market is in this state, whatever the calendar says."""
+
+    state: MarketState
+    symbol: str = ""
+    """Empty: every symbol."""
+
+
+class DropProtective(Condition, frozen=True, kw_only=True, tag="drop_protective_orders"):
+    """Stop orders vanish and nobody is told: those that wait when it begins, and those that come
+    as soon as they were acknowledged."""
+
+
 class Happening(Occurrence, frozen=True, kw_only=True):
     """Takes place once at `from_s`; or with every such request, `count` times."""
 
 
 class DisconnectStreams(Happening, frozen=True, kw_only=True, tag="disconnect_streams"):
     """Every stream is closed."""
+
+
+class FillOrders(Happening, frozen=True, kw_only=True, tag="fill_orders"):
+    """The crowd takes `part` of what is left of each resting order of the account."""
+
+    symbol: str = ""
+    """Empty: in every symbol."""
+    part: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_part(self.part)
+
+
+class DeadManFires(Happening, frozen=True, kw_only=True, tag="dead_man_fires"):
+    """The account's dead-man's switch fires though its time has not come."""
+
+    symbol: str = ""
+    """The switch of this symbol; empty: of the whole account, and every single one."""
 
 
 class ManualOrder(Happening, frozen=True, kw_only=True, tag="manual_order"):
@@ -288,6 +363,9 @@ AnyFault = (
     | BadNonce
     | KeyRefused
     | RejectCancels
+    | LazyCancels
+    | FillDuringCancel
+    | PartialFill
     | EmptyList
     | TruncatedPage
     | MissingEvents
@@ -296,7 +374,11 @@ AnyFault = (
     | ReorderedEvents
     | ClockSkew
     | KeyRevoked
+    | MarketStateSet
+    | DropProtective
     | DisconnectStreams
+    | FillOrders
+    | DeadManFires
     | ManualOrder
     | ManualClose
 )

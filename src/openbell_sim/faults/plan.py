@@ -17,7 +17,7 @@ from typing import TypeVar
 from openbell_sim.faces.port import Answer, Asked
 from openbell_sim.faults import requests
 from openbell_sim.faults.document import PlanDocument
-from openbell_sim.faults.ground import Ground, Holding, happen, settle
+from openbell_sim.faults.ground import Ground, Holding, check, happen, settle
 from openbell_sim.faults.kinds import (
     AnyFault,
     Condition,
@@ -128,7 +128,10 @@ class FaultPlan:
     # What is in it
 
     async def load(self, document: PlanDocument) -> list[Armed]:
-        """Adds to what is in the plan; what was added."""
+        """Adds to what is in the plan; what was added. Raises ConfigError, having added nothing,
+        where a fault names an account or a symbol that the venue does not have."""
+        for fault in document.faults:
+            check(self.ground, fault)
         if document.seed is not None:
             self._reseed(document.seed)
         if document.latency is not None:

@@ -13,15 +13,19 @@ from openbell_sim.faults.kinds import (
     BadNonce,
     DropReply,
     EmptyList,
+    FillDuringCancel,
     Hang,
     HttpStatus,
     KeyRefused,
+    LazyCancels,
+    PartialFill,
     RejectCancels,
     RequestFault,
     StatusUnknown,
     TimeoutBeforeAccept,
     TruncatedPage,
 )
+from openbell_sim.interventions import meddling
 from openbell_sim.listing import cutting
 
 T = TypeVar("T")
@@ -67,6 +71,15 @@ async def apply(
             return say(Trouble.KEY_REVOKED, 401)
         case RejectCancels():
             return say(Trouble.CANCEL_REFUSED, 400)
+        case LazyCancels():
+            with meddling(lazy_cancels_s=fault.delay_s):
+                return await carry_out()
+        case FillDuringCancel():
+            with meddling(fill_on_cancel=fault.part):
+                return await carry_out()
+        case PartialFill():
+            with meddling(partial_fills=fault.part):
+                return await carry_out()
         case EmptyList():
             with cutting(lambda _: ()):
                 return await carry_out()
