@@ -64,7 +64,7 @@ class AlpacaFeed:
         self._stream = f"{stream}/v2/{venue.options.get('feed', 'iex')}"
         self._variables = venue_variables(name, venue)
         self._timeout_s = venue.timeout
-        self._sides = {symbol: _Sides() for symbol in venue.symbols}
+        self._sides = {symbol: TradeSides() for symbol in venue.symbols}
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
@@ -191,7 +191,7 @@ class AlpacaFeed:
         return None
 
 
-class _Sides:
+class TradeSides:
     """Who was the aggressor of a trade, which the tape of US stocks does not tell.
 
     Lee and Ready's rule (The Journal of Finance, 1991): above the middle of the quote a buyer,
