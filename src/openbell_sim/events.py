@@ -128,7 +128,8 @@ class Cancel(_Event, frozen=True, kw_only=True, tag="cancel", tag_field="event")
     request_id: str = ""
     """The client's own name of the cancel request, where it gave one."""
     reason: str = ""
-    """Empty: it was asked for. `dead_man`: the account's dead-man's switch fired."""
+    """Empty: it was asked for. Else it was the venue's own doing: `dead_man`, or what its face says
+    (the end of a day)."""
 
 
 class Expire(_Event, frozen=True, kw_only=True, tag="expire", tag_field="event"):

@@ -217,3 +217,13 @@ def test_stops_wait_while_nothing_trades() -> None:
     printed(exchange, "90")
     exchange.set_session("BTCUSDT", None)
     assert exchange.markets["BTCUSDT"].mark() == D("100.5")
+
+
+def test_a_halt_does_not_keep_the_venue_itself_from_cancelling() -> None:
+    exchange = funded(make())
+    order = exchange.submit(request("BUY", "1", "99"))
+    exchange.set_session("BTCUSDT", MarketState.HALTED)
+    told = Told(exchange)
+    exchange.cancel(order, reason="day_ended")
+    assert (order.status, order.reason) == (OrdStatus.CANCELED, "day_ended")
+    assert told.words == ["Cancel"]

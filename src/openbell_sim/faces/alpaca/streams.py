@@ -174,7 +174,7 @@ class Hub:
         for orders in self._exchange.ledger.open.values():
             for order in [order for order in orders.values() if order.symbol == symbol]:
                 if note_of(order).time_in_force == "day":
-                    self._exchange.cancel(order, DAY_ENDED)
+                    self._exchange.cancel(order, DAY_ENDED, reason="day_ended")
 
     def on_book(self, symbol: str) -> None:
         if not self.data:
