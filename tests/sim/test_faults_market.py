@@ -11,6 +11,7 @@ import pytest
 
 from openbell.domain.orders import OrdStatus
 from openbell_sim import testing
+from openbell_sim.orders import Order
 from openbell_sim.server import Venue
 
 ORDER = {
@@ -117,6 +118,37 @@ async def test_an_order_is_filled_while_it_is_cancelled(
     (order,) = venue.exchange.ledger.orders.values()
     assert (str(order.cum_qty), order.status) == (filled, status)
     assert str(venue.exchange.ledger.fills[0].price) == "50000.00"
+
+
+@pytest.mark.parametrize(
+    ("face", "prefix", "cancel_all"),
+    [("binance", "/api/v3", "/openOrders"), ("binance-usdm", "/fapi/v1", "/allOpenOrders")],
+)
+async def test_an_order_filled_during_a_mass_cancel_keeps_no_other_from_its_cancel(
+    signed_at: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    face: str,
+    prefix: str,
+    cancel_all: str,
+) -> None:
+    still = testing.StillMarket(face, BTCUSDT=("59990", "60000", "1"))
+    async with testing.running_venue(testing.settings([still], face=face)) as venue:
+        call, cancel = signed_at(venue.url), venue.exchange.cancel
+        for _ in range(3):
+            status, body, _ = await call("POST", f"{prefix}/order", **ORDER)
+            assert status == 200, body
+        first, *others = venue.exchange.ledger.orders.values()
+
+        def cancel_and_fill(order: Order, *words: str) -> Order:
+            if order is first:
+                venue.exchange.fill(order)
+            return cancel(order, *words)
+
+        monkeypatch.setattr(venue.exchange, "cancel", cancel_and_fill)
+        status, body, _ = await call("DELETE", prefix + cancel_all, symbol="BTCUSDT")
+        assert status == 200, body
+        assert first.status is OrdStatus.FILLED
+        assert {order.status for order in others} == {OrdStatus.CANCELED}
 
 
 async def test_what_could_fill_at_once_is_filled_in_part(

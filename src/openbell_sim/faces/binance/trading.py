@@ -169,10 +169,16 @@ def open_orders(call: Call) -> list[Json]:
 
 
 def cancel_open_orders(call: Call) -> list[Json]:
-    found = orders.open_orders(call, call.symbol())
-    if not found:
-        raise errors.unknown_order()
-    return [_cancelled(call, order) for order in found]
+    """One that was filled in this moment keeps no other from being cancelled."""
+    cancelled, refused = [], errors.unknown_order()
+    for order in orders.open_orders(call, call.symbol()):
+        try:
+            cancelled.append(_cancelled(call, order))
+        except BinanceError as error:
+            refused = error
+    if not cancelled:
+        raise refused
+    return cancelled
 
 
 def cancel_replace(call: Call) -> Json:

@@ -220,9 +220,14 @@ def cancel_many(call: Call) -> list[Json]:
 
 
 def cancel_all(call: Call) -> Json:
+    """One that was filled in this moment keeps no other from being cancelled."""
     for order in orders.open_orders(call, call.symbol()):
         if not order.waits:
-            _cancelled(call, order)
+            try:
+                _cancelled(call, order)
+            except BinanceError:
+                if order.is_open:
+                    raise
     return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 
