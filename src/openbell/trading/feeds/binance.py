@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import msgspec
@@ -22,11 +22,6 @@ from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade, base_quote
 from openbell.trading.feeds.port import FeedError
 
-_REST = {"live": "https://api.binance.com", "practice": "https://testnet.binance.vision"}
-_STREAMS = {
-    "live": "wss://stream.binance.com:9443",
-    "practice": "wss://stream.testnet.binance.vision",
-}
 _PING_EVERY_S = 10.0
 """A peer that does not answer a ping within half of this is gone, even if TCP has not noticed."""
 
@@ -62,15 +57,19 @@ class _Filter(msgspec.Struct, rename="camel"):
     min_qty: Decimal = Decimal(0)
     max_qty: Decimal = Decimal(0)
     min_notional: Decimal = Decimal(0)
+    notional: Decimal = Decimal(0)
+    """The least one as futures call it."""
 
 
-class _Symbol(msgspec.Struct, rename="camel"):
+class Symbol(msgspec.Struct, rename="camel"):
     symbol: str
     filters: list[_Filter]
+    contract_type: str = ""
+    """Of futures: `PERPETUAL`."""
 
 
-class _ExchangeInfo(msgspec.Struct):
-    symbols: list[_Symbol]
+class ExchangeInfo(msgspec.Struct):
+    symbols: list[Symbol]
 
 
 _decode_message = msgspec.json.Decoder(_Message).decode
@@ -81,21 +80,32 @@ _decode_trade = msgspec.json.Decoder(_Trade).decode
 class BinanceFeed:
     """See `MarketFeed`. `venue.url` replaces the venue's own hosts, for a simulated one."""
 
+    rest_url: ClassVar[Mapping[str, str]] = {
+        "live": "https://api.binance.com",
+        "practice": "https://testnet.binance.vision",
+    }
+    stream_url: ClassVar[Mapping[str, str]] = {
+        "live": "wss://stream.binance.com:9443",
+        "practice": "wss://stream.testnet.binance.vision",
+    }
+    streams: ClassVar[Mapping[str, tuple[str, ...]]] = {"/stream": ("bookTicker", "trade")}
+    """Streams of each symbol, by the path that carries them; a socket each."""
+
     def __init__(self, name: str, venue: Venue) -> None:
         self.unsound = 0
         self._name = name
         self._declared = venue.symbols
         self._fee_symbol = _fee_symbol(venue)
         self._symbols: dict[str, str] = {}
-        self._rest = (venue.url or _REST[venue.environment]).rstrip("/")
+        self._rest = (venue.url or self.rest_url[venue.environment]).rstrip("/")
         self._streams = (
             "ws" + venue.url.removeprefix("http").rstrip("/")
             if venue.url
-            else _STREAMS[venue.environment]
+            else self.stream_url[venue.environment]
         )
         self._timeout_s = venue.timeout
         self._session: aiohttp.ClientSession | None = None
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._sockets: list[aiohttp.ClientWebSocketResponse] = []
 
     async def connect(self) -> tuple[InstrumentRules, ...]:
         await self.close()
@@ -104,14 +114,12 @@ class BinanceFeed:
         )
         try:
             rules = await self._instruments(session)
-            streams = "/".join(
-                f"{symbol.lower()}@{kind}"
-                for symbol in self._symbols
-                for kind in ("bookTicker", "trade")
-            )
-            self._socket = await session.ws_connect(
-                f"{self._streams}/stream?streams={streams}", heartbeat=_PING_EVERY_S, max_msg_size=0
-            )
+            for path, kinds in self.streams.items():
+                names = (f"{symbol.lower()}@{kind}" for symbol in self._symbols for kind in kinds)
+                url = f"{self._streams}{path}?streams={'/'.join(names)}"
+                self._sockets.append(
+                    await session.ws_connect(url, heartbeat=_PING_EVERY_S, max_msg_size=0)
+                )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             await self.close()
             raise FeedError(f"cannot connect to {self._rest}: {_words(error)}") from error
@@ -121,8 +129,16 @@ class BinanceFeed:
         return rules
 
     async def messages(self) -> AsyncIterator[Quote | Trade]:
-        assert self._socket is not None, "connect first"
-        async for message in self._socket:
+        assert self._sockets, "connect first"
+        (socket,) = self._sockets
+        async for message in self._told_by(socket):
+            yield message
+
+    async def _told_by(
+        self, socket: aiohttp.ClientWebSocketResponse
+    ) -> AsyncIterator[Quote | Trade]:
+        """What comes over one socket. Raises FeedError when it ends."""
+        async for message in socket:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 continue
             try:
@@ -131,12 +147,12 @@ class BinanceFeed:
                 raise FeedError(f"{self._rest} sent what cannot be read: {error}") from error
             if parsed is not None:
                 yield parsed
-        raise FeedError(f"{self._rest} ended the stream", close_code=self._socket.close_code)
+        raise FeedError(f"{self._rest} ended the stream", close_code=socket.close_code)
 
     async def close(self) -> None:
-        socket, self._socket = self._socket, None
+        sockets, self._sockets = self._sockets, []
         session, self._session = self._session, None
-        if socket is not None:
+        for socket in sockets:
             await socket.close()
         if session is not None:
             await session.close()
@@ -186,28 +202,36 @@ class BinanceFeed:
         streamed = [*self._declared]
         if self._fee_symbol and await self._listed(session, (self._fee_symbol,)):
             streamed.append(self._fee_symbol)
-        self._symbols = {_theirs(symbol): symbol for symbol in streamed}
-        return tuple(_rules(symbol, listed[_theirs(symbol)]) for symbol in self._declared)
+        self._symbols = {theirs(symbol): symbol for symbol in streamed}
+        return tuple(_rules(symbol, listed[theirs(symbol)]) for symbol in self._declared)
 
     async def _listed(
         self, session: aiohttp.ClientSession, symbols: tuple[str, ...]
-    ) -> dict[str, _Symbol] | None:
+    ) -> dict[str, Symbol] | None:
         """Those of `symbols` that the venue lists, by its own names; None where it refuses the
         question, as Binance does for a list with one symbol it does not know (-1121)."""
-        names = [_theirs(symbol) for symbol in symbols]
-        url = f"{self._rest}/api/v3/exchangeInfo"
+        names = [theirs(symbol) for symbol in symbols]
         wanted = {"symbols": json.dumps(names, separators=(",", ":"))}
+        info = await self._exchange_info(session, "/api/v3/exchangeInfo", wanted)
+        if info is None:
+            return None
+        return {entry.symbol: entry for entry in info.symbols if entry.symbol in names}
+
+    async def _exchange_info(
+        self, session: aiohttp.ClientSession, path: str, wanted: Mapping[str, str]
+    ) -> ExchangeInfo | None:
+        """None where the venue refuses the question."""
+        url = f"{self._rest}{path}"
         async with session.get(url, params=wanted) as response:
             body = await response.read()
             if response.status == 400:
                 return None
             if response.status != 200:
                 raise FeedError(f"{url} answered {response.status}", status=response.status)
-        info = msgspec.json.decode(body, type=_ExchangeInfo)
-        return {entry.symbol: entry for entry in info.symbols if entry.symbol in names}
+        return msgspec.json.decode(body, type=ExchangeInfo)
 
 
-def _theirs(symbol: str) -> str:
+def theirs(symbol: str) -> str:
     """`BTCUSDT` for `BTC/USDT`."""
     return symbol.replace("/", "")
 
@@ -222,7 +246,7 @@ def _fee_symbol(venue: Venue) -> str:
     return f"{venue.fee_currency}/{currencies[0][1]}"
 
 
-def _rules(symbol: str, listed: _Symbol) -> InstrumentRules:
+def _rules(symbol: str, listed: Symbol) -> InstrumentRules:
     filters: dict[str, Any] = {entry.filter_type: entry for entry in listed.filters}
     try:
         price, lot = filters["PRICE_FILTER"], filters["LOT_SIZE"]
@@ -238,7 +262,7 @@ def _rules(symbol: str, listed: _Symbol) -> InstrumentRules:
         lot_size=lot.step_size,
         min_qty=lot.min_qty,
         max_qty=lot.max_qty,
-        min_notional=notional.min_notional if notional else Decimal(0),
+        min_notional=(notional.min_notional or notional.notional) if notional else Decimal(0),
     )
 
 
