@@ -18,11 +18,12 @@ import msgspec
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
-from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Purpose, TimeInForce
+from openbell.domain.orders import ClOrdID, NewOrder
 from openbell.errors import ConfigError
 from openbell.venues.alpaca import wire
 from openbell.venues.alpaca.names import OrderNames
 from openbell.venues.alpaca.pacing import REQUESTS_PER_MINUTE, AlpacaPacing
+from openbell.venues.alpaca.sending import order_body
 from openbell.venues.alpaca.stream import TradeUpdates
 from openbell.venues.credentials import Credentials
 from openbell.venues.pacing import QUERY_SHARE
@@ -68,7 +69,6 @@ BAD_ORDER = "bad_order"
 
 _ONE_REQUEST = 1 / REQUESTS_PER_MINUTE
 _ZERO = Decimal(0)
-_TIMES_IN_FORCE = {TimeInForce.GTC: "gtc", TimeInForce.IOC: "ioc", TimeInForce.FOK: "fok"}
 
 
 class AlpacaVenue(RestVenue):
@@ -158,7 +158,10 @@ class AlpacaVenue(RestVenue):
     # Orders.
 
     async def submit(self, order: NewOrder) -> SubmitOutcome:
-        body = self._order_body(order)
+        theirs = self._symbols.get(order.symbol)
+        if theirs is None:
+            return Rejected(code=BAD_ORDER, text=f"{order.symbol} is not traded at {self.name}")
+        body = order_body(order, theirs)
         if isinstance(body, str):
             return Rejected(code=BAD_ORDER, text=body)
         outcome = await self._effect(
@@ -169,38 +172,6 @@ class AlpacaVenue(RestVenue):
         if isinstance(outcome, Accepted):
             self._names.note(order.cl_ord_id, outcome.venue_order_id)
         return outcome
-
-    def _order_body(self, order: NewOrder) -> dict[str, str] | str:
-        """A new order in Alpaca's words, or what is wrong with it."""
-        if order.symbol not in self._symbols:
-            return f"{order.symbol} is not traded at {self.name}"
-        if order.post_only:
-            return "Alpaca has no post-only orders"
-        time_in_force = _time_in_force(order)
-        if time_in_force is None:
-            return f"a part of a share is taken in day orders only, not {order.time_in_force}"
-        body = {
-            "symbol": self._symbols[order.symbol],
-            "qty": wire.plain(order.order_qty),
-            "side": order.side.value.lower(),
-            "type": order.ord_type.value.lower(),
-            "time_in_force": time_in_force,
-            "client_order_id": order.cl_ord_id,
-        }
-        if order.purpose is Purpose.FLATTEN:
-            # Alpaca infers from the position what an order would do, and refuses this one where
-            # that is not to close.
-            body["position_intent"] = f"{order.side.value.lower()}_to_close"
-        match order.ord_type:
-            case OrdType.MARKET if order.price is None:
-                return body
-            case OrdType.LIMIT if order.price is not None:
-                return {**body, "limit_price": wire.plain(order.price)}
-            case OrdType.MARKET:
-                return "a market order takes no price"
-            case OrdType.LIMIT:
-                return "a limit order needs a price"
-        return f"the desk sends no {order.ord_type} orders"
 
     async def cancel(
         self, symbol: str, cl_ord_id: ClOrdID, *, venue_order_id: str = ""
@@ -403,20 +374,6 @@ class AlpacaVenue(RestVenue):
 
     def _another_shape(self) -> VenueUnavailableError:
         return VenueUnavailableError(f"{self.name}: an answer of another shape")
-
-
-def _time_in_force(order: NewOrder) -> str | None:
-    """Alpaca's; None where there is none that fits.
-
-    A market order is a day order: it is done at once or, with the market closed, at its opening.
-    A part of a share is taken in day orders only ("fractional orders must be DAY orders"), so a
-    limit order for one ends with the day.
-    """
-    if order.time_in_force is TimeInForce.GTC and (
-        order.ord_type is OrdType.MARKET or order.order_qty % 1
-    ):
-        return "day"
-    return None if order.order_qty % 1 else _TIMES_IN_FORCE[order.time_in_force]
 
 
 def _just_before(at_ns: int) -> str:
