@@ -60,6 +60,13 @@ class Account:
         balance.locked += amount
         _check(balance, currency)
 
+    def pay(self, currency: str, amount: Decimal, *, held: Decimal) -> None:
+        """Pays out of what was locked for it; what that leaves is free again."""
+        balance = self.balance(currency)
+        balance.locked -= held
+        balance.free += held - amount
+        _check(balance, currency)
+
     def unlock(self, currency: str, amount: Decimal) -> None:
         self.lock(currency, -amount)
 
@@ -71,7 +78,7 @@ class Account:
 
 
 def _check(balance: Balance, currency: str) -> None:
-    if (balance.free < 0 and not balance.may_owe) or balance.locked < 0:
+    if (balance.free < ZERO and not balance.may_owe) or balance.locked < ZERO:
         raise AssertionError(f"negative balance of {currency}: {balance.free}, {balance.locked}")
 
 

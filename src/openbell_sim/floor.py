@@ -246,7 +246,7 @@ class Floor:
             price,
             is_maker=is_maker,
             token_price=self._token_price(instrument.quote),
-            token_free=self._ledger.account(order.account).free(self.fees.token),
+            token_free=self._token_free(order.account),
         )
         self._recorder.emit(
             Fill(
@@ -263,6 +263,10 @@ class Floor:
         )
         if instrument.margin_rate is not None:
             self._traded[order.account] = None
+
+    def _token_free(self, account: str) -> Decimal:
+        token = self.fees.token
+        return self._ledger.account(account).free(token) if token else ZERO
 
     def _token_price(self, quote: str) -> Decimal | None:
         if not self.fees.token:

@@ -102,32 +102,10 @@ class Ledger:
     def apply(self, event: Event) -> Order | None:
         """The order that the event concerns, if any."""
         match event:
-            case Deposit():
-                account = self.account(event.account)
-                account.deposit(event.currency, event.amount)
-                account.updated_ns = event.at_ns
-                return None
-            case Refuse():
-                self.refused.append(event)
-                self.last_order_id = max(self.last_order_id, event.order_id)
-                return None
             case Accept():
                 return self._accept(event)
             case Fill():
                 return self._fill(event)
-            case Amend():
-                return self._amend(event)
-            case Trigger():
-                return self._trigger(event)
-            case PendingCancel():
-                self.pending_cancels[event.order_id] = event
-                return None
-            case Session():
-                self.sessions.apply(event)
-                return None
-            case DeadMan():
-                self.dead_man.apply(event)
-                return None
             case Cancel():
                 order = self._end(event.order_id, OrdStatus.CANCELED, event.at_ns)
                 order.cancel_id = event.request_id
@@ -137,6 +115,28 @@ class Ledger:
                 order = self._end(event.order_id, OrdStatus.EXPIRED, event.at_ns)
                 order.reason = event.reason
                 return order
+            case Amend():
+                return self._amend(event)
+            case Trigger():
+                return self._trigger(event)
+            case Refuse():
+                self.refused.append(event)
+                self.last_order_id = max(self.last_order_id, event.order_id)
+                return None
+            case PendingCancel():
+                self.pending_cancels[event.order_id] = event
+                return None
+            case Deposit():
+                account = self.account(event.account)
+                account.deposit(event.currency, event.amount)
+                account.updated_ns = event.at_ns
+                return None
+            case Session():
+                self.sessions.apply(event)
+                return None
+            case DeadMan():
+                self.dead_man.apply(event)
+                return None
 
     def _accept(self, event: Accept) -> Order:
         account = self.account(event.account)
@@ -191,12 +191,10 @@ class Ledger:
     def _count(self, order: Order, qty: Decimal) -> None:
         """Counts a quantity of an order among what may enlarge a position. A market order is not
         counted: it ends within its own request."""
+        if self._instruments[order.symbol].margin_rate is None or order.reduce_only:
+            return
         price = order_price(order)
-        if (
-            price is not None
-            and not order.reduce_only
-            and self._instruments[order.symbol].margin_rate is not None
-        ):
+        if price is not None:
             self._working[order.account][order.symbol].add(order.side, qty, price)
 
     def _amend(self, event: Amend) -> Order:
@@ -279,11 +277,13 @@ class Ledger:
         # What was held for this quantity is freed, then the price is paid; a limit order that
         # buys below its limit gets the difference back.
         held = order.price * event.qty if buying and order.price is not None else paid
-        account.unlock(spent, held)
+        account.pay(spent, paid, held=held)
         order.locked -= held
-        account.add(spent, -paid)
-        account.add(got, received)
-        account.add(event.fee_currency, -event.fee)
+        if event.fee_currency == got:
+            account.add(got, received - event.fee)
+        else:
+            account.add(got, received)
+            account.add(event.fee_currency, -event.fee)
         account.updated_ns = event.at_ns
 
     def _change_position(

@@ -7,7 +7,6 @@ only then the listeners hear of them and the caller gets an answer.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -83,7 +82,7 @@ class Recorder:
         self._events.append(event)
         if order is not None and not _is_silent(event):
             fill = self.ledger.fills_of(order.order_id)[-1] if isinstance(event, Fill) else None
-            self._reports.append(Report(event, copy.copy(order), fill))
+            self._reports.append(Report(event, msgspec.structs.replace(order), fill))
         return order
 
     def print(self, trade: PublicTrade) -> None:

@@ -42,6 +42,23 @@ class Bar:
     first_trade_id: int
     last_trade_id: int
 
+    def add(self, trade: PublicTrade) -> None:
+        """Adds a later trade."""
+        price, qty = trade.price, trade.qty
+        if price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        self.close = price
+        notional = price * qty
+        self.volume += qty
+        self.quote_volume += notional
+        if trade.aggressor_is_buyer:
+            self.taker_buy_volume += qty
+            self.taker_buy_quote_volume += notional
+        self.trades += 1
+        self.last_trade_id = trade.trade_id
+
     def include(self, other: Bar) -> None:
         """Adds a later bar to this one."""
         self.high = max(self.high, other.high)
@@ -66,11 +83,10 @@ class Tape:
 
     def add(self, trade: PublicTrade) -> None:
         self.trades.append(trade)
-        bar = _bar_of(trade)
-        if self._minutes and self._minutes[-1].open_ns >= bar.open_ns:
-            self._minutes[-1].include(bar)
+        if self._minutes and trade.at_ns < self._minutes[-1].open_ns + MINUTE_NS:
+            self._minutes[-1].add(trade)
         else:
-            self._minutes.append(bar)
+            self._minutes.append(_bar_of(trade))
 
     def bars(self, width_ns: int) -> Iterator[Bar]:
         """Bars of a multiple of a minute, oldest first. Times without trades have none."""
