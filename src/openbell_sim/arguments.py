@@ -67,8 +67,7 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
     _add_face(first)
     kind = face_kind(first.parse_known_args(arguments)[0].face)
     options = _parser(kind).parse_args(arguments)
-    if options.limit_scale < 0:
-        raise ConfigError("--limit-scale must not be negative")
+    _check_numbers(options)
     accounts, credentials = _credentials(kind, options, environ)
     return Settings(
         face=kind.name,
@@ -92,6 +91,17 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
         faults=PlanDocument() if options.faults is None else read_plan(options.faults),
         control_token=_control_token(options.control_token_env, environ),
     )
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    if not 0 <= options.port <= 65535:
+        raise ConfigError(f"--port {options.port}: a port is 1 to 65535, or 0 for any free one")
+    if not 0 <= options.limit_scale < math.inf:
+        raise ConfigError("--limit-scale must be a number that is not negative")
+    for name in ("max_open_orders", "weight_limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1")
 
 
 def _add_face(parser: argparse.ArgumentParser) -> None:
@@ -252,16 +262,24 @@ def _decimal(text: str, what: str) -> Decimal:
 def _credentials(
     kind: FaceKind, options: argparse.Namespace, environ: Mapping[str, str]
 ) -> tuple[list[str], list[Credentials]]:
-    accounts, credentials = ["main"], []
+    accounts = ["main"]
+    credentials: list[Credentials] = []
     wanted = [("main", options.key_env, options.secret_env)]
     for text in options.account:
         parts = text.split(":")
         if len(parts) != 3 or not all(parts):
             raise ConfigError(f"--account {text}: write NAME:KEY_ENV:SECRET_ENV")
+        if parts[0] in accounts:
+            raise ConfigError(
+                f"--account {text}: there is an account {parts[0]} already",
+                hint="--key-env and --secret-env name the variables of account main",
+            )
         wanted.append((parts[0], parts[1], parts[2]))
         accounts.append(parts[0])
     for name, key_env, secret_env in wanted:
         key, secret = environ.get(key_env, ""), environ.get(secret_env, "")
+        if key and any(known.key == key for known in credentials):
+            raise ConfigError(f"{key_env}: another account has this key; keys tell accounts apart")
         if key and secret:
             credentials.append(Credentials(name, key, secret))
         else:
@@ -316,7 +334,7 @@ def _sources(kind: FaceKind, options: argparse.Namespace) -> list[MarketSource]:
     )
     recorded = {instrument.symbol for source in sources for instrument in source.instruments}
     wanted = kind.symbols if options.symbols is None else options.symbols.split(",")
-    symbols = [symbol for symbol in wanted if symbol and symbol not in recorded]
+    symbols = [symbol for symbol in dict.fromkeys(wanted) if symbol and symbol not in recorded]
     if symbols:
         sources.append(defaults.generated(kind, symbols, options.seed))
     if not sources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from openbell.errors import StorageError
+from openbell.errors import ConflictError, StorageError
 from openbell_sim import metrics
 from openbell_sim.account import FeeSchedule
 from openbell_sim.clock import VenueClock
@@ -165,7 +166,9 @@ class Venue:
                     self.exchange.deposit(name, currency, amount)
 
     async def start(self) -> None:
-        """Listens; the market has its first quotes. Raises OSError for a port that is taken."""
+        """Listens; the market has its first quotes. Raises ConflictError for a port that is taken,
+        OSError for an address that cannot be used, ConfigError for a fault plan that names what
+        the venue does not have."""
         app = web.Application(middlewares=[middleware(self.faults)])
         self.face.add_routes(app)
         control = Control(
@@ -190,7 +193,15 @@ class Venue:
         await self._timer.run_due()
         await self.faults.load(self._settings.faults)
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise ConflictError(
+                f"port {self._settings.port} of {self._settings.host} is taken",
+                hint="name another port, or 0 for any free one",
+            ) from error
         self.port = int(self._runner.addresses[0][1])
         self._status.phase = Phase.RUNNING
         log(

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 import pytest
 
-from openbell.errors import ConfigError, UsageError
+from openbell.errors import ConfigError, ConflictError, UsageError
 from openbell_sim import testing
 from openbell_sim.arguments import settings
 from openbell_sim.faces import face_kind
@@ -56,6 +56,10 @@ def test_limits_are_scaled_or_lifted() -> None:
     ("arguments", "words"),
     [
         (["--limit-scale", "-1"], "--limit-scale"),
+        (["--limit-scale", "nan"], "--limit-scale"),
+        (["--port", "70000"], "65535"),
+        (["--max-open-orders", "0"], "--max-open-orders"),
+        (["--account", "main:K:S"], "already"),
         (["--deposit", "USDT"], "CURRENCY=AMOUNT"),
         (["--deposit", "USDT=-1"], "not an amount"),
         (["--deposit", "nobody:USDT=1"], "no account nobody"),
@@ -69,6 +73,50 @@ def test_limits_are_scaled_or_lifted() -> None:
 def test_a_wrong_option_says_what_to_write(arguments: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         settings(arguments, {})
+
+
+def test_two_accounts_cannot_have_one_key() -> None:
+    environ = {"OPENBELL_SIM_KEY": "same", "OPENBELL_SIM_SECRET": "a", "K": "same", "S": "b"}
+    with pytest.raises(ConfigError, match="tell accounts apart") as caught:
+        settings(["--account", "second:K:S"], environ)
+    assert "same" not in caught.value.message
+
+
+async def test_the_same_plan_and_the_same_requests_give_the_same_faults_in_another_process(
+    tmp_path: Path, signed_at: Any
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        """
+        seed = 11
+        [[faults]]
+        kind = "http_status"
+        status = 504
+        probability = 0.3
+        [[faults]]
+        kind = "bad_nonce"
+        kinds = ["submit"]
+        probability = 0.4
+        after = 3
+        """
+    )
+    order = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC"}
+
+    async def run_once() -> list[int]:
+        with testing.venue_process("--faults", str(plan), "--symbols", "BTCUSDT") as process:
+            call = signed_at(process.url)
+            statuses = []
+            for number in range(40):
+                if number % 2:
+                    status, _ = await call.order(**order, quantity="0.01", price="50000")
+                else:
+                    status, _, _ = await call("GET", "/api/v3/openOrders")
+                statuses.append(status)
+        return statuses
+
+    first = await run_once()
+    assert {200, 400, 504} == set(first)
+    assert await run_once() == first
 
 
 def test_accounts_deposits_and_keys_are_read() -> None:
@@ -101,8 +149,16 @@ def test_a_taken_port_is_told_with_its_number() -> None:
         holder.listen()
         port = holder.getsockname()[1]
         ended = run("--port", str(port))
-    assert ended.returncode == 1
+    assert ended.returncode == ConflictError.exit_code
     assert str(port) in ended.stderr
+    assert "another port" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_address_that_is_not_this_machines_is_told() -> None:
+    ended = run("--port", "0", "--host", "192.0.2.1")
+    assert ended.returncode == 1
+    assert "192.0.2.1" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
