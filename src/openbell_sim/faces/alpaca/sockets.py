@@ -17,7 +17,7 @@ from openbell_sim.faces.alpaca.streams import (
 from openbell_sim.keys import Credentials, KeyRing
 from openbell_sim.outbox import Gate
 
-FEEDS = ("iex", "sip")
+FEEDS = ("iex", "sip", "delayed_sip")
 _PING_S = 10.0
 
 # Errors of the market data stream: "WebSocket Stream", Errors.
