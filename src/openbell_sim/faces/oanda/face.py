@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import itertools
 import re
@@ -24,7 +25,7 @@ from openbell_sim.faces.oanda.streams import Hub, LineSink, Stream
 from openbell_sim.faces.oanda.times import TimeFormat
 from openbell_sim.faces.port import Answer, FaceOptions, RequestKind, Trouble
 from openbell_sim.keys import Credentials, KeyRing
-from openbell_sim.refusals import Reason
+from openbell_sim.refusals import Reason, RefusedError
 
 _EXPIRY_EVERY_S = 0.25
 """How often orders good till a time are looked at."""
@@ -59,6 +60,7 @@ QUERIES: dict[str, tuple[Query, RequestKind]] = {
 }
 OPERATIONS: dict[tuple[str, str], tuple[Operation, RequestKind]] = {
     ("POST", f"{_ACCOUNT}/orders"): (trading.create_order, RequestKind.SUBMIT),
+    ("PUT", f"{_ACCOUNT}/orders/{{order}}"): (trading.replace_order, RequestKind.AMEND),
     ("PUT", f"{_ACCOUNT}/orders/{{order}}/cancel"): (trading.cancel_order, RequestKind.CANCEL),
     ("PUT", f"{_ACCOUNT}/positions/{{instrument}}/close"): (
         trading.close_position,
@@ -90,10 +92,11 @@ class OandaFace:
         self._kinds = [
             (method, _pattern(path), kind)
             for (method, path), kind in [
-                *((("GET", path), kind) for path, (_, kind) in QUERIES.items()),
-                *(((method, path), kind) for (method, path), (_, kind) in OPERATIONS.items()),
+                # First, as in `add_routes`.
                 (("GET", _PRICE_STREAM), RequestKind.STREAM),
                 (("GET", _TRANSACTION_STREAM), RequestKind.STREAM),
+                *((("GET", path), kind) for path, (_, kind) in QUERIES.items()),
+                *(((method, path), kind) for (method, path), (_, kind) in OPERATIONS.items()),
             ]
         ]
         exchange.listeners.append(self.hub)
@@ -153,7 +156,9 @@ class OandaFace:
                 for order in list(book.pending.values()):
                     if 0 < order.note.expires_ns <= now_ns:
                         resting = self.exchange.ledger.orders[order.exchange_id]
-                        self.exchange.cancel(resting, "TIME_IN_FORCE_EXPIRED")
+                        # A halted market lets nothing go: tried again when it is looked at next.
+                        with contextlib.suppress(RefusedError):
+                            self.exchange.cancel(resting, "TIME_IN_FORCE_EXPIRED", reason="expired")
 
     async def disconnect(self) -> int:
         return await self.hub.disconnect()

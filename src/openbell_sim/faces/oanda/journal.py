@@ -209,13 +209,19 @@ class Journal:
         book = self._at_rest(self._owner[event.order_id])
         old = book.by_exchange_id[event.order_id]
         sign = 1 if old.units > 0 else -1
-        if event.reason:
+        price = event.price if event.stop_price is None else event.stop_price
+        follows_its_trade = (
+            old.note.kind in ("TAKE_PROFIT", "STOP_LOSS") and price == old.note.price
+        )
+        if event.reason or follows_its_trade:
+            # What hangs on a trade has no units of its own: OANDA tells nothing of it.
             old.units = sign * event.order_qty
             return
         filled = old.filled_units + old.filled_before
         note = msgspec.structs.replace(
             old.note,
-            price=event.price if event.stop_price is None else event.stop_price,
+            price=price,
+            client=msgspec.structs.replace(old.note.client, id=event.cl_ord_id),
             reason="REPLACEMENT",
             replaces=old.id,
         )

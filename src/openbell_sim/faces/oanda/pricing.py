@@ -11,6 +11,7 @@ from openbell_sim.faces.oanda.book import Json
 from openbell_sim.faces.oanda.markets import HOME, listing
 from openbell_sim.faces.oanda.times import SECOND_NS, TimeFormat, read_time
 from openbell_sim.listing import shown
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import MINUTE_NS, Bar
 
 _DEPTH = 5
@@ -24,14 +25,10 @@ _GRANULARITIES_NS = {
 """The tape keeps minutes; OANDA has seconds, weeks and months besides."""
 
 
-def is_open(exchange: Exchange, symbol: str) -> bool:
-    return True
-
-
 def price(exchange: Exchange, market: Market, times: TimeFormat) -> Json:
     item = market.instrument
     said = listing(item)
-    tradeable = is_open(exchange, item.symbol)
+    tradeable = exchange.session(item.symbol) is MarketState.OPEN
     sides: Json = {}
     for name, closeout, side in (
         ("bids", "closeoutBid", market.book.bids),

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import msgspec
 
-from openbell_sim.faces.oanda import errors
+from openbell_sim.faces.oanda import errors, reasons
 from openbell_sim.faces.oanda.accounts import Accounts, Call
 from openbell_sim.faces.oanda.book import Book, Json, OrderState, Trade
 from openbell_sim.faces.oanda.errors import RejectedError
@@ -35,6 +35,7 @@ def settle(accounts: Accounts, account: str) -> None:
     """Makes what newly opened trades are to have, and ends or cuts what changed trades no longer
     need. Doing it again changes nothing."""
     book = accounts.book(account)
+    undone: dict[int, Trade] = {}
     while book.opened or book.touched:
         opened, book.opened = book.opened, {}
         touched, book.touched = book.touched, {}
@@ -44,17 +45,27 @@ def settle(accounts: Accounts, account: str) -> None:
                     _place(accounts, account, trade, kind, wanted.price, wanted.client, "ON_FILL")
         for trade in touched.values():
             for kind in KINDS:
-                _fit(accounts, book, trade, kind)
+                try:
+                    _fit(accounts, book, trade, kind)
+                except RefusedError:
+                    # A halted market lets nothing go.
+                    undone[trade.id] = trade
         accounts.catch_up()
+    book.touched |= undone
 
 
 def _fit(accounts: Accounts, book: Book, trade: Trade, kind: str) -> None:
+    """Raises RefusedError."""
     order = book.hanging.get((trade.id, kind))
     if order is None or order.state is not OrderState.PENDING:
         return
     resting = accounts.exchange.ledger.orders[order.exchange_id]
-    if not trade.is_open and resting.is_open:
-        accounts.exchange.cancel(resting, "LINKED_TRADE_CLOSED")
+    if not resting.is_open:
+        return
+    if not trade.is_open:
+        accounts.exchange.cancel(resting, "LINKED_TRADE_CLOSED", reason="linked_trade_closed")
+    elif resting.leaves_qty > abs(trade.units):
+        accounts.exchange.amend(resting, qty=resting.cum_qty + abs(trade.units))
 
 
 def _place(
@@ -109,40 +120,50 @@ def set_dependent(call: Call) -> Answer:
     if trade is None or not trade.is_open:
         return Answer(404, call.answer(**errors.no_such("trade").body()))
     body = decode(call.body, DependentBody)
-    item = call.exchange.instruments[trade.symbol]
     begun = call.book.last_id
     facts: Json = {}
     for kind, given in zip(KINDS, (body.take_profit, body.stop_loss), strict=True):
-        if given is msgspec.UNSET:
-            continue
-        name = "takeProfit" if kind == "TAKE_PROFIT" else "stopLoss"
-        price = None
-        if isinstance(given, OnFill):
-            try:
-                price = checked_price(given.price, item, "PRICE")
-            except RejectedError as error:
-                raise errors.OandaError(
-                    400, errors.in_words(error.reject_reason), error.reject_reason
-                ) from None
-        before = call.book.last_id
-        standing = call.book.hanging.get((trade.id, kind))
-        if standing is not None and standing.state is OrderState.PENDING:
-            reason = "CLIENT_REQUEST" if price is None else "CLIENT_REQUEST_REPLACED"
-            call.exchange.cancel(call.exchange.ledger.orders[standing.exchange_id], reason)
-        if price is not None and isinstance(given, OnFill):
-            client = given.client_extensions.plain()
-            reason = "CLIENT_ORDER" if standing is None else "REPLACEMENT"
-            _place(call.accounts, call.account, trade, kind, price, client, reason)
-        for item_ in call.book.transactions[before:]:
-            word = {
-                "ORDER_CANCEL": f"{name}OrderCancelTransaction",
-                "ORDER_FILL": f"{name}OrderFillTransaction",
-                f"{kind}_ORDER": f"{name}OrderTransaction",
-                f"{kind}_ORDER_REJECT": f"{name}OrderRejectTransaction",
-            }.get(item_.kind)
-            if word is not None:
-                facts[word] = call.written([item_])[0]
+        if not isinstance(given, msgspec.UnsetType):
+            before = call.book.last_id
+            _set(call, trade, kind, given)
+            facts |= _told(call, kind, before)
     settle(call.accounts, call.account)
     related = [str(item.id) for item in call.book.transactions[begun:]]
     status = 400 if any(name.endswith("RejectTransaction") for name in facts) else 200
     return Answer(status, call.answer(**facts, relatedTransactionIDs=related))
+
+
+def _set(call: Call, trade: Trade, kind: str, given: OnFill | None) -> None:
+    """Puts one in the place of what hangs there; None takes that away. Raises OandaError."""
+    price = None
+    try:
+        if given is not None:
+            item = call.exchange.instruments[trade.symbol]
+            price = checked_price(given.price, item, "PRICE")
+        standing = call.book.hanging.get((trade.id, kind))
+        if standing is not None and standing.state is OrderState.PENDING:
+            reason = "CLIENT_REQUEST" if given is None else "CLIENT_REQUEST_REPLACED"
+            call.exchange.cancel(call.exchange.ledger.orders[standing.exchange_id], reason)
+    except RejectedError as error:
+        word = error.reject_reason
+        raise errors.OandaError(400, errors.in_words(word), word) from None
+    except RefusedError as error:
+        word = reasons.of_cancel_refusal(error.reason)
+        raise errors.OandaError(400, errors.in_words(word), word) from None
+    if given is not None and price is not None:
+        reason = "CLIENT_ORDER" if standing is None else "REPLACEMENT"
+        client = given.client_extensions.plain()
+        _place(call.accounts, call.account, trade, kind, price, client, reason)
+
+
+def _told(call: Call, kind: str, before: int) -> Json:
+    """The transactions since `before` under the names that the answer has for them."""
+    name = "takeProfit" if kind == "TAKE_PROFIT" else "stopLoss"
+    names = {
+        "ORDER_CANCEL": f"{name}OrderCancelTransaction",
+        "ORDER_FILL": f"{name}OrderFillTransaction",
+        f"{kind}_ORDER": f"{name}OrderTransaction",
+        f"{kind}_ORDER_REJECT": f"{name}OrderRejectTransaction",
+    }
+    new = call.book.transactions[before:]
+    return {names[item.kind]: call.written([item])[0] for item in new if item.kind in names}

@@ -54,7 +54,11 @@ def of_rejection(refusal: Refuse) -> str:
     """The face's own word where it refused by itself (it is all capitals), else the exchange's."""
     if refusal.text.replace("_", "").isalpha() and refusal.text.isupper():
         return refusal.text
-    return _REJECTED[Reason(refusal.reason)]
+    return of_reason(Reason(refusal.reason))
+
+
+def of_reason(reason: Reason) -> str:
+    return _REJECTED[reason]
 
 
 def of_cancellation(refusal: Refuse, note: Note) -> str | None:

@@ -86,8 +86,8 @@ def decode(body: bytes, shape: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=shape)
     except msgspec.ValidationError as error:
         # "... - at `$.order.units`"
-        _, _, path = str(error).rpartition("$.")
-        if not path:
+        _, found, path = str(error).rpartition("$.")
+        if not found:
             raise errors.missing() from None
         raise errors.invalid(path.rstrip("`")) from None
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -129,7 +129,8 @@ class Hub:
         pass  # OANDA shows no trades
 
     def on_session(self, symbol: str, state: MarketState) -> None:
-        """No stream of the venue tells it."""
+        """Prices tell whether they can be traded on."""
+        self._moved.add(symbol)
 
     def on_book(self, symbol: str) -> None:
         self._moved.add(symbol)

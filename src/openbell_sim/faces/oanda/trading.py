@@ -12,7 +12,7 @@ from openbell_sim.checks import OrderRequest
 from openbell_sim.events import Refuse
 from openbell_sim.faces.oanda import errors, protections, reasons
 from openbell_sim.faces.oanda.accounts import Call
-from openbell_sim.faces.oanda.book import Json, OrderState, Transaction
+from openbell_sim.faces.oanda.book import Json, OandaOrder, OrderState, Transaction
 from openbell_sim.faces.oanda.errors import OandaError, RejectedError
 from openbell_sim.faces.oanda.notes import Note
 from openbell_sim.faces.oanda.requests import (
@@ -20,6 +20,7 @@ from openbell_sim.faces.oanda.requests import (
     OrderSpec,
     Placing,
     checked,
+    checked_price,
     decode,
     order_request,
 )
@@ -161,7 +162,7 @@ def _rejected(call: Call, new: list[Transaction], name: str, status: int = 400) 
     )
 
 
-# Cancelling
+# Cancelling and replacing
 
 
 def cancel_order(call: Call) -> Answer:
@@ -175,13 +176,68 @@ def cancel_order(call: Call) -> Answer:
     except RefusedError as error:
         return _not_cancelled(call, error.reason)
     new = call.book.transactions[before:]
+    told = next((item for item in new if item.id == found.cancelled_by), None)
+    if told is None:
+        # Acknowledged, and not done yet: the answer is ahead of what will be recorded.
+        body: Json = {"orderID": str(found.id), "reason": "CLIENT_REQUEST"}
+        told = Transaction(before + 1, call.exchange.now_ns(), before + 1, "ORDER_CANCEL", body)
+        new = [*new, told]
     return Answer(
         200,
         call.answer(
-            orderCancelTransaction=call.written(new[:1])[0],
+            orderCancelTransaction=call.written([told])[0],
             relatedTransactionIDs=[str(item.id) for item in new],
         ),
     )
+
+
+def replace_order(call: Call) -> Answer:
+    """Another price, other units, another client id: an order is replaced by one of its kind."""
+    spec = _spec(call)
+    found = call.book.find_order(call.parts["order"])
+    if found is None or found.state is not OrderState.PENDING:
+        return _not_cancelled(call, Reason.UNKNOWN_ORDER)
+    before = call.book.last_id
+    resting = call.exchange.ledger.orders[found.exchange_id]
+    try:
+        units, price, client = _replacement(call, found, spec)
+        call.exchange.amend(
+            resting,
+            qty=resting.cum_qty + abs(units),
+            price=price if resting.stop_price is None else None,
+            stop_price=None if resting.stop_price is None else price,
+            cl_ord_id=client or None,
+        )
+    except RejectedError as error:
+        _record(call, spec, error)
+    except RefusedError as error:
+        _record(call, spec, RejectedError(reasons.of_reason(error.reason), error.reason))
+    protections.settle(call.accounts, call.account)
+    new = call.book.transactions[before:]
+    if new[0].kind.endswith("_REJECT"):
+        return _rejected(call, new, "orderRejectTransaction")
+    answer = _created(call, before + 1, "order")
+    assert isinstance(answer.body, dict)
+    related = [str(item.id) for item in new]
+    cancelled: Json = {"orderCancelTransaction": call.written(new[:1])[0]}
+    return Answer(201, answer.body | cancelled | {"relatedTransactionIDs": related}, answer.headers)
+
+
+def _replacement(
+    call: Call, found: OandaOrder, spec: OrderSpec
+) -> tuple[Decimal, Decimal | None, str]:
+    """Units, price and client id. Raises RejectedError."""
+    item = call.exchange.instruments[found.symbol]
+    if spec.type != found.note.kind:
+        raise RejectedError("REPLACING_ORDER_INVALID")
+    if spec.type in _DEPENDENT:
+        price = checked_price(spec.price, item, "PRICE")
+        return found.units, price, spec.client_extensions.id
+    note, units = checked(spec, item, call.exchange.now_ns())
+    keeps = (spec.instrument, note.time_in_force) == (found.symbol, found.note.time_in_force)
+    if not keeps or units * found.units < 0:
+        raise RejectedError("REPLACING_ORDER_INVALID")
+    return units, note.price, note.client.id
 
 
 def _not_cancelled(call: Call, reason: Reason) -> Answer:
