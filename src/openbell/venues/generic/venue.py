@@ -82,6 +82,11 @@ class GenericVenue(CcxtCalls):
     # Connection.
 
     async def connect(self) -> None:
+        await self.connect_public()
+        await self.balances()
+
+    async def connect_public(self) -> None:
+        """What needs no credentials: the rules."""
         await self._ask(lambda exchange: exchange.load_markets(True))
         missing = [s for s in self.config.symbols if s not in self._exchange.markets]
         if missing:
@@ -96,7 +101,6 @@ class GenericVenue(CcxtCalls):
                 symbol: unified.rules(self._exchange.market(symbol), mode)
                 for symbol in self.config.symbols
             }
-        await self.balances()
 
     def rules(self, symbol: str) -> InstrumentRules:
         return self._rules[symbol]

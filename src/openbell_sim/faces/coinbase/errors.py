@@ -129,7 +129,7 @@ def permission_denied() -> CoinbaseError:
 
 
 def order_not_found() -> CoinbaseError:
-    return _gateway(404, "NOT_FOUND", "order with this orderID was not found")
+    return _gateway(404, "unknown", "order with this orderID was not found")
 
 
 def product_not_found(product_id: str) -> CoinbaseError:

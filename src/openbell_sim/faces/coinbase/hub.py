@@ -54,16 +54,20 @@ class Hub:
 
     # Subscriptions
 
-    def subscribe(self, client: Client, channel: str, products: Sequence[str]) -> None:
+    def subscribe(self, client: Client, channel: str, wanted: Sequence[str]) -> None:
         """The snapshot, and after it what the client now is subscribed to."""
-        client.products[channel] |= set(products)
-        names = products or ([] if channel in _WITHOUT_PRODUCTS else list(self._exchange.markets))
+        client.products[channel] |= set(wanted)
+        names = wanted or ([] if channel in _WITHOUT_PRODUCTS else list(self._exchange.markets))
         if channel == "user":
             self._send_open_orders(client)
         elif channel in _SNAPSHOTS:
             for name in names:
                 events = _SNAPSHOTS[channel](self._exchange.markets[name], self._exchange.now_ns())
-                self._tell([client], channel, events)
+                if events:
+                    self._tell([client], channel, events)
+        elif channel == "status":
+            told = [self._product_status(name) for name in names]
+            self._tell([client], channel, [{"type": "snapshot", "products": told}])
         self.confirm(client)
 
     def unsubscribe(self, client: Client, channel: str, products: Sequence[str]) -> None:
@@ -108,6 +112,22 @@ class Hub:
             event: Json = {"type": "snapshot", "orders": part, "positions": _NO_POSITIONS}
             self._tell([client], "user", [event], private=True)
 
+    def _product_status(self, name: str) -> Json:
+        item, state = self._exchange.instruments[name], self._exchange.session(name)
+        closed = state in (MarketState.HALTED, MarketState.CLOSED)
+        return {
+            "product_type": "SPOT",
+            "id": name,
+            "base_currency": item.base,
+            "quote_currency": item.quote,
+            "base_increment": render.money(item.lot),
+            "quote_increment": render.money(item.tick),
+            "display_name": name.replace("-", "/"),
+            "status": "offline" if closed else "online",
+            "status_message": "",
+            "min_market_funds": render.money(item.min_notional),
+        }
+
     # From the exchange
 
     def on_reports(self, reports: Sequence[Report]) -> None:
@@ -136,7 +156,9 @@ class Hub:
             self._tell(clients, "ticker", [{"type": "update", "tickers": [ticker]}])
 
     def on_session(self, symbol: str, state: MarketState) -> None:
-        """No stream of the venue tells it."""
+        if clients := self._subscribers("status", symbol):
+            event: Json = {"type": "update", "products": [self._product_status(symbol)]}
+            self._tell(clients, "status", [event])
 
     def on_book(self, symbol: str) -> None:
         """Books are told by the clock."""
@@ -261,6 +283,10 @@ def _book_snapshot(market: Market, now_ns: int) -> list[Json]:
 
 
 def _trades_snapshot(market: Market, now_ns: int) -> list[Json]:
+    """Empty where nothing was traded yet: the venue never is in that state, and clients do not
+    expect a snapshot without a trade."""
+    if not market.tape.trades:
+        return []
     trades = [render.public_trade(trade) for trade in reversed(market.tape.trades)]
     return [{"type": "snapshot", "trades": trades[:100]}]
 
@@ -269,27 +295,9 @@ def _ticker_snapshot(market: Market, now_ns: int) -> list[Json]:
     return [{"type": "snapshot", "tickers": [render.ticker(market, now_ns)]}]
 
 
-def _status_snapshot(market: Market, now_ns: int) -> list[Json]:
-    item = market.instrument
-    product = {
-        "product_type": "SPOT",
-        "id": item.symbol,
-        "base_currency": item.base,
-        "quote_currency": item.quote,
-        "base_increment": render.money(item.lot),
-        "quote_increment": render.money(item.tick),
-        "display_name": item.symbol.replace("-", "/"),
-        "status": "online",
-        "status_message": "",
-        "min_market_funds": render.money(item.min_notional),
-    }
-    return [{"type": "snapshot", "products": [product]}]
-
-
 _SNAPSHOTS: dict[str, Callable[[Market, int], list[Json]]] = {
     "level2": _book_snapshot,
     "market_trades": _trades_snapshot,
     "ticker": _ticker_snapshot,
     "ticker_batch": _ticker_snapshot,
-    "status": _status_snapshot,
 }

@@ -14,6 +14,7 @@ from openbell_sim.exchange import Exchange, Market
 from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order, OwnFill
 from openbell_sim.matching.side import BookSide
+from openbell_sim.sessions import MarketState
 from openbell_sim.tape import Bar, PublicTrade
 
 Json = dict[str, object]
@@ -319,6 +320,7 @@ def middle(market: Market) -> str:
 
 def product(market: Market, exchange: Exchange) -> Json:
     item = market.instrument
+    state = exchange.session(item.symbol)
     day = market.tape.day(exchange.now_ns())
     change = (day.close - day.open) / day.open * 100 if day is not None else ZERO
     mark = market.mark()
@@ -340,10 +342,10 @@ def product(market: Market, exchange: Exchange) -> Json:
         "is_disabled": False,
         "new": False,
         "status": "online",
-        "cancel_only": False,
+        "cancel_only": state is MarketState.CANCEL_ONLY,
         "limit_only": False,
         "post_only": False,
-        "trading_disabled": False,
+        "trading_disabled": state in (MarketState.HALTED, MarketState.CLOSED),
         "auction_mode": False,
         "product_type": "SPOT",
         "quote_currency_id": item.quote,
