@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sim.exchange_kit import Clock, D, Kept, crowd, funded, request
 
-from openbell.domain.orders import OrdStatus, OrdType, Side, TimeInForce
+from openbell.domain.orders import OrdStatus, Side, TimeInForce
 from openbell_sim.account import FeeSchedule
 from openbell_sim.checks import OrderRequest
-from openbell_sim.events import Event, Fill
+from openbell_sim.events import Fill
 from openbell_sim.exchange import Exchange
 from openbell_sim.instruments import KNOWN
-from openbell_sim.market.events import LevelsSet, Snapshot, Traded
+from openbell_sim.market.events import LevelsSet, Traded
 from openbell_sim.matching.book import SelfTradePrevention
 from openbell_sim.refusals import Reason, RefusedError
-
-D = Decimal
-
-
-class Kept:
-    """A record one can read again."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def append(self, events: Sequence[Event]) -> None:
-        self.events += events
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ns = 1_700_000_000_000_000_000
-
-    def now_ns(self) -> int:
-        self.ns += 1
-        return self.ns
+from openbell_sim.rules import ClOrdIdPolicy, VenueRules
 
 
 def make(fees: FeeSchedule | None = None, record: Kept | None = None, **more: Any) -> Exchange:
@@ -51,31 +31,6 @@ def make(fees: FeeSchedule | None = None, record: Kept | None = None, **more: An
         record=record,
         **more,
     )
-
-
-def funded(exchange: Exchange, *accounts: str, **amounts: int) -> Exchange:
-    for account in accounts or ("main",):
-        for currency, amount in (amounts or {"USDT": 100_000, "BTC": 2, "BNB": 3}).items():
-            exchange.deposit(account, currency, D(amount))
-    return exchange
-
-
-def request(side: str, qty: str, price: str | None = None, **more: Any) -> OrderRequest:
-    given = {
-        "account": "main",
-        "cl_ord_id": f"id-{side}-{qty}-{price}",
-        "symbol": "BTCUSDT",
-        "ord_type": OrdType.MARKET if price is None else OrdType.LIMIT,
-        "received_ns": 1,
-        **more,
-    }
-    return OrderRequest(
-        side=Side(side), qty=D(qty), price=None if price is None else D(price), **given
-    )
-
-
-def crowd(exchange: Exchange, *, symbol: str = "BTCUSDT", bid: str, ask: str, qty: str) -> None:
-    exchange.play(Snapshot(symbol, ((D(bid), D(qty)),), ((D(ask), D(qty)),)))
 
 
 actions = st.one_of(
@@ -112,6 +67,12 @@ actions = st.one_of(
         st.integers(1, 50),
     ),
 )
+
+
+histories = st.lists(st.lists(actions, max_size=16), max_size=8).map(
+    lambda parts: [action for part in parts for action in part]
+)
+"""Lists of lists, for hypothesis makes a single list too short for much to happen in it."""
 
 
 def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
@@ -160,7 +121,7 @@ def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(actions, max_size=40), st.booleans())
+@given(histories, st.booleans())
 def test_money_and_quantity_are_conserved_over_every_history(
     history: list[Any], fees_in_bnb: bool
 ) -> None:
@@ -331,6 +292,25 @@ def test_a_name_may_be_used_again_only_after_its_order_ended() -> None:
     second = exchange.submit(request("BUY", "0.01", "50000", cl_ord_id="x"))
     assert exchange.ledger.by_cl_ord_id("main", "BTCUSDT", "x") is second
     assert exchange.ledger.orders[first.order_id].status is OrdStatus.CANCELED
+
+
+def test_a_venue_may_want_names_unique_for_ever_or_not_care() -> None:
+    exchange = funded(make(rules=VenueRules(cl_ord_id=ClOrdIdPolicy.UNIQUE_FOR_EVER)))
+    first = exchange.submit(request("BUY", "0.01", "50000", cl_ord_id="x"))
+    exchange.cancel(first)
+    with pytest.raises(RefusedError) as refusal:
+        exchange.submit(request("BUY", "1", "500", cl_ord_id="x", symbol="BNBUSDT"))
+    assert refusal.value.reason is Reason.DUPLICATE_CL_ORD_ID
+    assert exchange.ledger.named("main", "x") is first
+    # A refused order uses no name up, and an order may have none.
+    with pytest.raises(RefusedError):
+        exchange.submit(request("BUY", "0.01", "0", cl_ord_id="y"))
+    exchange.submit(request("BUY", "0.01", "50000", cl_ord_id="y"))
+    for _ in range(2):
+        exchange.submit(request("BUY", "0.01", "50000", cl_ord_id=""))
+    free = funded(make(rules=VenueRules(cl_ord_id=ClOrdIdPolicy.NONE)))
+    orders = [free.submit(request("BUY", "0.01", "50000", cl_ord_id="x")) for _ in range(2)]
+    assert free.ledger.by_cl_ord_id("main", "BTCUSDT", "x") is orders[-1]
 
 
 @pytest.mark.parametrize(

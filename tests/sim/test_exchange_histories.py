@@ -7,12 +7,14 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sim.exchange_kit import PERP, USD_JPY, Clock, D, Kept, crowd, funded, request
 
 from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.account import FeeSchedule
+from openbell_sim.events import Event
 from openbell_sim.exchange import Exchange
 from openbell_sim.instruments import KNOWN
 from openbell_sim.interventions import Interventions
@@ -349,9 +351,14 @@ def check_times(exchange: Exchange, clock: Clock) -> None:
         assert exchange.next_due_ns() == due_ns
 
 
+_encoder = msgspec.json.Encoder(decimal_format="string")
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
 def check_restored(exchange: Exchange, record: Kept) -> None:
     again = make(Clock())
-    again.restore(record.events)
+    # As they would come from a file.
+    again.restore([_decoder.decode(_encoder.encode(event)) for event in record.events])
     for symbol, market in exchange.markets.items():
         # The crowd and its tape are no part of the log: a restarted venue meets them anew.
         again.markets[symbol].tape.trades.extend(market.tape.trades)

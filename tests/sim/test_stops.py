@@ -8,6 +8,7 @@ import pytest
 from tests.sim.exchange_kit import PERP, Clock, D, Kept, crowd, funded, printed, request
 
 from openbell.domain.orders import OrdStatus, OrdType, TimeInForce
+from openbell_sim import truth
 from openbell_sim.account import FeeSchedule
 from openbell_sim.checks import OrderRequest
 from openbell_sim.events import Trigger
@@ -181,6 +182,16 @@ def test_a_reduce_only_stop_is_measured_when_it_triggers() -> None:
     assert exchange.positions("main") == []
     printed(exchange, "93", symbol="PERP")
     assert (second.status, second.reason) == (OrdStatus.EXPIRED, "reduce_only")
+
+
+def test_the_truth_tells_stops(exchange: Exchange) -> None:
+    exchange.submit(stop("SELL", "2", "95"))
+    exchange.submit(stop("SELL", "1", "96", "94"))
+    printed(exchange, "96")
+    told = [
+        (row["stop_price"], row["triggered"], row["reduce_only"]) for row in truth.orders(exchange)
+    ]
+    assert told == [("95", False, False), ("96", True, False)]
 
 
 def test_a_restart_loses_no_stop(exchange: Exchange) -> None:
