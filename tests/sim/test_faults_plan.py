@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from openbell.errors import ConfigError
@@ -28,6 +31,7 @@ from openbell_sim.faults.kinds import (
 from openbell_sim.faults.latency import Latency, LatencyModel
 from openbell_sim.faults.plan import FaultPlan
 from openbell_sim.keys import Credentials, KeyRing
+from openbell_sim.session_calendar import SessionCalendar
 
 
 def asked(
@@ -224,6 +228,18 @@ def test_a_plan_that_makes_no_sense_is_refused_and_says_where(
     assert str(path) in caught.value.message
     with pytest.raises(ConfigError, match="cannot be read"):
         read_plan(tmp_path / "nowhere.toml")
+
+
+def test_every_kind_is_documented_with_an_example_that_can_be_used() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "simulated-venue.md"
+    text = page.read_text()
+    examples = [decode(found.encode()) for found in re.findall(r'{"kind": .*?}', text)]
+    named = {fault.name for example in examples for fault in example.faults}
+    kinds: set[Any] = set(get_args(AnyFault))
+    assert named == {kind.__struct_config__.tag for kind in kinds}
+    plan, calendar = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(msgspec.convert(tomllib.loads(plan), PlanDocument).faults) == 3
+    assert msgspec.convert(tomllib.loads(calendar), SessionCalendar).windows
 
 
 def test_one_fault_alone_is_a_plan() -> None:
