@@ -41,6 +41,8 @@ class Floor:
         self._ledger = recorder.ledger
         self._traded: dict[str, None] = {}
         """Accounts that traded the symbol at hand on margin since the last `_settle`."""
+        self._overtaken: dict[int, Order] = {}
+        """Reduce-only orders that got less than they matched since then: nothing was left."""
 
     # Own orders
 
@@ -224,7 +226,11 @@ class Floor:
         if not maker.reduce_only:
             return qty
         position = self._ledger.position(maker.account, maker.symbol)
-        return min(qty, position.closable(maker.side.sign))
+        closable = position.closable(maker.side.sign)
+        if qty <= closable:
+            return qty
+        self._overtaken[maker.order_id] = maker
+        return closable
 
     def _fill(
         self,
@@ -302,6 +308,11 @@ class Floor:
         """After the trades of a request or market event: reduce-only orders are cut, stops are
         triggered, and the same again after what these traded."""
         while True:
+            overtaken, self._overtaken = self._overtaken, {}
+            for order in overtaken.values():
+                if order.is_open:
+                    self.withdraw(order)
+                    self._expire(order.order_id, "reduce_only")
             accounts, self._traded = self._traded, {}
             for account in accounts:
                 self._trim_reduce_only(market, account)

@@ -13,6 +13,7 @@ from openbell_sim.account import FeeSchedule
 from openbell_sim.exchange import Exchange
 from openbell_sim.instruments import KNOWN
 from openbell_sim.margin import Margin
+from openbell_sim.market.events import LevelsSet
 from openbell_sim.refusals import Reason, RefusedError
 from openbell_sim.rules import ReduceOnlyPolicy, VenueRules
 
@@ -214,6 +215,21 @@ def test_one_sweep_through_plain_and_reduce_only_orders_does_not_flip() -> None:
     # What is cut from the reduce-only order the crowd gives.
     assert taker.cum_qty == D(95) + D(4) + D(5)
     assert exchange.ledger.position("other", "PERP").quantity == taker.cum_qty
+
+
+def test_a_reduce_only_order_that_was_overtaken_ends_even_if_the_position_is_back() -> None:
+    """One word of the market fills three orders: a sale that closes, a reduce-only sale for which
+    nothing is left then, and a buy that opens the position again."""
+    exchange = at("100")
+    exchange.submit(perp("BUY", "5", cl_ord_id="a"))
+    exchange.submit(perp("SELL", "5", "101", cl_ord_id="b"))
+    closing = exchange.submit(perp("SELL", "5", "102", cl_ord_id="c", reduce_only=True))
+    again = exchange.submit(perp("BUY", "5", "99", cl_ord_id="d"))
+    exchange.play(LevelsSet("PERP", ((D(102), D(8)), (D(102), D(0))), ((D(99), D(5)),)))
+    assert (closing.status, closing.cum_qty) == (OrdStatus.EXPIRED, D(0))
+    assert again.status is OrdStatus.FILLED
+    assert exchange.ledger.position("main", "PERP").quantity == D(5)
+    assert not exchange.markets["PERP"].book.asks.total(1020)
 
 
 def test_close_lot_closes_the_lot_it_names() -> None:
