@@ -42,6 +42,17 @@ async def test_an_order_whose_reply_is_lost_is_found_by_its_client_id(
     assert order.cl_ord_id == "in-doubt"
 
 
+async def test_the_reply_to_nonsense_is_lost_like_any_other(
+    venue: Venue, http: aiohttp.ClientSession, control: Callable[..., Any]
+) -> None:
+    await control("drop_reply", count=1)
+    with pytest.raises(aiohttp.ClientError):
+        # aiohttp's client sends a GET again by itself where an old connection breaks.
+        await http.post(f"{venue.url}/nowhere")
+    async with http.get(f"{venue.url}/nowhere") as reply:
+        assert reply.status == 404
+
+
 async def test_a_request_that_times_out_before_acceptance_has_no_effect(
     venue: Venue, signed: Any, control: Callable[..., Any]
 ) -> None:

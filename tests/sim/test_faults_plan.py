@@ -213,6 +213,7 @@ def test_a_plan_is_read_from_toml_and_from_json(tmp_path: Path) -> None:
         ('[[faults]]\nkind = "clock_skew"\nskew_ms = 1\ncount = 1', "lasts_s"),
         ('[[faults]]\nkind = "reject_cancels"\nkinds = ["submit"]', "mass_cancel"),
         ('[[faults]]\nkind = "hang"\nuntil_s = 0', "until_s"),
+        ('[[faults]]\nkind = "disconnect_streams"\nafter = 1', "name kinds"),
         ("[latency]\nlow_ms = 3\nhigh_ms = 2", "low_ms"),
         ("faults = 1", "faults"),
         ("seed = \nfaults = []", "line 1"),

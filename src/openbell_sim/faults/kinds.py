@@ -267,6 +267,11 @@ class ReorderedEvents(StreamFault, frozen=True, kw_only=True, tag="reordered_eve
 
 
 class Occurrence(_OfRequests, frozen=True, kw_only=True):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.waits_for_request and (self.after or self.probability < 1):
+            raise ValueError("after and probability are of requests: name kinds, method or path")
+
     @property
     def waits_for_request(self) -> bool:
         return bool(self.concerned) or (self.method, self.path) != ("*", "*")

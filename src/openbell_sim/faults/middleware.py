@@ -23,9 +23,18 @@ def middleware(plan: FaultPlan) -> Middleware:
         if request.can_read_body:
             # Now: the body is gone with a client that does not wait.
             await request.read()
-        outcome = await plan.meet(_asked(plan, request), lambda: handler(request))
+
+        async def carry_out() -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPException as reply:  # A reply like any other, as faults go.
+                return reply
+
+        outcome = await plan.meet(_asked(plan, request), carry_out)
         if outcome is None:
             return _cut(request)
+        if isinstance(outcome, web.HTTPException):
+            raise outcome
         return _reply(outcome) if isinstance(outcome, Answer) else outcome
 
     return meet
