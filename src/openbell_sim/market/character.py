@@ -34,6 +34,13 @@ class Character:
     """How often the book changes."""
     trades_per_s: float = 1.5
     """Market orders of the crowd."""
+    round_lot: Decimal = Decimal(0)
+    """The crowd's quantities are multiples of it, in the base currency, however fine the
+    instrument's own lot is."""
+
+    def lots_at_once(self, instrument: Instrument) -> int:
+        """`round_lot` in the instrument's lots, at least one."""
+        return max(1, int(self.round_lot / instrument.lot))
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ def character_of(instrument: Instrument, price: Decimal | None = None) -> Charac
             year_s=_FX_YEAR_S,
             spread=1.1e-4 if major else 3.0e-4,
             trades_per_s=0.6,
+            round_lot=Decimal(1000),
         )
     if base in _METALS:
         return Character(
@@ -124,6 +132,7 @@ def character_of(instrument: Instrument, price: Decimal | None = None) -> Charac
             year_s=_FX_YEAR_S,
             spread=1.5e-4,
             trades_per_s=0.8,
+            round_lot=Decimal(1),
         )
     # Shares of large companies: a cent wide below some 200 dollars, a few hundred shares deep.
     return Character(
@@ -133,6 +142,7 @@ def character_of(instrument: Instrument, price: Decimal | None = None) -> Charac
         year_s=_STOCK_YEAR_S,
         spread=0.5e-4,
         trades_per_s=3.0,
+        round_lot=Decimal(1),
     )
 
 

@@ -29,6 +29,10 @@ class MarketFile(Protocol):
         """Some of its prices and quantities: what a grid can be inferred from."""
         ...
 
+    def check(self, symbol: str, instrument: Instrument) -> None:
+        """Raises ConfigError where the symbol's data cannot be this instrument's market."""
+        ...
+
     def passage(
         self, instruments: Mapping[str, Instrument], damage: Damage
     ) -> Iterator[tuple[int, MarketEvent]]:

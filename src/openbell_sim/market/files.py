@@ -113,6 +113,7 @@ def _instruments(
         if instrument is None and infer and name != UNNAMED:
             instrument = _inferred(file, symbol, name)
         if instrument is not None:
+            file.check(symbol, instrument)
             found[symbol] = instrument
     missing = [symbol for symbol in file.symbols if symbol not in found]
     if not found:

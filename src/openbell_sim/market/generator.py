@@ -76,6 +76,7 @@ class _Walk:
         """Logarithm of how lively the market is."""
         self._buying = self._random.random() < 0.5
         self._typical_lots = character.typical_notional / float(character.price * instrument.lot)
+        self._round = character.lots_at_once(instrument)
         self._step_s = 1 / character.steps_per_s
         # Of the steps that do not follow a market order at once.
         self._trade_share = min(0.9, character.trades_per_s * (1 - _FOLLOWS) * self._step_s)
@@ -138,7 +139,10 @@ class _Walk:
     def _lots(self, distance: float) -> int:
         """Quantity of one quote, `distance` ticks from the best."""
         growth = 1 + min(4.0, distance / self._gap / 4)
-        return max(1, int(self._typical_lots * growth * self._random.lognormvariate(-0.5, 1.0)))
+        return self._rounded(self._typical_lots * growth * self._random.lognormvariate(-0.5, 1.0))
+
+    def _rounded(self, lots: float) -> int:
+        return max(1, int(lots / self._round)) * self._round
 
     def _half(self) -> float:
         """Half the spread, in ticks: mostly the usual one, sometimes wider."""
@@ -178,7 +182,7 @@ class _Walk:
         if rnd.random() < abs(lean):
             self._buying = lean > 0
         side, sign = (1, -1) if self._buying else (0, 1)
-        left = max(1, int(self._typical_lots * 0.25 * rnd.lognormvariate(-0.5, 1.3)))
+        left = self._rounded(self._typical_lots * 0.25 * rnd.lognormvariate(-0.5, 1.3))
         trades: list[MarketEvent] = []
         tick, lot = self._instrument.tick, self._instrument.lot
         for price in sorted(self._books[side], key=lambda p: -p * sign)[:3]:

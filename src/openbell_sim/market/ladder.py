@@ -28,6 +28,7 @@ class Ladder:
         self._instrument = instrument
         self._random = random.Random(instrument.symbol)  # noqa: S311 # a market, no secret
         self._typical = character.typical_notional / float(price * instrument.lot)
+        self._round = character.lots_at_once(instrument)
         ticks = float(price / instrument.tick)
         self._spread = max(1, round(character.spread * ticks))
         self._gap = max(1, round(ticks * 0.4e-4))
@@ -95,4 +96,5 @@ class Ladder:
 
     def _lots(self, step: int) -> int:
         growth = 1 + min(4.0, step / 2)
-        return max(1, int(self._typical * growth * self._random.lognormvariate(-0.5, 0.7)))
+        lots = self._typical * growth * self._random.lognormvariate(-0.5, 0.7)
+        return max(1, int(lots / self._round)) * self._round

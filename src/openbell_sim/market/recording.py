@@ -10,6 +10,7 @@ streams come from the venue's books, in which own orders stand too.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ _HEAD = 3000
 """Lines read beforehand, to learn symbols and grids and to find the snapshot."""
 
 _Message = dict[str, object]
+_BROKEN = (KeyError, ValueError, TypeError, ArithmeticError)
+"""What reading a message raises that Binance would not have sent."""
 
 
 class Recording:
@@ -55,11 +58,24 @@ class Recording:
         self._trade = "trade" if "trade" in kinds else "aggTrade"
 
     def samples(self, symbol: str) -> tuple[Sequence[str], Sequence[str]]:
-        mine = [_data(message) for message in self._head if _symbol(message) == symbol]
-        levels = [level for data in mine for side in "ab" for level in _raw_levels(data.get(side))]
-        trades = [(str(data["p"]), str(data["q"])) for data in mine if "q" in data and "p" in data]
-        pairs = levels + trades
-        return [str(price) for price, _ in pairs], [str(qty) for _, qty in pairs]
+        found: list[tuple[str, str]] = []
+        for message in self._head:
+            if _symbol(message) == symbol:
+                # What is broken is told when it is played.
+                with contextlib.suppress(*_BROKEN):
+                    found += _numbers_in(_data(message))
+        return [price for price, _ in found], [qty for _, qty in found]
+
+    def check(self, symbol: str, instrument: Instrument) -> None:
+        """Raises ConfigError where the prices lie between the instrument's ticks: levels that fall
+        on one tick would undo each other, for each tells a quantity of its own."""
+        for price in self.samples(symbol)[0]:
+            if _number(price) % instrument.tick:
+                raise ConfigError(
+                    f"{self.path}: a price of {symbol} is {price}, and {instrument.symbol} has a "
+                    f"tick of {instrument.tick}",
+                    hint="play it on a venue with finer ticks, or as trades or quotes (csv)",
+                )
 
     def passage(
         self, instruments: Mapping[str, Instrument], damage: Damage
@@ -73,7 +89,7 @@ class Recording:
             waiting = False
             try:
                 event = reader.read(message)
-            except (KeyError, ValueError, TypeError, ArithmeticError):
+            except _BROKEN:
                 damage.left_out(number, "it is no message that Binance sends")
                 continue
             if event is not None:
@@ -107,6 +123,16 @@ def _symbol(message: _Message) -> str | None:
 
 def _raw_levels(value: object) -> list[tuple[str, str]]:
     return [(price, qty) for price, qty in value] if isinstance(value, list) else []
+
+
+def _numbers_in(data: _Message) -> list[tuple[str, str]]:
+    """`[(price, quantity), ...]` as text, checked."""
+    pairs = [level for side in "ab" for level in _raw_levels(data.get(side))]
+    if "p" in data and "q" in data:
+        pairs.append((str(data["p"]), str(data["q"])))
+    for text in itertools.chain.from_iterable(pairs):
+        _number(text)
+    return pairs
 
 
 def _number(text: object) -> Decimal:
@@ -153,7 +179,7 @@ class _Reader:
         self._trade = trade
 
     def read(self, message: _Message) -> MarketEvent | None:
-        """Raises KeyError, ValueError, TypeError or ArithmeticError for a broken message."""
+        """Raises one of `_BROKEN` for a broken message."""
         data = _data(message)
         if "lastUpdateId" in data:
             return self._snapshot(data)

@@ -65,6 +65,9 @@ class Table:
                 quantities += [f"{qty:f}" for qty in (row.bid_qty, row.ask_qty) if qty is not None]
         return prices, quantities
 
+    def check(self, symbol: str, instrument: Instrument) -> None:
+        """Prices between two ticks are rounded: any instrument will do."""
+
     def _read(self, damage: Damage) -> Iterator[tuple[int, Row]]:
         columns = Columns(self._rows.names)
         for number, values in self._rows.rows(damage):
