@@ -381,8 +381,8 @@ def _page(call: Call, found: Sequence[T]) -> Sequence[T]:
 
 
 def _within(at_ns: int, start: Decimal | None, end: Decimal | None) -> bool:
-    """Kraken's start is exclusive, its end inclusive."""
-    at_s = Decimal(at_ns) / 10**9
+    """Kraken's start is exclusive, its end inclusive; times count as they are told."""
+    at_s = Decimal(at_ns // 1000) / 10**6
     return (start is None or at_s > start) and (end is None or at_s <= end)
 
 

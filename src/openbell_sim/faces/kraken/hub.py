@@ -141,7 +141,9 @@ class Hub:
                 width = subscription.interval_min
                 bars = exchange.markets[pair.altname].tape.bars(width * MINUTE_NS)
                 data = [socket_render.candle(pair, bar, width) for bar in bars]
-        self._tell(client, subscription, "snapshot", data)
+        # A market in which nothing was ever traded is none of Kraken's, and clients stumble over it.
+        if data or subscription.channel == "balances":
+            self._tell(client, subscription, "snapshot", data)
 
     def snapshot_executions(
         self, client: Client, subscription: Subscription, *, orders: bool, trades: bool
