@@ -228,12 +228,12 @@ class Mt5Face:
     def _cancel(self, call: _Call) -> object:
         order = self._find(call)
         try:
-            self.exchange.cancel(order)
+            told = self.exchange.cancel(order)
         except RefusedError as error:
             if error.reason is Reason.UNKNOWN_ORDER:
                 raise BridgeError(409, "not_open", f"it is {order.status.lower()}") from None
             raise errors.rejected(error.reason) from None
-        return {"order": render.order(order)}
+        return {"order": render.order(told)}
 
     def _find(self, call: _Call) -> Order:
         account = call.credentials.account
