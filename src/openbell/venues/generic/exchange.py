@@ -47,7 +47,7 @@ def make_exchange(
     elif config.environment == "practice":
         try:
             exchange.set_sandbox_mode(True)
-        except ccxt.NotSupported:
+        except (ccxt.NotSupported, TypeError):  # TypeError where its entry is empty
             raise ConfigError(
                 f"ccxt knows no test system of {exchange_id}",
                 hint='environment = "practice" is not possible there',

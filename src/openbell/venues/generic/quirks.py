@@ -28,6 +28,7 @@ _QUIRKS = {
         options={
             "defaultType": "spot",
             "fetchMarkets": {"types": ["spot"]},  # else it loads three exchanges
+            "fetchMargins": False,
             "warnOnFetchOpenOrdersWithoutSymbol": False,
         }
     ),
