@@ -23,5 +23,4 @@ SUBJECT = Subject(
     },
     sim=("--limit-scale", "0"),
     own_id=from_kraken,
-    untested={"dead-man's switch": "the simulated face does not fire it yet"},
 )
