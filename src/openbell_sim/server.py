@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -32,6 +33,7 @@ from openbell_sim.hands import Hands
 from openbell_sim.keys import Credentials, KeyRing
 from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
+from openbell_sim.market.generator import Generator
 from openbell_sim.market.source import MarketSource
 from openbell_sim.order_log import OrderLog
 from openbell_sim.schedule import DueOrders, TradingHours
@@ -189,6 +191,7 @@ class Venue:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
         # The first request finds the market and the faults that it shall.
+        self._remember()
         self._driver.prime()
         await self._timer.run_due()
         await self.faults.load(self._settings.faults)
@@ -212,6 +215,23 @@ class Venue:
             symbols=list(self.exchange.markets),
             sources=[source.name for source in self._settings.sources],
         )
+
+    def _remember(self) -> None:
+        """Gives generated markets their past."""
+        now_ns = self.clock.now_ns()
+        for source in self._settings.sources:
+            if not isinstance(source, Generator):
+                continue
+            for symbol in (instrument.symbol for instrument in source.instruments):
+                market = self.exchange.markets[symbol]
+                market.tape.remember(
+                    partial(
+                        source.past,
+                        symbol,
+                        until_ns=now_ns,
+                        next_trade_id=market.next_trade_id,
+                    )
+                )
 
     async def run(self) -> None:
         """Plays the market and feeds the streams, until cancelled."""

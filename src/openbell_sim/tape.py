@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -76,6 +76,21 @@ class Tape:
     def __init__(self) -> None:
         self.trades: deque[PublicTrade] = deque(maxlen=_KEPT_TRADES)
         self._minutes: deque[Bar] = deque(maxlen=_KEPT_BARS)
+        self._before: Callable[[], Sequence[Bar]] | None = None
+
+    def remember(self, before: Callable[[], Sequence[Bar]]) -> None:
+        """Bars of minutes from before the first trade, oldest first. They are asked for when
+        somebody first wants to see bars: most venues are never asked."""
+        self._before = before
+
+    def _recall(self) -> None:
+        if self._before is None:
+            return
+        bars, self._before = self._before(), None
+        known_ns = self._minutes[0].open_ns if self._minutes else None
+        older = [bar for bar in bars if known_ns is None or bar.open_ns < known_ns]
+        room = _KEPT_BARS - len(self._minutes)
+        self._minutes.extendleft(reversed(older[max(0, len(older) - room) :]))
 
     @property
     def last(self) -> PublicTrade | None:
@@ -90,6 +105,7 @@ class Tape:
 
     def bars(self, width_ns: int) -> Iterator[Bar]:
         """Bars of a multiple of a minute, oldest first. Times without trades have none."""
+        self._recall()
         current: Bar | None = None
         for minute in self._minutes:
             open_ns = minute.open_ns - minute.open_ns % width_ns
@@ -104,6 +120,7 @@ class Tape:
 
     def day(self, now_ns: int) -> Bar | None:
         """The last 24 hours as one bar; None where nothing was traded in them."""
+        self._recall()
         result: Bar | None = None
         for minute in self._minutes:
             if minute.open_ns <= now_ns - DAY_NS:

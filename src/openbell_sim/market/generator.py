@@ -17,6 +17,8 @@ from decimal import Decimal
 from openbell_sim.instruments import Instrument
 from openbell_sim.market.character import Character, character_of
 from openbell_sim.market.events import LevelsSet, MarketEvent, Snapshot, Traded
+from openbell_sim.market.past import past
+from openbell_sim.tape import Bar
 
 SECOND_NS = 1_000_000_000
 _LEVELS = 25
@@ -44,6 +46,17 @@ class Generator:
         self.instruments = tuple(instruments)
         self._characters = [_character(instrument) for instrument in instruments]
         self._seed = seed
+
+    def past(self, symbol: str, *, until_ns: int, next_trade_id: int) -> list[Bar]:
+        """What the market of one of its instruments did before, as one-minute bars."""
+        index = [instrument.symbol for instrument in self.instruments].index(symbol)
+        return past(
+            self.instruments[index],
+            self._characters[index],
+            seed=self._seed,
+            until_ns=until_ns,
+            next_trade_id=next_trade_id,
+        )
 
     def events(self) -> Iterator[tuple[int, MarketEvent]]:
         walks = [
