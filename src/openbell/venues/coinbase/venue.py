@@ -395,6 +395,8 @@ class CoinbaseVenue(CcxtVenue):
     def _signed(
         self, method: str, api: str, path: str, params: Mapping[str, object] | None = None
     ) -> Request:
+        if api == PRIVATE and not (self._credentials.key and self._credentials.secret):
+            raise VenueAuthError(f"{self.name}: key or secret is missing")
         try:
             return super()._signed(method, api, path, params)
         except ValueError:
