@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 
 from openbell_sim.instruments import KNOWN
@@ -24,7 +25,7 @@ def test_bars_follow_each_other_and_lead_to_the_first_price() -> None:
     assert len(bars) == 1440
     assert bars[-1].close == character_of(BTC).price
     assert bars[-1].open_ns == NOW_NS - NOW_NS % MINUTE_NS - MINUTE_NS
-    for before, after in zip(bars, bars[1:], strict=False):
+    for before, after in itertools.pairwise(bars):
         assert after.open_ns - before.open_ns == MINUTE_NS
         assert after.open == before.close
         assert after.first_trade_id == before.last_trade_id + 1
