@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from openbell_sim import testing
 from openbell_sim.server import Venue
@@ -86,7 +87,8 @@ class Signed:
         signature = hmac.new(secret.encode(), query.encode(), hashlib.sha256).hexdigest()
         target = f"{self._url}{path}?{query}{tamper}&signature={signature}"
         headers = {"X-MBX-APIKEY": key} if key else {}
-        async with self._session.request(method, target, headers=headers) as reply:
+        url = URL(target, encoded=True)  # as it was signed
+        async with self._session.request(method, url, headers=headers) as reply:
             return reply.status, await reply.json(), reply.headers
 
     async def order(self, **parameters: object) -> tuple[int, Any]:

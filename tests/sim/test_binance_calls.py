@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -15,6 +14,7 @@ import pytest
 from yarl import URL
 
 from openbell_sim import testing
+from openbell_sim.keys import Credentials
 from openbell_sim.server import Venue
 
 LIMIT = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC"}
@@ -164,18 +164,72 @@ async def test_cancel_replace_tells_what_became_of_each(signed: Any) -> None:
     assert body["data"]["newOrderResult"] == "SUCCESS"
 
 
-async def test_weight_is_counted_and_too_much_of_it_refused(http: aiohttp.ClientSession) -> None:
-    given = replace(testing.settings(), weight_limit=10)
-    async with testing.running_venue(given) as venue:
-        used = []
-        for _ in range(3):
-            async with http.get(f"{venue.url}/api/v3/depth?symbol=BTCUSDT") as reply:
-                used.append(int(reply.headers["X-MBX-USED-WEIGHT-1M"]))
-                last = reply.status, reply.headers.get("Retry-After"), await reply.json()
-        if used == [5, 10, 15]:  # else a minute ended meanwhile
-            assert last[0] == 429
-            assert int(last[1] or 0) >= 1
-            assert last[2]["code"] == -1003
+async def test_a_stop_order_waits_outside_of_the_book_until_its_price(
+    http: aiohttp.ClientSession, signed_at: Any
+) -> None:
+    still = testing.StillMarket(BTCUSDT=("59990", "60000", "1"))
+    async with testing.running_venue(testing.settings([still])) as venue:
+        signed = signed_at(venue.url)
+        stop = {**LIMIT, "side": "SELL", "type": "STOP_LOSS_LIMIT", "quantity": "0.01"}
+        _, placed = await signed.order(**stop, stopPrice="59950", price="59900")
+        one = {"symbol": "BTCUSDT", "orderId": placed["orderId"]}
+        (listed,), (waiting, *_) = (
+            (await signed("GET", "/api/v3/openOrders", symbol="BTCUSDT"))[1],
+            (await signed("GET", "/api/v3/allOrders", symbol="BTCUSDT"))[1],
+        )
+        assert (listed["type"], listed["stopPrice"]) == ("STOP_LOSS_LIMIT", "59950.00000000")
+        assert (waiting["isWorking"], waiting["workingTime"]) == (False, -1)
+        other = {"key": testing.COUNTERPARTY_KEY, "secret": testing.COUNTERPARTY_SECRET}
+        await signed.order(**{**ORDER, "price": "59940"}, **other)
+        await signed.order(**{**MARKET, "side": "SELL"}, quantity="1.005")
+        _, triggered, _ = await signed("GET", "/api/v3/order", **one)
+        assert (triggered["isWorking"], triggered["executedQty"]) == (True, "0.00500000")
+
+
+async def test_an_order_is_made_smaller_in_its_place(venue: Venue, signed: Any) -> None:
+    _, placed = await signed.order(**ORDER, newClientOrderId="first")
+    path, one = "/api/v3/order/amend/keepPriority", {"symbol": "BTCUSDT"}
+    _, body, _ = await signed("PUT", path, **one, origClientOrderId="first", newQty="0.004")
+    amended = body["amendedOrder"]
+    assert (amended["orderId"], amended["qty"]) == (placed["orderId"], "0.00400000")
+    assert amended["origClientOrderId"] == "first"
+    assert amended["clientOrderId"] != "first"
+    order = venue.exchange.ledger.orders[placed["orderId"]]
+    assert order.cl_ord_id == amended["clientOrderId"]
+    for qty, code in (("0.004", -2038), ("0.02", -2038), ("0.00001", -1013)):
+        _, body, _ = await signed("PUT", path, **one, orderId=placed["orderId"], newQty=qty)
+        assert body["code"] == code
+
+
+async def test_order_lists_are_not_offered(signed: Any) -> None:
+    for path in ("order/oco", "orderList/oco", "orderList/oto", "orderList/otoco"):
+        status, body, _ = await signed("POST", f"/api/v3/{path}", symbol="BTCUSDT")
+        assert (status, body["code"]) == (400, -1020)
+
+
+async def test_a_key_that_may_not_trade_cancels_and_sells_what_is_held(
+    venue: Venue, signed: Any
+) -> None:
+    closer = {"key": "closer", "secret": "of the closer"}
+    venue.keys.add(Credentials("main", *closer.values(), may_trade=False))
+    _, placed = await signed.order(**ORDER)
+    status, body = await signed.order(**MARKET, quantity="0.01", **closer)
+    assert (status, body["code"]) == (401, -2015)
+    assert venue.exchange.ledger.refused[-1].reason == "may_not_trade"
+    status, _ = await signed.order(**{**MARKET, "side": "SELL"}, quantity="0.01", **closer)
+    assert status == 200
+    one = {"symbol": "BTCUSDT", "orderId": placed["orderId"]}
+    status, _, _ = await signed("DELETE", "/api/v3/order", **one, **closer)
+    assert status == 200
+    _, told, _ = await signed("GET", "/sapi/v1/account/apiRestrictions", **closer)
+    assert (told["enableSpotAndMarginTrading"], told["enableWithdrawals"]) == (False, False)
+
+
+async def test_fees_and_order_limits_are_told(signed: Any) -> None:
+    _, fees, _ = await signed("GET", "/sapi/v1/asset/tradeFee", symbol="BTCUSDT")
+    assert fees == [{"symbol": "BTCUSDT", "makerCommission": "0.001", "takerCommission": "0.001"}]
+    _, limits, _ = await signed("GET", "/api/v3/rateLimit/order")
+    assert [limit["limit"] for limit in limits] == [100, 200_000]
 
 
 async def test_a_person_at_the_venue_trades_past_the_desk(

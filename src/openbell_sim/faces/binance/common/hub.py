@@ -123,7 +123,8 @@ class Hub:
             interval = kind.removeprefix("kline_")
             market = self._exchange.markets.get(symbol.upper())
             if market is not None and kind != interval and interval in INTERVALS_NS:
-                self._klines.setdefault(stream, KlineStream(market, interval))
+                now_ns = self._exchange.now_ns()
+                self._klines.setdefault(stream, KlineStream(market, interval, now_ns))
 
     def unsubscribe(self, client: Client, streams: Iterable[str]) -> None:
         for stream in streams:

@@ -57,22 +57,23 @@ class KlineStream:
     """Tells the running bar while it changes, and each bar once more when it has ended. A time
     without trades has no bar."""
 
-    def __init__(self, market: Market, interval: str) -> None:
+    def __init__(self, market: Market, interval: str, now_ns: int) -> None:
+        """Bars that have ended by `now_ns` are not told."""
         self.market = market
         self.interval = interval
         self._width_ns = INTERVALS_NS[interval]
-        self._open_ns = -1
-        """Of the bar that was told last and has not been told as ended."""
-        self._trades = 0
+        self._ended_ns = now_ns - self._width_ns
+        """Bars that were opened by then have been told as ended."""
+        self._told: tuple[int, int] | None = None
+        """When the running bar was opened, and how many trades were told of it."""
 
     def due(self, now_ns: int) -> Iterator[tuple[Bar, bool]]:
         """Bars to be told now, each with whether it has ended."""
         for bar in deque(self.market.tape.bars(self._width_ns), maxlen=2):
-            ended = now_ns >= bar.open_ns + self._width_ns
-            running = bar.open_ns == self._open_ns
-            if ended and running:
-                self._open_ns = -1
-                yield bar, True
-            elif not ended and not (running and bar.trades == self._trades):
-                self._open_ns, self._trades = bar.open_ns, bar.trades
+            if now_ns >= bar.open_ns + self._width_ns:
+                if bar.open_ns > self._ended_ns:
+                    self._ended_ns = bar.open_ns
+                    yield bar, True
+            elif self._told != (bar.open_ns, bar.trades):
+                self._told = bar.open_ns, bar.trades
                 yield bar, False
