@@ -64,6 +64,8 @@ class Stream(Outbox):
         self.symbols = tuple(symbols)
         self.told = 0
         """Id of the last transaction given to it."""
+        self.prices: dict[str, Json] = {}
+        """By instrument, what was last given to it; but for the time."""
 
 
 class Hub:
@@ -77,7 +79,6 @@ class Hub:
         self.changed = asyncio.Event()
         """Something happened to an account's orders or trades."""
         self._moved: set[str] = set()
-        self._prices: dict[str, Json] = {}
 
     async def serve(self, stream: Stream) -> None:
         """Until the client goes, or `disconnect`."""
@@ -155,20 +156,15 @@ class Hub:
             await asyncio.sleep(PRICES_EVERY_S)
             moved, self._moved = self._moved, set()
             for symbol in moved:
-                listening = [stream for stream in self.streams if symbol in stream.symbols]
-                if listening and self._is_new(symbol):
-                    for stream in listening:
+                for stream in self.streams:
+                    if symbol in stream.symbols:
                         self._send_price(stream, symbol)
 
-    def _is_new(self, symbol: str) -> bool:
-        facts = pricing.price(self._exchange, self._exchange.markets[symbol], TimeFormat.UNIX)
-        del facts["time"]
-        if self._prices.get(symbol) == facts:
-            return False
-        self._prices[symbol] = facts
-        return True
-
     def _send_price(self, stream: Stream, symbol: str) -> None:
+        """Unless it has not changed."""
         facts = pricing.price(self._exchange, self._exchange.markets[symbol], stream.times)
-        stream.send(orjson.dumps(facts))
-        self.sent += 1
+        told = {name: value for name, value in facts.items() if name != "time"}
+        if stream.prices.get(symbol) != told:
+            stream.prices[symbol] = told
+            stream.send(orjson.dumps(facts))
+            self.sent += 1

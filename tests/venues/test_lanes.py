@@ -1,0 +1,93 @@
+"""A burst of requests at a venue that limits new connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from openbell.venues import transport
+from openbell.venues.lanes import Lanes
+from openbell.venues.transport import NoReplyError, NotSentError, Request, Transport
+
+
+async def test_a_free_lane_is_taken_at_once_and_more_are_opened_only_where_none_gets_free() -> None:
+    lanes = Lanes(2, 0.2, 4)
+    for _ in range(50):
+        await lanes.take()
+        lanes.release()
+    assert lanes.count == 2
+    await lanes.take()
+    await lanes.take()
+    third = asyncio.ensure_future(lanes.take())
+    await asyncio.sleep(0)
+    assert not third.done()
+    lanes.release()
+    await third
+    assert lanes.count == 2
+
+
+async def test_lanes_open_at_the_venues_pace_up_to_their_limit() -> None:
+    loop = asyncio.get_running_loop()
+    lanes = Lanes(2, 0.2, 4)
+    began_s = loop.time()
+    for _ in range(4):
+        await lanes.take()
+    # Two at once, the third a window later, the fourth half a window after that.
+    assert loop.time() - began_s >= 0.3
+    assert lanes.count == 4
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await lanes.take()
+
+
+class Slow:
+    def __init__(self) -> None:
+        self.connections: set[object] = set()
+        self.go_on = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.connections.add(request.transport)
+        await self.go_on.wait()
+        return web.Response(body=b"{}")
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[tuple[Slow, str]]:
+    server = Slow()
+    app = web.Application()
+    app.router.add_get("/", server.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield server, f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    await runner.cleanup()
+
+
+async def test_a_burst_shares_the_connections_that_may_be_opened(slow: tuple[Slow, str]) -> None:
+    server, url = slow
+    server.go_on.set()
+    sender = Transport(connects_per_s=2)
+    requests = (sender.send(Request("GET", url, {}), timeout_s=10) for _ in range(30))
+    replies = await asyncio.gather(*requests)
+    assert {reply.status for reply in replies} == {200}
+    assert len(server.connections) == 2
+    await sender.close()
+
+
+async def test_what_found_no_lane_was_not_sent(
+    slow: tuple[Slow, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, url = slow
+    monkeypatch.setattr(transport, "CONNECTIONS_MAX", 2)
+    sender = Transport(connects_per_s=2)
+    requests = (sender.send(Request("GET", url, {}), timeout_s=0.5) for _ in range(4))
+    ends = await asyncio.gather(*requests, return_exceptions=True)
+    assert sorted(type(end).__name__ for end in ends) == [
+        *[NoReplyError.__name__] * 2,
+        *[NotSentError.__name__] * 2,
+    ]
+    assert len(server.connections) == 2
+    await sender.close()
