@@ -320,6 +320,13 @@ class Price(_Wire, frozen=True):
     time: str
     bids: list[PriceBucket]
     asks: list[PriceBucket]
+    tradeable: bool | None = None
+    status: str = ""
+    """`tradeable`, `non-tradeable` or `invalid`; OANDA calls it deprecated, and sends both."""
+
+    @property
+    def can_be_traded_on(self) -> bool:
+        return self.status == "tradeable" if self.tradeable is None else self.tradeable
 
     def to_port(self, *, venue: str, received_ns: int) -> Quote | None:
         """None where a side has no price."""

@@ -135,25 +135,27 @@ def set_dependent(call: Call) -> Answer:
 
 def _set(call: Call, trade: Trade, kind: str, given: OnFill | None) -> None:
     """Puts one in the place of what hangs there; None takes that away. Raises OandaError."""
-    price = None
+    exchange, standing = call.exchange, call.book.hanging.get((trade.id, kind))
+    resting = None
+    if standing is not None and standing.state is OrderState.PENDING:
+        resting = exchange.ledger.orders[standing.exchange_id]
     try:
-        if given is not None:
-            item = call.exchange.instruments[trade.symbol]
-            price = checked_price(given.price, item, "PRICE")
-        standing = call.book.hanging.get((trade.id, kind))
-        if standing is not None and standing.state is OrderState.PENDING:
-            reason = "CLIENT_REQUEST" if given is None else "CLIENT_REQUEST_REPLACED"
-            call.exchange.cancel(call.exchange.ledger.orders[standing.exchange_id], reason)
-    except RejectedError as error:
-        word = error.reject_reason
+        if given is None:
+            if resting is not None:
+                exchange.cancel(resting, "CLIENT_REQUEST")
+            return
+        price = checked_price(given.price, exchange.instruments[trade.symbol], "PRICE")
+        client = given.client_extensions.checked("ORDER")
+        if resting is None:
+            _place(call.accounts, call.account, trade, kind, price, client, "CLIENT_ORDER")
+        elif resting.stop_price is None:
+            exchange.amend(resting, price=price, cl_ord_id=client.id or None)
+        else:
+            exchange.amend(resting, stop_price=price, cl_ord_id=client.id or None)
+    except (RejectedError, RefusedError) as error:
+        refused = isinstance(error, RefusedError)
+        word = reasons.of_reason(error.reason) if refused else str(error)
         raise errors.OandaError(400, errors.in_words(word), word) from None
-    except RefusedError as error:
-        word = reasons.of_cancel_refusal(error.reason)
-        raise errors.OandaError(400, errors.in_words(word), word) from None
-    if given is not None and price is not None:
-        reason = "CLIENT_ORDER" if standing is None else "REPLACEMENT"
-        client = given.client_extensions.plain()
-        _place(call.accounts, call.account, trade, kind, price, client, reason)
 
 
 def _told(call: Call, kind: str, before: int) -> Json:
