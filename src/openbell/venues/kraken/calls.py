@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -58,9 +59,11 @@ class KrakenCalls(CcxtVenue):
         problem = errors.problem_in(reply.status, reply.body)
         if problem is None:
             self._nonces.taken()
-        elif problem.code == errors.INVALID_NONCE:
+            return None
+        if problem.code == errors.INVALID_NONCE:
             self._nonces.refused()
-        return problem
+        # Kraken's codes are sentences, and may repeat what they complain of.
+        return replace(problem, code=self._clean(problem.code))
 
     def _outcome_of(self, problem: Problem, reply: Reply) -> Rejected | Unknown:
         if problem.meaning is Meaning.THROTTLED:

@@ -228,7 +228,6 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class Armed(msgspec.Struct, frozen=True, rename="camel"):
-    current_time: str
     trigger_time: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -44,7 +44,6 @@ class Subscription:
     interval_min: int = 1
     transitions: bool = True
     """Of executions: every status an order passes through."""
-    with_rate: bool = False
     bids: Levels = field(default_factory=dict)
     asks: Levels = field(default_factory=dict)
     quote: tuple[object, ...] = ()
@@ -88,14 +87,6 @@ class Hub:
         self._dirty: set[str] = set()
         self.clients: set[Client] = set()
         self.sent = 0
-
-    def drop_accounts(self, keys: Iterable[str]) -> None:
-        """Ends the private subscriptions of these keys."""
-        gone = set(keys)
-        for client in self.clients:
-            for name, subscription in list(client.subscriptions.items()):
-                if subscription.key in gone:
-                    del client.subscriptions[name]
 
     async def disconnect(self) -> int:
         clients = list(self.clients)

@@ -78,9 +78,6 @@ class Limits:
         """Counts what is carried out in any case."""
         self._counter(account, symbol, now_s).value += cost
 
-    def level(self, account: str, symbol: str, now_s: float) -> float:
-        return self._counter(account, symbol, now_s).value
-
     def _counter(self, account: str, symbol: str, now_s: float) -> Counter:
         counter = self._trading[account, symbol]
         counter.now(now_s, TRADING_DECAY_PER_S * (self._scale or 1))

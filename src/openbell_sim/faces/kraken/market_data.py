@@ -90,10 +90,6 @@ def _one(exchange: Exchange, pairs: Pairs, p: Parameters) -> tuple[Pair, Market]
     return pair, exchange.markets[pair.altname]
 
 
-def fee_percent(rate: Decimal) -> str:
-    return format((rate * 100).normalize(), "f")
-
-
 def _pair(exchange: Exchange, pair: Pair) -> Json:
     item = pair.instrument
     return {

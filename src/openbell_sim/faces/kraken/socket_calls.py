@@ -122,7 +122,6 @@ class SocketCalls:
             account=token.account,
             key=token.key,
             transitions=p.flag("order_status", True),
-            with_rate=p.flag("ratecounter"),
         )
         if channel == "balances":
             self._begin(said, subscription, {"snapshot": snapshot}, snapshot)
