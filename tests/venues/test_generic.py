@@ -13,6 +13,7 @@ from typing import Any
 
 import ccxt
 import pytest
+from tests.venues.subjects import all_subjects
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Side, TimeInForce
@@ -21,7 +22,7 @@ from openbell.venues.credentials import Credentials
 from openbell.venues.generic import unified
 from openbell.venues.generic.outcomes import outcome_of
 from openbell.venues.generic.paging import DAY_MS, Pages, looks_cut
-from openbell.venues.generic.quirks import Quirks
+from openbell.venues.generic.quirks import TRIED, Quirks
 from openbell.venues.generic.venue import GenericVenue
 from openbell.venues.port import (
     Accepted,
@@ -396,16 +397,18 @@ class Exchange:
     ) -> list[dict[str, Any]]:
         self.calls += 1
         end = params.get("until", 1 << 62) if self.until else 1 << 62
-        found = [t for t in self.times if since <= t <= end]
+        found = [t for t in self.times if since <= t <= end][params.get("ofs", 0) :]
         part = found[-self.page :] if self.newest else found[: self.page]
         return [{"id": str(t), "timestamp": t} for t in part]
 
 
-async def listed(exchange: Exchange, since: int, feature: dict[str, Any]) -> set[int]:
+async def listed(
+    exchange: Exchange, since: int, feature: dict[str, Any], offset_param: str = ""
+) -> set[int]:
     async def ask(question: Callable[[Any], Any]) -> Any:
         return await question(exchange)
 
-    pages = Pages(ask, "fetch_my_trades", SYMBOL, feature)
+    pages = Pages(ask, "fetch_my_trades", SYMBOL, feature, offset_param)
     return {entry["timestamp"] async for entry in pages.since(since)}
 
 
@@ -417,6 +420,21 @@ async def test_a_cut_list_is_read_in_smaller_windows(newest, days):
     exchange = Exchange(sorted(times), 100, newest=newest, until=True)
     found = await listed(exchange, now - 5 * DAY_MS, {"limit": 100, "untilDays": days})
     assert found == set(times)
+
+
+async def test_more_in_a_moment_than_a_list_holds_is_no_answer():
+    now = time.time_ns() // 1_000_000
+    exchange = Exchange([now] * 200, 100, newest=True, until=True)
+    with pytest.raises(VenueUnavailableError):
+        await listed(exchange, now - DAY_MS, {"limit": 100, "untilDays": 7})
+    assert exchange.calls < 60
+
+
+async def test_where_entries_can_be_left_out_lists_are_read_by_their_number():
+    now = time.time_ns() // 1_000_000
+    exchange = Exchange([now + n % 3 for n in range(170)], 50, newest=False, until=False)
+    assert await listed(exchange, now - DAY_MS, {}, "ofs") == {now, now + 1, now + 2}
+    assert exchange.calls == 5
 
 
 async def test_without_an_end_to_ask_for_lists_are_read_onwards():
@@ -460,6 +478,18 @@ def test_capabilities_say_what_ccxt_says_and_that_nobody_tried_it():
     assert can.mass_cancel_per_symbol
     assert can.server_time
     assert not can.cl_ord_id_unique
+
+
+def test_an_exchange_counts_as_tried_only_where_the_conformance_suite_runs_over_it():
+    run_over = {
+        subject.config["options"]["exchange"]
+        for subject in all_subjects()
+        if subject.adapter == "ccxt"
+    }
+    assert run_over == TRIED
+    for exchange in run_over:
+        made = GenericVenue("sim", config("http://127.0.0.1:1", exchange), Credentials("k", "s"))
+        assert made.capabilities.conformance_tested
 
 
 async def test_what_ccxt_does_not_have_is_refused(make_venue, scripted):

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +31,8 @@ from openbell.venues.port import (
 from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, NoSuchOrderError
 
 T = TypeVar("T")
+_AUTH = re.compile(r"invalid (api.?)?(key|signature)", re.IGNORECASE)
+"""How exchanges say it where ccxt has no class for their words. Of queries only."""
 _URL = re.compile(r"https?://\S+")
 
 DEFAULT_WAIT = {"Retry-After": "10"}
@@ -52,10 +54,17 @@ class Done:
 
 class CcxtCalls(VenueBase):
     def __init__(
-        self, name: str, config: VenueConfig, credentials: Credentials, exchange: Any
+        self,
+        name: str,
+        config: VenueConfig,
+        credentials: Credentials,
+        exchange: Any,
+        *,
+        one_at_a_time: bool,
     ) -> None:
         super().__init__(name, config, credentials)
         self._exchange = exchange
+        self._line = asyncio.Lock() if one_at_a_time else nullcontext()
         self._session: aiohttp.ClientSession | None = None
         self._pacing = Pacing()
         # A simulated venue says itself when it is asked too often.
@@ -80,9 +89,10 @@ class CcxtCalls(VenueBase):
         if wait_s > 0:
             return Rejected(code=THROTTLED, text=f"not sent: retry after {wait_s:.1f} s")
         try:
-            with sending(call):
-                async with asyncio.timeout(self.config.timeout):
-                    return Done(await act(self._opened()))
+            async with self._line:
+                with sending(call):
+                    async with asyncio.timeout(self.config.timeout):
+                        return Done(await act(self._opened()))
         except TimeoutError:
             outcome: Rejected | Unknown = Unknown(why=f"no answer within {self.config.timeout:g} s")
         except outcomes.THROTTLED as error:
@@ -106,8 +116,9 @@ class CcxtCalls(VenueBase):
         self._next_query_s = turn_s + self._spacing_s
         await asyncio.sleep(turn_s - now_s)
         try:
-            async with asyncio.timeout(self.config.timeout):
-                return await question(self._opened())
+            async with self._line:
+                async with asyncio.timeout(self.config.timeout):
+                    return await question(self._opened())
         except TimeoutError:
             raise VenueUnavailableError(
                 f"{self.name}: no answer within {self.config.timeout:g} s"
@@ -128,7 +139,7 @@ class CcxtCalls(VenueBase):
             text = self._throttled(error)
             wait_s = self._pacing.wait_s(time.monotonic(), query=True)
             return VenueThrottledError(f"{self.name}: {text}", retry_after_s=wait_s)
-        if isinstance(error, ccxt.AuthenticationError):
+        if isinstance(error, ccxt.AuthenticationError) or _AUTH.search(message):
             return VenueAuthError(
                 message, hint="check the key, its permissions and this machine's clock"
             )

@@ -42,6 +42,7 @@ def make_exchange(
     exchange.timeout_on_exit = 0
     exchange.has["fetchCurrencies"] = False  # private and slow on many exchanges, and not needed
     _keep_digits(exchange)
+    _count_on(exchange)
     if config.url is not None:
         exchange.urls["api"] = moved_to(config.url, exchange.urls["api"])
     elif config.environment == "practice":
@@ -63,3 +64,15 @@ def _keep_digits(exchange: Any) -> None:
         return [Decimal(exchange.safe_string(entry, each)) for each in (price, amount)]
 
     exchange.parse_order_book_bid_ask = level
+
+
+def _count_on(exchange: Any) -> None:
+    """Nonces are milliseconds in ccxt: two requests of one would carry the same."""
+    told, last = exchange.nonce, 0
+
+    def nonce() -> int:
+        nonlocal last
+        last = max(last + 1, int(told()))
+        return last
+
+    exchange.nonce = nonce

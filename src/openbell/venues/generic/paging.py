@@ -13,10 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from openbell.venues.generic.unified import Unified
+from openbell.venues.port import VenueUnavailableError
 
 PAGES = frozenset({20, 25, 30, 50, 100, 200, 250, 300, 500, 1000})
 """A list of just so many entries is taken for a page of a longer one."""
 DAY_MS = 24 * 3600 * 1000
+NARROWEST_MS = 2000
+"""Windows are cut no narrower: some exchanges count time in seconds."""
 AHEAD_MS = 60_000
 """How far behind the exchange's clock ours may be."""
 
@@ -31,21 +34,32 @@ def looks_cut(count: int, most: int | None) -> bool:
 class Pages:
     """One of ccxt's lists of one symbol."""
 
-    def __init__(self, ask: Ask, method: str, symbol: str, feature: Mapping[str, Any]) -> None:
-        """`feature` is ccxt's entry about the method; empty where there is none."""
+    def __init__(
+        self,
+        ask: Ask,
+        method: str,
+        symbol: str,
+        feature: Mapping[str, Any],
+        offset_param: str = "",
+    ) -> None:
+        """`feature` is ccxt's entry about the method; empty where there is none. `offset_param`: the
+        exchange's own parameter for so many entries to be left out, where it has one."""
         self._ask = ask
         self._method = method
         self._symbol = symbol
         self._most: int | None = feature.get("limit")
         self._days: float | None = feature.get("untilDays")
+        self._offset_param = offset_param
 
-    async def since(self, since_ms: int) -> AsyncIterator[Unified]:
-        """Raises VenueError. Entries may come twice."""
+    def since(self, since_ms: int) -> AsyncIterator[Unified]:
+        """Raises VenueError, also where the list cannot be read to its end. Entries may come twice."""
+        if self._offset_param:
+            return self._by_offset(since_ms)
+        return self._onwards(since_ms) if self._days is None else self._by_windows(since_ms)
+
+    async def _by_windows(self, since_ms: int) -> AsyncIterator[Unified]:
+        assert self._days is not None
         now_ms = time.time_ns() // 1_000_000 + AHEAD_MS
-        if self._days is None:
-            async for entry in self._onwards(since_ms):
-                yield entry
-            return
         width_ms = int(self._days * DAY_MS)
         windows = [
             (start, min(start + width_ms, now_ms)) for start in range(since_ms, now_ms, width_ms)
@@ -54,12 +68,26 @@ class Pages:
         while windows:
             start, end = windows.pop()
             listed = await self._list(start, {"until": end})
-            if looks_cut(len(listed), self._most) and end - start > 1:
+            if looks_cut(len(listed), self._most):
+                if end - start <= NARROWEST_MS:
+                    raise VenueUnavailableError(
+                        f"{self._method} of {self._symbol}: more in a moment than a list holds"
+                    )
                 middle = (start + end) // 2
                 windows += [(middle, end), (start, middle)]
                 continue
             for entry in listed:
                 yield entry
+
+    async def _by_offset(self, since_ms: int) -> AsyncIterator[Unified]:
+        count = 0
+        while True:
+            listed = await self._list(since_ms, {self._offset_param: count})
+            for entry in listed:
+                yield entry
+            if not listed:
+                return
+            count += len(listed)
 
     async def _onwards(self, since_ms: int) -> AsyncIterator[Unified]:
         """Without an end to ask for: from the newest entry on, until nothing new comes."""

@@ -6,11 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from openbell.domain.orders import ClOrdID
+from openbell.venues.kraken.ids import from_kraken, to_kraken
+
+TRIED = frozenset({"binance", "coinbase", "kraken"})
+"""Exchanges over which the conformance suite is run through this adapter."""
+
 
 @dataclass(frozen=True)
 class Quirks:
     cl_ord_id_param: str = "clientOrderId"
     """The parameter of `create_order` that carries the ClOrdID."""
+    to_exchange: Callable[[ClOrdID], str | None] = str
+    """What the exchange takes for a ClOrdID of ours; None: it has no form for it."""
+    from_exchange: Callable[[str], ClOrdID] = ClOrdID
+    offset_param: str = ""
+    """Of lists: how many entries to leave out, where the exchange has that."""
+    one_at_a_time: bool = False
+    """Requests carry numbers that must arrive in order."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the ccxt object."""
     market_buy: Callable[[str], dict[str, Any]] | None = None
@@ -36,6 +49,12 @@ _QUIRKS = {
         cl_ord_id_param="client_order_id",  # `clientOrderId` is dropped without a word
         options={"fetchBalance": "v3PrivateGetBrokerageAccounts"},  # the default knows no holds
         market_buy=_coinbase_market_buy,
+    ),
+    "kraken": Quirks(
+        to_exchange=to_kraken,
+        from_exchange=from_kraken,
+        offset_param="ofs",
+        one_at_a_time=True,
     ),
 }
 

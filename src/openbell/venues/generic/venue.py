@@ -25,7 +25,7 @@ from openbell.venues.generic.calling import CcxtCalls, Done
 from openbell.venues.generic.calls import Sending
 from openbell.venues.generic.exchange import make_exchange
 from openbell.venues.generic.paging import Pages, looks_cut
-from openbell.venues.generic.quirks import quirks_of
+from openbell.venues.generic.quirks import TRIED, quirks_of
 from openbell.venues.generic.unified import Unified
 from openbell.venues.holdings import spot_positions
 from openbell.venues.polling import polled_stream
@@ -73,7 +73,9 @@ class GenericVenue(CcxtCalls):
             )
         self._quirks = quirks_of(exchange_id)
         exchange = make_exchange(exchange_id, config, credentials, self._quirks)
-        super().__init__(name, config, credentials, exchange)
+        super().__init__(
+            name, config, credentials, exchange, one_at_a_time=self._quirks.one_at_a_time
+        )
         self.capabilities = _capabilities(exchange)
         self._features: dict[str, Any] = (exchange.features or {}).get("spot") or {}
         self._rules: dict[str, InstrumentRules] = {}
@@ -116,11 +118,14 @@ class GenericVenue(CcxtCalls):
         wrong = self._what_is_wrong(order)
         if wrong:
             return Rejected(code=BAD_ORDER, text=wrong)
+        theirs = self._quirks.to_exchange(order.cl_ord_id)
+        if theirs is None:
+            return Rejected(code=BAD_ORDER, text="the exchange has no form for this ClOrdID")
         again = self._sent.by_cl_ord_id(order.cl_ord_id) is not None
         quantity = unified.plain(order.order_qty)
         price = None if order.price is None else unified.plain(order.price)
-        params = self._params(order, quantity)
-        call = Sending(self._sent_hook(order.cl_ord_id), must_carry=order.cl_ord_id)
+        params = self._params(order, theirs, quantity)
+        call = Sending(self._sent_hook(order.cl_ord_id), must_carry=theirs)
         self._sent.sending(order, time.time_ns())
         outcome = await self._effect(
             call,
@@ -174,8 +179,8 @@ class GenericVenue(CcxtCalls):
         needs = (self._features.get("createOrder") or {}).get("marketBuyRequiresPrice")
         return order.side.sign > 0 and bool(needs) and self._quirks.market_buy is None
 
-    def _params(self, order: NewOrder, quantity: str) -> dict[str, Any]:
-        params: dict[str, Any] = {self._quirks.cl_ord_id_param: order.cl_ord_id}
+    def _params(self, order: NewOrder, cl_ord_id: str, quantity: str) -> dict[str, Any]:
+        params: dict[str, Any] = {self._quirks.cl_ord_id_param: cl_ord_id}
         if order.ord_type is OrdType.MARKET:
             if order.side.sign > 0 and self._quirks.market_buy is not None:
                 params |= self._quirks.market_buy(quantity)
@@ -220,7 +225,7 @@ class GenericVenue(CcxtCalls):
         for symbol in symbols or self.config.symbols:
             told = await self._ask(partial(_open_orders, symbol=symbol, most=most))
             with self._reading("open orders"):
-                orders += [unified.order(each) for each in told]
+                orders += [self._order(each) for each in told]
             complete = complete and not looks_cut(len(told), most)
         open_ones = tuple(order for order in orders if not order.status.is_final)
         return Listing(orders=open_ones, complete=complete)
@@ -236,7 +241,7 @@ class GenericVenue(CcxtCalls):
                 told = await self._ask(lambda e: e.fetch_order(venue_order_id, symbol))
                 with self._reading("an order"):
                     # Some exchanges do not tell the ClOrdID of a single order.
-                    return msgspec.structs.replace(unified.order(told), cl_ord_id=cl_ord_id)
+                    return msgspec.structs.replace(self._order(told), cl_ord_id=cl_ord_id)
         found = await self._listed_order(symbol, cl_ord_id)
         if found is not None:
             self._sent.found(cl_ord_id, found.venue_order_id)
@@ -259,12 +264,17 @@ class GenericVenue(CcxtCalls):
             else time.time_ns() // 1_000_000 - HISTORY_MS
         )
         for method, feature in lists:
-            pages = Pages(self._ask, method, symbol, self._features.get(feature) or {})
-            async for told in pages.since(since_ms):
-                if told.get("clientOrderId") == cl_ord_id:
+            async for told in self._pages(method, feature, symbol).since(since_ms):
+                if self._quirks.from_exchange(told.get("clientOrderId") or "") == cl_ord_id:
                     with self._reading("an order"):
-                        return unified.order(told)
+                        return self._order(told)
         return None
+
+    def _order(self, told: Unified) -> VenueOrder:
+        """Raises ValueError."""
+        order = unified.order(told)
+        cl_ord_id = self._quirks.from_exchange(order.cl_ord_id)
+        return msgspec.structs.replace(order, cl_ord_id=cl_ord_id)
 
     async def fills(
         self, symbol: str, *, since_ns: int = 0, venue_order_id: str = ""
@@ -274,14 +284,11 @@ class GenericVenue(CcxtCalls):
         if venue_order_id:
             told = await self._ask(lambda e: e.fetch_order(venue_order_id, symbol))
             with self._reading("an order"):
-                since_ms = unified.order(told).created_ns // 1_000_000
+                since_ms = self._order(told).created_ns // 1_000_000
         if not since_ms:
             since_ms = time.time_ns() // 1_000_000 - HISTORY_MS
-        pages = Pages(
-            self._ask, "fetch_my_trades", symbol, self._features.get("fetchMyTrades") or {}
-        )
         found: dict[str, VenueFill] = {}
-        async for trade in pages.since(since_ms):
+        async for trade in self._pages("fetch_my_trades", "fetchMyTrades", symbol).since(since_ms):
             with self._reading("a trade"):
                 fill = self._with_cl_ord_id(unified.fill(trade))
             if venue_order_id in ("", fill.venue_order_id):
@@ -290,6 +297,10 @@ class GenericVenue(CcxtCalls):
             (fill for fill in found.values() if fill.venue_time_ns >= since_ms * 1_000_000),
             key=lambda fill: fill.venue_time_ns,
         )
+
+    def _pages(self, method: str, feature: str, symbol: str) -> Pages:
+        known = self._features.get(feature) or {}
+        return Pages(self._ask, method, symbol, known, self._quirks.offset_param)
 
     def _with_cl_ord_id(self, fill: VenueFill) -> VenueFill:
         """ccxt's trades do not carry it; of what this process sent it is known."""
@@ -367,7 +378,7 @@ def _capabilities(exchange: Any) -> Capabilities:
         server_time=has.get("fetchTime") is True,
         order_stream=has.get("watchOrders") is True,
         cl_ord_id_unique=False,
-        conformance_tested=False,
+        conformance_tested=exchange.id in TRIED,
     )
 
 
