@@ -14,7 +14,8 @@ from openbell_sim import testing
 from openbell_sim.faces.oanda import reasons
 from openbell_sim.faces.oanda.book import account_id
 from openbell_sim.faces.port import RequestKind, Trouble
-from openbell_sim.market.events import Snapshot
+from openbell_sim.interventions import Interventions
+from openbell_sim.market.events import Snapshot, Traded
 from openbell_sim.refusals import Reason
 from openbell_sim.server import Venue
 from openbell_sim.sessions import MarketState
@@ -360,6 +361,49 @@ async def test_protection_hangs_on_the_trade_and_goes_with_it(client: Client) ->
     assert (await client("GET", "pendingOrders"))["orders"] == []
     last = (await client("GET", "changes?sinceTransactionID=2"))["changes"]["transactions"][-1]
     assert (last["type"], last["reason"]) == ("ORDER_CANCEL", "LINKED_TRADE_CLOSED")
+
+
+async def test_a_stop_loss_that_is_triggered_ends_its_trade_and_the_take_profit(
+    client: Client,
+) -> None:
+    told = await client.order(
+        takeProfitOnFill={"price": "1.09000"}, stopLossOnFill={"price": "1.08000"}
+    )
+    trade = told["orderFillTransaction"]["tradeOpened"]["tradeID"]
+    client.move("1.07000", "1.07020")
+    client.venue.exchange.play(
+        Traded("EUR_USD", D("1.07000"), D(1), aggressor_is_buyer=False),
+    )
+    new = (await client("GET", "transactions/sinceid?id=6"))["transactions"]
+    assert [(each["type"], each["reason"]) for each in new] == [
+        ("ORDER_FILL", "STOP_LOSS_ORDER"),
+        ("ORDER_CANCEL", "LINKED_TRADE_CLOSED"),
+    ]
+    assert new[0]["tradesClosed"][0]["tradeID"] == trade
+    assert (await client("GET", "pendingOrders"))["orders"] == []
+
+
+async def test_a_stop_that_the_venue_loses_is_listed_no_more(client: Client) -> None:
+    made = await client.order(type="STOP", price="1.09000")
+    number = made["orderCreateTransaction"]["id"]
+    client.venue.exchange.intervene(Interventions(drop_stops=True))
+    assert (await client("GET", "pendingOrders"))["orders"] == []
+    summary = await client("GET", "summary")
+    assert summary["account"]["pendingOrderCount"] == 0
+    # Without a word: no transaction tells it.
+    assert summary["lastTransactionID"] == number
+    assert (await client("GET", f"orders/{number}", status=404))["errorCode"] == "NO_SUCH_ORDER"
+    await client("PUT", f"orders/{number}/cancel", status=404)
+
+
+async def test_a_cancel_may_be_acknowledged_and_done_later(client: Client) -> None:
+    await client.order(type="LIMIT", price="1.08000", clientExtensions={"id": "a"})
+    client.venue.exchange.intervene(Interventions(lazy_cancels_s=3600))
+    told = await client("PUT", "orders/@a/cancel")
+    assert told["orderCancelTransaction"]["reason"] == "CLIENT_REQUEST"
+    assert [each["state"] for each in (await client("GET", "pendingOrders"))["orders"]] == [
+        "PENDING"
+    ]
 
 
 async def test_protection_is_cut_with_its_trade_though_the_position_is_larger(

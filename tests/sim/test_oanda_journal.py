@@ -202,7 +202,7 @@ def _something(exchange: Exchange, chance: random.Random, step: int) -> None:
     qty = str(chance.randint(1, 2500))
     own = list(exchange.ledger.open[account].values())
     try:
-        match chance.randrange(8):
+        match chance.randrange(10):
             case 0 | 1:
                 order(exchange, side, qty, symbol=symbol, account=account,
                       time_in_force=chance.choice([TimeInForce.IOC, TimeInForce.FOK]))  # fmt: skip
@@ -220,6 +220,14 @@ def _something(exchange: Exchange, chance: random.Random, step: int) -> None:
                 lots = exchange.ledger.position(account, symbol).lots
                 if lots:
                     exchange.close_lot(account, symbol, chance.choice(lots).exec_id)
+            case 8:
+                away = chance.randint(11, 20) * tick
+                stop = ask + away if side == "BUY" else bid - away
+                order(exchange, side, qty, symbol=symbol, account=account, stop_price=stop,
+                      ord_type=OrdType.STOP)  # fmt: skip
+            case 9:
+                price = bid + chance.randint(-25, 25) * tick
+                printed(exchange, str(price), symbol=symbol)
             case _:
                 quote(exchange, shift=str(chance.randint(-1, 1)))
     except RefusedError:

@@ -34,6 +34,7 @@ from openbell.venues.port import (
 from openbell_sim import testing
 from openbell_sim.faces.oanda import queries
 from openbell_sim.faces.oanda.book import account_id
+from openbell_sim.interventions import Interventions
 from openbell_sim.market.events import Snapshot
 from openbell_sim.server import Venue
 
@@ -212,6 +213,20 @@ async def test_protection_that_others_set_is_listed_and_can_be_cancelled(venue, 
         )
         assert isinstance(outcome, Accepted)
     assert (await venue.open_orders()).orders == ()
+
+
+async def test_a_stop_that_the_venue_loses_is_known_no_more(venue, sim) -> None:
+    """No transaction tells that it is gone; what the transactions say must not be believed alone."""
+    body = {
+        "type": "STOP", "instrument": "EUR_USD", "units": "100", "price": "1.09",
+        "clientExtensions": {"id": "stop"},
+    }  # fmt: skip
+    await _post(sim, {"order": body})
+    assert (await venue.order("EUR/USD", ClOrdID("stop"))).status is OrdStatus.NEW
+    sim.exchange.intervene(Interventions(drop_stops=True))
+    listing = await venue.open_orders()
+    assert (listing.orders, listing.complete) == ((), True)
+    assert await venue.order("EUR/USD", ClOrdID("stop")) is None
 
 
 async def _post(sim: Venue, body: object) -> None:

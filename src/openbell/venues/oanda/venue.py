@@ -18,9 +18,10 @@ import msgspec
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
-from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Purpose, TimeInForce
+from openbell.domain.orders import ClOrdID, NewOrder
 from openbell.venues.credentials import Credentials
 from openbell.venues.oanda import wire
+from openbell.venues.oanda.entry import order_facts
 from openbell.venues.oanda.history import History
 from openbell.venues.oanda.reader import Reader
 from openbell.venues.oanda.stream import TransactionStream
@@ -161,7 +162,7 @@ class OandaVenue(RestVenue):
     async def submit(self, order: NewOrder) -> SubmitOutcome:
         """An order that OANDA cannot fill now is accepted by it and cancelled in the same moment:
         that too is Accepted, and its end is told by the stream and by asking."""
-        facts = _order_facts(order)
+        facts = order_facts(order)
         if isinstance(facts, str):
             return Rejected(code=BAD_ORDER, text=facts)
         if self._account_id is None:
@@ -220,6 +221,16 @@ class OandaVenue(RestVenue):
                 return None
             await reader.catch_up()
         await reader.know(number)
+        found = history.order(number)
+        if found is None or found.status.is_final:
+            return found
+        # That it rests is what OANDA itself must say: an order may be lost without a transaction.
+        try:
+            answer = await self._account_ask(f"/orders/{number}", wire.OrderAnswer)
+        except NoSuchOrderError:
+            return None
+        if answer.order.state != "PENDING":
+            await reader.catch_up()
         return history.order(number)
 
     async def fills(
@@ -375,32 +386,3 @@ def _positions(answer: wire.Positions, symbols: Sequence[str]) -> list[VenuePosi
         ]
         positions += legs or [VenuePosition(symbol=symbol, quantity=wire.ZERO)]
     return positions
-
-
-def _order_facts(order: NewOrder) -> dict[str, object] | str:
-    """A new order in OANDA's words, or what is wrong with it."""
-    if order.post_only:
-        return "OANDA has no post-only orders"
-    facts: dict[str, object] = {
-        "instrument": wire.instrument_of(order.symbol),
-        "units": wire.plain(order.order_qty * order.side.sign),
-        # Said always: without it a hedging account would open a second position.
-        "positionFill": "REDUCE_ONLY" if order.purpose is Purpose.FLATTEN else "REDUCE_FIRST",
-        "clientExtensions": {"id": order.cl_ord_id},
-    }
-    in_force = order.time_in_force
-    if order.ord_type is OrdType.MARKET:
-        if order.price is not None:
-            return "a market order takes no price"
-        # One that may rest is not offered: what cannot be filled at once is cancelled.
-        at_once = TimeInForce.FOK if in_force is TimeInForce.FOK else TimeInForce.IOC
-        return {**facts, "type": "MARKET", "timeInForce": at_once.value}
-    if order.ord_type is not OrdType.LIMIT:
-        return f"{order.ord_type} orders are not sent"
-    if order.price is None:
-        return "a limit order needs a price"
-    price = wire.plain(order.price)
-    if in_force is TimeInForce.GTC:
-        return {**facts, "type": "LIMIT", "timeInForce": "GTC", "price": price}
-    # OANDA documents IOC and FOK for market orders, which take a worst price.
-    return {**facts, "type": "MARKET", "timeInForce": in_force.value, "priceBound": price}

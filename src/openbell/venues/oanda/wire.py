@@ -28,10 +28,10 @@ QUERY_COSTS = QueryCosts(
     open_orders=3 / _PER_MINUTE,
     positions=2 / _PER_MINUTE,
     fills=1 / _PER_MINUTE,
-    order=1 / _PER_MINUTE,
+    order=2 / _PER_MINUTE,
 )
 """Open orders: the list, the count that proves it whole, the transactions since. Positions: the list
-and the count. Fills and orders: the transactions since."""
+and the count. Fills: the transactions since. An order: these, and itself while it rests."""
 
 _NO_SUCH_ORDER = {"NO_SUCH_ORDER", "ORDER_DOESNT_EXIST"}
 _DUPLICATE = "CLIENT_ORDER_ID_ALREADY_EXISTS"
@@ -211,18 +211,18 @@ class StreamLine(_Wire, frozen=True):
     """Of a heartbeat."""
 
 
-class PendingOrder(_Wire, frozen=True):
+class OrderName(_Wire, frozen=True):
     id: str
-    trade_id: str = msgspec.field(default="", name="tradeID")
+    state: str = ""
 
 
 class PendingOrders(_Wire, frozen=True):
-    orders: list[PendingOrder]
+    orders: list[OrderName]
     last_transaction_id: str = msgspec.field(name="lastTransactionID")
 
 
 class OrderAnswer(_Wire, frozen=True):
-    order: PendingOrder
+    order: OrderName
 
 
 class _Named(_Wire, frozen=True):

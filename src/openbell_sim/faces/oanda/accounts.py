@@ -8,7 +8,15 @@ from decimal import Decimal
 
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.oanda import errors, render
-from openbell_sim.faces.oanda.book import ZERO, Book, Json, Trade, Transaction
+from openbell_sim.faces.oanda.book import (
+    ZERO,
+    Book,
+    Json,
+    OandaOrder,
+    OrderState,
+    Trade,
+    Transaction,
+)
 from openbell_sim.faces.oanda.journal import Journal
 from openbell_sim.faces.oanda.times import TimeFormat
 from openbell_sim.instruments import Instrument
@@ -38,6 +46,14 @@ class Accounts:
     def all(self) -> list[Book]:
         self.catch_up()
         return list(self._journal.books.values())
+
+    def pending(self, name: str) -> list[OandaOrder]:
+        """Orders that still rest, oldest first. Where the exchange lost one without a word, no
+        transaction tells it, and it is listed no more."""
+        known = self.exchange.ledger.orders
+        return [
+            order for order in self.book(name).pending.values() if known[order.exchange_id].is_open
+        ]
 
     def profit_of(self, trade: Trade) -> Decimal:
         """Unrealized, at the price that the exchange values positions at."""
@@ -74,6 +90,17 @@ class Call:
     @property
     def book(self) -> Book:
         return self.accounts.book(self.account)
+
+    @property
+    def pending(self) -> list[OandaOrder]:
+        return self.accounts.pending(self.account)
+
+    def find_order(self, specifier: str) -> OandaOrder | None:
+        """None too for one that rested and was lost."""
+        found = self.book.find_order(specifier)
+        if found is None or found.state is not OrderState.PENDING:
+            return found
+        return found if self.exchange.ledger.orders[found.exchange_id].is_open else None
 
     def instrument(self, name: str) -> Instrument:
         """Raises OandaError."""

@@ -40,7 +40,7 @@ def account(call: Call) -> Json:
     return call.answer(
         account={
             **_state(call),
-            "orders": [_order(call, item) for item in shown(list(book.pending.values()))],
+            "orders": [_order(call, item) for item in shown(call.pending)],
             "trades": [_trade(call, item) for item in shown(list(book.all_open_trades()))],
             "positions": [_position(call, symbol) for symbol in shown(sorted(book.positions))],
         }
@@ -84,7 +84,7 @@ def _state(call: Call) -> Json:
         "marginRate": str(max(item.margin_rate or ZERO for item in KNOWN.values())),
         "openTradeCount": sum(1 for _ in book.all_open_trades()),
         "openPositionCount": len(exchange.positions(call.account)),
-        "pendingOrderCount": len(book.pending),
+        "pendingOrderCount": len(call.pending),
         "unrealizedPL": money(margin.unrealized),
         "NAV": money(margin.equity),
         "marginUsed": money(margin.used),
@@ -174,10 +174,10 @@ def orders(call: Call) -> Json:
     ids = {int(n) for n in call.query.get("ids", "").split(",") if n.isdecimal()}
     symbol = call.query.get("instrument")
     below = _number(call, "beforeID", call.book.last_id + 1)
-    pool = call.book.pending if state == "PENDING" else call.book.orders
+    pool = call.pending if state == "PENDING" else list(call.book.orders.values())
     found = [
         item
-        for item in reversed(list(pool.values()))
+        for item in reversed(pool)
         if (state in ("ALL", item.state.value))
         and (not ids or item.id in ids)
         and symbol in (None, item.symbol)
@@ -188,12 +188,12 @@ def orders(call: Call) -> Json:
 
 
 def pending_orders(call: Call) -> Json:
-    listed = shown(list(reversed(call.book.pending.values())))
+    listed = shown(call.pending[::-1])
     return call.answer(orders=[_order(call, item) for item in listed])
 
 
 def order(call: Call) -> Json:
-    found = call.book.find_order(call.parts["order"])
+    found = call.find_order(call.parts["order"])
     if found is None:
         raise errors.no_such("order")
     return call.answer(order=_order(call, found))
