@@ -123,6 +123,8 @@ async def test_orders_of_others_do_not_exist(signed: Any) -> None:
     assert body["code"] == -2011
     _, body, _ = await signed("GET", "/api/v3/openOrders", **other)
     assert body == []
+    numbers = {(await signed("GET", "/api/v3/account", **who))[1]["uid"] for who in ({}, other)}
+    assert len(numbers) == 2
     _, body, _ = await signed("GET", "/api/v3/order", **{**one, "symbol": "ETHUSDT"})
     assert body["code"] == -2013
     _, body, _ = await signed("GET", "/api/v3/order", symbol="BTCUSDT")

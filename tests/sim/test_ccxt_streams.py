@@ -56,12 +56,14 @@ async def test_an_own_order_is_seen_in_the_public_book(client: Any, venue: Venue
             break
 
 
-async def test_trades_quotes_and_tickers_are_watched(client: Any) -> None:
+async def test_trades_quotes_tickers_and_bars_are_watched(client: Any) -> None:
     (trade, *_) = await within(client.watch_trades(PAIR))
     assert trade["price"] > 0
     quotes = await within(client.watch_bids_asks([PAIR]))
     assert quotes[PAIR]["bid"] < quotes[PAIR]["ask"]
     assert (await within(client.watch_ticker(PAIR)))["last"] > 0
+    (bar, *_) = await within(client.watch_ohlcv(PAIR, "1m"))
+    assert bar[3] <= bar[4] <= bar[2]
 
 
 async def test_orders_trades_and_balances_are_watched(client: Any) -> None:

@@ -143,6 +143,15 @@ async def test_throttled_is_rejected_and_nothing_more_is_sent_before_the_named_t
     assert len(scripted.seen) == 1
 
 
+async def test_too_many_orders_leave_cancels_open(venue, scripted, limit_order, answers):
+    """429 with -1015 concerns new orders alone."""
+    scripted.on("POST", ORDER, answers.refusal(-1015, "Too many new orders.", 429))
+    scripted.on("DELETE", ORDER, answers.reply({"orderId": 5}))
+    outcome = await venue.submit(limit_order())
+    assert outcome == Rejected(code="-1015", text="Too many new orders.")
+    assert isinstance(await venue.cancel("BTC/USDT", ClOrdID("x")), Accepted)
+
+
 async def test_queries_stop_at_four_fifths_of_the_budget_and_cancels_do_not(
     venue, scripted, answers
 ):

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from openbell.domain.orders import OrdStatus
-from openbell.venues.port import VenueRefusedError, VenueUnavailableError
+from openbell.venues.port import AccountSummary, VenueRefusedError, VenueUnavailableError
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000
@@ -193,3 +193,33 @@ async def test_connecting_names_the_symbol_that_makes_binance_refuse_the_whole_l
     with pytest.raises(VenueRefusedError, match="NOPE/USDT") as raised:
         await venue.connect()
     assert "BTC/USDT" not in raised.value.message
+
+
+async def test_the_account_of_the_key_is_told_by_its_number(venue, scripted, answers):
+    account = {"balances": [], "accountType": "SPOT", "uid": 354937868}
+    scripted.on("GET", "/api/v3/account", answers.reply(account))
+    assert await venue.accounts() == [
+        AccountSummary(account_id="354937868", kind="SPOT", active=True)
+    ]
+
+
+@pytest.mark.parametrize("trade", [True, False])
+async def test_what_the_key_may_do_is_told_by_the_main_site(venue, scripted, answers, trade):
+    """Permission for futures is none for spot."""
+    told = {
+        "ipRestrict": True,
+        "enableReading": True,
+        "enableWithdrawals": False,
+        "enableFutures": not trade,
+        "enableSpotAndMarginTrading": trade,
+    }
+    scripted.on("GET", "/sapi/v1/account/apiRestrictions", answers.reply(told))
+    permissions = await venue.key_permissions()
+    assert (permissions.trade, permissions.withdraw, permissions.note) == (trade, False, "")
+
+
+async def test_the_test_system_tells_no_permissions(scripted, open_binance):
+    venue = open_binance(None, environment="practice", key_env="K", secret_env="S")
+    permissions = await venue.key_permissions()
+    assert (permissions.trade, permissions.withdraw) == (None, None)
+    assert scripted.seen == []

@@ -77,6 +77,26 @@ def test_a_market_order_has_no_price():
     assert (port.ord_type, port.price) == (OrdType.MARKET, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "ord_type"),
+    [
+        ("STOP_LOSS", OrdType.STOP),
+        ("STOP_LOSS_LIMIT", OrdType.STOP_LIMIT),
+        ("TAKE_PROFIT", OrdType.STOP),
+        ("TAKE_PROFIT_LIMIT", OrdType.STOP_LIMIT),
+    ],
+)
+def test_an_order_that_waits_for_a_price_is_a_stop_order(name, ord_type):
+    order = decode(wire.Order, {**ORDER, "type": name, "stopPrice": "0.09000000"})
+    port = order.to_port(lambda s: s)
+    assert (port.ord_type, port.stop_px) == (ord_type, Decimal("0.09"))
+
+
+def test_an_order_that_waits_for_none_has_no_stop_price():
+    order = decode(wire.Order, {**ORDER, "stopPrice": "0.00000000"})
+    assert order.to_port(lambda s: s).stop_px is None
+
+
 def test_rules_come_from_the_filters():
     rules = decode(wire.SymbolInfo, SYMBOL).to_port()
     assert (rules.symbol, rules.tick_size, rules.lot_size) == (

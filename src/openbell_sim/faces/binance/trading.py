@@ -287,5 +287,5 @@ def account(call: Call) -> Json:
             if not omit_zero or Decimal(str(balance["free"])) or Decimal(str(balance["locked"]))
         ],
         "permissions": ["SPOT"],
-        "uid": 1,
+        "uid": call.account_number,
     }

@@ -29,7 +29,7 @@ def balances(call: Call) -> list[Json]:
     """As `GET /fapi/v2/balance` and v3 show them."""
     return [
         {
-            "accountAlias": "sim",
+            "accountAlias": f"{call.account_number:08x}",
             "asset": row["asset"],
             "balance": row["walletBalance"],
             "crossWalletBalance": row["crossWalletBalance"],

@@ -3,6 +3,7 @@ two ways to the same operations."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -25,6 +26,11 @@ class Call:
     parameters: Parameters
     received_ns: int
     may_trade: bool = True
+
+    @property
+    def account_number(self) -> int:
+        """The account's name as a number, which is what Binance gives its accounts."""
+        return zlib.crc32(self.account.encode())
 
     def symbol(self) -> str:
         symbol = self.parameters.text("symbol")
