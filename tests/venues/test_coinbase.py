@@ -4,6 +4,7 @@ channel. What every adapter keeps is tried by the conformance suite."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -464,6 +465,17 @@ async def test_a_cdp_key_trades_and_hears_of_its_orders(sim, make_venue, written
     assert isinstance(await venue.submit(make_order()), Accepted)
     assert (await report_of(events)).order.cl_ord_id == "ob00000000-1-1"
     await events.aclose()
+
+
+async def test_a_token_lives_no_longer_than_we_wait(sim, make_venue):
+    """A submit that was given up must not be taken a minute later."""
+    pem = next(c.secret for c in sim.keys.all() if c.key == KEY_NAME)
+    venue = make_venue(sim.url, key=KEY_NAME, secret=pem, timeout=3.0)
+    request = venue._signed("POST", "v3/private", "brokerage/orders", {"a": "b"})
+    _, body, _ = request.headers["Authorization"].split(".")
+    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    assert claims["exp"] - claims["nbf"] == 4
+    assert claims["uri"].startswith("POST ")
 
 
 async def test_a_secret_that_is_no_key_is_told_as_such(sim, make_venue):

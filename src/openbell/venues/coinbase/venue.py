@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -387,6 +388,12 @@ class CoinbaseVenue(CcxtVenue):
         # Keys come with their line breaks written out where they passed through an env file.
         exchange.secret = self._credentials.secret.replace("\\n", "\n")
         exchange.seconds = lambda: self._clock.now_ms() // 1000
+        sign = exchange.jwt
+        # ccxt's tokens live for two minutes. With one that lives no longer than our own time-out, a
+        # request that is still on its way when we have given it up is refused, so what asking
+        # finds afterwards stays true.
+        life_s = math.ceil(self.config.timeout) + 1
+        exchange.jwt = lambda claims, *rest: sign({**claims, "exp": claims["nbf"] + life_s}, *rest)
         return exchange
 
     def _use_test_system(self, exchange: Any) -> None:

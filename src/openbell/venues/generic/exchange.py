@@ -36,7 +36,12 @@ def make_exchange(
             "timeout": int(config.timeout * 1000),
             "number": str,
             "session": None,  # ours, see `calls`
-            "options": {"maxRetriesOnFailure": 0, **quirks.options},
+            "options": {
+                "maxRetriesOnFailure": 0,
+                # Where the exchange has it: a request that was given up is not taken later.
+                "recvWindow": int(config.timeout * 1000),
+                **quirks.options,
+            },
         }
     )
     exchange.timeout_on_exit = 0
