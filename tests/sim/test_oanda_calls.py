@@ -13,6 +13,7 @@ import pytest
 from openbell_sim import testing
 from openbell_sim.faces.oanda import reasons
 from openbell_sim.faces.oanda.book import account_id
+from openbell_sim.faces.oanda.limits import Limits
 from openbell_sim.faces.port import RequestKind, Trouble
 from openbell_sim.interventions import Interventions
 from openbell_sim.market.events import Snapshot, Traded
@@ -494,25 +495,36 @@ async def test_prices_candles_and_the_book(client: Client) -> None:
 # Limits, kinds, troubles.
 
 
-async def test_limits_are_those_that_are_documented() -> None:
-    settings = testing.settings([testing.StillMarket("oanda", **MARKET)], face="oanda")
+def test_limits_are_those_that_are_documented() -> None:
+    limits = Limits(1.0)
+    assert [limits.requests.take("a", 0.0) for _ in range(121)] == [True] * 120 + [False]
+    assert limits.requests.take("b", 0.0)
+    assert not limits.requests.take("a", 0.99)
+    assert limits.requests.take("a", 1.0)
+    assert [limits.connections.take("a", n / 4) for n in range(6)] == [
+        True, True, False, False, True, True,
+    ]  # fmt: skip
+    assert (limits.streams, Limits(0.0).streams) == (20, 0)
+    assert all(Limits(0.0).requests.take("a", 0.0) for _ in range(500))
+
+
+@pytest.mark.parametrize("kept_alive", [True, False])
+async def test_requests_and_connections_too_many_are_refused(kept_alive: bool) -> None:
+    market = testing.StillMarket("oanda", **MARKET)
+    settings = testing.settings([market], face="oanda", limit_scale=0.05)
     async with testing.running_venue(settings) as venue:
         headers = {"Authorization": f"Bearer {testing.SECRET}"}
-        url = f"{venue.url}/v3/accounts/{ID}/summary"
-        async with aiohttp.ClientSession(headers=headers) as session:
-            statuses = []
-            for _ in range(130):
-                async with session.get(url) as response:
-                    statuses.append(response.status)
-            assert statuses[:120] == [200] * 120
-            assert 429 in statuses[120:]
-        connector = aiohttp.TCPConnector(force_close=True)
+        connector = aiohttp.TCPConnector(force_close=not kept_alive)
+        if not kept_alive:
+            venue.face.limits.requests.most = 0
+        statuses: list[int] = []
         async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-            statuses = []
-            for _ in range(4):
-                async with session.get(url) as response:
+            while 429 not in statuses:
+                async with session.get(f"{venue.url}/v3/accounts") as response:
                     statuses.append(response.status)
-            assert statuses[-1] == 429
+                    told = await response.json()
+        assert statuses[0] == 200
+        assert told == {"errorMessage": "The request rate limit has been exceeded."}
 
 
 async def test_kinds_and_troubles_are_told_in_oandas_words(client: Client) -> None:

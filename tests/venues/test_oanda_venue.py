@@ -32,6 +32,7 @@ from openbell.venues.port import (
     VenueUnavailableError,
 )
 from openbell_sim import testing
+from openbell_sim.checks import OrderRequest
 from openbell_sim.faces.oanda import queries
 from openbell_sim.faces.oanda.book import account_id
 from openbell_sim.interventions import Interventions
@@ -170,6 +171,31 @@ async def test_an_ended_order_is_found_by_a_process_that_did_not_see_it(venue, s
         assert found is not None
         assert found.status is status
     assert await fresh.order("EUR/USD", ClOrdID("never")) is None
+
+
+async def test_a_large_history_is_read_in_pages(venue, sim, opened) -> None:
+    first = await venue.submit(market("first"))
+    resting = await venue.submit(order("resting"))
+    for number in range(1200):
+        request = OrderRequest(
+            account="main", cl_ord_id=f"n{number}", symbol="EUR_USD", side=Side.BUY,
+            ord_type=OrdType.LIMIT, qty=D(1), price=D("1.08"), received_ns=1,
+        )  # fmt: skip
+        sim.exchange.cancel(sim.exchange.submit(request))
+    last = await venue.submit(market("last"))
+    fresh = opened(sim.url)
+    await fresh.connect()
+    before = sum(sim.face.replies.values())
+    [listed] = (await fresh.open_orders()).orders
+    assert listed.venue_order_id == resting.venue_order_id
+    # The list, the count, what is new, and three pages back.
+    assert sum(sim.face.replies.values()) - before == 6
+    found = await fresh.order("EUR/USD", ClOrdID("n600"))
+    assert found is not None
+    assert found.status is OrdStatus.CANCELED
+    assert [fill.venue_order_id for fill in await fresh.fills("EUR/USD")] == [
+        first.venue_order_id, last.venue_order_id,
+    ]  # fmt: skip
 
 
 async def test_positions_net_and_name_their_side(venue) -> None:

@@ -36,7 +36,12 @@ class PerSecond:
 
 class Limits:
     def __init__(self, scale: float) -> None:
-        self.requests = PerSecond(int(REQUESTS_PER_S * scale))
-        self.connections = PerSecond(int(CONNECTIONS_PER_S * scale))
-        self.streams = int(STREAMS * scale)
+        """A `scale` of 0 lifts them."""
+        self.requests = PerSecond(_scaled(REQUESTS_PER_S, scale))
+        self.connections = PerSecond(_scaled(CONNECTIONS_PER_S, scale))
+        self.streams = _scaled(STREAMS, scale)
         """0: any number."""
+
+
+def _scaled(most: int, scale: float) -> int:
+    return max(1, int(most * scale)) if scale else 0
