@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from openbell_sim.exchange import Exchange, Market
-from openbell_sim.faces.binance import render
+from openbell_sim.faces.binance import render, symbols
 from openbell_sim.faces.binance.common import errors
 from openbell_sim.faces.binance.common.errors import BinanceError
 from openbell_sim.faces.binance.common.klines import asked_market, chosen_bars
@@ -131,7 +131,7 @@ def exchange_info(exchange: Exchange, p: Parameters, limits: Limits) -> Json:
         "rateLimits": limits.rate_limits(),
         "exchangeFilters": [],
         "symbols": [
-            render.instrument(market.instrument, market.state, exchange.max_open_orders)
+            symbols.listed(market.instrument, market.state, exchange.max_open_orders)
             for market in markets
         ],
     }

@@ -14,23 +14,14 @@ from openbell_sim.faces.binance.common.operation import Json
 from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order, OwnFill
 from openbell_sim.matching.side import BookSide
-from openbell_sim.sessions import MarketState
 from openbell_sim.tape import Bar, PublicTrade
 
-ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT"]
 _TYPE_NAMES = {
     OrdType.LIMIT: "LIMIT",
     OrdType.MARKET: "MARKET",
     OrdType.STOP: "STOP_LOSS",
     OrdType.STOP_LIMIT: "STOP_LOSS_LIMIT",
 }
-_SYMBOL_STATUS = {
-    MarketState.OPEN: "TRADING",
-    MarketState.CANCEL_ONLY: "BREAK",
-    MarketState.HALTED: "HALT",
-    MarketState.CLOSED: "END_OF_DAY",
-}
-PREVENTIONS = ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH"]
 
 
 def money(amount: Decimal) -> str:
@@ -49,72 +40,6 @@ def order_status(order: Order) -> str:
     if order.status is OrdStatus.EXPIRED and order.reason == "self_trade_prevention":
         return "EXPIRED_IN_MATCH"
     return order.status.value
-
-
-def instrument(item: Instrument, state: MarketState, max_open_orders: int) -> Json:
-    """One entry of exchangeInfo's `symbols`."""
-    return {
-        "symbol": item.symbol,
-        "status": _SYMBOL_STATUS[state],
-        "baseAsset": item.base,
-        "baseAssetPrecision": 8,
-        "quoteAsset": item.quote,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "baseCommissionPrecision": 8,
-        "quoteCommissionPrecision": 8,
-        "orderTypes": ORDER_TYPES,
-        "icebergAllowed": False,
-        "ocoAllowed": False,
-        "otoAllowed": False,
-        "quoteOrderQtyMarketAllowed": True,
-        "allowTrailingStop": False,
-        "cancelReplaceAllowed": True,
-        "amendAllowed": True,
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": [
-            {
-                "filterType": "PRICE_FILTER",
-                "minPrice": money(item.min_price),
-                "maxPrice": money(item.max_price),
-                "tickSize": money(item.tick),
-            },
-            {
-                "filterType": "LOT_SIZE",
-                "minQty": money(item.min_qty),
-                "maxQty": money(item.max_qty),
-                "stepSize": money(item.lot),
-            },
-            {
-                "filterType": "MARKET_LOT_SIZE",
-                "minQty": money(Decimal(0)),
-                "maxQty": money(item.max_qty),
-                "stepSize": money(Decimal(0)),
-            },
-            {
-                "filterType": "PERCENT_PRICE_BY_SIDE",
-                "bidMultiplierUp": str(item.collar_up),
-                "bidMultiplierDown": str(item.collar_down),
-                "askMultiplierUp": str(item.collar_up),
-                "askMultiplierDown": str(item.collar_down),
-                "avgPriceMins": 0,
-            },
-            {
-                "filterType": "NOTIONAL",
-                "minNotional": money(item.min_notional),
-                "applyMinToMarket": True,
-                "maxNotional": money(item.max_notional),
-                "applyMaxToMarket": True,
-                "avgPriceMins": 0,
-            },
-            {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": max_open_orders},
-        ],
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-        "defaultSelfTradePreventionMode": "EXPIRE_MAKER",
-        "allowedSelfTradePreventionModes": PREVENTIONS,
-    }
 
 
 def _order_facts(order: Order) -> Json:
