@@ -1,0 +1,1 @@
+"""The guard: the independent process that can always stop the desk."""
