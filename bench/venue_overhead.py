@@ -5,7 +5,8 @@ has signed is sent by a bare aiohttp session instead of the adapter's transport,
 sending is timed. So both go to the same venue in the same run, each request is signed anew, and
 none is sent twice. The difference of the medians is what is ours: making and signing the request,
 its way out and back, reading the answer and turning it into the port's words. Where an adapter
-needs several requests for one answer, it is divided by their number. What an adapter waits to stay
+needs several requests for one answer, it is divided by their number. An adapter whose library has
+its own aiohttp session keeps it, and what that session takes is the bare call. What an adapter waits to stay
 inside the venue's request budget is not counted.
 """
 
@@ -16,10 +17,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import aiohttp
@@ -63,71 +64,117 @@ class Overhead:
         return (self.open_orders_s - self.bare_open_orders_s) / self.open_orders_requests
 
 
-class _Bare:
-    """Stands in for an adapter's transport, and times its requests."""
+class _Spans:
+    """When requests were under way."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self) -> None:
         self._spans: list[tuple[float, float]] = []
+        self._requests = 0
 
-    async def send(
-        self, request: Request, *, timeout_s: float, on_sent: Callable[[], None] | None = None
-    ) -> Reply:
+    @contextmanager
+    def _span(self, *, begins_request: bool = True) -> Iterator[None]:
         began = time.perf_counter()
-        async with self._session.request(
-            request.method,
-            URL(request.url, encoded=True),
-            data=request.body,
-            headers=request.headers,
-        ) as response:
-            body = await response.read()
+        yield
         self._spans.append((began, time.perf_counter()))
-        return Reply(response.status, response.headers, body)
+        self._requests += begins_request
 
     def taken(self) -> tuple[float, int]:
         """Seconds in which a request was under way, and the number of requests, since last asked.
         Requests at the same time count once."""
         spans, self._spans = sorted(self._spans), []
+        requests, self._requests = self._requests, 0
         seconds, until = 0.0, 0.0
         for began, ended in spans:
             seconds += max(0.0, ended - max(began, until))
             until = max(until, ended)
-        return seconds, len(spans)
+        return seconds, requests
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """While it lasts, requests are timed."""
+        raise NotImplementedError
+
+
+class _Bare(_Spans):
+    """A bare aiohttp session in the place of an adapter's transport."""
+
+    def __init__(self, venue: RestVenue, session: aiohttp.ClientSession) -> None:
+        super().__init__()
+        self._venue = venue
+        self._session = session
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        with patch.object(self._venue, "_transport", self):
+            yield
+
+    async def send(
+        self, request: Request, *, timeout_s: float, on_sent: Callable[[], None] | None = None
+    ) -> Reply:
+        with self._span():
+            async with self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=request.body,
+                headers=request.headers,
+            ) as response:
+                body = await response.read()
+        return Reply(response.status, response.headers, body)
+
+
+class _Inside(_Spans):
+    """For an adapter whose library has an aiohttp session of its own: what that session takes."""
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        request, read = aiohttp.ClientSession._request, aiohttp.ClientResponse.read
+
+        async def timed_request(*given: Any, **named: Any) -> aiohttp.ClientResponse:
+            with self._span():
+                return await request(*given, **named)
+
+        async def timed_read(response: aiohttp.ClientResponse) -> bytes:
+            with self._span(begins_request=False):
+                return await read(response)
+
+        with (
+            patch.object(aiohttp.ClientSession, "_request", timed_request),
+            patch.object(aiohttp.ClientResponse, "read", timed_read),
+        ):
+            yield
 
 
 def overheads() -> list[Overhead]:
-    """Of every adapter with a subject that sends by the common transport."""
-    found = [_measured(subject) for subject in all_subjects()]
-    return [overhead for overhead in found if overhead is not None]
+    """Of every adapter with a subject."""
+    return [_measured(subject) for subject in all_subjects()]
 
 
-def _measured(subject: Subject) -> Overhead | None:
+def _measured(subject: Subject) -> Overhead:
+    if not {"--no-limits", "--limit-scale"} & set(subject.sim):
+        subject = replace(subject, sim=(*subject.sim, "--no-limits"))
     with tempfile.TemporaryDirectory() as folder:
         with running_sim(subject, Path(folder)) as sim:
             return asyncio.run(_measure(subject, sim.url))
 
 
-async def _measure(subject: Subject, url: str) -> Overhead | None:
+async def _measure(subject: Subject, url: str) -> Overhead:
     fields = {"url": url, "symbols": subject.symbols, "timeout": 10.0, **subject.config}
     config = VenueConfig(adapter=subject.adapter, **fields)
     venue = open_venue("sim", config, Credentials(subject.key, subject.secret))
     rest: object = venue
-    if not isinstance(rest, RestVenue):
-        print(f"   {subject.name}: sends by a library of its own, not measured", flush=True)
-        return None
     trader = Trader(venue, subject)
     try:
         await venue.connect()
         price = (await trader.resting()).price
         async with aiohttp.ClientSession() as session:
-            timed = _Timed(venue, rest, _Bare(session))
+            bare = _Bare(rest, session) if isinstance(rest, RestVenue) else _Inside()
+            timed = _Timed(venue, bare)
             for number in range(CALLS + CALLS // 10):
                 if number == CALLS // 10:
                     timed.forget()
-                for bare in (False, True):
+                for timed.bare in (False, True):
                     order = trader.order(price=price)
-                    await timed.submit(order, bare=bare)
-                    await timed.open_orders(bare=bare)
+                    await timed.submit(order)
+                    await timed.open_orders()
                     await venue.cancel(order.symbol, order.cl_ord_id)
     finally:
         await venue.close()
@@ -137,14 +184,12 @@ async def _measure(subject: Subject, url: str) -> Overhead | None:
 
 
 class _Timed:
-    """Calls of one adapter, by its own transport or a bare session."""
+    """Calls of one adapter: as it makes them, or only what `spans` measures of them (`bare`)."""
 
-    def __init__(self, port: Venue, venue: RestVenue, bare: _Bare) -> None:
-        """`port` and `venue` are the same object: as what it does, and as what it is."""
-        self._port = port
+    def __init__(self, venue: Venue, spans: _Spans) -> None:
         self._venue = venue
-        self._bare = bare
-        self._own = venue._transport
+        self._spans = spans
+        self.bare = False
         self.requests: dict[int, int] = {}
         """Sent by the last call of a kind."""
         self.forget()
@@ -153,34 +198,31 @@ class _Timed:
         self.taken: tuple[list[float], ...] = ([], [], [], [])
         """Of submit, bare submit, open orders, bare open orders."""
 
-    async def submit(self, order: NewOrder, *, bare: bool) -> None:
+    async def submit(self, order: NewOrder) -> None:
         async def call() -> SubmitOutcome:
-            return await self._port.submit(order)
+            return await self._venue.submit(order)
 
-        outcome = await self._time(call, 0, bare=bare)
+        outcome = await self._time(call, 0)
         if not isinstance(outcome, Accepted):
-            raise RuntimeError(f"{self._venue.name}: an order was not accepted: {outcome}")
+            raise RuntimeError(f"an order was not accepted: {outcome}")
 
-    async def open_orders(self, *, bare: bool) -> None:
-        listing = await self._time(self._port.open_orders, 2, bare=bare)
+    async def open_orders(self) -> None:
+        listing = await self._time(self._venue.open_orders, 2)
         if not listing.complete:
-            raise RuntimeError(f"{self._venue.name}: a list was not complete")
+            raise RuntimeError("a list was not complete")
 
-    async def _time(self, call: Callable[[], Awaitable[_T]], index: int, *, bare: bool) -> _T:
-        if not bare:
-            with _sleeps_counted() as slept:
-                began = time.perf_counter()
+    async def _time(self, call: Callable[[], Awaitable[_T]], index: int) -> _T:
+        if self.bare:
+            with self._spans.at_work():
                 result = await call()
-                took = time.perf_counter() - began
-            self.taken[index].append(took - sum(slept))
+            seconds, self.requests[index] = self._spans.taken()
+            self.taken[index + 1].append(seconds)
             return result
-        self._venue._transport = self._bare  # type: ignore[assignment] # it has what is used of it
-        try:
+        with _sleeps_counted() as slept:
+            began = time.perf_counter()
             result = await call()
-        finally:
-            self._venue._transport = self._own
-        seconds, self.requests[index] = self._bare.taken()
-        self.taken[index + 1].append(seconds)
+            took = time.perf_counter() - began
+        self.taken[index].append(took - sum(slept))
         return result
 
 
