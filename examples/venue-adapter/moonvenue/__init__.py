@@ -1,0 +1,1 @@
+"""Openbell's adapter for Moon. `venue` speaks to it and decides; `wire` says what its words mean."""
