@@ -125,7 +125,7 @@ async def test_orders_in_other_symbols_and_other_streams_are_passed_over(serving
         ),
         ([AUTHORIZED, {"stream": "listening", "data": {"streams": []}}], "not available"),
         ([AUTHORIZED, {"stream": "authorization", "data": {"status": "x"}}], "listening refused"),
-        (["no json"], "unreadable Message"),
+        (["no json"], "unreadable message"),
         ([], "connection closed"),
     ],
 )

@@ -13,7 +13,6 @@ from aiohttp import web
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Purpose, Side
-from openbell.venues.binance import stream as order_stream
 from openbell.venues.binance import usdm_stream
 from openbell.venues.binance.usdm import BinanceUsdmVenue
 from openbell.venues.credentials import Credentials
@@ -27,6 +26,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
+from openbell.venues.pushing import Backoff
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
@@ -468,7 +468,7 @@ class PrivateVenue:
 
 @pytest.fixture
 async def private(monkeypatch, open_usdm) -> AsyncIterator[tuple[PrivateVenue, BinanceUsdmVenue]]:
-    monkeypatch.setattr(order_stream, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(usdm_stream, "BACKOFF", Backoff(first_s=0.01, max_s=1.0))
     server = PrivateVenue()
     app = web.Application()
     app.router.add_route("*", "/fapi/v1/listenKey", server.key)

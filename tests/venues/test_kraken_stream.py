@@ -20,6 +20,7 @@ from openbell.venues.kraken import stream as kraken_stream
 from openbell.venues.kraken.ids import to_kraken
 from openbell.venues.kraken.venue import KrakenVenue
 from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
+from openbell.venues.pushing import Backoff
 
 KEY, SECRET = "canary-key-5f2d9e", "ca" * 32
 CL_ORD_ID = mint("3f9a01c4", 71, 9)
@@ -129,7 +130,7 @@ class PushingKraken:
 
 @pytest.fixture
 async def kraken(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PushingKraken]:
-    monkeypatch.setattr(kraken_stream, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(kraken_stream, "BACKOFF", Backoff(first_s=0.01, max_s=1.0))
     server = PushingKraken()
     await server.start()
     yield server

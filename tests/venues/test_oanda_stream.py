@@ -17,6 +17,7 @@ from openbell.venues.credentials import Credentials
 from openbell.venues.oanda import stream as oanda_stream
 from openbell.venues.oanda.venue import OandaVenue
 from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
+from openbell.venues.pushing import Backoff
 
 ID = "101-001-0000001-001"
 TOKEN = "canary-token-77ab31"
@@ -117,7 +118,7 @@ class Streaming:
 
 @pytest.fixture
 async def streaming(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Streaming, str]]:
-    monkeypatch.setattr(oanda_stream, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(oanda_stream, "BACKOFF", Backoff(first_s=0.01, max_s=1.0))
     server = Streaming()
     runner = web.AppRunner(server.routes(), shutdown_timeout=0.1)
     await runner.setup()

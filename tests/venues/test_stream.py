@@ -15,6 +15,7 @@ from aiohttp import web
 from openbell.domain.orders import OrdStatus, Side
 from openbell.venues.binance import stream as binance_stream
 from openbell.venues.port import OrderReport, StreamDown, StreamUp
+from openbell.venues.pushing import Backoff
 
 
 def report(**changes):
@@ -64,7 +65,7 @@ class Pushing:
 
 @pytest.fixture
 async def pushing(monkeypatch) -> AsyncIterator[tuple[Pushing, str]]:
-    monkeypatch.setattr(binance_stream, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(binance_stream, "BACKOFF", Backoff(first_s=0.01, max_s=1.0))
     server = Pushing()
     app = web.Application()
     app.router.add_get("/ws-api/v3", server.handle)

@@ -2,9 +2,7 @@
 
 One WebSocket to the WebSocket API, and one request on it: `userDataStream.subscribe.signature`.
 It counts as up when that request was answered with 200, and not when the socket is open: a socket
-that is open and not subscribed is silent for ever. Whatever ends it, or makes what came over it
-unreadable, is told as StreamDown before a new connection is tried, because events may be missing
-from then on.
+that is open and not subscribed is silent for ever.
 
 ccxt.pro has this stream as well and is not used: it merges the events of an order into one entry
 and keeps its fills in another cache, so what changed with which fill is lost where two events come
@@ -13,34 +11,33 @@ between two reads; and it subscribes anew inside a call, without saying that it 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
 
-import aiohttp
 import msgspec
 
 from openbell.venues.binance.events import ExecutionReport
 from openbell.venues.binance.wire import SymbolOf
-from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
-from openbell.venues.transport import NotSentError, Transport, WebSocket
+from openbell.venues.port import OrderReport, StreamEvent, StreamUp
+from openbell.venues.pushing import (
+    Backoff,
+    Connection,
+    LostError,
+    content,
+    pushed_stream,
+    read,
+    subscribed,
+)
+from openbell.venues.transport import Transport, WebSocket
 
 HEARTBEAT_S = 10.0
 """Ping after so much silence; after half of it more without a pong the peer counts as dead. Binance
 itself pings every 20 s."""
-BACKOFF_FIRST_S = 0.25
-BACKOFF_MAX_S = 15.0
+BACKOFF = Backoff(first_s=0.25, max_s=15.0)
 """Well inside Binance's 300 connections per 5 minutes and address."""
-SETTLED_AFTER_S = 30.0
-"""A connection that lived so long starts the back-off anew; one that flaps does not."""
-
-T = TypeVar("T")
 
 ENDS = {"eventStreamTerminated", "serverShutdown", "listenKeyExpired"}
-
-
-class LostError(Exception):
-    """The stream cannot go on; the text says why, without secrets."""
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -57,100 +54,47 @@ class _Kind(msgspec.Struct, frozen=True):
     e: str = ""
 
 
-class OrderStream:
-    """Opens a stream of order events, again and again. A subclass says how, and reads messages."""
+@dataclass(frozen=True)
+class UserDataStream:
+    """Opens the stream, again and again."""
 
-    def __init__(self, *, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+    transport: Transport
+    url: str
+    subscription: Callable[[], dict[str, str | int]]
+    """The signed parameters; called at each connection, since they carry the time."""
+    symbol_of: SymbolOf
+    timeout_s: float
+    clean: Callable[[str], str]
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
-        """For ever. StreamDown is repeated while connecting fails for another reason than before."""
-        loop = asyncio.get_running_loop()
-        waits = _backoff()
-        told = ""
-        while True:
-            up_since_s: float | None = None
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    socket = await self._open()
-                try:
-                    up_since_s = loop.time()
-                    told = ""
-                    yield StreamUp()
-                    while True:
-                        report = self._report_in(text_of(await self._receive(socket)))
-                        if report is not None:
-                            yield report
-                finally:
-                    await socket.close()
-            except LostError as lost:
-                why = str(lost)
-            except TimeoutError:
-                why = f"not subscribed within {self._timeout_s:g} s"
-            if why != told:
-                told = why
-                yield StreamDown(why=why)
-            if up_since_s is not None and loop.time() - up_since_s >= SETTLED_AFTER_S:
-                waits = _backoff()
-            await asyncio.sleep(next(waits))
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """For ever: see `pushed_stream`."""
+        return pushed_stream(self._connected, BACKOFF)
 
-    async def _open(self) -> WebSocket:
-        """A socket over which events will come. Raises LostError."""
-        raise NotImplementedError
-
-    async def _receive(self, socket: WebSocket) -> aiohttp.WSMessage:
-        """The next message. Raises LostError where the stream cannot go on. Never TimeoutError."""
-        return await socket.receive()
-
-    def _report_in(self, text: str) -> OrderReport | None:
-        """Raises LostError."""
-        raise NotImplementedError
-
-
-class UserDataStream(OrderStream):
-    """Of spot: one request on a socket to the WebSocket API."""
-
-    def __init__(
-        self,
-        *,
-        transport: Transport,
-        url: str,
-        subscription: Callable[[], dict[str, str | int]],
-        symbol_of: SymbolOf,
-        timeout_s: float,
-        clean: Callable[[str], str],
-    ) -> None:
-        """`subscription`: the signed parameters; called at each connection, since they carry the
-        time."""
-        super().__init__(timeout_s=timeout_s)
-        self._transport = transport
-        self._url = url
-        self._subscription = subscription
-        self._symbol_of = symbol_of
-        self._clean = clean
-
-    async def _open(self) -> WebSocket:
-        """A socket whose subscription was confirmed."""
-        socket = await opened(self._transport, self._url)
-        try:
-            await socket.send_str(_request(self._subscription()))
+    async def _connected(self) -> Connection:
+        async with subscribed(
+            self.transport,
+            self.url,
+            self._subscribe,
+            heartbeat_s=HEARTBEAT_S,
+            timeout_s=self.timeout_s,
+        ) as (socket, _):
+            yield StreamUp()
             while True:
-                message = read(text_of(await socket.receive()), _Message)
-                if message.id is None:
-                    continue
-                if message.status != 200:
-                    refusal = message.error or {}
-                    text = f"{refusal.get('code', message.status)} {refusal.get('msg', '')}"
-                    raise LostError(self._clean(f"subscription refused: {text}"))
-                return socket
-        except BaseException as error:
-            await socket.close()
-            if isinstance(error, aiohttp.ClientError | ConnectionError):
-                raise LostError(f"connection lost ({type(error).__name__})") from error
-            raise
+                report = self._report_in(await _next(socket))
+                if report is not None:
+                    yield report
 
-    def _report_in(self, text: str) -> OrderReport | None:
-        message = read(text, _Message)
+    async def _subscribe(self, socket: WebSocket) -> None:
+        """Returns when the subscription was confirmed."""
+        await socket.send_str(_request(self.subscription()))
+        while (message := await _next(socket)).id is None:
+            pass
+        if message.status != 200:
+            refusal = message.error or {}
+            text = f"{refusal.get('code', message.status)} {refusal.get('msg', '')}"
+            raise LostError(self.clean(f"subscription refused: {text}"))
+
+    def _report_in(self, message: _Message) -> OrderReport | None:
         if not bytes(message.event):
             return None
         kind = read(message.event, _Kind).e
@@ -159,7 +103,7 @@ class UserDataStream(OrderStream):
         if kind != "executionReport":
             return None
         try:
-            return read(message.event, ExecutionReport).to_port(self._symbol_of)
+            return read(message.event, ExecutionReport).to_port(self.symbol_of)
         except KeyError:
             return None  # the account's, in a symbol that the desk does not trade
 
@@ -169,32 +113,5 @@ def _request(params: dict[str, str | int]) -> str:
     return msgspec.json.encode(request).decode()
 
 
-async def opened(transport: Transport, url: str) -> WebSocket:
-    """Raises LostError."""
-    try:
-        return await transport.open_websocket(url, heartbeat_s=HEARTBEAT_S)
-    except NotSentError as error:
-        raise LostError(str(error)) from error
-
-
-def text_of(message: aiohttp.WSMessage) -> str:
-    """Raises LostError for what is no text: the end of the connection."""
-    if message.type is not aiohttp.WSMsgType.TEXT:
-        reason = f"code {message.data}" if message.type is aiohttp.WSMsgType.CLOSE else "no close"
-        raise LostError(f"connection closed ({reason})")
-    return str(message.data)
-
-
-def read(data: str | msgspec.Raw, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=shape)
-    except msgspec.DecodeError as error:
-        # What it said is lost, so it is a gap like any other.
-        raise LostError(f"an unreadable {shape.__name__.strip('_')}: {error}") from error
-
-
-def _backoff() -> Iterator[float]:
-    wait_s = BACKOFF_FIRST_S
-    while True:
-        yield wait_s
-        wait_s = min(wait_s * 2, BACKOFF_MAX_S)
+async def _next(socket: WebSocket) -> _Message:
+    return read(content(await socket.receive()), _Message)

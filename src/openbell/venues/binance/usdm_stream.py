@@ -12,14 +12,28 @@ minutes; the private path is that of "Important WebSocket Change Notice".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 
-from openbell.venues.binance.stream import ENDS, LostError, OrderStream, opened, read
+from openbell.venues.binance.stream import BACKOFF, ENDS, HEARTBEAT_S
 from openbell.venues.binance.usdm_events import AlgoUpdate, OrderUpdate, UserEvent
 from openbell.venues.binance.wire import SymbolOf
-from openbell.venues.port import OrderReport, VenueError, VenueRefusedError
+from openbell.venues.port import (
+    OrderReport,
+    StreamEvent,
+    StreamUp,
+    VenueError,
+    VenueRefusedError,
+)
+from openbell.venues.pushing import (
+    Connection,
+    LostError,
+    content,
+    pushed_stream,
+    read,
+    subscribed,
+)
 from openbell.venues.transport import Transport, WebSocket
 
 KEEP_ALIVE_EVERY_S = 1800.0
@@ -28,7 +42,9 @@ KEEP_ALIVE_RETRY_S = 60.0
 KEEP_ALIVE_TRIES = 10
 
 
-class PrivateStream(OrderStream):
+class PrivateStream:
+    """Opens the stream, again and again."""
+
     def __init__(
         self,
         *,
@@ -40,25 +56,48 @@ class PrivateStream(OrderStream):
         timeout_s: float,
     ) -> None:
         """`make_key` and `keep_key` raise VenueError."""
-        super().__init__(timeout_s=timeout_s)
         self._transport = transport
         self._url = url
         self._make_key = make_key
         self._keep_key = keep_key
         self._symbol_of = symbol_of
+        self._timeout_s = timeout_s
         self._keep_at_s = 0.0
         self._failures = 0
 
-    async def _open(self) -> WebSocket:
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """For ever: see `pushed_stream`."""
+        return pushed_stream(self._connected, BACKOFF)
+
+    async def _connected(self) -> Connection:
+        key = await self._new_key()
+        async with subscribed(
+            self._transport,
+            f"{self._url}?listenKey={key}",
+            _unconfirmed,
+            heartbeat_s=HEARTBEAT_S,
+            timeout_s=self._timeout_s,
+        ) as (socket, _):
+            yield StreamUp()
+            while True:
+                report = self._report_in(read(content(await self._receive(socket)), UserEvent))
+                if report is not None:
+                    yield report
+
+    async def _new_key(self) -> str:
         try:
-            key = await self._make_key()
+            async with asyncio.timeout(self._timeout_s):
+                key = await self._make_key()
         except VenueError as error:
             raise LostError(f"no listen key: {error.message}") from error
+        except TimeoutError:
+            raise LostError(f"no listen key within {self._timeout_s:g} s") from None
         self._keep_at_s = asyncio.get_running_loop().time() + KEEP_ALIVE_EVERY_S
         self._failures = 0
-        return await opened(self._transport, f"{self._url}?listenKey={key}")
+        return key
 
     async def _receive(self, socket: WebSocket) -> aiohttp.WSMessage:
+        """The next message; keeps the key alive meanwhile. Raises LostError where it cannot."""
         loop = asyncio.get_running_loop()
         receiving = asyncio.ensure_future(socket.receive())
         try:
@@ -83,8 +122,7 @@ class PrivateStream(OrderStream):
             wait_s = KEEP_ALIVE_RETRY_S
         self._keep_at_s = asyncio.get_running_loop().time() + wait_s
 
-    def _report_in(self, text: str) -> OrderReport | None:
-        event = read(text, UserEvent)
+    def _report_in(self, event: UserEvent) -> OrderReport | None:
         if event.e in ENDS:
             raise LostError(f"ended by the venue ({event.e})")
         try:
@@ -95,3 +133,7 @@ class PrivateStream(OrderStream):
         except KeyError:
             pass  # the account's, in a symbol that the desk does not trade
         return None
+
+
+async def _unconfirmed(_: WebSocket) -> None:
+    """The venue says nothing until there is an event."""

@@ -15,42 +15,38 @@ it does not say that it was away.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from openbell.venues.coinbase import wire
 from openbell.venues.polling import OrderWatch, Seen
 from openbell.venues.port import (
     OrderReport,
-    StreamDown,
     StreamEvent,
     StreamUp,
     VenueError,
     VenueFill,
     VenueOrder,
 )
-from openbell.venues.transport import NotSentError, Transport, WebSocket
+from openbell.venues.pushing import (
+    Backoff,
+    Connection,
+    LostError,
+    content,
+    pushed_stream,
+    read,
+    subscribed,
+)
+from openbell.venues.transport import Transport, WebSocket
 
 PING_AFTER_S = 10.0
 """Of silence; half of it more without a pong and the peer counts as dead."""
-BACKOFF_FIRST_S = 0.25
-BACKOFF_MAX_S = 15.0
+BACKOFF = Backoff(first_s=0.25, max_s=15.0)
 """Far inside the 8 connections per second and address of "WebSocket Rate Limits"."""
-SETTLED_AFTER_S = 30.0
-"""A connection that lived so long starts the back-off anew; one that flaps does not."""
 FACTS_KEPT = 10_000
-
-T = TypeVar("T")
-
-
-class _LostError(Exception):
-    """The stream cannot go on; the text says why, without secrets."""
 
 
 @dataclass
@@ -75,67 +71,47 @@ class UserChannel:
     _begun: bool = False
     _expected: int | None = None
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
-        """For ever. StreamDown is repeated while connecting fails for another reason than before."""
-        loop = asyncio.get_running_loop()
-        waits = _backoff()
-        told = ""
-        while True:
-            up_since_s: float | None = None
-            try:
-                async with asyncio.timeout(self.timeout_s):
-                    socket, snapshot = await self._subscribe()
-                try:
-                    reports = await self._reports(snapshot)
-                    up_since_s = loop.time()
-                    told = ""
-                    yield StreamUp()
-                    # The first time it is what there was before; later what was missed.
-                    for report in reports if self._begun else ():
-                        yield report
-                    self._begun = True
-                    while True:
-                        message = self._numbered(_decode(await socket.receive()))
-                        for report in await self._reports(_orders_in(message)):
-                            yield report
-                finally:
-                    await socket.close()
-            except _LostError as lost:
-                why = str(lost)
-            except TimeoutError:
-                why = f"not subscribed within {self.timeout_s:g} s"
-            if why != told:
-                told = why
-                yield StreamDown(why=why)
-            if up_since_s is not None and loop.time() - up_since_s >= SETTLED_AFTER_S:
-                waits = _backoff()
-            await asyncio.sleep(next(waits))
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """For ever: see `pushed_stream`."""
+        return pushed_stream(self._connected, BACKOFF)
 
-    async def _subscribe(self) -> tuple[WebSocket, list[wire.PushedOrder]]:
-        """A socket whose subscription was confirmed, and the orders told until then."""
+    async def _connected(self) -> Connection:
         self._expected = None
-        try:
-            socket = await self.transport.open_websocket(self.url, heartbeat_s=PING_AFTER_S)
-        except NotSentError as error:
-            raise _LostError(str(error)) from error
-        orders: list[wire.PushedOrder] = []
-        try:
-            for request in self.subscriptions():
-                await socket.send_str(msgspec.json.encode(request).decode())
+        async with subscribed(
+            self.transport,
+            self.url,
+            self._subscribe,
+            heartbeat_s=PING_AFTER_S,
+            timeout_s=self.timeout_s,
+        ) as (socket, snapshot):
+            reports = await self._reports(snapshot)
+            yield StreamUp()
+            # The first time it is what there was before; later what was missed.
+            for report in reports if self._begun else ():
+                yield report
+            self._begun = True
             while True:
-                message = self._numbered(_decode(await socket.receive()))
-                if message is None:
-                    continue
-                if message.type == "error":
-                    raise _LostError(self.clean(f"subscription refused: {message.message}"))
-                orders += _orders_in(message)
-                if "user" in _subscribed(message):
-                    return socket, orders
-        except BaseException as error:
-            await socket.close()
-            if isinstance(error, aiohttp.ClientError | ConnectionError):
-                raise _LostError(f"connection lost ({type(error).__name__})") from error
-            raise
+                for report in await self._reports(_orders_in(await self._next(socket))):
+                    yield report
+
+    async def _subscribe(self, socket: WebSocket) -> list[wire.PushedOrder]:
+        """Returns when the subscription was confirmed, with the orders told until then."""
+        orders: list[wire.PushedOrder] = []
+        for request in self.subscriptions():
+            await socket.send_str(msgspec.json.encode(request).decode())
+        while True:
+            message = await self._next(socket)
+            if message is None:
+                continue
+            if message.type == "error":
+                raise LostError(self.clean(f"subscription refused: {message.message}"))
+            orders += _orders_in(message)
+            if "user" in _subscribed(message):
+                return orders
+
+    async def _next(self, socket: WebSocket) -> wire.Message | None:
+        """None for a message that came before."""
+        return self._numbered(read(content(await socket.receive()), wire.Message))
 
     def _numbered(self, message: wire.Message) -> wire.Message | None:
         """None for one that came before. A number left out is a message that was lost."""
@@ -145,7 +121,7 @@ class UserChannel:
         if self._expected is not None and number < self._expected:
             return None
         if self._expected is not None and number > self._expected:
-            raise _LostError(f"{number - self._expected} messages are missing")
+            raise LostError(f"{number - self._expected} messages are missing")
         self._expected = number + 1
         return message
 
@@ -160,10 +136,10 @@ class UserChannel:
         try:
             order = await self._order(pushed)
         except ValueError as error:
-            raise _LostError(f"an unreadable order: {error}") from error
+            raise LostError(f"an unreadable order: {error}") from error
         except VenueError as error:
             # What it said is lost, so it is a gap like any other.
-            raise _LostError(f"an order could not be asked for: {error.message}") from error
+            raise LostError(f"an order could not be asked for: {error.message}") from error
         fills: list[VenueFill] = []
         if self._watch.executed(order.venue_order_id) < order.cum_qty:
             with suppress(VenueError):  # whoever hears the report sees that executions are missing
@@ -203,26 +179,4 @@ def _orders_in(message: wire.Message | None) -> list[wire.PushedOrder]:
 
 
 def _events(message: wire.Message) -> list[wire.Event]:
-    return _read(message.events, list[wire.Event])
-
-
-def _decode(message: aiohttp.WSMessage) -> wire.Message:
-    if message.type is not aiohttp.WSMsgType.TEXT:
-        reason = f"code {message.data}" if message.type is aiohttp.WSMsgType.CLOSE else "no close"
-        raise _LostError(f"connection closed ({reason})")
-    return _read(message.data, wire.Message)
-
-
-def _read(data: str | msgspec.Raw, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=shape)
-    except msgspec.DecodeError as error:
-        # What it said is lost, so it is a gap like any other.
-        raise _LostError(f"an unreadable message: {error}") from error
-
-
-def _backoff() -> Iterator[float]:
-    wait_s = BACKOFF_FIRST_S
-    while True:
-        yield wait_s
-        wait_s = min(wait_s * 2, BACKOFF_MAX_S)
+    return read(message.events, list[wire.Event])

@@ -10,44 +10,35 @@ why before a new one is tried.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from openbell.domain.orders import OrdStatus
 from openbell.venues.kraken.executions import Execution, order_in, report_of
 from openbell.venues.kraken.wire import SymbolOf
-from openbell.venues.port import (
-    OrderReport,
-    StreamDown,
-    StreamEvent,
-    StreamUp,
-    VenueError,
-    VenueOrder,
+from openbell.venues.port import OrderReport, StreamEvent, StreamUp, VenueError, VenueOrder
+from openbell.venues.pushing import (
+    Backoff,
+    Connection,
+    LostError,
+    content,
+    pushed_stream,
+    read,
+    subscribed,
 )
-from openbell.venues.transport import NotSentError, Transport, WebSocket
+from openbell.venues.transport import Transport, WebSocket
 
 HEARTBEAT_S = 10.0
 """Of the WebSocket itself: a ping after so much silence."""
 SILENCE_MAX_S = 5.0
 """Kraken sends a heartbeat about every second to whoever subscribed (docs.kraken.com, "Spot
 WebSocket v2: heartbeat")."""
-BACKOFF_FIRST_S = 0.25
-BACKOFF_MAX_S = 15.0
+BACKOFF = Backoff(first_s=0.25, max_s=15.0)
 """Each attempt takes a token, which counts on the call counter; and about 150 connections in ten
 minutes make Kraken's front refuse an address."""
-SETTLED_AFTER_S = 30.0
-"""A connection that lived so long starts the back-off anew; one that flaps does not."""
-
-T = TypeVar("T")
-
-
-class _LostError(Exception):
-    """The stream cannot go on; the text says why, without secrets."""
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -103,76 +94,53 @@ class Executions:
     timeout_s: float
     clean: Callable[[str], str]
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
-        """For ever. StreamDown is repeated while connecting fails for another reason than before."""
-        loop = asyncio.get_running_loop()
-        waits = _backoff()
-        told = ""
-        while True:
-            up_since_s: float | None = None
-            try:
-                async with asyncio.timeout(self.timeout_s):
-                    socket = await self._subscribe(await self.token())
-                try:
-                    up_since_s = loop.time()
-                    told = ""
-                    yield StreamUp()
-                    async for report in self._reports(socket):
-                        yield report
-                finally:
-                    await socket.close()
-            except _LostError as lost:
-                why = str(lost)
-            except VenueError as error:
-                why = f"no token: {error.message}"
-            except TimeoutError:
-                why = f"not subscribed within {self.timeout_s:g} s"
-            if why != told:
-                told = why
-                yield StreamDown(why=why)
-            if up_since_s is not None and loop.time() - up_since_s >= SETTLED_AFTER_S:
-                waits = _backoff()
-            await asyncio.sleep(next(waits))
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """For ever: see `pushed_stream`."""
+        return pushed_stream(self._connected, BACKOFF)
 
-    async def _subscribe(self, token: str) -> WebSocket:
-        """A socket whose subscription was confirmed."""
-        try:
-            socket = await self.transport.open_websocket(self.url, heartbeat_s=HEARTBEAT_S)
-        except NotSentError as error:
-            raise _LostError(str(error)) from error
-        try:
-            await socket.send_str(_subscription(token))
-            while True:
-                message = _decode(await socket.receive())
-                if message.method != "subscribe":
-                    continue
-                if not message.success:
-                    raise _LostError(self.clean(f"subscription refused: {message.error}"))
-                return socket
-        except BaseException as error:
-            await socket.close()
-            if isinstance(error, aiohttp.ClientError | ConnectionError):
-                raise _LostError(f"connection lost ({type(error).__name__})") from error
-            raise
+    async def _connected(self) -> Connection:
+        async with subscribed(
+            self.transport,
+            self.url,
+            self._subscribe,
+            heartbeat_s=HEARTBEAT_S,
+            timeout_s=self.timeout_s,
+        ) as (socket, _):
+            yield StreamUp()
+            async with aclosing(self._reports(socket)) as reports:
+                async for report in reports:
+                    yield report
 
-    async def _reports(self, socket: WebSocket) -> AsyncIterator[OrderReport]:
+    async def _subscribe(self, socket: WebSocket) -> None:
+        """Returns when the subscription was confirmed."""
+        try:
+            token = await self.token()
+        except VenueError as error:
+            raise LostError(f"no token: {error.message}") from error
+        await socket.send_str(_subscription(token))
+        while (message := read(content(await socket.receive()), _Message)).method != "subscribe":
+            pass
+        if not message.success:
+            raise LostError(self.clean(f"subscription refused: {message.error}"))
+
+    async def _reports(self, socket: WebSocket) -> AsyncGenerator[OrderReport, None]:
         told = _Told(self.symbol_of)
         last: int | None = None
         while True:
-            message = _decode(await _next(socket))
+            message = await _next(socket)
             if message.channel != "executions":
                 continue
             if message.sequence is not None:
                 if last is not None and message.sequence <= last:
                     continue  # told before
                 if last is not None and message.sequence != last + 1:
-                    raise _LostError(f"{message.sequence - last - 1} messages are missing")
+                    raise LostError(f"{message.sequence - last - 1} messages are missing")
                 last = message.sequence
-            for execution in _read(message.data, list[Execution]):
+            for execution in read(message.data, list[Execution]):
                 try:
                     report = told.take(execution)
                 except ValueError as error:
-                    raise _LostError(f"an event that tells too little: {error}") from error
+                    raise LostError(f"an event that tells too little: {error}") from error
                 # A snapshot repeats what asking tells, and is not news.
                 if report is not None and message.type == "update":
                     yield report
@@ -183,30 +151,9 @@ def _subscription(token: str) -> str:
     return msgspec.json.encode({"method": "subscribe", "params": params, "req_id": 1}).decode()
 
 
-async def _next(socket: WebSocket) -> aiohttp.WSMessage:
+async def _next(socket: WebSocket) -> _Message:
     try:
-        return await socket.receive(timeout=SILENCE_MAX_S)
+        message = await socket.receive(timeout=SILENCE_MAX_S)
     except TimeoutError:
-        raise _LostError(f"nothing heard for {SILENCE_MAX_S:g} s") from None
-
-
-def _decode(message: aiohttp.WSMessage) -> _Message:
-    if message.type is not aiohttp.WSMsgType.TEXT:
-        reason = f"code {message.data}" if message.type is aiohttp.WSMsgType.CLOSE else "no close"
-        raise _LostError(f"connection closed ({reason})")
-    return _read(message.data, _Message)
-
-
-def _read(data: str | msgspec.Raw, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=shape)
-    except msgspec.DecodeError as error:
-        # What it said is lost, so it is a gap like any other.
-        raise _LostError(f"an unreadable message: {error}") from error
-
-
-def _backoff() -> Iterator[float]:
-    wait_s = BACKOFF_FIRST_S
-    while True:
-        yield wait_s
-        wait_s = min(wait_s * 2, BACKOFF_MAX_S)
+        raise LostError(f"nothing heard for {SILENCE_MAX_S:g} s") from None
+    return read(content(message), _Message)

@@ -15,38 +15,22 @@ noticing silence.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass
-from typing import TypeVar
 
 import aiohttp
-import msgspec
 
 from openbell.venues.oanda import wire
 from openbell.venues.oanda.reader import Reader
-from openbell.venues.port import (
-    OrderReport,
-    StreamDown,
-    StreamEvent,
-    StreamUp,
-    VenueError,
-)
+from openbell.venues.port import OrderReport, StreamEvent, StreamUp, VenueError
+from openbell.venues.pushing import Backoff, Connection, LostError, pushed_stream, read
 from openbell.venues.transport import NoReplyError, NotSentError, Request, Transport
 
 SILENCE_MAX_S = 15.0
 """Three heartbeats."""
-BACKOFF_FIRST_S = 0.5
+BACKOFF = Backoff(first_s=0.5, max_s=15.0)
 """OANDA allows two new connections in a second, to all that ask from this address."""
-BACKOFF_MAX_S = 15.0
-SETTLED_AFTER_S = 30.0
-"""A stream that lived so long starts the back-off anew; one that flaps does not."""
-
-T = TypeVar("T")
-
-
-class _LostError(Exception):
-    """The stream cannot go on; the text says why, without secrets."""
 
 
 @dataclass(frozen=True)
@@ -63,32 +47,21 @@ class TransactionStream:
     timeout_s: float
     clean: Callable[[str], str]
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
-        """For ever. StreamDown is repeated while connecting fails for another reason than before."""
-        loop = asyncio.get_running_loop()
-        waits = _backoff()
-        told = ""
-        while True:
-            up_since_s: float | None = None
-            try:
-                with closing(await self._open()) as response:
-                    lines = _lines(response)
-                    first = await anext(lines)
-                    up_since_s, told = loop.time(), ""
-                    yield StreamUp()
-                    async with aclosing(self._reports(first, lines)) as reports:
-                        async for report in reports:
-                            yield report
-            except _LostError as lost:
-                why = str(lost)
-            except VenueError as error:
-                why = self.clean(error.message)
-            if why != told:
-                told = why
-                yield StreamDown(why=why)
-            if up_since_s is not None and loop.time() - up_since_s >= SETTLED_AFTER_S:
-                waits = _backoff()
-            await asyncio.sleep(next(waits))
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """For ever: see `pushed_stream`."""
+        return pushed_stream(self._connected, BACKOFF)
+
+    async def _connected(self) -> Connection:
+        try:
+            with closing(await self._open()) as response:
+                lines = _lines(response)
+                first = await anext(lines)
+                yield StreamUp()
+                async with aclosing(self._reports(first, lines)) as reports:
+                    async for report in reports:
+                        yield report
+        except VenueError as error:
+            raise LostError(self.clean(error.message)) from error
 
     async def _open(self) -> aiohttp.ClientResponse:
         try:
@@ -96,7 +69,7 @@ class TransactionStream:
                 await self.request(), timeout_s=self.timeout_s
             )
         except (NotSentError, NoReplyError) as error:
-            raise _LostError(str(error)) from error
+            raise LostError(str(error)) from error
         if response.status == 200:
             return response
         try:
@@ -108,7 +81,7 @@ class TransactionStream:
             response.close()
         problem = wire.problem_in(response.status, body)
         said = "" if problem is None else f": {problem.code} {problem.text}"
-        raise _LostError(self.clean(f"refused with HTTP {response.status}{said}"))
+        raise LostError(self.clean(f"refused with HTTP {response.status}{said}"))
 
     async def _reports(
         self, first: bytes, lines: AsyncIterator[bytes]
@@ -117,9 +90,9 @@ class TransactionStream:
         due, line = 0, first
         while True:
             new: list[wire.Transaction] = []
-            head = _read(line, wire.StreamLine)
+            head = read(line, wire.StreamLine)
             if head.type != "HEARTBEAT":
-                new = await _in_order(reader, _read(line, wire.Transaction))
+                new = await _in_order(reader, read(line, wire.Transaction))
             else:
                 # A transaction may be a moment behind a heartbeat that knows of it, but not two.
                 if reader.history.top < due:
@@ -152,40 +125,25 @@ async def _in_order(reader: Reader, transaction: wire.Transaction) -> list[wire.
 
 def _number_before(line: bytes) -> int:
     """The last transaction that the stream will not bring."""
-    head = _read(line, wire.StreamLine)
+    head = read(line, wire.StreamLine)
     if head.type == "HEARTBEAT":
         if not head.last_transaction_id:
-            raise _LostError("a heartbeat without the last transaction's id")
+            raise LostError("a heartbeat without the last transaction's id")
         return int(head.last_transaction_id)
-    return _read(line, wire.Transaction).number - 1
+    return read(line, wire.Transaction).number - 1
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Raises _LostError at the end, and after too much silence."""
+    """Raises LostError at the end, and after too much silence."""
     while True:
         try:
             async with asyncio.timeout(SILENCE_MAX_S):
                 line = await response.content.readline()
         except TimeoutError:
-            raise _LostError(f"nothing was heard for {SILENCE_MAX_S:g} s") from None
+            raise LostError(f"nothing was heard for {SILENCE_MAX_S:g} s") from None
         except (aiohttp.ClientError, ValueError, OSError) as error:
-            raise _LostError(f"connection lost ({type(error).__name__})") from error
+            raise LostError(f"connection lost ({type(error).__name__})") from error
         if not line:
-            raise _LostError("ended by the venue")
+            raise LostError("ended by the venue")
         if line.strip():
             yield line
-
-
-def _read(line: bytes, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(line, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # What it said is lost, so it is a gap like any other.
-        raise _LostError(f"an unreadable {shape.__name__}: {error}") from error
-
-
-def _backoff() -> Iterator[float]:
-    wait_s = BACKOFF_FIRST_S
-    while True:
-        yield wait_s
-        wait_s = min(wait_s * 2, BACKOFF_MAX_S)
