@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.venues.conformance.harness import Relay, Sim, Trader, running_sim
 from tests.venues.conformance.results import RESULTS, Result
-from tests.venues.subjects import Subject, all_subjects
+from tests.venues.subjects import Subject, chosen_subjects
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.venues.credentials import Credentials
@@ -48,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-@pytest.fixture(scope="module", params=all_subjects(), ids=lambda subject: subject.name)
+@pytest.fixture(scope="module", params=chosen_subjects(), ids=lambda subject: subject.name)
 def subject(request: pytest.FixtureRequest) -> Subject:
     given: Subject = request.param
     return given

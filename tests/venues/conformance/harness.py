@@ -82,12 +82,7 @@ def running_sim(subject: Subject, folder: Path) -> Iterator[Sim]:
     port = _free_port()
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
-            [
-                sys.executable, "-m", "openbell_sim", "--face", subject.face, "--port", str(port),
-                "--log", str(folder / "venue.jsonl"),
-                "--key-env", "CONFORMANCE_KEY", "--secret-env", "CONFORMANCE_SECRET",
-                *subject.sim,
-            ],
+            _command(subject, port, folder / "venue.jsonl"),
             env={
                 **os.environ,
                 "CONFORMANCE_KEY": subject.key,
@@ -95,7 +90,7 @@ def running_sim(subject: Subject, folder: Path) -> Iterator[Sim]:
             },
             stdout=output,
             stderr=output,
-        )  # fmt: skip
+        )
     venue = Sim(f"http://127.0.0.1:{port}", process, folder / "venue.jsonl", subject.own_id)
     give_up_s = time.monotonic() + 60
     while True:
@@ -117,6 +112,17 @@ def running_sim(subject: Subject, folder: Path) -> Iterator[Sim]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _command(subject: Subject, port: int, log: Path) -> list[str]:
+    if subject.server:
+        return [argument.replace("{port}", str(port)) for argument in subject.server]
+    return [
+        sys.executable, "-m", "openbell_sim", "--face", subject.face, "--port", str(port),
+        "--log", str(log),
+        "--key-env", "CONFORMANCE_KEY", "--secret-env", "CONFORMANCE_SECRET",
+        *subject.sim,
+    ]  # fmt: skip
 
 
 # The relay.

@@ -14,8 +14,20 @@ class Subject:
     """In the table of results: `kraken`, `ccxt (kraken)`."""
     adapter: str
     """Entry point in `openbell.venues`."""
-    face: str
-    """What `openbell-sim --face` serves."""
+    face: str = ""
+    """What `openbell-sim --face` serves; empty where `server` is given."""
+    server: tuple[str, ...] = ()
+    """Command that serves the venue's protocol on the loopback port `{port}`, for a venue that has
+    no face. It takes the key and secret of its account from CONFORMANCE_KEY and CONFORMANCE_SECRET,
+    and answers besides, as `openbell-sim` does (docs/reference/simulated-venue.md):
+
+    - `GET /ready`: 200 when it serves.
+    - `GET /sim/v1/orders`: `{"orders": [...]}`, every order that ever reached it, each with
+      `order_id`, `cl_ord_id`, `side`, `order_qty`, `cum_qty`, `leaves_qty` and `status`.
+    - `GET /sim/v1/market` and `POST /sim/v1/orders`, unless "list others' stop orders" is in
+      `untested`.
+
+    The price must stay within a per cent for a test's time, and market orders fill."""
     symbols: tuple[str, str]
     """Unified. Orders are sent in the first; the second stays quiet."""
     quantity: Decimal
