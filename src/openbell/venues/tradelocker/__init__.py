@@ -1,0 +1,1 @@
+"""TradeLocker over its REST API."""
