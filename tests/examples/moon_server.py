@@ -30,9 +30,11 @@ PUBLIC = ("/v1/time", "/v1/markets", "/v1/quote")
 EXPIRY_MAX_MS = 60_000
 REQUESTS_PER_MINUTE = 600
 
-FaultKind = Literal["lose", "hang", "503", "502 html", "404 html", "429", "nonsense", "cut"]
-"""lose, hang, 503, 502 html, nonsense: it is done and told as that. 404 html: a proxy's, not done.
-429: not done. cut: the last row of the list is missing."""
+FaultKind = Literal[
+    "lose", "hang", "503", "502 html", "404 html", "429", "nonsense", "new code", "cut"
+]
+"""lose, hang, 503, 502 html, nonsense, new code: it is done and told as that. 404 html: a proxy's,
+not done. 429: not done. cut: the last row of the list is missing."""
 
 _CUT = ContextVar("cut", default=False)
 """Whether the request that is being answered is struck by that fault."""
@@ -59,6 +61,7 @@ class MoonServer:
         self.page = PAGE
         self.before_page: Callable[[int], object] = lambda after: None
         """Called with the number behind the cursor before a page of open orders is made."""
+        self.ignores_cursors = False
         self._key, self._secret, self._limit = key, secret, limit
         self._used: Counter[int] = Counter()
         self._faults: list[Fault] = []
@@ -129,7 +132,9 @@ class MoonServer:
         elif fault == "hang":
             await self._closing.wait()
         elif fault == "503":
-            return _json({"error": "overloaded", "message": "perhaps it is done"}, 503)
+            return _json({"error": "too_many_requests", "message": "perhaps it is done"}, 503)
+        elif fault == "new code":
+            return _json({"error": "eclipse", "message": "in no version of the protocol"}, 400)
         elif fault == "nonsense":
             return _json({"order": {"id": 7}})
         return _page(_HTML.get(fault, 500))
@@ -209,7 +214,7 @@ class MoonServer:
         )
 
     async def _open_orders(self, request: web.Request) -> web.Response:
-        after = _cursor(request)
+        after = self._cursor(request)
         self.before_page(after)
         opened = self.moon.open_orders
         rows = [order for order in opened if order.number > after]
@@ -223,7 +228,7 @@ class MoonServer:
         )
 
     async def _fills(self, request: web.Request) -> web.Response:
-        after, wanted = _cursor(request), request.query.get("order")
+        after, wanted = self._cursor(request), request.query.get("order")
         rows = [
             fill
             for number, fill in enumerate(self.moon.fills, 1)
@@ -235,6 +240,10 @@ class MoonServer:
         page = rows[: self.page]
         following = page[-1]["id"] if len(rows) > len(page) else None
         return _json({"fills": [] if _CUT.get() else page, "next": following})
+
+    def _cursor(self, request: web.Request) -> int:
+        """Ids are a letter and a number that grows."""
+        return 0 if self.ignores_cursors else int(request.query.get("after", "")[1:] or 0)
 
     # What the conformance suite asks.
 
@@ -283,11 +292,6 @@ async def running_moon(server: MoonServer, port: int = 0) -> AsyncIterator[MoonS
     finally:
         server.close()
         await runner.cleanup()
-
-
-def _cursor(request: web.Request) -> int:
-    """Ids are a letter and a number that grows."""
-    return int(request.query.get("after", "")[1:] or 0)
 
 
 def _json(document: dict[str, Any], status: int = 200) -> web.Response:

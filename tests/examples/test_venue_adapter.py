@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.examples.moon import now_ms
 from tests.examples.moon_server import KEY, SECRET, MoonServer, running_moon
 
 from moonvenue.venue import MoonVenue
@@ -33,7 +34,7 @@ from openbell.venues.port import (
 
 SUBMIT = "POST /v1/orders"
 BY_ID = "GET /v1/orders/by-client-id/"
-LOST = ["lose", "hang", "503", "502 html", "nonsense"]
+LOST = ["lose", "hang", "503", "502 html", "nonsense", "new code"]
 _numbers = itertools.count(1)
 
 
@@ -119,6 +120,12 @@ async def test_a_venue_out_of_reach_is_unavailable(opened):
 async def test_expiries_are_by_the_venues_clock_and_not_by_ours(opened, moon):
     moon.clock_ahead_ms = 3_600_000
     venue = opened()
+    await venue.connect()
+    assert isinstance(await venue.submit(limit_order()), Accepted)
+
+
+async def test_a_long_time_out_asks_for_no_longer_life_than_the_venue_gives(opened):
+    venue = opened(timeout=120.0)
     await venue.connect()
     assert isinstance(await venue.submit(limit_order()), Accepted)
 
@@ -241,7 +248,10 @@ async def test_a_throttled_submit_is_rejected_and_nothing_is_sent_before_the_tim
     assert 0 < raised.value.retry_after_s <= 1
 
 
-async def test_near_the_budgets_end_queries_wait_and_cancels_do_not(venue, moon):
+async def test_near_the_budgets_end_queries_wait_and_cancels_do_not(opened, moon):
+    moon.clock_ahead_ms = 10_000 - now_ms() % 60_000  # no minute begins meanwhile
+    venue = opened()
+    await venue.connect()
     order = limit_order()
     await venue.submit(order)
     moon.spend(480)
@@ -318,6 +328,31 @@ async def test_an_order_that_comes_between_two_pages_makes_the_list_incomplete(v
         await venue.submit(limit_order())
     moon.before_page = lambda after: after and moon.moon.cancel(moon.moon.orders[0])
     assert not (await venue.open_orders()).complete
+
+
+async def test_a_cut_that_a_cancel_hides_makes_the_list_incomplete(venue, moon):
+    """Two are told by the last page, and two came; yet one of them is gone, and one is missing."""
+    moon.page = 2
+    orders = [limit_order() for _ in range(3)]
+    for order in orders:
+        await venue.submit(order)
+    moon.fault("cut", "GET /v1/orders")
+    moon.before_page = lambda after: after and moon.moon.cancel(moon.moon.orders[0])
+    listing = await venue.open_orders()
+    assert [o.cl_ord_id for o in listing.orders] == [orders[0].cl_ord_id, orders[2].cl_ord_id]
+    assert not listing.complete
+
+
+async def test_a_venue_that_repeats_its_first_page_is_not_asked_for_ever(venue, moon):
+    moon.page, moon.ignores_cursors = 1, True
+    for _ in range(2):
+        await venue.submit(limit_order())
+        await venue.submit(market_order())
+    assert not (await venue.open_orders()).complete
+    assert moon.requests["GET /v1/orders"] == 2
+    with pytest.raises(VenueUnavailableError):
+        await venue.fills("BTC/USD")
+    assert moon.requests["GET /v1/fills"] == 2
 
 
 async def test_no_orders_are_a_complete_list(venue):
@@ -422,7 +457,7 @@ async def test_a_gap_in_the_polled_stream_is_told_and_nothing_of_it_lost(venue, 
 async def test_a_query_raises_the_ports_errors_only(opened, moon):
     venue = opened(timeout=0.5)
     await venue.connect()
-    for kind in ("hang", "503", "502 html", "404 html", "nonsense", "429"):
+    for kind in ("hang", "503", "502 html", "404 html", "nonsense", "new code", "429"):
         moon.fault(kind, "GET /v1/account")
         with pytest.raises(VenueError):
             await venue.balances()
