@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from openbell.domain.market import Quote
+from openbell.service.context import ServiceContext
+from openbell.services.market_data import open_feed
 from openbell.trading.bus import Subscriber
+from openbell.trading.feeds import FeedError
 from openbell.trading.messages import (
     INSTRUMENTS_TOPIC,
     MARKET_SOCKET,
     QUOTE_TOPIC,
     Instruments,
 )
+
+SECRET = "FX_TOKEN"
+DESK = """
+[desk]
+name = "fx"
+
+[venues.fx]
+adapter = "oanda"
+environment = "practice"
+secret_env = "FX_TOKEN"
+url = "http://127.0.0.1:1"
+symbols = ["EUR/USD"]
+
+[services.market-data]
+command = ["{python}", "-m", "openbell.services.market_data"]
+venues = ["fx"]
+"""
 
 
 async def test_it_publishes_what_the_venue_quotes_and_says_how_fresh_it_is(
@@ -61,3 +84,15 @@ async def test_with_the_venue_down_it_is_ready_and_says_degraded_and_recovers_by
     await await_that(
         lambda: desk.ask("market-data", "/health")[1]["status"] == "degraded", "the loss was seen"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "why"), [({SECRET: "token"}, "cannot connect"), ({}, "given no credentials of fx")]
+)
+async def test_a_feed_is_handed_the_credentials_that_the_service_was_given(
+    tmp_path: Path, given: dict[str, str], why: str
+) -> None:
+    (tmp_path / "desk.toml").write_text(DESK)
+    context = ServiceContext.from_environment({"OPENBELL_DESK": str(tmp_path), **given})
+    with pytest.raises(FeedError, match=why):
+        await open_feed(context, "fx").connect()

@@ -156,18 +156,15 @@ async def test_an_event_that_cannot_be_read_is_a_gap(serving: Any, unreadable: A
 # The feed
 
 
-@pytest.fixture
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENBELL_VENUE_BROKER_KEY", testing.KEY)
-    monkeypatch.setenv("OPENBELL_VENUE_BROKER_SECRET", testing.SECRET)
+KNOWN = Credentials(testing.KEY, testing.SECRET)
 
 
-def feed_of(url: str, *symbols: str) -> MarketFeed:
+def feed_of(url: str, *symbols: str, credentials: Credentials | None = KNOWN) -> MarketFeed:
     config = VenueConfig(adapter="alpaca", url=url, symbols=symbols or ("AAPL/USD",))
-    return make_feed("broker", config)
+    return make_feed("broker", config, credentials)
 
 
-async def test_the_feed_tells_quotes_trades_and_rules(credentials: None) -> None:
+async def test_the_feed_tells_quotes_trades_and_rules() -> None:
     async with testing.running_venue(testing.settings(face="alpaca")) as sim:
         feed = feed_of(sim.url, "AAPL/USD", "SPY/USD")
         try:
@@ -187,7 +184,7 @@ async def test_the_feed_tells_quotes_trades_and_rules(credentials: None) -> None
     assert heard[Trade].price > 0
 
 
-async def test_the_feed_can_be_connected_again(credentials: None) -> None:
+async def test_the_feed_can_be_connected_again() -> None:
     async with testing.running_venue(testing.settings(face="alpaca")) as sim:
         feed = feed_of(sim.url)
         await feed.connect()
@@ -208,7 +205,7 @@ async def test_the_feed_can_be_connected_again(credentials: None) -> None:
         await feed.close()
 
 
-async def test_a_second_connection_is_refused_in_the_venues_words(credentials: None) -> None:
+async def test_a_second_connection_is_refused_in_the_venues_words() -> None:
     async with testing.running_venue(testing.settings(face="alpaca")) as sim:
         first, second = feed_of(sim.url), feed_of(sim.url)
         await first.connect()
@@ -217,14 +214,13 @@ async def test_a_second_connection_is_refused_in_the_venues_words(credentials: N
         await first.close()
 
 
-async def test_a_feed_without_credentials_says_what_to_do(monkeypatch: Any) -> None:
-    monkeypatch.delenv("OPENBELL_VENUE_BROKER_KEY", raising=False)
+async def test_a_feed_without_credentials_says_what_to_do() -> None:
     with pytest.raises(FeedError) as caught:
-        await feed_of("http://127.0.0.1:1").connect()
+        await feed_of("http://127.0.0.1:1", credentials=None).connect()
     assert 'venues = ["broker"]' in caught.value.hint
 
 
-async def test_a_symbol_that_is_not_listed_is_named(credentials: None) -> None:
+async def test_a_symbol_that_is_not_listed_is_named() -> None:
     async with testing.running_venue(testing.settings(face="alpaca")) as sim:
         with pytest.raises(FeedError, match="NOPE/USD"):
             await feed_of(sim.url, "AAPL/USD", "NOPE/USD").connect()

@@ -19,9 +19,10 @@ from openbell.service import CheckResult, ServiceApp, degraded, ok
 from openbell.service.context import ServiceContext
 from openbell.service.launch import launch
 from openbell.trading.bus import Publisher, producer_name
-from openbell.trading.feeds import make_feed
+from openbell.trading.feeds import MarketFeed, make_feed
 from openbell.trading.feeds.runner import FeedRunner
 from openbell.trading.messages import MARKET_SOCKET
+from openbell.venues.credentials import Credentials
 
 
 class MarketData:
@@ -49,7 +50,7 @@ class MarketData:
             runner = FeedRunner(
                 name,
                 venue.symbols,
-                partial(make_feed, name, venue),
+                partial(open_feed, self._context, name),
                 publisher.publish,
             )
             self._runners.append(runner)
@@ -73,6 +74,14 @@ class MarketData:
             "quotes": [quote for runner in self._runners for quote in runner.quotes()],
             "instruments": {runner.venue: runner.rules for runner in self._runners},
         }
+
+
+def open_feed(context: ServiceContext, name: str) -> MarketFeed:
+    """The feed of venue `name`; with its credentials where desk.toml gives them to this service,
+    since most venues tell their market data to everyone."""
+    pair = context.credentials.get(name)
+    credentials = None if pair is None else Credentials(*pair)
+    return make_feed(name, context.file.venues[name], credentials)
 
 
 class _FeedMetrics(Collector):

@@ -14,6 +14,7 @@ from openbell.domain.market import Quote
 from openbell.trading.feeds import FeedError, make_feed
 from openbell.trading.feeds import oanda as oanda_feed
 from openbell.trading.feeds.port import MarketFeed
+from openbell.venues.credentials import Credentials
 from openbell_sim import testing
 from openbell_sim.faces.oanda import streams
 from openbell_sim.market.events import Snapshot
@@ -21,6 +22,7 @@ from openbell_sim.server import Venue
 from openbell_sim.sessions import MarketState
 
 D = Decimal
+KNOWN = Credentials("", testing.SECRET)
 
 
 @pytest.fixture
@@ -36,15 +38,12 @@ async def sim() -> AsyncIterator[Venue]:
 
 
 @pytest.fixture
-async def opened(
-    sim: Venue, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[..., MarketFeed]]:
-    monkeypatch.setenv("OPENBELL_VENUE_SIM_SECRET", testing.SECRET)
+async def opened(sim: Venue) -> AsyncIterator[Callable[..., MarketFeed]]:
     made: list[MarketFeed] = []
 
-    def make(**keys: Any) -> MarketFeed:
+    def make(credentials: Credentials | None = KNOWN, **keys: Any) -> MarketFeed:
         fields = {"url": sim.url, "adapter": "oanda", "symbols": ("EUR/USD", "USD/JPY"), **keys}
-        feed = make_feed("sim", VenueConfig(**fields))
+        feed = make_feed("sim", VenueConfig(**fields), credentials)
         made.append(feed)
         return feed
 
@@ -132,17 +131,15 @@ async def test_heartbeats_keep_a_quiet_stream_alive(sim, opened, monkeypatch) ->
     waiting.cancel()
 
 
-async def test_it_says_what_is_missing(sim, opened, monkeypatch) -> None:
+async def test_it_says_what_is_missing(sim, opened) -> None:
     with pytest.raises(FeedError, match="does not list DOGE/USD"):
         await opened(symbols=("EUR/USD", "DOGE/USD")).connect()
     with pytest.raises(FeedError, match="answered 403"):
         await opened(account="101-001-0000000-001").connect()
-    monkeypatch.setenv("OPENBELL_VENUE_SIM_SECRET", "of somebody else")
     with pytest.raises(FeedError, match="answered 401"):
-        await opened().connect()
-    monkeypatch.delenv("OPENBELL_VENUE_SIM_SECRET")
-    with pytest.raises(FeedError, match="OPENBELL_VENUE_SIM_SECRET is not set"):
-        await opened().connect()
-    monkeypatch.setenv("OPENBELL_VENUE_SIM_SECRET", testing.SECRET)
+        await opened(Credentials("", "of somebody else")).connect()
+    with pytest.raises(FeedError, match="given no credentials of sim") as caught:
+        await opened(None).connect()
+    assert 'venues = ["sim"]' in caught.value.hint
     with pytest.raises(FeedError, match="cannot connect"):
         await opened(url="http://127.0.0.1:1").connect()

@@ -14,6 +14,7 @@ from openbell.domain.market import Quote
 from openbell.trading.feeds import FeedError, make_feed
 from openbell.trading.feeds.polled import PolledFeed
 from openbell.venues.coinbase.venue import CoinbaseVenue
+from openbell.venues.credentials import Credentials
 from openbell.venues.port import VenueThrottledError
 from openbell_sim import testing
 from openbell_sim.server import Venue as Sim
@@ -55,23 +56,16 @@ async def test_quotes_of_a_ccxt_exchange_need_no_credentials(sim):
     await feed.close()
 
 
-async def test_where_credentials_are_needed_they_come_from_the_environment(sim, monkeypatch):
-    feed = PolledFeed("sim", declared(sim, "coinbase"))
+async def test_where_credentials_are_needed_and_not_given_it_says_what_to_do(sim):
+    feed = PolledFeed("sim", declared(sim, "coinbase"), None)
     with pytest.raises(FeedError) as raised:
         await feed.connect()
     assert 'venues = ["sim"]' in raised.value.hint
-    monkeypatch.setenv("OPENBELL_VENUE_SIM_KEY", testing.KEY)
-    monkeypatch.setenv("OPENBELL_VENUE_SIM_SECRET", testing.SECRET)
-    await feed.connect()
-    assert (await heard(feed.messages())).bid_px == 60000
-    await feed.close()
 
 
 @pytest.fixture
-async def connected(sim, monkeypatch) -> AsyncIterator[PolledFeed]:
-    monkeypatch.setenv("OPENBELL_VENUE_SIM_KEY", testing.KEY)
-    monkeypatch.setenv("OPENBELL_VENUE_SIM_SECRET", testing.SECRET)
-    feed = PolledFeed("sim", declared(sim, "coinbase"))
+async def connected(sim) -> AsyncIterator[PolledFeed]:
+    feed = PolledFeed("sim", declared(sim, "coinbase"), Credentials(testing.KEY, testing.SECRET))
     await feed.connect()
     yield feed
     await feed.close()

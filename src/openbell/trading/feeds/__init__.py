@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from openbell.config.models import Venue
 from openbell.errors import ConfigError
 from openbell.trading.feeds.port import FeedError, MarketFeed
+from openbell.venues.credentials import Credentials
 
 __all__ = ["FeedError", "MarketFeed", "make_feed"]
 
@@ -27,9 +28,11 @@ _OURS = {
 """By name, so that a process imports only what it uses."""
 
 
-def make_feed(name: str, venue: Venue) -> MarketFeed:
-    """The feed of venue `name`, not connected yet. Raises ConfigError for an unknown adapter."""
-    feed: MarketFeed = _find(venue.adapter)(name, venue)
+def make_feed(name: str, venue: Venue, credentials: Credentials | None = None) -> MarketFeed:
+    """The feed of venue `name`, not connected yet. `credentials`: None where the caller was given
+    none; a feed that needs them says so when it connects. Raises ConfigError for an unknown adapter.
+    """
+    feed: MarketFeed = _find(venue.adapter)(name, venue, credentials)
     return feed
 
 

@@ -1,15 +1,14 @@
 """Alpaca's market data: the WebSocket stream of quotes and trades of US stocks.
 
-Alpaca tells its data to known accounts only, so the service that streams it must see the venue's
-credentials (`venues = ["NAME"]` in its table of desk.toml), and an account may have one connection
-to a feed: a second one is refused (406) until the first is gone.
+Alpaca tells its data to known accounts only, so the service that streams it must be given the
+venue's credentials (`venues = ["NAME"]` in its table of desk.toml), and an account may have one
+connection to a feed: a second one is refused (406) until the first is gone.
 
 Source: "WebSocket Stream" and "Real-time Stock Data" (docs.alpaca.markets/docs).
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -18,18 +17,23 @@ import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
-from openbell.config.secrets import venue_variables
 from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.trading.feeds.connecting import (
+    PING_EVERY_S,
+    connecting,
+    given,
+    not_listed,
+    websocket_url,
+)
 from openbell.trading.feeds.port import FeedError
 from openbell.venues.alpaca import wire
+from openbell.venues.credentials import Credentials
 
 _TRADING = {
     "live": "https://api.alpaca.markets",
     "practice": "https://paper-api.alpaca.markets",
 }
 _STREAM = "wss://stream.data.alpaca.markets"
-_PING_EVERY_S = 10.0
-"""A peer that does not answer a ping within half of this is gone, even if TCP has not noticed."""
 _ZERO = Decimal(0)
 
 
@@ -55,14 +59,14 @@ _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 class AlpacaFeed:
     """See `MarketFeed`. `venue.url` replaces all of the venue's own hosts, for a simulated one."""
 
-    def __init__(self, name: str, venue: Venue) -> None:
+    def __init__(self, name: str, venue: Venue, credentials: Credentials | None) -> None:
         self.unsound = 0
         self._name = name
         self._unified = {wire.alpaca_symbol(symbol): symbol for symbol in venue.symbols}
         self._trading = (venue.url or _TRADING[venue.environment]).rstrip("/")
-        stream = "ws" + venue.url.removeprefix("http").rstrip("/") if venue.url else _STREAM
+        stream = websocket_url(venue.url) if venue.url else _STREAM
         self._stream = f"{stream}/v2/{venue.options.get('feed', 'iex')}"
-        self._variables = venue_variables(name, venue)
+        self._credentials = credentials
         self._timeout_s = venue.timeout
         self._sides = {symbol: TradeSides() for symbol in venue.symbols}
         self._session: aiohttp.ClientSession | None = None
@@ -70,33 +74,24 @@ class AlpacaFeed:
 
     async def connect(self) -> tuple[InstrumentRules, ...]:
         await self.close()
-        key, secret = self._credentials()
+        known = given(self._credentials, "Alpaca", self._name)
         self._session = session = aiohttp.ClientSession(
-            headers={"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret},
+            headers={"APCA-API-KEY-ID": known.key, "APCA-API-SECRET-KEY": known.secret},
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
         )
-        try:
+        async with connecting("Alpaca", self._stream, self.close):
             rules = [
                 await self._rules(session, symbol, theirs)
                 for theirs, symbol in self._unified.items()
             ]
             # The stream takes the same headers, and says so without being asked.
             self._socket = socket = await session.ws_connect(
-                self._stream, heartbeat=_PING_EVERY_S, max_msg_size=0
+                self._stream, heartbeat=PING_EVERY_S, max_msg_size=0
             )
             await self._confirmed(socket, "authenticated")
             symbols = list(self._unified)
             await socket.send_json({"action": "subscribe", "quotes": symbols, "trades": symbols})
             await self._confirmed(socket, "subscription")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self.close()
-            raise FeedError(f"cannot connect to {self._stream}: {_words(error)}") from error
-        except (msgspec.MsgspecError, ValueError, TypeError) as error:
-            await self.close()
-            raise FeedError(f"{self._stream} did not answer as Alpaca does: {error}") from error
-        except FeedError:
-            await self.close()
-            raise
         return tuple(rules)
 
     async def messages(self) -> AsyncIterator[Quote | Trade]:
@@ -121,16 +116,6 @@ class AlpacaFeed:
         if session is not None:
             await session.close()
 
-    def _credentials(self) -> tuple[str, str]:
-        key, secret = (os.environ.get(variable, "") for variable in self._variables)
-        if not (key and secret):
-            raise FeedError(
-                f"Alpaca gives market data to known accounts only, and {self._variables[0]} and "
-                f"{self._variables[1]} are not set for this service",
-                hint=f'add venues = ["{self._name}"] to its table in desk.toml',
-            )
-        return key, secret
-
     async def _rules(
         self, session: aiohttp.ClientSession, symbol: str, theirs: str
     ) -> InstrumentRules:
@@ -138,10 +123,7 @@ class AlpacaFeed:
         async with session.get(url) as response:
             body = await response.read()
         if response.status == 404:
-            raise FeedError(
-                f"{self._trading} does not list {symbol}",
-                hint=f"mend symbols of [venues.{self._name}]",
-            )
+            raise not_listed(self._trading, [symbol], self._name)
         if response.status != 200:
             raise FeedError(f"{url} answered {response.status}", status=response.status)
         return msgspec.json.decode(body, type=wire.Asset).to_port(symbol)
@@ -210,7 +192,3 @@ class TradeSides:
         if self.mid is None or price == self.mid:
             return self._rose
         return price > self.mid
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -20,10 +20,15 @@ import msgspec
 
 from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade, base_quote
+from openbell.trading.feeds.connecting import (
+    PING_EVERY_S,
+    connecting,
+    fee_symbol,
+    not_listed,
+    websocket_url,
+)
 from openbell.trading.feeds.port import FeedError
-
-_PING_EVERY_S = 10.0
-"""A peer that does not answer a ping within half of this is gone, even if TCP has not noticed."""
+from openbell.venues.credentials import Credentials
 
 _NS_PER_MS = 1_000_000
 
@@ -91,17 +96,15 @@ class BinanceFeed:
     streams: ClassVar[Mapping[str, tuple[str, ...]]] = {"/stream": ("bookTicker", "trade")}
     """Streams of each symbol, by the path that carries them; a socket each."""
 
-    def __init__(self, name: str, venue: Venue) -> None:
+    def __init__(self, name: str, venue: Venue, _: Credentials | None) -> None:
         self.unsound = 0
         self._name = name
         self._declared = venue.symbols
-        self._fee_symbol = _fee_symbol(venue)
+        self._fee_symbol = fee_symbol(venue)
         self._symbols: dict[str, str] = {}
         self._rest = (venue.url or self.rest_url[venue.environment]).rstrip("/")
         self._streams = (
-            "ws" + venue.url.removeprefix("http").rstrip("/")
-            if venue.url
-            else self.stream_url[venue.environment]
+            websocket_url(venue.url) if venue.url else self.stream_url[venue.environment]
         )
         self._timeout_s = venue.timeout
         self._session: aiohttp.ClientSession | None = None
@@ -112,20 +115,14 @@ class BinanceFeed:
         self._session = session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout_s)
         )
-        try:
+        async with connecting("Binance", self._rest, self.close):
             rules = await self._instruments(session)
             for path, kinds in self.streams.items():
                 names = (f"{symbol.lower()}@{kind}" for symbol in self._symbols for kind in kinds)
                 url = f"{self._streams}{path}?streams={'/'.join(names)}"
                 self._sockets.append(
-                    await session.ws_connect(url, heartbeat=_PING_EVERY_S, max_msg_size=0)
+                    await session.ws_connect(url, heartbeat=PING_EVERY_S, max_msg_size=0)
                 )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self.close()
-            raise FeedError(f"cannot connect to {self._rest}: {_words(error)}") from error
-        except msgspec.MsgspecError as error:
-            await self.close()
-            raise FeedError(f"{self._rest} did not answer as Binance does: {error}") from error
         return rules
 
     async def messages(self) -> AsyncIterator[Quote | Trade]:
@@ -195,10 +192,7 @@ class BinanceFeed:
         listed = await self._listed(session, self._declared)
         if listed is None or len(listed) < len(self._declared):
             missing = [s for s in self._declared if not await self._listed(session, (s,))]
-            raise FeedError(
-                f"{self._rest} does not list {', '.join(missing)}",
-                hint=f"mend symbols of [venues.{self._name}]",
-            )
+            raise not_listed(self._rest, missing, self._name)
         streamed = [*self._declared]
         if self._fee_symbol and await self._listed(session, (self._fee_symbol,)):
             streamed.append(self._fee_symbol)
@@ -236,16 +230,6 @@ def theirs(symbol: str) -> str:
     return symbol.replace("/", "")
 
 
-def _fee_symbol(venue: Venue) -> str:
-    """The symbol that prices the fee currency, where no declared one does: fees in BNB would
-    otherwise be missing from every P&L. Empty where there is none to add."""
-    currencies = [base_quote(symbol) for symbol in venue.symbols]
-    known = {currency for pair in currencies for currency in pair}
-    if not venue.fee_currency or venue.fee_currency in known:
-        return ""
-    return f"{venue.fee_currency}/{currencies[0][1]}"
-
-
 def _rules(symbol: str, listed: Symbol) -> InstrumentRules:
     filters: dict[str, Any] = {entry.filter_type: entry for entry in listed.filters}
     try:
@@ -264,7 +248,3 @@ def _rules(symbol: str, listed: Symbol) -> InstrumentRules:
         max_qty=lot.max_qty,
         min_notional=(notional.min_notional or notional.notional) if notional else Decimal(0),
     )
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

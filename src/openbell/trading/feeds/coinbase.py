@@ -21,15 +21,20 @@ import msgspec
 
 from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.trading.feeds.connecting import (
+    PING_EVERY_S,
+    connecting,
+    not_listed,
+    websocket_url,
+)
 from openbell.trading.feeds.port import FeedError
 from openbell.venues.coinbase import wire
+from openbell.venues.credentials import Credentials
 
 REST = "https://api.coinbase.com"
 STREAM = "wss://advanced-trade-ws.coinbase.com"
 CHANNELS = ("level2", "market_trades", "heartbeats")
 """Without heartbeats a quiet connection is closed after a minute or so."""
-PING_EVERY_S = 10.0
-"""A peer that does not answer a ping within half of this is gone, even if TCP has not noticed."""
 T = TypeVar("T")
 
 
@@ -81,12 +86,12 @@ class _Products(msgspec.Struct, frozen=True):
 class CoinbaseFeed:
     """See `MarketFeed`. `venue.url` replaces the venue's own hosts, for a simulated one."""
 
-    def __init__(self, name: str, venue: Venue) -> None:
+    def __init__(self, name: str, venue: Venue, _: Credentials | None) -> None:
         self.unsound = 0
         self._name = name
         self._declared = venue.symbols
         self._rest = (venue.url or REST).rstrip("/")
-        self._stream = "ws" + self._rest.removeprefix("http") if venue.url else STREAM
+        self._stream = websocket_url(venue.url) if venue.url else STREAM
         self._timeout_s = venue.timeout
         self._symbols: dict[str, list[str]] = {}
         """Unified ones by the product that is streamed for them."""
@@ -102,7 +107,7 @@ class CoinbaseFeed:
         self._session = session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout_s)
         )
-        try:
+        async with connecting("Coinbase", self._rest, self.close):
             rules = await self._products(session)
             self._socket = await session.ws_connect(
                 self._stream, heartbeat=PING_EVERY_S, max_msg_size=0
@@ -111,12 +116,6 @@ class CoinbaseFeed:
                 await self._socket.send_json(
                     {"type": "subscribe", "product_ids": list(self._symbols), "channel": channel}
                 )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self.close()
-            raise FeedError(f"cannot connect to {self._rest}: {_words(error)}") from error
-        except (msgspec.MsgspecError, ValueError) as error:
-            await self.close()
-            raise FeedError(f"{self._rest} did not answer as Coinbase does: {error}") from error
         return rules
 
     async def messages(self) -> AsyncIterator[Quote | Trade]:
@@ -152,10 +151,7 @@ class CoinbaseFeed:
         listed = {each.product_id: each for each in _decode(body, _Products).products}
         missing = [symbol for symbol in self._declared if wire.product_id(symbol) not in listed]
         if missing:
-            raise FeedError(
-                f"{self._rest} does not list {', '.join(missing)}",
-                hint=f"mend symbols of [venues.{self._name}]",
-            )
+            raise not_listed(self._rest, missing, self._name)
         streamed: defaultdict[str, list[str]] = defaultdict(list)
         for each in ids:
             streamed[listed[each].alias or each].append(wire.unified(each))
@@ -305,7 +301,3 @@ class _Side:
 
 def _decode(data: str | bytes | msgspec.Raw, shape: type[T]) -> T:
     return msgspec.json.decode(data, type=shape)
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -17,14 +17,21 @@ import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
-from openbell.domain.market import InstrumentRules, Quote, Trade, base_quote
+from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.trading.feeds.connecting import (
+    PING_EVERY_S,
+    connecting,
+    fee_symbol,
+    not_listed,
+    websocket_url,
+)
 from openbell.trading.feeds.port import FeedError
+from openbell.venues.credentials import Credentials
 from openbell.venues.kraken import errors, wire
 
 _REST = "https://api.kraken.com"
 _STREAMS = "wss://ws.kraken.com"
 """There is no test system; a simulated venue has a url."""
-_PING_EVERY_S = 10.0
 _SILENCE_MAX_S = 5.0
 """A heartbeat comes about every second; without one the peer is gone, even if TCP has not noticed."""
 
@@ -66,14 +73,14 @@ _decode_trades = msgspec.json.Decoder(list[_Trade]).decode
 class KrakenFeed:
     """See `MarketFeed`. `venue.url` replaces the venue's own hosts, for a simulated one."""
 
-    def __init__(self, name: str, venue: Venue) -> None:
+    def __init__(self, name: str, venue: Venue, _: Credentials | None) -> None:
         self.unsound = 0
         self._name = name
         self._declared = venue.symbols
-        self._fee_symbol = _fee_symbol(venue)
+        self._fee_symbol = fee_symbol(venue)
         self._symbols: dict[str, str] = {}
         self._rest = (venue.url or _REST).rstrip("/")
-        self._streams = "ws" + venue.url.removeprefix("http").rstrip("/") if venue.url else _STREAMS
+        self._streams = websocket_url(venue.url) if venue.url else _STREAMS
         self._timeout_s = venue.timeout
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -85,21 +92,12 @@ class KrakenFeed:
         self._session = session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout_s)
         )
-        try:
+        async with connecting("Kraken", self._rest, self.close):
             rules = await self._instruments(session)
             self._socket = await session.ws_connect(
-                f"{self._streams}/v2", heartbeat=_PING_EVERY_S, max_msg_size=0
+                f"{self._streams}/v2", heartbeat=PING_EVERY_S, max_msg_size=0
             )
             await self._subscribe(self._socket)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self.close()
-            raise FeedError(f"cannot connect to {self._rest}: {_words(error)}") from error
-        except msgspec.MsgspecError as error:
-            await self.close()
-            raise FeedError(f"{self._rest} did not answer as Kraken does: {error}") from error
-        except FeedError:
-            await self.close()
-            raise
         return rules
 
     async def messages(self) -> AsyncIterator[Quote | Trade]:
@@ -204,10 +202,7 @@ class KrakenFeed:
         listed = await self._listed(session, self._declared)
         if len(listed) < len(self._declared):
             missing = [s for s in self._declared if not await self._listed(session, (s,))]
-            raise FeedError(
-                f"{self._rest} does not list {', '.join(missing)}",
-                hint=f"mend symbols of [venues.{self._name}]",
-            )
+            raise not_listed(self._rest, missing, self._name)
         streamed = dict(listed)
         if self._fee_symbol:
             streamed |= await self._listed(session, (self._fee_symbol,))
@@ -230,17 +225,3 @@ class KrakenFeed:
             raise FeedError(f"{url} answered {problem.text}", status=response.status)
         reply = msgspec.json.decode(body, type=wire.Reply[dict[str, wire.AssetPair]])
         return {pair.symbol: pair for pair in reply.result.values() if pair.symbol in symbols}
-
-
-def _fee_symbol(venue: Venue) -> str:
-    """The symbol that prices the fee currency, where no declared one does. Empty where there is
-    none to add."""
-    currencies = [base_quote(symbol) for symbol in venue.symbols]
-    known = {currency for pair in currencies for currency in pair}
-    if not venue.fee_currency or venue.fee_currency in known:
-        return ""
-    return f"{venue.fee_currency}/{currencies[0][1]}"
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -1,8 +1,8 @@
 """OANDA's prices: the pricing stream, a reply that does not end with a JSON object in each line.
 
-OANDA tells prices to known accounts only, so the service that streams them must see the venue's
-token (`venues = ["NAME"]` in its table of desk.toml). It shows no trades. Of each instrument it
-sends at most four prices in a second, and a heartbeat every 5 s.
+OANDA tells prices to known accounts only, so the service that streams them must be given the
+venue's token (`venues = ["NAME"]` in its table of desk.toml). It shows no trades. Of each
+instrument it sends at most four prices in a second, and a heartbeat every 5 s.
 
 A price that cannot be traded on (the market is closed) is not given out.
 
@@ -12,7 +12,6 @@ Source: "Pricing Endpoints" and "Account Endpoints" (developer.oanda.com/rest-li
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from typing import TypeVar
@@ -21,9 +20,10 @@ import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
-from openbell.config.secrets import venue_variables
 from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.trading.feeds.connecting import connecting, given, not_listed, words
 from openbell.trading.feeds.port import FeedError
+from openbell.venues.credentials import Credentials
 from openbell.venues.oanda import wire
 from openbell.venues.oanda.stream import SILENCE_MAX_S
 from openbell.venues.oanda.venue import REST_URL, STREAM_URL
@@ -34,45 +34,39 @@ T = TypeVar("T")
 class OandaFeed:
     """See `MarketFeed`. `venue.url` replaces both of OANDA's hosts, for a simulated one."""
 
-    def __init__(self, name: str, venue: Venue) -> None:
+    def __init__(self, name: str, venue: Venue, credentials: Credentials | None) -> None:
         self.unsound = 0
         self._name = name
         self._symbols = venue.symbols
         self._account = venue.account
         self._rest = (venue.url or REST_URL[venue.environment]).rstrip("/")
         self._stream = (venue.url or STREAM_URL[venue.environment]).rstrip("/")
-        self._variable = venue_variables(name, venue)[1]
+        self._credentials = credentials
         self._timeout_s = venue.timeout
         self._session: aiohttp.ClientSession | None = None
         self._lines: aiohttp.ClientResponse | None = None
 
     async def connect(self) -> tuple[InstrumentRules, ...]:
         await self.close()
+        token = given(self._credentials, "OANDA", self._name).secret
         self._session = session = aiohttp.ClientSession(
             headers={
-                "Authorization": f"Bearer {self._token()}",
+                "Authorization": f"Bearer {token}",
                 "Accept-Datetime-Format": "UNIX",
             },
             timeout=aiohttp.ClientTimeout(total=None),  # each call bounds itself
         )
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                account = self._account or await self._first_account(session)
-                rules = await self._rules(session, account)
-                names = ",".join(map(wire.instrument_of, self._symbols))
-                url = f"{self._stream}/v3/accounts/{account}/pricing/stream"
-                self._lines = await session.get(url, params={"instruments": names})
-                if self._lines.status != 200:
-                    raise FeedError(f"{url} answered {self._lines.status}")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self.close()
-            raise FeedError(f"cannot connect to {self._rest}: {_words(error)}") from error
-        except msgspec.MsgspecError as error:
-            await self.close()
-            raise FeedError(f"{self._rest} did not answer as OANDA does: {error}") from error
-        except FeedError:
-            await self.close()
-            raise
+        async with (
+            connecting("OANDA", self._rest, self.close),
+            asyncio.timeout(self._timeout_s),
+        ):
+            account = self._account or await self._first_account(session)
+            rules = await self._rules(session, account)
+            names = ",".join(map(wire.instrument_of, self._symbols))
+            url = f"{self._stream}/v3/accounts/{account}/pricing/stream"
+            self._lines = await session.get(url, params={"instruments": names})
+            if self._lines.status != 200:
+                raise FeedError(f"{url} answered {self._lines.status}")
         return rules
 
     async def messages(self) -> AsyncIterator[Quote | Trade]:
@@ -87,7 +81,7 @@ class OandaFeed:
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise FeedError(f"{self._stream} sent what cannot be read: {error}") from error
             except (aiohttp.ClientError, ValueError, OSError) as error:
-                raise FeedError(f"{self._stream} cut the stream: {_words(error)}") from error
+                raise FeedError(f"{self._stream} cut the stream: {words(error)}") from error
             if not line:
                 raise FeedError(f"{self._stream} ended the stream")
             if parsed is not None:
@@ -111,16 +105,6 @@ class OandaFeed:
         self.unsound += 1
         return None
 
-    def _token(self) -> str:
-        token = os.environ.get(self._variable, "")
-        if not token:
-            raise FeedError(
-                f"OANDA gives prices to known accounts only, and {self._variable} is not set for "
-                "this service",
-                hint=f'add venues = ["{self._name}"] to its table in desk.toml',
-            )
-        return token
-
     async def _first_account(self, session: aiohttp.ClientSession) -> str:
         known = (await self._ask(session, "/v3/accounts", wire.Accounts)).accounts
         first = next((account.id for account in known if account.mt4_account_id is None), None)
@@ -135,10 +119,7 @@ class OandaFeed:
         listed = {rules.symbol: rules for rules in map(wire.Instrument.to_port, answer.instruments)}
         missing = [symbol for symbol in self._symbols if symbol not in listed]
         if missing:
-            raise FeedError(
-                f"{self._rest} does not list {', '.join(missing)}",
-                hint=f"mend symbols of [venues.{self._name}]",
-            )
+            raise not_listed(self._rest, missing, self._name)
         return tuple(listed[symbol] for symbol in self._symbols)
 
     async def _ask(self, session: aiohttp.ClientSession, path: str, shape: type[T]) -> T:
@@ -147,7 +128,3 @@ class OandaFeed:
             if response.status != 200:
                 raise FeedError(f"{self._rest}{path} answered {response.status}")
         return msgspec.json.decode(body, type=shape)
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

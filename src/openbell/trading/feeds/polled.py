@@ -1,18 +1,17 @@
 """Quotes of a venue without a stream that we read: asked for, by the venue's own adapter.
 
-There are no trades: no adapter lists public ones. The service that runs this needs the venue's
-credentials (`venues = ["NAME"]` in its table of desk.toml) unless the adapter has `connect_public`.
+There are no trades: no adapter lists public ones. The service that runs this must be given the
+venue's credentials (`venues = ["NAME"]` in its table of desk.toml) unless the adapter has
+`connect_public`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from typing import Protocol, runtime_checkable
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.config.secrets import venue_variables
 from openbell.domain.market import InstrumentRules, Quote, Trade
 from openbell.errors import OpenbellError
 from openbell.trading.feeds.port import FeedError
@@ -36,24 +35,24 @@ class Public(Protocol):
 class PolledFeed:
     """See `MarketFeed`."""
 
-    def __init__(self, name: str, venue: VenueConfig) -> None:
+    def __init__(self, name: str, venue: VenueConfig, credentials: Credentials | None) -> None:
         self.unsound = 0
         self._name = name
         self._config = venue
+        self._credentials = credentials
         self._every_s = float(venue.options.get("quote_every", QUOTE_EVERY_S))
         self._venue: Venue | None = None
 
     async def connect(self) -> tuple[InstrumentRules, ...]:
         await self.close()
-        variables = venue_variables(self._name, self._config)
-        pair = [os.environ.get(variable, "") for variable in variables]
+        credentials = self._credentials or Credentials("", "")
         try:
-            self._venue = venue = open_venue(self._name, self._config, Credentials(*pair))
+            self._venue = venue = open_venue(self._name, self._config, credentials)
             await (venue.connect_public() if isinstance(venue, Public) else venue.connect())
             return tuple(venue.rules(symbol) for symbol in self._config.symbols)
         except OpenbellError as error:
             await self.close()
-            refused = isinstance(error, VenueAuthError) and not any(pair)
+            refused = isinstance(error, VenueAuthError) and self._credentials is None
             hint = f'give this service the venue\'s credentials: venues = ["{self._name}"]'
             raise FeedError(error.message, hint=hint if refused else error.hint) from error
 
