@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from decimal import ROUND_DOWN, Decimal
+from enum import StrEnum
 
 import msgspec
 
@@ -82,15 +83,24 @@ def _check(balance: Balance, currency: str) -> None:
         raise AssertionError(f"negative balance of {currency}: {balance.free}, {balance.locked}")
 
 
+class FeeIn(StrEnum):
+    """Which currency a fee is taken in, on the spot."""
+
+    RECEIVED = "received"
+    """What the fill brings: base for a BUY, quote for a SELL."""
+    QUOTE = "quote"
+
+
 class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
     """Rates of the notional. 0.1 % and the 25 % discount for fees paid in BNB are Binance's
     standard spot rates."""
 
     maker: Decimal = Decimal("0.001")
     taker: Decimal = Decimal("0.001")
+    fee_in: FeeIn = FeeIn.RECEIVED
     token: str = ""
-    """Currency that fees are taken in while the account has some of it, for example `BNB`; empty:
-    fees are taken in the currency the fill brings."""
+    """Currency that fees are taken in instead while the account has some of it, for example `BNB`.
+    """
     token_discount: Decimal = Decimal("0.25")
 
     def fee(
@@ -103,9 +113,11 @@ class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
         is_maker: bool,
         token_price: Decimal | None,
         token_free: Decimal,
+        quote_free: Decimal,
     ) -> tuple[Decimal, str]:
         """`(amount, currency)`. `token_price` is in the instrument's quote currency; None where
-        the token has no price, then the fee is taken in the received currency."""
+        the token has no price. A BUY whose fee is due in the quote currency, and the account has
+        too little of it free (orders hold nothing for fees), pays in what it brings."""
         rate = self.maker if is_maker else self.taker
         notional = qty * price
         if instrument.margin_rate is not None:
@@ -114,9 +126,10 @@ class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
             amount = _cut(notional * rate * (1 - self.token_discount) / token_price)
             if amount <= token_free:
                 return amount, self.token
-        if side is Side.BUY:
-            return _cut(qty * rate), instrument.base
-        return _cut(notional * rate), instrument.quote
+        in_quote = _cut(notional * rate)
+        if side is Side.SELL or (self.fee_in is FeeIn.QUOTE and in_quote <= quote_free):
+            return in_quote, instrument.quote
+        return _cut(qty * rate), instrument.base
 
 
 def _cut(amount: Decimal) -> Decimal:

@@ -12,7 +12,7 @@ import msgspec
 
 from openbell.errors import ConfigError
 from openbell_sim import defaults
-from openbell_sim.account import FeeSchedule
+from openbell_sim.account import FeeIn, FeeSchedule
 from openbell_sim.faces import FACES, face_kind
 from openbell_sim.faces.port import FaceKind
 from openbell_sim.faults.document import PlanDocument, read_plan
@@ -187,9 +187,9 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         add(f"--{side}-fee", metavar="RATE", help=f"of the notional (default: {rate})")
     add(
         "--fee-in",
-        metavar="received|CURRENCY",
-        help="take fees in this currency (BNB: with Binance's 25 %% off) while the account has "
-        f"some, else in what the fill brings (default: {fees.token or 'received'})",
+        metavar="received|quote|CURRENCY",
+        help="take fees in what a fill brings, in the quote currency, or in this one (BNB: with "
+        f"Binance's 25 %% off) while the account has some of it (default: {fees.fee_in})",
     )
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument(
@@ -309,12 +309,17 @@ def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, 
 
 def _fees(kind: FaceKind, options: argparse.Namespace) -> FeeSchedule:
     usual = kind.rules.fees
-    fee_in = usual.token if options.fee_in is None else options.fee_in
+    fee_in, token = usual.fee_in, usual.token
+    if options.fee_in in list(FeeIn):
+        fee_in, token = FeeIn(options.fee_in), ""
+    elif options.fee_in is not None:
+        token = options.fee_in
     return msgspec.structs.replace(
         usual,
         maker=_decimal(options.maker_fee or str(usual.maker), "--maker-fee"),
         taker=_decimal(options.taker_fee or str(usual.taker), "--taker-fee"),
-        token="" if fee_in == "received" else fee_in,
+        fee_in=fee_in,
+        token=token,
     )
 
 

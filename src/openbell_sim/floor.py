@@ -253,6 +253,7 @@ class Floor:
             is_maker=is_maker,
             token_price=self._token_price(instrument.quote),
             token_free=self._token_free(order.account),
+            quote_free=self._ledger.account(order.account).free(instrument.quote),
         )
         self._recorder.emit(
             Fill(

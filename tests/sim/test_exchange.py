@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.sim.exchange_kit import Clock, D, Kept, crowd, funded, request
 
 from openbell.domain.orders import OrdStatus, Side, TimeInForce
-from openbell_sim.account import FeeSchedule
+from openbell_sim.account import FeeIn, FeeSchedule
 from openbell_sim.checks import OrderRequest
 from openbell_sim.events import Fill
 from openbell_sim.exchange import Exchange
@@ -121,12 +121,12 @@ def act(exchange: Exchange, number: int, action: str, *values: Any) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(histories, st.booleans())
+@given(histories, st.sampled_from(["", "BNB"]), st.sampled_from(FeeIn))
 def test_money_and_quantity_are_conserved_over_every_history(
-    history: list[Any], fees_in_bnb: bool
+    history: list[Any], token: str, fee_in: FeeIn
 ) -> None:
     record = Kept()
-    fees = FeeSchedule(maker=D("0.0008"), taker=D("0.001"), token="BNB" if fees_in_bnb else "")
+    fees = FeeSchedule(maker=D("0.0008"), taker=D("0.001"), token=token, fee_in=fee_in)
     exchange = make(fees, record)
     for account in ("main", "other"):
         funded(exchange, account, USDT=3000, BTC=1, BNB=1)
@@ -238,6 +238,17 @@ def test_fees_are_taken_in_bnb_at_a_discount_until_there_is_none_left() -> None:
     crowd(poor, bid="60000", ask="60001", qty="10")
     poor.submit(request("SELL", "1"))
     assert [(f.fee, f.fee_currency) for f in poor.ledger.fills] == [(D("60"), "USDT")]
+
+
+def test_fees_due_in_the_quote_currency_are_taken_in_it_while_it_lasts() -> None:
+    exchange = make(FeeSchedule(fee_in=FeeIn.QUOTE))
+    funded(exchange, USDT="60060")
+    crowd(exchange, bid="59999", ask="60000", qty="10")
+    exchange.submit(request("BUY", "1", cl_ord_id="a"))
+    exchange.submit(request("SELL", "1", cl_ord_id="b"))
+    exchange.submit(request("BUY", "0.998", cl_ord_id="c"))
+    fees = [(fill.fee, fill.fee_currency) for fill in exchange.ledger.fills]
+    assert fees == [(D(60), "USDT"), (D("59.999"), "USDT"), (D("0.000998"), "BTC")]
 
 
 def test_an_order_that_spends_an_amount_is_filled_when_the_rest_buys_no_lot() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from openbell.errors import ConfigError, ConflictError, UsageError
 from openbell_sim import testing
+from openbell_sim.account import FeeIn
 from openbell_sim.arguments import settings
 from openbell_sim.faces import face_kind
 
@@ -251,3 +252,9 @@ def test_fees_are_the_venues_unless_somebody_says_otherwise() -> None:
     fees = settings(["--maker-fee", "0", "--fee-in", "BNB"], {}).fees
     assert fees is not None
     assert (fees.maker, fees.taker, fees.token) == (0, usual.taker, "BNB")
+    kraken = settings(["--face", "kraken"], {}).fees
+    assert kraken is not None
+    assert (kraken.fee_in, kraken.token) == (FeeIn.QUOTE, "")
+    received = settings(["--face", "kraken", "--fee-in", "received"], {}).fees
+    assert received is not None
+    assert received.fee_in is FeeIn.RECEIVED

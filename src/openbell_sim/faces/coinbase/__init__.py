@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from openbell_sim.account import FeeSchedule
+from openbell_sim.account import FeeIn, FeeSchedule
 from openbell_sim.faces.coinbase.face import CoinbaseFace
 from openbell_sim.faces.coinbase.products import PRODUCTS
 from openbell_sim.faces.port import FaceKind
@@ -28,13 +28,8 @@ KIND = FaceKind(
     rules=VenueRules(
         cl_ord_id=ClOrdIdPolicy.UNIQUE_FOR_EVER,
         max_open_orders=500,
-        # Fees are taken in the quote currency, which is US dollars for every product here. The
-        # rates are those of the lowest tier, as Coinbase published them in 2024.
-        fees=FeeSchedule(
-            maker=Decimal("0.004"),
-            taker=Decimal("0.006"),
-            token="USD",  # noqa: S106 # a currency
-            token_discount=Decimal(0),
-        ),
+        # Fees are taken in the quote currency. The rates are those of the lowest tier, as Coinbase
+        # published them in 2024.
+        fees=FeeSchedule(maker=Decimal("0.004"), taker=Decimal("0.006"), fee_in=FeeIn.QUOTE),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from openbell_sim.account import FeeSchedule
+from openbell_sim.account import FeeIn, FeeSchedule
 from openbell_sim.faces.kraken.face import KrakenFace
 from openbell_sim.faces.kraken.limits import OPEN_ORDERS_MAX
 from openbell_sim.faces.kraken.pairs import KNOWN
@@ -27,13 +27,8 @@ KIND = FaceKind(
     credentials="API key, and private key in base64",
     rules=VenueRules(
         max_open_orders=OPEN_ORDERS_MAX,
-        # kraken.com/features/fee-schedule: the first step of Kraken Pro's spot fees. Taken in US
-        # dollars: Kraken takes fees in the quote currency unless told otherwise.
-        fees=FeeSchedule(
-            maker=Decimal("0.0025"),
-            taker=Decimal("0.0040"),
-            token="USD",  # noqa: S106 # a currency
-            token_discount=Decimal(0),
-        ),
+        # kraken.com/features/fee-schedule: the first step of Kraken Pro's spot fees. Kraken takes
+        # them in the quote currency unless told otherwise.
+        fees=FeeSchedule(maker=Decimal("0.0025"), taker=Decimal("0.0040"), fee_in=FeeIn.QUOTE),
     ),
 )
