@@ -59,8 +59,9 @@ _COST = 1 / REQUESTS_PER_MINUTE
 class MoonVenue(RestVenue):
     """One spot account at Moon."""
 
-    # Decision: what the venue can do. The desk plans its closing with this, so a promise that does
-    # not hold is found out on the worst day. In doubt say no: the desk then does it one by one.
+    # Decision: what the venue can do. People plan by it, the engine acts by it, and the conformance
+    # suite tries all that it promises. In doubt say no: a promise that does not hold is found out
+    # on the worst day.
     capabilities = Capabilities(
         mass_cancel=False,
         mass_cancel_per_symbol=False,
