@@ -16,7 +16,7 @@ from typing import Any
 from tradelocker import TLAPI
 from tradelocker.exceptions import TLAPIException, TLAPIOrderException
 
-EURUSD = 278
+EURUSD, USDJPY, NAS100 = 278, 280, 817
 
 
 def market(tl: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def market(tl: Any) -> dict[str, Any]:
         "routes": [tl.get_info_route_id(EURUSD), tl.get_trade_route_id(EURUSD)],
         "details": [details["lotSize"], details["minLot"], details["quotingCurrency"]],
         "quotes": [sorted(quotes), quotes["bp"] < quotes["ap"]],
-        "depth": [len(depth["asks"]) > 0, depth["asks"][0][0] == quotes["ap"]],
+        "depth": [len(depth["asks"]) > 0, depth["bids"][0][0] < depth["asks"][0][0]],
         "bars": [list(bars.columns), len(bars) > 0],
         "day": sorted(day),
         "session": [len(status["allowedOperations"]), len(status["allowedOrderTypes"])],
@@ -62,12 +62,12 @@ def account(tl: Any) -> dict[str, Any]:
 def orders(tl: Any) -> dict[str, Any]:
     """Limit, stop, change, cancel, history, refusals."""
     limit = tl.create_order(
-        EURUSD, 0.1, "buy", price=1.0, type_="limit", validity="GTC", strategy_id="tale-1"
+        USDJPY, 0.1, "buy", price=100.0, type_="limit", validity="GTC", strategy_id="tale-1"
     )
-    stop = tl.create_order(EURUSD, 0.1, "buy", type_="stop", stop_price=1.3, validity="GTC")
+    stop = tl.create_order(USDJPY, 0.1, "buy", type_="stop", stop_price=200.0, validity="GTC")
     listed = tl.get_all_orders()
     row = listed[listed["id"] == limit].iloc[0]
-    modified = tl.modify_order(limit, {"price": "1.01", "qty": "0.2"})
+    modified = tl.modify_order(limit, {"price": "101", "qty": "0.2"})
     changed = tl.get_all_orders()
     deleted = tl.delete_order(limit)
     again = tl.delete_order(limit)
@@ -76,10 +76,10 @@ def orders(tl: Any) -> dict[str, Any]:
     refused = []
     for quantity in (0.001, 1e6):
         try:
-            tl.create_order(EURUSD, quantity, "buy", price=1.0, type_="limit", validity="GTC")
+            tl.create_order(USDJPY, quantity, "buy", price=100.0, type_="limit", validity="GTC")
         except TLAPIOrderException as error:
             refused.append(str(error))
-    cleared = tl.delete_all_orders(instrument_id_filter=EURUSD)
+    cleared = tl.delete_all_orders(instrument_id_filter=USDJPY)
     return {
         "row": [row["status"], float(row["qty"]), float(row["price"]), row["strategyId"]],
         "types": sorted(listed["type"]),
@@ -88,43 +88,52 @@ def orders(tl: Any) -> dict[str, Any]:
         "deleted": [deleted, again],
         "ended": [ended["status"], ended["strategyId"]],
         "refused": refused,
-        "cleared": [cleared, len(tl.get_all_orders())],
+        "cleared": [cleared, len(tl.get_all_orders(instrument_id_filter=USDJPY))],
     }
 
 
 def positions(tl: Any) -> dict[str, Any]:
-    """A market order, its position, brackets, a part of it closed, then all."""
+    """A market order, its position, brackets, and a part of it closed by the order's id."""
     order = tl.create_order(EURUSD, 0.03, "buy", type_="market", strategy_id="tale-2")
-    held = tl.get_all_positions()
-    row = held.iloc[0]
-    position = int(row["id"])
+    [held] = _held(tl, EURUSD)
+    position = int(held["id"])
     tl.modify_position(position, {"stopLoss": 0.9, "takeProfit": 1.5})
-    protected = tl.get_all_positions().iloc[0]
-    brackets = tl.get_all_orders()
+    [protected] = _held(tl, EURUSD)
+    brackets = tl.get_all_orders(instrument_id_filter=EURUSD)
     found = tl.get_position_id_from_order_id(order)
     reduced = tl.close_position(order_id=order, close_quantity=0.01)
-    left = tl.get_all_positions()
-    closed = tl.close_all_positions()
-    after = [len(tl.get_all_positions()), len(tl.get_all_orders())]
-    executions = tl.get_all_executions()
-    tl.create_order(EURUSD, 0.01, "sell", type_="market")
-    short = tl.get_all_positions().iloc[0]
-    tl.close_position(position_id=int(short["id"]))
+    [left] = _held(tl, EURUSD)
     return {
-        "row": [row["side"], float(row["qty"]), row["strategyId"], int(row["stopLossId"])],
+        "row": [held["side"], float(held["qty"]), held["strategyId"], int(held["stopLossId"])],
         "brackets": [
             sorted(brackets["type"]),
             set(brackets["id"]) == {protected["stopLossId"], protected["takeProfitId"]},
         ],
         "found": found == position != order,
-        "reduced": [reduced, float(left.iloc[0]["qty"])],
-        "closed": [closed, *after],
-        "executed": [
-            round(float(executions["qty"].sum()), 2), sorted(set(executions["side"])),
-            set(executions["positionId"]) == {position},
-        ],
-        "short": [short["side"], len(tl.get_all_positions())],
-    }  # fmt: skip
+        "reduced": [reduced, float(left["qty"])],
+    }
+
+
+def closing(tl: Any) -> dict[str, Any]:
+    """Positions closed by their id and all at once."""
+    tl.create_order(NAS100, 0.5, "sell", type_="market")
+    [short] = _held(tl, NAS100)
+    by_id = tl.close_position(position_id=int(short["id"]))
+    left = len(_held(tl, NAS100))
+    tl.create_order(NAS100, 0.5, "buy", type_="market")
+    closed = tl.close_all_positions(instrument_id_filter=NAS100)
+    executions = tl.get_all_executions()
+    own = executions[executions["tradableInstrumentId"] == NAS100]
+    return {
+        "by_id": [short["side"], by_id, left],
+        "all": [closed, len(_held(tl, NAS100))],
+        "executed": [round(float(own["qty"].sum()), 2), len(set(own["positionId"]))],
+    }
+
+
+def _held(tl: Any, instrument: int) -> list[Any]:
+    held = tl.get_all_positions()
+    return [row for _, row in held[held["tradableInstrumentId"] == instrument].iterrows()]
 
 
 def hazard(tl: Any) -> dict[str, Any]:
@@ -140,7 +149,7 @@ def hazard(tl: Any) -> dict[str, Any]:
 
 
 TALES: dict[str, Callable[[Any], dict[str, Any]]] = {
-    each.__name__: each for each in (market, account, orders, positions, hazard)
+    each.__name__: each for each in (market, account, orders, positions, closing, hazard)
 }
 
 

@@ -16,7 +16,6 @@ from openbell.config.redact import Redactor
 from openbell.domain.orders import ClOrdID
 from openbell.errors import ConfigError
 from openbell.venues.credentials import Credentials
-from openbell.venues.pacing import Pacing
 from openbell.venues.port import (
     Accepted,
     Rejected,
@@ -28,7 +27,7 @@ from openbell.venues.port import (
 from openbell.venues.problem import Problem
 from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, RestVenue
 from openbell.venues.tradelocker import wire
-from openbell.venues.tradelocker.routes import THROTTLED_S, Routes
+from openbell.venues.tradelocker.routes import THROTTLED_S, Routes, SharedPacing
 from openbell.venues.tradelocker.session import Session
 from openbell.venues.transport import Reply, Request
 
@@ -51,7 +50,7 @@ class AskingVenue(RestVenue):
                 f"{name}: TradeLocker's login needs the broker's server",
                 hint=f'set options = {{ server = "..." }} in [venues.{name}]',
             )
-        self._pacing = Pacing(default_wait_s={429: THROTTLED_S})
+        self._pacing = SharedPacing()
         self._base_url = (config.url or URLS[config.environment]).rstrip("/") + "/backend-api"
         self._session = Session(
             self._log_in, credentials.key, credentials.secret, config.options["server"]
@@ -77,23 +76,33 @@ class AskingVenue(RestVenue):
         *,
         for_cancel: bool = False,
     ) -> T:
-        """Asks, when it is its turn. A token that is refused is replaced once: a query may be
-        repeated. Raises VenueError."""
-        wait_s = self._routes.wait_s(route, time.monotonic())
-        if wait_s > self.config.timeout:
-            raise VenueThrottledError(
-                f"{self.name}: held back to stay inside the budget of {route}", retry_after_s=wait_s
-            )
-        if (wait_s := self._routes.take(route, time.monotonic())) > 0:
-            await asyncio.sleep(wait_s)
+        """Asks, when it is its turn, and again while its budget is used up by others, for as long
+        as one answer may take. Raises VenueError."""
         query = f"?{urlencode(params)}" if params else ""
+        give_up_s = time.monotonic() + self.config.timeout
+        while True:
+            wait_s = self._routes.wait_s(route, time.monotonic())
+            if time.monotonic() + wait_s > give_up_s:
+                raise VenueThrottledError(
+                    f"{self.name}: there is no room in the budget of {route}", retry_after_s=wait_s
+                )
+            await asyncio.sleep(self._routes.take(route, time.monotonic()))
+            try:
+                return await self._get_once(path + query, shape, for_cancel=for_cancel)
+            except VenueThrottledError as error:
+                if time.monotonic() + error.retry_after_s > give_up_s:
+                    raise
+                self._routes.refused(route, error.retry_after_s, time.monotonic())
+
+    async def _get_once(self, target: str, shape: type[T], *, for_cancel: bool) -> T:
+        """A token that is refused is replaced once: a query may be repeated."""
         token = await self._session.bearer()
         try:
-            request = self._request("GET", path + query, token)
+            request = self._request("GET", target, token)
             return await self._ask(request, shape, for_cancel=for_cancel)
         except VenueAuthError:
             self._session.refused(token)
-        request = self._request("GET", path + query, await self._session.bearer())
+        request = self._request("GET", target, await self._session.bearer())
         return await self._ask(request, shape, for_cancel=for_cancel)
 
     async def _do(
@@ -120,8 +129,11 @@ class AskingVenue(RestVenue):
         outcome = await self._effect(
             self._request(method, path, token, data), read, cl_ord_id=cl_ord_id
         )
-        if isinstance(outcome, Rejected) and outcome.code == _UNAUTHORIZED:
-            self._session.refused(token)
+        if isinstance(outcome, Rejected):
+            if outcome.code == _UNAUTHORIZED:
+                self._session.refused(token)
+            elif outcome.code == THROTTLED:
+                self._routes.refused(route, THROTTLED_S, time.monotonic())
         return outcome
 
     def _request(self, method: str, path: str, token: str, body: bytes | None = None) -> Request:
