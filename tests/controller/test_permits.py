@@ -30,6 +30,7 @@ class Notes:
 class Desk:
     def __init__(self, folder: Path) -> None:
         self.layout = DeskLayout(desk=folder, state=folder)
+        self.layout.make()
         self.targets = Targets(self.layout)
         self.notes = Notes()
         self.epoch: int | None = 7

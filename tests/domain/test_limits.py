@@ -27,6 +27,7 @@ from openbell.domain.orders import (
     TimeInForce,
 )
 from openbell.domain.permit import PermitScope
+from openbell.domain.scopes import DESK
 
 D = Decimal
 NOW = 1_000_000_000_000
@@ -68,7 +69,7 @@ FACTS = GateFacts(
     now_ns=NOW,
     scope=PermitScope.TRADE,
     halted=False,
-    latched=False,
+    latched=None,
     reconciled=True,
     venue_up=True,
     rules=RULES,
@@ -111,7 +112,7 @@ def test_an_ordinary_order_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"latched": True}, "latched"),
+        ({"latched": DESK}, "latched"),
         ({"halted": True}, "halted"),
         ({"scope": PermitScope.NONE}, "no_permit"),
         ({"scope": PermitScope.REDUCE}, "no_permit"),
@@ -285,7 +286,7 @@ def test_a_flatten_needs_only_its_own_symbol_to_agree() -> None:
 
 
 def test_a_flatten_never_passes_the_latch() -> None:
-    facts = replace(FACTS, worst=WorstCase(D(5)), latched=True)
+    facts = replace(FACTS, worst=WorstCase(D(5)), latched=DESK)
     assert code(order(Side.SELL, "5", price=None, purpose=Purpose.FLATTEN), facts) == "latched"
 
 

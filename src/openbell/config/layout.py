@@ -6,7 +6,8 @@
       controller.lock  controller.json  controller.log  api.token  service.token   the controller
       desk.db                                                            the desk database
       audit.jsonl  audit.head                                            the audit log
-      halt.json  latch.json                                              persistent halts
+      halt.json                                                          the persistent halt
+      latches/  latch.json  kill-switch.jsonl                            the kill switch
       target.json                                                        what the desk was asked to be
       credentials.env                                                    made for simulated venues
       run/         sockets
@@ -112,6 +113,15 @@ class DeskLayout:
         return self.state / "latch.json"
 
     @property
+    def latches(self) -> Path:
+        return self.state / "latches"
+
+    @property
+    def kill_switch_log(self) -> Path:
+        """Acts on the kill switch that the audit log did not take, or that no controller saw."""
+        return self.state / "kill-switch.jsonl"
+
+    @property
     def credentials(self) -> Path:
         return self.state / "credentials.env"
 
@@ -135,7 +145,8 @@ class DeskLayout:
 
     def make(self) -> None:
         """Create the folders, mode 700. Does nothing where they exist."""
-        for folder in (self.state, self.run, self.records, self.logs, self.checkpoints):
+        folders = (self.state, self.run, self.records, self.logs, self.checkpoints, self.latches)
+        for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.run.stat().st_uid != os.getuid():
             raise PermissionError(

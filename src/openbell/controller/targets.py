@@ -11,7 +11,8 @@ import structlog
 from openbell.config.layout import DeskLayout
 from openbell.domain.desk_state import DeskCommand, DeskTarget, after
 from openbell.state.files import write_atomically
-from openbell.state.halts import Halt, is_latched, read_halt, read_latch
+from openbell.state.halts import Halt, read_halt
+from openbell.state.latch import Latches, desk_halt
 
 log = structlog.get_logger()
 
@@ -27,6 +28,7 @@ class Targets:
 
     def __init__(self, layout: DeskLayout) -> None:
         self._layout = layout
+        self.latches = Latches(layout)
         content = _read(layout.target)
         self._asked = content.target
         self._only = content.only
@@ -71,11 +73,13 @@ class Targets:
 
     @property
     def latched(self) -> bool:
-        return is_latched(self._layout.latch)
+        """The whole desk is."""
+        return self.latches.on_desk()
 
     @property
     def latch(self) -> Halt | None:
-        return read_latch(self._layout.latch)
+        """Who latched the whole desk first, and why."""
+        return desk_halt(self.latches.read())
 
     def command(self, command: DeskCommand, only: tuple[str, ...] = ()) -> DeskTarget:
         """Moves the target and keeps it; `only` counts for openings. Raises StorageError: then it

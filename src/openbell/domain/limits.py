@@ -20,8 +20,16 @@ from openbell.domain.books import WorstCase
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import NewOrder, OrdType, Purpose, Side, TimeInForce
 from openbell.domain.permit import PermitScope, Refusal, allows
+from openbell.domain.scopes import DESK, Scope
 
-__all__ = ["RISK_STALE_AFTER_NS", "GateFacts", "Refusal", "check_order", "reduces"]
+__all__ = [
+    "RISK_STALE_AFTER_NS",
+    "GateFacts",
+    "Refusal",
+    "check_order",
+    "latched_refusal",
+    "reduces",
+]
 
 RISK_STALE_AFTER_NS = 5_000_000_000
 """Risk-management speaks once a second; five missed words, and it is taken for down."""
@@ -48,7 +56,8 @@ class GateFacts:
     scope: PermitScope
     """Of the permit held now; NONE where it is missing or has run out."""
     halted: bool
-    latched: bool
+    latched: Scope | None
+    """The latch that covers this order."""
     reconciled: bool
     """Books and venue agree in every symbol."""
     venue_up: bool
@@ -81,6 +90,12 @@ def reduces(order: NewOrder, worst: WorstCase) -> bool:
     if order.side is Side.SELL:
         return worst.shortest - order.order_qty >= 0
     return worst.longest + order.order_qty <= 0
+
+
+def latched_refusal(scope: Scope) -> Refusal:
+    """Of an order inside a latch's scope, whatever its purpose: a flatten too."""
+    of = "" if scope == DESK else f" for {scope}"
+    return Refusal("latched", f"the kill switch is latched{of}")
 
 
 def check_order(order: NewOrder, facts: GateFacts, risk: Risk) -> Refusal | None:
@@ -116,8 +131,8 @@ def _malformed(order: NewOrder) -> str:
 
 def _leave(order: NewOrder, facts: GateFacts, smaller: bool) -> Refusal | None:
     """Whether orders of this kind may be sent at all."""
-    if facts.latched:
-        return Refusal("latched", "the kill switch is latched")
+    if facts.latched is not None:
+        return latched_refusal(facts.latched)
     # A flatten goes on under a halt, for closing a halted desk is what it is for; the permit's
     # scope says whether anybody asked for it.
     if facts.halted and order.purpose is not Purpose.FLATTEN:

@@ -30,15 +30,15 @@ from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
-from openbell.state.halts import Halt, is_latched, read_halt, read_latch
+from openbell.state.halts import Halt, read_halt
+from openbell.state.latch import Latches, desk_halt
 
 
 def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any]:
     """The shape of `GET /api/v1/status`. Services that outlived their controller are shown with
     their pid; how they are is not known without it."""
     alive = _alive(layout)
-    halt, latch = read_halt(layout.halt), read_latch(layout.latch)
-    latched = layout.state.exists() and is_latched(layout.latch)
+    halt, latch = read_halt(layout.halt), desk_halt(Latches(layout).read(opened=False))
     why = "closed"
     recommendations: list[Mapping[str, str]] = []
     if alive:
@@ -56,13 +56,13 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         )
     # Without a controller the permit runs out: what runs is no longer trading, and not closed.
     state = DeskState.STARTING if alive else DeskState.OFFLINE
-    if latched:
+    if latch is not None:
         state = DeskState.EMERGENCY
     return {
         "desk": desk.file.desk.name,
         "state": str(state),
         "why": why,
-        "latch": halt_row(latch, latched),
+        "latch": halt_row(latch, latch is not None),
         "halt": halt_row(halt, halt is not None),
         "permit": None,
         "controller": {
@@ -128,7 +128,7 @@ def _trading_row(
     target = DeskTarget.SAFE if safe_mode else DeskTarget.TRADING
     if read_halt(layout.halt) is not None:
         target = DeskTarget.HALTED
-    latched = layout.state.exists() and is_latched(layout.latch)
+    latched = desk_halt(Latches(layout).read(opened=False)) is not None
     facts = TradingFacts(
         target=target,
         latched=latched,

@@ -67,12 +67,16 @@ def read_halt(path: Path) -> Halt | None:
     return Halt(read.reason, read.who, at)
 
 
+def encode_halt(halt: Halt) -> bytes:
+    """The content of a halt's file: one line of JSON."""
+    return msgspec.json.encode(_Content(halt.reason, halt.who, halt.at)) + b"\n"
+
+
 def set_halt(path: Path, halt: Halt) -> None:
     """Halt, durably. StorageError: the disk allows not even an empty file; the caller must stop
     trading by other means and say so."""
-    content = msgspec.json.encode(_Content(halt.reason, halt.who, halt.at))
     try:
-        write_atomically(path, content + b"\n")
+        write_atomically(path, encode_halt(halt))
     except StorageError as error:
         if not _make_empty(path):
             raise

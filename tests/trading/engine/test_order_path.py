@@ -17,8 +17,10 @@ from openbell.domain.orders import (
     OrdStatus,
     Side,
 )
+from openbell.domain.scopes import DESK
 from openbell.errors import StorageError
-from openbell.state.halts import Halt, clear_latch, set_latch
+from openbell.state.halts import Halt
+from openbell.state.latch import Latches
 from openbell.trading.event_feed import EngineEventFeed
 from openbell.trading.messages import CancelIntent, EngineEvent
 
@@ -120,10 +122,11 @@ async def test_a_permit_that_ran_out_while_the_journal_was_written_sends_nothing
 
 async def test_the_latch_stops_orders_at_once_and_its_end_lets_them_go_on(desk: Any) -> None:
     await desk.start()
-    set_latch(desk.layout.latch, Halt("test", "a person", datetime.now(UTC)))
+    latches = Latches(desk.layout)
+    set_now = latches.set([DESK], Halt("test", "a person", datetime.now(UTC))).latches
     assert (await desk.send()).code == "latched"
     assert desk.venue.submitted() == []
-    clear_latch(desk.layout.latch)
+    latches.release(set_now)
     assert (await desk.send()).taken
 
 

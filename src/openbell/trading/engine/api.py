@@ -21,8 +21,8 @@ from openbell.domain.market import base_quote
 from openbell.domain.orders import ClOrdID, Order
 from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, unrealized
 from openbell.domain.reconcile import Agreement, Reconciliation
+from openbell.domain.scopes import DESK
 from openbell.errors import UsageError
-from openbell.state.halts import is_latched
 from openbell.trading.engine.engine import Engine
 from openbell.trading.engine.flatten import FlattenResult
 from openbell.trading.engine.venue_link import VenueLink
@@ -71,6 +71,7 @@ class EngineApi:
         engine = self._engine
         why_not = engine.why_not_trading()
         scope = engine.permit.scope()
+        latched = engine.gate.latches.scopes()
         return {
             "phase": engine.phase,
             "trading": not why_not,
@@ -82,7 +83,7 @@ class EngineApi:
                 "expires_in_s": round(engine.permit.expires_in_s(), 3),
                 "why_not": engine.permit.why_not,
             },
-            "latch": {"active": is_latched(engine.setup.layout.latch)},
+            "latch": {"active": DESK in latched, "scopes": sorted(map(str, latched))},
             "halted": engine.gate.is_halted(),
             "storage": engine.ledger.storage_problem,
             "last_journal_seq": engine.ledger.last_seq,

@@ -22,7 +22,7 @@ from openbell.config.models import DeskFile
 from openbell.domain.limits import RISK_STALE_AFTER_NS
 from openbell.domain.orders import ClOrdID, Order, OrdStatus
 from openbell.domain.permit import PermitScope, Refusal
-from openbell.state.halts import is_latched
+from openbell.state.latch import Latches
 from openbell.trading.bus import Publisher, Responder, producer_name
 from openbell.trading.engine import metrics
 from openbell.trading.engine.canceller import Canceller
@@ -106,7 +106,7 @@ class Engine:
         }
         self.gate = Gate(
             risk=file.risk,
-            latch=layout.latch,
+            latches=Latches(layout),
             halt_file=layout.halt,
             permit=self.permit,
             links=self.links,
@@ -238,7 +238,7 @@ class Engine:
         stopped = self._stopped()
         if stopped is not None:
             return stopped.text
-        if is_latched(self.setup.layout.latch):
+        if self.gate.latches.on_desk():
             return "the kill switch is latched"
         for name, link in self.links.items():
             if not link.connected or not link.reconciled:

@@ -15,12 +15,14 @@ from openbell.config.models import Risk
 from openbell.domain.books import Books, WorstCase
 from openbell.domain.closing import Flatness, is_flat
 from openbell.domain.exposure import worst_exposure
-from openbell.domain.limits import GateFacts, check_order
+from openbell.domain.limits import GateFacts, check_order, latched_refusal
 from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import NewOrder, Purpose, Side
 from openbell.domain.permit import PermitScope, Refusal
 from openbell.domain.positions import Instrument
+from openbell.domain.scopes import Scope
 from openbell.state.halts import is_latched
+from openbell.state.latch import Latches
 from openbell.trading.engine.market_view import MarketView, RiskView
 
 _SECOND_NS = 1_000_000_000
@@ -44,7 +46,7 @@ class VenueReadiness(Protocol):
 @dataclass
 class Gate:
     risk: Risk
-    latch: Path
+    latches: Latches
     halt_file: Path
     permit: HasScope
     links: Mapping[str, VenueReadiness]
@@ -62,8 +64,9 @@ class Gate:
         """Here, or by the halt that the desk keeps on disk."""
         return bool(self.halted) or is_latched(self.halt_file)
 
-    def is_latched(self) -> bool:
-        return is_latched(self.latch)
+    def latched(self, order: NewOrder) -> Scope | None:
+        """The latch of the kill switch that stops this order."""
+        return self.latches.covering(order.venue, order.strategy, order.symbol)
 
     def refuses(self, order: NewOrder, books: Books, pending: Iterable[NewOrder]) -> Refusal | None:
         """`pending`: orders that have passed the gate and are not in the books yet."""
@@ -82,7 +85,7 @@ class Gate:
                 now_ns=time.time_ns(),
                 scope=self.permit.scope(),
                 halted=self.is_halted(),
-                latched=self.is_latched(),
+                latched=self.latched(order),
                 reconciled=link.reconciled,
                 symbol_agrees=not link.differs(order.symbol),
                 venue_up=link.connected,
@@ -109,8 +112,9 @@ class Gate:
         stopped = self.stopped()
         if stopped is not None:
             return stopped
-        if self.is_latched():
-            return Refusal("latched", "the kill switch is latched")
+        scope_latched = self.latched(order)
+        if scope_latched is not None:
+            return latched_refusal(scope_latched)
         flatten = order.purpose is Purpose.FLATTEN
         if self.is_halted() and not flatten:
             return Refusal("halted", self.halted or "new orders are halted")
