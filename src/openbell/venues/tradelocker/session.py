@@ -15,7 +15,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -46,7 +46,7 @@ Ask = Callable[[str, Mapping[str, str]], Awaitable[Tokens]]
 
 @dataclass
 class _Token:
-    text: str = ""
+    text: str = field(default="", repr=False)
     life_s: float = 0.0
     ends_s: float = 0.0
 

@@ -3,7 +3,7 @@
 A thin client of our own: the official one sleeps a second before every request, sends an order
 again whose connection was lost, and turns amounts into floats. Facts and hazards of this venue:
 docs/reference/venues/tradelocker.md. The rules of outcomes and errors are in `venues.rest`, how it
-is spoken to in `asking`, what its lists tell in `reader`, the shapes of answers in `wire`.
+is spoken to in `calls`, what its lists tell in `reader`, the shapes of answers in `wire`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from openbell.venues.port import (
 from openbell.venues.rest import NEVER_ARRIVED
 from openbell.venues.sent import SentOrders
 from openbell.venues.tradelocker import routes, wire
-from openbell.venues.tradelocker.asking import AskingVenue, path_part
+from openbell.venues.tradelocker.calls import LoggedInVenue, path_part
 from openbell.venues.tradelocker.reader import Reader
 from openbell.venues.tradelocker.routes import Routes
 from openbell.venues.tradelocker.rows import Market, market_of
@@ -60,7 +60,7 @@ BAD_ORDER = "bad_order"
 NO_SUCH_ORDER = "no_such_order"
 
 
-class TradeLockerVenue(AskingVenue):
+class TradeLockerVenue(LoggedInVenue):
     """One account that nets. The key is the e-mail address, the secret the password."""
 
     capabilities = Capabilities(

@@ -74,7 +74,6 @@ class Account(msgspec.Struct, frozen=True, rename="camel"):
     id: int | str
     acc_num: int | str
     currency: str
-    name: str = ""
     status: str = ""
 
 

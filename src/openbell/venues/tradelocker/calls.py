@@ -38,7 +38,7 @@ _UNAUTHORIZED = "http_401"
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class AskingVenue(RestVenue):
+class LoggedInVenue(RestVenue):
     """Base of the adapter: requests of both kinds, and nothing of what they are about."""
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
