@@ -143,22 +143,22 @@ def configured(kind: str, **terms: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "headers",
     [
-        {},
-        {"CB-ACCESS-KEY": testing.KEY},
-        hmac_headers("GET", f"{API}/accounts", pair=("nobody", "nothing")),
-        hmac_headers("GET", f"{API}/accounts", pair=(testing.KEY, "another secret")),
-        hmac_headers("GET", f"{API}/orders/historical/batch"),
-        hmac_headers("GET", f"{API}/accounts", skew_s=-120),
-        {"Authorization": "Bearer nonsense"},
-        {"Authorization": f"Bearer {jwt(secret=pem())}"},
-        {"Authorization": f"Bearer {jwt(uri='GET api.coinbase.com/api/v3/brokerage/orders')}"},
-        {"Authorization": f"Bearer {jwt(uri=None)}"},
-        {"Authorization": f"Bearer {jwt(iss='somebody')}"},
-        {"Authorization": f"Bearer {jwt(sub='another key')}"},
-        {"Authorization": f"Bearer {jwt(exp=int(time.time()) - 1)}"},
-        {"Authorization": f"Bearer {jwt(exp=int(time.time()) + 3600)}"},
-        {"Authorization": f"Bearer {jwt(nbf=int(time.time()) + 60)}"},
-        {"Authorization": f"Bearer {jwt(kid='another key')}"},
+        dict,
+        lambda: {"CB-ACCESS-KEY": testing.KEY},
+        lambda: hmac_headers("GET", f"{API}/accounts", pair=("nobody", "nothing")),
+        lambda: hmac_headers("GET", f"{API}/accounts", pair=(testing.KEY, "another secret")),
+        lambda: hmac_headers("GET", f"{API}/orders/historical/batch"),
+        lambda: hmac_headers("GET", f"{API}/accounts", skew_s=-120),
+        lambda: {"Authorization": "Bearer nonsense"},
+        lambda: {"Authorization": f"Bearer {jwt(secret=pem())}"},
+        lambda: {"Authorization": f"Bearer {jwt(uri='GET api.coinbase.com/api/v3/brokerage/orders')}"},
+        lambda: {"Authorization": f"Bearer {jwt(uri=None)}"},
+        lambda: {"Authorization": f"Bearer {jwt(iss='somebody')}"},
+        lambda: {"Authorization": f"Bearer {jwt(sub='another key')}"},
+        lambda: {"Authorization": f"Bearer {jwt(exp=int(time.time()) - 1)}"},
+        lambda: {"Authorization": f"Bearer {jwt(exp=int(time.time()) + 3600)}"},
+        lambda: {"Authorization": f"Bearer {jwt(nbf=int(time.time()) + 60)}"},
+        lambda: {"Authorization": f"Bearer {jwt(kid='another key')}"},
     ],
     ids=[
         "nothing", "no signature", "unknown key", "wrong secret", "another path", "old time stamp",
@@ -167,9 +167,10 @@ def configured(kind: str, **terms: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 async def test_who_does_not_prove_to_be_known_is_unauthorized(
-    venue: Venue, http: aiohttp.ClientSession, headers: dict[str, str]
+    venue: Venue, http: aiohttp.ClientSession, headers: Callable[[], dict[str, str]]
 ) -> None:
-    async with http.get(f"{venue.url}{API}/accounts", headers=headers) as reply:
+    """The headers are made now, since they age."""
+    async with http.get(f"{venue.url}{API}/accounts", headers=headers()) as reply:
         assert (reply.status, await reply.text()) == (401, "Unauthorized")
 
 
