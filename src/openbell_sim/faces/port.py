@@ -125,8 +125,10 @@ class FaceOptions:
 
 class Face(Protocol):
     name: str
-    replies: dict[tuple[str, str, int], int]
-    """Replies by method, path (as routed, without identifiers) and status; for /metrics."""
+
+    @property
+    def replies(self) -> Mapping[tuple[str, str, int], int]:
+        """By method, path (as routed, without identifiers) and status; for /metrics."""
 
     def add_routes(self, app: web.Application) -> None: ...
 

@@ -8,7 +8,7 @@ API's "Subscription plans", Basic.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from openbell_sim.counting import FixedWindow
 
 PER_MINUTE = 200
 _MINUTE_S = 60
@@ -18,22 +18,16 @@ class Budget:
     def __init__(self, limit: int) -> None:
         """`limit` 0: none is kept."""
         self.limit = limit
-        self._window = -1
-        self._used: defaultdict[str, int] = defaultdict(int)
+        self._minute = FixedWindow(_MINUTE_S)
 
     def spend(self, who: str, now_s: float) -> tuple[bool, dict[str, str]]:
         """Whether `who` may; and the headers that say how it stands."""
         if not self.limit:
             return True, {}
-        window = int(now_s // _MINUTE_S)
-        if window != self._window:
-            self._window = window
-            self._used.clear()
-        self._used[who] += 1
-        left = self.limit - self._used[who]
+        left = self.limit - self._minute.add(who, 1, now_s)
         headers = {
             "X-RateLimit-Limit": str(self.limit),
             "X-RateLimit-Remaining": str(max(0, left)),
-            "X-RateLimit-Reset": str((window + 1) * _MINUTE_S),
+            "X-RateLimit-Reset": str(self._minute.ends_s(now_s)),
         }
         return left >= 0, headers

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from openbell_sim.counting import scaled
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.alpaca import account, errors, market_data, trading
 from openbell_sim.faces.alpaca.budget import PER_MINUTE, Budget
@@ -78,8 +80,8 @@ class AlpacaFace:
     name = "alpaca"
 
     def __init__(self, exchange: Exchange, keys: KeyRing, options: FaceOptions) -> None:
-        limit = int(PER_MINUTE * options.limit_scale)
-        self.replies: dict[tuple[str, str, int], int] = {}
+        limit = scaled(PER_MINUTE, options.limit_scale)
+        self.replies: Counter[tuple[str, str, int]] = Counter()
         self._exchange = exchange
         self._keys = keys
         self._replacements = Replacements(exchange.ledger.orders.values())
@@ -118,8 +120,7 @@ class AlpacaFace:
             status, result = operation.run(call)
         except AlpacaError as error:
             status, result = error.status, error.body()
-        counted = (request.method, path, status)
-        self.replies[counted] = self.replies.get(counted, 0) + 1
+        self.replies[request.method, path, status] += 1
         return web.Response(
             body=None if result is None else encode_json(result),
             status=status,

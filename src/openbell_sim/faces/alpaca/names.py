@@ -59,10 +59,6 @@ def rfc3339(at_ns: int) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ns % _NS:09d}Z"
 
 
-def rfc3339_or_none(at_ns: int | None) -> str | None:
-    return None if at_ns is None else rfc3339(at_ns)
-
-
 def msgpack_time(at_ns: int) -> Ext:
     """MessagePack's "timestamp 64": nanoseconds in 30 bits, seconds in 34."""
     return Ext(_TIMESTAMP, struct.pack("!Q", (at_ns % _NS) << 34 | at_ns // _NS))

@@ -147,30 +147,3 @@ def no_symbols(exchange: Exchange, p: Parameters) -> Json:
         "exchangeFilters": [],
         "symbols": [],
     }
-
-
-def coins(exchange: Exchange) -> list[Json]:
-    """`/sapi/v1/capital/config/getall`: the currencies of the venue's symbols; none of them can
-    be withdrawn from a simulation."""
-    currencies = sorted(
-        {c for item in exchange.instruments.values() for c in (item.base, item.quote)}
-    )
-    return [
-        {
-            "coin": currency,
-            "name": currency,
-            "depositAllEnable": False,
-            "withdrawAllEnable": False,
-            "trading": True,
-            "isLegalMoney": False,
-            "free": "0",
-            "locked": "0",
-            "freeze": "0",
-            "withdrawing": "0",
-            "ipoing": "0",
-            "ipoable": "0",
-            "storage": "0",
-            "networkList": [],
-        }
-        for currency in currencies
-    ]

@@ -13,6 +13,7 @@ from openbell_sim.exchange import Exchange, Market, Report
 from openbell_sim.faces.binance import render
 from openbell_sim.faces.binance.common.hub import DepthChange
 from openbell_sim.faces.binance.common.operation import Json
+from openbell_sim.faces.binance.common.tickers import mini_ticker, ticker
 from openbell_sim.tape import Bar, PublicTrade
 
 
@@ -69,8 +70,8 @@ class SpotWords:
         self, market: Market, now_ns: int, second: int
     ) -> Mapping[str, Callable[[], Json]]:
         return {
-            "ticker": lambda: _ticker(market, now_ns, "24hrTicker", _TICKER_NAMES),
-            "miniTicker": lambda: _ticker(market, now_ns, "24hrMiniTicker", _MINI_NAMES),
+            "ticker": lambda: ticker(render.day_ticker(market, now_ns), render.ms(now_ns)),
+            "miniTicker": lambda: mini_ticker(render.day_ticker(market, now_ns), render.ms(now_ns)),
         }
 
     def reports(self, reports: Sequence[Report]) -> Iterable[tuple[str, Json]]:
@@ -115,34 +116,3 @@ def _facts(trade: PublicTrade) -> Json:
         "m": not trade.aggressor_is_buyer,
         "M": True,
     }
-
-
-_TICKER_NAMES = {
-    "p": "priceChange",
-    "P": "priceChangePercent",
-    "w": "weightedAvgPrice",
-    "x": "prevClosePrice",
-    "c": "lastPrice",
-    "Q": "lastQty",
-    "b": "bidPrice",
-    "B": "bidQty",
-    "a": "askPrice",
-    "A": "askQty",
-    "o": "openPrice",
-    "h": "highPrice",
-    "l": "lowPrice",
-    "v": "volume",
-    "q": "quoteVolume",
-    "O": "openTime",
-    "C": "closeTime",
-    "F": "firstId",
-    "L": "lastId",
-    "n": "count",
-}
-_MINI_NAMES = {name: _TICKER_NAMES[name] for name in "cohlvq"}
-
-
-def _ticker(market: Market, now_ns: int, kind: str, names: Mapping[str, str]) -> Json:
-    day = render.day_ticker(market, now_ns)
-    head: Json = {"e": kind, "E": render.ms(now_ns), "s": market.instrument.symbol}
-    return {**head, **{short: day[long] for short, long in names.items()}}

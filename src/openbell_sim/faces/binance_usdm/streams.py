@@ -12,6 +12,7 @@ from openbell_sim.exchange import Exchange, Market, Report
 from openbell_sim.faces.binance.common.hub import DepthChange
 from openbell_sim.faces.binance.common.klines import INTERVALS_NS
 from openbell_sim.faces.binance.common.operation import Json
+from openbell_sim.faces.binance.common.tickers import mini_ticker, ticker
 from openbell_sim.faces.binance_usdm import algo, render
 from openbell_sim.faces.binance_usdm.render import ZERO, money, ms, on_grid
 from openbell_sim.tape import Bar, PublicTrade
@@ -118,8 +119,8 @@ class UsdmWords:
         self, market: Market, now_ns: int, second: int
     ) -> Mapping[str, Callable[[], Json]]:
         due: dict[str, Callable[[], Json]] = {
-            "ticker": lambda: _ticker(market, now_ns, "24hrTicker", _TICKER_NAMES),
-            "miniTicker": lambda: _ticker(market, now_ns, "24hrMiniTicker", _MINI_NAMES),
+            "ticker": lambda: ticker(render.day_ticker(market, now_ns), ms(now_ns)),
+            "miniTicker": lambda: mini_ticker(render.day_ticker(market, now_ns), ms(now_ns)),
             "markPrice@1s": lambda: _mark(market, now_ns),
         }
         if second % _MARK_EVERY_S == 0:
@@ -280,29 +281,3 @@ def _mark(market: Market, now_ns: int) -> Json:
         "r": "0.00000000",
         "T": render.next_funding_ms(now_ns),
     }
-
-
-_TICKER_NAMES = {
-    "p": "priceChange",
-    "P": "priceChangePercent",
-    "w": "weightedAvgPrice",
-    "c": "lastPrice",
-    "Q": "lastQty",
-    "o": "openPrice",
-    "h": "highPrice",
-    "l": "lowPrice",
-    "v": "volume",
-    "q": "quoteVolume",
-    "O": "openTime",
-    "C": "closeTime",
-    "F": "firstId",
-    "L": "lastId",
-    "n": "count",
-}
-_MINI_NAMES = {name: _TICKER_NAMES[name] for name in "cohlvq"}
-
-
-def _ticker(market: Market, now_ns: int, kind: str, names: Mapping[str, str]) -> Json:
-    day = render.day_ticker(market, now_ns)
-    head: Json = {"e": kind, "E": ms(now_ns), "s": market.instrument.symbol}
-    return {**head, **{short: day[long] for short, long in names.items()}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -93,7 +94,7 @@ class CoinbaseFace:
     def __init__(self, exchange: Exchange, keys: KeyRing, options: FaceOptions) -> None:
         self.exchange = exchange
         self.hub = Hub(exchange)
-        self.replies: dict[tuple[str, str, int], int] = {}
+        self.replies: Counter[tuple[str, str, int]] = Counter()
         self._keys = keys
         self._gate = options.gate
         self._meet = options.meet
@@ -118,8 +119,7 @@ class CoinbaseFace:
                 status, result = 200, self._run(request, operation, body)
             except CoinbaseError as error:
                 status, result = error.status, error.body
-            counted = (request.method, operation.path, status)
-            self.replies[counted] = self.replies.get(counted, 0) + 1
+            self.replies[request.method, operation.path, status] += 1
             return _response(status, result)
 
         return handle

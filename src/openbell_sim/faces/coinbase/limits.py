@@ -4,8 +4,7 @@ newer one names no number)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from math import inf
+from openbell_sim.counting import FixedWindow, scaled
 
 PRIVATE_PER_S = 30
 PUBLIC_PER_S = 10
@@ -16,16 +15,11 @@ class PerSecond:
 
     def __init__(self, scale: float) -> None:
         """`scale` multiplies both limits; 0: none."""
-        self._private = PRIVATE_PER_S * scale or inf
-        self._public = PUBLIC_PER_S * scale or inf
-        self._second = -1
-        self._used: defaultdict[str, int] = defaultdict(int)
+        self._private = scaled(PRIVATE_PER_S, scale)
+        self._public = scaled(PUBLIC_PER_S, scale)
+        self._second = FixedWindow(1)
 
     def allows(self, who: str, now_s: float, *, private: bool) -> bool:
         """Counts one request of `who`."""
-        second = int(now_s)
-        if second != self._second:
-            self._second = second
-            self._used.clear()
-        self._used[who] += 1
-        return self._used[who] <= (self._private if private else self._public)
+        most = self._private if private else self._public
+        return not most or self._second.add(who, 1, now_s) <= most

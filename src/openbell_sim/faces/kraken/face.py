@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -84,7 +85,7 @@ class KrakenFace:
         self.exchange = exchange
         self.desk = Desk(exchange, pairs, Limits(options.limit_scale))
         self.hub = Hub(exchange, pairs)
-        self.replies: dict[tuple[str, str, int], int] = {}
+        self.replies: Counter[tuple[str, str, int]] = Counter()
         self._options = options
         self._doorman = Doorman(keys)
         self._tokens = Tokens()
@@ -150,8 +151,7 @@ class KrakenFace:
             body: Json = {"error": [], "result": run()}
         except KrakenError as error:
             body = {"error": [error.message]}
-        counted = (request.method, request.path.removesuffix(name) + name, 200)
-        self.replies[counted] = self.replies.get(counted, 0) + 1
+        self.replies[request.method, request.path.removesuffix(name) + name, 200] += 1
         return web.Response(body=_encode(body), content_type="application/json")
 
     # WebSocket v2

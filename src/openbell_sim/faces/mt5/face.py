@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
 from typing import Literal
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.checks import OrderRequest
+from openbell_sim.counting import SlidingSecond, scaled
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.mt5 import errors, render
 from openbell_sim.faces.mt5.errors import BridgeError
@@ -62,10 +63,9 @@ class Mt5Face:
 
     def __init__(self, exchange: Exchange, keys: KeyRing, options: FaceOptions) -> None:
         self.exchange = exchange
-        self.replies: dict[tuple[str, str, int], int] = {}
+        self.replies: Counter[tuple[str, str, int]] = Counter()
         self._keys = keys
-        self._per_second = int(_PER_SECOND * options.limit_scale)
-        self._recent: deque[float] = deque()
+        self._limit = SlidingSecond(scaled(_PER_SECOND, options.limit_scale))
 
     def add_routes(self, app: web.Application) -> None:
         routes: tuple[tuple[str, str, Callable[[_Call], object]], ...] = (
@@ -91,12 +91,12 @@ class Mt5Face:
             body = await request.read()
             try:
                 call = _Call(request, body, self._identify(request))
-                self._spend()
+                if not self._limit.take("", time.monotonic()):
+                    raise errors.busy()
                 answer = Answer(200, operation(call))
             except BridgeError as error:
                 answer = error.answer
-            counted = (request.method, path, answer.status)
-            self.replies[counted] = self.replies.get(counted, 0) + 1
+            self.replies[request.method, path, answer.status] += 1
             return web.Response(
                 body=orjson.dumps(answer.body),
                 status=answer.status,
@@ -111,16 +111,6 @@ class Mt5Face:
         if scheme != "Bearer" or found is None:
             raise errors.unauthorized()
         return found
-
-    def _spend(self) -> None:
-        if not self._per_second:
-            return
-        now_s = time.monotonic()
-        while self._recent and self._recent[0] <= now_s - 1:
-            self._recent.popleft()
-        if len(self._recent) >= self._per_second:
-            raise errors.busy()
-        self._recent.append(now_s)
 
     # Account and market
 

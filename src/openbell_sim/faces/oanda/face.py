@@ -8,6 +8,7 @@ import hmac
 import itertools
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from weakref import WeakSet
 
@@ -84,7 +85,7 @@ class OandaFace:
         self.accounts = Accounts(exchange)
         self.hub = Hub(self.accounts)
         self.limits = Limits(options.limit_scale)
-        self.replies: dict[tuple[str, str, int], int] = {}
+        self.replies: Counter[tuple[str, str, int]] = Counter()
         self._keys = keys
         self._gate = options.gate
         self._numbers = itertools.count(int(time.time() * 1000))
@@ -231,8 +232,7 @@ class OandaFace:
     def _count(self, request: web.Request, status: int) -> None:
         resource = request.match_info.route.resource
         path = request.path if resource is None else resource.canonical
-        counted = (request.method, path, status)
-        self.replies[counted] = self.replies.get(counted, 0) + 1
+        self.replies[request.method, path, status] += 1
 
     # Streams
 

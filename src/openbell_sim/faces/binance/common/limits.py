@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from openbell_sim.counting import FixedWindow, scaled
 from openbell_sim.faces.binance.common import errors
 from openbell_sim.faces.port import FaceOptions
 
@@ -24,28 +25,6 @@ LONGEST_BAN_S = 3 * 86400
 
 _LETTERS = {"SECOND": "S", "MINUTE": "M", "DAY": "D"}
 _SECONDS = {"SECOND": 1, "MINUTE": 60, "DAY": 86400}
-
-
-class Window:
-    """Counts in fixed windows, as Binance does: all counts fall to zero when one ends."""
-
-    def __init__(self, width_s: int) -> None:
-        self._width_s = width_s
-        self._window = -1
-        self._used: defaultdict[str, int] = defaultdict(int)
-
-    def add(self, who: str, amount: int, now_s: float) -> int:
-        """What `who` has used in the current window, this included."""
-        window = int(now_s // self._width_s)
-        if window != self._window:
-            self._window = window
-            self._used.clear()
-        self._used[who] += amount
-        return self._used[who]
-
-    def left_s(self, now_s: float) -> float:
-        """Until the window ends."""
-        return self._width_s - now_s % self._width_s
 
 
 @dataclass(frozen=True)
@@ -82,15 +61,15 @@ class Limits:
     weight_per_minute: int
     orders: Sequence[OrderLimit]
     scale: float = 1.0
-    _minute: Window = field(default_factory=lambda: Window(MINUTE_S))
+    _minute: FixedWindow = field(default_factory=lambda: FixedWindow(MINUTE_S))
     _offenders: defaultdict[str, _Offender] = field(default_factory=lambda: defaultdict(_Offender))
 
     def __post_init__(self) -> None:
-        self._order_windows = [Window(limit.width_s) for limit in self.orders]
+        self._order_windows = [FixedWindow(limit.width_s) for limit in self.orders]
         if self.scale:
-            self.weight_per_minute = max(1, int(self.weight_per_minute * self.scale))
+            self.weight_per_minute = scaled(self.weight_per_minute, self.scale)
             self.orders = [
-                OrderLimit(limit.interval, limit.number, max(1, int(limit.most * self.scale)))
+                OrderLimit(limit.interval, limit.number, scaled(limit.most, self.scale))
                 for limit in self.orders
             ]
 
@@ -120,7 +99,7 @@ class Limits:
             offender.bans += 1
             offender.banned_until_s = now_s + ban_s
             raise _banned(offender, now_s)
-        error = errors.too_much_weight(self.weight_per_minute, self._minute.left_s(now_s))
+        error = errors.too_much_weight(self.weight_per_minute, self._minute.ends_s(now_s) - now_s)
         error.headers |= headers
         raise error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -70,7 +71,7 @@ class BinanceServer:
         self.exchange = exchange
         self.hub = hub
         self.limits = limits
-        self.replies: dict[tuple[str, str, int], int] = {}
+        self.replies: Counter[tuple[str, str, int]] = Counter()
         self.sessions: dict[str, Session] = {}
         self._keys = keys
         self._gate = options.gate
@@ -110,8 +111,7 @@ class BinanceServer:
         except BinanceError as error:
             status, result = error.status, error.body()
             headers |= error.headers
-        counted = (request.method, request.path, status)
-        self.replies[counted] = self.replies.get(counted, 0) + 1
+        self.replies[request.method, request.path, status] += 1
         return web.Response(
             body=orjson.dumps(result),
             status=status,
