@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -121,10 +121,33 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
     _add_face(parser)
+    _add_server(parser.add_argument)
+    _add_market(parser.add_argument, kind)
+    _add_accounts(parser.add_argument, kind)
+    _add_limits(parser, kind)
+    _add_troubles(parser.add_argument)
+    return parser
+
+
+def _add_server(add: Callable[..., object]) -> None:
     add("--port", type=int, default=7001, help="0: any free one (default: 7001)")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    add(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="order log: every order, fill, cancel and deposit; without it all is in memory",
+    )
+    add(
+        "--control-token-env",
+        metavar="NAME",
+        help="environment variable with the bearer token that /sim/v1/control asks for "
+        "(default: none is asked for)",
+    )
+
+
+def _add_market(add: Callable[..., object], kind: FaceKind) -> None:
     add(
         "--market",
         action="append",
@@ -148,12 +171,9 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         metavar="X|max",
         help="2 plays the market twice as fast, max as fast as it can be played (default: 1)",
     )
-    add(
-        "--log",
-        type=Path,
-        metavar="FILE",
-        help="order log: every order, fill, cancel and deposit; without it all is in memory",
-    )
+
+
+def _add_accounts(add: Callable[..., object], kind: FaceKind) -> None:
     deposits = " ".join(f"{currency}={amount}" for currency, amount in kind.deposits.items())
     add(
         "--deposit",
@@ -191,6 +211,9 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         help="take fees in what a fill brings, in the quote currency, or in this one (BNB: with "
         f"Binance's 25 %% off) while the account has some of it (default: {fees.fee_in})",
     )
+
+
+def _add_limits(parser: argparse.ArgumentParser, kind: FaceKind) -> None:
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument(
         "--limit-scale",
@@ -206,17 +229,20 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         const=0.0,
         help="no request is refused for being one too many",
     )
-    add(
+    parser.add_argument(
         "--weight-limit",
         type=int,
         help="Binance: request weight per minute and address; more is answered 429 "
         "(default: what Binance documents)",
     )
-    add(
+    parser.add_argument(
         "--max-open-orders",
         type=int,
         help=f"per account and symbol (default: {kind.rules.max_open_orders})",
     )
+
+
+def _add_troubles(add: Callable[..., object]) -> None:
     add(
         "--session",
         type=Path,
@@ -230,13 +256,6 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         help="fault plan (TOML or JSON): what the venue does wrong, and when; "
         "POST /sim/v1/control/faults takes the same document",
     )
-    add(
-        "--control-token-env",
-        metavar="NAME",
-        help="environment variable with the bearer token that /sim/v1/control asks for "
-        "(default: none is asked for)",
-    )
-    return parser
 
 
 def _speed(text: str) -> float:

@@ -7,6 +7,7 @@ face says so. How a call proves them is the face's own business.
 from __future__ import annotations
 
 import base64
+import hmac
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
@@ -36,9 +37,13 @@ class KeyRing:
             return None
         return self._by_key.get(key)
 
-    def all(self) -> tuple[Credentials, ...]:
-        """Every pair that has not been revoked."""
-        return tuple(c for c in self._by_key.values() if c.key not in self._revoked)
+    def with_secret(self, secret: str) -> Credentials | None:
+        """Of a venue whose token says who calls. None for one that is unknown or revoked."""
+        given = secret.encode(errors="surrogateescape")  # as headers are decoded
+        for credentials in self._by_key.values():
+            if hmac.compare_digest(credentials.secret.encode(), given):
+                return None if credentials.key in self._revoked else credentials
+        return None
 
     def bearer(self, words: Iterable[str]) -> Credentials | None:
         """Whose key (or secret, where that is the token) is among the words of a request: in clear,

@@ -107,7 +107,7 @@ class Mt5Face:
 
     def _identify(self, request: web.Request) -> Credentials:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        found = next((c for c in self._keys.all() if c.secret == token), None)
+        found = self._keys.with_secret(token)
         if scheme != "Bearer" or found is None:
             raise errors.unauthorized()
         return found

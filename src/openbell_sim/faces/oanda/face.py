@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import itertools
 import re
 import time
@@ -214,11 +213,10 @@ class OandaFace:
 
     def _identify(self, request: web.Request) -> Credentials:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            for credentials in self._keys.all():
-                if hmac.compare_digest(credentials.secret.encode(), token.strip().encode()):
-                    return credentials
-        raise errors.unauthorized()
+        credentials = self._keys.with_secret(token.strip())
+        if scheme.lower() != "bearer" or credentials is None:
+            raise errors.unauthorized()
+        return credentials
 
     def _reply(self, request: web.Request, answer: Answer) -> web.Response:
         self._count(request, answer.status)
