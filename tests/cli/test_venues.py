@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import urllib.request
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.venue_desk import make_desk
+from tests.venues.conformance.harness import running_sim
+from tests.venues.subjects import Subject, all_subjects
 
 from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
 
@@ -189,3 +193,23 @@ def test_connections_of_a_closed_desk_are_closed(tmp_path: Path) -> None:
     desk = made(tmp_path, "http://127.0.0.1:1")
     (row,) = document("connections", desk=desk, expect=0)["connections"]
     assert (row["order_entry"], row["market_data"], row["ok"]) == ("closed", "none", True)
+
+
+@pytest.mark.parametrize("subject", all_subjects(), ids=lambda subject: subject.name)
+def test_a_test_order_works_at_every_venue(subject: Subject, tmp_path: Path) -> None:
+    """Each venue has its own form of a ClOrdID, its own minima and price bands."""
+    with running_sim(subject, tmp_path) as sim:
+        desk = make_desk(tmp_path / "desk", subject, tick=subject.coarse_tick)
+        file = desk.folder / "desk.toml"
+        file.write_text(
+            re.sub(r'url = "http://127.0.0.1:\d+"', f'url = "{sim.url}"', file.read_text()).replace(
+                "adapter = ", 'key_env = "SIM_KEY"\nsecret_env = "SIM_SECRET"\nadapter = '
+            )
+        )
+        env = desk.folder / ".env"
+        env.write_text(f"SIM_KEY={subject.key}\nSIM_SECRET={subject.secret}\n")
+        env.chmod(0o600)
+        told = document("venues", "test", "the-venue", "--order", desk=desk.folder, expect=0)
+        assert [c["result"] for c in told["checks"][-4:]] == ["ok"] * 4, told
+        (row,) = sim.rows()
+        assert (row["status"], row["cum_qty"]) == ("CANCELED", "0")

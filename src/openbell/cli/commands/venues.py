@@ -24,11 +24,12 @@ from openbell.errors import (
 
 if TYPE_CHECKING:
     from openbell.config.models import LoadedDesk
+    from openbell.domain.orders import ClOrdID
     from openbell.venues.port import AccountSummary, Venue
     from openbell.venues.trial import Check
 
-TEST_EPOCH = 0
-"""Engines' epochs begin above it, so the id of a test order is never one of an engine's."""
+COUNTER_BITS = 34
+"""The most that every venue's form of a ClOrdID has room for (Kraken packs it into a UUID)."""
 
 _MARKS = {"ok": "✓", "failed": "✗", "unknown": "?", "none": "-"}
 
@@ -173,7 +174,6 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
     Exit status 0 when everything is well, 1 when something is not, 7 when something could not be
     told, above all of the order.
     """
-    from openbell.domain.ids import mint
     from openbell.venues.trial import OrderTrial
 
     desk, opened = _loaded(terminal, [name])
@@ -187,7 +187,7 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
         _refuse_beside_an_engine(terminal)
         if config.environment == "live":
             terminal.confirm(f"Place an order on the LIVE account of {name}?", yes=yes)
-        cl_ord_id = mint(terminal.layout.desk_id, TEST_EPOCH, time.time_ns())
+        cl_ord_id = test_order_id(terminal.layout.desk_id, time.time_ns() // 1_000_000)
         trial = OrderTrial(symbol=symbol or config.symbols[0], cl_ord_id=cl_ord_id)
     terminal.say(f"{name}: {config.adapter}, {config.environment}" + _at(config.url))
     checks = asyncio.run(_try(terminal, opened[name], config.symbols, trial))
@@ -200,6 +200,14 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
         }
     )
     return status
+
+
+def test_order_id(desk_id: str, now_ms: int) -> ClOrdID:
+    """The desk's own, and never an engine's: engines' epochs are seconds since 1970, this one's is
+    what the counter has no room for of the milliseconds, some hundreds."""
+    from openbell.domain.ids import mint
+
+    return mint(desk_id, now_ms >> COUNTER_BITS, now_ms & (1 << COUNTER_BITS) - 1)
 
 
 def _at(url: str | None) -> str:
