@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from openbell.cli.commands.down import closing_statement_text
 from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
 from openbell.procedures.closing import closing_steps
@@ -195,14 +196,40 @@ def test_what_some_venues_said_is_listed_and_the_others_are_named() -> None:
         {"venue": "y", "symbol": "B", "quantity": "0", "venue_quantity": None},
     ]
     picture = from_engine(orders, Answer({"positions": rows}, 200), in_doubt=0)
-    assert (picture.orders, picture.orders_from, picture.positions_from) == (
-        (order,),
-        ("x",),
-        ("x",),
-    )
+    assert picture.orders == (order,)
     assert picture.unknown[0] == "venue y: down"
-    assert picture.tells_orders and picture.tells_positions and not picture.known
-    assert picture.describe().startswith("1 open order, 0 positions, not known: venue y: down")
+    assert picture.tells_orders and not picture.tells_positions and not picture.known
+    assert picture.describe().startswith("at least 1 open order, not known: venue y: down")
+
+
+async def test_nothing_remains_only_where_every_venue_said_so(fake_desk: Any) -> None:
+    """One venue had told that it holds nothing, of another it was not known: the statement said
+    "positions remaining: none" and, below, that a position was unknown."""
+    closing = fake_desk.closing()
+    venues = {"x": {"ok": True, "complete": True}, "y": {"ok": True, "complete": True}}
+    rows = [
+        {"venue": "x", "symbol": "B", "quantity": "0", "venue_quantity": "0"},
+        {"venue": "y", "symbol": "B", "quantity": "0.002", "venue_quantity": None},
+        {"venue": "y", "symbol": "C", "quantity": "1", "venue_quantity": "1", "dust": True},
+    ]
+    orders = Answer({"venues": venues, "orders": []}, 200)
+    closing.final = from_engine(orders, Answer({"positions": rows}, 200), in_doubt=0)
+    statement = await closing_statement(closing, ())
+    document = statement.document
+    assert not statement.verified
+    assert document["remaining_positions"] is None
+    assert document["remaining_orders"] == [], "of the orders every venue has told"
+    assert [row["symbol"] for row in document["dust"]] == ["C"]
+    text = closing_statement_text({**document, "verified": False}, {})
+    assert "positions remaining at the venue: not determined" in text
+    assert "orders remaining at the venue: none" in text
+    assert "dust, too small to close: at least 1" in text
+
+
+def test_an_order_in_doubt_may_be_open() -> None:
+    orders = Answer({"venues": {"x": {"ok": True, "complete": True}}, "orders": []}, 200)
+    picture = from_engine(orders, Answer({"positions": []}, 200), in_doubt=1)
+    assert not picture.tells_orders and picture.tells_positions
 
 
 async def test_with_a_dead_engine_the_venue_is_asked_and_cancelled_past_it(

@@ -131,6 +131,10 @@ def _count(count: int | None, what: str) -> str:
     return f"unknown {what}s" if count is None else f"{count} {what}{'' if count == 1 else 's'}"
 
 
+_OF_VENUES = ("remaining_orders", "remaining_positions", "dust")
+"""What may be more than is listed, while there is something the venues did not say."""
+
+
 def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> str:
     """The closing statement for people."""
     lines = ["", "CLOSING STATEMENT: " + ("verified" if statement["verified"] else "NOT VERIFIED")]
@@ -152,7 +156,8 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
         if items is None:
             lines.append(f"  {what}: not determined")
             continue
-        lines.append(f"  {what}: {len(items) or 'none'}")
+        some = "at least " if items and key in _OF_VENUES and statement.get("unknown") else ""
+        lines.append(f"  {what}: {some}{len(items) or 'none'}")
         lines += [f"      {_item(item)}" for item in items[:20]]
         if len(items) > 20:
             lines.append(f"      and {len(items) - 20} more")

@@ -45,10 +45,10 @@ class Picture:
     positions: tuple[Row, ...] = ()
     """What is held and large enough to be closed."""
     dust: tuple[Row, ...] = ()
-    orders_from: tuple[str, ...] = ()
-    """Venues that told all open orders."""
-    positions_from: tuple[str, ...] = ()
-    """Venues that told all positions."""
+    all_orders: bool = False
+    """Every venue told all open orders, and of none is it in doubt whether it is open."""
+    all_positions: bool = False
+    """Every venue told all positions."""
     unknown: tuple[str, ...] = ()
     """What could not be learned, a sentence each."""
     pnl: Mapping[str, object] | None = None
@@ -59,17 +59,23 @@ class Picture:
 
     @property
     def tells_orders(self) -> bool:
-        """Whether an empty list of orders would be somebody's answer."""
-        return bool(self.known or self.orders_from or self.orders or self.foreign_orders)
+        """Whether the number of own open orders is an answer: none is one only where every venue
+        said so, since an order may rest where nobody could be asked."""
+        return self.known or self.all_orders or bool(self.orders)
 
     @property
     def tells_positions(self) -> bool:
-        """Whether an empty list of positions would be somebody's answer."""
-        return bool(self.known or self.positions_from or self.positions or self.dust)
+        """As `tells_orders`, of positions."""
+        return self.known or self.all_positions or bool(self.positions)
 
     def describe(self) -> str:
-        told = [count_of(len(self.orders), "open order")] if self.tells_orders else []
-        told += [count_of(len(self.positions), "position")] if self.tells_positions else []
+        told = []
+        if self.tells_orders:
+            every = "" if self.known or self.all_orders else "at least "
+            told.append(every + count_of(len(self.orders), "open order"))
+        if self.tells_positions:
+            every = "" if self.known or self.all_positions else "at least "
+            told.append(every + count_of(len(self.positions), "position"))
         told += [] if self.known else [f"not known: {'; '.join(self.unknown)}"]
         return ", ".join(told)
 
@@ -92,12 +98,9 @@ def from_engine(orders: Answer, positions: Answer, in_doubt: int) -> Picture:
     if in_doubt:
         unknown.append(f"{count_of(in_doubt, 'order is', 'orders are')} in doubt")
     open_orders: list[Row] = list(orders.get("orders") or ())
-    told = [
-        name
-        for name, venue in (orders.get("venues") or {}).items()
-        if venue.get("ok") and venue.get("complete")
-    ]
-    silent = {row.get("venue") for row in rows if row.get("venue_quantity") is None}
+    venues = (orders.get("venues") or {}).values()
+    asked = orders.known and all(venue.get("ok") and venue.get("complete") for venue in venues)
+    said = positions.known and all(row.get("venue_quantity") is not None for row in rows)
     held = [row for row in rows if _held(row)]
     return Picture(
         source="engine",
@@ -105,10 +108,9 @@ def from_engine(orders: Answer, positions: Answer, in_doubt: int) -> Picture:
         foreign_orders=tuple(row for row in open_orders if not row.get("own", True)),
         positions=tuple(row for row in held if not row.get("dust")),
         dust=tuple(row for row in held if row.get("dust")),
-        orders_from=tuple(told) if orders.known else (),
-        positions_from=tuple(name for name in told if name not in silent)
-        if positions.known
-        else (),
+        all_orders=asked and not in_doubt,
+        # A venue that could not be asked for its orders may not have been asked at all.
+        all_positions=asked and said,
         unknown=tuple(dict.fromkeys(unknown)),
         pnl=positions.get("pnl"),
     )
@@ -120,15 +122,16 @@ def from_venues(answers: Iterable[VenueAnswer]) -> Picture:
     open_orders = [msgspec.to_builtins(row) for each in answers for row in each.open_orders]
     rows = [msgspec.to_builtins(row) for each in answers for row in each.positions]
     held = [row for row in rows if _held(row)]
-    told = tuple(each.name for each in answers if each.status == "ok")
+    told = [each.name for each in answers if each.status == "ok"]
+    every = bool(answers) and len(told) == len(answers)
     return Picture(
         source="venue" if told or open_orders or rows else "none",
         orders=tuple(row for row in open_orders if row["own"]),
         foreign_orders=tuple(row for row in open_orders if not row["own"]),
         positions=tuple(row for row in held if not row["dust"]),
         dust=tuple(row for row in held if row["dust"]),
-        orders_from=told,
-        positions_from=told,
+        all_orders=every,
+        all_positions=every,
         unknown=tuple(
             f"venue {each.name}: {each.why or 'its answer was not complete'}"
             for each in answers

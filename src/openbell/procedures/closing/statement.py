@@ -67,11 +67,11 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         document={
             "verified": verified,
             "summary": summary,
-            "remaining_orders": _rows((*picture.orders, *picture.foreign_orders))
-            if picture.tells_orders
-            else None,
-            "remaining_positions": _rows(told) if _tells_positions(picture) else None,
-            "dust": _rows(_from_venue(picture.dust)) if _tells_positions(picture) else None,
+            "remaining_orders": _told(
+                (*picture.orders, *picture.foreign_orders), picture.known or picture.all_orders
+            ),
+            "remaining_positions": _told(told, picture.known or picture.all_positions),
+            "dust": _told(_from_venue(picture.dust), picture.known or picture.all_positions),
             "unknown": list(picture.unknown),
             "asked": picture.source,
             "checkpoint": closing.checkpoint,
@@ -98,12 +98,6 @@ def _from_venue(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.get("venue_quantity") is not None]
 
 
-def _tells_positions(picture: Picture) -> bool:
-    """Whether an empty list of remaining positions would be a venue's word."""
-    told = _from_venue((*picture.positions, *picture.dust))
-    return bool(picture.known or picture.positions_from or told)
-
-
 def _step_points(reports: Iterable[StepReport], told: Collection[str]) -> list[str]:
     """The steps that are not settled, each once. The failure of those in `told` has been told."""
     reports = tuple(reports)
@@ -118,8 +112,10 @@ def _step_points(reports: Iterable[StepReport], told: Collection[str]) -> list[s
     return points
 
 
-def _rows(rows: Iterable[Row]) -> list[Row]:
-    return [dict(row) for row in rows]
+def _told(rows: Iterable[Row], complete: bool) -> list[Row] | None:
+    """The rows, or None where there is none and not everybody was asked: that is no empty list."""
+    listed = [dict(row) for row in rows]
+    return listed if listed or complete else None
 
 
 def _listed(items: Iterable[object] | None) -> list[object] | None:
