@@ -456,7 +456,7 @@ async def report_of(events: AsyncIterator[StreamEvent]) -> OrderReport:
 
 @pytest.mark.parametrize("written_out", [False, True], ids=["as is", "line breaks written out"])
 async def test_a_cdp_key_trades_and_hears_of_its_orders(sim, make_venue, written_out):
-    pem = next(c.secret for c in sim.keys.all() if c.key == KEY_NAME)
+    pem = sim.keys.find(KEY_NAME).secret
     secret = pem.replace("\n", "\\n") if written_out else pem
     venue = make_venue(sim.url, key=KEY_NAME, secret=secret)
     await venue.connect()
@@ -469,7 +469,7 @@ async def test_a_cdp_key_trades_and_hears_of_its_orders(sim, make_venue, written
 
 async def test_a_token_lives_no_longer_than_we_wait(sim, make_venue):
     """A submit that was given up must not be taken a minute later."""
-    pem = next(c.secret for c in sim.keys.all() if c.key == KEY_NAME)
+    pem = sim.keys.find(KEY_NAME).secret
     venue = make_venue(sim.url, key=KEY_NAME, secret=pem, timeout=3.0)
     request = venue._signed("POST", "v3/private", "brokerage/orders", {"a": "b"})
     _, body, _ = request.headers["Authorization"].split(".")
