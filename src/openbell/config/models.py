@@ -161,6 +161,14 @@ class Venue(Model):
     position, never sold by a flatten."""
     fee_currency: str | None = None
     """Currency the venue takes its fees in, where it is neither base nor quote (BNB)."""
+    exclusive: bool = False
+    """The account is this desk's alone. Then an emergency stop uses the venue's own mass cancel at
+    once, which is the fastest; else only where it can see that it meets no other's order."""
+    web: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = None
+    """The venue's page on which a person can see and cancel orders; shown where a stop cannot be
+    proven."""
+    phone: str | None = None
+    """The venue's trading desk, for the same."""
     timeout: Seconds = 5.0
     """Of one request. Afterwards the outcome of an order is unknown, and is asked for."""
     poll_every: Seconds = 2.0

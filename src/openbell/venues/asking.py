@@ -116,7 +116,7 @@ async def ask(venue: Venue, symbols: Sequence[str], desk_id: str) -> VenueAnswer
         ]
     except VenueError as error:
         return unknown(venue.name, error.message)
-    doubt = _doubt(listing, balances, symbols)
+    doubt = doubt_of(listing, balances, symbols)
     return VenueAnswer(
         name=venue.name,
         status="unknown" if doubt else "ok",
@@ -217,7 +217,7 @@ async def _held(venue: Venue, symbol: str, quantity: Decimal) -> HeldPosition:
     )
 
 
-def _doubt(listing: Listing, balances: Mapping[str, Balance], symbols: Sequence[str]) -> str:
+def doubt_of(listing: Listing, balances: Mapping[str, Balance], symbols: Sequence[str]) -> str:
     """Why the list of orders is not to be trusted; empty where it is.
 
     The balances check it from another side: an open order locks what it would spend, so a list

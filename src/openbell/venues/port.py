@@ -128,6 +128,8 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag="rejected"):
     code: str
     """The venue's own code, or one of ours: `throttled`."""
     text: str
+    retry_after_s: float | None = None
+    """Of `throttled`: before that nothing may be sent again; None: not said."""
 
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag="unknown"):
@@ -196,6 +198,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[VenueOrder, ...]
     complete: bool
     """False where a page was cut or a symbol could not be asked: then absence proves nothing."""
+    elsewhere: int | None = None
+    """Open orders of the account in symbols that were not asked for; None: not known."""
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

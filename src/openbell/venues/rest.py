@@ -83,7 +83,8 @@ class RestVenue(VenueBase):
         """
         wait_s = self._pacing.wait_s(time.monotonic(), query=False)
         if wait_s > 0:
-            return Rejected(code=THROTTLED, text=f"not sent: retry after {wait_s:.1f} s")
+            text = f"not sent: retry after {wait_s:.1f} s"
+            return Rejected(code=THROTTLED, text=text, retry_after_s=wait_s)
         try:
             reply = await self._transport.send(
                 request, timeout_s=self.config.timeout, on_sent=self._sent_hook(cl_ord_id)
@@ -138,7 +139,8 @@ class RestVenue(VenueBase):
             return Unknown(why=f"duplicate id: {text}")
         if problem.meaning is Meaning.THROTTLED:
             wait_s = self._pacing.refused(reply.status, reply.headers, time.monotonic())
-            return Rejected(code=THROTTLED, text=f"retry after {wait_s:.1f} s: {text}")
+            text = f"retry after {wait_s:.1f} s: {text}"
+            return Rejected(code=THROTTLED, text=text, retry_after_s=wait_s)
         return Rejected(code=problem.code, text=text)
 
     def _error_of(self, problem: Problem, reply: Reply) -> VenueError:

@@ -185,7 +185,9 @@ class AlpacaVenue(RestVenue):
             except NoSuchOrderError as error:
                 return Rejected(code=str(error.facts["venue_code"]), text=error.message)
             except VenueThrottledError as error:
-                return Rejected(code=THROTTLED, text=error.message)
+                return Rejected(
+                    code=THROTTLED, text=error.message, retry_after_s=error.retry_after_s
+                )
             except VenueError as error:
                 return Rejected(code=NEVER_ARRIVED, text=f"its id is not known: {error.message}")
             venue_order_id = found.id

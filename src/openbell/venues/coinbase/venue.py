@@ -90,6 +90,8 @@ class CoinbaseVenue(CcxtVenue):
         self._pacing: CoinbasePacing = CoinbasePacing()
         self._rules: dict[str, InstrumentRules] = {}
         self._sent = SentOrders()
+        self._listed: dict[ClOrdID, str] = {}
+        """Coinbase's ids of the open orders that were listed last, whoever sent them."""
         self._clock_doubtful = True
 
     # Connection.
@@ -209,10 +211,9 @@ class CoinbaseVenue(CcxtVenue):
             params = {"order_status": list(states), "product_ids": ids}
             async for page in self._order_pages(params, for_cancel=for_cancel):
                 found |= {order.venue_order_id: order for order in page}
-        return Listing(
-            orders=tuple(order for order in found.values() if not order.status.is_final),
-            complete=True,
-        )
+        orders = tuple(order for order in found.values() if not order.status.is_final)
+        self._listed = {order.cl_ord_id: order.venue_order_id for order in orders}
+        return Listing(orders=orders, complete=True)
 
     async def order(self, symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
         """By the venue's id where this process learned it; else among the listed orders, newest
@@ -319,7 +320,8 @@ class CoinbaseVenue(CcxtVenue):
 
     def _venue_order_id(self, cl_ord_id: ClOrdID) -> str:
         sent = self._sent.by_cl_ord_id(cl_ord_id)
-        return sent.venue_order_id if sent is not None else ""
+        known = sent.venue_order_id if sent is not None else ""
+        return known or self._listed.get(cl_ord_id, "")
 
     # Account and market.
 

@@ -87,7 +87,8 @@ class CcxtCalls(VenueBase):
         what exchange, network or ccxt do."""
         wait_s = self._pacing.wait_s(time.monotonic(), query=False)
         if wait_s > 0:
-            return Rejected(code=THROTTLED, text=f"not sent: retry after {wait_s:.1f} s")
+            text = f"not sent: retry after {wait_s:.1f} s"
+            return Rejected(code=THROTTLED, text=text, retry_after_s=wait_s)
         try:
             async with self._line:
                 with sending(call):
@@ -96,7 +97,9 @@ class CcxtCalls(VenueBase):
         except TimeoutError:
             outcome: Rejected | Unknown = Unknown(why=f"no answer within {self.config.timeout:g} s")
         except outcomes.THROTTLED as error:
-            return Rejected(code=THROTTLED, text=self._throttled(error))
+            text = self._throttled(error)
+            wait_s = self._pacing.wait_s(time.monotonic(), query=False)
+            return Rejected(code=THROTTLED, text=text, retry_after_s=wait_s)
         except Exception as error:  # noqa: BLE001 # ccxt raises whatever its parsing meets
             outcome = outcomes.outcome_of(error, self._text_of(error))
         if call.sent:

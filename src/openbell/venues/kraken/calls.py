@@ -157,7 +157,8 @@ class KrakenCalls(CcxtVenue):
 
 
 def held_back(wait_s: float) -> Rejected:
-    return Rejected(code=THROTTLED, text=f"retry after {wait_s:.1f} s")
+    text = f"retry after {wait_s:.1f} s"
+    return Rejected(code=THROTTLED, text=text, retry_after_s=wait_s)
 
 
 def result_of(body: bytes, shape: type[T]) -> T:

@@ -190,7 +190,8 @@ class KrakenVenue(KrakenCalls):
             symbol = self._unified.get(order.descr.pair)
             if symbol in asked:
                 orders.append(order.to_port(txid, self._unified.__getitem__))
-        return Listing(orders=tuple(orders), complete=True)
+        elsewhere = len(answer.open) - len(orders)
+        return Listing(orders=tuple(orders), complete=True, elsewhere=elsewhere)
 
     async def order(self, symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
         """First among the open ones, then among the ended: an order goes that way and not back, so

@@ -1,0 +1,90 @@
+"""What a stop ends with, per venue: what was seen, never what was hoped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from openbell.config.models import Venue as VenueConfig
+from openbell.domain.closing import Dust, RemainingOrder, RemainingPosition
+from openbell.venues.port import VenueOrder
+
+Result = Literal["verified", "residual", "unknown"]
+
+
+class Flat(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of flattening, as the venue tells its positions."""
+
+    result: Result
+    """verified: zero, or dust. residual: these positions are open. unknown: they could not be
+    asked, or an order may have been sent of which nothing is known."""
+    positions: tuple[RemainingPosition, ...] = ()
+    dust: tuple[Dust, ...] = ()
+    why: str = ""
+
+
+class VenueStatement(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one venue."""
+
+    venue: str
+    result: Result
+    """verified: no order in scope is open; two complete lists in a row, as far apart as the longest
+    order latency, said so. residual: `orders` are still open. unknown: it could not be asked, or its
+    answers prove nothing; `orders` are those of its last answer.
+
+    All of it is about the venue's symbols in desk.toml: those are asked for."""
+    orders: tuple[RemainingOrder, ...] = ()
+    spared: tuple[RemainingOrder, ...] = ()
+    """Open, and left alone: others', or out of scope."""
+    acknowledged: int = 0
+    """Orders whose cancel the venue took, as far as it named them."""
+    flat: Flat | None = None
+    """None: positions were to stay."""
+    why: str = ""
+    """Why it is not verified."""
+    by_hand: str = ""
+    """What a person can do about it; empty where it is settled."""
+    took_s: float = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything asked for was seen to be done."""
+        flat = self.flat is None or self.flat.result == "verified"
+        return self.result == "verified" and flat
+
+
+def all_settled(statements: Iterable[VenueStatement]) -> bool:
+    """Whether a stop may be called done: nothing less than verified everywhere."""
+    return all(statement.is_settled for statement in statements)
+
+
+def remaining(venue: str, order: VenueOrder, *, own: bool) -> RemainingOrder:
+    return RemainingOrder(
+        venue=venue,
+        symbol=order.symbol,
+        cl_ord_id=order.cl_ord_id,
+        venue_order_id=order.venue_order_id,
+        side=order.side,
+        leaves_qty=order.order_qty - order.cum_qty,
+        price=order.price,
+        own=own,
+    )
+
+
+def by_hand(name: str, config: VenueConfig, *, flatten: bool) -> str:
+    """What a person can do at the venue itself, by the ways that desk.toml names."""
+    ways = [f"log in at {config.web}"] if config.web else []
+    ways += [f"call {config.phone}"] if config.phone else []
+    account = f" of account {config.account}" if config.account else ""
+    wanted = (
+        "cancel its open orders and close its positions" if flatten else "cancel its open orders"
+    )
+    if not ways:
+        return (
+            f"log in at the venue and {wanted}{account}; "
+            f"web and phone of [venues.{name}] in desk.toml would be shown here"
+        )
+    way = " or ".join(ways)
+    return f"{way[0].upper()}{way[1:]}, and {wanted}{account}"

@@ -1,0 +1,226 @@
+"""Stops one venue: cancels, and asks until it is proven, or says what is not.
+
+    connect ─▶ list ─▶ nothing of ours ─▶ wait settle_s, look at the funds ─▶ list ─▶ verified
+                ▲          │ something                                          │ something
+                └── cancel ◀┴───────────────────────────────────────────────────┘
+
+What always holds:
+- An outcome never counts as an end. Accepted, rejected or unknown, the orders are asked for again.
+- Verified means two complete, empty lists in a row, `settle_s` from the answer of the first to the
+  question of the second, both after `quiet`: an order that was sent just before the engines froze
+  may land after the cancel.
+- A list proves nothing where it is incomplete, where funds are locked for orders that it does not
+  show, or where an order vanished from it that nobody cancelled and that the venue still knows.
+- Nothing is sent before the time that the venue named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from openbell.kill import events
+from openbell.kill.asking import Asking, GivenUpError
+from openbell.kill.cancelling import Cancelling, say
+from openbell.kill.events import Tell
+from openbell.kill.pace import Backoff, Pace
+from openbell.kill.plan import Target, opening_calls
+from openbell.venues.asking import EMPTY_ANSWERS, doubt_of
+from openbell.venues.port import Listing, Venue, VenueAuthError, VenueError, VenueOrder
+
+SETTLE_S_MIN = 0.1
+KEY_REFUSED_MAX = 3
+"""Answers in a row that refuse the key, then the venue is given up: going on gets it locked out."""
+LOOKUPS = 3
+"""Vanished orders that are looked up by their ClOrdIDs."""
+POLL_S = (0.02, 1.0)
+RETRY_S = (0.1, 2.0)
+"""First and longest pause, while acknowledged cancels are waited for and after failures."""
+
+
+class VenueStop:
+    """One stop of one venue. `deadline_s` is a time of the running event loop."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        symbols: Sequence[str],
+        target: Target,
+        *,
+        deadline_s: float,
+        settle_s: float = SETTLE_S_MIN,
+        warm: bool = False,
+        quiet: asyncio.Event | None = None,
+        tell: Tell = lambda _: None,
+    ) -> None:
+        """`settle_s`: the longest order latency that was seen. `warm`: the venue is connected.
+        `quiet`: set when no engine can send any more; None: that is so already."""
+        pace = Pace(venue.capabilities.cancels_per_s)
+        self.asking = Asking(venue, pace, deadline_s, self._waiting)
+        self.verified = False
+        self.remain: tuple[VenueOrder, ...] = ()
+        self.spared: tuple[VenueOrder, ...] = ()
+        """Of the last list: to be cancelled, and not."""
+        self.why = "no answer within the time given"
+        """Why it is not verified."""
+        self._looked = False
+        """Whether the last question for the open orders was answered."""
+        self._listed = False
+        self._venue = venue
+        self._symbols = symbols
+        self._target = target
+        self._settle_s = max(settle_s, SETTLE_S_MIN)
+        self._warm = warm
+        self._quiet = quiet
+        self._tell = tell
+        self._cancelling = Cancelling(self.asking, target, tell)
+        self._keys_refused = 0
+        self._contradicted = ""
+        """Why the last empty list was not to be believed."""
+
+    @property
+    def acknowledged(self) -> int:
+        return self._cancelling.acknowledged
+
+    @property
+    def looked(self) -> bool:
+        """Whether `remain` is the venue's last word: it answered, and took no cancel since."""
+        return self._looked and not self._cancelling.unsettled
+
+    async def connect(self) -> None:
+        """And sends what may go out before anything is listed. Raises GivenUpError."""
+        opening = opening_calls(self._venue.capabilities, self._target, self._symbols)
+        sent = asyncio.create_task(self._cancelling.send(opening))
+        try:
+            await self._connect()
+            await sent
+        finally:
+            sent.cancel()
+            await asyncio.gather(sent, return_exceptions=True)
+
+    async def _connect(self) -> None:
+        retry = Backoff(*RETRY_S)
+        while not self._warm:
+            try:
+                await self.asking.connect()
+                self._warm = True
+            except VenueError as error:
+                self._failed(error)
+                await retry.pause()
+
+    async def until_zero(self) -> None:
+        """Ends when it is verified. Raises GivenUpError; the caller ends it when time is up."""
+        poll, retry = Backoff(*POLL_S), Backoff(*RETRY_S)
+        self.verified = False
+        empty = 0
+        while empty < EMPTY_ANSWERS:
+            quiet = self._quiet is None or self._quiet.is_set()
+            try:
+                listing = await self.look()
+                doubt = "" if listing.complete else self.why
+                if quiet and not (self.remain or doubt or empty + 1 == EMPTY_ANSWERS):
+                    doubt = self._contradicted = await self._settle(listing)
+            except VenueError as error:
+                self._failed(error)
+                empty = 0
+                await retry.pause()
+                continue
+            if self.remain:
+                empty = 0
+                if await self._cancel(listing):
+                    poll.moved()
+                    retry.moved()
+                else:
+                    await (retry if self._cancelling.refusal else poll).pause()
+            elif doubt:
+                empty = 0
+                self._doubt(doubt)
+                await retry.pause()
+            elif self._quiet is not None and not quiet:
+                await self._quiet.wait()
+            else:
+                empty += 1
+        self.verified, self.why = True, ""
+        say(self._tell, events.Verified(venue=self._venue.name, at_ns=time.time_ns()))
+
+    async def look(self) -> Listing:
+        """Asks for the open orders. Raises VenueError and GivenUpError."""
+        looked, self._looked = self._looked, False
+        try:
+            listing = await self.asking.open_orders()
+        except GivenUpError:
+            self._looked = looked  # nothing was asked, and nothing was told since
+            raise
+        self._looked, self._cancelling.unsettled, self._keys_refused = True, False, 0
+        before = len(self.remain)
+        self.remain = tuple(o for o in listing.orders if self._target.holds(o))
+        self.spared = tuple(o for o in listing.orders if not self._target.holds(o))
+        self._cancelling.saw(self.remain)
+        self.why = self._why_not(listing)
+        name, at_ns = self._venue.name, time.time_ns()
+        orders, spared = len(self.remain), len(self.spared)
+        if not self._listed:
+            self._listed = True
+            say(self._tell, events.Listed(venue=name, at_ns=at_ns, orders=orders, spared=spared))
+        elif orders != before:
+            say(self._tell, events.Remaining(venue=name, at_ns=at_ns, orders=orders))
+        return listing
+
+    def gave_up(self, why: str) -> None:
+        self.why = why
+
+    async def end(self) -> None:
+        """Requests still under way are given up."""
+        await self._cancelling.end()
+
+    def _why_not(self, listing: Listing) -> str:
+        if self.remain:
+            return self._cancelling.refusal or "listed as open after their cancels were sent"
+        if not listing.complete:
+            return "the list of open orders is incomplete"
+        return self._contradicted or "one empty list proves nothing; there was no time for another"
+
+    async def _cancel(self, listing: Listing) -> bool:
+        moved = await self._cancelling.send(self._cancelling.plan(listing))
+        self.why = self._cancelling.refusal or self.why
+        return moved
+
+    async def _settle(self, listing: Listing) -> str:
+        """After an empty list: waits until an order on its way must have landed, and meanwhile
+        holds the list against what else the venue knows. Why it is not to be believed, or nothing.
+        Raises VenueError."""
+        _, doubt = await asyncio.gather(asyncio.sleep(self._settle_s), self._contradiction(listing))
+        return doubt
+
+    async def _contradiction(self, listing: Listing) -> str:
+        if not (listing.orders or listing.elsewhere):
+            doubt = doubt_of(listing, await self.asking.balances(), self._symbols)
+            if doubt:
+                return doubt
+        if not self._venue.capabilities.lookup_by_cl_ord_id:
+            return ""
+        for order in self._cancelling.unasked(LOOKUPS):
+            found = await self.asking.order(order)
+            if found is not None and not found.status.is_final:
+                return f"{order.cl_ord_id} is open, and no list shows it"
+        return ""
+
+    def _failed(self, error: VenueError) -> None:
+        """Raises GivenUpError where asking on would do harm."""
+        self._doubt(error.message)
+        if isinstance(error, VenueAuthError):
+            self._keys_refused += 1
+        if self._keys_refused >= KEY_REFUSED_MAX:
+            raise GivenUpError(error.message)
+
+    def _doubt(self, why: str) -> None:
+        self._looked = False
+        self.why = why
+        say(self._tell, events.NotKnown(venue=self._venue.name, at_ns=time.time_ns(), why=why))
+
+    def _waiting(self, seconds: float, why: str) -> None:
+        waiting = events.Waiting(
+            venue=self._venue.name, at_ns=time.time_ns(), seconds=round(seconds, 3), why=why
+        )
+        say(self._tell, waiting)

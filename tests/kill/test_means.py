@@ -1,0 +1,163 @@
+"""Each venue is stopped by the fastest means it has, and nobody else's order is touched."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from tests.kill.house import DESK_ID, OTHER_DESK, house
+
+from openbell.domain.orders import OrdType, Side
+from openbell.kill.plan import Scope
+from openbell_sim.hands import ManualOrder, place
+
+ALL = ("kraken", "binance", "binance-usdm", "coinbase", "mt5", "oanda")
+
+
+@pytest.mark.parametrize(
+    ("face", "means"),
+    [
+        ("kraken", {"account": 1}),
+        ("binance", {"symbol": 2}),
+        ("binance-usdm", {"symbol": 2}),
+        ("coinbase", {"batch": 2}),
+        ("mt5", {"single": 30}),
+        ("oanda", {"single": 30}),
+    ],
+)
+async def test_everything_goes_by_the_venues_fastest_means(
+    face: str, means: dict[str, int]
+) -> None:
+    async with house(face) as here:
+        here.rest(17)
+        here.rest(13, market=1)
+        stated = await here.stop()
+        assert stated.result == "verified"
+        assert stated.is_settled
+        assert stated.acknowledged == 30
+        assert here.open() == []
+        assert here.means() == [means]
+
+
+@pytest.mark.parametrize("face", ALL)
+async def test_others_orders_stay(face: str) -> None:
+    async with house(face) as here:
+        here.rest(5)
+        here.rest(4, market=1)
+        others = [*here.rest(2, desk=OTHER_DESK), *here.rest(1, desk=None, market=1)]
+        stated = await here.stop()
+        assert stated.result == "verified"
+        assert here.open() == others
+        assert len(stated.spared) == 3
+        assert not any(order.own for order in stated.spared)
+        assert all(set(means) <= {"batch", "single"} for means in here.means())
+
+
+async def test_the_symbol_without_others_orders_goes_at_once() -> None:
+    async with house("binance") as here:
+        here.rest(3)
+        here.rest(3, market=1)
+        others = here.rest(1, desk=OTHER_DESK)
+        assert (await here.stop()).result == "verified"
+        assert here.open() == others
+        assert here.means() == [{"single": 3, "symbol": 1}]
+
+
+async def test_an_order_in_a_symbol_the_desk_does_not_trade_keeps_the_account_from_a_mass_cancel() -> (
+    None
+):
+    async with house("kraken", symbols=["BTC/USD"]) as here:
+        here.rest(3)
+        others = here.rest(1, desk=None, market=1)
+        assert (await here.stop()).result == "verified"
+        assert here.open() == others
+        assert here.means() == [{"batch": 1}]
+
+
+@pytest.mark.parametrize("face", ["kraken", "binance"])
+async def test_an_account_of_ones_own_is_cancelled_before_it_is_listed(face: str) -> None:
+    async with house(face, exclusive=True) as here:
+        here.rest(3)
+        here.rest(2, desk=OTHER_DESK, market=1)
+        await here.venue.connect()
+        stated = await here.stop(visit={"warm": True})
+        assert stated.result == "verified"
+        assert here.open() == []
+        kinds = [type(event).__name__ for event in here.events]
+        assert kinds[:3] == ["Cancelling", "Acknowledged", "Listed"]
+
+
+async def test_account_wide_takes_others_orders_too() -> None:
+    async with house("mt5") as here:
+        here.rest(2)
+        here.rest(2, desk=None)
+        stated = await here.stop(scope=Scope(account_wide=True))
+        assert stated.result == "verified"
+        assert here.open() == []
+
+
+@pytest.mark.parametrize("face", ["kraken", "binance", "coinbase"])
+@pytest.mark.parametrize("exclusive", [False, True])
+async def test_a_symbol_alone_is_stopped(face: str, exclusive: bool) -> None:
+    async with house(face, exclusive=exclusive) as here:
+        here.rest(3)
+        kept = here.rest(3, market=1)
+        stated = await here.stop(scope=Scope(symbol=here.kind.symbols[0]))
+        assert stated.result == "verified"
+        assert here.open() == kept
+        assert len(stated.spared) == 3
+
+
+async def test_a_venue_out_of_scope_is_not_visited() -> None:
+    async with house("binance") as here:
+        here.rest(1)
+        with pytest.raises(ValueError, match="not enough values"):
+            await here.stop(scope=Scope(venue="another"))
+        assert len(here.open()) == 1
+
+
+@pytest.mark.parametrize("face", ["kraken", "binance", "binance-usdm", "mt5", "oanda"])
+async def test_orders_that_wait_for_a_price_go_too(face: str) -> None:
+    async with house(face) as here:
+        here.rest(2)
+        above = Decimal("1.15" if face in ("mt5", "oanda") else "65000")
+        waiting = ManualOrder(
+            symbol=next(iter(here.kind.markets)),
+            side=Side.BUY,
+            type=OrdType.STOP,
+            quantity=here.kind.quantity,
+            stop_price=above,
+            client_order_id=here.name(DESK_ID),
+        )
+        place(here.sim.exchange, "main", waiting)
+        assert len(here.own_open()) == 3
+        assert (await here.stop()).result == "verified"
+        assert here.open() == []
+
+
+async def test_singles_go_riskiest_first_and_inside_the_budget() -> None:
+    async with house("mt5", limits=1.0) as here:
+        here.rest(70)
+        big = here.rest(1, quantity=here.kind.quantity * 50)[0]
+        began_s = time.monotonic()
+        stated = await here.stop()
+        assert stated.result == "verified"
+        assert here.open() == []
+        assert here.waits() == []  # never told to wait
+        assert time.monotonic() - began_s > 1
+        ends = {o.order_id: o.updated_ns for o in here.sim.exchange.ledger.orders.values()}
+        assert min(ends.values()) == ends[big.order_id]
+        # Never more than 50 in any second, by the venue's clock.
+        times = sorted(ends.values())
+        assert all(b - a > 1_000_000_000 for a, b in zip(times, times[50:], strict=False))
+        assert all(b >= a for a, b in pairwise(times))
+
+
+async def test_an_order_of_the_desk_that_was_there_before_the_latch_is_told_in_events() -> None:
+    async with house("binance") as here:
+        here.rest(4)
+        await here.stop()
+        kinds = [type(event).__name__ for event in here.events]
+        assert kinds == ["Listed", "Cancelling", "Acknowledged", "Remaining", "Verified", "Ended"]
