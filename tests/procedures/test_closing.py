@@ -8,6 +8,14 @@ from typing import Any
 import pytest
 
 from openbell.cli.commands.down import closing_statement_text
+from openbell.domain.orders import (
+    NewOrder,
+    OrderAccepted,
+    OrderFilled,
+    OrderIntended,
+    OrdType,
+    Side,
+)
 from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
 from openbell.procedures.closing import closing_steps
@@ -23,6 +31,8 @@ from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
+from openbell.state.database import open_database
+from openbell.state.journal import Journal
 from openbell.watch.service_client import Answer
 
 STEPS = (
@@ -244,6 +254,87 @@ async def test_with_a_dead_engine_the_venue_is_asked_and_cancelled_past_it(
     assert set(fake_desk.venue.orders) == {"someone-else"}
     assert fake_desk.venue.position == Decimal("0.5")
     assert [row["symbol"] for row in statement.document["remaining_positions"]] == ["BTC/USDT"]
+
+
+async def booked(desk: Any, counter: int, quantity: str, *, open_too: bool = False) -> None:
+    """What an engine of an earlier opening left in the journal: a position, perhaps an order."""
+    cl_ord_id = desk.own_order(counter)
+    order = NewOrder(
+        cl_ord_id=cl_ord_id,
+        venue="sim",
+        symbol="BTC/USDT",
+        side=Side.BUY,
+        ord_type=OrdType.LIMIT,
+        order_qty=Decimal(quantity) * (2 if open_too else 1),
+        price=Decimal(10),
+    )
+    journal = await Journal.take_over(desk.layout.database, "test")
+    await journal.append(
+        (
+            OrderIntended(cl_ord_id=cl_ord_id, at_ns=1, order=order),
+            OrderAccepted(cl_ord_id=cl_ord_id, at_ns=2, venue_order_id="1"),
+            OrderFilled(
+                cl_ord_id=cl_ord_id,
+                at_ns=3,
+                exec_id="1",
+                last_qty=Decimal(quantity),
+                last_px=Decimal(10),
+                fee=Decimal(0),
+                fee_currency="USDT",
+                is_maker=True,
+            ),
+        )
+    )
+    await journal.close()
+
+
+@pytest.fixture
+def partly_open(fake_desk: Any) -> Any:
+    """As after `up --only venue`: the engine has never run in this opening."""
+    fake_desk.services.states |= {
+        "engine": ServiceState.STOPPED,
+        "strategies": ServiceState.STOPPED,
+    }
+    fake_desk.venue.orders, fake_desk.venue.position = {}, Decimal(0)
+    open_database(fake_desk.layout.database).close()
+    return fake_desk
+
+
+async def test_a_desk_opened_without_its_engine_proves_itself_flat(
+    partly_open: Any, journal: Any
+) -> None:
+    """It ended "not proven closed" although nothing had traded: nobody compared the books."""
+    statement = await close(partly_open, journal)
+    assert statement.verified, statement.summary
+    assert outcomes(statement)["reconcile"] == "done"
+
+
+async def test_books_of_earlier_openings_count_without_an_engine(
+    partly_open: Any, journal: Any
+) -> None:
+    await booked(partly_open, 1, "0.5")
+    partly_open.venue.position = Decimal("0.5")
+    statement = await close(partly_open, journal, flatten="keep")
+    assert statement.verified, statement.summary
+
+
+@pytest.mark.parametrize(
+    ("held", "open_too", "told"),
+    [
+        ("0", False, "sim BTC/USDT: the books hold 0.5, the venue 0"),
+        ("0.5", True, "the end of 1 order is not booked"),
+    ],
+)
+async def test_a_difference_that_no_engine_explains_is_unknown(
+    partly_open: Any, journal: Any, held: str, open_too: bool, told: str
+) -> None:
+    await booked(partly_open, 1, "0.5", open_too=open_too)
+    partly_open.venue.position = Decimal(held)
+    statement = await close(partly_open, journal, flatten="keep")
+    assert not statement.verified
+    step = next(step for step in statement.document["steps"] if step["name"] == "reconcile")
+    assert step["outcome"] == "unknown"
+    assert told in step["detail"] and "`openbell up --safe`" in step["detail"]
 
 
 async def test_orders_of_an_engine_that_hangs_are_cancelled_past_it(

@@ -14,8 +14,13 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
+from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
-from openbell.procedures.checkpointing import missing_sections, save_checkpoint
+from openbell.procedures.checkpointing import (
+    left_out_sections,
+    missing_sections,
+    save_checkpoint,
+)
 from openbell.procedures.closing import Closing, closing_steps
 from openbell.procedures.closing.context import Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.closing.statement import closing_statement
@@ -139,8 +144,13 @@ class Closings:
                 desk.redactor,
                 facts={"run": run, "reason": wishes.reason or "closing"},
                 without_books=True,
+                stopped=[
+                    view.name
+                    for view in desk.supervisor.views()
+                    if view.state is ServiceState.STOPPED
+                ],
             )
-            return SavedCheckpoint(str(info.path), missing_sections(info))
+            return SavedCheckpoint(str(info.path), missing_sections(info), left_out_sections(info))
 
         def marked() -> dict[int, str]:
             found = scan(system_processes(), desk.layout.desk_id)

@@ -8,25 +8,27 @@
 
 `quick` is trading and configuration. A section whose service did not answer is left out, and the
 file's facts say why: half a state that says so is better than none in an emergency, and is never
-called complete.
+called complete. A service that is stopped, as in a desk that was opened in part, holds nothing: its
+section is left out and nothing is missing. Of a stopped engine the books are read from the journal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import orjson
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.redact import Redactor
-from openbell.errors import FailedError
+from openbell.errors import FailedError, OpenbellError
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.state.checkpoint import (
     CheckpointInfo,
@@ -45,6 +47,9 @@ SNAPSHOT_TIMEOUT_S = 20.0
 MISSING = "missing_"
 """Prefix of the facts that say why a section is not there."""
 
+LEFT_OUT = "left_out_"
+"""Prefix of the facts that name the stopped service which has no section."""
+
 Level = Literal["complete", "quick"]
 
 
@@ -53,6 +58,8 @@ class Sections:
     content: Mapping[str, bytes]
     missing: Mapping[str, str]
     """By section: why it is not there."""
+    left_out: Mapping[str, str]
+    """By section: the service that is stopped."""
 
 
 async def gather_sections(
@@ -61,14 +68,15 @@ async def gather_sections(
     voices: DeskVoices,
     level: Level,
     redactor: Redactor,
+    stopped: Collection[str] = (),
 ) -> Sections:
     """Everything at the same time: a checkpoint is one moment as far as that can be had. Known
-    secrets are taken out of every text."""
+    secrets are taken out of every text. `stopped`: services that are not asked."""
     roles = voices.roles
     asked = {"trading": roles.engine}
     if level == "complete":
         asked |= {"strategies": roles.strategies, "market_data": roles.market_data}
-    present = {section: service for section, service in asked.items() if service is not None}
+    present = {s: name for s, name in asked.items() if name is not None and name not in stopped}
     answers = await asyncio.gather(
         *(
             voices.ask(service, "/v1/snapshot", timeout_s=SNAPSHOT_TIMEOUT_S)
@@ -82,6 +90,13 @@ async def gather_sections(
             content[section] = orjson.dumps(redactor.redact_value(answer.body))
         else:
             missing[section] = answer.why
+    left_out = {s: name for s, name in asked.items() if name is not None and name in stopped}
+    if left_out.pop("trading", None) is not None:
+        try:
+            books = await asyncio.to_thread(_books_at_rest, layout.database)
+            content["trading"] = orjson.dumps(redactor.redact_value(books))
+        except OpenbellError as error:
+            missing["trading"] = error.message
     configuration = {
         "path": str(desk.path),
         "digest": desk.digest,
@@ -91,7 +106,7 @@ async def gather_sections(
     content["configuration"] = orjson.dumps(redactor.redact_value(configuration))
     if level == "complete":
         content["logs"] = await asyncio.to_thread(_recent_logs, desk, layout, redactor)
-    return Sections(content, missing)
+    return Sections(content, missing, left_out)
 
 
 async def save_checkpoint(
@@ -105,13 +120,15 @@ async def save_checkpoint(
     verify: bool = True,
     facts: Mapping[str, str] | None = None,
     without_books: bool = False,
+    stopped: Collection[str] = (),
 ) -> CheckpointInfo:
     """Gathers, writes, and with `verify` reads everything back.
 
     Raises FailedError where a desk that has an engine cannot have its books, unless
-    `without_books`; RefusedError where `path` exists, StorageError, CorruptError.
+    `without_books`; RefusedError where `path` exists, StorageError, CorruptError. `stopped` as in
+    `gather_sections`.
     """
-    sections = await gather_sections(desk, layout, voices, level, redactor)
+    sections = await gather_sections(desk, layout, voices, level, redactor, stopped)
     if "trading" in sections.missing and not without_books:
         raise FailedError(
             f"no checkpoint: the engine's books could not be had: {sections.missing['trading']}",
@@ -125,6 +142,7 @@ async def save_checkpoint(
         facts={
             **(facts or {}),
             **{f"{MISSING}{section}": why for section, why in sections.missing.items()},
+            **{f"{LEFT_OUT}{section}": name for section, name in sections.left_out.items()},
         },
     )
     target = path or _free_name(layout.checkpoints, level, created)
@@ -134,11 +152,41 @@ async def save_checkpoint(
 
 def missing_sections(info: CheckpointInfo) -> dict[str, str]:
     """Sections that the file should have and has not, with the reason."""
+    return _facts_with(MISSING, info)
+
+
+def left_out_sections(info: CheckpointInfo) -> dict[str, str]:
+    """Sections of services that were stopped, each with its service."""
+    return _facts_with(LEFT_OUT, info)
+
+
+def _facts_with(prefix: str, info: CheckpointInfo) -> dict[str, str]:
     return {
-        name.removeprefix(MISSING): why
-        for name, why in info.facts.items()
-        if name.startswith(MISSING)
+        name.removeprefix(prefix): said
+        for name, said in info.facts.items()
+        if name.startswith(prefix)
     }
+
+
+def _books_at_rest(database: Path) -> dict[str, object]:
+    """As the engine's `GET /v1/snapshot`; without P&L, since nobody knows a price."""
+    # Later than this module: a controller adopts its services before it loads a database.
+    from openbell.state.books_at_rest import books_at_rest
+
+    at_rest = books_at_rest(database)
+    snapshot = at_rest.books.to_snapshot()
+    told: dict[str, object] = msgspec.to_builtins(
+        {
+            "epoch": at_rest.epoch,
+            "last_journal_seq": at_rest.last_seq,
+            "taken_ns": time.time_ns(),
+            "orders": at_rest.books.open_orders(),
+            "positions": snapshot.positions,
+            "strategy_positions": snapshot.strategy_positions,
+            "pnl": None,
+        }
+    )
+    return told
 
 
 def _free_name(folder: Path, level: Level, created: datetime) -> Path:

@@ -27,6 +27,8 @@ class SaveCheckpoint:
     on_failure: OnFailure = OnFailure.WARN
     missing: Mapping[str, str] = field(default_factory=dict)
     """Sections that could not be had, with the reason."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Sections of services that are stopped, each with its service."""
 
     async def observe(self) -> bool:
         """Whether the engine can still tell its books."""
@@ -48,6 +50,7 @@ class SaveCheckpoint:
         saved = await self.closing.save_checkpoint()
         self.closing.checkpoint = saved.path
         self.missing = saved.missing
+        self.left_out = saved.left_out
         say(f"saved {saved.path}")
 
     async def verify(self, say: Say) -> Verification:
@@ -60,5 +63,7 @@ class SaveCheckpoint:
             if self.missing:
                 told = "; ".join(f"{section}: {why}" for section, why in self.missing.items())
                 return Verification(Outcome.FAILED, f"{path} is not complete: {told}")
-            found = Verification(Outcome.DONE, f"{path} was read back", {"path": path})
+            stopped = ", ".join(self.left_out.values())
+            without = f"; nothing to save of {stopped}: stopped" if stopped else ""
+            found = Verification(Outcome.DONE, f"{path} was read back{without}", {"path": path})
         return found

@@ -36,6 +36,8 @@ class SavedCheckpoint:
     path: str
     missing: Mapping[str, str]
     """Sections that could not be had, with the reason."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Sections of services that are stopped and so hold nothing, each with its service."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,27 @@
-"""Closing, step 5: our books and the venue's say the same."""
+"""Closing, step 5: our books and the venue's say the same.
+
+Where no engine runs, because the desk was opened in part, the books are read from the journal and
+compared here: equal positions and no order in either prove that nothing is missing. Any other
+finding is unknown, since only an engine books what is missing and knows what is rounding.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from decimal import Decimal
 
+from openbell.domain.books import Books
+from openbell.domain.service_state import ServiceState
+from openbell.errors import OpenbellError
 from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.picture import Picture
+from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.watch.service_client import Answer
+
+OPEN_IT = "`openbell up --safe` opens the desk without trading and compares; then close it again"
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,44 @@ def judge_reconciliation(answer: Answer) -> Verification:
     if answer.get("ok") is not True:
         return Verification(Outcome.UNKNOWN, "the engine did not say that they agree", evidence)
     return Verification(Outcome.DONE, "books and venue agree", evidence)
+
+
+def judge_at_rest(books: Books, picture: Picture) -> Verification:
+    """The books of a journal that nobody writes, and what the venues hold now."""
+    if not picture.known:
+        return Verification(Outcome.UNKNOWN, f"books not compared: {picture.describe()}")
+    differences = [
+        f"{venue} {symbol}: the books hold {ours:f}, the venue {theirs:f}"
+        for venue, symbol, ours, theirs in _positions(books, picture)
+        if ours != theirs
+    ]
+    open_orders = books.open_orders()
+    if open_orders:
+        told = count_of(len(open_orders), "order")
+        differences.append(f"the end of {told} is not booked")
+    if picture.orders:
+        told = count_of(len(picture.orders), "own order rests", "own orders rest")
+        differences.append(f"{told} at the venue")
+    if differences:
+        return Verification(
+            Outcome.UNKNOWN,
+            f"the engine does not run, and without it this is not explained: "
+            f"{'; '.join(differences)}. {OPEN_IT}",
+        )
+    return Verification(
+        Outcome.DONE, "books and venue agree: the books were read from the journal, no engine runs"
+    )
+
+
+def _positions(books: Books, picture: Picture) -> list[tuple[str, str, Decimal, Decimal]]:
+    """`(venue, symbol, books, venue)` of each that either of them holds."""
+    ours = {key: held.quantity for key, held in books.positions.items() if not held.is_flat}
+    theirs = {
+        (str(row["venue"]), str(row["symbol"])): Decimal(str(row["venue_quantity"]))
+        for row in (*picture.positions, *picture.dust)
+    }
+    zero = Decimal(0)
+    return [(*key, ours.get(key, zero), theirs.get(key, zero)) for key in sorted({*ours, *theirs})]
 
 
 @dataclass
@@ -65,5 +117,23 @@ class ReconcileBooks:
             # The engine was stopped by this very closing after it had reconciled.
             found = Verification(Outcome.DONE, "books and venue agreed", earlier.evidence)
         else:
-            found = Verification(Outcome.UNKNOWN, "the engine does not run: books not compared")
+            found = await self._at_rest()
         return found
+
+    async def _at_rest(self) -> Verification:
+        """Of an engine that is stopped. One that failed may have left a process behind: it is
+        taken for an engine that runs and does not answer."""
+        closing = self.closing
+        engine = closing.voices.roles.engine
+        if engine is None or facts_of(closing.services).state(engine) is not ServiceState.STOPPED:
+            return Verification(Outcome.UNKNOWN, "the engine does not answer: books not compared")
+        # Later than this module: a controller adopts its services before it loads a database.
+        from openbell.state.books_at_rest import books_at_rest
+
+        try:
+            at_rest = await asyncio.to_thread(books_at_rest, closing.layout.database)
+        except OpenbellError as error:
+            why = f"books not compared: no engine runs, and the journal: {error.message}"
+            return Verification(Outcome.UNKNOWN, why)
+        picture = closing.restored() or await closing.sight.past_the_engine()
+        return judge_at_rest(at_rest.books, picture)

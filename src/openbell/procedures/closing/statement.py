@@ -114,7 +114,7 @@ def _step_points(reports: Iterable[StepReport], told: Collection[str]) -> list[s
 
 def _told(rows: Iterable[Row], complete: bool) -> list[Row] | None:
     """The rows, or None where there is none and not everybody was asked: that is no empty list."""
-    listed = [dict(row) for row in rows]
+    listed: list[Row] = [dict(row) for row in rows]
     return listed if listed or complete else None
 
 

@@ -18,9 +18,10 @@ import msgspec
 import structlog
 
 from openbell.domain import order_book
-from openbell.domain.books import Books, BooksSnapshot
+from openbell.domain.books import Books
 from openbell.domain.orders import ClOrdID, Order, OrderEvent, OrderFilled, OrderIntended
 from openbell.errors import CorruptError, StorageError
+from openbell.state.books_at_rest import fold
 from openbell.state.journal import FencedError, Journal, JournalReader
 from openbell.trading.engine import metrics
 from openbell.trading.messages import EngineEvent, ReplayReply, ReplayRequest
@@ -37,7 +38,6 @@ _STRATEGIES_KEPT = 100_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 _encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(BooksSnapshot)
 
 Hear = Callable[[EngineEvent, Order], None]
 
@@ -69,7 +69,7 @@ class Ledger:
         """Begins a new epoch; every earlier engine is fenced from here on. StorageError, CorruptError."""
         journal = await Journal.take_over(database, holder)
         try:
-            books, last_seq = await asyncio.to_thread(_fold, journal)
+            books, last_seq = await asyncio.to_thread(fold, journal)
         except BaseException:
             await journal.close()
             raise
@@ -235,15 +235,3 @@ class Ledger:
             self._note_failure(error)
         finally:
             self._snapshotting = None
-
-
-def _fold(journal: Journal) -> tuple[Books, int]:
-    newest = journal.newest_snapshot()
-    books, seq = Books(), 0
-    if newest is not None:
-        seq = newest[0]
-        books = Books.from_snapshot(_decoder.decode(newest[1]))
-    for entry in journal.read(seq):
-        books.apply(entry.event)
-        seq = entry.seq
-    return books, seq
