@@ -376,3 +376,21 @@ async def test_a_heartbeat_keeps_a_connection_up(
         await kraken.say('{"channel":"heartbeat"}')
     await kraken.tell(NEW)
     assert isinstance(await coming, OrderReport)
+
+
+async def test_a_stream_that_was_asked_for_before_the_connection_is_read_after_it(
+    kraken: PushingKraken,
+) -> None:
+    config = VenueConfig(
+        adapter="kraken", url=f"http://127.0.0.1:{kraken.port}", symbols=("BTC/USD",), timeout=2.0
+    )
+    made = KrakenVenue("krk", config, Credentials(KEY, SECRET))
+    try:
+        async with aclosing(made.stream()) as stream:  # type: ignore[type-var]
+            await made.connect()
+            assert await following(stream) == StreamUp()
+            await made.connect()
+            await kraken.tell(NEW)
+            assert (await report(stream)).order.cl_ord_id == CL_ORD_ID
+    finally:
+        await made.close()

@@ -326,4 +326,5 @@ class Venue(Protocol):
         """As far as the venue tells them. Raises VenueError."""
 
     def stream(self) -> AsyncIterator[StreamEvent]:
-        """Order events for ever: reconnects by itself, and says when it was away."""
+        """Order events for ever: reconnects by itself, and says when it was away. To be iterated
+        after the first `connect`, which loads what the events are read with."""

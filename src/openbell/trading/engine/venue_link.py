@@ -100,6 +100,8 @@ class VenueLink:
             is_busy=is_busy,
         )
         self._wake = asyncio.Event()
+        self._known = asyncio.Event()
+        """Set by the first connection: an adapter reads events with what `connect` loaded."""
         self._looking = asyncio.Lock()
         self._mismatches = 0
         self._pace = LookPace(config.poll_every, len(config.symbols), venue.capabilities.costs)
@@ -188,7 +190,8 @@ class VenueLink:
                 await asyncio.sleep(pause_s)
 
     async def listen(self) -> None:
-        """Hears the venue's pushed order events for ever."""
+        """Hears the venue's pushed order events, from the first connection on, for ever."""
+        await self._known.wait()
         async for event in self.venue.stream():
             match event:
                 case StreamUp():
@@ -214,6 +217,7 @@ class VenueLink:
 
     async def _connect(self) -> None:
         await self.venue.connect()
+        self._known.set()
         self.skew_ns = await self._skew_ns()
         self.connected = True
         self.why_not = "books and venue are not compared yet"

@@ -287,7 +287,8 @@ class KrakenVenue(KrakenCalls):
             transport=self._transport,
             url=moved_to(self.config.url, STREAM_URL) if self.config.url else STREAM_URL,
             token=self._stream_token,
-            symbol_of=self._unified.__getitem__,
+            # The names as of the event: `connect` may come later, and again.
+            symbol_of=lambda theirs: self._unified[theirs],
             timeout_s=self.config.timeout,
             clean=self._clean,
         ).events()
