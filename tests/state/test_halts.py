@@ -1,4 +1,4 @@
-"""Halts and latches: in doubt, halted."""
+"""The halt: in doubt, halted."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from openbell.state import files
 from openbell.state.halts import (
     Halt,
     clear_halt,
-    clear_latch,
-    is_latched,
+    is_halted,
     read_halt,
-    read_latch,
     set_halt,
-    set_latch,
 )
 
 HALT = Halt("daily loss", "risk-management", datetime(2026, 1, 31, 12, tzinfo=UTC))
@@ -34,14 +31,13 @@ def test_a_halt_lasts_until_it_is_cleared(tmp_path: Path) -> None:
     assert not clear_halt(path)
 
 
-def test_a_latch_is_seen_by_its_existence(tmp_path: Path) -> None:
-    path = tmp_path / "latch.json"
-    assert not is_latched(path)
-    set_latch(path, HALT)
-    assert is_latched(path)
-    assert read_latch(path) == HALT
-    clear_latch(path)
-    assert not is_latched(path)
+def test_a_halt_is_seen_by_its_existence(tmp_path: Path) -> None:
+    path = tmp_path / "halt.json"
+    assert not is_halted(path)
+    set_halt(path, HALT)
+    assert is_halted(path)
+    clear_halt(path)
+    assert not is_halted(path)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +53,7 @@ def test_a_file_that_cannot_be_understood_counts_as_halted_and_says_so(
     assert halt is not None
     assert not halt.readable
     assert "counted as halted" in halt.reason
-    assert is_latched(path)
+    assert is_halted(path)
 
 
 def test_what_is_not_a_file_counts_as_halted_too(tmp_path: Path) -> None:
@@ -65,25 +61,25 @@ def test_what_is_not_a_file_counts_as_halted_too(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"")
     assert read_halt(tmp_path / "folder") is not None
-    assert is_latched(tmp_path / "folder")
-    assert is_latched(tmp_path / "link")
-    assert is_latched(tmp_path / "file" / "below-a-file")
+    assert is_halted(tmp_path / "folder")
+    assert is_halted(tmp_path / "link")
+    assert is_halted(tmp_path / "file" / "below-a-file")
     assert read_halt(tmp_path / "file" / "below-a-file") is not None
 
 
-def test_a_state_folder_that_went_away_says_latched_to_an_engine_about_to_send(
+def test_a_state_folder_that_went_away_says_halted_to_an_engine_about_to_send(
     tmp_path: Path,
 ) -> None:
-    assert is_latched(tmp_path / "unmounted" / "latch.json")
-    assert read_latch(tmp_path / "unmounted" / "latch.json") is None
+    assert is_halted(tmp_path / "unmounted" / "halt.json")
+    assert read_halt(tmp_path / "unmounted" / "halt.json") is None
 
 
 def test_a_full_disk_cannot_prevent_a_halt(small_disk: Any) -> None:
     small_disk.fill()
-    path = small_disk.folder / "latch.json"
-    set_latch(path, HALT)
-    assert is_latched(path)
-    assert read_latch(path) is not None
+    path = small_disk.folder / "halt.json"
+    set_halt(path, HALT)
+    assert is_halted(path)
+    assert read_halt(path) is not None
 
 
 def test_a_halt_that_cannot_be_made_at_all_is_an_error(

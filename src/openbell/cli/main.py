@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("logs", "logs", "read the services' logs together"),
     "halt": ("halt", "halt", "stop new orders; services stay up"),
     "resume": ("halt", "resume", "let new orders go on, once healthy"),
+    "kill-switch": ("kill_switch", "kill_switch", "stop orders at once: the desk or a part of it"),
     "start": ("services", "start", "start services, with what they depend on"),
     "stop": ("services", "stop", "stop services that no other needs"),
     "restart": ("services", "restart", "stop and start services"),

@@ -1,6 +1,6 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
-One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[risk]`,
+One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[risk]`, `[approvals]`,
 `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`. Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
@@ -126,6 +126,33 @@ class Risk(Model):
     """How far a limit price may be from the last mid, as a share: `"5%"`."""
     stale_quote_after: Seconds = 5.0
     """A quote older than this opens no position."""
+
+
+Person = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,64}$")]
+"""As `$OPENBELL_ACTOR` or the system's user name says it; capitals make no other person."""
+Role = Literal["operator", "risk"]
+
+
+class Approvals(Model):
+    """`[approvals]`: acts that one person alone must not do."""
+
+    needed_for: tuple[Literal["kill-switch-deactivate"], ...] = ()
+    """Acts that need the approval of a second person. Setting the kill switch never does."""
+    expire_after: Seconds = 900.0
+    """How long a request waits for its approval."""
+    people: dict[Person, Annotated[tuple[Role, ...], Field(min_length=1)]] = {}
+    """Who may ask and approve, with their roles: one of the two must have the role risk. Left out,
+    any two people."""
+
+    @model_validator(mode="after")
+    def _can_be_given(self) -> Approvals:
+        names = {name.casefold() for name in self.people}
+        if len(names) < len(self.people):
+            raise ValueError("two names in people differ only in capitals")
+        risk = any("risk" in roles for roles in self.people.values())
+        if self.needed_for and self.people and (len(names) < 2 or not risk):
+            raise ValueError("an approval takes two people, one of them with the role risk")
+        return self
 
 
 class Venue(Model):
@@ -362,6 +389,7 @@ class DeskFile(Model):
     permit: Permit = Permit()
     closing: Closing = Closing()
     risk: Risk = Risk()
+    approvals: Approvals = Approvals()
     logs: Logs = Logs()
     venues: dict[Name, Venue] = {}
     strategies: dict[Name, Strategy] = {}

@@ -30,6 +30,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[permit]", models.Permit),
     ("[closing]", models.Closing),
     ("[risk]", models.Risk),
+    ("[approvals]", models.Approvals),
     ("[logs]", models.Logs),
     ("[venues.NAME]", models.Venue),
     ("[strategies.NAME]", models.Strategy),

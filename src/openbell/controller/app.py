@@ -20,8 +20,11 @@ from openbell.config.units import parse_duration
 from openbell.controller import asking, documents
 from openbell.controller.acts import Verb
 from openbell.controller.bodies import (
+    ActivateBody,
+    ApproveBody,
     CheckpointBody,
     CloseBody,
+    DeactivateBody,
     ExitBody,
     HaltBody,
     OpenBody,
@@ -38,6 +41,7 @@ from openbell.controller.open_desk import OpenWishes
 from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
 from openbell.controller.run_board import run_number
+from openbell.domain.approvals import UNNAMED
 from openbell.domain.graph import suggest
 from openbell.errors import (
     ConfigError,
@@ -92,6 +96,7 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
     _look(app, parts)
     _procedures(app, parts)
     _act(app, parts)
+    _kill_switch(app, parts)
     return app
 
 
@@ -303,6 +308,30 @@ def _act(app: FastAPI, parts: Parts) -> None:
             body.service, body.epoch, body.reconciled, body.phase, body.books_known
         )
         return _json(desk, desk.permits.ask(request))
+
+
+def _kill_switch(app: FastAPI, parts: Parts) -> None:
+    desk = parts.desk
+    switch = parts.kill_switch
+
+    @app.get(f"{V1}/kill-switch", summary="What is latched, by whom and why; pending requests")
+    async def kill_switch() -> Response:
+        return _json(desk, await asyncio.to_thread(switch.document))
+
+    @app.post(f"{V1}/kill-switch/activate", summary="Latch: no new order from now on")
+    async def activate(body: ActivateBody | None = None, actor: Actor = UNNAMED) -> Response:
+        asked = body or ActivateBody()
+        done = await switch.activate(asked.scopes, asked.reason, actor, asked.set_already)
+        return _json(desk, done)
+
+    @app.post(f"{V1}/kill-switch/deactivate", summary="Release, or ask for the approval it takes")
+    async def deactivate(body: DeactivateBody, actor: Actor = UNNAMED) -> Response:
+        done = await switch.deactivate(body.scopes, body.reason, actor, body.latches)
+        return _json(desk, done, 200 if done["deactivated"] else 202)
+
+    @app.post(f"{V1}/kill-switch/approve", summary="Approve another person's release: it is done")
+    async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
+        return _json(desk, await switch.approve(body.request, body.digest, actor))
 
 
 def _verb(app: FastAPI, parts: Parts, verb: Verb) -> None:

@@ -33,6 +33,26 @@ class ResumeBody(Body):
     pass
 
 
+Scopes = Annotated[tuple[str, ...], Field(max_length=100)]
+
+
+class ActivateBody(Body):
+    scopes: Scopes = ()
+    reason: Annotated[str, Field(max_length=500)] = ""
+    set_already: tuple[str, ...] = ()
+
+
+class DeactivateBody(Body):
+    scopes: Scopes = ()
+    reason: Annotated[str, Field(max_length=500)]
+    latches: tuple[str, ...] | None = None
+
+
+class ApproveBody(Body):
+    request: str
+    digest: str
+
+
 class ServicesBody(Body):
     services: Annotated[tuple[str, ...], Field(min_length=1)]
     force: bool = False

@@ -16,7 +16,7 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
-from openbell.procedures.preview import halt_row
+from openbell.procedures.preview import halt_row, latch_row
 from openbell.runtime.spec import Orphan, ServiceView
 
 
@@ -75,7 +75,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "desk": file.desk.name,
         "state": str(seen.state),
         "why": seen.why,
-        "latch": halt_row(desk.targets.latch, desk.targets.latched),
+        "latch": latch_row(desk.targets.latches.read(), active=desk.targets.latched),
         "halt": halt_row(desk.targets.halt, desk.targets.halt is not None),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,
         "controller": {

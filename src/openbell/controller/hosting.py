@@ -21,6 +21,7 @@ from openbell.controller.acts import Acts
 from openbell.controller.close_desk import Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk, Interrupted
+from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings, OpenWishes
@@ -79,6 +80,7 @@ class Hosted:
             openings=Openings(desk, conductor),
             closings=Closings(desk, conductor, exit_controller),
             acts=Acts(desk, observer),
+            kill_switch=KillSwitch(desk),
             exit_controller=exit_controller,
         )
         return cls(desk, conductor, parts, (api_token, service_token))

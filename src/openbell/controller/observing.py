@@ -9,6 +9,7 @@ from typing import Any
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.desk_state import DeskFacts, DeskState, DeskTarget, decide
 from openbell.domain.health import DeskHealthFacts, ServiceFacts, VenueHealthFacts
+from openbell.domain.scopes import DESK
 from openbell.domain.service_state import ServiceState
 from openbell.runtime.spec import ServiceView
 from openbell.watch.service_client import Answer
@@ -131,16 +132,20 @@ class Observer:
         self, state: DeskState, target: DeskTarget, latched: bool, engine: Answer, in_part: bool
     ) -> DeskHealthFacts:
         desk = self._desk
+        scopes = sorted(desk.targets.latches.scopes())
+        parts = tuple(str(scope) for scope in scopes if scope != DESK)
         roles = desk.roles
         if roles.engine is None or in_part:
             return DeskHealthFacts(
-                state=state, target=target, latched=latched, engine_trading=True, reconciled=True
-            )
+                state=state, target=target, latched=latched, latched_parts=parts,
+                engine_trading=True, reconciled=True,
+            )  # fmt: skip
         in_doubt = engine.get("in_doubt") if engine.known else None
         return DeskHealthFacts(
             state=state,
             target=target,
             latched=latched,
+            latched_parts=parts,
             engine_trading=engine.get("trading") if engine.known else None,
             engine_why_not=str(engine.get("why_not") or engine.why),
             reconciled=engine.get("phase") == "ready" if engine.known else None,

@@ -55,12 +55,14 @@ class Openings:
             desk.require_known(list(wishes.only))
             await self._settle_orphans(wishes.force, actor)
             parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
+            if note := desk.targets.latch_note:
+                parameters["latch"] = note
             await desk.auditor.record(actor, "desk.open", desk.desk.file.desk.name, **parameters)
             await self._runs.abandon_interrupted("opened again")
             number = await desk.database.begin("open", actor, "", parameters)
             wanted = self._wanted(wishes)
             whole = len(wanted) == len(desk.desk.file.services)
-            desk.targets.command(_command(wishes), () if whole else wanted)
+            desk.targets.command(self._command(wishes), () if whole else wanted)
         except BaseException:
             desk.board.release()
             raise
@@ -75,7 +77,7 @@ class Openings:
         desk.require_known(list(wishes.only))
         self._refuse_safe_mode_while_trading(wishes)
         start, trade = self._opening_steps(wishes, lambda _: None)
-        trade.target = lambda: desk.targets.foreseen(_command(wishes))
+        trade.target = lambda: desk.targets.foreseen(self._command(wishes))
         trade.blocked = lambda: self._blocked(start.wanted, coming=start.wanted)
         return await plan_document("open", (start, trade))
 
@@ -96,6 +98,12 @@ class Openings:
                 hint="`openbell halt` stops new orders at once, services stay up; resting orders "
                 "are shown by `openbell orders` and withdrawn by `openbell down`",
             )
+
+    def _command(self, wishes: OpenWishes) -> DeskCommand:
+        """A latched desk opens safe, and so stays safe when the latch is released: to trade takes a
+        `resume` of its own."""
+        safe = wishes.safe_mode or self._desk.targets.latched
+        return DeskCommand.OPEN_SAFE if safe else DeskCommand.OPEN
 
     def _wanted(self, wishes: OpenWishes) -> tuple[str, ...]:
         """In start order."""
@@ -125,6 +133,7 @@ class Openings:
             voices=desk.voices,
             target=lambda: desk.targets.now,
             latched=lambda: desk.targets.latched,
+            latch_note=lambda: desk.targets.latch_note,
             blocked=lambda: self._blocked(wanted),
         )
         return start, trade
@@ -225,10 +234,6 @@ class Openings:
                 else "end them, or give the services other ports",
                 orphans=[_orphan_dict(orphan) for orphan in left],
             )
-
-
-def _command(wishes: OpenWishes) -> DeskCommand:
-    return DeskCommand.OPEN_SAFE if wishes.safe_mode else DeskCommand.OPEN
 
 
 def _opening_outcome(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from openbell.controller.acts import Acts
 from openbell.controller.close_desk import Closings
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
 
@@ -21,4 +22,5 @@ class Parts:
     openings: Openings
     closings: Closings
     acts: Acts
+    kill_switch: KillSwitch
     exit_controller: Callable[[str], None]

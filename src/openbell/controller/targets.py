@@ -12,7 +12,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.desk_state import DeskCommand, DeskTarget, after
 from openbell.state.files import write_atomically
 from openbell.state.halts import Halt, read_halt
-from openbell.state.latch import Latches, desk_halt
+from openbell.state.latch import Latches, desk_halt, latch_note
 
 log = structlog.get_logger()
 
@@ -80,6 +80,11 @@ class Targets:
     def latch(self) -> Halt | None:
         """Who latched the whole desk first, and why."""
         return desk_halt(self.latches.read())
+
+    @property
+    def latch_note(self) -> str:
+        """In a sentence what is latched, parts of the desk too; empty where nothing is."""
+        return latch_note(self.latches.read())
 
     def command(self, command: DeskCommand, only: tuple[str, ...] = ()) -> DeskTarget:
         """Moves the target and keeps it; `only` counts for openings. Raises StorageError: then it

@@ -56,6 +56,8 @@ class DeskHealthFacts:
     state: DeskState
     target: DeskTarget
     latched: bool = False
+    latched_parts: tuple[str, ...] = ()
+    """Scopes less than the desk: `venue:binance`."""
     engine_trading: bool | None = None
     engine_why_not: str = ""
     reconciled: bool | None = None
@@ -159,7 +161,15 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
             _Finding(
                 Verdict.UNHEALTHY,
                 "the kill switch is latched",
-                "find out why, then release the latch",
+                "find out why, then `openbell kill-switch deactivate`",
+            )
+        )
+    if desk.latched_parts:
+        found.append(
+            _Finding(
+                Verdict.DEGRADED,
+                f"the kill switch is latched for {', '.join(desk.latched_parts)}",
+                "`openbell kill-switch status` says why",
             )
         )
     if desk.target is DeskTarget.TRADING and desk.engine_trading is not True and not desk.latched:

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from openbell.config.models import DeskFile
+if TYPE_CHECKING:  # the kill switch's command must not wait for the models to load
+    from openbell.config.models import DeskFile
 
 
 class ScopeKind(StrEnum):

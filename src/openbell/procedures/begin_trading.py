@@ -21,6 +21,9 @@ VENUE_PATIENCE_S = 5.0
 goes on trying by itself, and the desk trades as soon as the venue is there."""
 
 
+RELEASE = "`openbell kill-switch deactivate` releases it"
+
+
 class Opened(StrEnum):
     TRADING = "trading"
     SAFE = "safe"
@@ -39,6 +42,8 @@ class TradingFacts:
     has_engine: bool
     blocked: str = ""
     """Why it is no use to wait: the engine is not up, a critical service is not ready."""
+    latch_note: str = ""
+    """What is latched, by whom and why; set too where only parts of the desk are."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Verdict:
 def judge(facts: TradingFacts) -> Verdict:
     """What the desk is, from what is observed."""
     if facts.latched:
-        return Verdict(Opened.SAFE, note="the kill switch is latched")
+        note = facts.latch_note or "the kill switch is latched"
+        return Verdict(Opened.SAFE, note=f"{note}; {RELEASE}")
     if facts.target is DeskTarget.HALTED:
         return Verdict(Opened.HALTED, note="a halt from before stands; `openbell resume` ends it")
     if facts.target is DeskTarget.SAFE:
@@ -61,7 +67,7 @@ def judge(facts: TradingFacts) -> Verdict:
     if facts.blocked:
         return Verdict(Opened.WAITING, facts.blocked)
     if not facts.has_engine:
-        return Verdict(Opened.TRADING, note="the desk has no engine: nothing is sent by itself")
+        return _trading(facts, "the desk has no engine: nothing is sent by itself")
     if facts.engine is None:
         return Verdict(Opened.WAITING, f"engine: {facts.engine_why}")
     if not facts.engine.trading:
@@ -76,7 +82,12 @@ def judge(facts: TradingFacts) -> Verdict:
         told = ", ".join(f"{each.name} ({each.why or each.state.lower()})" for each in waiting)
         return Verdict(Opened.WAITING, f"strategies: {told}")
     failed = [each.name for each in facts.strategies if each.state == "FAILED"]
-    return Verdict(Opened.TRADING, note=f"failed strategies: {', '.join(failed)}" if failed else "")
+    return _trading(facts, f"failed strategies: {', '.join(failed)}" if failed else "")
+
+
+def _trading(facts: TradingFacts, note: str) -> Verdict:
+    """With what is latched: parts of a desk that trades may be."""
+    return Verdict(Opened.TRADING, note="; ".join(filter(None, (note, facts.latch_note))))
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,8 @@ class BeginTrading:
     latched: Callable[[], bool]
     blocked: Callable[[], str]
     """Why trading cannot begin whatever is waited for; empty where it may."""
+    latch_note: Callable[[], str] = lambda: ""
+    """What is latched, in a sentence."""
     timeout_s: float = 30.0
     name: str = "begin_trading"
     on_failure: OnFailure = OnFailure.WARN
@@ -164,8 +177,9 @@ class BeginTrading:
                 self.voices.engine(), self.voices.strategies()
             )
         return TradingFacts(
-            target, latched, engine, engine_why, strategies, strategies_why, has_engine, blocked
-        )
+            target, latched, engine, engine_why, strategies, strategies_why, has_engine, blocked,
+            self.latch_note(),
+        )  # fmt: skip
 
     def plan(self, facts: TradingFacts) -> Plan[Action]:
         return plan_trading(facts)

@@ -31,14 +31,15 @@ from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.halts import Halt, read_halt
-from openbell.state.latch import Latches, desk_halt
+from openbell.state.latch import Latch, Latches, desk_halt, latch_note
 
 
 def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any]:
     """The shape of `GET /api/v1/status`. Services that outlived their controller are shown with
     their pid; how they are is not known without it."""
     alive = _alive(layout)
-    halt, latch = read_halt(layout.halt), desk_halt(Latches(layout).read(opened=False))
+    halt, latches = read_halt(layout.halt), Latches(layout).read(opened=False)
+    latched = desk_halt(latches) is not None
     why = "closed"
     recommendations: list[Mapping[str, str]] = []
     if alive:
@@ -56,13 +57,13 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         )
     # Without a controller the permit runs out: what runs is no longer trading, and not closed.
     state = DeskState.STARTING if alive else DeskState.OFFLINE
-    if latch is not None:
+    if latched:
         state = DeskState.EMERGENCY
     return {
         "desk": desk.file.desk.name,
         "state": str(state),
         "why": why,
-        "latch": halt_row(latch, latch is not None),
+        "latch": latch_row(latches, active=latched),
         "halt": halt_row(halt, halt is not None),
         "permit": None,
         "controller": {
@@ -128,7 +129,8 @@ def _trading_row(
     target = DeskTarget.SAFE if safe_mode else DeskTarget.TRADING
     if read_halt(layout.halt) is not None:
         target = DeskTarget.HALTED
-    latched = desk_halt(Latches(layout).read(opened=False)) is not None
+    latches = Latches(layout).read(opened=False)
+    latched = desk_halt(latches) is not None
     facts = TradingFacts(
         target=target,
         latched=latched,
@@ -138,6 +140,7 @@ def _trading_row(
         strategies_why="not started yet",
         has_engine=engine is not None,
         blocked="" if engine is None or engine in wanted else without_engine(engine, wanted),
+        latch_note=latch_note(latches),
     )
     return planned_row("begin_trading", title_of(target, latched), plan_trading(facts))
 
@@ -236,3 +239,10 @@ def halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
         "by": halt.who if halt else "",
         "since": halt.at.isoformat() if halt else None,
     }
+
+
+def latch_row(latches: Sequence[Latch], *, active: bool) -> dict[str, object]:
+    """The kill switch as `status` shows it: `active` for the whole desk, `scopes` for whatever is
+    latched."""
+    scopes = sorted({latch.scope for latch in latches})
+    return {**halt_row(desk_halt(latches), active), "scopes": [str(scope) for scope in scopes]}

@@ -1,7 +1,7 @@
-"""The persistent halt and the latch: small files whose existence stops trading.
+"""The persistent halt: a small file whose existence stops trading.
 
-A halt (`halt.json`) is the desk's ordinary "no new orders", a latch (`latch.json`) the kill
-switch's. Both outlive every process and every restart, and a person ends them.
+A halt (`halt.json`) is the desk's ordinary "no new orders". It outlives every process and every
+restart, and a person ends it. The kill switch's latches (`latch`) are files of the same kind.
 
 The existence of the file is the halt; its content only says who and why. Hence everything that is
 not a clear "there is no such file" counts as halted: a file that is empty, torn, or not ours to
@@ -49,7 +49,7 @@ def read_halt(path: Path) -> Halt | None:
     """The halt, or None where there is no such file. Never raises: what cannot be read halts.
 
     A desk without a state folder was never opened and is not halted; an engine about to send asks
-    `is_latched`, which takes a missing folder for a latch.
+    `is_halted`, which takes a missing folder for a halt.
     """
     try:
         with path.open("rb") as file:
@@ -88,21 +88,13 @@ def clear_halt(path: Path) -> bool:
     return remove_durably(path)
 
 
-read_latch = read_halt
-"""As `read_halt`."""
-set_latch = set_halt
-"""As `set_halt`."""
-clear_latch = clear_halt
-"""As `clear_halt`; only ever on a person's word."""
+def is_halted(path: Path) -> bool:
+    """Whether the halt stops new orders: asked before every send, about 3 µs.
 
-
-def is_latched(path: Path) -> bool:
-    """Whether the latch stops new orders: asked before every send, about 3 µs.
-
-    Anything but the certainty that there is no latch counts as latched.
+    Anything but the certainty that there is no halt counts as one.
     """
     try:
-        os.lstat(path)  # a link that leads nowhere is a latch too
+        os.lstat(path)  # a link that leads nowhere is a halt too
     except FileNotFoundError:
         return _folder_is_gone(path)
     except OSError:
@@ -111,7 +103,7 @@ def is_latched(path: Path) -> bool:
 
 
 def _folder_is_gone(path: Path) -> bool:
-    """A state folder that was unmounted or moved away says nothing about the latch in it."""
+    """A state folder that was unmounted or moved away says nothing about the halt in it."""
     try:
         os.lstat(path.parent)
     except OSError:

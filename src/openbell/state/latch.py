@@ -36,7 +36,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import DESK, Scope, parse_scope
 from openbell.errors import ConflictError, StorageError
 from openbell.state.files import fsync, fsync_folder, storage_error, write_all
-from openbell.state.halts import Halt, encode_halt, read_halt
+from openbell.state.halts import Halt, encode_halt, read_halt, set_halt
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ class Latches:
     def __init__(self, layout: DeskLayout) -> None:
         self._file = layout.latch
         self._folder = layout.latches
+        self._halt = layout.halt
         # Text: asked for before every send, and a Path takes as long as the question.
         self._file_text = str(layout.latch)
         self._folder_text = str(layout.latches)
@@ -194,6 +195,19 @@ class Latches:
             except OSError as error:
                 raise storage_error(error, "fsync", folder) from error
 
+    def release_to_halt(self, latches: Iterable[Latch], word: Halt) -> bool:
+        """`release`, after which orders of a desk that was latched as a whole stay halted: that its
+        kill switch is released does not say that it is well. `openbell resume` looks at that.
+
+        True: the desk is halted now. ConflictError, StorageError: as `release`.
+        """
+        wanted = list(latches)
+        halts = any(latch.scope == DESK for latch in wanted)
+        if halts and read_halt(self._halt) is None:
+            set_halt(self._halt, word)
+        self.release(wanted)
+        return halts
+
     def _make(self, scope: Scope) -> tuple[Path, int, str]:
         """A new file for the scope, open for writing; or the desk's own, with the problem."""
         path = self._folder / f"{_stem(scope)}.{secrets.token_hex(4)}.json"
@@ -222,6 +236,27 @@ class Latches:
 def desk_halt(latches: Iterable[Latch]) -> Halt | None:
     """Who latched the whole desk first, and why; None where only parts of it are."""
     return next((latch.halt for latch in latches if latch.scope == DESK), None)
+
+
+def latches_document(latches: Iterable[Latch]) -> dict[str, object]:
+    """`{"active", "desk", "scopes", "latches"}`: as the API and the command line show them."""
+    found = list(latches)
+    scopes = sorted({latch.scope for latch in found})
+    return {
+        "active": bool(found),
+        "desk": DESK in scopes,
+        "scopes": [str(scope) for scope in scopes],
+        "latches": [latch.as_dict() for latch in found],
+    }
+
+
+def latch_note(latches: Iterable[Latch]) -> str:
+    """In a sentence what is latched, by whom, since when and why; empty where nothing is."""
+    return "; ".join(
+        f"the kill switch is latched{'' if latch.scope == DESK else f' for {latch.scope}'} "
+        f"by {latch.halt.who} since {latch.halt.at:%Y-%m-%d %H:%M:%S} UTC: {latch.halt.reason}"
+        for latch in latches
+    )
 
 
 def _fill(path: Path, fd: int, content: bytes, problems: list[str]) -> bool:

@@ -43,6 +43,9 @@ def status_text(document: dict[str, Any]) -> str:
         held = document.get(name) or {}
         if held.get("active"):
             lines.append(f"{name:<11} ACTIVE since {held.get('since')}: {held.get('reason')}")
+    parts = [each for each in (document.get("latch") or {}).get("scopes", ()) if each != "desk"]
+    if parts:
+        lines.append(f"latched     {', '.join(parts)} (see `openbell kill-switch status`)")
     if permit := document.get("permit"):
         granted = f"granted, scope {permit['scope']}" if permit["granted"] else "none"
         lines.append(f"permit      {granted}{_because(permit.get('why_not'))}")

@@ -21,7 +21,7 @@ from openbell.domain.orders import NewOrder, Purpose, Side
 from openbell.domain.permit import PermitScope, Refusal
 from openbell.domain.positions import Instrument
 from openbell.domain.scopes import Scope
-from openbell.state.halts import is_latched
+from openbell.state.halts import is_halted
 from openbell.state.latch import Latches
 from openbell.trading.engine.market_view import MarketView, RiskView
 
@@ -62,7 +62,7 @@ class Gate:
 
     def is_halted(self) -> bool:
         """Here, or by the halt that the desk keeps on disk."""
-        return bool(self.halted) or is_latched(self.halt_file)
+        return bool(self.halted) or is_halted(self.halt_file)
 
     def latched(self, order: NewOrder) -> Scope | None:
         """The latch of the kill switch that stops this order."""

@@ -1,0 +1,320 @@
+"""The kill switch over the API: set at once by anybody, released by people who say why.
+
+Setting: the latch is on the disk before anything else is done or asked; what fails afterwards is
+told and takes nothing back. Releasing adds risk, so each step must be recorded before it is done,
+and where the desk file asks for a second person it waits for one (`domain.approvals`). Requests
+live in this process: a controller that ends forgets them, and they are asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from openbell.controller.desk import ControlledDesk
+from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
+from openbell.domain.graph import suggest
+from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
+from openbell.errors import ConflictError, OpenbellError, RefusedError, StorageError, UsageError
+from openbell.state.halts import Halt
+from openbell.state.kill_log import append_act
+from openbell.state.latch import Latch, Setting, latches_document
+
+log = structlog.get_logger()
+
+DEACTIVATE = "kill-switch-deactivate"
+"""As `[approvals] needed_for` names it."""
+ENGINE_TIMEOUT_S = 1.0
+"""How long an engine may take to confirm a latch which it obeys without being asked."""
+REQUESTS_KEPT = 64
+"""Requests that were used or have expired are remembered, to say so; the oldest go first."""
+
+
+@dataclass
+class _Pending:
+    request: ActRequest
+    used: bool = False
+
+
+@dataclass
+class KillSwitch:
+    """One desk's kill switch, as the controller serves it."""
+
+    desk: ControlledDesk
+    clock_ns: Callable[[], int] = time.monotonic_ns
+    _requests: dict[str, _Pending] = field(default_factory=dict)
+    # Threads of its own: a disk that hangs under other writes must not keep the latch waiting.
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="kill-switch")
+    )
+
+    def document(self) -> dict[str, Any]:
+        """`GET /api/v1/kill-switch`, as docs/reference/api.md shows it."""
+        rules = self.desk.desk.file.approvals
+        return {
+            **latches_document(self._latches.read()),
+            "approval": {
+                "needed": self._needs_approval,
+                "expire_after_s": rules.expire_after,
+                "people": {name: list(roles) for name, roles in rules.people.items()},
+            },
+            "requests": [each.request.as_dict() for each in self._waiting()],
+        }
+
+    # --- setting -----------------------------------------------------------------------------
+
+    async def activate(
+        self, scopes: Sequence[str], reason: str, actor: str, set_already: Sequence[str] = ()
+    ) -> dict[str, object]:
+        """Latches. `set_already`: ids of latches that the caller has set itself; they are told and
+        recorded, not set again.
+
+        Raises UsageError for what is no scope of this desk, and StorageError where no latch could
+        be made; the engine was then told to halt.
+        """
+        wanted = self._scopes(scopes, declared=True)
+        setting = self._found(set_already) or await self._set(wanted, reason, actor)
+        if any(latch.scope == DESK for latch in setting.latches):
+            self.desk.permits.withdraw("latched", f"the kill switch was set by {actor}")
+        log.critical("kill switch set", scopes=[str(s) for s in wanted], by=actor, alert=True)
+        detail: dict[str, object] = {
+            "scopes": [str(scope) for scope in wanted],
+            "reason": reason,
+            "latches": [latch.id for latch in setting.latches],
+        }
+        recorded, (engine, why) = await asyncio.gather(
+            self._record_surely(actor, "kill_switch.activate", detail),
+            self._confirmed({latch.scope for latch in setting.latches}),
+        )
+        return {
+            "activated": True,
+            "scopes": [str(scope) for scope in wanted],
+            "latches": [latch.as_dict() for latch in setting.latches],
+            "durable": setting.durable,
+            "problems": list(setting.problems),
+            "recorded": recorded,
+            "engine": engine,
+            "why": why,
+        }
+
+    async def _set(self, wanted: Sequence[Scope], reason: str, actor: str) -> Setting:
+        halt = Halt(reason or "no reason given", actor, datetime.now(UTC))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._latches.set, wanted, halt
+            )
+        except StorageError as error:
+            told = await self.desk.voices.tell_engine(
+                "/v1/halt", {"reason": f"kill switch: {reason}"}, timeout_s=10.0
+            )
+            stopped = "halted instead" if told.get("halted") is True else "not known to be halted"
+            raise StorageError(
+                f"the kill switch could not be latched: {error.message}; the engine is {stopped}",
+                hint="stop the desk with `openbell down`, and look at the venue",
+            ) from error
+
+    def _found(self, ids: Sequence[str]) -> Setting | None:
+        """The latches with these ids, if all of them are there."""
+        there = {latch.id: latch for latch in self._latches.read()}
+        if not ids or not all(each in there for each in ids):
+            return None
+        return Setting(tuple(there[each] for each in ids))
+
+    async def _confirmed(self, scopes: set[Scope]) -> tuple[str, str]:
+        """Whether the engine says that it sees these latches, and why it is not known."""
+        desk = self.desk
+        engine = desk.roles.engine
+        if engine is None:
+            return "no engine", ""
+        if not desk.states[engine].is_running:
+            return "not running", ""
+        answer = await desk.voices.ask_engine("/v1/state", timeout_s=ENGINE_TIMEOUT_S)
+        seen = answer.get("latch")
+        if isinstance(seen, dict) and {str(s) for s in scopes} <= set(seen.get("scopes", ())):
+            return "confirmed", ""
+        return "unknown", answer.why or "the engine does not tell of this latch"
+
+    # --- releasing ---------------------------------------------------------------------------
+
+    async def deactivate(
+        self, scopes: Sequence[str], reason: str, actor: str, shown: Sequence[str] | None
+    ) -> dict[str, object]:
+        """Releases, or asks for the approval that it takes: then `deactivated` is false and
+        `request` is what another person approves.
+
+        `shown`: ids of what the caller was shown. Raises UsageError for a scope that is not
+        latched, ConflictError where another latch was set since, RefusedError for who may not ask.
+        """
+        wanted = self._scopes(scopes, declared=False)
+        reason = reason.strip()
+        if not reason:
+            raise UsageError("a release needs a reason", hint="say why the kill switch may go")
+        latches = self._latched(wanted)
+        if shown is not None and {latch.id for latch in latches} != set(shown):
+            raise ConflictError(
+                "what is latched has changed since you looked",
+                hint="look with `openbell kill-switch status`, then ask again",
+            )
+        if self._needs_approval:
+            return await self._ask(wanted, latches, reason, actor)
+        return await self._release(wanted, latches, reason, actor)
+
+    async def approve(self, request_id: str, digest: str, actor: str) -> dict[str, object]:
+        """Approves and carries out. Raises UsageError for a request that is not known, RefusedError
+        where this approval does not count."""
+        pending = self._requests.get(request_id)
+        if pending is None:
+            raise UsageError(
+                f'there is no request "{request_id}"',
+                hint="a controller that ends forgets requests: ask again",
+                nearest=suggest(request_id, self._requests),
+            )
+        request = pending.request
+        rules = self.desk.desk.file.approvals
+        problem = may_not_approve(
+            request, actor, digest, rules, now_mono_ns=self.clock_ns(), used=pending.used
+        )
+        latches = [each for each in self._latches.read() if each.scope in request.scopes]
+        if not problem and {latch.id for latch in latches} != set(request.latches):
+            problem = f"what is latched has changed since {request.asked_by} asked"
+        if problem:
+            await self.desk.auditor.try_record(
+                actor, "kill_switch.approval_refused", request.id, why=problem
+            )
+            raise RefusedError(f"not approved: {problem}", request=request.id)
+        pending.used = True
+        return await self._release(
+            request.scopes, latches, request.reason, request.asked_by,
+            approved_by=actor, request=request.id,
+        )  # fmt: skip
+
+    async def _ask(
+        self, wanted: tuple[Scope, ...], latches: list[Latch], reason: str, actor: str
+    ) -> dict[str, object]:
+        rules = self.desk.desk.file.approvals
+        problem = may_not_take_part(actor, rules)
+        if problem:
+            raise RefusedError(f"not asked for: {problem}")
+        ids = tuple(latch.id for latch in latches)
+        now = datetime.now(UTC)
+        request = next(
+            (
+                each.request
+                for each in self._waiting()
+                if (each.request.scopes, each.request.latches, each.request.reason)
+                == (wanted, ids, reason)
+                and each.request.asked_by == actor
+            ),
+            None,
+        )
+        if request is None:
+            request = ActRequest(
+                id=secrets.token_hex(4),
+                act=DEACTIVATE,
+                scopes=wanted,
+                latches=ids,
+                reason=reason,
+                asked_by=actor,
+                asked_at=now,
+                expires_at=now + timedelta(seconds=rules.expire_after),
+                expires_mono_ns=self.clock_ns() + int(rules.expire_after * 1e9),
+            )
+            await self.desk.auditor.record(
+                actor, "kill_switch.deactivation_asked", request.id, **request.as_dict()
+            )
+            self._requests[request.id] = _Pending(request)
+            while len(self._requests) > REQUESTS_KEPT:
+                del self._requests[next(iter(self._requests))]
+        return {"deactivated": False, "request": request.as_dict()}
+
+    async def _release(
+        self,
+        wanted: Sequence[Scope],
+        latches: list[Latch],
+        reason: str,
+        actor: str,
+        *,
+        approved_by: str = "",
+        request: str = "",
+    ) -> dict[str, object]:
+        detail: dict[str, object] = {
+            "scopes": [str(scope) for scope in wanted],
+            "reason": reason,
+            "released": [latch.as_dict() for latch in latches],
+            "approved_by": approved_by,
+            "request": request,
+        }
+        await self.desk.auditor.record(
+            actor, "kill_switch.deactivate", ", ".join(map(str, wanted)), **detail
+        )
+        word = Halt(f"the kill switch was released: {reason}", actor, datetime.now(UTC))
+        halted = await asyncio.to_thread(self._latches.release_to_halt, latches, word)
+        log.warning("kill switch released", by=actor, approved_by=approved_by, reason=reason)
+        return {
+            "deactivated": True,
+            "scopes": detail["scopes"],
+            "released": [latch.id for latch in latches],
+            "approved_by": approved_by,
+            "halted": halted,
+            "still": latches_document(self._latches.read())["scopes"],
+        }
+
+    # --- inside ------------------------------------------------------------------------------
+
+    @property
+    def _latches(self) -> Any:
+        return self.desk.targets.latches
+
+    @property
+    def _needs_approval(self) -> bool:
+        return DEACTIVATE in self.desk.desk.file.approvals.needed_for
+
+    def _waiting(self) -> list[_Pending]:
+        now_ns = self.clock_ns()
+        return [
+            each
+            for each in self._requests.values()
+            if not each.used and now_ns < each.request.expires_mono_ns
+        ]
+
+    def _scopes(self, texts: Sequence[str], *, declared: bool) -> tuple[Scope, ...]:
+        try:
+            scopes = parse_scopes(texts)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        problems = list(undeclared(scopes, self.desk.desk.file)) if declared else []
+        if problems:
+            raise UsageError("; ".join(problems))
+        return scopes
+
+    def _latched(self, wanted: Sequence[Scope]) -> list[Latch]:
+        """Raises UsageError where one of these is not latched."""
+        found: list[Latch] = [each for each in self._latches.read() if each.scope in wanted]
+        missing = set(wanted) - {latch.scope for latch in found}
+        if missing:
+            names = ", ".join(str(scope) for scope in sorted(missing))
+            there = latches_document(self._latches.read())["scopes"]
+            raise UsageError(f"not latched: {names}", hint=f"latched: {there or 'nothing'}")
+        return found
+
+    async def _record_surely(self, actor: str, action: str, detail: dict[str, object]) -> bool:
+        """In the audit log, else in the kill switch's own. False: in neither."""
+        subject = ", ".join(map(str, detail["scopes"]))  # type: ignore[call-overload]
+        if await self.desk.auditor.try_record(actor, action, subject, **detail):
+            return True
+        try:
+            await asyncio.to_thread(
+                append_act, self.desk.layout.kill_switch_log, actor, action, detail
+            )
+        except OpenbellError as error:
+            log.error("an act on the kill switch is recorded nowhere", why=error.message)
+            return False
+        return True

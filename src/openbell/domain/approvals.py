@@ -1,0 +1,115 @@
+"""A second person's approval of an act that one person alone must not do.
+
+Invariants
+- It is bound to exactly one act: who approves repeats the digest of what was asked for, so an act
+  with another scope, other latches or another reason is another act.
+- Nobody approves what they asked for; capitals make no other person.
+- It counts once, and only until it expires.
+
+People are whom they say they are (`$OPENBELL_ACTOR`): approvals keep honest people from acting
+alone and leave evidence. They do not hold someone who owns the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from openbell.config.models import Approvals
+from openbell.domain.scopes import Scope
+
+UNNAMED = "api"
+"""The actor of a request over the API that does not say who asks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActRequest:
+    """An act that waits for its approval."""
+
+    id: str
+    act: str
+    """As in `[approvals] needed_for`."""
+    scopes: tuple[Scope, ...]
+    latches: tuple[str, ...]
+    """Ids of what would be released: set again, it is another act."""
+    reason: str
+    asked_by: str
+    asked_at: datetime
+    expires_at: datetime
+    """For people; what counts is `expires_mono_ns`."""
+    expires_mono_ns: int
+    """On the monotonic clock of the process that holds the request."""
+
+    @property
+    def digest(self) -> str:
+        """Of the whole act; what an approval repeats."""
+        said = [
+            self.id,
+            self.act,
+            [str(scope) for scope in self.scopes],
+            list(self.latches),
+            self.reason,
+            self.asked_by,
+            self.expires_at.isoformat(),
+        ]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "act": self.act,
+            "scopes": [str(scope) for scope in self.scopes],
+            "latches": list(self.latches),
+            "reason": self.reason,
+            "by": self.asked_by,
+            "asked": self.asked_at.isoformat(),
+            "expires": self.expires_at.isoformat(),
+            "digest": self.digest,
+        }
+
+
+def may_not_take_part(actor: str, rules: Approvals) -> str:
+    """Why this person can neither ask nor approve; empty where they can."""
+    if not _person(actor) or _person(actor) == UNNAMED:
+        return "an act that needs approval needs a name: say who you are"
+    if rules.people and not _roles(actor, rules):
+        return f"{actor} has no role in [approvals] people"
+    return ""
+
+
+def may_not_approve(
+    request: ActRequest,
+    approver: str,
+    digest: str,
+    rules: Approvals,
+    *,
+    now_mono_ns: int,
+    used: bool,
+) -> str:
+    """Why this approval does not count; empty where it does."""
+    problem = may_not_take_part(approver, rules)
+    if problem:
+        return problem
+    if used:
+        return f"request {request.id} was approved already: an approval counts once"
+    if now_mono_ns >= request.expires_mono_ns:
+        return f"request {request.id} expired at {request.expires_at:%H:%M:%S} UTC"
+    if _person(approver) == _person(request.asked_by):
+        return f"{approver} asked for it: another person must approve"
+    if digest != request.digest:
+        return f"the approval is of another act than request {request.id}"
+    if rules.people and "risk" not in (*_roles(approver, rules), *_roles(request.asked_by, rules)):
+        return f"neither {request.asked_by} nor {approver} has the role risk"
+    return ""
+
+
+def _person(actor: str) -> str:
+    return actor.strip().casefold()
+
+
+def _roles(actor: str, rules: Approvals) -> tuple[str, ...]:
+    return next(
+        (roles for name, roles in rules.people.items() if _person(name) == _person(actor)), ()
+    )
