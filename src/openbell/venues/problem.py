@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+BAD_ORDER = "bad_order"
+"""Code of a rejection that is ours: the venue was not asked, since it has no such order."""
+
 
 class Meaning(Enum):
     REFUSED = auto()

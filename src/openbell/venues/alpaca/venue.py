@@ -48,7 +48,7 @@ from openbell.venues.port import (
     VenueThrottledError,
     VenueUnavailableError,
 )
-from openbell.venues.problem import Problem
+from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, NoSuchOrderError, RestVenue
 from openbell.venues.transport import Reply, Request
 
@@ -65,7 +65,6 @@ FEEDS = ("iex", "sip", "delayed_sip")
 ORDERS_PER_PAGE = 500
 FILLS_PER_PAGE = 100
 """Both are Alpaca's maxima."""
-BAD_ORDER = "bad_order"
 
 _ONE_REQUEST = 1 / REQUESTS_PER_MINUTE
 _ZERO = Decimal(0)

@@ -16,7 +16,6 @@ from openbell.domain.orders import ClOrdID, NewOrder
 from openbell.venues.binance import wire
 from openbell.venues.binance.stream import UserDataStream
 from openbell.venues.binance.venue import (
-    BAD_ORDER,
     BinanceRest,
     always,
     binance_symbol,
@@ -39,6 +38,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
+from openbell.venues.problem import BAD_ORDER
 
 STREAM_URL = {
     "live": "wss://ws-api.binance.com:443/ws-api/v3",

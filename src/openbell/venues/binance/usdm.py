@@ -17,7 +17,6 @@ from openbell.domain.orders import ClOrdID, NewOrder, Purpose
 from openbell.venues.binance import usdm_wire as wire
 from openbell.venues.binance.usdm_stream import PrivateStream
 from openbell.venues.binance.venue import (
-    BAD_ORDER,
     BinanceRest,
     always,
     binance_symbol,
@@ -43,7 +42,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
-from openbell.venues.problem import Meaning
+from openbell.venues.problem import BAD_ORDER, Meaning
 
 STREAM_URL = {
     "live": "wss://fstream.binance.com/private/ws",

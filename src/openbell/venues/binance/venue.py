@@ -35,7 +35,6 @@ T = TypeVar("T")
 
 RECV_WINDOW_MAX_MS = 60_000
 TRADES_PER_PAGE = 1000
-BAD_ORDER = "bad_order"
 ED25519_PEM_MAX = 120
 """Characters; an RSA key in PEM is longer. ccxt tells the two apart in the same way."""
 

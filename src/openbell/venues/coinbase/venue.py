@@ -47,7 +47,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
-from openbell.venues.problem import Problem
+from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError
 from openbell.venues.sent import SentOrders
 from openbell.venues.transport import Reply, Request
@@ -63,7 +63,6 @@ PAGE = 250
 """Orders, fills or accounts of one answer; 250 is the documented maximum of accounts."""
 LOOKUP_MARGIN_NS = 60 * 1_000_000_000
 """How far before its sending an order is looked for: clocks are not measured better than that."""
-BAD_ORDER = "bad_order"
 NO_SUCH_ORDER = "no_such_order"
 
 

@@ -47,10 +47,10 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
+from openbell.venues.problem import BAD_ORDER
 from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError
 from openbell.venues.sent import SentOrders
 
-BAD_ORDER = "bad_order"
 NO_SUCH_ORDER = "no_such_order"
 LOOKUP_MARGIN_MS = 60_000
 """How far before its sending an order is looked for."""

@@ -42,6 +42,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
+from openbell.venues.problem import BAD_ORDER
 from openbell.venues.rest import NoSuchOrderError
 
 STREAM_URL = "wss://ws-auth.kraken.com/v2"
@@ -52,7 +53,6 @@ DEAD_MAN_S = (1.0, 86_400.0)
 HISTORY_COST = 2.0
 """On the call counter; all other queries cost 1. "Ledger/trade history calls"; whether the list of
 closed orders counts among them is not said."""
-BAD_ORDER = "bad_order"
 _NO_SUCH_ID = "no order at Kraken has such an identifier"
 
 

@@ -39,11 +39,10 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
-from openbell.venues.problem import Problem
+from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NoSuchOrderError, RestVenue
 from openbell.venues.transport import Reply, Request
 
-BAD_ORDER = "bad_order"
 _COST = 1 / (60 * wire.REQUESTS_PER_SECOND)
 
 
@@ -68,6 +67,7 @@ class Mt5Venue(RestVenue):
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
         """`[venues.X.options]`: `suffix`, what the broker appends to its symbols (`EURUSD.m`)."""
         super().__init__(name, config, credentials)
+        self._pacing = Pacing(default_wait_s={429: BUSY_S})
         if config.url is None:
             raise ConfigError(
                 f"{name}: the bridge's address is missing",

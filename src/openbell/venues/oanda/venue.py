@@ -43,7 +43,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
-from openbell.venues.problem import Problem
+from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError, RestVenue
 from openbell.venues.transport import Reply, Request, Transport
 
@@ -66,7 +66,6 @@ LOOK_BACK_NS = 24 * 3600 * 1_000_000_000
 whatever a desk was in doubt of when it went down."""
 ROUNDS = 3
 """How often a list and its count are asked for before they are called contradictory."""
-BAD_ORDER = "bad_order"
 
 
 class OandaVenue(RestVenue):

@@ -39,6 +39,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
+from openbell.venues.problem import BAD_ORDER
 from openbell.venues.rest import NEVER_ARRIVED
 from openbell.venues.sent import SentOrders
 from openbell.venues.tradelocker import routes, wire
@@ -56,7 +57,6 @@ LOOK_PAUSE_S = 1.0
 CLOCKS_DIFFER_NS = 86_400 * 1_000_000_000
 """An order that this process sent is looked for from a day before on: TradeLocker tells no time, so
 what its clock says is not known better."""
-BAD_ORDER = "bad_order"
 NO_SUCH_ORDER = "no_such_order"
 
 
