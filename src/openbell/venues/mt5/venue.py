@@ -21,6 +21,7 @@ from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Purpose, TimeInFo
 from openbell.errors import ConfigError
 from openbell.venues.credentials import Credentials
 from openbell.venues.mt5 import wire
+from openbell.venues.pacing import Pacing
 from openbell.venues.polling import polled_stream
 from openbell.venues.port import (
     AccountSummary,
@@ -43,6 +44,8 @@ from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NoSuchOrderError, RestVenue
 from openbell.venues.transport import Reply, Request
 
+BUSY_S = 1.0
+"""The bridge counts requests by the second, and its 429 names no time."""
 _COST = 1 / (60 * wire.REQUESTS_PER_SECOND)
 
 
