@@ -41,7 +41,7 @@ WebSocket = aiohttp.ClientWebSocketResponse
 
 
 class NotSentError(Exception):
-    """Proven never to have arrived: no connection could be opened."""
+    """Proven never to have arrived: no connection could be opened, or `on_sent` said no."""
 
 
 class NoReplyError(Exception):

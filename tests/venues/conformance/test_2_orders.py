@@ -11,6 +11,7 @@ from tests.venues.conformance.harness import DESK_ID, WAIT_S, new_id
 from openbell.domain.orders import OrdStatus, OrdType, Purpose, Side, TimeInForce
 from openbell.venues.asking import ask, ask_and_withdraw
 from openbell.venues.port import Accepted, Rejected, Unknown
+from openbell.venues.transport import NotSentError
 
 operation = pytest.mark.operation
 
@@ -26,6 +27,26 @@ async def test_an_accepted_order_rests_and_is_found_by_its_id(venue, trader, sim
     assert (found.status, found.side, found.ord_type) == (OrdStatus.NEW, Side.BUY, OrdType.LIMIT)
     assert (found.order_qty, found.price, found.cum_qty) == (order.order_qty, order.price, 0)
     assert sim.arrivals(order.cl_ord_id) == 1
+
+
+@operation("submit limit")
+async def test_an_order_stopped_before_its_first_byte_never_arrives(venue, trader, sim):
+    """The kill switch's last look: an order may have waited for a connection meanwhile."""
+    order = await trader.resting()
+
+    def stop(_cl_ord_id: str, _at_ns: int) -> None:
+        raise NotSentError("the kill switch is latched")
+
+    venue.on_sent = stop
+    try:
+        outcome = await venue.submit(order)
+    finally:
+        venue.on_sent = None
+    assert isinstance(outcome, Rejected), outcome
+    assert outcome.code == "never_arrived"
+    later = await trader.resting()
+    assert isinstance(await venue.submit(later), Accepted)
+    assert (sim.arrivals(order.cl_ord_id), sim.arrivals(later.cl_ord_id)) == (0, 1)
 
 
 @operation("open orders")

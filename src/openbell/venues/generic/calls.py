@@ -102,9 +102,9 @@ def _sent_trace() -> aiohttp.TraceConfig:
         call = _sending.get()
         if call is None or call.sent:
             return
-        call.sent = True
         if call.on_sent is not None:
-            call.on_sent()
+            call.on_sent()  # may raise, and then no byte is written
+        call.sent = True
 
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(headers_sent)
