@@ -13,6 +13,7 @@ from openbell.domain import ids
 from openbell.domain.orders import OrdStatus, Side
 from openbell.trading.engine import ledger
 from openbell.trading.messages import CancelIntent
+from openbell.venues.port import VenueThrottledError
 
 S = OrdStatus
 
@@ -316,3 +317,33 @@ async def test_a_venue_that_lost_an_accepted_order_is_believed_only_after_many_a
     asked = [key for what, key in desk.venue.log if what == "ask" and key == order.cl_ord_id]
     assert len(asked) >= 3
     assert "lost_by_venue" in desk.engine.ledger.books.orders[order.cl_ord_id].text
+
+
+async def test_an_order_that_filled_is_never_shown_as_working_while_its_fills_are_asked_for(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is pushed, and the venue holds back its list of fills: the fill is inferred at once,
+    and not one cancel is sent to an order that is gone."""
+    engine = await desk.start()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.mute = True
+    seen: list[OrdStatus] = []
+    hear = engine.ledger._hear
+
+    def watch(message: Any, order: Any) -> None:
+        seen.append(order.status)
+        hear(message, order)
+
+    monkeypatch.setattr(engine.ledger, "_hear", watch)
+
+    async def throttled(*_: Any, **__: Any) -> Any:
+        raise VenueThrottledError("held back", retry_after_s=30.0)
+
+    monkeypatch.setattr(desk.venue, "fills", throttled)
+    desk.venue.cancel_script.append("fill first")
+    cancel = CancelIntent(intent_id="c1", strategy="s", cl_ord_id=order.cl_ord_id)
+    assert (await desk.ask(cancel)).taken
+    await desk.until_status(order.cl_ord_id, S.FILLED)
+    assert S.NEW not in seen
+    assert desk.position == 1

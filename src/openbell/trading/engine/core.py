@@ -5,6 +5,7 @@ Rules
   says more than its listed fills do, `CatchUp.missing` tells, and the caller asks for them; what
   even asking does not show is inferred, and replaced when the real fill comes.
 - An order ends in the books only after its fills are in: an end without them would lose a position.
+- One that has ended is not called working meanwhile: whoever sees that would cancel it, in vain.
 - Older word does not undo newer: an answer that was asked for before the order last changed proves
   nothing against it.
 - Absence is no word at all. See `absence_proves`.
@@ -112,15 +113,20 @@ def catch_up(
             now = after
 
     stale = seen.cum_qty < order.cum_qty - order.inferred_qty
+    news = [
+        of_fill(order.cl_ord_id, fill, now_ns=now_ns, fee_in_kind=fee_in_kind)
+        for fill in fills
+        if _belongs(fill, order, seen) and fill.exec_id not in order.exec_ids
+    ]
+    ended = seen.status.is_final and not order.status.is_final
+    if ended and seen.cum_qty > order.cum_qty + sum((each.last_qty for each in news), Decimal(0)):
+        for event in news:
+            add(event)
+        return CatchUp(tuple(events), seen.cum_qty - now.cum_qty)
     if not stale and _lacks_acceptance(order, seen):
-        add(
-            OrderAccepted(
-                cl_ord_id=order.cl_ord_id, at_ns=now_ns, venue_order_id=seen.venue_order_id
-            )
-        )
-    for fill in fills:
-        if _belongs(fill, order, seen) and fill.exec_id not in now.exec_ids:
-            add(of_fill(order.cl_ord_id, fill, now_ns=now_ns, fee_in_kind=fee_in_kind))
+        add(_acceptance(order, seen, now_ns))
+    for event in news:
+        add(event)
     missing = seen.cum_qty - now.cum_qty
     if missing > 0:
         return CatchUp(tuple(events), missing)
@@ -131,9 +137,11 @@ def catch_up(
     return CatchUp(tuple(events))
 
 
-def infer(order: Order, seen: VenueOrder, price: Decimal, *, now_ns: int) -> OrderFilled:
-    """The fill that must have been, for the executed quantity that no listed fill explains."""
-    return OrderFilled(
+def infer(order: Order, seen: VenueOrder, price: Decimal, *, now_ns: int) -> tuple[OrderEvent, ...]:
+    """The fill that must have been, for the executed quantity that no listed fill explains; after
+    the acceptance, where the books have none."""
+    accepted = (_acceptance(order, seen, now_ns),) if _lacks_acceptance(order, seen) else ()
+    filled = OrderFilled(
         cl_ord_id=order.cl_ord_id,
         at_ns=now_ns,
         exec_id=f"inferred:{order.cl_ord_id}:{seen.cum_qty.normalize():f}",
@@ -142,6 +150,7 @@ def infer(order: Order, seen: VenueOrder, price: Decimal, *, now_ns: int) -> Ord
         inferred=True,
         cum_qty=seen.cum_qty,
     )
+    return (*accepted, filled)
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,12 @@ def absence_proves(not_found: NotFound) -> bool:
     be. Several askings, because one answer may be wrong.
     """
     return not_found.times >= NOT_FOUND_AT_LEAST and not_found.settled
+
+
+def _acceptance(order: Order, seen: VenueOrder, now_ns: int) -> OrderAccepted:
+    return OrderAccepted(
+        cl_ord_id=order.cl_ord_id, at_ns=now_ns, venue_order_id=seen.venue_order_id
+    )
 
 
 def _lacks_acceptance(order: Order, seen: VenueOrder) -> bool:

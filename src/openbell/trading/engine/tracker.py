@@ -33,9 +33,12 @@ from openbell.venues.port import (
 
 log = structlog.get_logger(__name__)
 
-FILLS_AGAIN_S = (0.0, 0.1, 0.3, 1.0)
-"""Pauses between askings for fills that the venue has counted but not listed; then they are
-inferred. Ours: a second is ten times what a venue's trade list usually lags behind."""
+FILLS_AGAIN_S = (0.05, 0.1, 0.3, 1.0)
+"""Pauses before askings for fills that the venue has counted but not listed; then they are
+inferred. Ours: a second is ten times what a venue's trade list usually lags behind, and the first
+lets one that is pushed arrive unasked."""
+PUSHED_WITHIN_S = 0.1
+"""What became of an order in doubt may be pushed in this time, and need not be asked for. Ours."""
 ASK_AGAIN_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Back-off of asking for an order in doubt; the last one goes on."""
 ASKING_AT_ONCE = 8
@@ -124,34 +127,45 @@ class Tracker:
 
     async def book(self, seen: VenueOrder, fills: Sequence[VenueFill] = ()) -> None:
         """Journals what `seen` adds to the books, its fills first."""
-        async with self._alone(seen.cl_ord_id):
-            try:
-                await self._book(seen, fills)
-            except ImpossibleEventError as error:
-                log.critical("the venue contradicts the books", alert=True, why=error.message)
-                self._on_strange(error.message)
+        try:
+            if not await self._book(seen, fills):
+                await self._fetch_fills(seen)
+        except ImpossibleEventError as error:
+            log.critical("the venue contradicts the books", alert=True, why=error.message)
+            self._on_strange(error.message)
 
-    async def _book(self, seen: VenueOrder, fills: Sequence[VenueFill]) -> None:
-        change = self._change(seen, fills)
-        for pause_s in FILLS_AGAIN_S if change.missing else ():
+    async def _book(self, seen: VenueOrder, fills: Sequence[VenueFill]) -> bool:
+        """Whether no fill is missing."""
+        async with self._alone(seen.cl_ord_id):
+            change = self._change(seen, fills)
             await self._ledger.record_surely(*change.events)
+            return not change.missing
+
+    async def _fetch_fills(self, seen: VenueOrder) -> None:
+        """Asks for fills that the venue counted and did not tell. Between the askings other word of
+        the order is booked: the fill may be pushed meanwhile."""
+        for pause_s in FILLS_AGAIN_S:
             await asyncio.sleep(pause_s)
+            if await self._book(seen, ()):
+                return
             try:
                 async with self._asking:
                     listed = await self._venue.fills(
                         seen.symbol, venue_order_id=seen.venue_order_id
                     )
+            except VenueThrottledError as error:
+                # To wait would leave the position wrong; the next look replaces the inference.
+                log.warning("fills not told", cl_ord_id=seen.cl_ord_id, why=error.message)
+                break
             except VenueError as error:
                 log.warning("fills not told", cl_ord_id=seen.cl_ord_id, why=error.message)
-                listed = []
-            change = self._change(seen, listed)
-            if not change.missing:
-                break
-        if change.missing:
-            await self._ledger.record_surely(*change.events)
-            await self._infer(seen)
-            change = self._change(seen, ())
-        await self._ledger.record_surely(*change.events)
+                continue
+            if await self._book(seen, listed):
+                return
+        async with self._alone(seen.cl_ord_id):
+            if self._change(seen, ()).missing:
+                await self._infer(seen)
+            await self._ledger.record_surely(*self._change(seen, ()).events)
 
     def _change(self, seen: VenueOrder, fills: Sequence[VenueFill]) -> core.CatchUp:
         order = self._ledger.books.orders[seen.cl_ord_id]
@@ -172,7 +186,7 @@ class Tracker:
             self._on_strange(f"{seen.cl_ord_id} has fills that cannot be priced")
             return
         log.warning("fill inferred", cl_ord_id=seen.cl_ord_id, cum_qty=str(seen.cum_qty))
-        await self._ledger.record_surely(core.infer(order, seen, price, now_ns=time.time_ns()))
+        await self._ledger.record_surely(*core.infer(order, seen, price, now_ns=time.time_ns()))
 
     def resolve(self, order: Order) -> None:
         """Ask for an order in doubt until it no longer is; nothing if that is under way."""
@@ -195,6 +209,8 @@ class Tracker:
         that it is not there."""
         symbol, cl_ord_id = order.new.symbol, order.cl_ord_id
         times, attempt = 0, 0
+        if self._venue.capabilities.order_stream:
+            await asyncio.sleep(PUSHED_WITHIN_S)
         while self._ledger.books.orders[cl_ord_id].status is OrdStatus.UNKNOWN:
             asked_s = time.monotonic()
             pause_s = ASK_AGAIN_S[min(attempt, len(ASK_AGAIN_S) - 1)]
