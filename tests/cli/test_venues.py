@@ -193,6 +193,51 @@ def test_connections_of_a_closed_desk_are_closed(tmp_path: Path) -> None:
     desk = made(tmp_path, "http://127.0.0.1:1")
     (row,) = document("connections", desk=desk, expect=0)["connections"]
     assert (row["order_entry"], row["market_data"], row["ok"]) == ("closed", "none", True)
+    _, out, _ = openbell("connections", desk=desk)
+    assert out.strip().endswith("closed"), "it is no fault, and not OK"
+
+
+def test_connections_of_a_desk_without_services_are_not_ok(tmp_path: Path) -> None:
+    desk = made(tmp_path, "http://127.0.0.1:1")
+    file = desk / "desk.toml"
+    file.write_text(file.read_text().replace('role = "engine"\n', ""))
+    status, out, _ = openbell("connections", desk=desk)
+    assert status == 0 and out.strip().endswith("no services")
+
+
+def test_a_simulated_venue_that_does_not_run_says_how_to_start_it(tmp_path: Path) -> None:
+    desk = made(tmp_path, "http://127.0.0.1:1")
+    file = desk / "desk.toml"
+    file.write_text(
+        f'{file.read_text()}[services.face]\ncommand = ["true"]\nrole = "venue"\nvenues = ["sim"]\n'
+    )
+    for arguments in (("test", "sim"), ("accounts",)):
+        status, out, err = openbell("venues", *arguments, desk=desk)
+        assert status == 7
+        assert "`openbell up --only face`" in out + err
+
+
+def test_a_venue_without_credentials_hides_no_other(desk: Path, sim: VenueProcess) -> None:
+    """One made `venues accounts` end with exit code 4, and nothing was shown of any."""
+    file = desk / "desk.toml"
+    other = f'[venues.other]\nurl = "{sim.url}"\nsymbols = ["BTC/USDT"]\nsecret_env = "NOT_SET"\n'
+    file.write_text(file.read_text().replace("[services.engine]", f"{other}[services.engine]"))
+    told, other_told = document("venues", "accounts", desk=desk, expect=7)["venues"]
+    assert told["known"] is True and told["accounts"]
+    assert other_told["known"] is False
+    assert "credentials of other are not set" in other_told["why"]
+
+
+def test_what_a_venue_puts_off_is_asked_again(desk: Path, sim: VenueProcess) -> None:
+    """The second `venues test oanda` in a row ended unknown: two new connections a second is all
+    that its address may make."""
+    add_fault(sim, kind="http_status", status=429, retry_after_s=1, count=1)
+    (row,) = document("venues", "accounts", desk=desk, expect=0)["venues"]
+    assert row["known"] is True
+    add_fault(sim, kind="http_status", status=429, retry_after_s=1, count=1)
+    status, out, _ = openbell("venues", "test", "sim", desk=desk)
+    assert status == 0
+    assert "asked again in 1 s" in out
 
 
 @pytest.mark.parametrize("subject", all_subjects(), ids=lambda subject: subject.name)

@@ -38,6 +38,22 @@ def test_a_venue_that_a_service_does_not_name_is_down() -> None:
     assert {row.market_data, row.order_entry, row.order_events} == {LinkState.DOWN}
 
 
+def test_order_events_that_stay_down_have_a_reason_of_their_own() -> None:
+    """The venue was connected and compared, so its own reason was empty, and "-" was shown."""
+    rows = [
+        {
+            "name": "a",
+            "connected": True,
+            "streaming": False,
+            "why_not": "",
+            "stream_why": "cut off",
+        },
+        {"name": "b", "connected": True, "streaming": False, "why_not": ""},
+    ]
+    a, b = connections(["a", "b"], Said(state=LinkState.NONE), *engine_said(rows))
+    assert (a.why, b.why) == ("cut off", "no order event stream")
+
+
 @pytest.mark.parametrize(
     ("state", "sound"),
     [("closed", True), ("none", True), ("unknown", False), ("down", False), ("connected", True)],

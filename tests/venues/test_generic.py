@@ -478,6 +478,7 @@ def test_capabilities_say_what_ccxt_says_and_that_nobody_tried_it():
     assert can.mass_cancel_per_symbol
     assert can.server_time
     assert not can.cl_ord_id_unique
+    assert not can.order_stream, "a push only makes the asking happen at once"
 
 
 def test_an_exchange_counts_as_tried_only_where_the_conformance_suite_runs_over_it():

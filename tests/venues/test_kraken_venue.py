@@ -256,6 +256,15 @@ async def test_a_nonce_that_is_never_good_is_told(
         await patient.open_orders()
 
 
+async def test_a_code_that_is_the_whole_text_is_said_once(
+    venue: KrakenVenue, says: Callable[..., None]
+) -> None:
+    says("OpenOrders", "EAPI:Invalid signature")
+    with pytest.raises(VenueAuthError) as caught:
+        await venue.open_orders()
+    assert caught.value.message.count("EAPI:Invalid signature") == 1
+
+
 async def test_many_requests_at_once_arrive_with_growing_nonces(
     venue: KrakenVenue, scripted: Any, says: Callable[..., None]
 ) -> None:

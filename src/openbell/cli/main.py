@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "orders": ("trading", "orders", "open orders, as the venue says"),
     "positions": ("trading", "positions", "positions and P&L, as the venue says"),
     "venues": ("venues", "venues", "venues and what each can do; test one, list accounts"),
-    "connections": ("venues", "connections", "market data and order entry of each venue"),
+    "connections": ("connections", "connections", "market data and order entry of each venue"),
     "strategies": ("trading", "strategies", "strategies and their last signals"),
     "logs": ("logs", "logs", "read the services' logs together"),
     "halt": ("halt", "halt", "stop new orders; services stay up"),

@@ -81,8 +81,9 @@ def engine_said(rows: Iterable[Mapping[str, Any]]) -> tuple[Said, Said]:
     for row in rows:
         name, why = str(row["name"]), str(row.get("why_not") or "")
         entry[name] = (LinkState.CONNECTED, "") if row.get("connected") else (LinkState.DOWN, why)
-        streaming = (LinkState.CONNECTED, "")
-        events[name] = streaming if row.get("streaming") else (LinkState.DOWN, why)
+        silent = str(row.get("stream_why") or "") or why or "no order event stream"
+        streaming = bool(row.get("streaming"))
+        events[name] = (LinkState.CONNECTED, "") if streaming else (LinkState.DOWN, silent)
     strange = "the engine does not name it"
     return (
         Said(state=LinkState.DOWN, why=strange, by_venue=entry),

@@ -144,7 +144,9 @@ class RestVenue(VenueBase):
         return Rejected(code=problem.code, text=text)
 
     def _error_of(self, problem: Problem, reply: Reply) -> VenueError:
-        message = f"{self.name}: {problem.code} {self._clean(problem.text)}"
+        text = self._clean(problem.text)
+        # Kraken's codes are its whole text.
+        message = f"{self.name}: {text if text == problem.code else f'{problem.code} {text}'}"
         match problem.meaning:
             case Meaning.THROTTLED:
                 wait_s = self._pacing.refused(reply.status, reply.headers, time.monotonic())

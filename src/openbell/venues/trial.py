@@ -10,12 +10,14 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from decimal import ROUND_UP, Decimal
+from functools import partial
 from typing import Literal, TypeVar
 
 import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Purpose, Side
+from openbell.venues.patience import NONE, Patience
 from openbell.venues.port import (
     Accepted,
     KeyPermissions,
@@ -61,47 +63,58 @@ class OrderTrial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def try_venue(
-    venue: Venue, symbols: Sequence[str], order: OrderTrial | None = None
+    venue: Venue,
+    symbols: Sequence[str],
+    order: OrderTrial | None = None,
+    patience: Patience = NONE,
 ) -> AsyncIterator[Check]:
-    """Checks in the order of their making; ends early where the venue cannot be reached."""
-    connected = await _timed("connect", venue.connect(), lambda _: "reached, credentials accepted")
+    """Checks in the order of their making; ends early where the venue cannot be reached.
+    `patience` is for what is asked; the order and its cancel are sent once."""
+    connected = await _timed(
+        "connect", patience, venue.connect, lambda _: "reached, credentials accepted"
+    )
     yield connected
     if connected.result != "ok":
         return
-    yield await _clock(venue)
-    yield await _timed("key permissions", venue.key_permissions(), _permissions)
+    yield await _clock(venue, patience)
+    yield await _timed("key permissions", patience, venue.key_permissions, _permissions)
     yield await _timed(
         "accounts",
-        venue.accounts(),
+        patience,
+        venue.accounts,
         lambda accounts: ", ".join(
             f"{a.account_id} ({a.kind}){' *' if a.active and len(accounts) > 1 else ''}"
             for a in accounts
         ),
     )
-    yield await _timed("balances", venue.balances(), lambda b: f"{len(b)} currencies")
+    yield await _timed("balances", patience, venue.balances, lambda b: f"{len(b)} currencies")
     yield await _timed(
         "open orders",
-        venue.open_orders(),
+        patience,
+        venue.open_orders,
         lambda listing: (
             f"{len(listing.orders)}" + ("" if listing.complete else ", list incomplete")
         ),
     )
     yield await _timed(
         "positions",
-        venue.positions(),
+        patience,
+        venue.positions,
         lambda rows: f"{sum(row.quantity != 0 for row in rows)} of {len(rows)} symbols",
     )
-    yield await _quotes(venue, symbols)
+    yield await _quotes(venue, symbols, patience)
     yield await _stream(venue)
     if order is not None:
-        async for check in _order(venue, order):
+        async for check in _order(venue, order, patience):
             yield check
 
 
-async def _timed(name: str, call: Awaitable[T], tell: Callable[[T], str]) -> Check:
+async def _timed(
+    name: str, patience: Patience, query: Callable[[], Awaitable[T]], tell: Callable[[T], str]
+) -> Check:
     started_s = time.monotonic()
     try:
-        answer = await call
+        answer = await patience.ask(query)
     except VenueError as error:
         return _failure(name, error)
     return Check(
@@ -121,11 +134,17 @@ def _failure(name: str, error: VenueError) -> Check:
     return Check(name=name, result=result, detail=error.message, hint=error.hint)
 
 
-async def _clock(venue: Venue) -> Check:
+async def _clock(venue: Venue, patience: Patience) -> Check:
     """The skew is measured against the middle of the question's way."""
-    before_ns = time.time_ns()
+    before_ns = 0
+
+    async def asked() -> int:
+        nonlocal before_ns
+        before_ns = time.time_ns()
+        return await venue.server_time_ns()
+
     try:
-        there_ns = await venue.server_time_ns()
+        there_ns = await patience.ask(asked)
     except VenueError as error:
         return _failure("clock", error)
     after_ns = time.time_ns()
@@ -148,12 +167,12 @@ def _permissions(told: KeyPermissions) -> str:
     return f"{text}; {told.note}" if told.note else text
 
 
-async def _quotes(venue: Venue, symbols: Sequence[str]) -> Check:
+async def _quotes(venue: Venue, symbols: Sequence[str], patience: Patience) -> Check:
     started_s = time.monotonic()
     quotes: list[Quote] = []
     for symbol in symbols:
         try:
-            quotes.append(await venue.quote(symbol))
+            quotes.append(await patience.ask(partial(venue.quote, symbol)))
         except VenueError as error:
             return _failure("quotes", error)
     unsound = [quote.symbol for quote in quotes if not quote.is_sound]
@@ -194,15 +213,14 @@ async def _end(events: AsyncIterator[StreamEvent]) -> None:
 # The order.
 
 
-async def _order(venue: Venue, trial: OrderTrial) -> AsyncIterator[Check]:
+async def _order(venue: Venue, trial: OrderTrial, patience: Patience) -> AsyncIterator[Check]:
     """Places a limit order that cannot fill, finds it, cancels it and sees it gone.
 
     Whatever happens on the way, the last check says whether something of it may rest.
     """
     try:
-        order = far_order(
-            trial, venue.name, venue.rules(trial.symbol), await venue.quote(trial.symbol)
-        )
+        quote = await patience.ask(partial(venue.quote, trial.symbol))
+        order = far_order(trial, venue.name, venue.rules(trial.symbol), quote)
     except VenueError as error:
         yield _failure("place an order", error)
         return
@@ -221,7 +239,7 @@ async def _order(venue: Venue, trial: OrderTrial) -> AsyncIterator[Check]:
         case Accepted():
             detail = f"{told}: accepted as {outcome.venue_order_id}"
             yield Check(name="place an order", result="ok", detail=detail, took_ms=took_ms)
-    found = await _looked_up(venue, order)
+    found = await _looked_up(venue, order, patience)
     yield _found(found)
     started_s = time.monotonic()
     cancelled = await venue.cancel(order.symbol, order.cl_ord_id)
@@ -232,7 +250,7 @@ async def _order(venue: Venue, trial: OrderTrial) -> AsyncIterator[Check]:
         why = cancelled.why if isinstance(cancelled, Unknown) else cancelled.text
         result: CheckResult = "unknown" if isinstance(cancelled, Unknown) else "failed"
         yield Check(name="cancel it", result=result, detail=why)
-    yield await _gone(venue, order)
+    yield await _gone(venue, order, patience)
 
 
 def far_order(trial: OrderTrial, venue: str, rules: InstrumentRules, quote: Quote) -> NewOrder:
@@ -252,12 +270,14 @@ def far_order(trial: OrderTrial, venue: str, rules: InstrumentRules, quote: Quot
     )
 
 
-async def _looked_up(venue: Venue, order: NewOrder) -> VenueOrder | VenueError | None:
+async def _looked_up(
+    venue: Venue, order: NewOrder, patience: Patience
+) -> VenueOrder | VenueError | None:
     """The order as the venue has it; asked again for a while, since answers may lag behind."""
     give_up_s = time.monotonic() + ORDER_WAIT_S
     while True:
         try:
-            found = await venue.order(order.symbol, order.cl_ord_id)
+            found = await patience.ask(partial(venue.order, order.symbol, order.cl_ord_id))
         except VenueError as error:
             return error
         if found is not None or time.monotonic() > give_up_s:
@@ -274,14 +294,14 @@ def _found(found: VenueOrder | VenueError | None) -> Check:
     return Check(name="find it by its ClOrdID", result="ok", detail=str(found.status))
 
 
-async def _gone(venue: Venue, order: NewOrder) -> Check:
+async def _gone(venue: Venue, order: NewOrder, patience: Patience) -> Check:
     """Asked until the order is final, or the time is up."""
     name = "see it gone"
     by_hand = f"look for {order.cl_ord_id} at the venue and cancel it by hand"
     give_up_s = time.monotonic() + ORDER_WAIT_S
     while True:
         try:
-            found = await venue.order(order.symbol, order.cl_ord_id)
+            found = await patience.ask(partial(venue.order, order.symbol, order.cl_ord_id))
         except VenueError as error:
             return Check(name=name, result="unknown", detail=error.message, hint=by_hand)
         if found is not None and found.status.is_final:

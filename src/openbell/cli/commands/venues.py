@@ -1,4 +1,4 @@
-"""`openbell venues`, `venues test`, `venues accounts`, `connections`"""
+"""`openbell venues`, `venues test`, `venues accounts`"""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from openbell.errors import (
 if TYPE_CHECKING:
     from openbell.config.models import LoadedDesk
     from openbell.domain.orders import ClOrdID
+    from openbell.venues.patience import Patience
     from openbell.venues.port import AccountSummary, Venue
-    from openbell.venues.trial import Check
+    from openbell.venues.trial import Check, OrderTrial
 
 COUNTER_BITS = 34
 """The most that every venue's form of a ClOrdID has room for (Kraken packs it into a UUID)."""
@@ -135,12 +136,10 @@ def _open(desk: LoadedDesk, name: str, pair: tuple[str, str]) -> Venue:
     return open_venue(name, desk.file.venues[name], Credentials(*pair))
 
 
-def _loaded(terminal: Terminal, names: Sequence[str]) -> tuple[LoadedDesk, dict[str, Venue]]:
-    """The venues of these names, not connected. Raises UsageError for a name the desk lacks and
-    ConfigError for credentials that are not set."""
+def _named(terminal: Terminal, names: Sequence[str]) -> tuple[LoadedDesk, list[str]]:
+    """The desk and those of its venues; all where none is named. Raises UsageError for a name it
+    lacks."""
     from openbell.config.loader import load_desk
-    from openbell.config.secrets import load_secrets, venue_variables
-    from openbell.errors import ConfigError
 
     desk = load_desk(terminal.desk_path)
     declared = desk.file.venues
@@ -149,15 +148,65 @@ def _loaded(terminal: Terminal, names: Sequence[str]) -> tuple[LoadedDesk, dict[
             raise UsageError(
                 f'no venue is called "{name}"', hint=f"venues of this desk: {', '.join(declared)}"
             )
+    return desk, list(dict.fromkeys(names)) or list(declared)
+
+
+def _opened(
+    terminal: Terminal, desk: LoadedDesk, names: Sequence[str]
+) -> dict[str, Venue | OpenbellError]:
+    """Each venue, not connected, or why it cannot be opened: its credentials are not set."""
+    from openbell.config.secrets import load_secrets, venue_variables
+    from openbell.errors import ConfigError
+
     credentials = load_secrets(desk, terminal.layout).venue_credentials()
-    wanted = names or list(declared)
-    for name in wanted:
-        if name not in credentials:
-            variables = " and ".join(venue_variables(name, declared[name]))
-            raise ConfigError(
+    opened: dict[str, Venue | OpenbellError] = {}
+    for name in names:
+        if name in credentials:
+            opened[name] = _open(desk, name, credentials[name])
+        else:
+            variables = " and ".join(venue_variables(name, desk.file.venues[name]))
+            opened[name] = ConfigError(
                 f"the credentials of {name} are not set", hint=f"set {variables}, or use .env"
             )
-    return desk, {name: _open(desk, name, credentials[name]) for name in wanted}
+    return opened
+
+
+def _patience(terminal: Terminal, desk: LoadedDesk, name: str) -> Patience:
+    """What a venue puts off is asked again within the time one request may take."""
+    from openbell.venues.patience import Patience
+
+    return Patience(desk.file.venues[name].timeout, lambda text: terminal.say(f"  … {text}"))
+
+
+def _how_to_start(terminal: Terminal, desk: LoadedDesk, name: str) -> str:
+    """What to do about a simulated venue that cannot be reached; empty for others."""
+    service = next(
+        (
+            service
+            for service, each in desk.file.services.items()
+            if each.role == "venue" and name in each.venues
+        ),
+        None,
+    )
+    if service is None:
+        return ""
+    if _state_of(terminal, service) == "stopped":
+        return f"it is simulated and does not run: start it with `openbell up --only {service}`"
+    return f"it is simulated by {service}: see `openbell status` and `openbell logs {service}`"
+
+
+def _state_of(terminal: Terminal, service: str) -> str:
+    return next(
+        (str(s["state"]) for s in _status(terminal)["services"] if s["name"] == service), "stopped"
+    )
+
+
+def _status(terminal: Terminal) -> dict[str, Any]:
+    try:
+        status: dict[str, Any] = Client(terminal.layout).get("status")
+    except NotRunningError:
+        status = offline_status(terminal)
+    return status
 
 
 # venues test
@@ -176,13 +225,16 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
     """
     from openbell.venues.trial import OrderTrial
 
-    desk, opened = _loaded(terminal, [name])
+    desk, _ = _named(terminal, [name])
+    venue = _opened(terminal, desk, [name])[name]
+    if isinstance(venue, OpenbellError):
+        raise venue
     config = desk.file.venues[name]
     if symbol is not None and symbol not in config.symbols:
         raise UsageError(
             f"{name} does not trade {symbol}", hint=f"its symbols: {', '.join(config.symbols)}"
         )
-    trial = None
+    trial: OrderTrial | None = None
     if order:
         _refuse_beside_an_engine(terminal)
         if config.environment == "live":
@@ -190,7 +242,7 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
         cl_ord_id = test_order_id(terminal.layout.desk_id, time.time_ns() // 1_000_000)
         trial = OrderTrial(symbol=symbol or config.symbols[0], cl_ord_id=cl_ord_id)
     terminal.say(f"{name}: {config.adapter}, {config.environment}" + _at(config.url))
-    checks = asyncio.run(_try(terminal, opened[name], config.symbols, trial))
+    checks = asyncio.run(_try(terminal, desk, venue, trial))
     status = _status_of(checks)
     terminal.document(
         {
@@ -216,11 +268,7 @@ def _at(url: str | None) -> str:
 
 def _refuse_beside_an_engine(terminal: Terminal) -> None:
     """An order past a running engine would make its books differ from the venue's."""
-    try:
-        status = Client(terminal.layout).get("status")
-    except NotRunningError:
-        status = offline_status(terminal)
-    engine = next((s for s in status["services"] if s.get("role") == "engine"), None)
+    engine = next((s for s in _status(terminal)["services"] if s.get("role") == "engine"), None)
     if engine is not None and engine["state"] != "stopped":
         raise ConflictError(
             f"{engine['name']} is {engine['state']}: an order past it would make its books differ",
@@ -228,12 +276,21 @@ def _refuse_beside_an_engine(terminal: Terminal) -> None:
         )
 
 
-async def _try(terminal: Terminal, venue: Venue, symbols: Sequence[str], trial: Any) -> list[Check]:
+async def _try(
+    terminal: Terminal, desk: LoadedDesk, venue: Venue, trial: OrderTrial | None
+) -> list[Check]:
+    import msgspec
+
     from openbell.venues.trial import try_venue
 
     checks: list[Check] = []
+    symbols = desk.file.venues[venue.name].symbols
+    patience = _patience(terminal, desk, venue.name)
     try:
-        async for check in try_venue(venue, symbols, trial):
+        async for check in try_venue(venue, symbols, trial, patience):
+            if check.name == "connect" and check.result == "unknown" and not check.hint:
+                hint = _how_to_start(terminal, desk, venue.name)
+                check = msgspec.structs.replace(check, hint=hint)
             checks.append(check)
             took = f"  ({check.took_ms:g} ms)" if check.took_ms is not None else ""
             terminal.say(f"  {_MARKS[check.result]} {check.name}: {check.detail}{took}")
@@ -265,8 +322,8 @@ def _status_of(checks: Sequence[Check]) -> int:
 @click.argument("names", nargs=-1)
 def accounts(terminal: Terminal, names: tuple[str, ...]) -> int:
     """The accounts that each venue's credentials reach; `*` is the one the desk trades on."""
-    _, opened = _loaded(terminal, names)
-    answers = asyncio.run(_accounts(opened))
+    desk, wanted = _named(terminal, names)
+    answers = asyncio.run(_accounts(terminal, desk, _opened(terminal, desk, wanted)))
     rows = [
         (name, f"{a.account_id}{' *' if a.active else ''}", a.kind, a.currency, number(a.equity))
         for name, answer in answers.items()
@@ -274,30 +331,44 @@ def accounts(terminal: Terminal, names: tuple[str, ...]) -> int:
         for a in answer
     ]
     failures = {n: a for n, a in answers.items() if isinstance(a, OpenbellError)}
+    rows += [(name, "unknown", NOTHING, NOTHING, NOTHING) for name in failures]
     terminal.show(
         {"venues": [_accounts_document(name, answer) for name, answer in answers.items()]},
         table(("venue", "account", "kind", "currency", "equity"), rows, right="    r"),
     )
     for name, error in failures.items():
         terminal.warn(f"{name}: unknown: {error.message}")
+        if error.hint:
+            terminal.warn(f"  {error.hint}")
     return UnverifiedError.exit_code if failures else 0
 
 
 async def _accounts(
-    opened: dict[str, Venue],
+    terminal: Terminal, desk: LoadedDesk, opened: dict[str, Venue | OpenbellError]
 ) -> dict[str, list[AccountSummary] | OpenbellError]:
-    """All venues at once; none waits for another."""
-    answers = await asyncio.gather(*(_accounts_of(venue) for venue in opened.values()))
-    return dict(zip(opened, answers, strict=True))
+    """All venues at once; none waits for another, and none hides another."""
+
+    async def told(name: str) -> list[AccountSummary] | OpenbellError:
+        venue = opened[name]
+        if isinstance(venue, OpenbellError):
+            return venue
+        return await _accounts_of(terminal, desk, venue)
+
+    return dict(zip(opened, await asyncio.gather(*map(told, opened)), strict=True))
 
 
-async def _accounts_of(venue: Venue) -> list[AccountSummary] | OpenbellError:
-    from openbell.venues.port import VenueError
+async def _accounts_of(
+    terminal: Terminal, desk: LoadedDesk, venue: Venue
+) -> list[AccountSummary] | OpenbellError:
+    from openbell.venues.port import VenueError, VenueUnavailableError
 
+    patience = _patience(terminal, desk, venue.name)
     try:
-        await venue.connect()
-        return await venue.accounts()
+        await patience.ask(venue.connect)
+        return await patience.ask(venue.accounts)
     except VenueError as error:
+        if isinstance(error, VenueUnavailableError) and not error.hint:
+            error.hint = _how_to_start(terminal, desk, venue.name)
         return error
     finally:
         await venue.close()
@@ -309,66 +380,3 @@ def _accounts_document(name: str, answer: list[AccountSummary] | OpenbellError) 
     if isinstance(answer, OpenbellError):
         return {"name": name, "known": False, "why": answer.message, "accounts": []}
     return {"name": name, "known": True, "why": "", "accounts": msgspec.to_builtins(answer)}
-
-
-# connections
-
-
-@command()
-def connections(terminal: Terminal) -> int:
-    """Market data and order entry of each venue: connected, down, closed or unknown.
-
-    Exit status 0 when nothing that should be connected is not, 1 when something is down, 7 when
-    something is unknown.
-    """
-    try:
-        document = Client(terminal.layout).get("connections")
-    except NotRunningError:
-        document = _without_controller(terminal)
-    rows = document["connections"]
-    terminal.show(
-        document,
-        table(
-            ("venue", "market data", "order entry", "order events", "status"),
-            [
-                (
-                    row["venue"],
-                    *(row[kind].upper() for kind in ("market_data", "order_entry", "order_events")),
-                    "OK" if row["ok"] else row["why"],
-                )
-                for row in rows
-            ],
-        )
-        if rows
-        else "this desk has no venues",
-    )
-    if not document["known"]:
-        return UnverifiedError.exit_code
-    return 0 if all(row["ok"] for row in rows) else FailedError.exit_code
-
-
-def _without_controller(terminal: Terminal) -> dict[str, Any]:
-    """A desk without its controller: what its services hold is closed where they do not run, and
-    cannot be told where they do."""
-    import msgspec
-
-    from openbell.domain.connections import LinkState, Said
-    from openbell.domain.connections import connections as rows_of
-
-    status = offline_status(terminal)
-    by_role = {service.get("role"): service["state"] for service in status["services"]}
-
-    def said(role: str) -> Said:
-        if role not in by_role:
-            return Said(state=LinkState.NONE)
-        if by_role[role] == "stopped":
-            return Said(state=LinkState.CLOSED)
-        return Said(state=LinkState.UNKNOWN, why="no controller runs to ask the services")
-
-    names = [venue["name"] for venue in status["venues"]]
-    rows = rows_of(names, said("market-data"), said("engine"), said("engine"))
-    return {
-        "connections": [{**msgspec.to_builtins(row), "ok": row.is_sound} for row in rows],
-        "known": all(row.is_sound for row in rows),
-        "why": "",
-    }

@@ -82,6 +82,8 @@ class VenueLink:
         self.skew_ns: int | None = None
         """The venue's clock less ours; None where it tells no time, or none yet."""
         self.streaming = False
+        self.stream_why = "order events are not asked for yet"
+        """Why they do not come; empty while they do."""
         self.open_orders: int | None = None
         """Own ones at the venue; None: not known now."""
         self.positions: dict[str, Decimal] | None = None
@@ -195,10 +197,11 @@ class VenueLink:
         async for event in self.venue.stream():
             match event:
                 case StreamUp():
-                    self.streaming = True
+                    self.streaming, self.stream_why = True, ""
                     self.look_soon("the order stream is up; what came before it may be missed")
                 case StreamDown():
                     self.streaming = False
+                    self.stream_why = f"order events: {event.why or 'the stream is down'}"
                     log.warning("order stream down", venue=self.name, why=event.why)
                 case OrderReport():
                     await self.tracker.hear(event)

@@ -315,7 +315,9 @@ class GenericVenue(CcxtCalls):
         not say that it was away."""
         nudge = asyncio.Event()
         watching = (
-            asyncio.create_task(self._watch(nudge)) if self.capabilities.order_stream else None
+            asyncio.create_task(self._watch(nudge))
+            if self._exchange.has.get("watchOrders")
+            else None
         )
         try:
             async for event in polled_stream(self, self.config.poll_every, nudge):
@@ -376,7 +378,7 @@ def _capabilities(exchange: Any) -> Capabilities:
         positions=False,
         reduce_only=False,
         server_time=has.get("fetchTime") is True,
-        order_stream=has.get("watchOrders") is True,
+        order_stream=False,  # asked for; a push, where there is one, only makes it happen at once
         cl_ord_id_unique=False,
         conformance_tested=exchange.id in TRIED,
     )
