@@ -144,6 +144,8 @@ class House:
                 price=Decimal(price or self.kind.prices[market]),
                 client_order_id=self.name(desk) if desk is not None else "",
             )
+            if fields.get("type") is OrdType.MARKET:
+                order = msgspec.structs.replace(order, price=None)
             placed.append(
                 place(self.sim.exchange, "main", msgspec.structs.replace(order, **fields))
             )

@@ -137,6 +137,18 @@ async def test_orders_that_wait_for_a_price_go_too(face: str) -> None:
         assert here.open() == []
 
 
+@pytest.mark.parametrize("face", ALL)
+async def test_a_stop_keeps_inside_the_venues_own_limits(face: str) -> None:
+    async with house(face, limits=1.0, options={}) as here:
+        here.rest(20)
+        here.rest(20, market=1)
+        others = here.rest(1, desk=None)
+        stated = await here.stop()
+        assert stated.result == "verified"
+        assert here.open() == others
+        assert here.waits() == []
+
+
 async def test_singles_go_riskiest_first_and_inside_the_budget() -> None:
     async with house("mt5", limits=1.0) as here:
         here.rest(70)

@@ -238,7 +238,7 @@ def test_only_an_account_of_ones_own_is_cancelled_before_it_is_listed(
     ("calls", "keys", "seconds"),
     [
         (1, {}, 0.18),
-        (1, {"listed_first": False}, 0.16),
+        (1, {"first_list_trips": 0}, 0.16),
         (0, {}, 0.16),
         (100, {"cancels_per_s": 50.0}, 2.16),  # the last cancel is the 101st request
         (99, {"cancels_per_s": 50.0}, 2.02),  # the last list is the 102nd

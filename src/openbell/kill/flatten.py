@@ -92,7 +92,7 @@ class Flattening:
     async def run(self) -> None:
         """Ends when nothing more can be closed. Raises GivenUpError; the caller ends it when time
         is up."""
-        retry = Backoff(*RETRY_S)
+        retry, lag = Backoff(*RETRY_S), Backoff(*LOOK_S)
         while True:
             try:
                 await self.look()
@@ -104,8 +104,10 @@ class Flattening:
             if not todo:
                 return
             await asyncio.gather(*(self._close(leg, plan) for leg, plan in todo))
-            if any(course.why or course.before is not None for course in self._courses.values()):
+            if any(course.why for course in self._courses.values()):
                 await retry.pause()
+            elif any(course.before is not None for course in self._courses.values()):
+                await lag.pause()
 
     async def look(self) -> None:
         """Asks for the positions. Raises VenueError and GivenUpError."""

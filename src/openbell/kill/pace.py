@@ -12,18 +12,23 @@ from collections.abc import Callable
 
 MARGIN = 1.05
 """Windows are taken so much longer: requests that left a second apart may arrive closer."""
+RESERVE = 0.2
+"""Share of the budget that the desk is taken to have used in the second before the stop: a burst that
+fills what is left of it is refused as a whole second's work."""
 
 
 class Pace:
     """Requests of one venue; `now_s` is the running event loop's clock unless given."""
 
     def __init__(self, per_s: float | None, now_s: Callable[[], float] | None = None) -> None:
-        """`per_s`: requests in a second, None for any number. At a rate of 50 fifty may leave at
-        once, and fifty more a second later, which is what the venues count by."""
+        """`per_s`: requests in a second, None for any number. At a rate of 50 so many leave in any
+        second, the first of them at once, which is how the venues count."""
         self._now_s = now_s or asyncio.get_running_loop().time
         most = max(1, int(per_s)) if per_s else None
         self._window_s = MARGIN * most / per_s if most and per_s else 0.0
-        self._sent_s: deque[float] | None = deque(maxlen=most) if most else None
+        self._sent_s: deque[float] | None = None
+        if most:
+            self._sent_s = deque([self._now_s()] * int(most * RESERVE), maxlen=most)
         self._shut_until_s = float("-inf")
 
     def shut(self, seconds: float) -> None:

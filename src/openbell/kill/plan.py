@@ -217,21 +217,23 @@ def floor_s(
     rtt_s: float,
     settle_s: float,
     cancels_per_s: float | None = None,
-    listed_first: bool = True,
-    trips_per_list: int = 1,
+    first_list_trips: int = 1,
+    empty_list_trips: int = 1,
 ) -> float:
-    """The least time from the first request to verified zero, with a warm connection.
+    """The least time from the first request to verified zero, with a warm connection and an unused
+    budget.
 
     A list, all calls at once, and two empty lists with `settle_s` from the answer of the first to
     the question of the second. With `cancels_per_s` no more requests than that leave in any second,
-    lists included: the n-th waits for (n - 1) // cancels_per_s whole seconds. `listed_first` is
-    False where a mass cancel goes out before any list.
+    lists included: the n-th waits for (n - 1) // cancels_per_s whole seconds. A list may take
+    several requests, one after the other; the first takes none where a mass cancel goes out before
+    it.
     """
-    first = trips_per_list if listed_first else 0
-    behind_s = 2 * trips_per_list * rtt_s + settle_s
-    acted_s = first * rtt_s
+    acted_s = first_list_trips * rtt_s
     last_s = 0.0
     if cancels_per_s:
-        acted_s = max(acted_s, math.floor((first + calls - 1) / cancels_per_s))
-        last_s = math.floor((first + calls + 2 * trips_per_list - 1) / cancels_per_s) + rtt_s
+        before = first_list_trips + calls
+        acted_s = max(acted_s, math.floor((before - 1) / cancels_per_s))
+        last_s = math.floor((before + 2 * empty_list_trips - 1) / cancels_per_s) + rtt_s
+    behind_s = 2 * empty_list_trips * rtt_s + settle_s
     return max(acted_s + (rtt_s if calls else 0.0) + behind_s, last_s)

@@ -179,6 +179,8 @@ class VenueStop:
             return self._cancelling.refusal or "listed as open after their cancels were sent"
         if not listing.complete:
             return "the list of open orders is incomplete"
+        if self._quiet is not None and not self._quiet.is_set():
+            return "none is listed, but an engine may still send"
         return self._contradicted or "one empty list proves nothing; there was no time for another"
 
     async def _cancel(self, listing: Listing) -> bool:
