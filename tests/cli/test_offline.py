@@ -116,6 +116,26 @@ def test_check_finds_a_command_and_a_variable_that_are_missing(new_desk: Path) -
     assert all(p["line"] for p in problems)
 
 
+def test_check_finds_services_that_lack_a_venues_credentials(new_desk: Path) -> None:
+    """The feed of a venue that quotes to known accounts only stayed down, and check said clean."""
+    file = new_desk / "desk.toml"
+    other = '[venues.fx]\nadapter = "oanda"\nurl = "http://127.0.0.1:1"\nsymbols = ["EUR/USD"]\n'
+    file.write_text(file.read_text() + other)
+    problems = document("check", folder=new_desk, expect=4)["problems"]
+    assert {p["key"]: p["hint"].partition(": ")[2] for p in problems} == {
+        "services.execution-engine.venues": 'venues = ["binance", "fx"]',
+        "services.market-data.venues": 'venues = ["fx"]',
+    }
+    assert all(p["line"] for p in problems)
+    text = file.read_text().replace('role = "market-data"', 'role = "market-data"\nvenues = ["fx"]')
+    file.write_text(
+        text.replace(
+            'venues = ["binance"]\nrole = "engine"', 'venues = ["binance", "fx"]\nrole = "engine"'
+        )
+    )
+    assert document("check", folder=new_desk, expect=0)["ok"]
+
+
 def test_an_unknown_service_in_logs_names_the_nearest(new_desk: Path) -> None:
     told = document("logs", "market-dat", folder=new_desk, expect=2)
     assert "market-data" in told["hint"]

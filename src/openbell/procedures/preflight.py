@@ -25,8 +25,13 @@ from openbell.config.secrets import missing_secrets
 from openbell.errors import OpenbellError
 from openbell.runtime.plan import PLACEHOLDERS
 from openbell.runtime.ports import holder_of
+from openbell.trading.feeds import NEED_CREDENTIALS
 from openbell.trading.loading import strategy_problems
 from openbell.venues.registry import known_adapters
+
+ENGINE = "openbell.services.execution_engine"
+MARKET_DATA = "openbell.services.market_data"
+"""The modules of our own services; those of a desk's own may need less."""
 
 
 def preflight(
@@ -45,6 +50,7 @@ def preflight(
         *_adapters(desk),
         *_commands(desk, environ),
         *_placeholders(desk),
+        *_credentials(desk),
         *strategy_problems(desk),
         *_secrets(desk, environ),
         *_ports(desk, own_pids),
@@ -129,6 +135,27 @@ def _placeholders(desk: LoadedDesk) -> Iterator[Problem]:
                         f"{{{word}}} stands for nothing",
                         f"did you mean {{{near[0]}}}?",
                     )
+
+
+def _credentials(desk: LoadedDesk) -> Iterator[Problem]:
+    """Of our own services: that they are given what they need of every venue. The engine needs all;
+    market-data those of venues that quote to known accounts only, else that feed stays down."""
+    venues = desk.file.venues
+    quoting = [name for name, each in venues.items() if each.adapter in NEED_CREDENTIALS]
+    for module, needed, why in (
+        (ENGINE, list(venues), "orders are sent"),
+        (MARKET_DATA, quoting, "prices are told to known accounts only"),
+    ):
+        for name, service in desk.file.services.items():
+            lacking = [venue for venue in needed if venue not in service.venues]
+            if module not in service.command or not lacking:
+                continue
+            line = ", ".join(f'"{venue}"' for venue in (*service.venues, *lacking))
+            yield Problem(
+                ("services", name, "venues"),
+                f"{name} is not given the credentials of {', '.join(lacking)}, where {why}",
+                f"write into [services.{name}]: venues = [{line}]",
+            )
 
 
 def _secrets(desk: LoadedDesk, environ: Mapping[str, str]) -> list[Problem]:

@@ -11,11 +11,12 @@ import pytest
 
 from openbell.config.models import Venue
 from openbell.domain.market import Quote
-from openbell.trading.feeds import FeedError, make_feed
+from openbell.trading.feeds import NEED_CREDENTIALS, FeedError, make_feed
 from openbell.trading.feeds.polled import PolledFeed
 from openbell.venues.coinbase.venue import CoinbaseVenue
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import VenueThrottledError
+from openbell.venues.registry import load_adapter
 from openbell_sim import testing
 from openbell_sim.server import Venue as Sim
 
@@ -106,3 +107,9 @@ async def test_throttled_it_waits_as_long_as_the_venue_says(connected, monkeypat
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(connected.messages()), 0.2)
     assert asked == ["BTC/USD"]
+
+
+@pytest.mark.parametrize("adapter", ["ccxt", "mt5", "tradelocker"])
+def test_an_adapter_that_tells_nobody_its_quotes_needs_credentials(adapter):
+    is_public = hasattr(load_adapter(adapter), "connect_public")
+    assert is_public is (adapter not in NEED_CREDENTIALS)

@@ -10,7 +10,7 @@ from openbell.errors import ConfigError
 from openbell.trading.feeds.port import FeedError, MarketFeed
 from openbell.venues.credentials import Credentials
 
-__all__ = ["FeedError", "MarketFeed", "make_feed"]
+__all__ = ["NEED_CREDENTIALS", "FeedError", "MarketFeed", "make_feed"]
 
 ENTRY_POINT_GROUP = "openbell.feeds"
 
@@ -26,6 +26,9 @@ _OURS = {
     "tradelocker": "openbell.trading.feeds.polled:PolledFeed",
 }
 """By name, so that a process imports only what it uses."""
+
+NEED_CREDENTIALS = frozenset({"alpaca", "mt5", "oanda", "tradelocker"})
+"""Adapters whose venue quotes to known accounts only. The others tell everyone."""
 
 
 def make_feed(name: str, venue: Venue, credentials: Credentials | None = None) -> MarketFeed:
