@@ -17,6 +17,7 @@ from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
+from openbell.state.latch import Latches, latch_note
 
 _RETRY_S = 1.0
 
@@ -113,7 +114,22 @@ class FlattenPositions:
                 say(f"open positions are not known: {'; '.join(picture.unknown)}")
             if picture.known and not picture.positions:
                 return
+            self._give_up_if_latched(picture)
             await asyncio.sleep(_RETRY_S)
+
+    def _give_up_if_latched(self, picture: Picture) -> None:
+        """Raises FailedError where the kill switch stops every order that could still be sent: it
+        stays until a person releases it, so to go on asking is of no use."""
+        latches = Latches(self.closing.layout)
+        covering = [
+            latches.covering(str(row.get("venue", "")), "", str(row.get("symbol", "")))
+            for row in picture.positions
+        ]
+        if covering and all(covering):
+            raise FailedError(
+                f"{latch_note(latches.read())}: it stops a flatten too; release it with `openbell "
+                "kill-switch deactivate`, or keep the positions with --flatten keep"
+            )
 
     async def verify(self, say: Say) -> Verification:
         return judge_flatten(await self.closing.look())
