@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.paper_desk import REPOSITORY, free_ports
 
 from openbell.cli.commands.init import rendered
 from openbell.cli.main import COMMANDS
@@ -133,6 +134,36 @@ def test_check_finds_services_that_lack_a_venues_credentials(new_desk: Path) -> 
             'venues = ["binance"]\nrole = "engine"', 'venues = ["binance", "fx"]\nrole = "engine"'
         )
     )
+    assert document("check", folder=new_desk, expect=0)["ok"]
+
+
+def between(text: str, start: str, end: str, put: str) -> str:
+    before, _, rest = text.partition(start)
+    assert rest, f"{start} is not in the file"
+    return before + put + end + rest.partition(end)[2]
+
+
+def test_the_page_on_using_another_venue_is_right_as_written(new_desk: Path) -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "use-a-venue.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", page, flags=re.S)
+    venue, service, venues, strategy, limits, _, beside, _ = blocks
+    file = new_desk / "desk.toml"
+    text = original = file.read_text()
+    (port,) = re.findall(r'url = "http://127.0.0.1:(\d+)"', text)
+    text = between(text, "[venues.binance]", "# --- the strategies", venue)
+    text = between(text, "[strategies.market_making_btc]", "# One of your own", strategy)
+    text = between(text, "[risk.max_position]", "# --- the venue", limits)
+    text = between(text, "[services.venue-sim]", "[services.market-data]", service)
+    text = text.replace("[services.market-data]\n", f"[services.market-data]\n{venues}")
+    text = text.replace('venues = ["binance"]\nrole', f"{venues}role")
+    file.write_text(text.replace("7001", port))
+    assert document("check", folder=new_desk, expect=0)["ok"]
+
+    text = original.replace(
+        'venues = ["binance"]\nrole = "eng', 'venues = ["binance", "futures"]\nrole = "eng'
+    )
+    (free,) = free_ports(1)
+    file.write_text(f"{text}\n{beside.replace('7002', str(free))}")
     assert document("check", folder=new_desk, expect=0)["ok"]
 
 
