@@ -54,6 +54,21 @@ def number(value: object, digits: int | None = None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def price(value: object, tick: object = None) -> str:
+    """A price with the digits of its tick, two at least; without a tick, below 100 with five
+    digits that tell something, above with two. `-` for None."""
+    if value is None:
+        return NOTHING
+    amount = Decimal(str(value))
+    if tick is not None:
+        exponent = Decimal(str(tick)).normalize().as_tuple().exponent
+        assert isinstance(exponent, int), "a tick is a finite number"
+        return number(amount, max(2, -exponent))
+    if abs(amount) >= 100:
+        return number(amount, 2)
+    return number(amount, max(5, 4 - amount.adjusted()) if amount else 2)
+
+
 def _text(cell: object) -> str:
     if cell is None or cell == "":
         return NOTHING

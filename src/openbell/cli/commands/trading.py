@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import Any
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
-from openbell.cli.tables import duration, number, table
+from openbell.cli.tables import NOTHING, duration, number, price, table
 from openbell.errors import UnverifiedError
 
 
@@ -54,7 +55,11 @@ def orders(terminal: Terminal) -> int:
 
 @command()
 def positions(terminal: Terminal) -> int:
-    """Positions as the venue says beside our books, and P&L in the quote currency."""
+    """Positions as the venue says beside our books, and P&L.
+
+    Realized and unrealized are before fees and in the symbol's quote currency; the fees stand beside
+    them in the currencies they were paid in. The last line adds it all up in one currency.
+    """
     document = Client(terminal.layout).get("positions")
     rows = document.get("positions", ())
     text = table(
@@ -65,26 +70,12 @@ def positions(terminal: Terminal) -> int:
             "venue says",
             "average",
             "mark",
-            "realized",
+            "realized before fees",
             "unrealized",
-            "fees",
+            "fees paid",
             "note",
         ),
-        [
-            (
-                p["venue"],
-                p["symbol"],
-                number(p.get("quantity")),
-                "unknown" if p.get("venue_quantity") is None else number(p["venue_quantity"]),
-                number(p.get("avg_px"), 2),
-                number(p.get("mark_px"), 2),
-                number(p.get("realized_pnl"), 2),
-                number(p.get("unrealized_pnl"), 2),
-                _fees(p.get("fees")),
-                "dust" if p.get("dust") else "",
-            )
-            for p in rows
-        ],
+        [position_row(p) for p in rows],
         right="  rrrrrrr",
     )
     if pnl := document.get("pnl"):
@@ -152,11 +143,46 @@ def _shown(terminal: Terminal, document: dict[str, Any], text: str, count: int, 
     return 0
 
 
-def pnl_text(pnl: dict[str, Any]) -> str:
-    """`net -0.61 USDT (realized -0.18, unrealized 0.00, fees 0.43)`"""
-    parts = ", ".join(
-        f"{key} {number(pnl.get(key), 2)}" for key in ("realized", "unrealized", "fees")
+def position_row(position: dict[str, Any]) -> tuple[str, ...]:
+    """One row of `positions`."""
+    says = position.get("venue_quantity")
+    return (
+        position["venue"],
+        position["symbol"],
+        number(position.get("quantity")),
+        "unknown" if says is None else number(says),
+        _average(position),
+        price(position.get("mark_px"), position.get("tick_size")),
+        number(_realized_before_fees(position), 2),
+        number(position.get("unrealized_pnl"), 2),
+        _fees(position.get("fees")),
+        "dust" if position.get("dust") else "",
     )
+
+
+def _average(position: dict[str, Any]) -> str:
+    """Of what is held: a flat position has none."""
+    average = position.get("avg_px")
+    if average is None or Decimal(str(average)) == 0:
+        return NOTHING
+    return price(average, position.get("tick_size"))
+
+
+def _realized_before_fees(position: dict[str, Any]) -> Decimal | None:
+    """`realized_pnl` is less by the fees that were paid in base or quote currency, and by no others:
+    before fees, the rows add up to the total."""
+    realized, fee_cost = position.get("realized_pnl"), position.get("fee_cost")
+    if realized is None or fee_cost is None:
+        return None
+    return Decimal(str(realized)) + Decimal(str(fee_cost))
+
+
+def pnl_text(pnl: dict[str, Any]) -> str:
+    """`net -0.61 USDT (before fees: realized -0.18, unrealized 0.00; fees 0.43)`"""
+    realized, unrealized, fees = (
+        number(pnl.get(key), 2) for key in ("realized", "unrealized", "fees")
+    )
+    parts = f"before fees: realized {realized}, unrealized {unrealized}; fees {fees}"
     unpriced = pnl.get("unpriced")
     note = f"; without a price, not counted: {', '.join(map(str, unpriced))}" if unpriced else ""
     return f"net {number(pnl.get('net'), 2)} {pnl.get('currency', '')} ({parts}){note}"

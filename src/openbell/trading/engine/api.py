@@ -280,6 +280,7 @@ class EngineApi:
         for symbol in sorted(symbols):
             position = self._books.position(link.name, symbol)
             mark = self._engine.mark(link.name, symbol)
+            rules = link.rules(symbol)
             yield {
                 "venue": link.name,
                 "symbol": symbol,
@@ -290,6 +291,8 @@ class EngineApi:
                 "realized_pnl": position.realized_pnl,
                 "unrealized_pnl": None if mark is None else unrealized(position, mark),
                 "fees": position.fees,
+                "fee_cost": position.fee_cost,
+                "tick_size": None if rules is None else rules.tick_size,
                 "dust": _is_dust(link, position, says.get(symbol), mark),
             }
 
