@@ -13,6 +13,8 @@ class LinkState(StrEnum):
     CONNECTED = "connected"
     DOWN = "down"
     """It should be there and is not."""
+    HELD_BACK = "held back"
+    """It is there, and the desk sends no new orders over it, or fewer than it wants to."""
     CLOSED = "closed"
     """The service that would hold it does not run."""
     UNKNOWN = "unknown"
@@ -43,7 +45,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     def is_sound(self) -> bool:
         """Nothing that should be connected is not; a closed desk's are closed."""
         states = (self.market_data, self.order_entry, self.order_events)
-        return not {LinkState.DOWN, LinkState.UNKNOWN} & set(states)
+        return not {LinkState.DOWN, LinkState.HELD_BACK, LinkState.UNKNOWN} & set(states)
 
 
 def connections(venues: Iterable[str], feeds: Said, orders: Said, events: Said) -> list[Connection]:
@@ -80,7 +82,14 @@ def engine_said(rows: Iterable[Mapping[str, Any]]) -> tuple[Said, Said]:
     events: dict[str, tuple[LinkState, str]] = {}
     for row in rows:
         name, why = str(row["name"]), str(row.get("why_not") or "")
-        entry[name] = (LinkState.CONNECTED, "") if row.get("connected") else (LinkState.DOWN, why)
+        held_back = str(row.get("held_back") or "")
+        if not row.get("connected"):
+            entry[name] = (LinkState.DOWN, why)
+        elif held_back or not row.get("reconciled", True):
+            reasons = [reason for reason in (held_back, why) if reason]
+            entry[name] = (LinkState.HELD_BACK, "; ".join(reasons))
+        else:
+            entry[name] = (LinkState.CONNECTED, "")
         silent = str(row.get("stream_why") or "") or why or "no order event stream"
         streaming = bool(row.get("streaming"))
         events[name] = (LinkState.CONNECTED, "") if streaming else (LinkState.DOWN, silent)

@@ -44,7 +44,8 @@ PAUSE_AFTER_REFUSAL_NS = 500_000_000
 otherwise fill the log and the gate's rate limit with its refusals."""
 
 RECANCEL_AFTER_NS = 1_000_000_000
-"""A failed strategy's orders are cancelled again after this while they are still open."""
+"""An order's cancel is passed on again after this while it is still open, for a strategy that asks
+at every quote, and for one that failed."""
 
 HEARTBEATS_UNTIL_LOST = 3
 """An intent without an answer is taken for never made after so many heartbeats of the engine
@@ -127,6 +128,7 @@ class StrategyHost:
         self._error_cause: BaseException | None = None
         self._paused_until_ns = 0
         self._recancel_at_ns = 0
+        self._cancelled_ns: dict[ClOrdID, int] = {}
         self._number = 0
         self._timer_s = 1.0
         self._strategy: Strategy | None = None
@@ -304,7 +306,7 @@ class StrategyHost:
         intents: list[Intent] = []
         for action in actions:
             if isinstance(action, Cancel):
-                intents += self._cancel(action)
+                intents += self._cancel(action, now_ns)
             elif state is StrategyState.RUNNING and now_ns >= self._paused_until_ns:
                 intents.append(self._submit(action, now_ns))
         return intents
@@ -335,12 +337,26 @@ class StrategyHost:
         self._pending[intent.intent_id] = _Pending(intent, now_ns)
         return intent
 
-    def _cancel(self, action: Cancel) -> list[Intent]:
+    def _cancel(self, action: Cancel, now_ns: int) -> list[Intent]:
         unsent = self._pending.get(_unanswered(action.cl_ord_id))
         if unsent is not None:
             unsent.cancel = True
             return []
-        return [self._cancel_intent(action.cl_ord_id)]
+        return self._cancel_again(action.cl_ord_id, now_ns)
+
+    def _cancel_again(self, cl_ord_id: ClOrdID, now_ns: int) -> list[Intent]:
+        """Nothing where it was asked for a moment ago: the engine sees to it."""
+        last_ns = self._cancelled_ns.get(cl_ord_id)
+        if last_ns is not None and now_ns < last_ns + RECANCEL_AFTER_NS:
+            return []
+        orders = self._facts.books.orders
+        self._cancelled_ns = {
+            key: at_ns
+            for key, at_ns in self._cancelled_ns.items()
+            if key in orders and not orders[key].status.is_final
+        }
+        self._cancelled_ns[cl_ord_id] = now_ns
+        return [self._cancel_intent(cl_ord_id)]
 
     def _cancel_intent(self, cl_ord_id: ClOrdID) -> CancelIntent:
         return CancelIntent(intent_id=self._next_id(), strategy=self.name, cl_ord_id=cl_ord_id)

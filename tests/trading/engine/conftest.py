@@ -176,6 +176,8 @@ class FakeVenue:
         self.log.append(("submit", order.cl_ord_id))
         self.arrived.set()
         outcome = self.script.popleft() if self.script else "accept"
+        if outcome == "throttled":
+            return Rejected(code="throttled", text="too many", retry_after_s=5.0)
         if outcome == "reject":
             return Rejected(code="-2010", text="insufficient balance")
         if outcome == "vanish":
@@ -198,6 +200,8 @@ class FakeVenue:
         outcome = self.cancel_script.popleft() if self.cancel_script else "accept"
         if self.is_down:
             return Unknown(why="no connection")
+        if outcome == "throttled":
+            return Rejected(code="throttled", text="too many", retry_after_s=0.2)
         if outcome == "fill first":
             order = self.orders[cl_ord_id]
             self.fill(cl_ord_id, str(order.order_qty - order.cum_qty))

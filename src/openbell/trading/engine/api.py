@@ -344,6 +344,7 @@ def _venue_state(link: VenueLink) -> dict[str, object]:
         "reconciled": link.reconciled,
         "why_not": link.why_not,
         "streaming": link.streaming,
+        "held_back": link.held_back,
         "stream_why": link.stream_why,
         "open_orders": link.open_orders,
         "positions": None

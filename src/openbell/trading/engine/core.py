@@ -181,6 +181,8 @@ def _acceptance(order: Order, seen: VenueOrder, now_ns: int) -> OrderAccepted:
 def _lacks_acceptance(order: Order, seen: VenueOrder) -> bool:
     if seen.status not in _ARRIVED:
         return False
+    if order.status is _S.UNKNOWN and seen.status.is_final:
+        return not order.venue_order_id
     if order.status in (_S.UNKNOWN, _S.PENDING_NEW, _S.REJECTED):
         return True
     return order.status is _S.PENDING_CANCEL and not order.venue_order_id

@@ -274,6 +274,7 @@ class Engine:
         for responder in (self._intents, self._replay):
             if responder is not None:
                 await responder.close()
+        await self.canceller.close()
         if not self.ledger.fenced.is_set():
             await self.ledger.probe_storage()
 

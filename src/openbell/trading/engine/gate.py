@@ -41,6 +41,7 @@ class VenueReadiness(Protocol):
     def reconciled(self) -> bool: ...
     def differs(self, symbol: str) -> str: ...
     def rules(self, symbol: str) -> InstrumentRules | None: ...
+    def orders_wait_s(self, symbol: str) -> float: ...
 
 
 @dataclass
@@ -76,6 +77,11 @@ class Gate:
         link = self.links.get(order.venue)
         if link is None:
             return Refusal("bad_order", f"the desk has no venue {order.venue}")
+        wait_s = link.orders_wait_s(order.symbol)
+        if wait_s > 0 and order.purpose is Purpose.TRADE:
+            # The venue would refuse it, and some count refused orders as well.
+            text = f"{order.venue} takes no order in {order.symbol} for {wait_s:.1f} s"
+            return Refusal("throttled", text)
         instrument = (order.venue, order.symbol)
         worst_cases = _with_pending(books.worst_cases(), pending)
         marks = self.market.marks()

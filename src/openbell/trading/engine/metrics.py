@@ -31,3 +31,11 @@ VENUE_UP = Gauge("openbell_venue_connected", "1 while the venue answers", ["venu
 MISMATCHES = Gauge(
     "openbell_reconcile_mismatches", "Differences the last reconciliation left", ["venue"]
 )
+THROTTLED = Counter(
+    "openbell_venue_throttled_total",
+    "Orders, cancels and questions that the venue's limits held back",
+    ["venue"],
+)
+HELD_BACK = Gauge(
+    "openbell_venue_held_back", "1 while the venue's limits hold something back", ["venue"]
+)

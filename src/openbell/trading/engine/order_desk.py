@@ -46,7 +46,8 @@ from openbell.trading.engine.gate import Gate
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.tracker import SendClock
 from openbell.trading.messages import IntentReply, SubmitIntent
-from openbell.venues.port import SubmitOutcome, Unknown, Venue
+from openbell.venues.port import Rejected, SubmitOutcome, Unknown, Venue
+from openbell.venues.rest import THROTTLED
 from openbell.venues.transport import NotSentError
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class SendLink(Protocol):
     @property
     def clock(self) -> SendClock: ...
     def look_soon(self, why: str) -> None: ...
+    def throttled(self, symbol: str, retry_after_s: float | None) -> None: ...
 
 
 class OrderDesk:
@@ -150,6 +152,8 @@ class OrderDesk:
                 link.clock.sent(order.cl_ord_id)
                 outcome = await self._hand_over(link.venue, order, left)
                 link.clock.answered(order.cl_ord_id)
+                if isinstance(outcome, Rejected) and outcome.code == THROTTLED:
+                    link.throttled(order.symbol, outcome.retry_after_s)
                 event = core.of_submit(order.cl_ord_id, outcome, now_ns=time.time_ns())
             else:
                 left.set_result(refusal)

@@ -55,6 +55,10 @@ UNCLEAR_AT_MOST_S = 60.0
 trading stops until they are. Ours."""
 
 
+HELD_BACK_S = 10.0
+"""How long after the last time that the venue's limits held something back the desk says so. Ours."""
+
+
 class VenueLink:
     def __init__(
         self,
@@ -110,6 +114,10 @@ class VenueLink:
         self._deep_seen = False
         """Whether executions were compared since the venue was connected."""
         self._clear_s: dict[str, float] = {}
+        self._orders_from_s: dict[str, float] = {}
+        self._held_until_s = 0.0
+        self._held_why = ""
+        metrics.HELD_BACK.labels(venue.name).set_function(lambda: float(bool(self.held_back)))
 
     @property
     def name(self) -> str:
@@ -158,6 +166,32 @@ class VenueLink:
         if rules is None:
             return quantity != 0
         return is_flat(quantity, rules, self._mark(symbol)) is Flatness.OPEN
+
+    def throttled(self, symbol: str, retry_after_s: float | None) -> None:
+        """The venue wants fewer orders in this symbol, for so long."""
+        wait_s = retry_after_s if retry_after_s is not None else HELD_BACK_S
+        self._orders_from_s[symbol] = max(
+            self._orders_from_s.get(symbol, 0.0), time.monotonic() + wait_s
+        )
+        self._note_throttled(f"{self.name} takes fewer orders in {symbol}: its limits are reached")
+
+    def orders_wait_s(self, symbol: str) -> float:
+        """How long no new order in this symbol is of any use; 0: none."""
+        return max(0.0, self._orders_from_s.get(symbol, 0.0) - time.monotonic())
+
+    @property
+    def held_back(self) -> str:
+        """Why orders, cancels or questions wait for the venue's limits, or did within the last
+        `HELD_BACK_S`; empty where none does."""
+        return self._held_why if time.monotonic() < self._held_until_s else ""
+
+    def _note_throttled(self, why: str) -> None:
+        metrics.THROTTLED.labels(self.name).inc()
+        begins = not self.held_back
+        self._held_until_s, self._held_why = time.monotonic() + HELD_BACK_S, why
+        if begins:
+            log.warning("the venue's limits hold the desk back", venue=self.name, why=why)
+            self._on_change()
 
     def look_soon(self, why: str) -> None:
         """Something only a look at the whole venue can clear up."""
@@ -248,6 +282,7 @@ class VenueLink:
             except VenueThrottledError as error:
                 # It answers, so it is not down; but nothing can be verified meanwhile.
                 log.warning("venue throttles", venue=self.name, why=error.message)
+                self._note_throttled(error.message)
                 self._check_clarity()
                 await asyncio.sleep(error.retry_after_s)
                 continue
