@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import math
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-
-import msgspec
 
 from openbell.errors import ConfigError
 from openbell_sim import defaults
-from openbell_sim.account import FeeIn, FeeSchedule
+from openbell_sim.argument_amounts import currencies_of, deposits_of, fees_of
 from openbell_sim.faces import FACES, face_kind
 from openbell_sim.faces.port import FaceKind
 from openbell_sim.faults.document import PlanDocument, read_plan
@@ -67,33 +65,37 @@ def settings(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Set
     _add_face(first)
     kind = face_kind(first.parse_known_args(arguments)[0].face)
     options = _parser(kind).parse_args(arguments)
-    _check_numbers(options)
+    _check_numbers(options, kind)
     accounts, credentials = _credentials(kind, options, environ)
+    sources = _sources(kind, options)
+    currencies = currencies_of(kind, sources)
+    control_token = _control_token(options.control_token_env, environ)
+    _warn_of_open_control(options.host, control_token)
     return Settings(
         face=kind.name,
         port=options.port,
         host=options.host,
-        sources=_sources(kind, options),
+        sources=sources,
         speed=_speed(options.speed),
         accounts=accounts,
         credentials=credentials,
         deposits=(
             defaults.deposits(kind, accounts)
             if options.deposit is None
-            else _deposits(options.deposit, accounts)
+            else deposits_of(options.deposit, accounts, currencies)
         ),
-        fees=_fees(kind, options),
+        fees=fees_of(kind, options, currencies),
         log=options.log,
         limit_scale=options.limit_scale,
         weight_limit=options.weight_limit,
         max_open_orders=options.max_open_orders,
         calendar=None if options.session is None else read_calendar(options.session),
         faults=PlanDocument() if options.faults is None else read_plan(options.faults),
-        control_token=_control_token(options.control_token_env, environ),
+        control_token=control_token,
     )
 
 
-def _check_numbers(options: argparse.Namespace) -> None:
+def _check_numbers(options: argparse.Namespace, kind: FaceKind) -> None:
     if not 0 <= options.port <= 65535:
         raise ConfigError(f"--port {options.port}: a port is 1 to 65535, or 0 for any free one")
     if not 0 <= options.limit_scale < math.inf:
@@ -102,6 +104,11 @@ def _check_numbers(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1")
+    if options.weight_limit is not None and not kind.weighs_requests:
+        raise ConfigError(
+            f"--weight-limit: {kind.title} gives requests no weight",
+            hint="--limit-scale multiplies the budgets that it has",
+        )
 
 
 def _add_face(parser: argparse.ArgumentParser) -> None:
@@ -268,16 +275,6 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _decimal(text: str, what: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or value < 0:
-        raise ConfigError(f"{what}: {text!r} is not an amount")
-    return value
-
-
 def _credentials(
     kind: FaceKind, options: argparse.Namespace, environ: Mapping[str, str]
 ) -> tuple[list[str], list[Credentials]]:
@@ -299,6 +296,8 @@ def _credentials(
         key, secret = environ.get(key_env, ""), environ.get(secret_env, "")
         if key and any(known.key == key for known in credentials):
             raise ConfigError(f"{key_env}: another account has this key; keys tell accounts apart")
+        if secret and (problem := kind.secret_problem(secret)):
+            raise ConfigError(f"{secret_env}: {problem}", hint=f"wanted: {kind.credentials}")
         if key and secret:
             credentials.append(Credentials(name, key, secret))
         else:
@@ -312,42 +311,27 @@ def _credentials(
     return accounts, credentials
 
 
-def _deposits(texts: Sequence[str], accounts: Sequence[str]) -> dict[tuple[str, str], Decimal]:
-    deposits: dict[tuple[str, str], Decimal] = {}
-    for text in texts:
-        holder, equals, amount = text.partition("=")
-        account, colon, currency = holder.rpartition(":")
-        if not equals or not currency:
-            raise ConfigError(f"--deposit {text}: write CURRENCY=AMOUNT or ACCOUNT:CURRENCY=AMOUNT")
-        for name in [account] if colon else accounts:
-            if name not in accounts:
-                raise ConfigError(f"--deposit {text}: there is no account {name}")
-            deposits[name, currency] = _decimal(amount, f"--deposit {text}")
-    return deposits
-
-
-def _fees(kind: FaceKind, options: argparse.Namespace) -> FeeSchedule:
-    usual = kind.rules.fees
-    fee_in, token = usual.fee_in, usual.token
-    if options.fee_in in list(FeeIn):
-        fee_in, token = FeeIn(options.fee_in), ""
-    elif options.fee_in is not None:
-        token = options.fee_in
-    return msgspec.structs.replace(
-        usual,
-        maker=_decimal(options.maker_fee or str(usual.maker), "--maker-fee"),
-        taker=_decimal(options.taker_fee or str(usual.taker), "--taker-fee"),
-        fee_in=fee_in,
-        token=token,
-    )
-
-
 def _control_token(name: str | None, environ: Mapping[str, str]) -> str:
     if name is None:
         return ""
     if not environ.get(name):
         raise ConfigError(f"--control-token-env {name}: that variable is not set")
     return environ[name]
+
+
+def _warn_of_open_control(host: str, token: str) -> None:
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback and not token:
+        log(
+            "warning",
+            "control_is_open",
+            host=host,
+            text="whoever reaches this address may use /sim/v1/control: move markets, break the "
+            "venue, give money; --control-token-env asks for a token",
+        )
 
 
 def _sources(kind: FaceKind, options: argparse.Namespace) -> list[MarketSource]:

@@ -64,6 +64,10 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         return self.tick * self.lot
 
     @property
+    def currencies(self) -> tuple[str, ...]:
+        return self.base, self.quote, self.settle_currency
+
+    @property
     def settle_currency(self) -> str:
         return self.settle or self.quote
 

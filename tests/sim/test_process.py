@@ -68,12 +68,41 @@ def test_limits_are_scaled_or_lifted() -> None:
         (["--symbols", "DOGEUSDT"], "DOGEUSDT"),
         (["--speed", "0"], "--speed"),
         (["--maker-fee", "much"], "--maker-fee"),
+        (["--maker-fee", "5"], "more than all of the notional"),
+        (["--deposit", "FOO=5"], "no FOO at this venue"),
+        (["--fee-in", "FOO"], "no FOO at this venue"),
+        (["--face", "kraken", "--weight-limit", "10"], "Kraken spot gives requests no weight"),
         (["--control-token-env", "UNSET_VARIABLE"], "UNSET_VARIABLE"),
     ],
 )
 def test_a_wrong_option_says_what_to_write(arguments: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         settings(arguments, {})
+
+
+def test_a_currency_is_named_as_the_venue_names_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings(["--face", "kraken", "--deposit", "BTC=3"], {})
+    assert caught.value.hint == "it is called XBT here"
+
+
+def test_a_secret_that_no_client_can_sign_with_is_refused_and_not_shown() -> None:
+    environ = {"OPENBELL_SIM_KEY": "k", "OPENBELL_SIM_SECRET": "canary of a secret"}
+    with pytest.raises(ConfigError, match="base64") as caught:
+        settings(["--face", "kraken"], environ)
+    assert "canary" not in f"{caught.value.message}{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "warned"),
+    [("0.0.0.0", "", True), ("0.0.0.0", "t", False), ("127.0.0.2", "", False)],
+)
+def test_control_that_is_open_to_others_is_warned_of(
+    host: str, token: str, warned: bool, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    named = ["--control-token-env", "TOKEN"] if token else []
+    settings(["--host", host, *named], {"TOKEN": token})
+    assert (b"control_is_open" in capfdbinary.readouterr().out) is warned
 
 
 def test_two_accounts_cannot_have_one_key() -> None:
@@ -203,6 +232,7 @@ def test_a_fault_plan_that_cannot_be_used_says_what_is_wrong(tmp_path: Path) -> 
     ended = run("--port", "0", "--faults", str(plan))
     assert ended.returncode == ConfigError.exit_code
     assert "earthquake" in ended.stderr
+    assert "drop_reply, " in ended.stderr, "the kinds there are"
     assert "simulated-venue.md" in ended.stderr
 
 
@@ -251,7 +281,8 @@ def test_fees_are_the_venues_unless_somebody_says_otherwise() -> None:
     assert settings([], {}).fees == usual
     fees = settings(["--maker-fee", "0", "--fee-in", "BNB"], {}).fees
     assert fees is not None
-    assert (fees.maker, fees.taker, fees.token) == (0, usual.taker, "BNB")
+    assert not fees.maker
+    assert (fees.taker, fees.token) == (usual.taker, "BNB")
     kraken = settings(["--face", "kraken"], {}).fees
     assert kraken is not None
     assert (kraken.fee_in, kraken.token) == (FeeIn.QUOTE, "")

@@ -175,3 +175,7 @@ class FaceKind:
     takes_any_symbol: bool = False
     """Whether recorded symbols that are not in `instruments` can be traded: they get an instrument
     made from what is recorded of them."""
+    weighs_requests: bool = False
+    """Whether requests have weights here, so that a limit on them means something."""
+    secret_problem: Callable[[str], str] = lambda _: ""
+    """Why no client can sign with this secret; empty where one can."""

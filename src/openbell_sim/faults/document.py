@@ -19,6 +19,7 @@ from __future__ import annotations
 import tomllib
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -41,9 +42,19 @@ class _Head(msgspec.Struct):
     kind: str | None = None
 
 
+class _Heads(_Head):
+    faults: tuple[_Head, ...] = ()
+
+
+KINDS = tuple(sorted(str(each.__struct_config__.tag) for each in get_args(AnyFault)))
+"""Of faults, by name."""
+
+
 def decode(data: bytes) -> PlanDocument:
     """A plan, or one fault alone. Raises msgspec.MsgspecError, saying what is wrong and where."""
-    if msgspec.json.decode(data, type=_Head).kind is not None:
+    heads = msgspec.json.decode(data, type=_Heads)
+    _check_kinds(heads)
+    if heads.kind is not None:
         return PlanDocument(faults=(msgspec.json.decode(data, type=AnyFault),))
     return msgspec.json.decode(data, type=PlanDocument)
 
@@ -57,9 +68,20 @@ def read_plan(path: Path) -> PlanDocument:
     try:
         if path.suffix == ".json":
             return decode(data)
-        return msgspec.convert(tomllib.loads(data.decode(), parse_float=Decimal), PlanDocument)
+        told = tomllib.loads(data.decode(), parse_float=Decimal)
+        _check_kinds(msgspec.convert(told, _Heads))
+        return msgspec.convert(told, PlanDocument)
     except (msgspec.MsgspecError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the fault plan {path} cannot be used: {error}",
             hint="docs/reference/simulated-venue.md lists every kind of fault with its fields",
         ) from error
+
+
+def _check_kinds(heads: _Heads) -> None:
+    """Raises msgspec.ValidationError that lists the kinds there are: msgspec itself tells none."""
+    for kind in (heads.kind, *(each.kind for each in heads.faults)):
+        if kind is not None and kind not in KINDS:
+            raise msgspec.ValidationError(
+                f"there is no fault of kind {kind!r}; the kinds are {', '.join(KINDS)}"
+            )

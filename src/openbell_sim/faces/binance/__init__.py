@@ -21,6 +21,7 @@ KIND = FaceKind(
         "LTC": Decimal(1000),
         "BNB": Decimal(100),
     },
+    weighs_requests=True,
     credentials="key and secret of an API key (HMAC)",
     takes_any_symbol=True,
 )

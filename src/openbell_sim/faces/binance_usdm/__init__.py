@@ -17,6 +17,7 @@ KIND = FaceKind(
     instruments=PERPETUALS,
     symbols=("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"),
     deposits={"USDT": Decimal(1_000_000)},
+    weighs_requests=True,
     credentials="key and secret of an API key (HMAC)",
     # Of the lowest tier: binance.com/en/fee/futureFee.
     rules=VenueRules(fees=FeeSchedule(maker=Decimal("0.0002"), taker=Decimal("0.0005"))),

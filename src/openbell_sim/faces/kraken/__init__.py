@@ -8,6 +8,7 @@ from openbell_sim.account import FeeIn, FeeSchedule
 from openbell_sim.faces.kraken.face import KrakenFace
 from openbell_sim.faces.kraken.limits import OPEN_ORDERS_MAX
 from openbell_sim.faces.kraken.pairs import KNOWN
+from openbell_sim.faces.kraken.security import secret_problem
 from openbell_sim.faces.port import FaceKind
 from openbell_sim.rules import VenueRules
 
@@ -24,6 +25,7 @@ KIND = FaceKind(
         "SOL": Decimal(1000),
         "LTC": Decimal(1000),
     },
+    secret_problem=secret_problem,
     credentials="API key, and private key in base64",
     rules=VenueRules(
         max_open_orders=OPEN_ORDERS_MAX,

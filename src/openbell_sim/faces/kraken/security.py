@@ -55,3 +55,12 @@ def sign(secret: str, path: str, nonce: str, body: bytes) -> str | None:
         return None
     digest = hashlib.sha256(nonce.encode() + body).digest()
     return base64.b64encode(hmac.new(key, path.encode() + digest, hashlib.sha512).digest()).decode()
+
+
+def secret_problem(secret: str) -> str:
+    """As `FaceKind.secret_problem`."""
+    try:
+        base64.b64decode(secret, validate=True)
+    except ValueError:
+        return "a private key of Kraken's is base64, and this is not"
+    return ""
