@@ -330,7 +330,7 @@ async def test_where_kraken_counts_more_than_we_do_its_word_counts(
     assert isinstance(await venue.cancel("BTC/USD", CL_ORD_ID), Accepted)
 
 
-async def test_orders_of_a_pair_that_is_over_its_limit_are_held_back_and_cancels_are_sent(
+async def test_orders_of_a_pair_that_is_over_its_limit_are_held_back_until_it_falls(
     venue: KrakenVenue, scripted: Any, says: Callable[..., None]
 ) -> None:
     says("AddOrder", "EOrder:Rate limit exceeded", result={"txid": [TXID]})
@@ -343,7 +343,10 @@ async def test_orders_of_a_pair_that_is_over_its_limit_are_held_back_and_cancels
     refused = await venue.cancel("BTC/USD", CL_ORD_ID)
     assert isinstance(refused, Rejected)
     assert refused.code == "throttled"
-    assert isinstance(await venue.cancel("BTC/USD", CL_ORD_ID), Accepted)
+    held_back = await venue.cancel("BTC/USD", CL_ORD_ID)
+    assert isinstance(held_back, Rejected)
+    assert held_back.retry_after_s is not None
+    assert scripted.count(*private("CancelOrder")) == 1, "Kraken would refuse it as well"
 
 
 async def test_a_lockout_is_not_prolonged(

@@ -2,8 +2,10 @@
 
 - The *call counter* of the key: queries stop at 80 % of it. Mass cancel and dead-man's switch count
   there too, and are sent in any case. Adding and cancelling orders does not count.
-- The *trading counter* of each pair: new orders stop at 80 % of it; cancels do not. A cancel costs
-  up to 8 while the order is young, so the rest of the counter is theirs.
+- The *trading counter* of each pair: strategies' orders stop at 80 % of it; those that close a
+  position do not. A cancel costs up to 8 while the order is young, so the rest of the counter is
+  theirs. A single one is held back where the counter is full, for Kraken would refuse it; a batch
+  is not, for Kraken carries it out.
 
 The venue does not tell the counters in its answers, so they are kept here as its documentation
 describes them, and put to their maximum where it says that one was exceeded. Others who use the
@@ -141,8 +143,14 @@ class Budget:
 
     # Orders.
 
-    def order_wait_s(self, symbol: str, now_s: float) -> float:
-        return max(self.shut_s(now_s), self._pair(symbol).wait_s(1, QUERY_SHARE, now_s))
+    def order_wait_s(self, symbol: str, now_s: float, *, closing: bool = False) -> float:
+        """`closing`: it only makes a position smaller."""
+        share = 1.0 if closing else QUERY_SHARE
+        return max(self.shut_s(now_s), self._pair(symbol).wait_s(1, share, now_s))
+
+    def cancel_wait_s(self, symbol: str, now_s: float) -> float:
+        """Of a single cancel, which is refused only where the counter is full already."""
+        return max(self.shut_s(now_s), self._pair(symbol).wait_s(0, 1.0, now_s))
 
     def order_sent(self, symbol: str, cl_ord_id: ClOrdID, now_s: float) -> None:
         self._pair(symbol).add(1, now_s)

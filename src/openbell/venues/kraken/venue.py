@@ -6,13 +6,14 @@ are in `venues.rest`, how requests are put in `calls`, the shapes of answers in 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
-from openbell.domain.orders import ClOrdID, NewOrder
+from openbell.domain.orders import ClOrdID, NewOrder, Purpose
 from openbell.venues.ccxt_common import moved_to
 from openbell.venues.credentials import Credentials
 from openbell.venues.holdings import spot_positions
@@ -66,6 +67,8 @@ class KrakenVenue(KrakenCalls):
         self._unified: dict[str, str] = {}
         """Our symbol by each of Kraken's names of it."""
         self._assets: dict[str, wire.AssetInfo] = {}
+        self._histories: dict[int, asyncio.Future[dict[str, wire.Trade]]] = {}
+        """Executions that are being asked for, by their start."""
 
     # Connection.
 
@@ -121,7 +124,8 @@ class KrakenVenue(KrakenCalls):
         if isinstance(params, str):
             return Rejected(code=BAD_ORDER, text=params)
         now_s = time.monotonic()
-        wait_s = self._budget.order_wait_s(order.symbol, now_s)
+        closing = order.purpose is Purpose.FLATTEN
+        wait_s = self._budget.order_wait_s(order.symbol, now_s, closing=closing)
         if wait_s > 0:
             return held_back(wait_s)
         self._budget.order_sent(order.symbol, order.cl_ord_id, now_s)
@@ -136,7 +140,11 @@ class KrakenVenue(KrakenCalls):
         named = {"txid": venue_order_id} if venue_order_id else _by_client_id(cl_ord_id)
         if named is None:
             return Rejected(code=BAD_ORDER, text=_NO_SUCH_ID)
-        self._budget.cancel_sent(symbol, cl_ord_id, time.monotonic())
+        now_s = time.monotonic()
+        wait_s = self._budget.cancel_wait_s(symbol, now_s)
+        if wait_s > 0:
+            return held_back(wait_s)
+        self._budget.cancel_sent(symbol, cl_ord_id, now_s)
         outcome = await self._change("CancelOrder", named, _cancelled)
         if isinstance(outcome, Rejected) and outcome.code == errors.ORDERS_EXCEEDED:
             return held_back(self._budget.orders_exceeded(symbol, time.monotonic()))
@@ -229,7 +237,7 @@ class KrakenVenue(KrakenCalls):
         if venue_order_id:
             found = await self._trades_of(venue_order_id)
         else:
-            found = await self._trades_since(since_ns)
+            found = await self._shared_trades_since(since_ns)
         fills = [
             trade.to_port(txid, symbol)
             for txid, trade in found.items()
@@ -256,6 +264,16 @@ class KrakenVenue(KrakenCalls):
                 f"{self.name}: {len(names) - len(found)} executions of an order are not told"
             )
         return found
+
+    async def _shared_trades_since(self, since_ns: int) -> dict[str, wire.Trade]:
+        """The history is of all pairs, and dear: who asks while the same is being asked shares the
+        answer, as a look at all symbols does."""
+        asked = self._histories.get(since_ns)
+        if asked is None:
+            asked = asyncio.ensure_future(self._trades_since(since_ns))
+            self._histories[since_ns] = asked
+            asked.add_done_callback(lambda _: self._histories.pop(since_ns))
+        return await asyncio.shield(asked)
 
     async def _trades_since(self, since_ns: int) -> dict[str, wire.Trade]:
         """Pages of 50, the newest first, until as many are there as the venue counts. Executions
@@ -368,12 +386,12 @@ def _capabilities(budget: Budget, symbols: int) -> Capabilities:
         reduce_only=False,
         server_time=True,
         order_stream=True,
-        # Open orders and balances are one request each, whatever the number of symbols; executions
-        # are a page of the history, and an order may take both lists.
+        # Open orders, balances and executions are one request each, whatever the number of symbols;
+        # an order may take both lists.
         costs=QueryCosts(
             open_orders=1 / minute / symbols,
             positions=1 / minute,
-            fills=HISTORY_COST / minute,
+            fills=HISTORY_COST / minute / symbols,
             order=(1 + HISTORY_COST) / minute,
         ),
     )
