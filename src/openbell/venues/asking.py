@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from openbell.domain.orders import ClOrdID
 from openbell.venues.port import (
     Accepted,
     Balance,
+    CancelOutcome,
     Listing,
     Rejected,
     Venue,
@@ -27,6 +28,8 @@ from openbell.venues.port import (
     VenueThrottledError,
     net_positions,
 )
+
+T = TypeVar("T")
 
 EMPTY_ANSWERS = 2
 """So many empty answers in a row prove that nothing is open: one may have been the mistake."""
@@ -104,15 +107,20 @@ def unknown(name: str, why: str, *, cancelling: bool = False) -> VenueAnswer:
     return VenueAnswer(name=name, status="unknown", why=why, cancel=withdrawal)
 
 
-async def ask(venue: Venue, symbols: Sequence[str], desk_id: str) -> VenueAnswer:
-    """Open orders, positions and balances now. Never raises for what the venue does."""
+async def ask(
+    venue: Venue, symbols: Sequence[str], desk_id: str, give_up_at_s: float | None = None
+) -> VenueAnswer:
+    """Open orders, positions and balances now. Never raises for what the venue does. A question
+    that the venue's limits hold back is asked again when it says so, if that is before
+    `give_up_at_s`, a time of the running event loop."""
+    patiently = _Patience(give_up_at_s)
     try:
-        await venue.connect()
-        listing = await venue.open_orders()
-        balances = await venue.balances()
+        await patiently(venue.connect)
+        listing = await patiently(venue.open_orders)
+        balances = await patiently(venue.balances)
         positions = [
             await _held(venue, symbol, quantity)
-            for symbol, quantity in net_positions(await venue.positions()).items()
+            for symbol, quantity in net_positions(await patiently(venue.positions)).items()
         ]
     except VenueError as error:
         return unknown(venue.name, error.message)
@@ -171,7 +179,7 @@ async def ask_and_withdraw(
     withdrawal = await withdraw(venue, desk_id, loop.time() + left_s * WITHDRAW_SHARE)
     try:
         async with asyncio.timeout_at(give_up_at_s):
-            answer = await ask(venue, symbols, desk_id)
+            answer = await ask(venue, symbols, desk_id, give_up_at_s)
     except TimeoutError:
         answer = unknown(venue.name, "no answer to the last look")
     if answer.own_orders:
@@ -181,20 +189,55 @@ async def ask_and_withdraw(
     return msgspec.structs.replace(answer, cancel=withdrawal)
 
 
+class _Patience:
+    def __init__(self, give_up_at_s: float | None) -> None:
+        self._give_up_at_s = give_up_at_s
+
+    async def __call__(self, question: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await question()
+            except VenueThrottledError as error:
+                again_s = asyncio.get_running_loop().time() + error.retry_after_s
+                if self._give_up_at_s is None or again_s >= self._give_up_at_s:
+                    raise
+                await asyncio.sleep(error.retry_after_s)
+
+
 async def _cancel_each(venue: Venue, orders: Iterable[VenueOrder]) -> list[tuple[VenueOrder, str]]:
-    """Each order with why it was not cancelled, empty where the venue acknowledged."""
+    """Each order with why it was not cancelled, empty where the venue acknowledged. In batches
+    where the venue takes some: they name each order, so no other is reached, and spare its limits.
+    """
     slots = asyncio.Semaphore(CANCELS_AT_ONCE)
+    most = venue.capabilities.batch_cancel
 
-    async def cancel(order: VenueOrder) -> tuple[VenueOrder, str]:
+    async def cancel(batch: Sequence[VenueOrder]) -> list[tuple[VenueOrder, str]]:
+        symbol, keys = batch[0].symbol, [order.cl_ord_id for order in batch]
         async with slots:
-            outcome = await venue.cancel(order.symbol, order.cl_ord_id)
-        if isinstance(outcome, Accepted):
-            return order, ""
-        if isinstance(outcome, Rejected):
-            return order, f"{outcome.code} {outcome.text}"
-        return order, f"unknown: {outcome.why}"
+            if most:
+                outcomes = await venue.cancel_many(symbol, keys)
+            else:
+                outcomes = [await venue.cancel(symbol, keys[0])]
+        return [(order, _why_not(each)) for order, each in zip(batch, outcomes, strict=True)]
 
-    return await asyncio.gather(*map(cancel, sorted(orders, key=_risk, reverse=True)))
+    by_symbol: dict[str, list[VenueOrder]] = {}
+    for order in sorted(orders, key=_risk, reverse=True):
+        by_symbol.setdefault(order.symbol, []).append(order)
+    size = max(1, most)
+    batches = [
+        several[start : start + size]
+        for several in by_symbol.values()
+        for start in range(0, len(several), size)
+    ]
+    return [row for rows in await asyncio.gather(*map(cancel, batches)) for row in rows]
+
+
+def _why_not(outcome: CancelOutcome) -> str:
+    if isinstance(outcome, Accepted):
+        return ""
+    if isinstance(outcome, Rejected):
+        return f"{outcome.code} {outcome.text}"
+    return f"unknown: {outcome.why}"
 
 
 def _risk(order: VenueOrder) -> Decimal:

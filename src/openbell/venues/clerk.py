@@ -204,7 +204,7 @@ async def _visit(
         if cancelling:
             return await ask_and_withdraw(venue, config.symbols, desk_id, give_up_at_s)
         async with asyncio.timeout_at(give_up_at_s):
-            return await ask(venue, config.symbols, desk_id)
+            return await ask(venue, config.symbols, desk_id, give_up_at_s)
     except TimeoutError:
         return unknown(name, f"no answer within {timeout_s:g} s", cancelling=cancelling)
     finally:

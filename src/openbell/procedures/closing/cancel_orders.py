@@ -17,6 +17,7 @@ ENGINE_CANCEL_S = 10.0
 """For an engine that runs to cancel everything; longer, and it is taken to hang."""
 
 _RETRY_S = 1.0
+_RETRY_MAX_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class CancelOrders:
     async def act(self, plan: Plan[CancelAll], say: Say) -> None:
         """Asks, looks, and asks again for what is left: an order may be on its way while the first
         cancel passes it."""
+        pause_s = _RETRY_S
         while True:
             picture = await self._cancel()
             if picture.tells_orders:
@@ -84,7 +86,9 @@ class CancelOrders:
                 say(f"open orders are not known: {'; '.join(picture.unknown)}")
             if picture.known and not picture.orders:
                 return
-            await asyncio.sleep(_RETRY_S)
+            # Where the venue does not say, asking more often may keep it from ever answering.
+            pause_s = _RETRY_S if picture.known else min(2 * pause_s, _RETRY_MAX_S)
+            await asyncio.sleep(pause_s)
 
     async def _cancel(self) -> Picture:
         """Through the engine, or past one that is not there or hangs: a cancel makes no exposure

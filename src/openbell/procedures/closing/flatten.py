@@ -20,6 +20,9 @@ from openbell.procedures.wording import count_of
 from openbell.state.latch import Latches, latch_note
 
 _RETRY_S = 1.0
+_RETRY_MAX_S = 8.0
+"""While the venue does not say what is held, each look waits twice as long as the one before: where
+it lets the account ask every few seconds only, asking more often keeps it from ever answering."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class FlattenPositions:
         loop = asyncio.get_running_loop()
         limits_until = loop.time() + self.closing.wishes.conservative_wait_s
         conservative = self.closing.wishes.flatten == "conservative"
+        pause_s = _RETRY_S
         for attempt in itertools.count(1):
             mode = "limit" if conservative and loop.time() < limits_until else "market"
             if not await self.closing.sight.engine_is_up(patience_s=ENGINE_PATIENCE_S):
@@ -115,7 +119,8 @@ class FlattenPositions:
             if picture.known and not picture.positions:
                 return
             self._give_up_if_latched(picture)
-            await asyncio.sleep(_RETRY_S)
+            pause_s = _RETRY_S if picture.known else min(2 * pause_s, _RETRY_MAX_S)
+            await asyncio.sleep(pause_s)
 
     def _give_up_if_latched(self, picture: Picture) -> None:
         """Raises FailedError where the kill switch stops every order that could still be sent: it

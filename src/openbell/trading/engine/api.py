@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -26,12 +27,21 @@ from openbell.errors import UsageError
 from openbell.trading.engine.engine import Engine
 from openbell.trading.engine.flatten import FlattenResult
 from openbell.trading.engine.venue_link import VenueLink
-from openbell.venues.port import Listing, VenueError, VenueOrder, VenuePosition, net_positions
+from openbell.venues.port import (
+    Listing,
+    VenueError,
+    VenueOrder,
+    VenuePosition,
+    VenueThrottledError,
+    net_positions,
+)
 
 T = TypeVar("T")
 
 CANCEL_WITHIN_S = 8.0
 """How long `cancel` waits for orders to be final; below the 10 s its callers wait for it."""
+PATIENCE_S = 6.0
+"""How long a question waits for room in the venue's limits; below the same 10 s."""
 
 
 class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +108,7 @@ class EngineApi:
         links = list(self._engine.links.values())
         # Taken before the question, so that what is sent meanwhile is not missed in the answer.
         expected = {link.name: self._expected(link) for link in links}
-        answers = await asyncio.gather(*(_asked(link.venue.open_orders()) for link in links))
+        answers = await asyncio.gather(*(_asked(link.venue.open_orders) for link in links))
         venues: dict[str, object] = {}
         rows: list[dict[str, object]] = []
         for link, answer in zip(links, answers, strict=True):
@@ -113,7 +123,7 @@ class EngineApi:
 
     async def positions(self, _fields: dict[str, Any]) -> object:
         links = list(self._engine.links.values())
-        answers = await asyncio.gather(*(_asked(link.venue.positions()) for link in links))
+        answers = await asyncio.gather(*(_asked(link.venue.positions) for link in links))
         rows: list[dict[str, object]] = []
         for link, answer in zip(links, answers, strict=True):
             rows += self._position_rows(link, answer)
@@ -185,7 +195,7 @@ class EngineApi:
     async def reconcile(self, _fields: dict[str, Any]) -> object:
         """Looks until nothing is left to heal, three times at most, and tells the last look."""
         links = list(self._engine.links.values())
-        answers = await asyncio.gather(*(_asked(_settled_look(link)) for link in links))
+        answers = await asyncio.gather(*(_asked(partial(_settled_look, link)) for link in links))
         orders: list[dict[str, object]] = []
         positions: list[dict[str, object]] = []
         foreign: list[dict[str, object]] = []
@@ -267,7 +277,10 @@ class EngineApi:
         missing = [key for key in expected if key not in listed]
         symbols = [self._books.orders[key].new.symbol for key in missing]
         await asyncio.gather(
-            *(_asked(link.tracker.ask(*each)) for each in zip(symbols, missing, strict=True))
+            *(
+                _asked(partial(link.tracker.ask, *each))
+                for each in zip(symbols, missing, strict=True)
+            )
         )
         here = [self._books.orders[key] for key in missing if key in self._books.orders]
         return [_unlisted_row(order) for order in here if not order.status.is_final]
@@ -314,11 +327,18 @@ class EngineApi:
             raise UsageError(f'the desk has no venue "{venue}"', hint=f"its venues: {known}")
 
 
-async def _asked(answer: Awaitable[T]) -> T | VenueError:
-    try:
-        return await answer
-    except VenueError as error:
-        return error
+async def _asked(ask: Callable[[], Awaitable[T]]) -> T | VenueError:
+    """The answer; one that the venue's limits hold back for a moment is waited for."""
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await ask()
+        except VenueThrottledError as error:
+            if time.monotonic() + error.retry_after_s > until_s:
+                return error
+            await asyncio.sleep(error.retry_after_s)
+        except VenueError as error:
+            return error
 
 
 async def _settled_look(link: VenueLink) -> Reconciliation:
