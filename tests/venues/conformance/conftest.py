@@ -6,13 +6,14 @@ Each test names the operation it tries:
 
 `needs` is asked of the adapter's capabilities: where it is not met, the test is skipped as "not
 supported by the venue". An operation in the subject's `untested` is skipped as "not tested".
+
+All modules are of one xdist group: the last test looks at the results of all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,14 +29,6 @@ from openbell.venues.registry import load_adapter, open_venue
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RESULTS] = []
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs all of the suite, since its last test looks at the results of all."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("conformance"))
 
 
 @pytest.hookimpl(wrapper=True)
