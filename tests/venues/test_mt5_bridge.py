@@ -21,7 +21,14 @@ from openbell.config.models import Venue as VenueConfig
 from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Purpose, Side
 from openbell.venues.credentials import Credentials
 from openbell.venues.mt5.venue import Mt5Venue
-from openbell.venues.port import Accepted, Rejected, Unknown, VenueAuthError, VenueRefusedError
+from openbell.venues.port import (
+    Accepted,
+    Rejected,
+    Unknown,
+    VenueAuthError,
+    VenueError,
+    VenueRefusedError,
+)
 
 SCRIPT = Path(__file__).parents[2] / "bridges" / "mt5" / "openbell_mt5_bridge.py"
 TOKEN = "7e" * 32
@@ -358,3 +365,31 @@ async def test_orders_that_the_venue_does_not_take_are_not_sent(
     refused = await venue.submit(order(time_in_force=TimeInForce.IOC))
     assert isinstance(refused, Rejected)
     assert running.terminal.sent == []
+
+
+async def test_an_answer_that_makes_no_sense_is_no_answer(
+    venue: Mt5Venue, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        running.terminal, "positions_get", lambda symbol=None: [SimpleNamespace(
+            ticket=1, symbol="EURUSD.m", type=0, volume=float("nan"), price_open=1.0,
+            time_msc=0,
+        )],
+    )  # fmt: skip
+    with pytest.raises(VenueError):
+        await venue.positions()
+
+
+async def test_a_list_of_deals_that_repeats_its_page_ends(
+    venue: Mt5Venue, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await venue.submit(market("m1"))
+    bridge = running.module.Bridge
+    page = bridge._deals
+
+    def again(self: Any, query: dict[str, str]) -> dict[str, Any]:
+        return {**page(self, {"from_ms": "0"}), "more": True}
+
+    monkeypatch.setattr(bridge, "_deals", again)
+    with pytest.raises(VenueError, match="repeats"):
+        await venue.fills("EUR/USD")

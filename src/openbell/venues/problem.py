@@ -9,6 +9,11 @@ BAD_ORDER = "bad_order"
 """Code of a rejection that is ours: the venue was not asked, since it has no such order."""
 
 
+NONSENSE = (ArithmeticError, LookupError, RecursionError, ValueError)
+"""What reading an answer may raise where it holds a word or a number that an adapter has no place
+for. Such an answer is none."""
+
+
 class Meaning(Enum):
     REFUSED = auto()
     """Understood and not done."""

@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 
 from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
+from openbell.venues.problem import NONSENSE
 from openbell.venues.transport import NotSentError, Transport, WebSocket
 
 SETTLED_AFTER_S = 30.0
@@ -65,6 +66,12 @@ async def pushed_stream(
                     yield event
         except LostError as lost:
             why = str(lost)
+        except (aiohttp.ClientError, OSError) as error:
+            # A pong that aiohttp writes by itself may find the socket gone in the middle of a read.
+            why = f"connection lost ({type(error).__name__})"
+        except NONSENSE as error:
+            # A word or a number that the adapter has no place for: a gap like any other.
+            why = f"a message that makes no sense ({type(error).__name__})"
         if why != told:
             told = why
             yield StreamDown(why=why)

@@ -37,7 +37,7 @@ from openbell.venues.port import (
     VenueThrottledError,
     VenueUnavailableError,
 )
-from openbell.venues.problem import Meaning, Problem
+from openbell.venues.problem import NONSENSE, Meaning, Problem
 from openbell.venues.transport import NoReplyError, NotSentError, Reply, Request, Transport
 
 T = TypeVar("T")
@@ -93,13 +93,12 @@ class RestVenue(VenueBase):
             return Rejected(code=NEVER_ARRIVED, text=str(error))
         except NoReplyError as error:
             return Unknown(why=str(error))
-        self._note(reply)
-        problem = self._problem_in(reply)
+        problem = self._judged(reply)
         if problem is not None:
             return self._outcome_of(problem, reply)
         try:
             return Accepted(venue_order_id=read(reply.body))
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, *NONSENSE):
             return Unknown(why=f"HTTP {reply.status} with an answer of another shape")
 
     async def _ask(self, request: Request, shape: type[T], *, for_cancel: bool = False) -> T:
@@ -117,16 +116,24 @@ class RestVenue(VenueBase):
             reply = await self._transport.send(request, timeout_s=self.config.timeout)
         except (NotSentError, NoReplyError) as error:
             raise VenueUnavailableError(f"{self.name}: {error}") from error
-        self._note(reply)
-        problem = self._problem_in(reply)
+        problem = self._judged(reply)
         if problem is not None:
             raise self._error_of(problem, reply)
         return self._decoded(reply.body, shape)
 
+    def _judged(self, reply: Reply) -> Problem | None:
+        """What an answer means; one that cannot be judged is uncertain."""
+        try:
+            self._note(reply)
+            return self._problem_in(reply)
+        except NONSENSE as error:
+            text = f"an answer that makes no sense ({type(error).__name__})"
+            return Problem(Meaning.UNCERTAIN, f"http_{reply.status}", text)
+
     def _decoded(self, body: bytes, shape: type[T]) -> T:
         try:
             return msgspec.json.decode(body, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, *NONSENSE) as error:
             raise VenueUnavailableError(f"{self.name}: an answer of another shape") from error
 
     def _outcome_of(self, problem: Problem, reply: Reply) -> Rejected | Unknown:

@@ -7,7 +7,7 @@ Each test names the operation it tries:
 `needs` is asked of the adapter's capabilities: where it is not met, the test is skipped as "not
 supported by the venue". An operation in the subject's `untested` is skipped as "not tested".
 
-All modules are of one xdist group: the last test looks at the results of all.
+To be run in one process: the last test looks at the results of all.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 Result(
                     operation=marker.args[0],
                     subject=callspec.params["subject"].name,
+                    place=(item.location[0], item.location[1] or 0),
                     outcome=report.outcome,
                     reason=reason.removeprefix("Skipped: "),
                 )

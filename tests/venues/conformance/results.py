@@ -12,6 +12,8 @@ import pytest
 class Result:
     operation: str
     subject: str
+    place: tuple[str, int]
+    """File and line of the test."""
     outcome: str
     """pytest's: passed, failed, skipped."""
     reason: str = ""
@@ -36,7 +38,9 @@ def table(results: list[Result]) -> str:
     by_cell: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
     for result in results:
         by_cell[result.operation, result.subject].append(result)
-    operations = list(dict.fromkeys(result.operation for result in results))
+    # In the order of the suite, whatever the order it was run in.
+    ordered = sorted(results, key=lambda result: result.place)
+    operations = list(dict.fromkeys(result.operation for result in ordered))
     subjects = sorted({result.subject for result in results})
     reasons: list[str] = []
     lines = [

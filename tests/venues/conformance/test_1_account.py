@@ -11,7 +11,6 @@ from openbell.domain.market import base_quote
 from openbell.venues.port import NotSupportedError, VenueAuthError, VenueUnavailableError
 
 operation = pytest.mark.operation
-pytestmark = pytest.mark.xdist_group("conformance")
 
 
 @operation("connect")

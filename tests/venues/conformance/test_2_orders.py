@@ -14,7 +14,6 @@ from openbell.venues.port import Accepted, Rejected, Unknown
 from openbell.venues.transport import NotSentError
 
 operation = pytest.mark.operation
-pytestmark = pytest.mark.xdist_group("conformance")
 
 
 @operation("submit limit")

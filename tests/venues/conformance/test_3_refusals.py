@@ -10,7 +10,6 @@ from openbell.domain.orders import OrdStatus, Side
 from openbell.venues.port import Rejected
 
 operation = pytest.mark.operation
-pytestmark = pytest.mark.xdist_group("conformance")
 
 
 async def _refused(venue, trader, order) -> Rejected:

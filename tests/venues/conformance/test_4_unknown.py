@@ -12,7 +12,6 @@ from openbell.domain.orders import OrdStatus
 from openbell.venues.port import Accepted, Rejected, Unknown, VenueError
 
 operation = pytest.mark.operation
-pytestmark = pytest.mark.xdist_group("conformance")
 
 
 @operation("lost reply to a submit")

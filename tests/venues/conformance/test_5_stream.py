@@ -12,7 +12,6 @@ from openbell.domain.orders import OrdStatus
 from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
 
 operation = pytest.mark.operation
-pytestmark = pytest.mark.xdist_group("conformance")
 
 
 async def _next(events: AsyncIterator[StreamEvent]) -> StreamEvent:

@@ -18,7 +18,6 @@ from openbell.domain.orders import ClOrdID, Side
 from openbell.venues.port import Accepted, Unknown
 
 operation = pytest.mark.operation
-pytestmark = pytest.mark.xdist_group("conformance")
 STEPS = 25
 SEEDS = [int(os.environ["OPENBELL_SEED"])] if "OPENBELL_SEED" in os.environ else [1, 2]
 

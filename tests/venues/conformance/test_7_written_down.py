@@ -9,7 +9,6 @@ import pytest
 from tests.venues.conformance.results import RESULTS, table
 from tests.venues.subjects import all_subjects
 
-pytestmark = pytest.mark.xdist_group("conformance")
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "conformance.md"
 
 

@@ -38,15 +38,21 @@ from openbell.trading.engine.tracker import SendClock, Tracker
 from openbell.venues.port import (
     OrderReport,
     StreamDown,
+    StreamEvent,
     StreamUp,
     Venue,
     VenueError,
     VenueThrottledError,
+    VenueUnavailableError,
 )
+from openbell.venues.problem import NONSENSE
 
 log = structlog.get_logger(__name__)
 
 RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+STRANGE = (*NONSENSE, TypeError, OSError)
+"""What an adapter may let through. A venue that cannot be understood is down, like one that cannot
+be reached: the desk must not trade on blind."""
 LOOKS_BEFORE_MISMATCH = 3
 """A difference must stand in so many looks in a row: fills are told by several ways, and one may
 be slow. Ours."""
@@ -217,8 +223,8 @@ class VenueLink:
                     resumed = True
                 attempt = 0
                 await self._stay()
-            except VenueError as error:
-                self._down(error)
+            except (VenueError, *STRANGE) as error:
+                self._down(_told(self.name, error))
                 pause_s = RECONNECT_S[min(attempt, len(RECONNECT_S) - 1)]
                 attempt += 1
                 if isinstance(error, VenueThrottledError):
@@ -228,17 +234,25 @@ class VenueLink:
     async def listen(self) -> None:
         """Hears the venue's pushed order events, from the first connection on, for ever."""
         await self._known.wait()
-        async for event in self.venue.stream():
-            match event:
-                case StreamUp():
-                    self.streaming, self.stream_why = True, ""
-                    self.look_soon("the order stream is up; what came before it may be missed")
-                case StreamDown():
-                    self.streaming = False
-                    self.stream_why = f"order events: {event.why or 'the stream is down'}"
-                    log.warning("order stream down", venue=self.name, why=event.why)
-                case OrderReport():
-                    await self.tracker.hear(event)
+        while True:
+            try:
+                async for event in self.venue.stream():
+                    await self._heard(event)
+            except (VenueError, *STRANGE) as error:
+                await self._heard(StreamDown(why=_told(self.name, error).message))
+            await asyncio.sleep(RECONNECT_S[-1])
+
+    async def _heard(self, event: StreamEvent) -> None:
+        match event:
+            case StreamUp():
+                self.streaming, self.stream_why = True, ""
+                self.look_soon("the order stream is up; what came before it may be missed")
+            case StreamDown():
+                self.streaming = False
+                self.stream_why = f"order events: {event.why or 'the stream is down'}"
+                log.warning("order stream down", venue=self.name, why=event.why)
+            case OrderReport():
+                await self.tracker.hear(event)
 
     async def look(self, *, deep: bool = True) -> Reconciliation:
         """Compares and heals once. VenueError where the venue cannot be asked."""
@@ -384,6 +398,13 @@ class VenueLink:
     def _lot(self, symbol: str) -> Decimal | None:
         rules = self.rules(symbol)
         return rules.lot_size if rules is not None else None
+
+
+def _told(name: str, error: Exception) -> VenueError:
+    if isinstance(error, VenueError):
+        return error
+    log.error("a venue's answer makes no sense", venue=name, exc_info=error)
+    return VenueUnavailableError(f"{name}: an answer that makes no sense ({type(error).__name__})")
 
 
 def _unknown_why(found: Reconciliation) -> str:

@@ -263,6 +263,7 @@ class AlpacaVenue(RestVenue):
         if from_ns:
             base["after"] = _second_before(from_ns)
         theirs = self._symbols[symbol]
+        pages: set[str] = set()
         while wanted is None or sum((f.last_qty for f in found.values()), _ZERO) < wanted:
             page = await self._ask(
                 self._get("/v2/account/activities/FILL", base), list[wire.Activity]
@@ -272,6 +273,9 @@ class AlpacaVenue(RestVenue):
             for activity in page:
                 if activity.symbol == theirs and venue_order_id in ("", activity.order_id):
                     found[activity.id] = self._fill(activity, symbol)
+            if page[-1].id in pages:
+                raise VenueUnavailableError(f"{self.name}: the list of fills repeats a page")
+            pages.add(page[-1].id)
             base["page_token"] = page[-1].id
         fills = [fill for fill in found.values() if fill.venue_time_ns >= since_ns]
         return sorted(fills, key=lambda fill: fill.venue_time_ns)

@@ -57,7 +57,9 @@ def problem_in(status: int, body: bytes) -> Problem | None:
     text = error.message if error is not None else f"HTTP {status} without Alpaca's own error"
     if status == 429 or (error is not None and error.code == _THROTTLED):
         meaning = Meaning.THROTTLED
-    elif status == 401 or (error is not None and error.code in _UNAUTHORIZED):
+    elif (status == 401 and not _is_page(body)) or (
+        error is not None and error.code in _UNAUTHORIZED
+    ):
         meaning = Meaning.NOT_ALLOWED
     elif error is not None and status == 403 and not error.code:
         # {"message": "forbidden."}: keys of another environment.
@@ -72,6 +74,11 @@ def problem_in(status: int, body: bytes) -> Problem | None:
     else:
         meaning = Meaning.REFUSED
     return Problem(meaning, code, text)
+
+
+def _is_page(body: bytes) -> bool:
+    """HTML: from a proxy or a gateway, never from Alpaca."""
+    return body.lstrip()[:1] == b"<"
 
 
 class _Error(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from openbell.venues.port import (
     VenueFill,
     VenueOrder,
     VenueRefusedError,
+    VenueUnavailableError,
 )
 from openbell.venues.problem import Problem
 from openbell.venues.rest import NoSuchOrderError
@@ -135,6 +136,8 @@ class BinanceRest(CcxtVenue):
             page = await self._trades({**base, "fromId": 0})
         found: dict[int, _Trade] = {}
         while page:
+            if all(trade.id in found for trade in page):
+                raise VenueUnavailableError(f"{self.name}: the trade list repeats a page")
             found |= {trade.id: trade for trade in page}
             page = await self._trades({**base, "fromId": max(found) + 1})
         return [

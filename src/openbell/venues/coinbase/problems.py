@@ -79,7 +79,8 @@ def problem_in(status: int, body: bytes) -> Problem | None:
         text = answer.text if answer is not None else ""
     if status == 429 or code == TOO_MANY:
         meaning = Meaning.THROTTLED
-    elif status in (401, 403):
+    elif status in (401, 403) and (code or body.lstrip()[:1] != b"<"):
+        # Coinbase says "Unauthorized" in plain text; a page of HTML is not its own.
         meaning = Meaning.NOT_ALLOWED
     elif status >= 500 or not code:
         # Without a code it was written by something in between, which cannot know what was done.

@@ -193,6 +193,8 @@ class Mt5Venue(RestVenue):
         found: dict[int, wire.Deal] = {}
         while True:
             page = await self._ask(self._request("GET", "deals", params), wire.Deals)
+            if page.deals and all(deal.ticket in found for deal in page.deals):
+                raise VenueUnavailableError(f"{self.name}: the list of deals repeats a page")
             found |= {deal.ticket: deal for deal in page.deals}
             if not page.more or not page.deals:
                 break

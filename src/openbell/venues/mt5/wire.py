@@ -74,7 +74,17 @@ def _meaning(status: int, error: Error) -> Meaning:
             return Meaning.REFUSED
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount that is not finite makes the whole answer unreadable."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Decimal) and not value.is_finite():
+                raise ValueError(f"{name} is not a number")
+
+
+class Account(_Told, frozen=True, kw_only=True):
     protocol: int
     login: str
     server: str
@@ -87,7 +97,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool
 
 
-class Symbol(msgspec.Struct, frozen=True, kw_only=True):
+class Symbol(_Told, frozen=True, kw_only=True):
     name: str
     base: str
     quote: str
@@ -97,6 +107,11 @@ class Symbol(msgspec.Struct, frozen=True, kw_only=True):
     volume_max: Decimal
     volume_step: Decimal
     trade_mode: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.tick_size, self.contract_size, self.volume_min, self.volume_step) <= 0:
+            raise ValueError(f"{self.name} has no grid")
 
     def to_port(self, unified: str) -> InstrumentRules:
         return InstrumentRules(
@@ -116,7 +131,7 @@ class Symbols(msgspec.Struct, frozen=True, kw_only=True):
     unknown: list[str]
 
 
-class Tick(msgspec.Struct, frozen=True, kw_only=True):
+class Tick(_Told, frozen=True, kw_only=True):
     symbol: str
     bid: Decimal
     ask: Decimal
@@ -129,7 +144,7 @@ class Ticks(msgspec.Struct, frozen=True, kw_only=True):
     ticks: list[Tick]
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(_Told, frozen=True, kw_only=True):
     id: str
     ticket: int
     symbol: str
@@ -144,6 +159,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     updated_ms: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.type not in _TYPES or self.state not in _STATUS:
+            raise ValueError(f"{self.type} order, {self.state}: not of this protocol")
+
 
 class OneOrder(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
@@ -154,7 +174,7 @@ class OpenOrders(msgspec.Struct, frozen=True, kw_only=True):
     total: int
 
 
-class Deal(msgspec.Struct, frozen=True, kw_only=True):
+class Deal(_Told, frozen=True, kw_only=True):
     ticket: int
     order: int
     id: str
@@ -174,7 +194,7 @@ class Deals(msgspec.Struct, frozen=True, kw_only=True):
     more: bool
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
+class Position(_Told, frozen=True, kw_only=True):
     ticket: int
     symbol: str
     side: Literal["buy", "sell"]
