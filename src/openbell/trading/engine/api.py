@@ -42,6 +42,8 @@ CANCEL_WITHIN_S = 8.0
 """How long `cancel` waits for orders to be final; below the 10 s its callers wait for it."""
 PATIENCE_S = 6.0
 """How long a question waits for room in the venue's limits; below the same 10 s."""
+COMPARE_PATIENCE_S = 20.0
+"""The same of `reconcile`, whose caller waits for 30 s: a look is several questions."""
 
 
 class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,7 +197,12 @@ class EngineApi:
     async def reconcile(self, _fields: dict[str, Any]) -> object:
         """Looks until nothing is left to heal, three times at most, and tells the last look."""
         links = list(self._engine.links.values())
-        answers = await asyncio.gather(*(_asked(partial(_settled_look, link)) for link in links))
+        answers = await asyncio.gather(
+            *(
+                _asked(partial(_settled_look, link), COMPARE_PATIENCE_S, link.look_room_s)
+                for link in links
+            )
+        )
         orders: list[dict[str, object]] = []
         positions: list[dict[str, object]] = []
         foreign: list[dict[str, object]] = []
@@ -327,16 +334,20 @@ class EngineApi:
             raise UsageError(f'the desk has no venue "{venue}"', hint=f"its venues: {known}")
 
 
-async def _asked(ask: Callable[[], Awaitable[T]]) -> T | VenueError:
-    """The answer; one that the venue's limits hold back for a moment is waited for."""
-    until_s = time.monotonic() + PATIENCE_S
+async def _asked(
+    ask: Callable[[], Awaitable[T]], patience_s: float = PATIENCE_S, room_s: float = 0.0
+) -> T | VenueError:
+    """The answer; one that the venue's limits hold back for a moment is waited for,
+    `room_s` at least."""
+    until_s = time.monotonic() + patience_s
     while True:
         try:
             return await ask()
         except VenueThrottledError as error:
-            if time.monotonic() + error.retry_after_s > until_s:
+            wait_s = max(error.retry_after_s, room_s)
+            if time.monotonic() + wait_s > until_s:
                 return error
-            await asyncio.sleep(error.retry_after_s)
+            await asyncio.sleep(wait_s)
         except VenueError as error:
             return error
 

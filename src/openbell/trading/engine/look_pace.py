@@ -100,6 +100,12 @@ class LookPace:
         self._pauses += 1
         return pause_s
 
+    @property
+    def room_s(self) -> float:
+        """In how long an exhausted budget has room for all questions of a deep look. Where it is
+        begun as soon as there is room for one, it spends that and fails at the next."""
+        return min(_MINUTE_S * self._cost(True), _MINUTE_S)
+
     def _cost(self, deep: bool) -> float:
         costs = self.costs
         each = costs.open_orders + (costs.fills if deep else 0.0)

@@ -130,6 +130,10 @@ class VenueLink:
         return self.venue.name
 
     @property
+    def look_room_s(self) -> float:
+        return self._pace.room_s
+
+    @property
     def foreign(self) -> int:
         return len(self._reconciler.foreign)
 
@@ -298,7 +302,7 @@ class VenueLink:
                 log.warning("venue throttles", venue=self.name, why=error.message)
                 self._note_throttled(error.message)
                 self._check_clarity()
-                await asyncio.sleep(error.retry_after_s)
+                await asyncio.sleep(max(error.retry_after_s, self._pace.room_s))
                 continue
             settled = self.reconciled and found.status is not Agreement.MISMATCH
             pause_s = self._pace.pause_s(deep=deep, settled=settled, now_s=time.monotonic())
