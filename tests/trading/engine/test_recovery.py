@@ -4,7 +4,7 @@ books that differ from the venue."""
 from __future__ import annotations
 
 import asyncio
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from openbell.domain import ids
 from openbell.domain.orders import OrdStatus, Side
 from openbell.trading.engine import ledger
 from openbell.trading.messages import CancelIntent
-from openbell.venues.port import VenueThrottledError
+from openbell.venues.port import StreamUp, VenueThrottledError
 
 S = OrdStatus
 
@@ -283,6 +283,48 @@ async def test_a_venue_down_at_the_start_is_waited_for(desk: Any) -> None:
     desk.venue.is_down = False
     await desk.until(lambda: not engine.why_not_trading())
     assert desk.api.state({})["phase"] == "ready"
+
+
+async def test_a_venue_that_makes_no_sense_is_down_until_it_does_again(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that raises what no port names must not end the link: the desk would trade on
+    with books that nothing is compared with."""
+    engine = await desk.start()
+
+    async def nonsense() -> None:
+        raise InvalidOperation
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.venue, "positions", nonsense)
+        engine.links["fake"].look_soon("test")
+        await desk.until(lambda: not engine.links["fake"].connected)
+        assert "makes no sense" in engine.links["fake"].why_not
+        assert (await desk.send()).taken is False
+    await desk.until(lambda: not engine.why_not_trading())
+    assert (await desk.send()).taken
+
+
+async def test_order_events_that_make_no_sense_are_a_gap_and_go_on(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = desk.venue.stream
+    begun = 0
+
+    async def broken() -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            yield StreamUp()
+            raise KeyError("a state that nobody knows")
+        async for event in real():
+            yield event
+
+    monkeypatch.setattr(desk.venue, "stream", broken)
+    engine = await desk.start()
+    await desk.until(lambda: "makes no sense" in engine.links["fake"].stream_why)
+    assert engine.links["fake"].streaming is False
+    await desk.until(lambda: engine.links["fake"].streaming)
 
 
 async def test_a_venue_that_dies_later_leaves_orders_unknown_and_comes_back_by_itself(
