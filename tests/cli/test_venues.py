@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,3 +260,28 @@ def test_a_test_order_works_at_every_venue(subject: Subject, tmp_path: Path) -> 
         assert [c["result"] for c in told["checks"][-4:]] == ["ok"] * 4, told
         (row,) = sim.rows()
         assert (row["status"], row["cum_qty"]) == ("CANCELED", "0")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_test_takes_its_order_back(
+    desk: Path, sim: VenueProcess, number: signal.Signals
+) -> None:
+    """The venue answers questions about the order too late to end the test by itself."""
+    add_fault(sim, kind="hang", method="GET", path="/api/v3/order", hold_s=1.5, count=1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "openbell", "--desk", str(desk), "venues", "test", "sim", "--order"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    give_up_s = time.monotonic() + 60
+    while not orders_at(sim):
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    (row,) = orders_at(sim)
+    assert row["status"] == "CANCELED", said
+    assert row["cl_ord_id"] in said

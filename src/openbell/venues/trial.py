@@ -41,6 +41,8 @@ FAR = Decimal("0.9")
 """Of the best bid: far enough not to be filled, near enough for the price bands of the venues."""
 STREAM_WAIT_S = 10.0
 ORDER_WAIT_S = 10.0
+CANCEL_EVERY_S = 2.0
+"""A cancel that a venue refused or throttled is tried again."""
 LOOK_EVERY_S = 0.2
 
 CheckResult = Literal["ok", "failed", "unknown", "none"]
@@ -250,7 +252,7 @@ async def _order(venue: Venue, trial: OrderTrial, patience: Patience) -> AsyncIt
         why = cancelled.why if isinstance(cancelled, Unknown) else cancelled.text
         result: CheckResult = "unknown" if isinstance(cancelled, Unknown) else "failed"
         yield Check(name="cancel it", result=result, detail=why)
-    yield await _gone(venue, order, patience)
+    yield await _gone(venue, trial, patience)
 
 
 def far_order(trial: OrderTrial, venue: str, rules: InstrumentRules, quote: Quote) -> NewOrder:
@@ -294,8 +296,15 @@ def _found(found: VenueOrder | VenueError | None) -> Check:
     return Check(name="find it by its ClOrdID", result="ok", detail=str(found.status))
 
 
-async def _gone(venue: Venue, order: NewOrder, patience: Patience) -> Check:
-    """Asked until the order is final, or the time is up."""
+async def take_back(venue: Venue, trial: OrderTrial, patience: Patience) -> Check:
+    """Cancels what an interrupted trial may have left, and tells what became of it."""
+    await venue.cancel(trial.symbol, trial.cl_ord_id)
+    return await _gone(venue, trial, patience)
+
+
+async def _gone(venue: Venue, order: OrderTrial, patience: Patience) -> Check:
+    """Asked until the order is final, or the time is up; meanwhile it is cancelled again."""
+    cancelled_s = time.monotonic()
     name = "see it gone"
     by_hand = f"look for {order.cl_ord_id} at the venue and cancel it by hand"
     give_up_s = time.monotonic() + ORDER_WAIT_S
@@ -311,4 +320,7 @@ async def _gone(venue: Venue, order: NewOrder, patience: Patience) -> Check:
         if time.monotonic() > give_up_s:
             state = "nothing is known of it" if found is None else f"it is {found.status}"
             return Check(name=name, result="unknown", detail=state, hint=by_hand)
+        if found is not None and time.monotonic() - cancelled_s >= CANCEL_EVERY_S:
+            await venue.cancel(order.symbol, order.cl_ord_id)
+            cancelled_s = time.monotonic()
         await asyncio.sleep(LOOK_EVERY_S)

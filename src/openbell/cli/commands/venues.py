@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -241,6 +242,8 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
             terminal.confirm(f"Place an order on the LIVE account of {name}?", yes=yes)
         cl_ord_id = test_order_id(terminal.layout.desk_id, time.time_ns() // 1_000_000)
         trial = OrderTrial(symbol=symbol or config.symbols[0], cl_ord_id=cl_ord_id)
+        # Named beforehand: should this process be killed, a person knows what to look for.
+        terminal.say(f"the order to be placed and cancelled: {cl_ord_id}")
     terminal.say(f"{name}: {config.adapter}, {config.environment}" + _at(config.url))
     checks = asyncio.run(_try(terminal, desk, venue, trial))
     status = _status_of(checks)
@@ -281,8 +284,11 @@ async def _try(
 ) -> list[Check]:
     import msgspec
 
-    from openbell.venues.trial import try_venue
+    from openbell.venues.trial import take_back, try_venue
 
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     checks: list[Check] = []
     symbols = desk.file.venues[venue.name].symbols
     patience = _patience(terminal, desk, venue.name)
@@ -296,6 +302,14 @@ async def _try(
             terminal.say(f"  {_MARKS[check.result]} {check.name}: {check.detail}{took}")
             if check.hint:
                 terminal.say(f"      {check.hint}")
+    except asyncio.CancelledError:
+        if trial is not None:
+            terminal.warn(f"interrupted: taking {trial.cl_ord_id} back")
+            last = await take_back(venue, trial, patience)
+            terminal.warn(
+                f"  {_MARKS[last.result]} {last.name}: {last.detail} {last.hint}".rstrip()
+            )
+        raise KeyboardInterrupt from None
     finally:
         await venue.close()
     return checks
