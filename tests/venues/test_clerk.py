@@ -18,6 +18,7 @@ from openbell.config.loader import load_desk
 from openbell.domain.ids import mint
 from openbell.venues import clerk
 from openbell.venues.asking import withdraw
+from openbell.venues.unlisted import KnownOrder
 
 DESK = """
 [desk]
@@ -57,6 +58,10 @@ class Account:
         self.hide = 0
         """So many lists of open orders are empty although orders are open."""
         self.refuse_cancels = False
+        self.ended: dict[str, dict] = {}
+        """Told to who asks for one of them."""
+        self.mute = False
+        """Whoever asks for one order gets an error."""
         self.balances = {"BTC": ("0", "0"), "ETH": ("0", "0"), "USDT": ("100", "0")}
 
     def add(self, cl_ord_id: str, symbol: str = "BTCUSDT", price: str = "100.00") -> None:
@@ -88,13 +93,21 @@ class Account:
                     return reply([])
                 symbol = seen.params["symbol"]
                 return reply([o for o in self.orders.values() if o["symbol"] == symbol])
+            case "GET", "/api/v3/order":
+                if self.mute:
+                    return refusal(-1001, "Internal error.", 500)
+                name = seen.params["origClientOrderId"]
+                found = self.orders.get(name) or self.ended.get(name)
+                return reply(found) if found else refusal(-2013, "Order does not exist.")
             case "DELETE", "/api/v3/order":
                 found = self.orders.get(seen.params["origClientOrderId"])
                 if found is None:
                     return refusal(-2011, "Unknown order sent.")
                 if self.refuse_cancels:
                     return refusal(-2011, "Market is closed.")
-                return reply(self.orders.pop(found["clientOrderId"]))
+                ended = self.orders.pop(found["clientOrderId"]) | {"status": "CANCELED"}
+                self.ended[found["clientOrderId"]] = ended
+                return reply(ended)
         return None
 
 
@@ -188,6 +201,61 @@ async def test_an_empty_list_beside_locked_funds_is_unknown(account, desk, layou
     [answer] = await clerk.ask_venues(layout, desk, ["sim"], 30)
     assert answer.status == "unknown"
     assert "75 USDT" in answer.why
+
+
+def known(*names: str) -> dict[str, list[KnownOrder]]:
+    return {"sim": [KnownOrder(cl_ord_id=name, symbol="BTC/USDT") for name in names]}
+
+
+async def test_an_order_that_the_journal_knows_and_the_list_leaves_out_is_told_and_unknown(
+    account, desk, layout, own
+):
+    account.add(own(1))
+    account.hide = 1000
+    [answer] = await clerk.ask_venues(layout, desk, ["sim"], 30, known(own(1)))
+    assert answer.status == "unknown"
+    assert f"leaves out {own(1)}" in answer.why
+    assert [order.cl_ord_id for order in answer.own_orders] == [own(1)]
+
+
+async def test_a_known_order_that_the_venue_calls_ended_is_no_doubt(account, desk, layout, own):
+    account.add(own(1))
+    account.ended[own(1)] = account.orders.pop(own(1)) | {"status": "FILLED"}
+    [answer] = await clerk.ask_venues(layout, desk, ["sim"], 30, known(own(1)))
+    assert (answer.status, answer.ended, answer.open_orders) == ("ok", (own(1),), ())
+
+
+@pytest.mark.parametrize(("mute", "told"), [(False, "knows none"), (True, "Internal error")])
+async def test_a_known_order_of_which_the_venue_tells_no_end_is_unknown(
+    account, desk, layout, own, mute, told
+):
+    account.mute = mute
+    [answer] = await clerk.ask_venues(layout, desk, ["sim"], 30, known(own(1)))
+    assert answer.status == "unknown"
+    assert told in answer.why and own(1) in answer.why
+    [cancelling] = await clerk.cancel_own_orders(layout, desk, ["sim"], 30, known(own(1)))
+    assert (cancelling.status, cancelling.cancel.result) == ("unknown", "unknown")
+
+
+async def test_an_order_hidden_by_an_empty_list_is_cancelled_by_its_id(
+    account, desk, layout, own
+):
+    account.add(own(1))
+    account.hide = 1000
+    [answer] = await clerk.cancel_own_orders(layout, desk, ["sim"], 30, known(own(1)))
+    assert account.orders == {}
+    assert (answer.status, answer.cancel.result) == ("ok", "verified")
+    assert answer.cancel.cancelled == (own(1),)
+
+
+async def test_a_hidden_order_that_nobody_may_look_up_is_cancelled_all_the_same_and_unknown(
+    account, desk, layout, own
+):
+    account.add(own(1))
+    account.hide, account.mute = 1000, True
+    [answer] = await clerk.cancel_own_orders(layout, desk, ["sim"], 30, known(own(1)))
+    assert account.orders == {}
+    assert (answer.status, answer.cancel.result) == ("unknown", "unknown")
 
 
 async def test_an_incomplete_list_is_unknown(account, scripted, answers, desk, layout):

@@ -28,6 +28,7 @@ from openbell.venues.port import (
     VenueThrottledError,
     net_positions,
 )
+from openbell.venues.unlisted import Found, Unlisted
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ EMPTY_ANSWERS = 2
 PAUSE_S = 0.2
 """Between two looks, so that they are not two readings of the same moment."""
 CANCELS_AT_ONCE = 10
+WRITE_UP_S = 0.5
+"""Left when the last questions are given up, so that what was answered is told."""
 WITHDRAW_SHARE = 0.7
 """Of the time given; the rest is for the last look."""
 
@@ -95,6 +98,9 @@ class VenueAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are not zero."""
     cancel: Withdrawal | None = None
     """Only where cancelling was asked for."""
+    ended: tuple[ClOrdID, ...] = ()
+    """Of the orders that the journal holds open: those that the venue, asked for each, calls
+    final."""
 
     @property
     def own_orders(self) -> tuple[OpenOrder, ...]:
@@ -108,11 +114,17 @@ def unknown(name: str, why: str, *, cancelling: bool = False) -> VenueAnswer:
 
 
 async def ask(
-    venue: Venue, symbols: Sequence[str], desk_id: str, give_up_at_s: float | None = None
+    venue: Venue,
+    symbols: Sequence[str],
+    desk_id: str,
+    give_up_at_s: float | None = None,
+    unlisted: Unlisted | None = None,
 ) -> VenueAnswer:
     """Open orders, positions and balances now. Never raises for what the venue does. A question
     that the venue's limits hold back is asked again when it says so, if that is before
-    `give_up_at_s`, a time of the running event loop."""
+    `give_up_at_s`, a time of the running event loop. Every order of `unlisted` that the list lacks
+    is asked for: it is unknown unless each has ended."""
+    unlisted = unlisted or Unlisted(venue, ())
     patiently = _Patience(give_up_at_s)
     try:
         await patiently(venue.connect)
@@ -122,29 +134,39 @@ async def ask(
             await _held(venue, symbol, quantity)
             for symbol, quantity in net_positions(await patiently(venue.positions)).items()
         ]
+        last_s = None if give_up_at_s is None else give_up_at_s - WRITE_UP_S
+        found = await unlisted.ask(listing.orders, patiently, last_s)
     except VenueError as error:
         return unknown(venue.name, error.message)
-    doubt = doubt_of(listing, balances, symbols)
+    doubt = "; ".join(filter(None, (doubt_of(listing, balances, symbols), found.doubt)))
+    orders = (*listing.orders, *found.open)
     return VenueAnswer(
         name=venue.name,
         status="unknown" if doubt else "ok",
         why=doubt,
-        open_orders=tuple(_open_order(venue.name, order, desk_id) for order in listing.orders),
+        open_orders=tuple(_open_order(venue.name, order, desk_id) for order in orders),
         positions=tuple(positions),
         balances=tuple(balance for balance in balances.values() if balance.total),
+        ended=unlisted.ended,
     )
 
 
-async def withdraw(venue: Venue, desk_id: str, give_up_at_s: float) -> Withdrawal:
+async def withdraw(
+    venue: Venue, desk_id: str, give_up_at_s: float, unlisted: Unlisted | None = None
+) -> Withdrawal:
     """Cancels the desk's own open orders, riskiest first, and asks until two answers in a row
-    list none. `give_up_at_s` is a time of the running event loop."""
+    list none. `give_up_at_s` is a time of the running event loop. Orders of `unlisted` that the list
+    lacks are asked for and cancelled too; of those whose end the venue cannot tell it is unknown.
+    """
+    unlisted = unlisted or Unlisted(venue, ())
     cancelled: dict[ClOrdID, None] = {}
     refused: dict[str, str] = {}
     remain: list[VenueOrder] | None = None
-    empty = 0
+    empty = doubted = 0
+    tried: set[ClOrdID] = set()
     try:
         async with asyncio.timeout_at(give_up_at_s):
-            while empty < EMPTY_ANSWERS:
+            while empty < EMPTY_ANSWERS and doubted < EMPTY_ANSWERS:
                 pause_s = PAUSE_S
                 try:
                     listing = await venue.open_orders()
@@ -154,32 +176,60 @@ async def withdraw(venue: Venue, desk_id: str, give_up_at_s: float) -> Withdrawa
                         pause_s = max(pause_s, error.retry_after_s)
                 else:
                     own = [order for order in listing.orders if is_own(order.cl_ord_id, desk_id)]
-                    remain = own if own or listing.complete else None
+                    found = await unlisted.ask(listing.orders)
+                    own += found.open
+                    said = listing.complete and not found.in_doubt
+                    remain = own if own or said else None
                     empty = empty + 1 if remain == [] else 0
+                    # Nothing else is open, and more questions would not tell more of these.
+                    doubted = doubted + 1 if found.in_doubt and listing.complete and not own else 0
                     for order, why in await _cancel_each(venue, own):
                         if why:
                             refused[order.cl_ord_id] = why
                         else:
                             cancelled[order.cl_ord_id] = None
                             refused.pop(order.cl_ord_id, None)
-                if empty < EMPTY_ANSWERS:
+                    cancelled |= dict.fromkeys(await _cancel_unseen(venue, found, tried))
+                if empty < EMPTY_ANSWERS and doubted < EMPTY_ANSWERS:
                     await asyncio.sleep(pause_s)
     except TimeoutError:
-        result: Literal["remaining", "unknown"] = "remaining" if remain else "unknown"
-        return Withdrawal(result=result, cancelled=tuple(cancelled), refused=refused)
-    return Withdrawal(result="verified", cancelled=tuple(cancelled), refused=refused)
+        pass
+    result: Literal["verified", "remaining", "unknown"] = "remaining" if remain else "unknown"
+    if empty >= EMPTY_ANSWERS:
+        result = "verified"
+    return Withdrawal(result=result, cancelled=tuple(cancelled), refused=refused)
+
+
+async def _cancel_unseen(venue: Venue, found: Found, tried: set[ClOrdID]) -> list[ClOrdID]:
+    """Cancels by ClOrdID, once, what may be open although the venue shows it nowhere; returns those
+    that were acknowledged. A cancel of what has ended harms nobody, and proves nothing."""
+    unseen = [order for order in found.in_doubt if order.cl_ord_id not in tried]
+    tried.update(order.cl_ord_id for order in unseen)
+    slots = asyncio.Semaphore(CANCELS_AT_ONCE)
+
+    async def cancel(symbol: str, cl_ord_id: ClOrdID) -> bool:
+        async with slots:
+            return isinstance(await venue.cancel(symbol, cl_ord_id), Accepted)
+
+    done = await asyncio.gather(*(cancel(order.symbol, order.cl_ord_id) for order in unseen))
+    return [order.cl_ord_id for order, sure in zip(unseen, done, strict=True) if sure]
 
 
 async def ask_and_withdraw(
-    venue: Venue, symbols: Sequence[str], desk_id: str, give_up_at_s: float
+    venue: Venue,
+    symbols: Sequence[str],
+    desk_id: str,
+    give_up_at_s: float,
+    unlisted: Unlisted | None = None,
 ) -> VenueAnswer:
     """`withdraw`, then `ask`: verified only if the last look agrees."""
     loop = asyncio.get_running_loop()
     left_s = give_up_at_s - loop.time()
-    withdrawal = await withdraw(venue, desk_id, loop.time() + left_s * WITHDRAW_SHARE)
+    until_s = loop.time() + left_s * WITHDRAW_SHARE
+    withdrawal = await withdraw(venue, desk_id, until_s, unlisted)
     try:
         async with asyncio.timeout_at(give_up_at_s):
-            answer = await ask(venue, symbols, desk_id, give_up_at_s)
+            answer = await ask(venue, symbols, desk_id, give_up_at_s, unlisted)
     except TimeoutError:
         answer = unknown(venue.name, "no answer to the last look")
     if answer.own_orders:

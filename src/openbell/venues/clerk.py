@@ -40,6 +40,7 @@ from openbell.errors import OpenbellError, UnverifiedError, UsageError
 from openbell.venues.asking import VenueAnswer, ask, ask_and_withdraw, unknown
 from openbell.venues.credentials import Credentials
 from openbell.venues.registry import open_venue
+from openbell.venues.unlisted import KnownOrder, Unlisted
 
 __all__ = ["VenueAnswer", "ask_venues", "cancel_own_orders", "main"]
 
@@ -55,6 +56,10 @@ ENVIRONMENT_PASSED = (
 ERROR_MAX = 300
 
 
+Known = Mapping[str, Sequence[KnownOrder]]
+"""By venue: the orders that the journal holds open."""
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """What the clerk prints."""
 
@@ -66,18 +71,27 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def ask_venues(
-    layout: DeskLayout, desk: LoadedDesk, venues: Sequence[str], timeout_s: float
+    layout: DeskLayout,
+    desk: LoadedDesk,
+    venues: Sequence[str],
+    timeout_s: float,
+    known: Known | None = None,
 ) -> list[VenueAnswer]:
-    """What each of these venues says now; unknown for every one that did not answer in time."""
-    return await _send("ask", layout, desk, venues, timeout_s)
+    """What each of these venues says now; unknown for every one that did not answer in time, or
+    whose list lacks an order of `known` that is not proven to have ended."""
+    return await _send("ask", layout, desk, venues, timeout_s, known or {})
 
 
 async def cancel_own_orders(
-    layout: DeskLayout, desk: LoadedDesk, venues: Sequence[str], timeout_s: float
+    layout: DeskLayout,
+    desk: LoadedDesk,
+    venues: Sequence[str],
+    timeout_s: float,
+    known: Known | None = None,
 ) -> list[VenueAnswer]:
     """Withdraws the desk's own open orders from these venues; `cancel` of each answer says how it
     went."""
-    return await _send("cancel", layout, desk, venues, timeout_s)
+    return await _send("cancel", layout, desk, venues, timeout_s, known or {})
 
 
 async def _send(
@@ -86,6 +100,7 @@ async def _send(
     desk: LoadedDesk,
     venues: Sequence[str],
     timeout_s: float,
+    known: Known,
 ) -> list[VenueAnswer]:
     if not venues:
         return []
@@ -111,7 +126,7 @@ async def _send(
     try:
         async with asyncio.timeout(timeout_s):
             # The desk file as it was opened: one that is being edited must not blind us.
-            output, errors = await process.communicate(_encode_errand(errand))
+            output, errors = await process.communicate(_encode_errand(errand, known))
     except TimeoutError:
         return _all_unknown(action, venues, f"no answer within {timeout_s:g} s")
     finally:
@@ -153,15 +168,31 @@ def _environment(
     return environment
 
 
-def _encode_errand(errand: Mapping[str, VenueConfig]) -> bytes:
+class _Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller writes on the clerk's standard input."""
+
+    venues: dict[str, msgspec.Raw]
+    known: dict[str, tuple[KnownOrder, ...]]
+
+
+def _encode_errand(errand: Mapping[str, VenueConfig], known: Known) -> bytes:
     return msgspec.json.encode(
-        {name: msgspec.Raw(config.model_dump_json().encode()) for name, config in errand.items()}
+        _Errand(
+            venues={
+                name: msgspec.Raw(config.model_dump_json().encode())
+                for name, config in errand.items()
+            },
+            known={name: tuple(orders) for name, orders in known.items()},
+        )
     )
 
 
-def _decode_errand(data: bytes) -> dict[str, VenueConfig]:
-    raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    return {name: VenueConfig.model_validate_json(bytes(config)) for name, config in raw.items()}
+def _decode_errand(data: bytes) -> tuple[dict[str, VenueConfig], Known]:
+    told = msgspec.json.decode(data, type=_Errand)
+    venues = {
+        name: VenueConfig.model_validate_json(bytes(config)) for name, config in told.venues.items()
+    }
+    return venues, told.known
 
 
 # The clerk's side.
@@ -173,11 +204,14 @@ async def _run(
     venues: Mapping[str, VenueConfig],
     credentials: Mapping[str, tuple[str, str]],
     timeout_s: float,
+    known: Known,
 ) -> Document:
     """All venues at once; none waits for another."""
     answers = await asyncio.gather(
         *(
-            _visit(action, name, config, credentials.get(name), desk_id, timeout_s)
+            _visit(
+                action, name, config, credentials.get(name), desk_id, timeout_s, known.get(name, ())
+            )
             for name, config in venues.items()
         )
     )
@@ -191,6 +225,7 @@ async def _visit(
     pair: tuple[str, str] | None,
     desk_id: str,
     timeout_s: float,
+    known: Sequence[KnownOrder],
 ) -> VenueAnswer:
     cancelling = action == "cancel"
     if pair is None:
@@ -200,11 +235,12 @@ async def _visit(
         venue = open_venue(name, config, Credentials(*pair))
     except OpenbellError as error:
         return unknown(name, error.message, cancelling=cancelling)
+    unlisted = Unlisted(venue, known)
     try:
         if cancelling:
-            return await ask_and_withdraw(venue, config.symbols, desk_id, give_up_at_s)
+            return await ask_and_withdraw(venue, config.symbols, desk_id, give_up_at_s, unlisted)
         async with asyncio.timeout_at(give_up_at_s):
-            return await ask(venue, config.symbols, desk_id, give_up_at_s)
+            return await ask(venue, config.symbols, desk_id, give_up_at_s, unlisted)
     except TimeoutError:
         return unknown(name, f"no answer within {timeout_s:g} s", cancelling=cancelling)
     finally:
@@ -221,9 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         layout = DeskLayout.for_desk(options.desk)
-        venues, credentials = _errand(options, layout)
+        venues, credentials, known = _errand(options, layout)
         document = asyncio.run(
-            _run(options.action, layout.desk_id, venues, credentials, options.timeout)
+            _run(options.action, layout.desk_id, venues, credentials, options.timeout, known)
         )
     except OpenbellError as error:
         sys.stderr.write(f"{error.message}\n{error.hint}\n")
@@ -234,16 +270,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _errand(
     options: argparse.Namespace, layout: DeskLayout
-) -> tuple[dict[str, VenueConfig], dict[str, tuple[str, str]]]:
-    """The venues to visit and their credentials: as told, or as the desk file says."""
+) -> tuple[dict[str, VenueConfig], dict[str, tuple[str, str]], Known]:
+    """The venues to visit, their credentials and known orders: as told, or as the desk file says,
+    of which no journal is read."""
     if options.errand_on_stdin:
-        venues = _decode_errand(sys.stdin.buffer.read())
+        venues, known = _decode_errand(sys.stdin.buffer.read())
         credentials = {}
         for name, config in venues.items():
             key, secret = (os.environ.get(each, "") for each in venue_variables(name, config))
             if secret:
                 credentials[name] = (key, secret)
-        return venues, credentials
+        return venues, credentials, known
     desk = load_desk(options.desk)
     declared = desk.file.venues
     strangers = [name for name in options.venue if name not in declared]
@@ -254,7 +291,7 @@ def _errand(
         )
     names = options.venue or list(declared)
     credentials = load_secrets(desk, layout).closing_credentials()
-    return {name: declared[name] for name in names}, credentials
+    return {name: declared[name] for name in names}, credentials, {}
 
 
 def _is_settled(answer: VenueAnswer) -> bool:

@@ -1,0 +1,96 @@
+"""`down` past an engine that is gone, at a venue whose list of open orders is empty though orders
+rest: "none remain" is never said on the list's word alone. Judged from the venue's own log."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.harness.paper_desk import PaperDesk, end_everything
+from tests.harness.venue_desk import make_desk
+from tests.venues.subjects import alpaca
+
+pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
+
+EMPTY = {"kind": "empty_list"}
+MUTE = {"kind": "http_status", "status": 500, "kinds": ["order"]}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, await_that: Callable[..., None]) -> Iterator[PaperDesk]:
+    """At Alpaca's face, where no balance tells that an order rests; the engine was killed and does
+    not come back."""
+    made = make_desk(tmp_path / "desk", alpaca.SUBJECT, tick=alpaca.SUBJECT.coarse_tick)
+    file = made.folder / "desk.toml"
+    engine = "[services.execution-engine]\n"
+    file.write_text(
+        file.read_text().replace(engine, f'{engine}restart = {{ policy = "never" }}\n')
+    )
+    try:
+        assert made.run("up").document["opened"]
+        await_that(lambda: resting(made) != [], "a resting order at the venue")
+        os.kill(made.service("execution-engine")["pid"], signal.SIGKILL)
+        await_that(
+            lambda: made.service("execution-engine")["state"] in ("failed", "stopped"),
+            "the engine's end",
+        )
+        yield made
+    finally:
+        end_everything(made)
+
+
+def resting(desk: PaperDesk) -> list[dict[str, Any]]:
+    return [order for order in desk.venue_truth("orders") if order["status"] == "NEW"]
+
+
+def inject(desk: PaperDesk, *faults: dict[str, Any]) -> None:
+    url = desk.status()["venues"][0]["sim_url"]
+    for fault in faults:
+        data = json.dumps(fault).encode()
+        urllib.request.urlopen(f"{url}/sim/v1/control/faults", data=data, timeout=10).close()
+
+
+def test_orders_that_an_empty_list_hides_are_found_by_the_journal_and_cancelled(
+    desk: PaperDesk,
+) -> None:
+    inject(desk, EMPTY)
+    closed = desk.run("down", "--yes", "--flatten", "keep", "--orders", "cancel", expect=7).document
+    steps = {step["name"]: step for step in closed["steps"]}
+    assert steps["cancel_orders"]["outcome"] == "done", steps["cancel_orders"]
+    assert open_by_the_log(desk) == []
+
+
+def test_what_the_venue_will_not_tell_is_not_determined_and_keeps_the_services_up(
+    desk: PaperDesk,
+) -> None:
+    inject(desk, EMPTY, MUTE)
+    closed = desk.run("down", "--yes", "--flatten", "keep", "--orders", "cancel", expect=7).document
+    assert closed["remaining_orders"] is None, closed["remaining_orders"]
+    assert "their end is not proven" in "; ".join(closed["unknown"])
+    assert desk.service("venue-sim")["state"] == "ready"
+    urllib.request.urlopen(
+        urllib.request.Request(
+            f"{desk.status()['venues'][0]['sim_url']}/sim/v1/control/faults", method="DELETE"
+        ),
+        timeout=10,
+    ).close()
+    again = desk.run("down", "--yes", "--flatten", "keep", "--orders", "cancel", expect=7).document
+    assert again["remaining_orders"] == []
+    assert open_by_the_log(desk) == []
+
+
+def open_by_the_log(desk: PaperDesk) -> list[str]:
+    """ClOrdIDs of orders that were accepted and did not end, from the venue's record."""
+    (log,) = (desk.folder / "state" / "services" / "venue-sim").glob("*.jsonl")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    rest = {e["order_id"]: e for e in events if e["event"] == "accept" and e["ord_type"] == "LIMIT"}
+    for event in events:
+        if event["event"] in ("cancel", "expire"):
+            rest.pop(event["order_id"], None)
+    return [event["cl_ord_id"] for event in rest.values()]
