@@ -29,9 +29,7 @@ def desk(tmp_path: Path, await_that: Callable[..., None]) -> Iterator[PaperDesk]
     made = make_desk(tmp_path / "desk", alpaca.SUBJECT, tick=alpaca.SUBJECT.coarse_tick)
     file = made.folder / "desk.toml"
     engine = "[services.execution-engine]\n"
-    file.write_text(
-        file.read_text().replace(engine, f'{engine}restart = {{ policy = "never" }}\n')
-    )
+    file.write_text(file.read_text().replace(engine, f'{engine}restart = {{ policy = "never" }}\n'))
     try:
         assert made.run("up").document["opened"]
         await_that(lambda: resting(made) != [], "a resting order at the venue")

@@ -237,9 +237,7 @@ async def test_a_known_order_of_which_the_venue_tells_no_end_is_unknown(
     assert (cancelling.status, cancelling.cancel.result) == ("unknown", "unknown")
 
 
-async def test_an_order_hidden_by_an_empty_list_is_cancelled_by_its_id(
-    account, desk, layout, own
-):
+async def test_an_order_hidden_by_an_empty_list_is_cancelled_by_its_id(account, desk, layout, own):
     account.add(own(1))
     account.hide = 1000
     [answer] = await clerk.cancel_own_orders(layout, desk, ["sim"], 30, known(own(1)))

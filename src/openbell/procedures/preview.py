@@ -83,6 +83,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
                 "connected": None,
                 "open_orders": None,
                 "positions": None,
+                "held_back": None,
                 "sim_url": venue.url if venue.environment == "simulated" else None,
                 "why": "the desk is not running: nobody asks the venue",
             }

@@ -227,6 +227,20 @@ def _told(host: StrategyHost) -> dict[str, Any]:
         "refused": host.refused,
         "open_orders": len(host.open_orders()),
         "positions": host.positions(),
+        "refusals": [
+            {
+                "symbol": shape.symbol,
+                "side": shape.side,
+                "ord_type": shape.ord_type,
+                "time_in_force": shape.time_in_force,
+                "post_only": shape.post_only,
+                "in_a_row": streak.refusals,
+                "code": streak.code,
+                "text": streak.text,
+                "again_ns": streak.until_ns,
+            }
+            for shape, streak in host.pace.streaks.items()
+        ],
     }
 
 
@@ -247,7 +261,9 @@ class _StrategyMetrics(Collector):
             "openbell_strategy_intents", "New orders asked for", labels=["strategy"]
         )
         refused = CounterMetricFamily(
-            "openbell_strategy_refused", "New orders the engine refused", labels=["strategy"]
+            "openbell_strategy_refused",
+            "New orders that the engine or the venue refused",
+            labels=["strategy"],
         )
         open_orders = GaugeMetricFamily(
             "openbell_strategy_open_orders", "Orders that may still trade", labels=["strategy"]

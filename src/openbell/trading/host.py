@@ -28,12 +28,15 @@ from openbell.domain.market import InstrumentRules, Quote, Trade
 from openbell.domain.orders import (
     ClOrdID,
     Order,
+    OrderAccepted,
     OrderEvent,
     OrderIntended,
+    OrderRejected,
     OrdStatus,
 )
 from openbell.trading.action_check import checked_actions
 from openbell.trading.messages import CancelIntent, Intent, IntentReply, SubmitIntent
+from openbell.trading.refusal_pace import RefusalPace
 from openbell.trading.strategy import Action, Cancel, Strategy, Submit, View
 from openbell.trading.strategy_ledger import StrategyLedger
 
@@ -126,6 +129,9 @@ class StrategyHost:
         self._halt = ""
         self._error = ""
         self._error_cause: BaseException | None = None
+        self.pace = RefusalPace()
+        self.to_warn: list[str] = []
+        """Sentences that a person should read, once; whoever tells them takes them out."""
         self._paused_until_ns = 0
         self._recancel_at_ns = 0
         self._cancelled_ns: dict[ClOrdID, int] = {}
@@ -147,7 +153,12 @@ class StrategyHost:
     @property
     def why(self) -> str:
         """Why it is not running, in a sentence; the last refusal while it is."""
-        return self._error or self._halt or self._why_waiting() or self.last_refusal
+        return (
+            self._error
+            or self._halt
+            or self._why_waiting()
+            or "; ".join(filter(None, (self.pace.why, self.last_refusal)))
+        )
 
     @property
     def error(self) -> BaseException | None:
@@ -203,6 +214,7 @@ class StrategyHost:
     def resume(self, *, revive: bool) -> None:
         """End the halt. `revive` makes a failed strategy anew, without its earlier state."""
         self._halt = ""
+        self.pace.clear()
         if self._error and revive:
             self._error, self._error_cause = "", None
             self._make()
@@ -232,10 +244,23 @@ class StrategyHost:
                 late_cancel = [self._cancel_intent(event.cl_ord_id)]
         if not live:
             return []
+        self._heed(event, now_ns)
         if self._error:
             return self._withdraw(now_ns)
         shown = self._show(lambda strategy, view: strategy.on_order_event(event, view), now_ns)
         return [*late_cancel, *shown]
+
+    def _heed(self, event: OrderEvent, now_ns: int) -> None:
+        order = self._facts.books.orders.get(event.cl_ord_id)
+        if order is None:
+            return
+        if isinstance(event, OrderAccepted):
+            self.pace.accepted(order.new)
+        elif isinstance(event, OrderRejected):
+            self.refused += 1
+            streak = self.pace.refused(order.new, event.code, event.text, now_ns)
+            if streak is not None:
+                self.to_warn.append(self.pace.why)
 
     def on_reply(self, reply: IntentReply, now_ns: int) -> list[Intent]:
         """The engine's answer to one of this host's intents."""
@@ -307,7 +332,11 @@ class StrategyHost:
         for action in actions:
             if isinstance(action, Cancel):
                 intents += self._cancel(action, now_ns)
-            elif state is StrategyState.RUNNING and now_ns >= self._paused_until_ns:
+            elif (
+                state is StrategyState.RUNNING
+                and now_ns >= self._paused_until_ns
+                and not self.pace.holds(action, now_ns)
+            ):
                 intents.append(self._submit(action, now_ns))
         return intents
 

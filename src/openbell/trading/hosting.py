@@ -200,6 +200,10 @@ class StrategyHosts:
                     continue
                 self._cancelling.add(intent.cl_ord_id)
             self._queues[host.name].put_nowait((time.monotonic(), intent))
+        while host.to_warn:
+            log.warning(
+                "strategy's orders are refused", strategy=host.name, why=host.to_warn.pop(0)
+            )
         if host.state is not self._announced.get(host.name):
             self._announce(host)
 

@@ -114,12 +114,16 @@ def venue_table(venues: list[dict[str, Any]]) -> str:
                 "unknown" if v["open_orders"] is None else v["open_orders"],
                 "unknown" if v["positions"] is None else v["positions"],
                 v.get("sim_url"),
-                v.get("why"),
+                "; ".join(filter(None, (v.get("why"), _held_back(v)))),
             )
             for v in venues
         ],
         right="   rr",
     )
+
+
+def _held_back(venue: dict[str, Any]) -> str:
+    return f"holds the desk back: {venue['held_back']}" if venue.get("held_back") else ""
 
 
 def recommendation_lines(recommendations: list[dict[str, Any]]) -> list[str]:
