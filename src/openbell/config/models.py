@@ -1,7 +1,8 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
-One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[risk]`, `[approvals]`,
-`[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`. Names are lower-case with `-` or `_`.
+One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[rolling]`,
+`[risk]`, `[approvals]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`. Names are
+lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
 """
@@ -100,6 +101,16 @@ class Closing(Model):
                 'orders = "keep" needs flatten = "keep": a resting order could reopen a flattened position'
             )
         return self
+
+
+class Rolling(Model):
+    """`[rolling]`: what `openbell restart --rolling` waits for after each service."""
+
+    watch_for: Seconds = 2.0
+    """How long a restarted service must stay well before the next one's turn."""
+    trading_within: Seconds = 30.0
+    """How long it may take, once ready, until it is well and the desk trades again; then the
+    rolling restart stops."""
 
 
 class Risk(Model):
@@ -388,6 +399,7 @@ class DeskFile(Model):
     controller: Controller = Controller()
     permit: Permit = Permit()
     closing: Closing = Closing()
+    rolling: Rolling = Rolling()
     risk: Risk = Risk()
     approvals: Approvals = Approvals()
     logs: Logs = Logs()

@@ -29,6 +29,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[controller]", models.Controller),
     ("[permit]", models.Permit),
     ("[closing]", models.Closing),
+    ("[rolling]", models.Rolling),
     ("[risk]", models.Risk),
     ("[approvals]", models.Approvals),
     ("[logs]", models.Logs),

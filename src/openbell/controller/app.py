@@ -30,6 +30,7 @@ from openbell.controller.bodies import (
     OpenBody,
     PermitBody,
     ResumeBody,
+    RollingRestartBody,
     ServicesBody,
 )
 from openbell.controller.close_desk import CloseWishes
@@ -40,6 +41,7 @@ from openbell.controller.gate import Gate
 from openbell.controller.open_desk import OpenWishes
 from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
+from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
 from openbell.domain.approvals import UNNAMED
 from openbell.domain.graph import suggest
@@ -248,6 +250,22 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
             asked.flatten, asked.orders, asked.reason, asked.timeout_s, asked.force
         )
         return _json(desk, await parts.closings.close(wishes, actor), 202)
+
+    @app.get(f"{V1}/plan/rolling-restart", summary="What a rolling restart would do now")
+    async def plan_rolling_restart(
+        services: Annotated[list[str], Query()] = [],  # noqa: B006 - read only
+        hand_back: bool = False,
+    ) -> Response:
+        wishes = RollingWishes(tuple(services), hand_back)
+        return _json(desk, await parts.rolling.plan(wishes))
+
+    @app.post(f"{V1}/rolling-restart", status_code=202, summary="Restart services one by one")
+    async def rolling_restart(
+        body: RollingRestartBody | None = None, actor: Actor = "api"
+    ) -> Response:
+        asked = body or RollingRestartBody()
+        wishes = RollingWishes(asked.services, asked.hand_back, asked.reason)
+        return _json(desk, await parts.rolling.begin(wishes, actor), 202)
 
     @app.get(f"{V1}/runs/{{run}}", summary="A run and how its steps went")
     async def run_document(run: str) -> Response:

@@ -58,6 +58,12 @@ class ServicesBody(Body):
     force: bool = False
 
 
+class RollingRestartBody(Body):
+    services: tuple[str, ...] = ()
+    hand_back: bool = False
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
 class CheckpointBody(Body):
     level: Literal["complete", "quick"] = "complete"
     verify: bool = True

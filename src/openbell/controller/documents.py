@@ -128,7 +128,7 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
                 "warning",
                 desk.interrupted.id,
                 f"a killed controller left this {desk.interrupted.procedure} unfinished",
-                "openbell down" if desk.interrupted.procedure == "close" else "openbell up",
+                _GOES_ON_WITH.get(desk.interrupted.procedure, "openbell up"),
             ),
         )
     if desk.port_problem:
@@ -162,6 +162,13 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
         for orphan in desk.adoption.orphans
     ]
     return found
+
+
+_GOES_ON_WITH = {
+    "close": "openbell down",
+    "rolling-restart": "openbell restart --rolling, with the same services",
+}
+"""The command that goes on with a run that was cut off."""
 
 
 def _foreign(desk: ControlledDesk, orphan: Orphan) -> str:

@@ -26,6 +26,7 @@ from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.parts import Parts
+from openbell.controller.rolling import RollingRestarts
 from openbell.controller.run_board import run_id
 from openbell.controller.specs import Adopted
 from openbell.errors import OpenbellError, StorageError
@@ -79,6 +80,7 @@ class Hosted:
             observer=observer,
             openings=Openings(desk, conductor),
             closings=Closings(desk, conductor, exit_controller),
+            rolling=RollingRestarts(desk, conductor, observer),
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
             exit_controller=exit_controller,

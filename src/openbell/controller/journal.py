@@ -69,6 +69,12 @@ class DeskDatabase:
         found = await asyncio.to_thread(store.list, 1)
         return found[0] if found else None
 
+    async def newest_of(self, kind: str, among: int) -> tuple[RunRecord, ...]:
+        """Runs of one procedure among the newest so many of all, newest first."""
+        store = await self.open()
+        found = await asyncio.to_thread(store.list, among)
+        return tuple(record for record in found if record.kind == kind)
+
     async def get(self, number: int) -> RunRecord:
         store = await self.open()
         return await asyncio.to_thread(store.get, number)

@@ -11,6 +11,7 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
+from openbell.controller.rolling import RollingRestarts
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Parts:
     observer: Observer
     openings: Openings
     closings: Closings
+    rolling: RollingRestarts
     acts: Acts
     kill_switch: KillSwitch
     exit_controller: Callable[[str], None]

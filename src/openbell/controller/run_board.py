@@ -226,7 +226,11 @@ class RunBoard:
         return self._runs.get(run)
 
 
-_BEING_DONE = {"open": "the desk is being opened", "close": "the desk is being closed"}
+_BEING_DONE = {
+    "open": "the desk is being opened",
+    "close": "the desk is being closed",
+    "rolling-restart": "services are being restarted one by one",
+}
 
 
 def run_id(procedure: str, number: int) -> str:

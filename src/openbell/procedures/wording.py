@@ -6,3 +6,8 @@ from __future__ import annotations
 def count_of(count: int, what: str, several: str = "") -> str:
     """`1 open order`, `2 open orders`; `several` where the plural is no `s` more."""
     return f"{count} {what if count == 1 else several or what + 's'}"
+
+
+def seconds_text(seconds: float) -> str:
+    """`0.35 s`, `12 s`"""
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -9,7 +9,7 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import duration
-from openbell.errors import FailedError
+from openbell.errors import FailedError, UsageError
 
 _PAST = {"start": "started", "stop": "stopped", "restart": "restarted", "reload": "reloaded"}
 _TIMEOUT_S = 600.0
@@ -34,9 +34,38 @@ def stop(terminal: Terminal, services: tuple[str, ...], force: bool) -> int:
 
 
 @command()
-@click.argument("services", nargs=-1, required=True)
-def restart(terminal: Terminal, services: tuple[str, ...]) -> int:
-    """Stop and start services; those that depend on them stay up."""
+@click.argument("services", nargs=-1)
+@click.option("--rolling", is_flag=True, help="One at a time, each proven before the next.")
+@click.option("--hand-back", is_flag=True, help="Of an engine pair: hand trading back at the end.")
+@click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--reason", default="", help="Why; kept in the audit log.")
+def restart(
+    terminal: Terminal,
+    services: tuple[str, ...],
+    rolling: bool,
+    hand_back: bool,
+    plan: bool,
+    yes: bool,
+    reason: str,
+) -> int:
+    """Stop and start services; those that depend on them stay up.
+
+    With --rolling one service at a time, dependencies first, each gated on its health and on the
+    desk trading as before; it stops at the first that fails. Without names: every service but
+    simulated venues. Killed in the middle, the same command goes on.
+    """
+    if rolling:
+        from openbell.cli.rolling import rolling_restart
+
+        return rolling_restart(
+            terminal, services, hand_back=hand_back, reason=reason, plan=plan, yes=yes
+        )
+    given = {"--hand-back": hand_back, "--plan": plan, "--yes": yes, "--reason": bool(reason)}
+    if named := [option for option, is_given in given.items() if is_given]:
+        raise UsageError(f"{named[0]} belongs to --rolling", hint="add --rolling")
+    if not services:
+        raise UsageError("no service is named", hint="name some, or add --rolling for all")
     return _act(terminal, "restart", {"services": services})
 
 

@@ -1,0 +1,71 @@
+"""How a rolling restart is asked for, followed and told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal
+from openbell.cli.plans import plan_text
+from openbell.cli.progress import follow
+from openbell.cli.tables import duration
+from openbell.errors import FailedError, UnverifiedError
+
+_EXIT_CODES = {"unverified": UnverifiedError.exit_code}
+
+
+def rolling_restart(
+    terminal: Terminal,
+    services: tuple[str, ...],
+    *,
+    hand_back: bool,
+    reason: str,
+    plan: bool,
+    yes: bool,
+) -> int:
+    """The exit status: 0 restarted, 1 stopped or ended with the desk as it was, 7 it is not."""
+    client = Client(terminal.layout)
+    document = client.get("plan/rolling-restart", services=list(services), hand_back=hand_back)
+    if plan:
+        terminal.show(document, rolling_plan_text(document))
+        return 0
+    if not yes:
+        terminal.say(rolling_plan_text(document))
+    count = len(document["steps"])
+    terminal.confirm(f"Restart {count} service{'' if count == 1 else 's'} one by one?", yes=yes)
+    wanted = {"services": list(services), "hand_back": hand_back, "reason": reason}
+    begun = client.post("rolling-restart", wanted)
+    if begun["resumed"]:
+        terminal.say(f"going on with {begun['run']}, which was cut off")
+    last = follow(terminal, client, begun["run"])
+    result = last.get("result") or {}
+    facts = {key: last[key] for key in ("outcome", "message", "seconds", "error") if last.get(key)}
+    restarted = last["event"] == "done"
+    terminal.document({"run": begun["run"], "done": restarted, **facts, **result})
+    terminal.say(_told(last, result))
+    if restarted:
+        return 0
+    return _EXIT_CODES.get((last.get("error") or {}).get("error", ""), FailedError.exit_code)
+
+
+def rolling_plan_text(document: dict[str, Any]) -> str:
+    """The plan, with what is left alone, for people."""
+    left = [f"  - {each['service']}: {each['why']}" for each in document.get("left_alone", ())]
+    return "\n".join([plan_text(document), *(["left alone:", *left] if left else [])])
+
+
+def _told(last: dict[str, Any], result: dict[str, Any]) -> str:
+    lines = [last.get("message") or str(last.get("outcome"))]
+    failed = result.get("failed") or {}
+    lines += [f"    | {line}" for line in failed.get("log_tail", ())]
+    for each in result.get("restarted", ()):
+        after = each.get("trading_after_s")
+        trading = "" if after is None else f", the desk seen to trade after {duration(after)}"
+        lines.append(
+            f"  + {each['service']} ({each['way'].replace('_', ' ')}): "
+            f"away for {duration(each['away_s'])}{trading}"
+        )
+    lines += [f"  - {each['service']}: {each['why']}" for each in result.get("left_alone", ())]
+    if hint := (last.get("error") or {}).get("hint"):
+        lines.append(f"  {hint}")
+    return "\n".join(lines)

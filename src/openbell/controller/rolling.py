@@ -1,0 +1,377 @@
+"""Carries out a rolling restart as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from openbell.controller.conduct import Conductor
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.journal import RunJournal
+from openbell.controller.observing import Observer
+from openbell.controller.run_board import LiveRun
+from openbell.domain.desk_state import DeskState, DeskTarget
+from openbell.domain.service_state import ServiceState
+from openbell.errors import (
+    FailedError,
+    NotRunningError,
+    OpenbellError,
+    RefusedError,
+    UnverifiedError,
+)
+from openbell.procedures.plans import plan_document
+from openbell.procedures.rolling import (
+    Condition,
+    EnginePair,
+    LeftAlone,
+    Member,
+    NoPair,
+    Rolling,
+    Times,
+    Took,
+    plan_rolling,
+    rolling_steps,
+)
+from openbell.procedures.run import Runner
+from openbell.procedures.step import StepReport
+from openbell.procedures.wording import count_of
+from openbell.state.halts import Halt
+
+log = structlog.get_logger()
+
+PROCEDURE = "rolling-restart"
+_START_S = 5.0
+"""For a service without a readiness probe, beside its probes."""
+_RUNS_LOOKED_AT = 50
+
+
+@dataclass(frozen=True)
+class RollingWishes:
+    services: tuple[str, ...] = ()
+    hand_back: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Stops:
+    """What stood against trading when the run began: only what came since ends it."""
+
+    latches: frozenset[str]
+    halt: Halt | None
+
+    @classmethod
+    def of(cls, desk: ControlledDesk) -> _Stops:
+        return cls(frozenset(latch.id for latch in desk.targets.latches.read()), desk.targets.halt)
+
+
+class WatchedDesk:
+    """`procedures.rolling.ports.Desk` over the controller's own view of it."""
+
+    def __init__(self, desk: ControlledDesk, observer: Observer) -> None:
+        self._desk = desk
+        self._observer = observer
+        self._before = _Stops.of(desk)
+
+    async def condition(self) -> Condition:
+        desk = self._desk
+        meant = desk.targets.now is DeskTarget.TRADING and not desk.targets.latched
+        seen = await self._observer.observe()
+        if not meant or seen.left_out:
+            return Condition(False, False, seen.why)
+        if seen.engine_silent:
+            return Condition(True, None, seen.engine_silent)
+        if seen.state is not DeskState.TRADING:
+            return Condition(True, False, seen.why or f"the desk is {seen.state}")
+        if desk.roles.engine is not None:
+            permit = desk.permits.view()
+            # After a new controller the engine holds its permit of the old one until it asks again.
+            if permit["scope"] != "trade":
+                return Condition(True, False, f"no permit to trade: {permit['why_not']}")
+        return Condition(True, True)
+
+    def ended_by(self) -> str:
+        desk = self._desk
+        for latch in desk.targets.latches.read():
+            if latch.id not in self._before.latches:
+                return f"the kill switch was set by {latch.halt.who}: {latch.halt.reason}"
+        halt = desk.targets.halt
+        if halt is not None and halt != self._before.halt:
+            return f"trading was halted by {halt.who}: {halt.reason}"
+        return ""
+
+    async def unwell(self, service: str) -> str:
+        desk = self._desk
+        view = await desk.supervisor.probe_now(service)
+        if view.state is not ServiceState.READY:
+            return view.reason or f"is {view.state}"
+        declared = desk.desk.file.services[service]
+        if declared.health is None:
+            return ""
+        answer = await desk.client.get(
+            service, declared.health.path, timeout_s=declared.health.timeout
+        )
+        # The probe has passed; a service that keeps the contract tells more than its status code.
+        said = answer.get("status")
+        if said not in ("degraded", "failing"):
+            return ""
+        return f"says that it is {said}" + _told(answer.get("checks"))
+
+
+def _told(checks: object) -> str:
+    """`: feeds: no quote yet`; empty where the service names no check."""
+    if not isinstance(checks, Mapping):
+        return ""
+    told = [
+        f"{name}: {each.get('detail') or each.get('status')}"
+        for name, each in checks.items()
+        if isinstance(each, Mapping) and each.get("status") != "ok"
+    ]
+    return f": {'; '.join(told)}" if told else ""
+
+
+class RollingRestarts:
+    """Rolling restarts of one desk."""
+
+    def __init__(
+        self,
+        desk: ControlledDesk,
+        runs: Conductor,
+        observer: Observer,
+        pair: EnginePair | None = None,
+    ) -> None:
+        self._desk = desk
+        self._runs = runs
+        self._observer = observer
+        self._pair = pair or NoPair()
+
+    async def begin(self, wishes: RollingWishes, actor: str) -> dict[str, object]:
+        """Begins a rolling restart, or goes on with one that was cut off. Raises UsageError,
+        ConflictError, RefusedError, NotRunningError, ConfigError, StorageError."""
+        desk = self._desk
+        desk.require_known(list(wishes.services))
+        await desk.board.reserve(PROCEDURE, actor)
+        try:
+            await desk.reload_desk_file()
+            desk.require_known(list(wishes.services))
+            interrupted = await self._cut_off(wishes)
+            watched = WatchedDesk(desk, self._observer)
+            await self._refuse_unfit(watched, going_on=interrupted is not None)
+            parameters: dict[str, object] = {
+                "services": list(wishes.services),
+                "hand_back": wishes.hand_back,
+            }
+            await desk.auditor.record(
+                actor,
+                "desk.rolling_restart",
+                desk.desk.file.desk.name,
+                **parameters,
+                reason=wishes.reason,
+            )
+            if interrupted is not None:
+                number, since_ns, cut_off = interrupted
+                desk.interrupted = None
+            else:
+                await self._runs.abandon_interrupted("a rolling restart was begun instead")
+                number = await desk.database.begin(PROCEDURE, actor, wishes.reason, parameters)
+                since_ns, cut_off = await self._begun_ns(number), ""
+            rolling = await self._rolling(wishes, actor, watched, since_ns, cut_off)
+        except BaseException:
+            desk.board.release()
+            raise
+        run = self._runs.admit(PROCEDURE, number, actor, parameters)
+        self._runs.carry_out(run, self._carry_out(run, number, rolling))
+        return {"run": run.id, "resumed": interrupted is not None}
+
+    async def plan(self, wishes: RollingWishes) -> dict[str, object]:
+        """What `begin` would do now. Raises UsageError, RefusedError, NotRunningError."""
+        desk = self._desk
+        desk.require_known(list(wishes.services))
+        watched = WatchedDesk(desk, self._observer)
+        await self._refuse_unfit(watched, going_on=False)
+        rolling = await self._rolling(wishes, "plan", watched, since_ns=2**63, cut_off="")
+        document = await plan_document(PROCEDURE, rolling_steps(rolling))
+        return {**document, "left_alone": _left_alone(rolling)}
+
+    # ------------------------------------------------------------------
+
+    async def _refuse_unfit(self, watched: WatchedDesk, *, going_on: bool) -> None:
+        """Raises where the desk is closed, or does not do what it is meant to: then no gate could
+        tell what a restart did to it. One that was cut off may have caused that itself."""
+        desk = self._desk
+        if desk.targets.asked is DeskTarget.OFFLINE:
+            raise NotRunningError("the desk is closed", hint="open it with `openbell up`")
+        if desk.targets.asked is DeskTarget.CLOSING:
+            raise RefusedError(
+                "the desk is being closed",
+                hint="`openbell down` goes on with it, `openbell up` opens",
+            )
+        condition = await watched.condition()
+        if not going_on and not condition.is_as_meant:
+            raise RefusedError(
+                f"the desk does not trade as it is meant to: {condition.why}",
+                hint="mend that first; `openbell restart SERVICE` restarts single services",
+            )
+
+    async def _cut_off(self, wishes: RollingWishes) -> tuple[int, int, str] | None:
+        """Number, begin and last step of the run that was cut off, if the same is asked for."""
+        interrupted = self._desk.interrupted
+        if interrupted is None or interrupted.procedure != PROCEDURE:
+            return None
+        record = await self._desk.database.get(interrupted.number)
+        same = record.params.get("services") == list(wishes.services)
+        if not same or record.params.get("hand_back") != wishes.hand_back:
+            return None
+        last = record.steps[-1] if record.steps else None
+        unfinished = last is not None and last.done_at is None
+        cut_off = last.name.removeprefix("restart_") if last is not None and unfinished else ""
+        return interrupted.number, await self._begun_ns(interrupted.number), cut_off
+
+    async def _begun_ns(self, number: int) -> int:
+        record = await self._desk.database.get(number)
+        return int(record.begun_at.timestamp() * 1e9)
+
+    async def _rolling(
+        self,
+        wishes: RollingWishes,
+        actor: str,
+        watched: WatchedDesk,
+        since_ns: int,
+        cut_off: str,
+    ) -> Rolling:
+        desk = self._desk
+        declared = desk.desk.file.services
+        members = {
+            name: Member(
+                name=name,
+                role=each.role,
+                critical=each.critical,
+                surge=False,
+                depends_on=each.depends_on,
+                state=desk.states.get(name, ServiceState.STOPPED),
+            )
+            for name, each in declared.items()
+        }
+        plan = plan_rolling(members, wishes.services, self._pair.now(), {cut_off} - {""})
+        settings = desk.desk.file.rolling
+        return Rolling(
+            plan=plan,
+            services=desk.supervisor,
+            desk=watched,
+            pair=self._pair,
+            actor=actor,
+            since_ns=since_ns,
+            times=Times(settings.watch_for, settings.trading_within),
+            timeouts_s={
+                name: each.stop.timeout
+                + (ready.timeout if (ready := each.readiness()) is not None else 0.0)
+                + _START_S
+                for name, each in declared.items()
+            },
+            hand_back=wishes.hand_back,
+            last=await self._last_times(),
+        )
+
+    async def _last_times(self) -> dict[str, Took]:
+        """How long each service's last turn took, from the records of earlier runs."""
+        try:
+            records = await self._desk.database.newest_of(PROCEDURE, _RUNS_LOOKED_AT)
+        except OpenbellError as error:
+            log.warning("earlier rolling restarts are not known", why=error.message)
+            return {}
+        found: dict[str, Took] = {}
+        for record in records:
+            for step in record.steps:
+                service, way = step.facts.get("service"), step.facts.get("way")
+                away = step.facts.get("away_s")
+                if isinstance(service, str) and isinstance(away, int | float):
+                    after = step.facts.get("trading_after_s")
+                    found.setdefault(service, Took(str(way), float(away), after))
+        return found
+
+    async def _carry_out(self, run: LiveRun, number: int, rolling: Rolling) -> None:
+        desk = self._desk
+        journal = RunJournal(desk.database, number)
+        reports = await Runner(journal, run.emit).run(rolling_steps(rolling))
+        ending = await self._ending(rolling, reports)
+        await journal.finish("done" if ending.error is None else "failed")
+        desk.auditor.note(
+            "desk.rolled" if ending.error is None else "desk.roll_stopped",
+            run.id,
+            outcome=ending.outcome,
+            message=ending.message,
+        )
+        self._runs.finish(run, ending.outcome, ending.message, ending.result, ending.error)
+
+    async def _ending(self, rolling: Rolling, reports: tuple[StepReport, ...]) -> _Ending:
+        condition = await rolling.desk.condition()
+        seen = await self._observer.observe()
+        result: dict[str, Any] = {
+            "restarted": [each.as_dict() for each in rolling.restarted],
+            "restarted_earlier": rolling.earlier,
+            "failed": None if rolling.failed is None else rolling.failed.as_dict(),
+            "ended_by": rolling.ended,
+            "left_alone": _left_alone(rolling),
+            "desk": {
+                "state": str(seen.state),
+                "why": seen.why,
+                "meant_to_trade": condition.meant_to_trade,
+                "trades": condition.trades,
+            },
+            "steps": [report.as_dict() for report in reports],
+        }
+        told = [each.service for each in rolling.restarted]
+        done = f"{count_of(len(told), 'service')} restarted: {', '.join(told)}" if told else ""
+        left = [each.service for each in _not_reached(rolling)]
+        rest = f"left alone: {', '.join(left)}" if left else ""
+        trading = (
+            "the desk trades"
+            if condition.trades and condition.meant_to_trade
+            else f"the desk is {seen.state}" + (f": {seen.why}" if seen.why else "")
+        )
+        if rolling.failed is not None:
+            why = rolling.failed.why
+            what = f"stopped at {rolling.failed.service}: {why}"
+            message = "; ".join(filter(None, (what, done, rest, trading)))
+            hint = f"mend {rolling.failed.service}, then run it again; its log: `openbell logs`"
+            if condition.is_as_meant:
+                error: OpenbellError = FailedError(message, hint=hint)
+                return _Ending("failed", message, result, error)
+            error = UnverifiedError(message, hint=f"the desk is not as it was; {hint}")
+            return _Ending("not_trading", message, result, error)
+        if rolling.ended:
+            message = "; ".join(filter(None, (f"ended: {rolling.ended}", done, rest)))
+            return _Ending("ended", message, result, FailedError(message))
+        if not rolling.plan.turns:
+            return _Ending("nothing_to_do", "no service of those asked for runs", result, None)
+        if rolling.earlier:
+            earlier = f"{', '.join(rolling.earlier)} before the run was cut off"
+            done = "; ".join(filter(None, (done, earlier)))
+        return _Ending("restarted", f"{done}; {trading}", result, None)
+
+
+@dataclass(frozen=True)
+class _Ending:
+    outcome: str
+    message: str
+    result: dict[str, Any]
+    error: OpenbellError | None
+
+
+def _not_reached(rolling: Rolling) -> list[LeftAlone]:
+    """Services that the plan named and whose turn did not come."""
+    why = rolling.ended or (f"{rolling.failed.service} failed" if rolling.failed else "")
+    return [
+        LeftAlone(turn.service, f"not reached: {why}")
+        for turn in rolling.plan.turns
+        if why and turn.service not in rolling.had_its_turn
+    ]
+
+
+def _left_alone(rolling: Rolling) -> list[dict[str, str]]:
+    return [
+        {"service": each.service, "why": each.why}
+        for each in (*_not_reached(rolling), *rolling.plan.left_alone)
+    ]

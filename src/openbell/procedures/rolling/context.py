@@ -1,0 +1,104 @@
+"""What the steps of one rolling restart share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from openbell.procedures.rolling.plan import RollingPlan
+from openbell.procedures.rolling.ports import Desk, EnginePair, RollingServices
+from openbell.procedures.wording import seconds_text
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds."""
+
+    watch_for: float
+    """A restarted service must stay well for so long before the next one's turn."""
+    trading_within: float
+    """Within which it must be well, and the desk trade as before, after it is ready again."""
+
+
+@dataclass(frozen=True)
+class Took:
+    """How long a service's last rolling restart let its work stand still."""
+
+    way: str
+    away_s: float
+    """It was not there for so long."""
+    trading_after_s: float | None
+    """From when it left until the desk was seen to trade; None: the desk was not meant to trade."""
+
+    def __str__(self) -> str:
+        """`away for 1.2 s, trading after 1.4 s`"""
+        trading = (
+            ""
+            if self.trading_after_s is None
+            else f", the desk seen to trade after {seconds_text(self.trading_after_s)}"
+        )
+        return f"away for {seconds_text(self.away_s)}{trading}"
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """One service's turn, done."""
+
+    service: str
+    way: str
+    pid_before: int | None
+    pid: int | None
+    took: Took
+
+    def as_dict(self) -> dict[str, object]:
+        after = self.took.trading_after_s
+        return {
+            "service": self.service,
+            "way": self.way,
+            "pid_before": self.pid_before,
+            "pid": self.pid,
+            "away_s": round(self.took.away_s, 3),
+            "trading_after_s": None if after is None else round(after, 3),
+        }
+
+
+@dataclass(frozen=True)
+class FailedTurn:
+    service: str
+    why: str
+    log_tail: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        return {"service": self.service, "why": self.why, "log_tail": list(self.log_tail)}
+
+
+@dataclass
+class Rolling:
+    """One rolling restart of one desk."""
+
+    plan: RollingPlan
+    services: RollingServices
+    desk: Desk
+    pair: EnginePair
+    actor: str
+    since_ns: int
+    """Wall clock, when the run began: a service that started since has had its turn, though the
+    controller that gave it died."""
+    times: Times
+    timeouts_s: Mapping[str, float]
+    """What stopping and starting each service may take together."""
+    hand_back: bool = False
+    last: Mapping[str, Took] = field(default_factory=dict)
+    """Of each service's last rolling restart."""
+    ended: str = ""
+    """Who or what ended it before its time."""
+    restarted: list[Restarted] = field(default_factory=list)
+    earlier: list[str] = field(default_factory=list)
+    """Services that had their turn before an earlier controller died."""
+    failed: FailedTurn | None = None
+
+    @property
+    def had_its_turn(self) -> frozenset[str]:
+        """Services that were restarted, or tried to be."""
+        tried = {each.service for each in self.restarted}
+        return frozenset({*tried, *self.earlier, *([self.failed.service] if self.failed else ())})

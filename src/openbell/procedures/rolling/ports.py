@@ -1,0 +1,90 @@
+"""What a rolling restart needs of the rest of the desk. Narrow, so that tests can stand in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from openbell.errors import RefusedError
+from openbell.procedures.ports import Services
+from openbell.procedures.rolling.plan import Pair
+from openbell.runtime.spec import ServiceView
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The desk at one moment."""
+
+    meant_to_trade: bool
+    trades: bool | None
+    """The engine sends strategies' orders, its permit held; without an engine: every critical
+    service is ready. None: the engine does not say."""
+    why: str = ""
+    """Why it does not trade."""
+
+    @property
+    def is_as_meant(self) -> bool:
+        """A desk that is not meant to trade is as it is meant without."""
+        return not self.meant_to_trade or self.trades is True
+
+
+class Desk(Protocol):
+    """The desk as a whole."""
+
+    async def condition(self) -> Condition: ...
+
+    def ended_by(self) -> str:
+        """Who or what ended the rolling restart: a halt, the kill switch, an emergency stop; empty
+        while none did."""
+        ...
+
+    async def unwell(self, service: str) -> str:
+        """Why a service that runs is not well now: its probe, and what its own health says. Empty:
+        nothing speaks against it."""
+        ...
+
+
+class RollingServices(Services, Protocol):
+    """The desk's processes."""
+
+    async def probe_now(self, name: str) -> ServiceView: ...
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """The standby trades."""
+
+    primary: str
+    standby: str
+    seconds: float
+    """From the last moment at which the old one could send until the new one could."""
+
+
+class EnginePair(Protocol):
+    """An engine and its standby."""
+
+    def now(self) -> Pair | None:
+        """Who is which at this moment; None: the desk has no pair, or it is not known."""
+        ...
+
+    async def not_promotable(self) -> str:
+        """Why the standby could not take over now; empty: it could."""
+        ...
+
+    async def hand_over(self, *, actor: str) -> HandedOver:
+        """Primary quiesced, standby trades. Raises OpenbellError; then the primary goes on, or what
+        is not known is said."""
+        ...
+
+
+class NoPair:
+    """`EnginePair` of a desk without a standby."""
+
+    def now(self) -> Pair | None:
+        return None
+
+    async def not_promotable(self) -> str:
+        return "the desk has no standby"
+
+    async def hand_over(self, *, actor: str) -> HandedOver:
+        raise RefusedError("the desk has no standby to hand over to")

@@ -1,0 +1,265 @@
+"""One turn of a rolling restart: a service gets its new code, and proves itself before the next.
+
+A turn is done when the service is ready, stays so for a while, is as well as it was before, and the
+desk trades as before. Each is waited for within a stated time; the first that fails ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from openbell.domain.service_state import ServiceState
+from openbell.errors import FailedError, OpenbellError
+from openbell.procedures.rolling.context import FailedTurn, Restarted, Rolling, Took
+from openbell.procedures.rolling.plan import Turn, Way
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import seconds_text
+from openbell.runtime.spec import ServiceView
+
+LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class TurnFacts:
+    view: ServiceView
+    ended_by: str
+    had_its_turn: bool
+    """Started since the run began."""
+    unwell: str
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The whole of one turn's action, as a line of a plan."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class RestartService:
+    """Step: one service runs its new code, and the desk is as it was."""
+
+    on_failure = OnFailure.ABORT
+
+    def __init__(self, rolling: Rolling, turn: Turn) -> None:
+        self._rolling = rolling
+        self._turn = turn
+        self.name = f"restart_{turn.service}"
+        self.title = f"{_VERBS[turn.way]} {turn.service}"
+        rounds = 2 if turn.way is Way.HAND_OVER else 1
+        waits = rolling.times.watch_for + rolling.times.trading_within * rounds
+        self.timeout_s = rolling.timeouts_s[turn.service] + waits * rounds + 10.0
+        self._before: TurnFacts | None = None
+        self._done: Restarted | None = None
+
+    async def observe(self) -> TurnFacts:
+        rolling = self._rolling
+        view = rolling.services.view(self._turn.service)
+        up = view.state in (ServiceState.READY, ServiceState.DEGRADED)
+        self._before = TurnFacts(
+            view=view,
+            ended_by=rolling.desk.ended_by(),
+            had_its_turn=up
+            and not view.drifted
+            and view.started_ns is not None
+            and view.started_ns >= rolling.since_ns,
+            unwell=await rolling.desk.unwell(self._turn.service) if up else "does not run",
+        )
+        return self._before
+
+    def plan(self, facts: TurnFacts) -> Plan[Restart]:
+        if facts.ended_by:
+            self._rolling.ended = facts.ended_by
+            return Plan(reason=f"left alone: {facts.ended_by}", skipped=True)
+        if facts.had_its_turn:
+            return Plan(reason="was restarted since this run began")
+        return Plan(tuple(map(Restart, self._lines())))
+
+    def _lines(self) -> list[str]:
+        turn, times = self._turn, self._rolling.times
+        last = self._rolling.last.get(turn.service)
+        took = f"last time {last}" if last else "not measured yet"
+        lines = [f"{_ACTS[turn.way].format(turn.service)} (pauses {turn.pauses}; {took})"]
+        if turn.way is Way.HAND_OVER and self._rolling.hand_back:
+            lines.append(f"hand trading back to {turn.service} once it can take over")
+        lines.append(
+            f"go on when it stayed well for {seconds_text(times.watch_for)} and the desk is as "
+            f"before, within {seconds_text(times.trading_within)}; else stop here"
+        )
+        return lines
+
+    async def act(self, plan: Plan[Restart], say: Say) -> None:
+        try:
+            self._done = await self._carry_out(say)
+        except OpenbellError as error:
+            tail = error.facts.get("log_tail", ())
+            self._rolling.failed = FailedTurn(
+                self._turn.service,
+                error.message,
+                tuple(map(str, tail)) if isinstance(tail, list | tuple) else (),
+            )
+            raise
+
+    async def _carry_out(self, say: Say) -> Restarted:
+        assert self._before is not None
+        service = self._turn.service
+        match self._turn.way:
+            case Way.HAND_OVER:
+                left = await self._hand_over(say)
+            case _:
+                left = await self._stop_and_start(say)
+        away_s = time.monotonic() - left
+        await self._until("well again", self._why_not_well, say)
+        if self._turn.way in (Way.STANDBY, Way.HAND_OVER):
+            await self._until("a standby that could take over", self._not_promotable, say)
+        trading_after_s = await self._await_trading(left, say)
+        await self._watch(say)
+        if self._turn.way is Way.HAND_OVER and self._rolling.hand_back:
+            await self._hand_back(say)
+        view = self._rolling.services.view(service)
+        took = Took(str(self._turn.way), away_s, trading_after_s)
+        return Restarted(service, str(self._turn.way), self._before.view.pid, view.pid, took)
+
+    # ------------------------------------------------------------------ the ways
+
+    async def _stop_and_start(self, say: Say) -> float:
+        """When it left, monotonic. Begun, it is carried through: a stop without its start would
+        leave the desk worse off than whatever ends the run."""
+        left = time.monotonic()
+        services, name = self._rolling.services, self._turn.service
+        stopped = await services.stop(name, reason="rolling restart")
+        if not stopped.stopped:
+            raise FailedError(f"{name} did not stop: pids {list(stopped.survivors)} are left")
+        say(f"stopped in {seconds_text(stopped.seconds)}, starting")
+        started = await services.start(name)
+        if not started.ready:
+            raise FailedError(f"{name}: {started.reason}", log_tail=started.log_tail)
+        say(f"ready in {seconds_text(started.seconds)}")
+        return left
+
+    async def _hand_over(self, say: Say) -> float:
+        pair = self._rolling.pair.now()
+        if pair is not None and pair.primary == self._turn.service:
+            await self._until("a standby that can take over", self._not_promotable, say)
+            done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
+            say(f"{done.primary} trades, {seconds_text(done.seconds)} after {done.standby} did")
+        return await self._stop_and_start(say)
+
+    async def _hand_back(self, say: Say) -> None:
+        pair = self._rolling.pair.now()
+        if pair is not None and pair.primary != self._turn.service:
+            done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
+            say(f"handed back: {done.primary} trades after {seconds_text(done.seconds)}")
+            await self._await_trading(time.monotonic(), say)
+
+    # ------------------------------------------------------------------ the gates
+
+    async def _why_not_well(self) -> str:
+        view = self._rolling.services.view(self._turn.service)
+        if view.state is not ServiceState.READY:
+            return f"is {view.state}" + (f": {view.reason}" if view.reason else "")
+        assert self._before is not None
+        if self._before.unwell:
+            return ""  # it was not well before either; that it is ready is all that can be asked
+        return await self._rolling.desk.unwell(self._turn.service)
+
+    async def _not_promotable(self) -> str:
+        return await self._rolling.pair.not_promotable()
+
+    async def _await_trading(self, left: float, say: Say) -> float | None:
+        """Seconds since it left; None where the desk is not meant to trade."""
+
+        async def why_not() -> str:
+            condition = await self._rolling.desk.condition()
+            return "" if condition.is_as_meant else condition.why or "it is not known"
+
+        await self._until("a desk that trades as before", why_not, say)
+        meant = (await self._rolling.desk.condition()).meant_to_trade
+        return time.monotonic() - left if meant else None
+
+    async def _watch(self, say: Say) -> None:
+        """A service that ends or fails its probe within this time has failed, though it was ready."""
+        services, name = self._rolling.services, self._turn.service
+        pid = services.view(name).pid
+        say(f"watched for {seconds_text(self._rolling.times.watch_for)}")
+        until = time.monotonic() + self._rolling.times.watch_for
+        while (left := until - time.monotonic()) > 0:
+            view = services.view(name)
+            if view.pid != pid or view.state is not ServiceState.READY:
+                raise FailedError(
+                    f"{name} did not stay up: {view.reason or f'is {view.state}'}",
+                )
+            if self._rolling.desk.ended_by():
+                return
+            await asyncio.sleep(min(LOOK_EVERY_S, left))
+
+    async def _until(self, what: str, why_not: Callable[[], Awaitable[str]], say: Say) -> None:
+        """Raises FailedError where it does not become so in time. A halt or the kill switch ends
+        the wait: what was waited for will not come, or does not matter any more."""
+        within = self._rolling.times.trading_within
+        deadline = time.monotonic() + within
+        while (why := await why_not()) and not self._rolling.desk.ended_by():
+            if time.monotonic() > deadline:
+                raise FailedError(f"not {what} within {seconds_text(within)}: {why}")
+            say(f"waiting for {what}: {why}")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    # ------------------------------------------------------------------ the verdict
+
+    async def verify(self, say: Say) -> Verification:
+        rolling, name = self._rolling, self._turn.service
+        rolling.ended = rolling.ended or rolling.desk.ended_by()
+        view = await rolling.services.probe_now(name)
+        condition = await rolling.desk.condition()
+        desk = _desk_text(condition.meant_to_trade, condition.trades, condition.why)
+        evidence: dict[str, object] = {"service": name, "desk": desk}
+        if self._done is not None:
+            evidence |= self._done.as_dict()
+        had_its_turn = self._before is not None and self._before.had_its_turn
+        if rolling.failed is None and self._done is None and not had_its_turn:
+            rolling.failed = FailedTurn(name, "its turn did not come to an end")
+        if rolling.failed is not None:
+            return Verification(Outcome.FAILED, f"{rolling.failed.why}; {desk}", evidence)
+        if view.state is not ServiceState.READY and not (self._before and self._before.unwell):
+            why = f"is {view.state}: {view.reason}"
+            rolling.failed = FailedTurn(name, why)
+            return Verification(Outcome.FAILED, f"{name} {why}; {desk}", evidence)
+        if self._done is not None:
+            rolling.restarted.append(self._done)
+        else:
+            rolling.earlier.append(name)
+        if rolling.ended:
+            return Verification(Outcome.DONE, f"restarted; ended here: {rolling.ended}", evidence)
+        if not condition.is_as_meant:
+            outcome = Outcome.UNKNOWN if condition.trades is None else Outcome.FAILED
+            rolling.failed = FailedTurn(name, f"it is ready, but {desk}")
+            return Verification(outcome, rolling.failed.why, evidence)
+        took = f", {self._done.took}" if self._done else ""
+        return Verification(Outcome.DONE, f"pid {view.pid} is ready{took}; {desk}", evidence)
+
+
+def _desk_text(meant: bool, trades: bool | None, why: str) -> str:
+    if trades is None:
+        return f"whether the desk trades is not known: {why}"
+    if trades:
+        return "the desk trades"
+    return f"the desk does not trade: {why}" if meant else "the desk is not meant to trade"
+
+
+_VERBS = {
+    Way.IN_PLACE: "Restart in place:",
+    Way.SURGE: "Replace:",
+    Way.STANDBY: "Restart the standby:",
+    Way.HAND_OVER: "Hand trading over and restart:",
+}
+_ACTS = {
+    Way.IN_PLACE: "stop {} and start it again",
+    Way.SURGE: "start a second {}, and stop the first when the second is ready",
+    Way.STANDBY: "stop {} and start it again",
+    Way.HAND_OVER: "let the standby take over from {}, then stop it and start it again",
+}
