@@ -135,7 +135,7 @@ def copy_paper_desk(folder: Path, market: Path | None = None) -> PaperDesk:
     shutil.copytree(PAPER, folder, ignore=shutil.ignore_patterns("state", ".env", "__pycache__"))
     file = folder / "desk.toml"
     text = file.read_text()
-    ports = sorted(set(re.findall(r"\b(?:8000|7001|800[1-9])\b", text)))
+    ports = sorted(set(re.findall(r"\b(?:8000|7001|80[0-2][1-9])\b", text)))
     for port, free in zip(ports, free_ports(len(ports)), strict=True):
         text = re.sub(rf"\b{port}\b", str(free), text)
     if market is not None:
