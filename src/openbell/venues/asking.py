@@ -301,7 +301,8 @@ async def _held(venue: Venue, symbol: str, quantity: Decimal) -> HeldPosition:
     mark: Decimal | None = None
     if quantity:
         try:
-            mark = (await venue.quote(symbol)).mid
+            quote = await venue.quote(symbol)
+            mark = quote.mid if quote.is_sound else None
         except VenueError:
             mark = None  # a missing price makes no position unknown
     dust = mark is not None and not venue.rules(symbol).is_tradable(quantity, mark)

@@ -4,9 +4,11 @@ cannot do."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from openbell.config.models import Venue as VenueConfig
+from openbell.domain.market import Quote
 from openbell.domain.orders import ClOrdID
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import (
@@ -15,7 +17,9 @@ from openbell.venues.port import (
     KeyPermissions,
     NotSupportedError,
     OnSent,
+    VenueUnavailableError,
 )
+from openbell.venues.problem import NONSENSE
 
 TEXT_MAX = 200
 """Characters kept of what a venue says; enough for every documented message."""
@@ -62,6 +66,21 @@ class VenueBase:
         )
 
     # Help for adapters.
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """What is not as it should be in an answer is no answer: nothing is known."""
+        try:
+            yield
+        except NONSENSE as error:
+            message = f"{self.name}: {what} of another shape"
+            raise VenueUnavailableError(message) from error
+
+    def _sound(self, quote: Quote) -> Quote:
+        """The same. VenueUnavailableError where nothing could be concluded from its prices."""
+        if not quote.is_sound:
+            raise VenueUnavailableError(f"{self.name}: no sound quote in {quote.symbol}")
+        return quote
 
     def _sent_hook(self, cl_ord_id: ClOrdID | None) -> Callable[[], None] | None:
         on_sent = self.on_sent

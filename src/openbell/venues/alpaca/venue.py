@@ -321,11 +321,12 @@ class AlpacaVenue(RestVenue):
         if theirs not in answer.quotes:
             raise VenueUnavailableError(f"{self.name}: nobody quotes {symbol}")
         try:
-            return answer.quotes[theirs].to_port(
+            quote = answer.quotes[theirs].to_port(
                 venue=self.name, symbol=symbol, received_ns=time.time_ns()
             )
         except ValueError as error:
             raise self._another_shape() from error
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         """Keys are of one account."""

@@ -21,6 +21,7 @@ from openbell.domain.market import InstrumentRules, base_quote
 from openbell.domain.market import Quote as PortQuote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
 from openbell.errors import ConfigError
+from openbell.venues.finite import Finite
 from openbell.venues.port import (
     AccountSummary,
     Balance,
@@ -93,20 +94,12 @@ def _error_in(body: bytes) -> _Error | None:
         return None
 
 
-class _Finite(msgspec.Struct, frozen=True):
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, Decimal) and not value.is_finite():
-                raise ValueError(f"{name} is not a finite number")
-
-
-class Clock(_Finite, frozen=True):
+class Clock(Finite, frozen=True):
     timestamp: str
     is_open: bool
 
 
-class Account(_Finite, frozen=True):
+class Account(Finite, frozen=True):
     account_number: str
     status: str
     currency: str
@@ -176,7 +169,7 @@ FRACTION_DIGITS = 9
 """`qty` "can take up to 9 decimal points": reference, "Create an Order"."""
 
 
-class Order(_Finite, frozen=True):
+class Order(Finite, frozen=True):
     id: str
     client_order_id: str
     symbol: str
@@ -221,7 +214,7 @@ class CancelRow(msgspec.Struct, frozen=True):
     status: int
 
 
-class Activity(_Finite, frozen=True):
+class Activity(Finite, frozen=True):
     """A fill."""
 
     id: str
@@ -249,7 +242,7 @@ class Activity(_Finite, frozen=True):
         )
 
 
-class Position(_Finite, frozen=True):
+class Position(Finite, frozen=True):
     symbol: str
     qty: Decimal
     side: Literal["long", "short"]
@@ -261,7 +254,7 @@ class Position(_Finite, frozen=True):
         return abs(self.qty) if self.side == "long" else -abs(self.qty)
 
 
-class Quote(_Finite, frozen=True):
+class Quote(Finite, frozen=True):
     ask_px: Decimal = msgspec.field(name="ap")
     bid_px: Decimal = msgspec.field(name="bp")
     ask_qty: Decimal = msgspec.field(name="as")
@@ -286,7 +279,7 @@ class LatestQuotes(msgspec.Struct, frozen=True):
     quotes: dict[str, Quote]
 
 
-class TradeUpdate(_Finite, frozen=True):
+class TradeUpdate(Finite, frozen=True):
     """Of the `trade_updates` stream."""
 
     event: str

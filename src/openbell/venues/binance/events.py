@@ -8,7 +8,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from openbell.domain.orders import ClOrdID, Side
-from openbell.venues.binance.wire import Finite, SymbolOf, ord_type_of, status_of
+from openbell.venues.binance.wire import SymbolOf, ord_type_of, status_of
+from openbell.venues.finite import Finite
 from openbell.venues.port import OrderReport, VenueFill, VenueOrder
 
 _ZERO = Decimal(0)

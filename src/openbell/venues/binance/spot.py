@@ -134,7 +134,8 @@ class BinanceVenue(BinanceRest):
         async def ask(symbol: str) -> list[VenueOrder]:
             params = {"symbol": binance_symbol(symbol)}
             found = await self._private("openOrders", params, list[wire.Order])
-            return [order.to_port(always(symbol)) for order in found]
+            with self._reading("orders"):
+                return [order.to_port(always(symbol)) for order in found]
 
         return await self._listed(tuple(symbols) or self.config.symbols, ask)
 
@@ -172,7 +173,9 @@ class BinanceVenue(BinanceRest):
         answer = await self._ask(
             self._signed("GET", "public", "ticker/bookTicker", params), wire.BookTicker
         )
-        return answer.to_port(venue=self.name, symbol=symbol, received_ns=time.time_ns())
+        with self._reading("a quote"):
+            quote = answer.to_port(venue=self.name, symbol=symbol, received_ns=time.time_ns())
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         """The one that the key belongs to."""

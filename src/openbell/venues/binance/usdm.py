@@ -89,7 +89,7 @@ class BinanceUsdmVenue(BinanceRest):
             raise self._not_traded(missing)
         try:
             self._rules = {symbol: listed[symbol].to_port() for symbol in self.config.symbols}
-        except KeyError as error:
+        except (KeyError, ValueError, ArithmeticError) as error:
             raise VenueUnavailableError(f"{self.name}: rules of another shape") from error
         self._pacing.budget = weight_budget(info.rate_limits)
         mode = await self._private("positionSide/dual", {}, wire.PositionMode)
@@ -246,7 +246,9 @@ class BinanceUsdmVenue(BinanceRest):
         answer = await self._ask(
             self._signed("GET", self.public_api, "ticker/bookTicker", params), wire.BookTicker
         )
-        return answer.to_port(venue=self.name, symbol=symbol, received_ns=time.time_ns())
+        with self._reading("a quote"):
+            quote = answer.to_port(venue=self.name, symbol=symbol, received_ns=time.time_ns())
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         """The one that the key belongs to, by the alias that Binance gives it."""

@@ -12,7 +12,8 @@ import msgspec
 
 from openbell.domain.orders import ClOrdID, Side
 from openbell.venues.binance.usdm_wire import AlgoOrder, plain_type
-from openbell.venues.binance.wire import Finite, SymbolOf, status_of
+from openbell.venues.binance.wire import SymbolOf, status_of
+from openbell.venues.finite import Finite
 from openbell.venues.port import OrderReport, VenueFill, VenueOrder
 
 _ZERO = Decimal(0)

@@ -14,6 +14,7 @@ from decimal import Decimal
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
 from openbell.venues.binance.wire import RateLimit, SymbolOf, Wire, status_of
+from openbell.venues.finite import checked_rules
 from openbell.venues.port import (
     Balance,
     QueryCosts,
@@ -251,15 +252,17 @@ class SymbolInfo(Wire, frozen=True):
         """Raises KeyError where a filter that every symbol has is missing."""
         filters = {entry.filter_type: entry for entry in self.filters}
         lot, least = filters["LOT_SIZE"], filters.get("MIN_NOTIONAL")
-        return InstrumentRules(
-            symbol=self.unified,
-            base=self.base_asset,
-            quote=self.quote_asset,
-            tick_size=filters["PRICE_FILTER"].tick_size,
-            lot_size=lot.step_size,
-            min_qty=lot.min_qty,
-            max_qty=lot.max_qty,
-            min_notional=least.notional if least is not None else _ZERO,
+        return checked_rules(
+            InstrumentRules(
+                symbol=self.unified,
+                base=self.base_asset,
+                quote=self.quote_asset,
+                tick_size=filters["PRICE_FILTER"].tick_size,
+                lot_size=lot.step_size,
+                min_qty=lot.min_qty,
+                max_qty=lot.max_qty,
+                min_notional=least.notional if least is not None else _ZERO,
+            )
         )
 
 

@@ -99,7 +99,8 @@ class BinanceRest(CcxtVenue):
         except NoSuchOrderError:
             return None
         # A cancelled order may be shown under the cancel's id; it was found by this one.
-        return msgspec.structs.replace(answer.to_port(always(symbol)), cl_ord_id=cl_ord_id)
+        with self._reading("an order"):
+            return msgspec.structs.replace(answer.to_port(always(symbol)), cl_ord_id=cl_ord_id)
 
     async def _listed(
         self,
@@ -140,11 +141,12 @@ class BinanceRest(CcxtVenue):
                 raise VenueUnavailableError(f"{self.name}: the trade list repeats a page")
             found |= {trade.id: trade for trade in page}
             page = await self._trades({**base, "fromId": max(found) + 1})
-        return [
-            found[trade_id].to_port(symbol)
-            for trade_id in sorted(found)
-            if found[trade_id].time >= since_ms
-        ]
+        with self._reading("trades"):
+            return [
+                found[trade_id].to_port(symbol)
+                for trade_id in sorted(found)
+                if found[trade_id].time >= since_ms
+            ]
 
     async def _first_trades_since(
         self, base: Mapping[str, str | int], since_ms: int

@@ -20,6 +20,7 @@ import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
+from openbell.venues.finite import Finite, checked_rules
 from openbell.venues.port import (
     Balance,
     KeyPermissions,
@@ -122,14 +123,6 @@ def _error_in(body: bytes) -> _Error | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return error if error.code < 0 else None
-
-
-class Finite(msgspec.Struct, frozen=True):
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, Decimal) and not value.is_finite():
-                raise ValueError(f"{name} is not a finite number")
 
 
 class Wire(Finite, frozen=True, rename="camel"):
@@ -279,15 +272,17 @@ class SymbolInfo(Wire, frozen=True):
         tick = Decimal(filters["PRICE_FILTER"]["tickSize"]) or Decimal(1).scaleb(
             -self.quote_precision
         )
-        return InstrumentRules(
-            symbol=self.unified,
-            base=self.base_asset,
-            quote=self.quote_asset,
-            tick_size=tick,
-            lot_size=Decimal(lot["stepSize"]),
-            min_qty=Decimal(lot["minQty"]),
-            max_qty=Decimal(lot["maxQty"]),
-            min_notional=Decimal(notional["minNotional"]) if notional else Decimal(0),
+        return checked_rules(
+            InstrumentRules(
+                symbol=self.unified,
+                base=self.base_asset,
+                quote=self.quote_asset,
+                tick_size=tick,
+                lot_size=Decimal(lot["stepSize"]),
+                min_qty=Decimal(lot["minQty"]),
+                max_qty=Decimal(lot["maxQty"]),
+                min_notional=Decimal(notional["minNotional"]) if notional else Decimal(0),
+            )
         )
 
 
@@ -300,7 +295,7 @@ class RateLimit(Wire, frozen=True):
 
 class ExchangeInfo(Wire, frozen=True):
     symbols: list[SymbolInfo]
-    rate_limits: list[RateLimit] = []
+    rate_limits: list[RateLimit] = msgspec.field(default_factory=list)
 
 
 def weight_budget(limits: Sequence[RateLimit]) -> int | None:

@@ -10,8 +10,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -357,7 +356,8 @@ class CoinbaseVenue(CcxtVenue):
             book = next((b for b in answer.pricebooks if b.product_id == wanted), None)
             if book is None:
                 raise ValueError(f"no quote in {symbol}")
-            return book.to_port(venue=self.name, received_ns=time.time_ns())
+            quote = book.to_port(venue=self.name, received_ns=time.time_ns())
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         """Portfolios. A key trades on the one that it was made for."""
@@ -442,15 +442,6 @@ class CoinbaseVenue(CcxtVenue):
             await self.server_time_ns()
         request = self._signed("GET", PRIVATE, path, params)
         return await self._ask(request, shape, for_cancel=for_cancel)
-
-    @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        """What is not as it should be in an answer is no answer: nothing is known."""
-        try:
-            yield
-        except (ValueError, KeyError, ArithmeticError) as error:
-            message = f"{self.name}: {what} of another shape"
-            raise VenueUnavailableError(message) from error
 
     def _subscriptions(self) -> list[dict[str, object]]:
         """`user` for all products, and the heartbeats that keep the connection open."""

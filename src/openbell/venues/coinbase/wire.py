@@ -13,6 +13,7 @@ import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
+from openbell.venues.finite import checked_rules
 from openbell.venues.port import Balance, QueryCosts, VenueFill, VenueOrder
 
 REQUESTS_PER_S = 30
@@ -317,19 +318,18 @@ class Product(msgspec.Struct, frozen=True):
 
     def to_port(self) -> InstrumentRules:
         """Raises ValueError."""
-        rules = InstrumentRules(
-            symbol=unified(self.product_id),
-            base=self.base_currency_id,
-            quote=self.quote_currency_id,
-            tick_size=number(self.price_increment or self.quote_increment),
-            lot_size=number(self.base_increment),
-            min_qty=number(self.base_min_size),
-            max_qty=number(self.base_max_size),
-            min_notional=number(self.quote_min_size),
+        return checked_rules(
+            InstrumentRules(
+                symbol=unified(self.product_id),
+                base=self.base_currency_id,
+                quote=self.quote_currency_id,
+                tick_size=number(self.price_increment or self.quote_increment),
+                lot_size=number(self.base_increment),
+                min_qty=number(self.base_min_size),
+                max_qty=number(self.base_max_size),
+                min_notional=number(self.quote_min_size),
+            )
         )
-        if not rules.tick_size or not rules.lot_size:
-            raise ValueError(f"{self.product_id} has no increments")
-        return rules
 
 
 class Products(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
+from openbell.venues.finite import checked_rules
 from openbell.venues.port import Balance, VenueFill, VenueOrder
 
 Unified = Mapping[str, Any]
@@ -65,15 +66,17 @@ def rules(market: Unified, precision_mode: int) -> InstrumentRules:
     limits = market["limits"]
     amount = limits.get("amount") or {}
     lot = _step(market["precision"].get("amount"), precision_mode)
-    return InstrumentRules(
-        symbol=market["symbol"],
-        base=market["base"],
-        quote=market["quote"],
-        tick_size=_step(market["precision"].get("price"), precision_mode),
-        lot_size=lot,
-        min_qty=number(amount.get("min")) or lot,
-        max_qty=number(amount.get("max")) or NO_MAXIMUM,
-        min_notional=number((limits.get("cost") or {}).get("min")) or _ZERO,
+    return checked_rules(
+        InstrumentRules(
+            symbol=market["symbol"],
+            base=market["base"],
+            quote=market["quote"],
+            tick_size=_step(market["precision"].get("price"), precision_mode),
+            lot_size=lot,
+            min_qty=number(amount.get("min")) or lot,
+            max_qty=number(amount.get("max")) or NO_MAXIMUM,
+            min_notional=number((limits.get("cost") or {}).get("min")) or _ZERO,
+        )
     )
 
 

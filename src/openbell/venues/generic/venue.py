@@ -352,7 +352,8 @@ class GenericVenue(CcxtCalls):
     async def quote(self, symbol: str) -> Quote:
         book = await self._ask(lambda exchange: exchange.fetch_order_book(symbol))
         with self._reading("a quote"):
-            return unified.quote(book, venue=self.name, symbol=symbol, received_ns=time.time_ns())
+            quote = unified.quote(book, venue=self.name, symbol=symbol, received_ns=time.time_ns())
+            return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         """ccxt unifies no list of accounts that says which one is traded on."""

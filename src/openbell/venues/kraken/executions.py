@@ -10,10 +10,10 @@ from decimal import Decimal
 import msgspec
 
 from openbell.domain.orders import OrdStatus
+from openbell.venues.finite import Finite
 from openbell.venues.kraken.ids import from_kraken
 from openbell.venues.kraken.wire import (
     BuyOrSell,
-    Finite,
     SymbolOf,
     moment_ns,
     ord_type_of,

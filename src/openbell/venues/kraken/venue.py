@@ -88,7 +88,8 @@ class KrakenVenue(KrakenCalls):
             for symbol, (pair_id, pair) in listed.items()
             for theirs in (pair_id, pair.altname, pair.v2_name)
         }
-        self._rules = {symbol: pair.to_port() for symbol, (_, pair) in listed.items()}
+        with self._reading("rules"):
+            self._rules = {symbol: pair.to_port() for symbol, (_, pair) in listed.items()}
         await self.balances()
 
     async def _listed(self, symbols: Sequence[str]) -> dict[str, tuple[str, wire.AssetPair]]:
@@ -197,7 +198,8 @@ class KrakenVenue(KrakenCalls):
         for txid, order in answer.open.items():
             symbol = self._unified.get(order.descr.pair)
             if symbol in asked:
-                orders.append(order.to_port(txid, self._unified.__getitem__))
+                with self._reading("an order"):
+                    orders.append(order.to_port(txid, self._unified.__getitem__))
         elsewhere = len(answer.open) - len(orders)
         return Listing(orders=tuple(orders), complete=True, elsewhere=elsewhere)
 
@@ -224,11 +226,12 @@ class KrakenVenue(KrakenCalls):
         self, orders: Mapping[str, wire.Order], symbol: str, cl_ord_id: ClOrdID
     ) -> list[VenueOrder]:
         """The filter is Kraken's; that it was heeded is looked at here."""
-        found = [
-            order.to_port(txid, self._unified.__getitem__)
-            for txid, order in orders.items()
-            if self._unified.get(order.descr.pair) == symbol
-        ]
+        with self._reading("an order"):
+            found = [
+                order.to_port(txid, self._unified.__getitem__)
+                for txid, order in orders.items()
+                if self._unified.get(order.descr.pair) == symbol
+            ]
         return [each for each in found if each.cl_ord_id == cl_ord_id]
 
     async def fills(
@@ -238,11 +241,12 @@ class KrakenVenue(KrakenCalls):
             found = await self._trades_of(venue_order_id)
         else:
             found = await self._shared_trades_since(since_ns)
-        fills = [
-            trade.to_port(txid, symbol)
-            for txid, trade in found.items()
-            if self._unified.get(trade.pair) == symbol
-        ]
+        with self._reading("a trade"):
+            fills = [
+                trade.to_port(txid, symbol)
+                for txid, trade in found.items()
+                if self._unified.get(trade.pair) == symbol
+            ]
         late_enough = [fill for fill in fills if fill.venue_time_ns >= since_ns]
         return sorted(late_enough, key=lambda fill: (fill.venue_time_ns, fill.exec_id))
 
@@ -318,7 +322,8 @@ class KrakenVenue(KrakenCalls):
 
     async def balances(self) -> dict[str, Balance]:
         held = await self._private("BalanceEx", {}, dict[str, wire.Holding])
-        return wire.balances(held, self._assets)
+        with self._reading("balances"):
+            return wire.balances(held, self._assets)
 
     async def positions(self) -> list[VenuePosition]:
         """Kraken lists what the account ever held, so an account without any currency is no
@@ -339,7 +344,7 @@ class KrakenVenue(KrakenCalls):
         quote = next(quotes, None)
         if quote is None:
             raise VenueUnavailableError(f"{self.name}: no quote in {symbol}")
-        return quote
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         """The one that the key belongs to. Where Kraken does not tell about keys, it has no name."""

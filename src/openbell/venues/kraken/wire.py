@@ -18,6 +18,7 @@ import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import OrdStatus, OrdType, Side
+from openbell.venues.finite import Finite, checked_rules
 from openbell.venues.kraken.ids import from_kraken
 from openbell.venues.port import Balance, VenueFill, VenueOrder
 
@@ -43,14 +44,6 @@ def unified(name: str) -> str:
 def altname(symbol: str) -> str:
     """`XBTUSD` for `BTC/USD`."""
     return "".join(_THEIRS.get(part, part) for part in symbol.split("/"))
-
-
-class Finite(msgspec.Struct, frozen=True):
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, Decimal) and not value.is_finite():
-                raise ValueError(f"{name} is not a finite number")
 
 
 class Reply(msgspec.Struct, Generic[T], frozen=True):
@@ -87,15 +80,17 @@ class AssetPair(Finite, frozen=True):
     def to_port(self) -> InstrumentRules:
         base, _, quote = self.symbol.partition("/")
         lot = Decimal(1).scaleb(-self.lot_decimals)
-        return InstrumentRules(
-            symbol=self.symbol,
-            base=base,
-            quote=quote,
-            tick_size=self.tick_size or Decimal(1).scaleb(-self.pair_decimals),
-            lot_size=lot,
-            min_qty=self.ordermin or lot,
-            max_qty=NO_MAXIMUM,
-            min_notional=self.costmin or Decimal(0),
+        return checked_rules(
+            InstrumentRules(
+                symbol=self.symbol,
+                base=base,
+                quote=quote,
+                tick_size=self.tick_size or Decimal(1).scaleb(-self.pair_decimals),
+                lot_size=lot,
+                min_qty=self.ordermin or lot,
+                max_qty=NO_MAXIMUM,
+                min_notional=self.costmin or Decimal(0),
+            )
         )
 
 
@@ -147,7 +142,7 @@ class Order(Finite, frozen=True):
     opentm: Decimal
     closetm: Decimal = Decimal(0)
     cl_ord_id: str | None = None
-    trades: list[str] = []
+    trades: list[str] = msgspec.field(default_factory=list)
 
     def to_port(self, txid: str, symbol_of: SymbolOf) -> VenueOrder:
         """Raises KeyError for a pair that is not known."""
@@ -242,7 +237,7 @@ class KeyInfo(msgspec.Struct, frozen=True, rename="camel"):
     ip_allowlist: list[str] = []
 
 
-class Depth(msgspec.Struct, frozen=True):
+class Depth(Finite, frozen=True):
     bids: list[tuple[Decimal, Decimal, Decimal]]
     asks: list[tuple[Decimal, Decimal, Decimal]]
 

@@ -112,11 +112,13 @@ class Mt5Venue(RestVenue):
                 f"{self.name} does not trade {', '.join(told.unknown)}",
                 hint=f"mend symbols in [venues.{self.name}], or its option suffix",
             )
-        self._names.learn(told.symbols)
-        by_name = {symbol.name: symbol for symbol in told.symbols}
-        self._rules = {
-            unified: by_name[name].to_port(unified) for unified, name in self._names.bridge.items()
-        }
+        with self._reading("rules"):
+            self._names.learn(told.symbols)
+            by_name = {symbol.name: symbol for symbol in told.symbols}
+            self._rules = {
+                unified: by_name[name].to_port(unified)
+                for unified, name in self._names.bridge.items()
+            }
 
     def rules(self, symbol: str) -> InstrumentRules:
         return self._rules[symbol]
@@ -170,7 +172,8 @@ class Mt5Venue(RestVenue):
         """The bridge lists the account's orders at once, and says how many there are."""
         told = await self._ask(self._request("GET", "orders"), wire.OpenOrders)
         wanted = set(symbols)
-        orders = [self._names.order(order) for order in told.orders]
+        with self._reading("orders"):
+            orders = [self._names.order(order) for order in told.orders]
         return Listing(
             orders=tuple(order for order in orders if not wanted or order.symbol in wanted),
             complete=len(told.orders) == told.total,
@@ -182,7 +185,8 @@ class Mt5Venue(RestVenue):
             answer = await self._ask(self._request("GET", path), wire.OneOrder)
         except NoSuchOrderError:
             return None
-        return self._names.order(answer.order)
+        with self._reading("an order"):
+            return self._names.order(answer.order)
 
     async def fills(
         self, symbol: str, *, since_ns: int = 0, venue_order_id: str = ""
@@ -199,11 +203,12 @@ class Mt5Venue(RestVenue):
             if not page.more or not page.deals:
                 break
             params["after"] = max(found)
-        return [
-            self._names.fill(found[ticket])
-            for ticket in sorted(found)
-            if self._names.unified(found[ticket].symbol) == symbol
-        ]
+        with self._reading("a deal"):
+            return [
+                self._names.fill(found[ticket])
+                for ticket in sorted(found)
+                if self._names.unified(found[ticket].symbol) == symbol
+            ]
 
     def stream(self) -> AsyncIterator[StreamEvent]:
         return polled_stream(self, self.config.poll_every)
@@ -219,7 +224,10 @@ class Mt5Venue(RestVenue):
 
     async def positions(self) -> list[VenuePosition]:
         told = await self._ask(self._request("GET", "positions"), wire.Positions)
-        held = [self._names.position(p) for p in told.positions if self._names.declared(p.symbol)]
+        with self._reading("positions"):
+            held = [
+                self._names.position(p) for p in told.positions if self._names.declared(p.symbol)
+            ]
         flat = set(self.config.symbols) - {position.symbol for position in held}
         return held + [VenuePosition(symbol=symbol, quantity=Decimal(0)) for symbol in sorted(flat)]
 
@@ -228,7 +236,9 @@ class Mt5Venue(RestVenue):
         told = await self._ask(self._request("GET", "ticks", params), wire.Ticks)
         if not told.ticks:
             raise VenueUnavailableError(f"{self.name}: there is no quote of {symbol} now")
-        return self._names.quote(self.name, told.ticks[0], time.time_ns())
+        with self._reading("a quote"):
+            quote = self._names.quote(self.name, told.ticks[0], time.time_ns())
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         account = await self._account()

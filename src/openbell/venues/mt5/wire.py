@@ -14,6 +14,7 @@ import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
+from openbell.venues.finite import Finite, checked_rules
 from openbell.venues.port import VenueFill, VenueOrder, VenuePosition
 from openbell.venues.problem import Meaning, Problem
 
@@ -74,17 +75,7 @@ def _meaning(status: int, error: Error) -> Meaning:
             return Meaning.REFUSED
 
 
-class _Told(msgspec.Struct, frozen=True, kw_only=True):
-    """An amount that is not finite makes the whole answer unreadable."""
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, Decimal) and not value.is_finite():
-                raise ValueError(f"{name} is not a number")
-
-
-class Account(_Told, frozen=True, kw_only=True):
+class Account(Finite, frozen=True, kw_only=True):
     protocol: int
     login: str
     server: str
@@ -97,7 +88,7 @@ class Account(_Told, frozen=True, kw_only=True):
     connected: bool
 
 
-class Symbol(_Told, frozen=True, kw_only=True):
+class Symbol(Finite, frozen=True, kw_only=True):
     name: str
     base: str
     quote: str
@@ -114,15 +105,17 @@ class Symbol(_Told, frozen=True, kw_only=True):
             raise ValueError(f"{self.name} has no grid")
 
     def to_port(self, unified: str) -> InstrumentRules:
-        return InstrumentRules(
-            symbol=unified,
-            base=self.base,
-            quote=self.quote,
-            tick_size=self.tick_size,
-            lot_size=self.volume_step * self.contract_size,
-            min_qty=self.volume_min * self.contract_size,
-            max_qty=self.volume_max * self.contract_size,
-            min_notional=Decimal(0),
+        return checked_rules(
+            InstrumentRules(
+                symbol=unified,
+                base=self.base,
+                quote=self.quote,
+                tick_size=self.tick_size,
+                lot_size=self.volume_step * self.contract_size,
+                min_qty=self.volume_min * self.contract_size,
+                max_qty=self.volume_max * self.contract_size,
+                min_notional=Decimal(0),
+            )
         )
 
 
@@ -131,7 +124,7 @@ class Symbols(msgspec.Struct, frozen=True, kw_only=True):
     unknown: list[str]
 
 
-class Tick(_Told, frozen=True, kw_only=True):
+class Tick(Finite, frozen=True, kw_only=True):
     symbol: str
     bid: Decimal
     ask: Decimal
@@ -144,7 +137,7 @@ class Ticks(msgspec.Struct, frozen=True, kw_only=True):
     ticks: list[Tick]
 
 
-class Order(_Told, frozen=True, kw_only=True):
+class Order(Finite, frozen=True, kw_only=True):
     id: str
     ticket: int
     symbol: str
@@ -174,7 +167,7 @@ class OpenOrders(msgspec.Struct, frozen=True, kw_only=True):
     total: int
 
 
-class Deal(_Told, frozen=True, kw_only=True):
+class Deal(Finite, frozen=True, kw_only=True):
     ticket: int
     order: int
     id: str
@@ -194,7 +187,7 @@ class Deals(msgspec.Struct, frozen=True, kw_only=True):
     more: bool
 
 
-class Position(_Told, frozen=True, kw_only=True):
+class Position(Finite, frozen=True, kw_only=True):
     ticket: int
     symbol: str
     side: Literal["buy", "sell"]

@@ -134,16 +134,20 @@ class OandaVenue(RestVenue):
             answer = await self._account_ask(f"/instruments?instruments={names}", wire.Instruments)
         except VenueRefusedError:
             answer = await self._account_ask("/instruments", wire.Instruments)
-        return {rules.symbol: rules for rules in map(wire.Instrument.to_port, answer.instruments)}
+        wanted = {wire.instrument_of(symbol) for symbol in self.config.symbols}
+        with self._reading("rules"):
+            listed = [each.to_port() for each in answer.instruments if each.name in wanted]
+        return {rules.symbol: rules for rules in listed}
 
     async def _known(self) -> Reader:
         """The account's history, from the first time that it was asked for on."""
-        if self._reader is None:
-            summary = await self._summary()
-            top, currency = int(summary.last_transaction_id), summary.account.currency
-            # Whoever asked meanwhile was here first.
-            self._reader = self._reader or self._reader_from(top, currency)
-        return self._reader
+        with self._reading("the account"):
+            if self._reader is None:
+                summary = await self._summary()
+                top, currency = int(summary.last_transaction_id), summary.account.currency
+                # Whoever asked meanwhile was here first.
+                self._reader = self._reader or self._reader_from(top, currency)
+            return self._reader
 
     def _reader_from(self, top: int, currency: str) -> Reader:
         return Reader(
@@ -183,65 +187,68 @@ class OandaVenue(RestVenue):
     async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
         """OANDA lists all symbols at once; a list that is shorter than the account's own count of
         pending orders was cut."""
-        reader = await self._known()
-        for _ in range(ROUNDS):
-            pending, summary = await asyncio.gather(
-                self._account_ask("/pendingOrders", wire.PendingOrders), self._summary()
-            )
-            complete = len(pending.orders) == summary.account.pending_order_count
-            if complete or pending.last_transaction_id == summary.last_transaction_id:
-                break
-        await reader.catch_up()
-        asked = set(symbols or self.config.symbols)
-        orders: list[VenueOrder] = []
-        for listed in pending.orders:
-            await reader.know(int(listed.id))
-            order = reader.history.order(int(listed.id))
-            if order is None:
-                complete = False
-            elif order.symbol in asked and not order.status.is_final:
-                orders.append(order)
-        return Listing(orders=tuple(orders), complete=complete)
+        with self._reading("open orders"):
+            reader = await self._known()
+            for _ in range(ROUNDS):
+                pending, summary = await asyncio.gather(
+                    self._account_ask("/pendingOrders", wire.PendingOrders), self._summary()
+                )
+                complete = len(pending.orders) == summary.account.pending_order_count
+                if complete or pending.last_transaction_id == summary.last_transaction_id:
+                    break
+            await reader.catch_up()
+            asked = set(symbols or self.config.symbols)
+            orders: list[VenueOrder] = []
+            for listed in pending.orders:
+                await reader.know(int(listed.id))
+                order = reader.history.order(int(listed.id))
+                if order is None:
+                    complete = False
+                elif order.symbol in asked and not order.status.is_final:
+                    orders.append(order)
+            return Listing(orders=tuple(orders), complete=complete)
 
     async def order(self, symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
         """By the transactions, which tell final orders too. OANDA's own search by the client's id
         comes after them, for a pending order that is older than they go back."""
-        reader = await self._known()
-        await reader.catch_up()
-        history = reader.history
-        if history.number_of(cl_ord_id) is None:
-            await reader.look_back_to(time.time_ns() - LOOK_BACK_NS)
-        number = history.number_of(cl_ord_id)
-        if number is None:
+        with self._reading("an order"):
+            reader = await self._known()
+            await reader.catch_up()
+            history = reader.history
+            if history.number_of(cl_ord_id) is None:
+                await reader.look_back_to(time.time_ns() - LOOK_BACK_NS)
+            number = history.number_of(cl_ord_id)
+            if number is None:
+                try:
+                    path = f"/orders/{quoted(f'@{cl_ord_id}', safe='@')}"
+                    number = int((await self._account_ask(path, wire.OrderAnswer)).order.id)
+                except NoSuchOrderError:
+                    return None
+                await reader.catch_up()
+            await reader.know(number)
+            found = history.order(number)
+            if found is None or found.status.is_final:
+                return found
+            # That it rests is what OANDA itself must say: an order may be lost without a transaction.
             try:
-                path = f"/orders/{quoted(f'@{cl_ord_id}', safe='@')}"
-                number = int((await self._account_ask(path, wire.OrderAnswer)).order.id)
+                answer = await self._account_ask(f"/orders/{number}", wire.OrderAnswer)
             except NoSuchOrderError:
                 return None
-            await reader.catch_up()
-        await reader.know(number)
-        found = history.order(number)
-        if found is None or found.status.is_final:
-            return found
-        # That it rests is what OANDA itself must say: an order may be lost without a transaction.
-        try:
-            answer = await self._account_ask(f"/orders/{number}", wire.OrderAnswer)
-        except NoSuchOrderError:
-            return None
-        if answer.order.state != "PENDING":
-            await reader.catch_up()
-        return history.order(number)
+            if answer.order.state != "PENDING":
+                await reader.catch_up()
+            return history.order(number)
 
     async def fills(
         self, symbol: str, *, since_ns: int = 0, venue_order_id: str = ""
     ) -> list[VenueFill]:
-        reader = await self._known()
-        await reader.catch_up()
-        if venue_order_id:
-            await reader.know(int(venue_order_id))
-            return reader.history.fills_of(int(venue_order_id))
-        await reader.look_back_to(since_ns)
-        return [fill for fill in reader.history.fills_since(since_ns) if fill.symbol == symbol]
+        with self._reading("transactions"):
+            reader = await self._known()
+            await reader.catch_up()
+            if venue_order_id:
+                await reader.know(int(venue_order_id))
+                return reader.history.fills_of(int(venue_order_id))
+            await reader.look_back_to(since_ns)
+            return [fill for fill in reader.history.fills_since(since_ns) if fill.symbol == symbol]
 
     def stream(self) -> AsyncIterator[StreamEvent]:
         return TransactionStream(
@@ -289,17 +296,18 @@ class OandaVenue(RestVenue):
     async def quote(self, symbol: str) -> Quote:
         name = wire.instrument_of(symbol)
         answer = await self._account_ask(f"/pricing?instruments={name}", wire.Prices)
-        quote = next(
-            (
-                price.to_port(venue=self.name, received_ns=time.time_ns())
-                for price in answer.prices
-                if price.instrument == name
-            ),
-            None,
-        )
+        with self._reading("a price"):
+            quote = next(
+                (
+                    price.to_port(venue=self.name, received_ns=time.time_ns())
+                    for price in answer.prices
+                    if price.instrument == name
+                ),
+                None,
+            )
         if quote is None:
             raise VenueUnavailableError(f"{self.name}: {symbol} has no price now")
-        return quote
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         known = (await self._ask(self._get("/v3/accounts"), wire.Accounts)).accounts

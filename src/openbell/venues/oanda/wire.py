@@ -16,6 +16,7 @@ from decimal import Decimal
 import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
+from openbell.venues.finite import Finite, checked_rules
 from openbell.venues.port import QueryCosts
 from openbell.venues.problem import Meaning, Problem
 
@@ -116,14 +117,8 @@ def problem_in(status: int, body: bytes) -> Problem | None:
 # Shapes.
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class _Wire(Finite, frozen=True, kw_only=True, rename="camel"):
     """OANDA's objects; what the desk does not need is not read."""
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, Decimal) and not value.is_finite():
-                raise ValueError(f"{name} is not a finite number")
 
 
 class ClientExtensions(_Wire, frozen=True):
@@ -292,15 +287,17 @@ class Instrument(_Wire, frozen=True):
         """OANDA has no least notional."""
         symbol = symbol_of(self.name)
         base, _, quote = symbol.partition("/")
-        return InstrumentRules(
-            symbol=symbol,
-            base=base,
-            quote=quote,
-            tick_size=Decimal(1).scaleb(-self.display_precision),
-            lot_size=Decimal(1).scaleb(-self.trade_units_precision),
-            min_qty=self.minimum_trade_size,
-            max_qty=self.maximum_order_units,
-            min_notional=ZERO,
+        return checked_rules(
+            InstrumentRules(
+                symbol=symbol,
+                base=base,
+                quote=quote,
+                tick_size=Decimal(1).scaleb(-self.display_precision),
+                lot_size=Decimal(1).scaleb(-self.trade_units_precision),
+                min_qty=self.minimum_trade_size,
+                max_qty=self.maximum_order_units,
+                min_notional=ZERO,
+            )
         )
 
 

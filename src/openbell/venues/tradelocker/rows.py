@@ -15,6 +15,7 @@ import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, OrdStatus, OrdType, Side
+from openbell.venues.finite import checked_rules
 from openbell.venues.port import VenueFill, VenueOrder, VenuePosition
 from openbell.venues.tradelocker.wire import (
     Cells,
@@ -191,16 +192,18 @@ def market_of(symbol: str, listed: Instrument, said: InstrumentDetails) -> Marke
         info_route=listed.route("INFO"),
         trade_route=listed.route("TRADE"),
         lot_size=said.lot_size,
-        rules=InstrumentRules(
-            symbol=symbol,
-            base=base,
-            quote=quote,
-            # Where the step hangs on the price, the largest: its prices lie on the finer grids too.
-            tick_size=max(each.tick_size for each in said.tick_size),
-            lot_size=said.lot_step * said.lot_size,
-            min_qty=said.min_lot * said.lot_size,
-            max_qty=NO_MAXIMUM if said.max_lot is None else said.max_lot * said.lot_size,
-            min_notional=ZERO,
+        rules=checked_rules(
+            InstrumentRules(
+                symbol=symbol,
+                base=base,
+                quote=quote,
+                # Where the step hangs on the price, the largest: its prices lie on the finer grids too.
+                tick_size=max(each.tick_size for each in said.tick_size),
+                lot_size=said.lot_step * said.lot_size,
+                min_qty=said.min_lot * said.lot_size,
+                max_qty=NO_MAXIMUM if said.max_lot is None else said.max_lot * said.lot_size,
+                min_notional=ZERO,
+            )
         ),
     )
 

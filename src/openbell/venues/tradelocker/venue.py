@@ -131,7 +131,7 @@ class TradeLockerVenue(LoggedInVenue):
             params = {"routeId": found.route("INFO"), "locale": "en"}
             said = await self._get(routes.DETAILS, path, wire.DetailsAnswer, params)
             return market_of(symbol, found, said.d)
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             raise self._not_traded(symbol, str(error)) from error
 
     def _not_traded(self, symbol: str, why: str) -> VenueRefusedError:
@@ -285,7 +285,9 @@ class TradeLockerVenue(LoggedInVenue):
         answer = await self._get(routes.QUOTES, "/trade/quotes", wire.QuoteAnswer, params)
         if answer.d is None:
             raise VenueUnavailableError(f"{self.name}: {symbol} has no price now")
-        return market.quote(self.name, answer.d, time.time_ns())
+        with self._reading("a quote"):
+            quote = market.quote(self.name, answer.d, time.time_ns())
+        return self._sound(quote)
 
     async def accounts(self) -> list[AccountSummary]:
         """Equity is told of the one that is traded on."""

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
+from openbell.venues.finite import Finite
 from openbell.venues.problem import Meaning, Problem
 
 STRATEGY_ID_MAX = 31
@@ -196,11 +197,11 @@ class Instruments(msgspec.Struct, frozen=True):
     d: InstrumentList
 
 
-class TickSize(msgspec.Struct, frozen=True, rename="camel"):
+class TickSize(Finite, frozen=True, rename="camel"):
     tick_size: Decimal
 
 
-class InstrumentDetails(msgspec.Struct, frozen=True, rename="camel"):
+class InstrumentDetails(Finite, frozen=True, rename="camel"):
     quoting_currency: str
     lot_size: Decimal
     lot_step: Decimal
@@ -213,7 +214,7 @@ class DetailsAnswer(msgspec.Struct, frozen=True):
     d: InstrumentDetails
 
 
-class QuoteData(msgspec.Struct, frozen=True):
+class QuoteData(Finite, frozen=True):
     ap: Decimal
     bp: Decimal
     as_: Decimal | None = msgspec.field(default=None, name="as")
