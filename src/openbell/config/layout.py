@@ -8,6 +8,7 @@
       audit.jsonl  audit.head                                            the audit log
       halt.json                                                          the persistent halt
       latches/  latch.json  kill-switch.jsonl                            the kill switch
+      emergency.json  emergency.lock  emergency/                         the emergency stop
       target.json                                                        what the desk was asked to be
       credentials.env                                                    made for simulated venues
       run/         sockets
@@ -120,6 +121,21 @@ class DeskLayout:
     def kill_switch_log(self) -> Path:
         """Acts on the kill switch that the audit log did not take, or that no controller saw."""
         return self.state / "kill-switch.jsonl"
+
+    @property
+    def emergency_marker(self) -> Path:
+        """An emergency stop of the whole desk was begun: no service is started while it exists."""
+        return self.state / "emergency.json"
+
+    @property
+    def emergency_lock(self) -> Path:
+        """Held by whoever carries out an emergency stop."""
+        return self.state / "emergency.lock"
+
+    @property
+    def emergency(self) -> Path:
+        """Courses of emergency stops."""
+        return self.state / "emergency"
 
     @property
     def credentials(self) -> Path:

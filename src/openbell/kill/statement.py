@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from openbell.config.models import Venue as VenueConfig
 from openbell.domain.closing import Dust, RemainingOrder, RemainingPosition
-from openbell.venues.port import VenueOrder
+
+if TYPE_CHECKING:  # the desk's models take long to load, and a stop latches and freezes first
+    from openbell.config.models import Venue as VenueConfig
+    from openbell.venues.port import VenueOrder
 
 Result = Literal["verified", "residual", "unknown"]
 
@@ -58,6 +60,57 @@ class VenueStatement(msgspec.Struct, frozen=True, kw_only=True):
 def all_settled(statements: Iterable[VenueStatement]) -> bool:
     """Whether a stop may be called done: nothing less than verified everywhere."""
     return all(statement.is_settled for statement in statements)
+
+
+def unvisited(
+    name: str, config: VenueConfig, why: str, *, flatten: bool, took_s: float
+) -> VenueStatement:
+    """Of a venue of which nothing is known."""
+    return VenueStatement(
+        venue=name,
+        result="unknown",
+        flat=Flat(result="unknown", why=why) if flatten else None,
+        why=why,
+        by_hand=by_hand(name, config, flatten=flatten),
+        took_s=round(took_s, 6),
+    )
+
+
+def together(parts: Sequence[VenueStatement]) -> VenueStatement:
+    """Of one venue that was stopped symbol by symbol: as much as its worst part says."""
+    first, *rest = parts
+    if not rest:
+        return first
+    worst = max(parts, key=lambda part: _WEIGHT[part.result])
+    flats = [part.flat for part in parts if part.flat is not None]
+    orders = {order.venue_order_id: order for part in parts for order in part.orders}
+    # What one symbol's stop spared may be what another's was for.
+    spared = {order.venue_order_id: order for part in parts[-1:] for order in part.spared}
+    whys = dict.fromkeys(part.why for part in parts if part.why)
+    return VenueStatement(
+        venue=first.venue,
+        result=worst.result,
+        orders=tuple(orders.values()),
+        spared=tuple(spared.values()),
+        acknowledged=sum(part.acknowledged for part in parts),
+        flat=_flat_together(flats) if flats else None,
+        why="; ".join(whys),
+        by_hand=next((part.by_hand for part in parts if part.by_hand), ""),
+        took_s=round(sum(part.took_s for part in parts), 6),
+    )
+
+
+_WEIGHT = {"verified": 0, "residual": 1, "unknown": 2}
+
+
+def _flat_together(flats: Sequence[Flat]) -> Flat:
+    worst = max(flats, key=lambda flat: _WEIGHT[flat.result])
+    return Flat(
+        result=worst.result,
+        positions=tuple(each for flat in flats for each in flat.positions),
+        dust=tuple(each for flat in flats for each in flat.dust),
+        why="; ".join(dict.fromkeys(flat.why for flat in flats if flat.why)),
+    )
 
 
 def remaining(venue: str, order: VenueOrder, *, own: bool) -> RemainingOrder:

@@ -24,7 +24,7 @@ from openbell.kill.cancelling import say
 from openbell.kill.events import Tell
 from openbell.kill.flatten import Flattening
 from openbell.kill.plan import Scope, Target
-from openbell.kill.statement import Flat, VenueStatement
+from openbell.kill.statement import VenueStatement
 from openbell.kill.venue import SETTLE_S_MIN, VenueStop
 from openbell.venues.port import Venue, VenueError, VenueOrder
 
@@ -66,16 +66,17 @@ async def stop_venues(
     timeout_s: float,
     scope: Scope = Scope(),  # noqa: B008 # it is immutable
     flatten_epoch: int | None = None,
+    first_order: int = 0,
     quiet: asyncio.Event | None = None,
     tell: Tell = lambda _: None,
 ) -> list[VenueStatement]:
     """Withdraws what is in scope, and proves it; a statement per visit in scope, in their order.
 
     `timeout_s` is each venue's. `flatten_epoch`: positions are closed too, by orders under this
-    epoch, which nobody may have used before; None: they stay. `quiet`: set when no engine can send
-    any more, before which no empty list counts; None: so it is.
+    epoch, which nobody may have used before, counted from `first_order`; None: they stay. `quiet`:
+    set when no engine can send any more, before which no empty list counts; None: so it is.
     """
-    counter = itertools.count()
+    counter = itertools.count(first_order)
     told = Orders(
         desk_id=desk_id,
         scope=scope,
@@ -107,13 +108,8 @@ def _result(visit: Visit, task: asyncio.Task[VenueStatement], told: Orders) -> V
         why = f"the stop itself failed: {type(error).__name__}"
     else:
         return task.result()
-    stated = VenueStatement(
-        venue=visit.name,
-        result="unknown",
-        flat=None if told.mint is None else Flat(result="unknown", why=why),
-        why=why,
-        by_hand=statement.by_hand(visit.name, visit.config, flatten=told.mint is not None),
-        took_s=told.timeout_s,
+    stated = statement.unvisited(
+        visit.name, visit.config, why, flatten=told.mint is not None, took_s=told.timeout_s
     )
     say(told.tell, events.Ended(venue=visit.name, at_ns=time.time_ns(), statement=stated))
     return stated

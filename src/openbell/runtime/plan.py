@@ -121,6 +121,8 @@ def _build(
         depends_on=service.depends_on,
         reload_signal=service.reload_signal,
         digest=_digest(service, argv, cwd, named, layout.service_log(name)),
+        role=service.role,
+        venues=service.venues,
     )
 
 

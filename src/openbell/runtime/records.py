@@ -48,7 +48,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Where this start's output begins in its log file."""
     settings: dict[str, Any]
     """What is needed to probe and stop it even after desk.toml changed: `port`, `ready`, `health`,
-    `stop`, `reload_signal`."""
+    `stop`, `reload_signal`; and what it is to the desk: `role`, `venues`."""
     restarts: int = 0
     restarted_at_s: tuple[float, ...] = ()
     """Monotonic, of the restarts that may still count against the limit."""

@@ -204,6 +204,9 @@ def _settings(spec: ServiceSpec) -> dict[str, Any]:
         "health": plain(spec.health),
         "stop": plain(spec.stop),
         "reload_signal": spec.reload_signal,
+        # For the emergency stop, which must know what can send orders without a desk file.
+        "role": spec.role,
+        "venues": list(spec.venues),
     }
 
 

@@ -41,6 +41,10 @@ class ServiceSpec:
     digest: str
     """SHA-256 over what the desk says of it: tells whether a running process is of this
     specification. The base environment (PATH, HOME, ...) does not count."""
+    role: str = "other"
+    """As in desk.toml: what it is to the desk."""
+    venues: tuple[str, ...] = ()
+    """Venues whose credentials it is given."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,258 @@
+"""The course of an emergency stop: an append-only log of its own, and the lock of who carries it out.
+
+    state/emergency.lock         flock: whoever carries out an emergency stop holds it
+    state/emergency/001.jsonl    one file a carrier, one event a line; the last is `{"event": "ended"}`
+
+Invariants
+- Nothing here can keep a stop from going on. What the disk does not take is told once, and then left.
+- Whoever finds the lock held follows the course of its holder. Should the holder die, the kernel
+  frees the lock, and whoever follows takes it and goes on from what it observes.
+- A course that had ended before somebody came is not followed: what it says was so before.
+
+Synced at the borders of phases, so that a crash costs the last events of a phase and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from openbell.config.layout import DeskLayout
+from openbell.errors import ConflictError, StorageError
+from openbell.kill.aside import aside
+from openbell.state.files import fsync, storage_error, write_all
+from openbell.state.lock import FileLock
+
+Event = Mapping[str, Any]
+Tell = Callable[[Event], None]
+"""Called on the event loop with each event as it happens; it must not block. What it raises is
+logged and stops nothing."""
+
+POLL_S = 0.02
+"""flock knows "now" and "for ever", nothing between; and a file tells nobody that it has grown."""
+_READ_MAX = 1 << 24
+
+_log = logging.getLogger(__name__)
+
+
+class Course:
+    """Written by one carrier, on a thread of its own: a disk that hangs must not hold up the stop.
+    `begin` never raises."""
+
+    def __init__(self, name: str, fd: int, tell: Tell) -> None:
+        self.name = name
+        """`001`; empty where it is kept in no file."""
+        self.problem = ""
+        """Why it, or the rest of it, is in no file."""
+        self._fd = fd
+        self._tell = tell
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        """None: a border between phases."""
+        self._written = threading.Event()
+        self._closing = False
+        if fd >= 0:
+            threading.Thread(target=self._write, daemon=True, name="course").start()
+
+    @classmethod
+    def begin(cls, folder: Path, tell: Tell) -> Course:
+        """The next course. Where it cannot be made, one that only tells."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            number = max(_numbers(folder), default=0) + 1
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            while True:
+                name = f"{number:03d}"
+                try:
+                    return cls(name, os.open(_path(folder, name), flags, 0o600), tell)
+                except FileExistsError:
+                    number += 1
+        except OSError as error:
+            course = cls("", -1, tell)
+            course.problem = _problem(error, folder)
+            return course
+
+    def add(self, event: str, **fields: object) -> None:
+        line = msgspec.json.encode({"event": event, **fields})
+        if self._fd >= 0:
+            self._lines.put(line + b"\n")
+        try:
+            # As whoever follows the file hears it: plain JSON values.
+            self._tell(msgspec.json.decode(line))
+        except Exception:  # noqa: BLE001 - the stop goes on
+            _log.exception("whoever follows the stop raised")
+
+    def sync(self) -> None:
+        """A border between phases."""
+        self._lines.put(None)
+
+    async def close(self, timeout_s: float = 1.0) -> None:
+        """Returns when everything is on the disk, or was given up."""
+        if self._fd < 0:
+            return
+        self._closing = True
+        self._lines.put(None)
+        try:
+            await aside(self._written.wait, timeout_s)
+        except TimeoutError:
+            self.problem = self.problem or "the disk did not take the course of the stop in time"
+
+    def _write(self) -> None:
+        """Of its thread. What the disk refuses once is not tried again: an fsync that failed would
+        report success for what is gone."""
+        try:
+            while True:
+                line = self._lines.get()
+                if line is not None:
+                    write_all(self._fd, line)
+                    continue
+                fsync(self._fd)
+                if self._closing and self._lines.empty():
+                    return
+        except OSError as error:
+            self.problem = _problem(error, Path(self.name))
+            _log.error("%s", self.problem)
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+            self._written.set()
+
+
+def _problem(error: OSError, path: Path) -> str:
+    return storage_error(error, "keep the course of the stop in", path).message
+
+
+class Turn:
+    """The lock, or somebody who holds it.
+
+    `unlocked`: a disk or folder that takes no lock keeps nobody from stopping."""
+
+    def __init__(self, layout: DeskLayout) -> None:
+        self.problem = ""
+        self._lock = FileLock(layout.emergency_lock)
+
+    def take(self) -> bool:
+        """False: another one holds it."""
+        try:
+            self._lock.acquire()
+        except ConflictError:
+            return False
+        except StorageError as error:
+            self.problem = f"{error.message}; this stop goes on without the lock"
+        return True
+
+    def give_back(self) -> None:
+        self._lock.release()
+
+
+class Following:
+    """Whoever came second reads the first one's course, and takes over when the first one dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._over = {name for name in courses(folder) if ended(read_course(folder, name))}
+        self.name = ""
+        self._seen = 0
+
+    def news(self) -> list[dict[str, Any]]:
+        """Events of the course under way that were not given yet."""
+        if not self.name:
+            self.name = next(
+                (n for n in reversed(courses(self._folder)) if n not in self._over), ""
+            )
+        if not self.name:
+            return []
+        events = read_course(self._folder, self.name)
+        new, self._seen = events[self._seen :], len(events)
+        return new
+
+
+def courses(folder: Path) -> list[str]:
+    """Their names, oldest first."""
+    return [f"{number:03d}" for number in sorted(_numbers(folder))]
+
+
+def read_course(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Its events so far; a line that is being written, or was torn, is left out. Never raises."""
+    try:
+        with open(_path(folder, name), "rb") as file:  # noqa: PTH123
+            data = file.read(_READ_MAX)
+    except OSError:
+        return []
+    events = []
+    for line in data.split(b"\n")[:-1]:
+        with contextlib.suppress(msgspec.DecodeError):
+            events.append(msgspec.json.decode(line, type=dict[str, Any]))
+    return events
+
+
+def ended(events: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The statement a course ended with; None: it has not ended."""
+    for event in reversed(events):
+        if event.get("event") == "ended" and isinstance(event.get("statement"), dict):
+            statement: dict[str, Any] = event["statement"]
+            return statement
+    return None
+
+
+def last_statement(layout: DeskLayout) -> dict[str, Any] | None:
+    """Of the newest course that has one."""
+    folder = layout.emergency
+    for name in reversed(courses(folder)):
+        found = ended(read_course(folder, name))
+        if found is not None:
+            return found
+    return None
+
+
+def under_way(layout: DeskLayout) -> bool:
+    """Whether somebody carries out an emergency stop now."""
+    try:
+        fd = os.open(layout.emergency_lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        # Shared: two who ask at the same moment do not take each other for a carrier.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+async def turns(turn: Turn, timeout_s: float | None = None) -> AsyncIterator[bool]:
+    """Yields False each time the lock is still held by another, and True once it is ours; ends then,
+    or when the time is over."""
+    loop = asyncio.get_running_loop()
+    deadline_s = None if timeout_s is None else loop.time() + timeout_s
+    while not turn.take():
+        yield False
+        if deadline_s is not None and loop.time() >= deadline_s:
+            return
+        await asyncio.sleep(POLL_S)
+    yield True
+
+
+def _numbers(folder: Path) -> Iterator[int]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return
+    for name in names:
+        stem, _, suffix = name.partition(".")
+        if suffix == "jsonl" and stem.isdecimal():
+            yield int(stem)
+
+
+def _path(folder: Path, name: str) -> str:
+    return f"{folder}/{name}.jsonl"

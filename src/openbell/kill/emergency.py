@@ -1,0 +1,426 @@
+"""The emergency stop: five phases, carried out by whoever is asked: guard, command line or a
+process of its own.
+
+    1  latch, marker ─▶ freeze what can send ─┐
+    2  cancel at every venue ◀── at once ─────┤  riskiest first, each venue by its fastest means
+    3  verify: two empty lists, both after ◀──┘  `quiet`
+    4  quick checkpoint, without the database
+    5  kill what is frozen; ask the others to end, from the freeze on
+
+What always holds:
+- Nothing but the venues' own answers makes `verified`.
+- The latch is set before anything else, and is asked of a disk that may hang for so long and no
+  longer; an engine that is frozen needs no latch, and one that is latched no freeze.
+- A disk that is full, a desk file that is broken, a venue that hangs: each costs what it is needed
+  for, is told, and stops nothing else.
+- It may be killed at any moment: whoever follows it, or the next who asks, observes and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from openbell.config.layout import DeskLayout
+from openbell.domain.scopes import Scope, ScopeKind
+from openbell.errors import StorageError
+from openbell.kill.aside import aside
+from openbell.kill.course import Course, Following, Tell, Turn, ended, turns
+from openbell.kill.emergency_statement import (
+    CheckpointMade,
+    EmergencyStatement,
+    EndedService,
+    FrozenService,
+    LatchSet,
+    StrategyStatement,
+)
+from openbell.kill.ending import kill_frozen, last_look, stop_others
+from openbell.kill.equipment import Equipment, NotAtHandError, Pairs, ReadyEquipment
+from openbell.kill.freezing import freeze
+from openbell.kill.marker import set_marker
+from openbell.kill.own_processes import OwnProcesses
+from openbell.kill.request import EmergencyRequest
+from openbell.state.halts import Halt
+from openbell.state.latch import Latches, Setting
+
+if TYPE_CHECKING:
+    from openbell.config.models import LoadedDesk
+    from openbell.kill.statement import VenueStatement
+    from openbell.venues.port import Venue
+
+__all__ = ["EmergencyRequest", "EmergencyStatement", "carry_out", "emergency_stop"]
+
+LATCH_TIMEOUT_S = 0.5
+"""For a disk that hangs; what is frozen needs no latch."""
+OBEYED_S = 0.1
+"""From the latch on, for what every engine has looked at it by; what is promised for a latch."""
+NARROWER_S = 1.0
+"""How long a wider stop waits for a narrower one that is under way, before it goes on beside it."""
+CHECKPOINT_TIMEOUT_S = 5.0
+EPOCHS_PER_S = 100
+"""Of flattening orders: the clock in hundredths of a second. Engines count in whole seconds, so no
+engine ever has such an epoch, and no two stops have the same one."""
+ORDERS_PER_VENUE = 1_000_000
+
+_log = logging.getLogger(__name__)
+
+
+def _hear_nothing(_event: Mapping[str, Any]) -> None:
+    pass
+
+
+async def emergency_stop(
+    layout: DeskLayout,
+    desk: LoadedDesk,
+    credentials: Pairs,
+    request: EmergencyRequest,
+    *,
+    warm: Mapping[str, Venue] | None = None,
+    settle_s: Mapping[str, float] | None = None,
+    tell: Tell = _hear_nothing,
+) -> EmergencyStatement:
+    """For the guard, which has everything at hand. `credentials`: as of `closing_credentials`, for
+    venues that are not `warm`. `settle_s`: the longest order latency that was seen, by venue.
+    Never raises for what a disk, a venue or a process does."""
+    equipment = ReadyEquipment(desk, credentials, warm, settle_s)
+    return await carry_out(layout, request, equipment, tell)
+
+
+async def carry_out(
+    layout: DeskLayout, request: EmergencyRequest, equipment: Equipment, tell: Tell
+) -> EmergencyStatement:
+    """Carries it out, or follows whoever does already, and takes over should that one die."""
+    stop = _Stop(layout, request, equipment, tell)
+    try:
+        await stop.hold()
+        return await stop.joined() or await stop.carry()
+    finally:
+        stop.turn.give_back()
+        await equipment.close()
+
+
+@dataclass
+class _Stop:
+    layout: DeskLayout
+    request: EmergencyRequest
+    equipment: Equipment
+    tell: Tell
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nothing can send any more."""
+
+    def __post_init__(self) -> None:
+        self.turn = Turn(self.layout)
+        self.own = OwnProcesses(self.layout)
+        self.began_s = asyncio.get_running_loop().time()
+        self.began_at = datetime.now(UTC)
+        self.latch = LatchSet(set=False, durable=False)
+        self.frozen: tuple[FrozenService, ...] = ()
+        self.problems: list[str] = []
+        self.took_over = ""
+        self.desk_name = ""
+        self._early: list[tuple[str, dict[str, object]]] = []
+        """Events of before there is a course."""
+
+    # --- 1: nothing more is sent ---------------------------------------------------------------
+
+    async def hold(self) -> None:
+        """Latch, marker, freeze; also for whoever then only follows: it repeats nothing."""
+        setting = asyncio.create_task(self._set_latch())
+        await asyncio.wait([setting], timeout=LATCH_TIMEOUT_S)
+        if self.request.whole_desk:
+            self.frozen = await freeze(self.own)
+            self._early.append(("frozen", {"services": self.frozen}))
+        self.latch = await setting
+        self._early.insert(0, ("latched", {"latch": self.latch}))
+        loose = [each for each in self.frozen if each.result == "not_frozen"]
+        self.problems += [f"{each.service} is not frozen: {each.why}" for each in loose]
+        if self.request.whole_desk and not loose:
+            self.quiet.set()
+        elif self.latch.set:
+            asyncio.get_running_loop().call_later(OBEYED_S, self.quiet.set)
+        else:
+            self.problems.append("nothing keeps the engines from sending: no latch, and not frozen")
+
+    async def _set_latch(self) -> LatchSet:
+        def work() -> tuple[Setting, str]:
+            marked = ""
+            if self.request.whole_desk:
+                marked = set_marker(self.layout, self.request.reason, self.request.actor)
+            latches = Latches(self.layout)
+            there = {latch.id: latch for latch in latches.read(opened=False)}
+            if self.request.set_already and all(i in there for i in self.request.set_already):
+                found = tuple(there[each] for each in self.request.set_already)
+                return Setting(found), marked
+            reason = f"emergency stop: {self.request.reason or 'no reason given'}"
+            halt = Halt(reason, self.request.actor or "unknown", datetime.now(UTC))
+            return latches.set(self.request.scopes, halt), marked
+
+        try:
+            setting, marked = await aside(work, 2 * LATCH_TIMEOUT_S)
+        except StorageError as error:
+            return LatchSet(set=False, durable=False, problems=(error.message,))
+        except TimeoutError:
+            # The file comes first, and the disk that hangs is asked to keep it after that.
+            there = Latches(self.layout).scopes()
+            is_set = all(scope in there for scope in self.request.scopes)
+            return LatchSet(set=is_set, durable=False, problems=("the disk does not answer",))
+        return LatchSet(
+            set=True,
+            durable=setting.durable,
+            ids=tuple(latch.id for latch in setting.latches),
+            problems=(*setting.problems, *([marked] if marked else [])),
+        )
+
+    # --- two presses ---------------------------------------------------------------------------
+
+    async def joined(self) -> EmergencyStatement | None:
+        """The statement of whoever carries out the same already. None: it is ours to carry out."""
+        following = Following(self.layout.emergency)
+        covered = True
+        both_flatten = False
+        now_s = asyncio.get_running_loop().time
+        since_s = now_s()
+        async for ours in turns(self.turn):
+            if ours:
+                self.took_over = following.name
+                return None
+            for event in following.news():
+                if event.get("event") == "begun":
+                    covered, both_flatten = self._compare(event)
+                self._hear({**event, "joined": following.name})
+                stated = ended([event])
+                if stated is not None and covered:
+                    return EmergencyStatement.from_wire(stated, joined=True)
+            if not covered and not both_flatten and now_s() - since_s > NARROWER_S:
+                self.problems.append("a narrower stop was under way: this one went on beside it")
+                return None
+        return None
+
+    def _compare(self, begun: Mapping[str, Any]) -> tuple[bool, bool]:
+        """Whether the stop under way does all that is asked for here; whether both would flatten,
+        which must not be done by two at the same time."""
+        try:
+            other = EmergencyRequest.from_wire(begun.get("request") or {})
+        except ValueError:
+            return False, True
+        return other.covers(self.request), other.flatten and self.request.flatten
+
+    # --- 2 to 5 --------------------------------------------------------------------------------
+
+    async def carry(self) -> EmergencyStatement:
+        course = Course.begin(self.layout.emergency, self._hear)
+        course.add(
+            "begun",
+            course=course.name,
+            at=self.began_at.isoformat(),
+            pid=os.getpid(),
+            request=self.request.to_wire(),
+            took_over=self.took_over,
+        )
+        for event, fields in self._early:
+            course.add(event, **fields)
+        course.sync()
+        if self.turn.problem:
+            self.problems.append(self.turn.problem)
+        whole = self.request.whole_desk
+        others = asyncio.create_task(self._stop_others()) if whole else None
+        venues, strategies, by_hand = await self._venues_and_strategies(course)
+        course.sync()
+        stated = EmergencyStatement(
+            course=course.name,
+            reason=self.request.reason,
+            actor=self.request.actor,
+            scopes=tuple(str(scope) for scope in self.request.scopes),
+            flatten=self.request.flatten,
+            account_wide=self.request.account_wide,
+            began=self.began_at.isoformat(),
+            took_s=0.0,
+            carrier_pid=os.getpid(),
+            latch=self.latch,
+            frozen=self.frozen,
+            venues=venues,
+            strategies=strategies,
+            by_hand=by_hand,
+        )
+        if whole:
+            checkpoint = await self._checkpoint(stated)
+            course.add("checkpoint", checkpoint=checkpoint)
+            stated = msgspec.structs.replace(stated, checkpoint=checkpoint)
+            gone = await self._end_processes(course, others)
+            stated = msgspec.structs.replace(stated, ended=gone)
+        if course.problem:
+            self.problems.append(course.problem)
+        took_s = asyncio.get_running_loop().time() - self.began_s
+        stated = msgspec.structs.replace(
+            stated, took_s=round(took_s, 6), problems=tuple(dict.fromkeys(self.problems))
+        )
+        course.add("ended", statement=stated.to_wire())
+        await course.close()
+        return stated
+
+    async def _venues_and_strategies(
+        self, course: Course
+    ) -> tuple[tuple[VenueStatement, ...], tuple[StrategyStatement, ...], str]:
+        try:
+            desk = await self.equipment.desk()
+        except NotAtHandError as error:
+            self.problems.append(f"the desk file cannot be used: {error}")
+            course.add("no_desk", why=str(error))
+            by_hand = (
+                "no venue was asked, for the desk file does not say which there are: log in at each "
+                "venue of the desk and cancel its open orders; mend desk.toml, then press again"
+            )
+            return (), (), by_hand
+        self.desk_name = desk.file.desk.name
+        visits = _visits(self.request, desk)
+        strategies = self.request.named(ScopeKind.STRATEGY)
+        found = await asyncio.gather(
+            asyncio.gather(
+                *(self._venue(course, desk, *each) for each in enumerate(visits.items()))
+            ),
+            asyncio.gather(*(self._strategy(course, desk, name) for name in strategies)),
+        )
+        return tuple(found[0]), tuple(found[1]), ""
+
+    async def _venue(
+        self,
+        course: Course,
+        desk: LoadedDesk,
+        place: int,
+        wanted: tuple[str, tuple[str | None, ...]],
+    ) -> VenueStatement:
+        """One venue, on its own: nothing here waits for another."""
+        from openbell.kill import statement
+        from openbell.kill.events import StopEvent
+
+        name, symbols = wanted
+        config = desk.file.venues[name]
+        now_s = asyncio.get_running_loop().time
+        began_s = now_s()
+
+        def tell(event: StopEvent) -> None:
+            told = msgspec.to_builtins(event)
+            course.add("venue", what=told.pop("type"), **told)
+
+        try:
+            visit = await self.equipment.visit(name)
+            from openbell.kill.plan import Scope as Part
+            from openbell.kill.stop_venues import stop_venues
+
+            parts: list[VenueStatement] = []
+            for number, symbol in enumerate(symbols):
+                first = place * ORDERS_PER_VENUE + number * (ORDERS_PER_VENUE // 100)
+                left_s = max(1.0, self.request.timeout_s - (now_s() - began_s))
+                parts += await stop_venues(
+                    [visit],
+                    desk_id=self.layout.desk_id,
+                    timeout_s=left_s,
+                    scope=Part(symbol=symbol, account_wide=self.request.account_wide),
+                    flatten_epoch=_epoch() if self.request.flatten else None,
+                    first_order=first,
+                    quiet=self.quiet,
+                    tell=tell,
+                )
+            return statement.together(parts)
+        except NotAtHandError as error:
+            why = str(error)
+        except Exception as error:  # noqa: BLE001 - without its words: there may be credentials
+            _log.error("the stop of %s failed: %s", name, type(error).__name__)
+            why = f"the stop itself failed: {type(error).__name__}"
+        stated = statement.unvisited(
+            name, config, why, flatten=self.request.flatten, took_s=now_s() - began_s
+        )
+        course.add("venue", what="ended", venue=name, at_ns=time.time_ns(), statement=stated)
+        return stated
+
+    async def _strategy(self, course: Course, desk: LoadedDesk, name: str) -> StrategyStatement:
+        from openbell.kill.strategy_orders import stop_strategy
+
+        course.add("strategy", what="asked", strategy=name, at_ns=time.time_ns())
+        stated = await stop_strategy(
+            self.layout, desk.file, name, timeout_s=self.request.timeout_s, quiet=self.quiet
+        )
+        course.add("strategy", what="ended", strategy=name, at_ns=time.time_ns(), statement=stated)
+        return stated
+
+    async def _checkpoint(self, stated: EmergencyStatement) -> CheckpointMade:
+        from openbell.kill.quick_checkpoint import save_quickly
+
+        try:
+            path = await aside(
+                lambda: save_quickly(self.layout, stated, self.desk_name), CHECKPOINT_TIMEOUT_S
+            )
+            return CheckpointMade(path=str(path))
+        except TimeoutError:
+            problem = f"the disk took no checkpoint within {CHECKPOINT_TIMEOUT_S:g} s"
+        except StorageError as error:
+            problem = error.message
+        except Exception as error:  # noqa: BLE001 - told, and stops nothing
+            _log.exception("no checkpoint")
+            problem = f"the checkpoint failed: {type(error).__name__}"
+        self.problems.append(f"NO CHECKPOINT: {problem}")
+        return CheckpointMade(problem=problem)
+
+    async def _stop_others(self) -> list[EndedService]:
+        try:
+            return await stop_others(self.layout, self.own)
+        except Exception as error:  # noqa: BLE001 - told, and stops nothing
+            _log.exception("services were not ended")
+            self.problems.append(f"services were not ended: {type(error).__name__}")
+            return []
+
+    async def _end_processes(
+        self, course: Course, others: asyncio.Task[list[EndedService]] | None
+    ) -> tuple[EndedService, ...]:
+        gone = {each.service: each for each in await self._killed(self._frozen_names)}
+        if others is not None:
+            gone |= {each.service: each for each in await others}
+        gone |= {each.service: each for each in await self._killed(None)}
+        stated = tuple(gone[name] for name in sorted(gone))
+        course.add("processes", services=stated)
+        return stated
+
+    @property
+    def _frozen_names(self) -> list[str]:
+        return [each.service for each in self.frozen if each.result != "not_running"]
+
+    async def _killed(self, names: list[str] | None) -> list[EndedService]:
+        """These, or for None whatever is left."""
+        try:
+            return await (last_look(self.own) if names is None else kill_frozen(self.own, names))
+        except Exception as error:  # noqa: BLE001 - told, and stops nothing
+            _log.exception("processes were not killed")
+            self.problems.append(f"processes were not killed: {type(error).__name__}")
+            return []
+
+    # --- telling -------------------------------------------------------------------------------
+
+    def _hear(self, event: Mapping[str, Any]) -> None:
+        try:
+            self.tell(event)
+        except Exception:  # noqa: BLE001 - the stop goes on
+            _log.exception("whoever follows the stop raised")
+
+
+def _epoch() -> int:
+    return time.time_ns() * EPOCHS_PER_S // 1_000_000_000
+
+
+def _visits(request: EmergencyRequest, desk: LoadedDesk) -> dict[str, tuple[str | None, ...]]:
+    """Each venue in scope with its symbols in scope; None: all of it."""
+    symbols = request.named(ScopeKind.SYMBOL)
+    wanted: dict[str, tuple[str | None, ...]] = {}
+    for name, venue in desk.file.venues.items():
+        if request.whole_desk or Scope(ScopeKind.VENUE, name) in request.scopes:
+            wanted[name] = (None,)
+        elif some := tuple(symbol for symbol in venue.symbols if symbol in symbols):
+            wanted[name] = some
+    return wanted

@@ -1,0 +1,96 @@
+"""Freezes what could send an order, and sees it frozen.
+
+By the cgroup freezer where the service has a cgroup of its own, else by SIGSTOP to each of its
+processes. What is frozen catches no signal but SIGKILL: it is killed later, never asked.
+
+    look ─▶ all frozen? ─▶ look once more: none new ─▶ frozen
+     ▲          │ no
+     └── stop ◀─┘          one that forks while it is stopped is met in the next round
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from openbell.kill.emergency_statement import FrozenService
+from openbell.kill.own_processes import OwnProcesses, OwnService, signal_each
+
+FREEZE_TIMEOUT_S = 1.0
+"""A process in the middle of a disk access stops when that is through; one that hangs there sends
+nothing either, but that is not proven."""
+_LOOK_EVERY_S = 0.002
+
+
+async def freeze(
+    own: OwnProcesses, timeout_s: float = FREEZE_TIMEOUT_S
+) -> tuple[FrozenService, ...]:
+    """Every service that may send orders, and of which there is a process or that desk.toml calls
+    an engine. Returns when each is seen to be frozen, or is known not to be."""
+    now_s = asyncio.get_running_loop().time
+    deadline_s = now_s() + timeout_s
+    told: dict[str, FrozenService] = {}
+    sure = False
+    while not sure:
+        senders = [service for service in own.look().values() if service.may_send]
+        rounds = [_freeze(service) for service in senders]
+        # Twice the same: nothing was forked between the look and the signal.
+        sure = all(each.result == "frozen" and told.get(each.service) == each for each in rounds)
+        told |= {each.service: each for each in rounds}
+        gone = set(told) - {service.name for service in senders}
+        for name in gone:
+            told[name] = FrozenService(service=name, result="not_running")
+        if now_s() > deadline_s:
+            break
+        if not sure:
+            await asyncio.sleep(_LOOK_EVERY_S)
+    for name, role in own.declared_roles().items():
+        if role in ("engine", "standby") and name not in told:
+            told[name] = FrozenService(service=name, result="not_running")
+    return tuple(told[name] for name in sorted(told))
+
+
+def _freeze(service: OwnService) -> FrozenService:
+    """One round: what it is like now, after it was told to stop."""
+    why = ""
+    if all(facts.frozen for facts in service.members):
+        return FrozenService(service=service.name, result="frozen", pids=service.pids, how="signal")
+    cgroup = cgroup_of(service)
+    if cgroup is not None:
+        why = _freeze_cgroup(cgroup)
+        if not why:
+            return FrozenService(
+                service=service.name, result="frozen", pids=service.pids, how="cgroup"
+            )
+    why = signal_each((f for f in service.members if not f.frozen), signal.SIGSTOP) or why
+    return FrozenService(
+        service=service.name,
+        result="not_frozen",
+        pids=service.pids,
+        how="signal",
+        why=why or "its processes are not seen to be stopped",
+    )
+
+
+def cgroup_of(service: OwnService) -> Path | None:
+    """Its own, as recorded, if its leader is in it and so is nothing that is not its."""
+    if service.record is None or not service.record.cgroup or service.leader is None:
+        return None
+    folder = Path(service.record.cgroup)
+    try:
+        inside = {int(line) for line in (folder / "cgroup.procs").read_text().split()}
+    except (OSError, ValueError):
+        return None
+    return folder if service.leader.pid in inside <= set(service.pids) else None
+
+
+def _freeze_cgroup(folder: Path) -> str:
+    """Why it is not seen to be frozen, or nothing."""
+    try:
+        (folder / "cgroup.freeze").write_text("1")
+        events = (folder / "cgroup.events").read_text().split()
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    frozen = dict(zip(events[::2], events[1::2], strict=False)).get("frozen")
+    return "" if frozen == "1" else "its cgroup is not seen to be frozen"

@@ -1,0 +1,154 @@
+"""Which processes are this desk's, proven: by record, start time, boot id and mark; never by name.
+
+Reads records and the process table; needs no desk file. What a service is to the desk stands in its
+record; for one that an older Openbell wrote, in desk.toml, as far as that can be read as TOML.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from openbell.config.layout import DESK_FILE, DeskLayout
+from openbell.runtime.members import Leader, Mark, Scan, scan
+from openbell.runtime.processes import ProcessFacts, system_processes
+from openbell.runtime.records import Record, Records
+
+ENGINES = frozenset({"engine", "standby"})
+
+
+@dataclass(frozen=True)
+class OwnService:
+    """One service of which a process exists."""
+
+    name: str
+    role: str
+    """Empty: not known."""
+    may_send: bool
+    """It is an engine, or holds a venue's keys for we do not know what, or nothing is known."""
+    members: tuple[ProcessFacts, ...]
+    """Alive, each proven to be ours."""
+    leader: Leader | None
+    """None: only what it left behind is found."""
+    record: Record | None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(sorted(facts.pid for facts in self.members))
+
+
+@dataclass
+class OwnProcesses:
+    """Looks anew each time it is asked."""
+
+    layout: DeskLayout
+    _declared: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
+
+    def look(self) -> dict[str, OwnService]:
+        """By name. Never raises."""
+        table = system_processes()
+        try:
+            boot_id = table.boot_id()
+        except OSError:
+            boot_id = ""
+        seen = scan(table, self.layout.desk_id)
+        records = {record.service: record for record in Records(self.layout.records).read_all()[0]}
+        names = {*records, *(mark.service for mark in seen.marks.values())}
+        found = (self._service(name, records.get(name), seen, boot_id) for name in sorted(names))
+        return {service.name: service for service in found if service is not None}
+
+    def declared_roles(self) -> dict[str, str]:
+        return {name: str(each.get("role", "other")) for name, each in self._services().items()}
+
+    def _service(
+        self, name: str, record: Record | None, seen: Scan, boot_id: str
+    ) -> OwnService | None:
+        marked = seen.marked(name)
+        members = {facts.pid: facts for facts, _ in marked}
+        leader = None if record is None else _leader(record, seen, boot_id)
+        if leader is None:
+            # Spawned, and not recorded yet; or its record is lost. The mark proves it all the same.
+            first = [(f, mark) for f, mark in marked if f.session == f.pid]
+            if first:
+                facts, mark = max(first, key=lambda each: each[1].generation)
+                leader = Leader(facts.pid, facts.start, mark)
+        if leader is not None:
+            members |= {facts.pid: facts for facts in seen.members(leader)}
+        members.pop(os.getpid(), None)
+        if not members:
+            return None
+        role, may_send = self._duty(name, record)
+        return OwnService(name, role, may_send, tuple(members.values()), leader, record)
+
+    def _duty(self, name: str, record: Record | None) -> tuple[str, bool]:
+        settings: Mapping[str, Any] = {} if record is None else record.settings
+        if "role" not in settings:
+            settings = self._services().get(name, {})
+            if not settings:
+                return "", True
+        role = str(settings.get("role", "other"))
+        return role, role in ENGINES or (role == "other" and bool(settings.get("venues")))
+
+    def _services(self) -> Mapping[str, Mapping[str, Any]]:
+        """Of desk.toml as it stands, without looking at whether it is right."""
+        if self._declared is None:
+            self._declared = {}
+            with contextlib.suppress(OSError, ValueError):
+                tables = tomllib.loads((self.layout.desk / DESK_FILE).read_text())
+                services = tables.get("services", {})
+                self._declared = {n: s for n, s in services.items() if isinstance(s, dict)}
+        return self._declared
+
+
+def _leader(record: Record, seen: Scan, boot_id: str) -> Leader | None:
+    """The process that a record tells of, if it is still that very one."""
+    facts = seen.processes.get(record.pid)
+    mark = Mark.parse(record.mark)
+    if (
+        facts is None
+        or mark is None
+        or record.phase != "running"
+        or not boot_id
+        or record.boot_id != boot_id
+        or not facts.alive
+        or facts.start != record.start
+        or facts.session != facts.pid
+        or seen.marks.get(facts.pid) != mark
+    ):
+        return None
+    return Leader(facts.pid, facts.start, mark)
+
+
+def signal_each(members: Iterable[ProcessFacts], number: signal.Signals) -> str:
+    """Signals exactly these processes, each seen again to be the one that was found. Why one of
+    them could not be signalled, or nothing; one that has ended needs no signal."""
+    table = system_processes()
+    problem = ""
+    for facts in members:
+        try:
+            descriptor = os.pidfd_open(facts.pid) if hasattr(os, "pidfd_open") else -1
+        except ProcessLookupError:
+            continue
+        except OSError:
+            descriptor = -1
+        try:
+            now = table.facts(facts.pid)
+            if now is None or now.start != facts.start:
+                continue
+            if descriptor >= 0:
+                signal.pidfd_send_signal(descriptor, number)
+            else:
+                os.kill(facts.pid, number)
+        except ProcessLookupError:
+            continue
+        except OSError as error:
+            problem = f"pid {facts.pid} cannot be signalled: {error.strerror}"
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+    return problem

@@ -1,0 +1,87 @@
+"""Presses the button: latch at once, then by the guard, and without it alone, from the desk file.
+
+latch ─▶ guard takes it within 100 ms ─▶ its statement
+           │ no, or it ends in the middle
+           ▼
+         alone: freeze, load what the venues need, cancel, verify, end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from openbell.config.layout import DeskLayout
+from openbell.errors import OpenbellError
+from openbell.kill.aside import aside
+from openbell.kill.course import Tell
+from openbell.kill.emergency import LATCH_TIMEOUT_S, carry_out
+from openbell.kill.emergency_statement import EmergencyStatement
+from openbell.kill.equipment import LoadedAlone
+from openbell.kill.guard_client import GuardGoneError, GuardRefusedError, emergency_stop_by_guard
+from openbell.kill.request import EmergencyRequest
+from openbell.state.halts import Halt
+from openbell.state.kill_log import append_act
+from openbell.state.latch import Latches
+
+RECORD_TIMEOUT_S = 1.0
+
+
+async def press(
+    layout: DeskLayout, request: EmergencyRequest, tell: Tell, *, ask_guard: bool = True
+) -> EmergencyStatement:
+    """Never raises for what a guard, a disk, a venue or a process does."""
+    request = await _latched(layout, request)
+    stated = None
+    if ask_guard:
+        try:
+            stated = await emergency_stop_by_guard(layout, request, tell)
+        except (GuardGoneError, GuardRefusedError) as error:
+            tell({"event": "alone", "why": f"the guard does not do it: {error}"})
+    if stated is None:
+        stated = await carry_out(layout, request, LoadedAlone(layout), tell)
+    await _record(layout, request, stated)
+    return stated
+
+
+async def _latched(layout: DeskLayout, request: EmergencyRequest) -> EmergencyRequest:
+    """Sets the latch before anybody is asked. What fails here is tried, and told, by the stop."""
+
+    def work() -> tuple[str, ...]:
+        layout.make()
+        halt = Halt(
+            f"emergency stop: {request.reason or 'no reason given'}",
+            request.actor or "unknown",
+            datetime.now(UTC),
+        )
+        setting = Latches(layout).set(request.scopes, halt)
+        return tuple(latch.id for latch in setting.latches) if setting.durable else ()
+
+    try:
+        ids = await aside(work, LATCH_TIMEOUT_S)
+    except (OSError, OpenbellError, TimeoutError):
+        return request
+    return msgspec.structs.replace(request, set_already=ids)
+
+
+async def _record(
+    layout: DeskLayout, request: EmergencyRequest, stated: EmergencyStatement
+) -> None:
+    """In the kill switch's own log; the controller, where there is one, records it for itself."""
+    detail: Mapping[str, Any] = {
+        "scopes": list(stated.scopes),
+        "reason": request.reason,
+        "result": stated.result,
+        "course": stated.course,
+        "joined": stated.joined,
+    }
+    try:
+        await aside(
+            lambda: append_act(layout.kill_switch_log, request.actor, "emergency_stop", detail),
+            RECORD_TIMEOUT_S,
+        )
+    except (OSError, OpenbellError, TimeoutError):
+        return  # the course has it
