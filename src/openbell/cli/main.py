@@ -34,6 +34,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "halt": ("halt", "halt", "stop new orders; services stay up"),
     "resume": ("halt", "resume", "let new orders go on, once healthy"),
     "kill-switch": ("kill_switch", "kill_switch", "stop orders at once: the desk or a part of it"),
+    "emergency-stop": (
+        "emergency_stop",
+        "emergency_stop",
+        "cancel everywhere, prove it, end everything: now",
+    ),
     "start": ("services", "start", "start services, with what they depend on"),
     "stop": ("services", "stop", "stop services that no other needs"),
     "restart": ("services", "restart", "stop and start services"),
@@ -76,7 +81,8 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done and verified, 1 failed, 2 wrong use, 3 not running, 4 desk file, "
-    "5 conflict, 6 refused, 7 unverified, 8 corrupt file, 9 storage, 70 a defect of ours.",
+    "5 conflict, 6 refused, 7 unverified, 8 corrupt file, 9 storage, 10 orders or positions remain, "
+    "70 a defect of ours.",
 )
 @click.version_option(__version__, prog_name="openbell")
 @click.option(

@@ -34,6 +34,10 @@ class Secrets:
         """Every secret value, for redactors."""
         return tuple(self._values.values())
 
+    def as_environment(self) -> dict[str, str]:
+        """All of them by variable, for a process that stands in for the whole desk."""
+        return dict(self._values)
+
     def environment_for(self, service: str) -> dict[str, str]:
         """The variables this service may see: its `secrets` and its venues' credentials."""
         declared = self.desk.file.services[service]

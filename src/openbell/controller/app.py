@@ -25,6 +25,7 @@ from openbell.controller.bodies import (
     CheckpointBody,
     CloseBody,
     DeactivateBody,
+    EmergencyBody,
     ExitBody,
     HaltBody,
     OpenBody,
@@ -45,6 +46,7 @@ from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
 from openbell.domain.approvals import UNNAMED
 from openbell.domain.graph import suggest
+from openbell.domain.scopes import parse_scopes
 from openbell.errors import (
     ConfigError,
     ConflictError,
@@ -56,6 +58,7 @@ from openbell.errors import (
     UnverifiedError,
     UsageError,
 )
+from openbell.kill.request import EmergencyRequest
 from openbell.watch.log_line import parse_level
 from openbell.watch.logs import CONTROLLER, LogQuery, log_paths, read_logs
 
@@ -99,6 +102,7 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
     _procedures(app, parts)
     _act(app, parts)
     _kill_switch(app, parts)
+    _emergency(app, parts)
     return app
 
 
@@ -282,8 +286,7 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
 
         async def lines() -> AsyncIterator[str]:
             async for event in live.follow(after):
-                text = orjson.dumps(event, default=str).decode()
-                yield desk.redactor.redact(text) + "\n"
+                yield _line(desk, event)
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -350,6 +353,50 @@ def _kill_switch(app: FastAPI, parts: Parts) -> None:
     @app.post(f"{V1}/kill-switch/approve", summary="Approve another person's release: it is done")
     async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
         return _json(desk, await switch.approve(body.request, body.digest, actor))
+
+
+def _emergency(app: FastAPI, parts: Parts) -> None:
+    desk = parts.desk
+
+    @app.post(
+        f"{V1}/emergency-stop",
+        summary="Latch, freeze, cancel everywhere, verify, end; its statement, or its events",
+    )
+    async def emergency_stop(
+        request: Request, body: EmergencyBody | None = None, actor: Actor = UNNAMED
+    ) -> Response:
+        asked = body or EmergencyBody()
+        try:
+            scopes = parse_scopes(asked.scopes)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        events = parts.emergency.stop(
+            EmergencyRequest(
+                reason=asked.reason,
+                actor=actor,
+                scopes=scopes,
+                flatten=asked.flatten,
+                account_wide=asked.account_wide,
+                timeout_s=asked.timeout_s,
+            )
+        )
+        if "application/x-ndjson" in request.headers.get("accept", ""):
+            first = await anext(events)  # what is refused is refused with a status
+
+            async def lines() -> AsyncIterator[str]:
+                yield _line(desk, first)
+                async for event in events:
+                    yield _line(desk, event)
+
+            return StreamingResponse(lines(), media_type="application/x-ndjson")
+        stated: object = None
+        async for event in events:
+            stated = event.get("statement") if event.get("event") == "done" else stated
+        return _json(desk, stated)
+
+
+def _line(desk: ControlledDesk, event: object) -> str:
+    return desk.redactor.redact(orjson.dumps(event, default=str).decode()) + "\n"
 
 
 def _verb(app: FastAPI, parts: Parts, verb: Verb) -> None:

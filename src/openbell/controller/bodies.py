@@ -42,6 +42,14 @@ class ActivateBody(Body):
     set_already: tuple[str, ...] = ()
 
 
+class EmergencyBody(Body):
+    reason: Annotated[str, Field(max_length=500)] = ""
+    scopes: Scopes = ()
+    flatten: bool = False
+    account_wide: bool = False
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+
 class DeactivateBody(Body):
     scopes: Scopes = ()
     reason: Annotated[str, Field(max_length=500)]

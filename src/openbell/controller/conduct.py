@@ -21,6 +21,8 @@ class Conductor:
     def __init__(self, desk: ControlledDesk) -> None:
         self._desk = desk
         self._tasks: set[asyncio.Task[None]] = set()
+        self._broken_off = ""
+        """Why what is cancelled is not to be taken up again."""
 
     def admit(
         self, procedure: str, number: int, actor: str, parameters: Mapping[str, object]
@@ -47,6 +49,12 @@ class Conductor:
     async def _carried_out(self, run: LiveRun, body: Coroutine[object, object, None]) -> None:
         try:
             await body
+        except asyncio.CancelledError:
+            if not self._broken_off:
+                raise
+            await self._record_end(run)
+            told = FailedError(f"broken off: {self._broken_off}", hint="see `openbell status`")
+            self.finish(run, "broken_off", told.message, {}, told)
         except OpenbellError as error:
             log.error("run broken off", run=run.id, why=error.message, alert=True)
             await self._record_end(run)
@@ -94,6 +102,14 @@ class Conductor:
         if interrupted is not None:
             await self._desk.database.finish(interrupted.number, f"abandoned: {why}")
             self._desk.interrupted = None
+
+    async def break_off(self, why: str) -> None:
+        """Ends what is under way, for good: what it was to reach is no longer wanted."""
+        self._broken_off = why
+        try:
+            await self.cancel()
+        finally:
+            self._broken_off = ""
 
     async def cancel(self) -> None:
         """The controller goes: what is under way stays unfinished, to be taken up again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -217,6 +218,11 @@ class ControlledDesk:
                     "pid": event.pid,
                 }
             )
+
+    def environment(self) -> dict[str, str]:
+        """For processes of this desk that are no services: with the secrets it was opened with."""
+        state = {"OPENBELL_STATE": str(self.layout.state)}
+        return {**os.environ, **self.secrets.as_environment(), **state}
 
     async def close(self) -> None:
         """Lets go of everything; services run on."""

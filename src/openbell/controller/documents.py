@@ -16,6 +16,7 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
+from openbell.kill.course import emergency_document
 from openbell.procedures.preview import halt_row, latch_row
 from openbell.runtime.spec import Orphan, ServiceView
 
@@ -49,7 +50,9 @@ async def health_document(desk: ControlledDesk, observer: Observer) -> dict[str,
     }
 
 
-_SHARED = ("desk", "state", "why", "venues", "permit", "latch", "halt", "recommendations")
+_SHARED = (
+    "desk", "state", "why", "venues", "permit", "latch", "halt", "emergency", "recommendations",
+)  # fmt: skip
 _HEALTHY = {
     ServiceState.READY: True,
     ServiceState.DEGRADED: False,
@@ -77,6 +80,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "why": seen.why,
         "latch": latch_row(desk.targets.latches.read(), active=desk.targets.latched),
         "halt": halt_row(desk.targets.halt, desk.targets.halt is not None),
+        "emergency": emergency_document(desk.layout),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,
         "controller": {
             "pid": os.getpid(),
@@ -121,6 +125,9 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
     if seen.left_out:
         text = f"opened in part: {', '.join(seen.left_out)} not asked for, so nothing trades"
         found.append(_row("note", "desk", text, "openbell up"))
+    if desk.layout.emergency_marker.exists():
+        text = "an emergency stop was begun: nothing is started until the desk is opened again"
+        found.insert(0, _row("critical", "desk", text, "openbell up"))
     if desk.interrupted is not None:
         found.insert(
             0,

@@ -21,6 +21,7 @@ from openbell.controller.acts import Acts
 from openbell.controller.close_desk import Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk, Interrupted
+from openbell.controller.emergency import Emergency
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
@@ -75,14 +76,16 @@ class Hosted:
 
         conductor = Conductor(desk)
         observer = Observer(desk)
+        emergency = Emergency(desk, conductor)
         parts = Parts(
             desk=desk,
             observer=observer,
-            openings=Openings(desk, conductor),
+            openings=Openings(desk, conductor, emergency.clear),
             closings=Closings(desk, conductor, exit_controller),
             rolling=RollingRestarts(desk, conductor, observer),
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
+            emergency=emergency,
             exit_controller=exit_controller,
         )
         return cls(desk, conductor, parts, (api_token, service_token))
@@ -114,9 +117,11 @@ class Hosted:
         server = await asyncio.to_thread(self._load_server)
         serving = asyncio.create_task(server.serve(sockets), name="serve")
         housekeeping = asyncio.create_task(self._keep_house(housekeeping_s), name="housekeeping")
+        emergencies = asyncio.create_task(self.parts.emergency.watch(), name="emergencies")
         ending = asyncio.create_task(ended.wait(), name="ended")
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
         housekeeping.cancel()
+        emergencies.cancel()
         desk.board.end("it was told to")
         await self.conductor.cancel()
         server.stop()

@@ -64,6 +64,7 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
     began = time.monotonic()
     from openbell.config.loader import load_desk
     from openbell.config.secrets import load_secrets
+    from openbell.kill.marker import why_held
     from openbell.runtime.supervisor import Supervisor
 
     ended = asyncio.Event()
@@ -81,7 +82,11 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
     from openbell.controller.specs import Adopted, specs_of
 
     supervisor = Supervisor(
-        layout, specs_of(loaded, layout, secrets), logs=loaded.file.logs, on_event=on_event
+        layout,
+        specs_of(loaded, layout, secrets),
+        logs=loaded.file.logs,
+        on_event=on_event,
+        hold=lambda spec: why_held(layout, spec.role),
     )
     adoption = await supervisor.adopt()
     adopted = Adopted(in_s=time.monotonic() - began, at_ns=time.time_ns())

@@ -11,6 +11,7 @@ from openbell.domain.desk_state import DeskFacts, DeskState, DeskTarget, decide
 from openbell.domain.health import DeskHealthFacts, ServiceFacts, VenueHealthFacts
 from openbell.domain.scopes import DESK
 from openbell.domain.service_state import ServiceState
+from openbell.kill.marker import read_marker
 from openbell.runtime.spec import ServiceView
 from openbell.watch.service_client import Answer
 
@@ -47,7 +48,8 @@ class Observer:
         desk = self._desk
         views = [v for v in desk.supervisor.views() if v.name in desk.desk.file.services]
         engine = await self._ask_engine()
-        latched = desk.targets.latched
+        begun = read_marker(desk.layout)
+        latched = desk.targets.latched or begun is not None
         target = desk.targets.now
         # Without an engine nothing here trades by itself: such a desk is open when it is up.
         trading = desk.roles.engine is None or engine.get("trading") is True
@@ -66,7 +68,7 @@ class Observer:
         )
         return Seen(
             state=state,
-            why=self._why(state, target, engine, missing, left_out),
+            why=self._why(state, target, engine, missing, left_out, begun),
             views=views,
             services=tuple(
                 ServiceFacts(
@@ -101,9 +103,13 @@ class Observer:
         engine: Answer,
         missing: tuple[str, ...],
         left_out: tuple[str, ...],
+        begun: Mapping[str, Any] | None,
     ) -> str:
         if state is DeskState.TRADING:
             return ""
+        if state is DeskState.EMERGENCY and begun is not None:
+            by = begun.get("actor") or "somebody"
+            return f"emergency stop by {by}: {begun.get('reason') or 'no reason given'}"
         if state is DeskState.EMERGENCY:
             latch = self._desk.targets.latch
             return f"the kill switch is latched: {latch.reason if latch else 'unknown reason'}"

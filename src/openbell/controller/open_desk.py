@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from openbell.controller.conduct import Conductor
@@ -40,9 +40,16 @@ class OpenWishes:
 class Openings:
     """Openings of one desk."""
 
-    def __init__(self, desk: ControlledDesk, runs: Conductor) -> None:
+    def __init__(
+        self,
+        desk: ControlledDesk,
+        runs: Conductor,
+        clear_emergency: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`clear_emergency`: takes away what an emergency stop left, on the word of whoever opens."""
         self._desk = desk
         self._runs = runs
+        self._clear_emergency = clear_emergency
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
         """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,
@@ -58,11 +65,13 @@ class Openings:
             if note := desk.targets.latch_note:
                 parameters["latch"] = note
             await desk.auditor.record(actor, "desk.open", desk.desk.file.desk.name, **parameters)
+            command = self._command(wishes)
+            await self._clear_emergency(actor)
             await self._runs.abandon_interrupted("opened again")
             number = await desk.database.begin("open", actor, "", parameters)
             wanted = self._wanted(wishes)
             whole = len(wanted) == len(desk.desk.file.services)
-            desk.targets.command(self._command(wishes), () if whole else wanted)
+            desk.targets.command(command, () if whole else wanted)
         except BaseException:
             desk.board.release()
             raise
@@ -100,9 +109,11 @@ class Openings:
             )
 
     def _command(self, wishes: OpenWishes) -> DeskCommand:
-        """A latched desk opens safe, and so stays safe when the latch is released: to trade takes a
-        `resume` of its own."""
-        safe = wishes.safe_mode or self._desk.targets.latched
+        """A desk that is latched, or was stopped in an emergency, opens safe, and so stays safe when
+        the latch is released: to trade takes a `resume` of its own."""
+        desk = self._desk
+        stopped = desk.layout.emergency_marker.exists()
+        safe = wishes.safe_mode or desk.targets.latched or stopped
         return DeskCommand.OPEN_SAFE if safe else DeskCommand.OPEN
 
     def _wanted(self, wishes: OpenWishes) -> tuple[str, ...]:

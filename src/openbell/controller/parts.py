@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from openbell.controller.acts import Acts
 from openbell.controller.close_desk import Closings
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.emergency import Emergency
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
@@ -25,4 +26,5 @@ class Parts:
     rolling: RollingRestarts
     acts: Acts
     kill_switch: KillSwitch
+    emergency: Emergency
     exit_controller: Callable[[str], None]

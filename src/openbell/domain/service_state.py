@@ -49,6 +49,8 @@ class ServiceMove(StrEnum):
     STOP = "stop"
     GONE = "gone"
     """Its process group was seen empty after a stop."""
+    HOLD = "hold"
+    """It was to be started, or exited, while nothing of its kind may be started."""
     ADOPT = "adopt"
     """Found running by a restarted controller."""
 
@@ -67,16 +69,19 @@ MOVES: Mapping[tuple[ServiceState, ServiceMove], ServiceState] = {
     (_S.STARTING, _M.EXIT_FOR_GOOD): _S.FAILED,
     (_S.STARTING, _M.EXIT_CLEANLY): _S.STOPPED,
     (_S.STARTING, _M.GIVE_UP): _S.FAILED,
+    (_S.STARTING, _M.HOLD): _S.STOPPED,
     (_S.STARTING, _M.STOP): _S.STOPPING,
     (_S.READY, _M.PROBE_FAILED): _S.DEGRADED,
     (_S.READY, _M.EXIT_TO_RESTART): _S.BACKOFF,
     (_S.READY, _M.EXIT_FOR_GOOD): _S.FAILED,
     (_S.READY, _M.EXIT_CLEANLY): _S.STOPPED,
+    (_S.READY, _M.HOLD): _S.STOPPED,
     (_S.READY, _M.STOP): _S.STOPPING,
     (_S.DEGRADED, _M.PROBE_PASSED): _S.READY,
     (_S.DEGRADED, _M.EXIT_TO_RESTART): _S.BACKOFF,
     (_S.DEGRADED, _M.EXIT_FOR_GOOD): _S.FAILED,
     (_S.DEGRADED, _M.EXIT_CLEANLY): _S.STOPPED,
+    (_S.DEGRADED, _M.HOLD): _S.STOPPED,
     (_S.DEGRADED, _M.STOP): _S.STOPPING,
     (_S.BACKOFF, _M.SPAWN): _S.STARTING,
     (_S.BACKOFF, _M.GIVE_UP): _S.FAILED,

@@ -30,6 +30,7 @@ import msgspec
 from openbell.config.layout import DeskLayout
 from openbell.errors import ConflictError, StorageError
 from openbell.kill.aside import aside
+from openbell.kill.marker import read_marker
 from openbell.state.files import fsync, storage_error, write_all
 from openbell.state.lock import FileLock
 
@@ -228,6 +229,15 @@ def under_way(layout: DeskLayout) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def emergency_document(layout: DeskLayout) -> dict[str, Any] | None:
+    """As `status` shows it: `{"at", "reason", "actor", "pid", "under_way", "statement"}`; None
+    where no stop of the whole desk was begun since the desk was opened."""
+    marker = read_marker(layout)
+    if marker is None:
+        return None
+    return {**marker, "under_way": under_way(layout), "statement": last_statement(layout)}
 
 
 async def turns(turn: Turn, timeout_s: float | None = None) -> AsyncIterator[bool]:

@@ -280,7 +280,7 @@ class _Stop:
             )
             return (), (), by_hand
         self.desk_name = desk.file.desk.name
-        visits = _visits(self.request, desk)
+        visits = visits_of(self.request, desk)
         strategies = self.request.named(ScopeKind.STRATEGY)
         found = await asyncio.gather(
             asyncio.gather(
@@ -414,7 +414,7 @@ def _epoch() -> int:
     return time.time_ns() * EPOCHS_PER_S // 1_000_000_000
 
 
-def _visits(request: EmergencyRequest, desk: LoadedDesk) -> dict[str, tuple[str | None, ...]]:
+def visits_of(request: EmergencyRequest, desk: LoadedDesk) -> dict[str, tuple[str | None, ...]]:
     """Each venue in scope with its symbols in scope; None: all of it."""
     symbols = request.named(ScopeKind.SYMBOL)
     wanted: dict[str, tuple[str | None, ...]] = {}

@@ -85,23 +85,35 @@ async def ask_guard(
             writer.close()
 
 
-async def emergency_stop_by_guard(
-    layout: DeskLayout, request: EmergencyRequest, tell: Tell
-) -> EmergencyStatement:
-    """Raises GuardGoneError, at any moment, and GuardRefusedError."""
+async def stop_by_guard(
+    layout: DeskLayout, request: EmergencyRequest
+) -> AsyncIterator[dict[str, Any]]:
+    """The course's events, `{"event": "done", "statement"}` last. Raises GuardGoneError, at any
+    moment, and GuardRefusedError."""
     question = {"do": "emergency_stop", **request.to_wire()}
     taken = False
     async for event in ask_guard(layout, question, each_within_s=SILENT_S):
         if not taken and event.get("event") != "taken":
             raise GuardGoneError("it did not take the stop")
         taken = True
+        if event.get("event") not in (ALIVE, "taken"):
+            yield event
+        if event.get("event") == "done":
+            return
+    raise GuardGoneError("it ended without a statement")
+
+
+async def emergency_stop_by_guard(
+    layout: DeskLayout, request: EmergencyRequest, tell: Tell
+) -> EmergencyStatement:
+    """Raises as `stop_by_guard`."""
+    async for event in stop_by_guard(layout, request):
         if event.get("event") == "done":
             try:
                 return EmergencyStatement.from_wire(event["statement"])
             except (KeyError, ValueError) as error:
                 raise GuardGoneError(f"its statement cannot be read: {error}") from error
-        if event.get("event") != ALIVE:
-            tell(event)
+        tell(event)
     raise GuardGoneError("it ended without a statement")
 
 

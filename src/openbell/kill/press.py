@@ -34,7 +34,7 @@ async def press(
     layout: DeskLayout, request: EmergencyRequest, tell: Tell, *, ask_guard: bool = True
 ) -> EmergencyStatement:
     """Never raises for what a guard, a disk, a venue or a process does."""
-    request = await _latched(layout, request)
+    request = await latched(layout, request)
     stated = None
     if ask_guard:
         try:
@@ -47,7 +47,7 @@ async def press(
     return stated
 
 
-async def _latched(layout: DeskLayout, request: EmergencyRequest) -> EmergencyRequest:
+async def latched(layout: DeskLayout, request: EmergencyRequest) -> EmergencyRequest:
     """Sets the latch before anybody is asked. What fails here is tried, and told, by the stop."""
 
     def work() -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import UsageError
+from openbell.kill.course import emergency_document
 from openbell.procedures.begin_trading import (
     TradingFacts,
     plan_trading,
@@ -57,7 +58,8 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         )
     # Without a controller the permit runs out: what runs is no longer trading, and not closed.
     state = DeskState.STARTING if alive else DeskState.OFFLINE
-    if latched:
+    emergency = emergency_document(layout)
+    if latched or emergency is not None:
         state = DeskState.EMERGENCY
     return {
         "desk": desk.file.desk.name,
@@ -65,6 +67,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "why": why,
         "latch": latch_row(latches, active=latched),
         "halt": halt_row(halt, halt is not None),
+        "emergency": emergency,
         "permit": None,
         "controller": {
             "pid": None,

@@ -14,7 +14,10 @@ from openbell.runtime.members import Leader, Mark, Scanner
 from openbell.runtime.process_watch import ProcessWatch, WatchedProcess, choose_watch
 from openbell.runtime.processes import ProcessTable, system_processes
 from openbell.runtime.records import Records
-from openbell.runtime.spec import ServiceEvent
+from openbell.runtime.spec import ServiceEvent, ServiceSpec
+
+Hold = Callable[[ServiceSpec], str]
+"""Why a service may not be started now, or nothing. Asked before every spawn: it must be quick."""
 
 _SLOT_S = 0.01
 
@@ -48,6 +51,7 @@ class Host:
     boot_id: str
     on_event: Callable[[ServiceEvent], None]
     turns: Turns = field(default_factory=Turns)
+    hold: Hold = lambda _: ""
 
     @classmethod
     def of(
@@ -57,6 +61,7 @@ class Host:
         *,
         table: ProcessTable | None = None,
         watch: ProcessWatch | None = None,
+        hold: Hold | None = None,
     ) -> Host:
         """The real machine, or the given parts of it."""
         table = table or system_processes()
@@ -68,6 +73,7 @@ class Host:
             scanner=Scanner(table, layout.desk_id),
             boot_id=table.boot_id(),
             on_event=on_event,
+            hold=hold or (lambda _: ""),
         )
 
     def mark(self, service: str, generation: int) -> Mark:

@@ -93,6 +93,8 @@ class SupervisedService:
         if self.state is not ServiceState.STARTING:
             if self._run is not None:  # failed, and some of it could not be killed
                 return StartResult(self.spec.name, ready=False, seconds=0.0, reason=self._reason)
+            if held := self._host.hold(self.spec):
+                return StartResult(self.spec.name, ready=False, seconds=0.0, reason=held)
             self._missed_starts = None
             self._restarted_at = ()  # a person asked: the limit counts anew
             self._begin_start("asked to start")
@@ -210,6 +212,9 @@ class SupervisedService:
         try:
             await self._clear_port(spec)
             await self._host.turns.take()
+            if held := self._host.hold(spec):
+                self._held(held)
+                return
             first = self._generation == 0
             self._generation = max(self._generation + 1, time.time_ns())
             run = spawn_run(self._host, spec, self._generation, self._restarts, self._restarted_at)
@@ -269,6 +274,14 @@ class SupervisedService:
 
     def _failed_to_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
         self._move(ServiceMove.GIVE_UP, reason)
+        self._answer_start(ready=False, reason=reason, tail=tail)
+
+    def _held(self, reason: str, tail: tuple[str, ...] = ()) -> None:
+        """It does not run, and is not to: whoever holds it is to let it go first."""
+        if self._left_open is not None:
+            self._host.records.close(self._left_open)
+            self._left_open = None
+        self._move(ServiceMove.HOLD, reason)
         self._answer_start(ready=False, reason=reason, tail=tail)
 
     def _missed_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
@@ -354,6 +367,11 @@ class SupervisedService:
             self._release(run)
             self._run = None
             self._left_open = run.record
+        held = self._host.hold(run.spec)
+        if held and not rest.survivors:
+            self._held(f"{reason}; {held}", tail)
+            await self._sweep(self._generation)
+            return
         policy = _restart_policy(run.spec)
         decision = decide(policy, status, self._restarted_at, now)
         if isinstance(decision, Restart) and not rest.survivors:

@@ -18,7 +18,7 @@ from openbell.config.models import Logs
 from openbell.config.references import did_you_mean
 from openbell.errors import UsageError
 from openbell.runtime import logs as log_files
-from openbell.runtime.host import Host
+from openbell.runtime.host import Hold, Host
 from openbell.runtime.members import Leader, Mark, Scan
 from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.records import Record
@@ -54,13 +54,15 @@ class Supervisor:
         logs: Logs,
         on_event: Callable[[ServiceEvent], None],
         host: Host | None = None,
+        hold: Hold | None = None,
     ) -> None:
         """`on_event` is called on the loop at every change of state; it must not raise or block.
-        `host` stands in for the machine in tests."""
+        `host` stands in for the machine in tests. `hold` is asked before every start of a service,
+        restarts included: what it keeps from starting, or ends while it holds, is stopped."""
         layout.make()
         self._layout = layout
         self._logs = logs
-        self._host = host or Host.of(layout, on_event)
+        self._host = host or Host.of(layout, on_event, hold=hold)
         self._services: dict[str, SupervisedService] = {}
         for spec in specs.values():
             self.replace_spec(spec)

@@ -43,6 +43,7 @@ def status_text(document: dict[str, Any]) -> str:
         held = document.get(name) or {}
         if held.get("active"):
             lines.append(f"{name:<11} ACTIVE since {held.get('since')}: {held.get('reason')}")
+    lines += emergency_lines(document.get("emergency"))
     parts = [each for each in (document.get("latch") or {}).get("scopes", ()) if each != "desk"]
     if parts:
         lines.append(f"latched     {', '.join(parts)} (see `openbell kill-switch status`)")
@@ -60,6 +61,23 @@ def status_text(document: dict[str, Any]) -> str:
         lines += ["", venue_table(document["venues"])]
     lines += recommendation_lines(document.get("recommendations", ()))
     return "\n".join(lines)
+
+
+def emergency_lines(emergency: dict[str, Any] | None) -> list[str]:
+    """That a stop of the whole desk was begun, and what it came to."""
+    if not emergency:
+        return []
+    said = f"begun {emergency.get('at')} by {emergency.get('actor')}: {emergency.get('reason')}"
+    lines = [f"emergency   {said}"]
+    if emergency["under_way"]:
+        lines.append("            under way; press again to see it: `openbell emergency-stop`")
+    elif stated := emergency.get("statement"):
+        venues = ", ".join(f"{each['venue']}: {each['result']}" for each in stated["venues"])
+        lines.append(f"            {stated['result'].upper()} ({venues or 'no venues'})")
+    else:
+        lines.append("            it has no end: press again, it goes on from what it finds")
+    lines.append("            `openbell up` opens the desk again, in safe mode")
+    return lines
 
 
 def _because(why: str | None) -> str:

@@ -1,0 +1,179 @@
+"""`openbell emergency-stop`
+
+Works when nothing else does: the guard is asked first, and without it this very process does it,
+from the desk file alone. What takes long to load is loaded after the latch and the freeze.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openbell.cli.client import actor
+from openbell.cli.command import Terminal, command
+from openbell.domain.scopes import DESK, Scope, parse_scopes
+from openbell.errors import UsageError
+from openbell.kill.request import TIMEOUT_S, EmergencyRequest
+
+if TYPE_CHECKING:
+    from openbell.config.layout import DeskLayout
+    from openbell.kill.emergency_statement import EmergencyStatement
+
+
+@command("emergency-stop")
+@click.option("--reason", default="", help="Why; kept with the latch, the course and the records.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help="desk (default), venue:NAME, symbol:BASE/QUOTE or strategy:NAME; may be repeated.",
+)
+@click.option("--flatten", is_flag=True, help="Close positions too, by reduce-only market orders.")
+@click.option(
+    "--account-wide", is_flag=True, help="Cancel orders of others on the same accounts too."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1, max=3600),
+    default=TIMEOUT_S,
+    metavar="S",
+    show_default=True,
+    help="What each venue is given.",
+)
+@click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def emergency_stop(
+    terminal: Terminal,
+    reason: str,
+    scopes: tuple[str, ...],
+    flatten: bool,
+    account_wide: bool,
+    timeout_s: float,
+    plan: bool,
+    yes: bool,
+) -> int:
+    """Stop everything now: latch, freeze the engine, cancel at every venue, verify, end.
+
+    Positions stay unless --flatten. Works without guard, controller and database. Exit status 0 only
+    where every venue was seen to have no order of this desk left; 7 where something is unknown, 10
+    where orders or positions remain. Pressed twice, the second joins the first.
+    """
+    request = EmergencyRequest(
+        reason=reason,
+        actor=actor(),
+        scopes=_scopes(terminal, scopes),
+        flatten=flatten,
+        account_wide=account_wide,
+        timeout_s=timeout_s,
+    )
+    if flatten and any(scope.kind == "strategy" for scope in request.scopes):
+        raise UsageError(
+            "a strategy's positions cannot be told from the desk's, so they cannot be flattened",
+            hint="flatten the venue or the symbol: --scope venue:NAME, --scope symbol:BASE/QUOTE",
+        )
+    layout = _layout(terminal)
+    if plan:
+        from openbell.cli.plans import plan_text
+        from openbell.kill.preview import emergency_plan
+
+        document = emergency_plan(layout, request)
+        terminal.show(document, plan_text(document))
+        return 0
+    if not yes:
+        _ask(terminal, request)
+    from openbell.kill.__main__ import leave_service
+    from openbell.kill.press import press
+
+    leave_service()
+
+    def tell(event: Mapping[str, Any]) -> None:
+        from openbell.cli.emergency_text import event_line
+
+        if line := event_line(event):
+            terminal.say(line)
+
+    stated = asyncio.run(_uninterrupted(press(layout, request, tell), terminal))
+    from openbell.cli.emergency_text import statement_text
+
+    terminal.show(stated.to_wire(), statement_text(stated.to_wire()))
+    return stated.exit_status
+
+
+async def _uninterrupted(
+    stop: Coroutine[Any, Any, EmergencyStatement], terminal: Terminal
+) -> EmergencyStatement:
+    """A key pressed in fright must not end it; pressed twice, a person means it."""
+    task = asyncio.ensure_future(stop)
+    pressed = 0
+
+    def interrupt() -> None:
+        nonlocal pressed
+        pressed += 1
+        if pressed > 1:
+            task.cancel()
+        else:
+            terminal.warn("the stop goes on; press Ctrl-C again to leave it unfinished")
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise click.Abort from None
+
+
+def _layout(terminal: Terminal) -> DeskLayout:
+    """Of a desk whose desk.toml is gone too, as long as its state is there: it can be latched."""
+    from openbell.config.layout import DeskLayout
+    from openbell.errors import ConfigError
+
+    try:
+        return terminal.layout
+    except ConfigError:
+        path = terminal.desk_path
+        layout = DeskLayout.for_desk(path if path.is_dir() else path.parent)
+        if not layout.records.is_dir():
+            raise
+        return layout
+
+
+def _scopes(terminal: Terminal, texts: tuple[str, ...]) -> tuple[Scope, ...]:
+    """Raises UsageError for what is no scope, and for a name that the desk file does not have: it
+    would stop nothing. A desk file that cannot be read stops nobody from stopping."""
+    try:
+        wanted = parse_scopes(texts)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if wanted == (DESK,):
+        return wanted
+    from openbell.config.loader import load_desk
+    from openbell.domain.scopes import undeclared
+    from openbell.errors import ConfigError
+
+    try:
+        problems = list(undeclared(wanted, load_desk(terminal.desk_path).file))
+    except ConfigError as error:
+        terminal.warn(f"desk.toml cannot be used: {error.message}")
+        return wanted
+    if problems:
+        raise UsageError("; ".join(problems))
+    return wanted
+
+
+def _ask(terminal: Terminal, request: EmergencyRequest) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "an emergency stop is not begun unasked, and nobody is here to ask",
+            hint="`openbell emergency-stop --yes` does it; "
+            "`openbell kill-switch activate` stops new orders without a question",
+        )
+    what = ", ".join(str(scope) for scope in request.scopes)
+    also = " and CLOSE POSITIONS" if request.flatten else ""
+    others = ", OTHERS' ORDERS on the accounts too" if request.account_wide else ""
+    terminal.confirm(f"EMERGENCY STOP of {what}: cancel all orders{others}{also}?", yes=False)

@@ -1,0 +1,152 @@
+"""The emergency stop as the controller meets it: asked for over the API, and seen from outside.
+
+Whoever carries it out shares nothing with this process: it is the guard, or without a guard a
+process of its own. The controller sees the marker, ends the run that is under way, lets nothing be
+started (the supervisor asks `kill.marker.why_held`), and records what it saw; it holds nothing up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from openbell.controller.conduct import Conductor
+from openbell.controller.desk import ControlledDesk
+from openbell.domain.scopes import undeclared
+from openbell.errors import ConflictError, UnverifiedError, UsageError
+from openbell.kill.course import emergency_document, last_statement, under_way
+from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedError, stop_by_guard
+from openbell.kill.marker import clear_marker, read_marker
+from openbell.kill.press import latched
+from openbell.kill.request import EmergencyRequest
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 0.1
+"""One system call. What it must not do, start a service, is asked of the disk each time anyway."""
+
+
+@dataclass
+class Emergency:
+    """One desk's emergency stop."""
+
+    desk: ControlledDesk
+    conductor: Conductor
+
+    def document(self) -> dict[str, Any] | None:
+        """As `status` shows it: None where no stop of the whole desk was begun since it was opened."""
+        return emergency_document(self.desk.layout)
+
+    async def stop(self, request: EmergencyRequest) -> AsyncIterator[Mapping[str, Any]]:
+        """Its events, `{"event": "done", "statement"}` last. Raises UsageError for what is no scope
+        of this desk, and UnverifiedError where nobody ended it; the latch then is set all the same.
+        """
+        problems = list(undeclared(request.scopes, self.desk.desk.file))
+        if problems:
+            raise UsageError("; ".join(problems))
+        log.critical(
+            "emergency stop", scopes=request.to_wire()["scopes"], by=request.actor, alert=True
+        )
+        request = await latched(self.desk.layout, request)
+        detail = {key: value for key, value in request.to_wire().items() if key != "actor"}
+        self.desk.auditor.note(
+            "emergency_stop", self.desk.desk.file.desk.name, request.actor, **detail
+        )
+        try:
+            async for event in stop_by_guard(self.desk.layout, request):
+                yield event
+                if event.get("event") == "done":
+                    return
+        except (GuardGoneError, GuardRefusedError) as error:
+            log.error("the guard does not carry out the stop", why=str(error))
+        async for told in self._process(request):
+            yield told
+
+    async def _process(self, request: EmergencyRequest) -> AsyncIterator[Mapping[str, Any]]:
+        """A process of its own; it goes on where this one, or whoever asked, does not."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "openbell.kill", "--desk", str(self.desk.layout.desk),
+                "--alone", "--request-on-stdin", "--events",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                limit=LINE_MAX,
+                env=self.desk.environment(),
+            )  # fmt: skip
+        except OSError as error:
+            raise UnverifiedError(
+                f"the emergency stop did not start: {error.strerror}",
+                hint="the kill switch is set; run `openbell emergency-stop` in a shell",
+            ) from error
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(request.to_wire()))
+        process.stdin.close()
+        done = False
+        while line := await process.stdout.readline():
+            with contextlib.suppress(msgspec.DecodeError):
+                event = msgspec.json.decode(line, type=dict[str, Any])
+                done = event.get("event") == "done"
+                yield event
+        await process.wait()
+        if not done:
+            raise UnverifiedError(
+                f"the emergency stop ended without a statement (exit {process.returncode})",
+                hint="the kill switch is set; press again: it goes on from what it finds",
+            )
+
+    async def clear(self, actor: str) -> None:
+        """On a person's word: the desk is opened again. Raises ConflictError while a stop is under
+        way, StorageError where the marker stays."""
+        layout = self.desk.layout
+        marker = read_marker(layout)
+        if marker is None:
+            return
+        if under_way(layout):
+            raise ConflictError(
+                "an emergency stop is under way",
+                hint="wait for its end: `openbell status` shows it",
+            )
+        await self.desk.auditor.record(
+            actor, "emergency.cleared", self.desk.desk.file.desk.name, begun=marker
+        )
+        await asyncio.to_thread(clear_marker, layout)
+
+    async def watch(self) -> None:
+        """For as long as the controller lives: sees a stop begin and end, whoever carries it out."""
+        layout = self.desk.layout
+        begun = under = layout.emergency_marker.exists()
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            there = layout.emergency_marker.exists()
+            if there and not begun:
+                await self._begun()
+                under = True
+            begun = there
+            if under and not under_way(layout):
+                under = False
+                self._ended()
+
+    async def _begun(self) -> None:
+        marker = read_marker(self.desk.layout) or {}
+        why = f"an emergency stop by {marker.get('actor') or 'somebody'}: {marker.get('reason')}"
+        log.critical("emergency stop begun", alert=True, **marker)
+        self.desk.permits.withdraw("latched", why)
+        await self.conductor.break_off(why)
+        self.desk.auditor.note("emergency.begun", self.desk.desk.file.desk.name, **marker)
+
+    def _ended(self) -> None:
+        stated = last_statement(self.desk.layout) or {}
+        keys = ("course", "result", "took_s", "problems")
+        told: dict[str, Any] = {key: stated.get(key) for key in keys}
+        log.critical("emergency stop ended", alert=stated.get("result") != "verified", **told)
+        self.desk.auditor.note("emergency.ended", self.desk.desk.file.desk.name, **told)
