@@ -1,0 +1,201 @@
+"""The emergency stop of a desk of real processes, judged by the venue's own orders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from tests.kill.small_desk import is_alive, small_desk
+
+from openbell.domain.scopes import DESK, Scope, ScopeKind
+from openbell.kill.marker import read_marker, why_held
+from openbell.state.checkpoint import read_checkpoint
+from openbell.state.latch import Latches
+
+
+async def test_a_desk_that_sends_is_stopped_with_nothing_but_its_files(tmp_path: Path) -> None:
+    async with small_desk(tmp_path / "desk", ("mt5", "kraken")) as desk:
+        await desk.start("engine", "helper", "outside")
+        desk.rest(30)
+        await desk.until_sending("engine")
+        await desk.until(lambda: len(desk.own_open()) > 70, "orders of the engine rest")
+
+        pressed = await desk.press("--reason", "prices look wrong")
+
+        assert pressed.status == 0, pressed
+        assert desk.own_open() == []
+        assert pressed.statement["result"] == "verified"
+        (engine,) = pressed.statement["frozen"]
+        assert (engine["service"], engine["result"]) == ("engine", "frozen")
+        ended = {each["service"]: each["result"] for each in pressed.statement["ended"]}
+        assert ended == {"engine": "killed", "helper": "stopped"}
+        assert set(desk.alive()) == {"outside"}, "what is the outside world stays"
+
+        assert Latches(desk.layout).scopes() == {DESK}
+        assert (read_marker(desk.layout) or {})["reason"] == "prices look wrong"
+        assert "prices look wrong" in why_held(desk.layout, "engine")
+        assert why_held(desk.layout, "venue") == ""
+        made = read_checkpoint(Path(pressed.statement["checkpoint"]["path"]))
+        assert made.info.level == "quick"
+        assert b"verified" in made.sections["trading"]
+        assert desk.course()[-1]["statement"]["result"] == "verified"
+
+
+async def test_an_engine_that_ignores_the_latch_is_frozen_and_its_last_order_is_found(
+    tmp_path: Path,
+) -> None:
+    async with small_desk(tmp_path / "desk", rate=200, obeys=False) as desk:
+        (here,) = desk.houses.values()
+        # What it sends lands long after it was frozen.
+        await here.suffer({"kind": "hang", "hold_s": 0.08, "kinds": ["submit"]})
+        await desk.start("engine")
+        await desk.until_sending()
+        await desk.until(lambda: len(desk.own_open()) > 20, "orders rest")
+        pressed = await desk.press()
+        assert pressed.status == 0, pressed
+        await asyncio.sleep(0.3)
+        assert desk.own_open() == []
+
+
+async def test_a_frozen_engine_is_killed_and_never_asked(tmp_path: Path) -> None:
+    """A SIGTERM makes this one send: delivered to a stopped process it would wait, and act at last."""
+    async with small_desk(tmp_path / "desk") as desk:
+        (here,) = desk.houses.values()
+        await desk.start("engine")
+        await desk.until_sending()
+        await desk.until(lambda: bool(desk.own_open()), "orders rest")
+        pid = desk.runs["engine"].process.pid
+        os.kill(pid, signal.SIGSTOP)
+        pressed = await desk.press()
+        assert pressed.status == 0
+        assert not is_alive(pid)
+        seen = len(here.sim.exchange.ledger.orders)
+        await asyncio.sleep(0.2)
+        assert len(here.sim.exchange.ledger.orders) == seen
+
+
+async def test_pressed_twice_the_second_follows_the_first(tmp_path: Path) -> None:
+    async with small_desk(tmp_path / "desk") as desk:
+        (here,) = desk.houses.values()
+        desk.rest(5)
+        await here.suffer({"kind": "hang", "hold_s": 2, "kinds": ["open_orders"], "count": 1})
+        first = await desk.begin("--reason", "first")
+        await desk.until(lambda: "frozen" in desk.events(), "the first is at work")
+        second = await desk.begin("--reason", "second")
+        one, two = await asyncio.gather(desk.end(first), desk.end(second))
+        assert (one.status, two.status) == (0, 0)
+        assert (one.statement["joined"], two.statement["joined"]) == (False, True)
+        assert two.statement["course"] == one.statement["course"] == "001"
+        assert two.statement["reason"] == "first"
+        assert two.heard("begun")[0]["joined"] == "001"
+        assert two.heard("venue"), "it shows how the first one goes"
+        assert desk.own_open() == []
+
+
+async def test_a_second_press_takes_over_when_the_first_is_killed(tmp_path: Path) -> None:
+    async with small_desk(tmp_path / "desk") as desk:
+        (here,) = desk.houses.values()
+        desk.rest(5)
+        await desk.start("engine", "helper")
+        await desk.until_sending("engine")
+        await here.suffer({"kind": "hang", "hold_s": 3, "kinds": ["open_orders"], "count": 1})
+        first = await desk.begin()
+        await desk.until(lambda: "frozen" in desk.events(), "the first is at work")
+        second = await desk.begin()
+        await desk.until(lambda: len(desk.pressing) == 2, "both run")
+        while not (await second.stdout.readline()).startswith(b'{"event": "begun"'):  # type: ignore[union-attr]
+            pass
+        first.kill()
+        pressed = await desk.end(second)
+        assert pressed.status == 0
+        assert pressed.statement["joined"] is False
+        assert pressed.heard("begun")[-1]["took_over"] == "001"
+        assert desk.own_open() == []
+        assert desk.alive() == {}
+
+
+async def test_a_wider_press_does_not_take_a_narrower_one_for_its_own(tmp_path: Path) -> None:
+    async with small_desk(tmp_path / "desk", ("mt5", "oanda")) as desk:
+        desk.rest(5)
+        slow = desk.houses["mt5-0"]
+        await slow.suffer({"kind": "hang", "hold_s": 2, "kinds": ["open_orders"], "count": 1})
+        first = await desk.begin("--scope", "venue:mt5-0")
+        await desk.until(lambda: "latched" in desk.events(), "the first is at work")
+        pressed = await desk.press()
+        assert pressed.status == 0
+        assert pressed.statement["joined"] is False
+        assert {each["venue"] for each in pressed.statement["venues"]} == set(desk.houses)
+        assert desk.own_open() == []
+        await desk.end(first)
+
+
+async def test_several_scopes_stop_exactly_what_they_name(tmp_path: Path) -> None:
+    async with small_desk(tmp_path / "desk", ("mt5", "oanda", "kraken")) as desk:
+        desk.rest(3)
+        desk.rest(4, market=1)
+        await desk.start("engine")
+        await desk.until_sending()
+        pressed = await desk.press("--scope", "venue:kraken-2", "--scope", "symbol:USD/JPY")
+        assert pressed.status == 0, pressed
+        assert set(Latches(desk.layout).scopes()) == {
+            Scope(ScopeKind.VENUE, "kraken-2"),
+            Scope(ScopeKind.SYMBOL, "USD/JPY"),
+        }
+        left = {name: [o.symbol for o in here.open()] for name, here in desk.houses.items()}
+        assert left["kraken-2"] == []
+        assert set(left["mt5-0"]) == {"EURUSD"}
+        assert left["oanda-1"] == ["EUR_USD"] * 3
+        assert not desk.is_frozen("engine"), "a part of a desk is latched, and goes on"
+        assert set(desk.alive()) == {"engine"}
+        assert read_marker(desk.layout) is None
+        assert pressed.statement["checkpoint"] is None
+
+
+async def test_a_strategy_whose_engine_does_not_answer_is_unknown_with_what_to_do(
+    tmp_path: Path,
+) -> None:
+    more = '[strategies.momentum]\ntype = "a.b:C"\nvenue = "mt5-0"\nsymbols = ["EUR/USD"]\n'
+    async with small_desk(tmp_path / "desk", more=more) as desk:
+        pressed = await desk.press("--scope", "strategy:momentum", "--timeout", "2")
+        assert pressed.status == 7
+        (strategy,) = pressed.statement["strategies"]
+        assert strategy["result"] == "unknown"
+        assert "venue:mt5-0" in strategy["by_hand"]
+        assert Latches(desk.layout).scopes() == {Scope(ScopeKind.STRATEGY, "momentum")}
+
+
+async def test_a_broken_desk_file_is_said_and_the_desk_is_latched_and_ended_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with small_desk(tmp_path / "desk") as desk:
+        await desk.start("engine", "helper", "outside")
+        await desk.until_sending("engine")
+        (desk.folder / "desk.toml").write_text("[desk\nname = ")
+        pressed = await desk.press()
+        assert pressed.status == 7
+        assert pressed.statement["venues"] == []
+        assert "log in at each venue" in pressed.statement["by_hand"]
+        assert "TOML" in pressed.statement["problems"][0]
+        assert Latches(desk.layout).scopes() == {DESK}
+        assert set(desk.alive()) == {"outside"}, "the records say what each is"
+
+
+async def test_a_stranger_under_a_recorded_pid_is_not_touched(tmp_path: Path) -> None:
+    async with small_desk(tmp_path / "desk") as desk:
+        await desk.start("helper")
+        record = desk.layout.records / "helper.json"
+        stranger = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+        try:
+            pid = desk.runs["helper"].process.pid
+            record.write_text(record.read_text().replace(f'"pid":{pid}', f'"pid":{stranger.pid}'))
+            pressed = await desk.press()
+            assert pressed.status == 0
+            assert is_alive(stranger.pid)
+            assert not is_alive(pid), "its mark proves it"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                stranger.kill()
+            await stranger.wait()
