@@ -189,16 +189,18 @@ class _Stop:
         now_s = asyncio.get_running_loop().time
         since_s = now_s()
         async for ours in turns(self.turn):
-            if ours:
-                self.took_over = following.name
-                return None
-            for event in following.news():
+            # Of a course that was followed; a lock that is free from the start has none.
+            news = following.news() if not ours or following.name else []
+            for event in news:
                 if event.get("event") == "begun":
                     covered, both_flatten = self._compare(event)
                 self._hear({**event, "joined": following.name})
                 stated = ended([event])
                 if stated is not None and covered:
                     return EmergencyStatement.from_wire(stated, joined=True)
+            if ours:
+                self.took_over = following.name
+                return None
             if not covered and not both_flatten and now_s() - since_s > NARROWER_S:
                 self.problems.append("a narrower stop was under way: this one went on beside it")
                 return None
