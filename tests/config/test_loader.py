@@ -170,3 +170,42 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 def test_the_same_bytes_have_the_same_digest(tmp_path: Path) -> None:
     (tmp_path / "desk.toml").write_text(MINIMAL)
     assert load_desk(tmp_path).digest == load_desk(tmp_path / "desk.toml").digest
+
+
+STANDBY = """
+[services.standby]
+command = ["engine"]
+port = 8005
+role = "standby"
+standby_for = "engine"
+"""
+
+
+def test_an_engine_may_have_a_standby() -> None:
+    desk = parse_desk((MINIMAL + STANDBY).encode(), Path("desk.toml"))
+    assert desk.engine_pair() == ("engine", "standby")
+    assert parse_desk(MINIMAL.encode(), Path("desk.toml")).engine_pair() is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        ('standby_for = "engine"\n', "", "standby", "belong together"),
+        ('standby_for = "engine"', 'standby_for = "enigne"', "standby_for", "no engine"),
+        ("port = 8005\n", "", "port", "needs a port"),
+        ('["engine"]\nport = 8005', '["other"]\nport = 8005', "command", "differs"),
+        ("port = 8005\n", "port = 8005\ncritical = true\n", "standby", "not critical"),
+    ],
+)
+def test_a_standby_must_be_able_to_do_the_engines_work(
+    old: str, new: str, key: str, said: str
+) -> None:
+    assert old in STANDBY
+    found = problems_of(MINIMAL + STANDBY.replace(old, new))
+    assert [(p.key[-1], said in p.message) for p in found] == [(key, True)], found
+
+
+def test_a_second_standby_is_refused() -> None:
+    second = STANDBY.replace("services.standby", "services.third").replace("8005", "8006")
+    (problem,) = problems_of(MINIMAL + STANDBY + second)
+    assert problem.key == ("services", "third", "role")

@@ -149,3 +149,30 @@ def copy_paper_desk(folder: Path, market: Path | None = None) -> PaperDesk:
         if not name.startswith("OPENBELL_") or name == "OPENBELL_RECORDINGS"
     }
     return PaperDesk(folder, environ)
+
+
+STANDBY = "execution-engine-standby"
+ENGINE = "execution-engine"
+
+
+def add_standby(desk: PaperDesk) -> None:
+    """Gives the desk's engine a standby, as its comment in desk.toml would."""
+    file = desk.folder / "desk.toml"
+    (port,) = free_ports(1)
+    file.write_text(
+        file.read_text()
+        + f"""
+[services.{STANDBY}]
+command = ["{{python}}", "-m", "openbell.services.execution_engine"]
+port = {port}
+venues = ["binance"]
+role = "standby"
+standby_for = "{ENGINE}"
+group = "trading"
+depends_on = ["venue-sim"]
+ready = {{ kind = "http", path = "/ready" }}
+health = {{ every = "5s" }}
+stop = {{ timeout = "15s" }}
+restart = {{ policy = "always", backoff = "100ms", limit = 10, window = "60s" }}
+"""
+    )

@@ -30,7 +30,7 @@ from openbell.domain.orders import (
     OrderIntended,
     OrderRejected,
 )
-from openbell.errors import CorruptError, NotRunningError, StorageError
+from openbell.errors import ConflictError, CorruptError, NotRunningError, StorageError
 from openbell.state.journal import SNAPSHOTS_KEPT, FencedError, Journal, JournalReader
 
 
@@ -407,3 +407,17 @@ def test_every_event_comes_back_as_it_was(
             assert exactly(before.last_px) == exactly(after.last_px)
         if isinstance(before, OrderIntended) and isinstance(after, OrderIntended):
             assert exactly(before.order.price) == exactly(after.order.price)
+
+
+async def test_an_epoch_is_taken_only_after_the_one_that_was_named(tmp_path: Path) -> None:
+    """A promotion that comes late, or twice, takes nothing."""
+    path = tmp_path / "desk.db"
+    first = await Journal.take_over(path, "a pid 1", after_epoch=0)
+    second = await Journal.take_over(path, "b pid 2", after_epoch=first.epoch)
+    with pytest.raises(ConflictError):
+        await Journal.take_over(path, "a pid 1", after_epoch=first.epoch)
+    reader = JournalReader.open(path)
+    assert reader.current_holder() == (second.epoch, "b pid 2")
+    reader.close()
+    for journal in (first, second):
+        await journal.close()

@@ -361,8 +361,15 @@ class Service(Model):
     """What it may use."""
     critical: bool = False
     """The desk does not trade while a critical service is not ready."""
-    role: Literal["engine", "strategies", "risk", "market-data", "venue", "other"] = "other"
-    """What the service is to the desk; at most one engine."""
+    role: Literal["engine", "standby", "strategies", "risk", "market-data", "venue", "other"] = (
+        "other"
+    )
+    """What the service is to the desk; at most one engine, and at most one standby for it."""
+    standby_for: Name | None = None
+    """Of a standby: the engine whose work it takes over."""
+    promote_after: Seconds = 3.0
+    """Of a standby: an engine that does not answer for so long counts as hung; it is killed, and the
+    standby takes over. A dead one is replaced at once."""
     group: Name | None = None
     """Name shared by services that belong together, for people."""
     reload_signal: SignalName = "HUP"
@@ -374,6 +381,14 @@ class Service(Model):
             self.health is not None or isinstance(self.ready, HttpReady | TcpReady)
         ):
             raise ValueError("an http or tcp probe needs the service's port")
+        return self
+
+    @model_validator(mode="after")
+    def _stands_by_for_one(self) -> Service:
+        if (self.role == "standby") != (self.standby_for is not None):
+            raise ValueError('role = "standby" and standby_for belong together')
+        if self.role == "standby" and self.critical:
+            raise ValueError("a standby is not critical: the desk trades without it")
         return self
 
     def readiness(self) -> HttpReady | TcpReady | ExecReady | LogReady | None:
@@ -410,6 +425,14 @@ class DeskFile(Model):
     def service_with_role(self, role: str) -> str | None:
         """Name of the service that has this role, if one has."""
         return next((name for name, service in self.services.items() if service.role == role), None)
+
+    def engine_pair(self) -> tuple[str, str] | None:
+        """Engine and standby as declared; which of them trades is found out, not declared."""
+        standby = self.service_with_role("standby")
+        if standby is None:
+            return None
+        engine = self.services[standby].standby_for
+        return (engine, standby) if engine is not None else None
 
 
 class LoadedDesk(BaseModel):

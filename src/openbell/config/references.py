@@ -103,3 +103,36 @@ def _roles(desk: DeskFile) -> Iterator[Problem]:
     for name, service in desk.services.items():
         if service.role == "engine" and service.port is None:
             yield Problem(("services", name, "port"), "the engine needs a port", "give it one")
+    yield from _standbys(desk)
+
+
+def _standbys(desk: DeskFile) -> Iterator[Problem]:
+    standbys = [name for name, service in desk.services.items() if service.role == "standby"]
+    for name in standbys[1:]:
+        yield Problem(
+            ("services", name, "role"),
+            f'service "{standbys[0]}" is the standby already',
+            "an engine has one standby",
+        )
+    for name in standbys:
+        standby = desk.services[name]
+        engine = desk.services.get(standby.standby_for or "")
+        if engine is None or engine.role != "engine":
+            yield Problem(
+                ("services", name, "standby_for"),
+                f'there is no engine "{standby.standby_for}"',
+                did_you_mean(
+                    standby.standby_for or "",
+                    [each for each, service in desk.services.items() if service.role == "engine"],
+                ),
+            )
+            continue
+        if standby.port is None:
+            yield Problem(("services", name, "port"), "a standby needs a port", "give it one")
+        for key in ("command", "cwd", "env", "secrets", "venues"):
+            if getattr(standby, key) != getattr(engine, key):
+                yield Problem(
+                    ("services", name, key),
+                    f"{key} differs from that of {standby.standby_for}",
+                    "either of the two must be able to do the other's work",
+                )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -72,6 +74,10 @@ class ControlledDesk:
     """Why the TCP port is not served; empty when it is."""
     interrupted: Interrupted | None = None
     started_mono_s: float = field(default_factory=time.monotonic)
+    heard_service: Callable[[ServiceEvent], None] = lambda _: None
+    """Told of every change of a service's state, after the desk knows it."""
+    pair_row: Callable[[str], dict[str, Any]] = lambda _: {}
+    """What is told of a service that is one of an engine and its standby."""
     _adoption_told: bool = False
 
     def __post_init__(self) -> None:
@@ -102,14 +108,35 @@ class ControlledDesk:
         self.clerk = Clerk(self.layout, self.desk)
 
     def critical_not_ready(self, asking: str = "") -> tuple[str, ...]:
-        """Critical services that are not ready, the one that asks aside."""
+        """Critical services that are not ready, the one that asks aside. Of an engine and its standby
+        the one that trades counts, whichever it is."""
         return tuple(
             name
-            for name, service in self.desk.file.services.items()
-            if service.critical
-            and name != asking
+            for name in self._critical()
+            if name not in (asking, self.roles.engine if asking == self.roles.standby else "")
             and self.states.get(name) is not ServiceState.READY
         )
+
+    def _critical(self) -> list[str]:
+        services = self.desk.file.services
+        pair = self.desk.file.engine_pair()
+        if pair is None or self.roles.engine is None or not services[pair[0]].critical:
+            return [name for name, service in services.items() if service.critical]
+        return [
+            name
+            for name, service in services.items()
+            if name == self.roles.engine or (service.critical and name not in pair)
+        ]
+
+    def is_critical(self, service: str) -> bool:
+        """Whether the desk trades only while this service is ready."""
+        return service in self._critical()
+
+    def engine_is(self, name: str) -> None:
+        """From now on this service is asked as the engine."""
+        if name != self.roles.engine:
+            log.info("the engine is", engine=name, before=self.roles.engine)
+            self.roles = self.voices.roles = self.roles.with_engine(name)
 
     def left_out(self) -> tuple[str, ...]:
         """Services that are not meant to run, because the desk was opened without them. Where the
@@ -176,10 +203,13 @@ class ControlledDesk:
             self.supervisor.replace_spec(spec)
             self.states.setdefault(spec.name, ServiceState.STOPPED)
         await self.client.close()
+        trades = self.roles.engine
         self.desk, self.secrets = loaded, secrets
         self.redactor = Redactor((*secrets.values(), *self.tokens))
         self.permits.settings = loaded.file.permit
         self._connect()
+        if trades is not None:
+            self.engine_is(trades)
         self.auditor.note("desk.reloaded", loaded.file.desk.name, digest=loaded.digest)
         return True
 
@@ -205,6 +235,7 @@ class ControlledDesk:
             )
         elif event.previous is ServiceState.BACKOFF and event.state is ServiceState.STARTING:
             self.auditor.note("service.restarted", event.service, reason=event.reason)
+        self.heard_service(event)
         run = self.board.current
         if run is not None:
             run.emit(

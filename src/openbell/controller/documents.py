@@ -101,15 +101,21 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
 
 
 def service_row(desk: ControlledDesk, view: ServiceView) -> dict[str, Any]:
+    """`role` is what it is now: of an engine and its standby, the one that trades is the engine."""
     service = desk.desk.file.services[view.name]
     row = asdict(view)
     started = row.pop("started_ns")
+    role: str = service.role
+    if desk.roles.standby is not None and view.name in (desk.roles.engine, desk.roles.standby):
+        role = "engine" if view.name == desk.roles.engine else "standby"
     return {
         **row,
+        **desk.pair_row(view.name),
+        "critical": desk.is_critical(view.name),
         "state": str(view.state),
         "healthy": _HEALTHY.get(view.state),
         "started_ns": started,
-        "role": service.role,
+        "role": role,
         "group": service.group,
     }
 

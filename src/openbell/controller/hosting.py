@@ -26,6 +26,7 @@ from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.pair import EnginePair
 from openbell.controller.parts import Parts
 from openbell.controller.rolling import RollingRestarts
 from openbell.controller.run_board import run_id
@@ -86,6 +87,7 @@ class Hosted:
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
             emergency=emergency,
+            pair=EnginePair(desk),
             exit_controller=exit_controller,
         )
         return cls(desk, conductor, parts, (api_token, service_token))
@@ -112,6 +114,7 @@ class Hosted:
         await self._find_interrupted()
         self._write_record(desk.port_problem)
         self._announce(adopted)
+        pair = asyncio.create_task(self.parts.pair.run(), name="engine pair")
         if open_at_once is not None:
             await self._open(open_at_once, actor)
         server = await asyncio.to_thread(self._load_server)
@@ -122,6 +125,7 @@ class Hosted:
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
         housekeeping.cancel()
         emergencies.cancel()
+        pair.cancel()
         desk.board.end("it was told to")
         await self.conductor.cancel()
         server.stop()

@@ -26,7 +26,8 @@ log = structlog.get_logger()
 
 
 class DeskDatabase:
-    """Runs and epoch. Every method but `current_epoch` raises StorageError or CorruptError."""
+    """Runs and epoch. Every method but `current_epoch` and `current_holder` raises StorageError or
+    CorruptError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -59,6 +60,19 @@ class DeskDatabase:
             log.error("epoch unreadable", why=error.message)
             self._reader = None
             return None
+
+    def current_holder(self) -> tuple[int | None, str]:
+        """The current epoch and who signed it; None where that cannot be read."""
+        from openbell.state.journal_reader import JournalReader
+
+        try:
+            if self._reader is None:
+                self._reader = JournalReader.open(self._path)
+            return self._reader.current_holder()
+        except OpenbellError as error:
+            log.error("epoch unreadable", why=error.message)
+            self._reader = None
+            return None, ""
 
     async def unfinished(self) -> tuple[RunRecord, ...]:
         store = await self.open()

@@ -74,7 +74,7 @@ class Observer:
                 ServiceFacts(
                     name=view.name,
                     state=view.state,
-                    critical=view.critical,
+                    critical=desk.is_critical(view.name),
                     why=view.reason,
                     restarts=view.restarts,
                 )
@@ -159,7 +159,15 @@ class Observer:
             risk_heard=self._is_ready(roles.risk),
             quotes_fresh=self._is_ready(roles.market_data),
             journal_ok=not engine.get("storage") if engine.known else None,
+            standby_unfit=self._standby_unfit(),
         )
+
+    def _standby_unfit(self) -> tuple[str, ...]:
+        """While it runs; that it does not is told as of any other service."""
+        standby = self._desk.roles.standby
+        if standby is None or self._desk.states.get(standby) is not ServiceState.READY:
+            return ()
+        return tuple(self._desk.pair_row(standby).get("why_not_promotable") or ())
 
     def _is_ready(self, service: str | None) -> bool:
         """Of a service whose own health check fails when it has nothing fresh to say."""

@@ -12,6 +12,7 @@ from openbell.controller.emergency import Emergency
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
+from openbell.controller.pair import EnginePair
 from openbell.controller.rolling import RollingRestarts
 
 
@@ -27,4 +28,5 @@ class Parts:
     acts: Acts
     kill_switch: KillSwitch
     emergency: Emergency
+    pair: EnginePair
     exit_controller: Callable[[str], None]

@@ -66,6 +66,8 @@ class DeskHealthFacts:
     risk_heard: bool | None = True
     quotes_fresh: bool | None = True
     journal_ok: bool | None = True
+    standby_unfit: tuple[str, ...] = ()
+    """Why the engine's standby could not take over; empty where it could, or there is none."""
 
 
 MAX_CLOCK_SKEW_MS = 1000.0
@@ -229,6 +231,14 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
                 Verdict.UNHEALTHY,
                 "the journal cannot be written, so no order is sent",
                 "make room on the disk",
+            )
+        )
+    if desk.standby_unfit and desk.target is not DeskTarget.OFFLINE:
+        found.append(
+            _Finding(
+                Verdict.DEGRADED,
+                f"the standby is not promotable: {'; '.join(desk.standby_unfit)}",
+                "`openbell restart --rolling` makes engine and standby alike",
             )
         )
     if desk.in_doubt:

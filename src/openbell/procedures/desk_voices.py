@@ -6,7 +6,7 @@ Each question gives a value, or None where nobody answered: unknown. `why` then 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openbell.config.models import DeskFile
@@ -18,21 +18,32 @@ class Roles:
     """Names of the services that have a part in trading; None where the desk has none."""
 
     engine: str | None
+    """The engine that trades: as declared, until the controller promotes the other one."""
     strategies: str | None
     risk: str | None
     market_data: str | None
     venues: tuple[str, ...]
     """Simulated venues: services that are the venue and must outlive everyone who asks it."""
+    standby: str | None = None
+    """The other one of the pair."""
 
     @classmethod
     def of(cls, desk: DeskFile) -> Roles:
+        pair = desk.engine_pair()
         return cls(
+            standby=None if pair is None else pair[1],
             engine=desk.service_with_role("engine"),
             strategies=desk.service_with_role("strategies"),
             risk=desk.service_with_role("risk"),
             market_data=desk.service_with_role("market-data"),
             venues=tuple(name for name, each in desk.services.items() if each.role == "venue"),
         )
+
+    def with_engine(self, name: str) -> Roles:
+        """`name` trades, and the other one of the pair stands by."""
+        if name == self.engine or name != self.standby:
+            return self
+        return replace(self, engine=name, standby=self.engine)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from openbell.errors import FailedError, OpenbellError, RefusedError, StorageErr
 from openbell.runtime import logs
 from openbell.runtime.figures import figures
 from openbell.runtime.host import Host
-from openbell.runtime.ladder import sweep
+from openbell.runtime.ladder import KILL_TIMEOUT_S, sweep
 from openbell.runtime.members import Mark
 from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.prober import FIRST_LOOK_S, Prober
@@ -114,6 +114,11 @@ class SupervisedService:
         self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
         self._move(ServiceMove.STOP, reason)
         return await asyncio.shield(self._begin_descent(self._run, None))
+
+    async def kill(self) -> None:
+        """SIGKILL for a group that hangs; what follows is what follows a crash."""
+        if (run := self._run) is not None and run.process.signal_group(signal.SIGKILL):
+            await asyncio.wait({run.process.exit}, timeout=KILL_TIMEOUT_S)
 
     def reload(self) -> None:
         """Sends the reload signal. Raises RefusedError when it does not run."""

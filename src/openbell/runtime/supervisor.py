@@ -136,6 +136,11 @@ class Supervisor:
         when it outlived that too. Stopping a stopped service is harmless."""
         return await self._service(name).stop(reason)
 
+    async def kill(self, name: str) -> None:
+        """SIGKILL to a service that hangs, and to its whole group; it is then treated like one that
+        crashed, and its view shows a pid for as long as anything of it is left."""
+        await self._service(name).kill()
+
     async def reload(self, name: str) -> None:
         """Sends the service's reload signal. Raises RefusedError when it does not run."""
         self._service(name).reload()

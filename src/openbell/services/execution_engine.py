@@ -1,8 +1,12 @@
-"""execution-engine: the one process of the desk that sends orders.
+"""execution-engine: the one process of the desk that sends orders; and its standby.
 
 Ready as soon as it holds its epoch and serves: a venue that is down is waited for, in a phase that
 says so, without any order. SIGTERM ends intake, waits for answers to what was sent and keeps a
 snapshot; orders at the venue stay. Exit status 5: another engine took over.
+
+On a desk that declares a standby the engine is two such processes. Each begins by standing by, and
+trades from the moment at which the controller promotes it: a process that was started anew takes
+nothing from one that trades.
 """
 
 from __future__ import annotations
@@ -18,9 +22,13 @@ from openbell.service.http import Handler, deadline_mono_ns
 from openbell.service.logging import alert
 from openbell.trading.engine.api import EngineApi
 from openbell.trading.engine.engine import Engine, Setup
+from openbell.trading.engine.likeness import Likeness
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Venue
 from openbell.venues.registry import open_venue
+
+_OF_THE_PRIMARY = ("halt", "resume", "cancel", "flatten", "reconcile")
+"""What only an engine that trades can do."""
 
 
 class ExecutionEngine:
@@ -33,6 +41,7 @@ class ExecutionEngine:
         self._venues = _open_venues(context)
         self._engine: Engine | None = None
         self._api: EngineApi | None = None
+        self._likeness: Likeness | None = None
         app.on_start(self._start)
         app.on_stop(self._stop)
         app.on_exit(self._close)
@@ -48,6 +57,8 @@ class ExecutionEngine:
             ("POST", "cancel"),
             ("POST", "flatten"),
             ("POST", "reconcile"),
+            ("POST", "hand-over"),
+            ("POST", "promote"),
         ):
             # A halt or a cancel that is read late can only reduce risk; all else is for whoever
             # waits for it.
@@ -57,16 +68,20 @@ class ExecutionEngine:
     async def _start(self) -> None:
         layout = self._context.layout
         layout.make()
-        self._engine = await Engine.start(
-            Setup(
-                service=self._app.name,
-                file=self._context.file,
-                layout=layout,
-                token=layout.state / "service.token",
-                venues=self._venues,
-            )
+        setup = Setup(
+            service=self._app.name,
+            file=self._context.file,
+            layout=layout,
+            token=layout.state / "service.token",
+            venues=self._venues,
         )
-        self._api = EngineApi(self._engine)
+        self._likeness = await asyncio.to_thread(
+            Likeness.of, self._context.desk, layout.desk_id, self._context.credentials
+        )
+        is_paired = self._app.name in (self._context.file.engine_pair() or ())
+        begin = Engine.stand_by if is_paired else Engine.start
+        self._engine = await begin(setup)
+        self._api = EngineApi(self._engine, self._likeness)
         for name, body in self._engine.tasks():
             self._app.task(body, name)
         self._app.task(self._end_when_fenced, "epoch")
@@ -93,10 +108,16 @@ class ExecutionEngine:
         def handle(fields: dict[str, Any]) -> object:
             if self._api is None:
                 raise ConflictError("the engine is starting", hint="ask again in a moment")
+            phase = self._engine.phase if self._engine is not None else "starting"
+            if phase in ("standby", "retired") and name in _OF_THE_PRIMARY:
+                raise ConflictError(
+                    f"this engine is {phase}: it acts on nothing",
+                    hint="ask the engine that trades; `openbell status` names it",
+                )
             until_ns = deadline_mono_ns.get()
-            if name == "flatten" and until_ns is not None:
+            if name in ("flatten", "promote") and until_ns is not None:
                 fields = {"valid_until_mono_ns": until_ns, **fields}
-            answer: object = getattr(self._api, name)(fields)
+            answer: object = getattr(self._api, name.replace("-", "_"))(fields)
             return answer
 
         return handle
@@ -104,6 +125,13 @@ class ExecutionEngine:
     def _check_venues(self) -> CheckResult:
         if self._engine is None:
             return degraded("starting")
+        if self._engine.phase in ("standby", "retired"):
+            lost = [
+                f"{name}: {link.why_not}"
+                for name, link in self._engine.links.items()
+                if not link.connected
+            ]
+            return degraded("; ".join(lost)) if lost else ok(self._engine.phase)
         wrong = [
             f"{name}: {link.why_not}"
             for name, link in self._engine.links.items()
@@ -114,7 +142,11 @@ class ExecutionEngine:
         return degraded("; ".join(wrong)) if wrong else ok(self._engine.phase)
 
     def _check_storage(self) -> CheckResult:
-        problem = self._engine.ledger.storage_problem if self._engine is not None else ""
+        if self._engine is None or self._engine.ledger.retired:
+            return ok()
+        if self._engine.follow_problem:
+            return failing(f"the journal cannot be followed: {self._engine.follow_problem}")
+        problem = self._engine.ledger.storage_problem
         return failing(f"no order is sent: {problem}") if problem else ok()
 
 

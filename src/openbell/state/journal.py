@@ -104,22 +104,38 @@ class Journal:
 
     @classmethod
     async def take_over(
-        cls, path: Path, holder: str, *, now_ns: Callable[[], int] = time.time_ns
+        cls,
+        path: Path,
+        holder: str,
+        *,
+        after_epoch: int | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> Journal:
         """Open the journal in the desk database at `path` and become its only writer.
 
-        Every earlier holder is fenced from this moment on. `holder` is for people, such as
-        `execution-engine pid 4711`; `now_ns` is the wall clock. Errors as `open_database`.
+        Every earlier holder is fenced from this moment on. `holder` names who it is, such as
+        `execution-engine pid 4711`; `now_ns` is the wall clock. `after_epoch`: only while that one
+        is current, else ConflictError and nothing was taken. Errors as `open_database`.
         StorageError ("locked") also where the holder was stopped in the middle of a commit: kill
         it, then take over.
         """
-        return await asyncio.to_thread(cls._take_over, path, holder, now_ns)
+        return await asyncio.to_thread(cls._take_over, path, holder, after_epoch, now_ns)
 
     @classmethod
-    def _take_over(cls, path: Path, holder: str, now_ns: Callable[[], int]) -> Journal:
+    def _take_over(
+        cls, path: Path, holder: str, after_epoch: int | None, now_ns: Callable[[], int]
+    ) -> Journal:
         database = open_database(path)
         try:
             with database.writing() as connection:
+                current = connection.exec_driver_sql(
+                    "SELECT coalesce(max(epoch), 0) FROM epochs"
+                ).scalar_one()
+                if after_epoch not in (None, current):
+                    raise ConflictError(
+                        f"epoch {current} is current, not {after_epoch}: another engine took over",
+                        epoch=current,
+                    )
                 taken_ns = now_ns()
                 epoch = connection.exec_driver_sql(
                     "INSERT INTO epochs (epoch, holder, taken_ns) "

@@ -95,6 +95,11 @@ class JournalReader:
         """0 where nobody ever took over."""
         return int(self._query("SELECT coalesce(max(epoch), 0) FROM epochs")[0][0])
 
+    def current_holder(self) -> tuple[int, str]:
+        """The current epoch, and who took it; `(0, "")` where nobody ever did."""
+        rows = self._query("SELECT epoch, holder FROM epochs ORDER BY epoch DESC LIMIT 1")
+        return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
+
     def newest_snapshot(self) -> tuple[int, bytes] | None:
         """`(seq, data)`: the state after entry `seq`. A damaged one is passed over, loudly: the
         journal behind an older one tells the same."""

@@ -10,6 +10,8 @@ cover is covered here:
   producer; what must not be lost is replayed from its owner (`event_feed`).
 - A request can be answered and the answer lost. The requester sends the same body again, and the
   responder's owner makes it take effect at most once, by an identifier in the body.
+- A responder can be replaced: it died, or it hands its work to another process, which binds under
+  the same name. What it had not answered is sent again at once, to whoever is bound by then.
 - A request can lie in a queue while its sender gives up. It carries the moment at which its sender
   stops waiting, on the machine's monotonic clock, and is dropped unread after that: an order must
   never reach an engine minutes after the strategy gave it up.
@@ -49,6 +51,16 @@ REQUEST_HWM = 1_000
 DRAIN_MAX = 1_000
 """Most messages taken at once while conflating, so that other tasks get their turn."""
 
+RECONNECT_MS = (10, 100)
+"""First and longest wait before connecting again. Short, because a desk waits for it: an engine that
+was replaced is bound again within less."""
+UNSENT_AGAIN_S = 0.01
+"""When a request is tried again that found nobody connected."""
+MOVED = b""
+"""The answer of a responder that has handed its work over: ask again, somebody else is there."""
+_LAST_WORDS_MS = 200
+"""How long a responder's last answers may take to leave after it was closed."""
+
 _EXPIRY = struct.Struct("!Q")
 _bound = itertools.count(1)
 
@@ -57,6 +69,12 @@ class BadMessageError(OpenbellError):
     """A message that its type does not describe: another version runs on the other side."""
 
     code = "bad_message"
+
+
+class MovedError(OpenbellError):
+    """Raised by a responder's handler whose work was handed over: the asker asks the successor."""
+
+    code = "moved"
 
 
 class NoReplyError(UnverifiedError):
@@ -116,8 +134,16 @@ class _BoundSocket:
         private.rename(path)
         self._inode = path.stat().st_ino
 
-    def close(self) -> None:
-        self.socket.close(linger=0)
+    @property
+    def is_replaced(self) -> bool:
+        """Another process is bound under the name."""
+        try:
+            return self._path.stat().st_ino != self._inode
+        except OSError:
+            return False
+
+    def close(self, *, linger_ms: int = 0) -> None:
+        self.socket.close(linger=linger_ms)
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
@@ -196,8 +222,7 @@ class Subscriber:
         self._socket = context().socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, hwm)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        _reconnect_soon(self._socket)
         for prefix in topics:
             self._socket.subscribe(prefix)
         self._socket.connect(f"ipc://{path}")
@@ -262,30 +287,32 @@ class Subscriber:
         return Received(topic, envelope, gap=missing != 0)
 
 
+@dataclass
+class _Asked(Generic[Rep]):
+    """A request that waits for its answer."""
+
+    frames: list[bytes]
+    answer: asyncio.Future[Rep]
+
+
 class Requester(Generic[Req, Rep]):
     """Asks one responder, and asks again where the answer stays away.
 
     The same body is sent again, so the other side must recognise it; a late answer to the first
-    sending counts.
+    sending counts. Where the responder goes away, or says that it has handed its work over, what it
+    had not answered is sent again at once.
     """
 
     def __init__(self, path: Path, reply_type: Any, *, hwm: int = REQUEST_HWM) -> None:
         self.counters = Counters()
         self._path = path
+        self._hwm = hwm
         self._encode = msgspec.msgpack.Encoder().encode
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(reply_type)
-        self._waiting: dict[bytes, asyncio.Future[Rep]] = {}
+        self._waiting: dict[bytes, _Asked[Rep]] = {}
         self._number = itertools.count(1)
-        self._socket = context().socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.SNDHWM, hwm)
-        self._socket.setsockopt(zmq.RCVHWM, hwm)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        # Queue only towards a peer that is there: nothing waits for one that may come much later.
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.connect(f"ipc://{path}")
         self._reader: asyncio.Task[None] | None = None
+        self._open()
 
     async def ask(self, request: Req, *, timeout_s: float, attempts: int = 1) -> Rep:
         """The answer, within `timeout_s` seconds over all attempts. Raises NoReplyError."""
@@ -293,16 +320,15 @@ class Requester(Generic[Req, Rep]):
             self._reader = asyncio.create_task(self._read(), name=f"bus:{self._path.name}")
         number = struct.pack("!Q", next(self._number))
         expiry = _EXPIRY.pack(time.monotonic_ns() + int(timeout_s * 1e9))
-        payload = self._encode(request)
         answer: asyncio.Future[Rep] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
+        asked = _Asked([number, expiry, self._encode(request)], answer)
+        self._waiting[number] = asked
         try:
             for attempt in range(attempts):
-                self.counters.sent += 1
                 self.counters.resent += attempt > 0
+                self._send(number, asked)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(timeout_s / attempts):
-                        await self._socket.send_multipart([number, expiry, payload])
                         return await asyncio.shield(answer)
             raise NoReplyError(
                 f"{self._path.name} did not answer within {timeout_s:g} s: whether the request "
@@ -312,18 +338,65 @@ class Requester(Generic[Req, Rep]):
             del self._waiting[number]
             answer.cancel()
 
+    def _open(self) -> None:
+        self._socket = context().socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, self._hwm)
+        self._socket.setsockopt(zmq.RCVHWM, self._hwm)
+        _reconnect_soon(self._socket)
+        # Queue only towards a peer that is there: nothing waits for one that may come much later.
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket.connect(f"ipc://{self._path}")
+
+    def _send(self, number: bytes, asked: _Asked[Rep]) -> None:
+        """Nobody connected, or no room: tried again for as long as the asker waits."""
+        if self._waiting.get(number) is not asked or asked.answer.done():
+            return
+        # With NOBLOCK the future is done already, sent or refused.
+        sent = cast("asyncio.Future[None]", self._socket.send_multipart(asked.frames, zmq.NOBLOCK))
+        if sent.exception() is None:
+            self.counters.sent += 1
+        else:
+            asyncio.get_running_loop().call_later(UNSENT_AGAIN_S, self._send, number, asked)
+
     async def _read(self) -> None:
+        while True:
+            await self._read_until_gone()
+            # A new socket, because the old one might send once more to the peer that is gone.
+            self._close()
+            self._open()
+            for number, asked in list(self._waiting.items()):
+                self.counters.resent += 1
+                self._send(number, asked)
+
+    async def _read_until_gone(self) -> None:
+        """Returns when the responder has gone, or says that another one took its place."""
+        gone = asyncio.ensure_future(self._monitor.recv_multipart())
+        reading = asyncio.create_task(self._read_answers())
+        try:
+            await asyncio.wait({gone, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            gone.cancel()
+            reading.cancel()
+            await asyncio.gather(gone, reading, return_exceptions=True)
+
+    async def _read_answers(self) -> None:
         while True:
             number, payload = await self._socket.recv_multipart()
             self.counters.received += 1
-            answer = self._waiting.get(number)
-            if answer is None or answer.done():
+            if payload == MOVED:
+                return
+            asked = self._waiting.get(number)
+            if asked is None or asked.answer.done():
                 continue  # an answer to a request that was given up, or a second one to a resend
             try:
-                answer.set_result(self._decoder.decode(payload))
+                asked.answer.set_result(self._decoder.decode(payload))
             except msgspec.MsgspecError as error:
                 self.counters.malformed += 1
-                answer.set_exception(
+                asked.answer.set_exception(
                     BadMessageError(f"an answer on {self._path.name} is not of its type: {error}")
                 )
 
@@ -331,6 +404,11 @@ class Requester(Generic[Req, Rep]):
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
+        self._close()
+
+    def _close(self) -> None:
+        self._monitor.close(linger=0)
+        self._socket.disable_monitor()
         self._socket.close(linger=0)
 
 
@@ -384,12 +462,26 @@ class Responder(Generic[Req, Rep]):
             self.counters.malformed += 1
             log.error("request not understood", socket=self._name, error=str(error))
             return
-        reply = await self._handler(request)
-        await self._bound.socket.send_multipart([peer, number, self._encode(reply)])
+        try:
+            answer = self._encode(await self._handler(request))
+        except MovedError:
+            answer = MOVED
+        await self._bound.socket.send_multipart([peer, number, answer])
         self.counters.sent += 1
+
+    @property
+    def is_replaced(self) -> bool:
+        """Another process answers under this name: what is asked from now on is asked there."""
+        return self._bound.is_replaced
 
     async def close(self) -> None:
         """Takes nothing new, lets running requests finish, closes."""
         self._reader.cancel()
         await asyncio.gather(self._reader, *self._tasks, return_exceptions=True)
-        self._bound.close()
+        self._bound.close(linger_ms=_LAST_WORDS_MS)
+
+
+def _reconnect_soon(socket: zmq.asyncio.Socket) -> None:
+    first_ms, longest_ms = RECONNECT_MS
+    socket.setsockopt(zmq.RECONNECT_IVL, first_ms)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, longest_ms)

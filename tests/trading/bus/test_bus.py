@@ -233,3 +233,69 @@ async def test_nonsense_on_the_socket_does_not_stop_the_responder(run: Path) -> 
     dealer.close(linger=0)
     await requester.close()
     await responder.close()
+
+
+async def test_what_a_responder_did_not_answer_is_asked_of_its_successor(run: Path) -> None:
+    """It hands over: the requests that wait are sent to the one that is bound by then, at once."""
+    path = run / "replay.sock"
+    moved = asyncio.Event()
+    held: list[int] = []
+
+    async def hold(request: ReplayRequest) -> ReplayReply:
+        held.append(request.after_seq)
+        await moved.wait()
+        raise bus.MovedError("another one answers")
+
+    async def answer(request: ReplayRequest) -> ReplayReply:
+        return ReplayReply(events=(), last_seq=request.after_seq)
+
+    old = Responder(path, ReplayRequest, hold)
+    requester = Requester[ReplayRequest, ReplayReply](path, ReplayReply)
+    asked = [
+        asyncio.create_task(requester.ask(ReplayRequest(after_seq=n), timeout_s=WAIT_S))
+        for n in range(20)
+    ]
+    async with asyncio.timeout(WAIT_S):
+        while len(held) < 20:
+            await asyncio.sleep(0.005)
+    assert not old.is_replaced
+    new = Responder(path, ReplayRequest, answer)
+    assert old.is_replaced and not new.is_replaced
+    began = time.monotonic()
+    moved.set()
+    await old.close()
+    replies = await asyncio.gather(*asked)
+    assert [reply.last_seq for reply in replies] == list(range(20))
+    assert time.monotonic() - began < 1.0
+    assert (await requester.ask(ReplayRequest(after_seq=7), timeout_s=WAIT_S)).last_seq == 7
+    await requester.close()
+    await new.close()
+
+
+async def test_a_responder_that_dies_is_replaced_before_the_asker_gives_up(run: Path) -> None:
+    path = run / "replay.sock"
+
+    async def never(_request: ReplayRequest) -> ReplayReply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def answer(request: ReplayRequest) -> ReplayReply:
+        return ReplayReply(events=(), last_seq=request.after_seq)
+
+    dead = Responder(path, ReplayRequest, never)
+    requester = Requester[ReplayRequest, ReplayReply](path, ReplayReply)
+    asked = asyncio.create_task(requester.ask(ReplayRequest(after_seq=4), timeout_s=WAIT_S))
+    async with asyncio.timeout(WAIT_S):
+        while not dead.counters.received:
+            await asyncio.sleep(0.005)
+    dead._bound.close()
+    await asyncio.sleep(0.3)  # nobody is bound for a while
+    new = Responder(path, ReplayRequest, answer)
+    began = time.monotonic()
+    assert (await asked).last_seq == 4
+    assert time.monotonic() - began < 1.0
+    for task in list(dead._tasks):
+        task.cancel()
+    dead._reader.cancel()
+    await requester.close()
+    await new.close()

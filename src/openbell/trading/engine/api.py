@@ -26,6 +26,8 @@ from openbell.domain.scopes import DESK
 from openbell.errors import UsageError
 from openbell.trading.engine.engine import Engine
 from openbell.trading.engine.flatten import FlattenResult
+from openbell.trading.engine.likeness import Likeness
+from openbell.trading.engine.succession import HandOverBody, PromoteBody, Succession
 from openbell.trading.engine.venue_link import VenueLink
 from openbell.venues.port import (
     Listing,
@@ -71,8 +73,10 @@ class HaltBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class EngineApi:
     """Handlers of the engine's routes: each takes the fields of its request."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, likeness: Likeness | None = None) -> None:
         self._engine = engine
+        self._likeness = likeness
+        self._succession = Succession.of(engine)
         self._books = engine.ledger.books
         self._flatten_runs = itertools.count(1)
         self._flattening = asyncio.Lock()
@@ -103,6 +107,7 @@ class EngineApi:
             "last_order_sent_ns": engine.desk.last_sent_ns,
             "venues": [_venue_state(link) for link in engine.links.values()],
             "pnl": self._pnl(),
+            "parity": None if self._likeness is None else self._likeness.facts(engine),
         }
 
     async def orders(self, _fields: dict[str, Any]) -> object:
@@ -239,6 +244,12 @@ class EngineApi:
             "positions": positions,
             "foreign": foreign,
         }
+
+    async def hand_over(self, fields: dict[str, Any]) -> object:
+        return await self._succession.hand_over(_read(fields, HandOverBody))
+
+    async def promote(self, fields: dict[str, Any]) -> object:
+        return await self._succession.promote(_read(fields, PromoteBody))
 
     # --- rows --------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """The engine put together: its parts, its phases, its voice on the bus.
 
 Phases: starting (books are folded from the journal), waiting_for_venue (a venue was never reached,
-or none is), reconciling (books and venue are not seen to agree), ready.
+or none is), reconciling (books and venue are not seen to agree), ready. Of an engine that has a
+standby also: standby (it follows the journal and sends nothing), retired (its epoch was handed
+over; it only ends). `succession` moves it from one to the other.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,15 +23,18 @@ import structlog
 from openbell.config.layout import DeskLayout
 from openbell.config.models import DeskFile
 from openbell.domain.limits import RISK_STALE_AFTER_NS
+from openbell.domain.order_book import ImpossibleEventError
 from openbell.domain.orders import ClOrdID, Order, OrdStatus
 from openbell.domain.permit import PermitScope, Refusal
+from openbell.domain.succession import Holder
+from openbell.errors import CorruptError, StorageError
 from openbell.state.latch import Latches
-from openbell.trading.bus import Publisher, Responder, producer_name
+from openbell.trading.bus import MovedError, Publisher, Responder, producer_name
 from openbell.trading.engine import metrics
 from openbell.trading.engine.canceller import Canceller
 from openbell.trading.engine.flatten import Flattener
 from openbell.trading.engine.gate import Gate
-from openbell.trading.engine.ledger import Ledger
+from openbell.trading.engine.ledger import Hear, Ledger
 from openbell.trading.engine.market_view import MarketView, RiskView
 from openbell.trading.engine.order_desk import OrderDesk
 from openbell.trading.engine.permit_client import PermitClient, PermitRequest
@@ -57,6 +63,10 @@ IDLE_WITHIN_S = 5.0
 """How long an end waits for answers to what was sent. What has none by then is in doubt in the
 journal, and the next start asks for it."""
 
+FOLLOW_EVERY_S = 0.05
+"""How often a standby folds what the engine it stands by for has journaled."""
+FORGET_EVERY_S = 60.0
+
 Task = tuple[str, Callable[[], Awaitable[None]]]
 
 
@@ -72,11 +82,16 @@ class Setup:
     venues: Mapping[str, Venue]
     """Of the desk's `[venues]`, by name; not connected yet."""
 
+    @property
+    def holder(self) -> str:
+        """How this process signs an epoch; `domain.succession.Holder` reads it."""
+        return str(Holder(self.service, os.getpid()))
+
 
 class Engine:
     """One engine, from `start` to `close`. What `tasks` gives must run in between."""
 
-    def __init__(self, setup: Setup, ledger: Ledger, publisher: Publisher) -> None:
+    def __init__(self, setup: Setup, ledger: Ledger) -> None:
         file, layout = setup.file, setup.layout
         self.setup = setup
         self.ledger = ledger
@@ -101,6 +116,7 @@ class Engine:
                 mark=partial(self.mark, name),
                 is_busy=self._is_busy,
                 on_change=self._link_changed,
+                in_office=ledger.in_office,
             )
             for name, venue in setup.venues.items()
         }
@@ -123,7 +139,12 @@ class Engine:
         )
         for link in self.links.values():
             link.venue.on_sent = self.desk.on_sent
-        self._publisher = publisher
+        self.follow_problem = ""
+        """Why a standby's books do not follow the journal; empty while they do."""
+        self.intake = asyncio.Event()
+        """Set while intents are taken; they wait otherwise."""
+        self.intake.set()
+        self._publisher: Publisher | None = None
         self._intents: Responder[Intent, IntentReply] | None = None
         self._replay: Responder[ReplayRequest, ReplayReply] | None = None
         self._closing = False
@@ -133,24 +154,52 @@ class Engine:
     async def start(cls, setup: Setup) -> Engine:
         """Takes the epoch over, folds the books, opens the bus. StorageError, CorruptError: then
         nothing was opened."""
+        engine = await cls._with(
+            setup,
+            lambda hear: Ledger.take_over(setup.layout.database, setup.holder, hear),
+        )
+        engine.open_bus()
+        return engine
+
+    @classmethod
+    async def stand_by(cls, setup: Setup) -> Engine:
+        """Follows the journal; takes nothing over and opens nothing. StorageError, CorruptError."""
+        engine = await cls._with(setup, lambda hear: Ledger.follow(setup.layout.database, hear))
+        engine.permit.give_up("standing by")
+        return engine
+
+    @classmethod
+    async def _with(cls, setup: Setup, ledger: Callable[[Hear], Awaitable[Ledger]]) -> Engine:
         engine: Engine | None = None
 
         def hear(message: EngineEvent, order: Order) -> None:
             assert engine is not None, "nothing is recorded before the engine exists"
             engine._hear(message, order)
 
-        ledger = await Ledger.take_over(
-            setup.layout.database, f"{setup.service} pid {os.getpid()}", hear
-        )
-        publisher = Publisher(
-            setup.layout.run / EVENTS_SOCKET, producer=producer_name(setup.service)
-        )
-        engine = cls(setup, ledger, publisher)
-        engine._replay = Responder(
-            setup.layout.run / REPLAY_SOCKET, ReplayRequest, engine._answer_replay
-        )
-        engine._intents = Responder(setup.layout.run / INTENTS_SOCKET, Intent, engine.take)
+        engine = cls(setup, await ledger(hear))
         return engine
+
+    def open_bus(self) -> None:
+        """From now on intents come here. An engine that was bound before is not asked any more."""
+        run = self.setup.layout.run
+        self._publisher = Publisher(run / EVENTS_SOCKET, producer=producer_name(self.setup.service))
+        self._replay = Responder(run / REPLAY_SOCKET, ReplayRequest, self._answer_replay)
+        self._intents = Responder(run / INTENTS_SOCKET, Intent, self.take)
+
+    @property
+    def is_replaced_on_bus(self) -> bool:
+        """Another engine takes the intents."""
+        return self._intents is not None and self._intents.is_replaced
+
+    async def leave_bus(self) -> None:
+        """After another engine has bound. What waits here is sent again by its askers, to that one."""
+        self.intake.set()
+        for responder in (self._intents, self._replay):
+            if responder is not None:
+                await responder.close()
+        if self._publisher is not None:
+            self._publisher.close()
+        self._intents = self._replay = self._publisher = None
 
     def tasks(self) -> list[Task]:
         """What must run until `stop`."""
@@ -159,6 +208,7 @@ class Engine:
             ("quotes", self.market.run),
             ("heartbeat", self._beat),
             ("storage", self._watch_storage),
+            ("journal", self._follow_journal),
         ]
         if self.risk_view is not None:
             tasks.append(("risk", self.risk_view.run))
@@ -169,7 +219,10 @@ class Engine:
     # --- what it is asked --------------------------------------------------------------------
 
     async def take(self, intent: Intent) -> IntentReply:
-        """An intent from the bus."""
+        """An intent from the bus. MovedError once another engine takes them."""
+        await self.intake.wait()
+        if self.ledger.retired:
+            raise MovedError("another engine takes the intents")
         if isinstance(intent, SubmitIntent):
             return await self.desk.submit(intent)
         return self._take_cancel(intent)
@@ -208,6 +261,10 @@ class Engine:
 
     @property
     def phase(self) -> str:
+        if self.ledger.retired:
+            return "retired"
+        if not self.ledger.in_office:
+            return "standby"
         links = self.links.values()
         if not any(link.connected for link in links) or not all(
             link.connected or link.was_reconciled for link in links
@@ -235,6 +292,8 @@ class Engine:
 
     def why_not_trading(self) -> str:
         """Why strategies' orders are not sent now; empty while they are."""
+        if self.phase in ("standby", "retired"):
+            return f"this engine is {self.phase}"
         stopped = self._stopped()
         if stopped is not None:
             return stopped.text
@@ -275,7 +334,7 @@ class Engine:
             if responder is not None:
                 await responder.close()
         await self.canceller.close()
-        if not self.ledger.fenced.is_set():
+        if self.ledger.in_office and not self.ledger.fenced.is_set() and not self.ledger.retired:
             await self.ledger.probe_storage()
 
     async def close(self) -> None:
@@ -284,13 +343,16 @@ class Engine:
             await link.tracker.close()
             await link.venue.close()
         await self.ledger.close()
-        self._publisher.close()
+        if self._publisher is not None:
+            self._publisher.close()
 
     # --- inside ------------------------------------------------------------------------------
 
     def _stopped(self) -> Refusal | None:
-        if self.ledger.fenced.is_set():
+        if self.ledger.fenced.is_set() or self.ledger.retired:
             return Refusal("storage", "another engine took over: this one is fenced")
+        if not self.ledger.in_office:
+            return Refusal("storage", "this engine is a standby")
         if self.ledger.storage_problem:
             return Refusal("storage", self.ledger.storage_problem)
         if self._closing:
@@ -301,7 +363,8 @@ class Engine:
         return self.desk.is_sending(cl_ord_id) or self.canceller.is_busy(cl_ord_id)
 
     def _hear(self, message: EngineEvent, order: Order) -> None:
-        self._publisher.publish(ORDER_TOPIC, message)
+        if self._publisher is not None:
+            self._publisher.publish(ORDER_TOPIC, message)
         link = self.links.get(order.new.venue)
         if link is not None:
             link.booked(order)
@@ -351,13 +414,16 @@ class Engine:
             log.info("trading" if beat.trading else "not trading", why_not=why_not)
         self._told = beat
         metrics.TRADING.set(beat.trading)
-        self._publisher.publish(ENGINE_TOPIC, beat)
+        if self._publisher is not None:
+            self._publisher.publish(ENGINE_TOPIC, beat)
 
     async def _watch_storage(self) -> None:
         """Notices storage that works again, and an engine that took over while this one was idle."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if self.ledger.fenced.is_set():
+            if not self.ledger.in_office:
+                continue
+            if self.ledger.fenced.is_set() or self.ledger.retired:
                 await asyncio.Event().wait()
             if self.ledger.storage_problem:
                 if await self.ledger.probe_storage():
@@ -365,3 +431,22 @@ class Engine:
                     self.changed.set()
             else:
                 await self.ledger.notice_successor()
+
+    async def _follow_journal(self) -> None:
+        """While standing by: the books are those of the engine that writes."""
+        forget_at_s = time.monotonic() + FORGET_EVERY_S
+        while not self.ledger.in_office:
+            try:
+                await self.ledger.follow_on()
+                self.follow_problem = ""
+            except (StorageError, CorruptError, ImpossibleEventError) as error:
+                if not self.follow_problem:
+                    log.critical("the journal cannot be followed", alert=True, why=error.message)
+                self.follow_problem = error.message
+            if time.monotonic() >= forget_at_s:
+                for link in self.links.values():
+                    link.follow()
+                self.ledger.forget()
+                forget_at_s = time.monotonic() + FORGET_EVERY_S
+            await asyncio.sleep(FOLLOW_EVERY_S)
+        await asyncio.Event().wait()

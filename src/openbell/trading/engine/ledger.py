@@ -1,5 +1,8 @@
 """Journal and books as one thing: the journal is the truth, the books are its fold.
 
+A ledger in office writes the journal; one that follows folds what another engine writes, and can
+take office later without reading the whole journal first.
+
 Invariants
 - Books hold exactly the journal's entries up to `last_seq`, in order, each once.
 - An event is in the journal before anything acts on it or hears of it.
@@ -22,6 +25,7 @@ from openbell.domain.books import Books
 from openbell.domain.orders import ClOrdID, Order, OrderEvent, OrderFilled, OrderIntended
 from openbell.errors import CorruptError, StorageError
 from openbell.state.books_at_rest import fold
+from openbell.state.database import open_database
 from openbell.state.journal import FencedError, Journal, JournalReader
 from openbell.trading.engine import metrics
 from openbell.trading.messages import EngineEvent, ReplayReply, ReplayRequest
@@ -34,6 +38,8 @@ FORGET_FINAL_AFTER_S = 600.0
 """How long a final order stays known: far beyond any venue's delay in telling of a fill."""
 REPLAY_MAX = 250
 """Entries a replay reads at once: about a millisecond in which nothing else runs."""
+FOLLOW_MAX = 250
+"""Entries a follower folds at once, for the same reason."""
 _STRATEGIES_KEPT = 100_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -43,10 +49,16 @@ Hear = Callable[[EngineEvent, Order], None]
 
 
 class Ledger:
-    """What the engine knows and may never forget. Made by `take_over`."""
+    """What the engine knows and may never forget. Made by `take_over` or `follow`."""
 
     def __init__(
-        self, journal: Journal, epochs: JournalReader, books: Books, last_seq: int, hear: Hear
+        self,
+        database: Path,
+        journal: Journal | None,
+        reader: JournalReader,
+        books: Books,
+        last_seq: int,
+        hear: Hear,
     ) -> None:
         self.books = books
         self.last_seq = last_seq
@@ -54,8 +66,11 @@ class Ledger:
         """Why the last append failed; empty while storage works."""
         self.fenced = asyncio.Event()
         """Set once another engine took over. For ever."""
-        self._journal = journal
-        self._epochs = epochs
+        self.retired = False
+        """True: the epoch was handed over, and to be refused an append is no surprise."""
+        self._database = database
+        self._office = journal
+        self._reader = reader
         self._hear = hear
         self._snapshot_seq = last_seq
         self._snapshotting: asyncio.Task[None] | None = None
@@ -74,11 +89,68 @@ class Ledger:
             await journal.close()
             raise
         log.info("took over", epoch=journal.epoch, last_seq=last_seq, open=len(books.open_orders()))
-        return cls(journal, JournalReader.open(database), books, last_seq, hear)
+        return cls(database, journal, JournalReader.open(database), books, last_seq, hear)
+
+    @classmethod
+    async def follow(cls, database: Path, hear: Hear) -> Ledger:
+        """Folds what is there, and takes nothing over. StorageError, CorruptError."""
+        await asyncio.to_thread(
+            lambda: open_database(database).close()
+        )  # the first to come makes it
+        reader = JournalReader.open(database)
+        try:
+            books, last_seq = await asyncio.to_thread(fold, reader)
+        except BaseException:
+            reader.close()
+            raise
+        log.info("following", last_seq=last_seq, open=len(books.open_orders()))
+        return cls(database, None, reader, books, last_seq, hear)
+
+    @property
+    def in_office(self) -> bool:
+        return self._office is not None
 
     @property
     def epoch(self) -> int:
-        return self._journal.epoch
+        """0 for one that follows."""
+        return self._office.epoch if self._office is not None else 0
+
+    @property
+    def _journal(self) -> Journal:
+        if self._office is None:
+            raise StorageError("a standby journals nothing")
+        return self._office
+
+    async def follow_on(self) -> None:
+        """Folds what another engine has journaled since. StorageError, CorruptError."""
+        entries = FOLLOW_MAX
+        while entries == FOLLOW_MAX:
+            entries = self._follow_page()
+            await asyncio.sleep(0)
+
+    def _follow_page(self) -> int:
+        if self.in_office:
+            return 0
+        entries = 0
+        for entry in self._reader.read(self.last_seq, FOLLOW_MAX):
+            self.books.apply(entry.event)
+            self.last_seq = entry.seq
+            entries += 1
+        return entries
+
+    async def take_office(self, holder: str, *, after_epoch: int) -> None:
+        """Becomes the journal's writer, with everything in the books that was journaled before.
+        ConflictError where another epoch than `after_epoch` is current; StorageError, CorruptError.
+        After any of them this ledger goes on following."""
+        journal = await Journal.take_over(self._database, holder, after_epoch=after_epoch)
+        try:
+            await self.follow_on()
+        except BaseException:
+            await journal.close()
+            raise
+        self._snapshot_seq = self.last_seq
+        self._office = journal
+        log.info("took over", epoch=journal.epoch, last_seq=self.last_seq)
 
     async def record(self, *events: OrderEvent) -> None:
         """Returns when they are journaled, applied and published.
@@ -129,7 +201,7 @@ class Ledger:
         """Fences this engine if another one took over: one that has nothing to append would not
         learn of it otherwise."""
         try:
-            epoch = await asyncio.to_thread(self._epochs.current_epoch)
+            epoch = await asyncio.to_thread(self._reader.current_epoch)
         except (StorageError, CorruptError) as error:
             log.warning("epoch not read", why=error.message)
             return
@@ -141,12 +213,16 @@ class Ledger:
         asked for again, and one whose order is not known would be counted twice."""
         self._needed_since_ns[venue] = needed_since_ns
 
-    async def save_snapshot(self) -> None:
-        """So that the next start folds only what follows. StorageError, FencedError."""
+    def forget(self) -> None:
+        """Drops orders that ended long ago and are needed by no venue's comparison."""
         self.books.forget(
             final_before_ns=time.time_ns() - int(FORGET_FINAL_AFTER_S * 1e9),
             needed_since_ns={name: since() for name, since in self._needed_since_ns.items()},
         )
+
+    async def save_snapshot(self) -> None:
+        """So that the next start folds only what follows. StorageError, FencedError."""
+        self.forget()
         seq, snapshot = self.last_seq, self.books.to_snapshot()
         self._snapshot_seq = seq
         await self._journal.save_snapshot(seq, await asyncio.to_thread(_encode, snapshot))
@@ -154,8 +230,9 @@ class Ledger:
     async def close(self) -> None:
         if self._snapshotting is not None:
             await asyncio.gather(self._snapshotting, return_exceptions=True)
-        self._epochs.close()
-        await self._journal.close()
+        self._reader.close()
+        if self._office is not None:
+            await self._office.close()
 
     def _look_ahead(self, events: Iterable[OrderEvent]) -> None:
         ahead: dict[ClOrdID, Order] = {}
@@ -220,7 +297,9 @@ class Ledger:
         return order.new.strategy if order else self._strategies.get(event.cl_ord_id, "")
 
     def _note_failure(self, error: StorageError | FencedError) -> None:
-        if isinstance(error, FencedError):
+        if isinstance(error, FencedError) and self.retired:
+            log.info("handed over", why=error.message)
+        elif isinstance(error, FencedError):
             if not self.fenced.is_set():
                 log.critical("fenced", alert=True, why=error.message)
             self.fenced.set()

@@ -124,7 +124,8 @@ class PermitClient:
                 if self._wanted is not PermitScope.NONE:
                     await self._ask(session)
                     self._answered.set()
-                pause_s = self._renew_every_s if self._lives else RETRY_S
+                asks_soon = self._wanted is not PermitScope.NONE and not self._lives
+                pause_s = RETRY_S if asks_soon else self._renew_every_s
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause_s)
                 self._notice_expiry()

@@ -80,6 +80,10 @@ class Reconciler:
         """Our clock; executions before it were in the books when books and venue last agreed."""
         ledger.keep(venue.name, lambda: self._fills_since_ns - _OVERLAP_NS)
 
+    def begin_anew(self) -> None:
+        """The books are no longer those this one was made with: a standby's follow the journal."""
+        self._fills_since_ns = self._last_activity_ns()
+
     async def look(self, *, deep: bool) -> Reconciliation:
         """Asks and compares. `deep`: executions too, not only open orders and positions.
 

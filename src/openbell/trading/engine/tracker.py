@@ -58,6 +58,13 @@ class SendClock:
     longest_s: float = 0.0
     _sent_s: dict[ClOrdID, float] = field(default_factory=dict)
 
+    def begin(self, *, permit_ttl_s: float | None = None) -> None:
+        """An engine takes office now; `permit_ttl_s` where the permit of the one before it lives for
+        another time than was assumed, such as none at all."""
+        self.begun_s = time.monotonic()
+        if permit_ttl_s is not None:
+            self.permit_ttl_s = permit_ttl_s
+
     def sent(self, cl_ord_id: ClOrdID) -> None:
         self._sent_s[cl_ord_id] = time.monotonic()
 
@@ -241,6 +248,13 @@ class Tracker:
             return
         await self._ledger.record_surely(
             OrderInDoubt(cl_ord_id=order.cl_ord_id, at_ns=time.time_ns(), why=why)
+        )
+
+    async def doubt_all(self, orders: Sequence[Order], why: str) -> None:
+        """As `doubt`, of orders of which nothing is under way here, in one append."""
+        now_ns = time.time_ns()
+        await self._ledger.record_surely(
+            *(OrderInDoubt(cl_ord_id=each.cl_ord_id, at_ns=now_ns, why=why) for each in orders)
         )
 
     @property

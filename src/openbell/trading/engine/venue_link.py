@@ -6,6 +6,9 @@
 
 A venue that cannot be asked is down: its orders are unknown, not gone; no new order is sent; and
 when it is back, books and venue must agree before the next one is.
+
+The link of a standby is connected and hears the venue, but looks at nothing and books nothing until
+`take_office`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -30,6 +34,7 @@ from openbell.domain.reconcile import (
     Reconciliation,
 )
 from openbell.errors import OpenbellError
+from openbell.state.journal import FencedError
 from openbell.trading.engine import metrics
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.look_pace import LookPace
@@ -61,6 +66,12 @@ UNCLEAR_AT_MOST_S = 60.0
 trading stops until they are. Ours."""
 
 
+WARM_CHECK_S = 5.0
+"""How often a standby sees whether its connection still works."""
+HEARD_LATELY_S = 2.0
+"""So much of the venue's order events a standby keeps: what the engine before it heard in its last
+moments, and may not have journaled."""
+
 HELD_BACK_S = 10.0
 """How long after the last time that the venue's limits held something back the desk says so. Ours."""
 
@@ -77,6 +88,7 @@ class VenueLink:
         mark: Callable[[str], Decimal | None],
         is_busy: Callable[[ClOrdID], bool],
         on_change: Callable[[], None],
+        in_office: bool = True,
     ) -> None:
         self.venue = venue
         self.config = config
@@ -111,6 +123,12 @@ class VenueLink:
             skew_ns=lambda: self.skew_ns or 0,
             is_busy=is_busy,
         )
+        self._office = asyncio.Event()
+        """Set while this engine is the one that trades."""
+        if in_office:
+            self._office.set()
+        self._lately: deque[tuple[float, OrderReport]] = deque()
+        """Order events that a standby heard within `HEARD_LATELY_S`."""
         self._wake = asyncio.Event()
         self._known = asyncio.Event()
         """Set by the first connection: an adapter reads events with what `connect` loaded."""
@@ -215,6 +233,27 @@ class VenueLink:
             self._pace.news(deep=False)
             self._wake.set()
 
+    def follow(self) -> None:
+        """What a standby's books need to keep follows what the engine needs them for."""
+        self._reconciler.begin_anew()
+
+    def take_office(self, *, agreed: bool, predecessor_gone: bool) -> None:
+        """From now on this engine trades. `agreed`: the engine before it, which handed over and
+        left nothing under way, saw books and venue agree; then they agree here, since the books are
+        the same ones, provided nothing of the venue's own word was missed. They are compared at
+        once either way. `predecessor_gone`: it is seen to have ended, and sends nothing late."""
+        self._reconciler.begin_anew()
+        self.clock.begin(permit_ttl_s=0.0 if predecessor_gone else None)
+        hears = self.streaming or not self.venue.capabilities.order_stream
+        if agreed and self.connected and hears:
+            self.reconciled = self.was_reconciled = True
+            self._deep_seen = True
+            self.why_not = ""
+        elif self.connected:
+            self.why_not = "books and venue are not compared yet"
+        self._pace.news(deep=True)
+        self._office.set()
+
     async def run(self) -> None:
         """Keeps the link for ever."""
         attempt = 0
@@ -222,11 +261,15 @@ class VenueLink:
         while True:
             try:
                 await self._connect()
+                await self._stand_by()
                 if not resumed:
                     await self._doubt_what_was_under_way()
+                    await self._hear_lately()
                     resumed = True
                 attempt = 0
                 await self._stay()
+            except FencedError:
+                await asyncio.Event().wait()  # another engine trades; this one only ends
             except (VenueError, *STRANGE) as error:
                 self._down(_told(self.name, error))
                 pause_s = RECONNECT_S[min(attempt, len(RECONNECT_S) - 1)]
@@ -238,10 +281,14 @@ class VenueLink:
     async def listen(self) -> None:
         """Hears the venue's pushed order events, from the first connection on, for ever."""
         await self._known.wait()
+        if not self.venue.capabilities.order_stream:
+            await self._office.wait()  # it would be asked for them, by two engines
         while True:
             try:
                 async for event in self.venue.stream():
                     await self._heard(event)
+            except FencedError:
+                await asyncio.Event().wait()
             except (VenueError, *STRANGE) as error:
                 await self._heard(StreamDown(why=_told(self.name, error).message))
             await asyncio.sleep(RECONNECT_S[-1])
@@ -255,8 +302,33 @@ class VenueLink:
                 self.streaming = False
                 self.stream_why = f"order events: {event.why or 'the stream is down'}"
                 log.warning("order stream down", venue=self.name, why=event.why)
+            case OrderReport() if not self._office.is_set():
+                self._note_lately(event)
             case OrderReport():
                 await self.tracker.hear(event)
+
+    def _note_lately(self, event: OrderReport) -> None:
+        now_s = time.monotonic()
+        self._lately.append((now_s, event))
+        while self._lately[0][0] < now_s - HEARD_LATELY_S:
+            self._lately.popleft()
+
+    async def _hear_lately(self) -> None:
+        horizon_s = time.monotonic() - HEARD_LATELY_S
+        while self._lately:
+            heard_s, event = self._lately.popleft()
+            if heard_s >= horizon_s:
+                await self.tracker.hear(event)
+
+    async def _stand_by(self) -> None:
+        """Returns once in office. VenueError where the venue is lost meanwhile."""
+        if not self._office.is_set():
+            self.why_not = "standing by"
+        while not self._office.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._office.wait(), WARM_CHECK_S)
+                return
+            self.skew_ns = await self._skew_ns()
 
     async def look(self, *, deep: bool = True) -> Reconciliation:
         """Compares and heals once. VenueError where the venue cannot be asked."""
@@ -393,11 +465,15 @@ class VenueLink:
     async def _doubt_what_was_under_way(self) -> None:
         """Sends and cancels whose answers an earlier engine did not live to journal. Being in doubt
         is what makes them be asked for, see `Tracker.resolve`."""
-        for order in self._ledger.books.open_orders(venue=self.name):
+        under_way = (OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL)
+        open_orders = self._ledger.books.open_orders(venue=self.name)
+        for order in open_orders:
             if order.status is OrdStatus.UNKNOWN:
                 self.tracker.resolve(order)
-            elif order.status in (OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL):
-                await self.tracker.doubt(order, "the engine ended before the answer")
+        await self.tracker.doubt_all(
+            [order for order in open_orders if order.status in under_way],
+            "the engine ended before the answer",
+        )
 
     def _lot(self, symbol: str) -> Decimal | None:
         rules = self.rules(symbol)
