@@ -170,7 +170,7 @@ class EnginePair:
 
     def _is_held(self) -> bool:
         """An emergency stop has frozen the engines: what hangs then hangs on purpose."""
-        return (self._desk.layout.state / "emergency.json").exists()
+        return self._desk.layout.emergency_marker.exists()
 
     async def _look(self) -> tuple[Member, Member]:
         pair = self._desk.desk.file.engine_pair()
@@ -281,6 +281,8 @@ class EnginePair:
         epoch, signed = await asyncio.to_thread(self._desk.database.current_holder)
         decision = decide(engine, standby, epoch, Holder.parse(signed))
         self._note_waiting(decision)
+        if self._is_held():  # seen after looking: what hangs now may just have been frozen
+            return
         match decision:
             case Keep():
                 self._desk.engine_is(decision.incumbent)
