@@ -185,7 +185,7 @@ async def small_desk(
     more: str = "",
     venue_more: str = "",
 ) -> AsyncIterator[SmallDesk]:
-    """`engines`: services of role engine (the first) and standby; each sends to the first venue.
+    """`engines`: an engine, and others that hold the first venue's key; each sends to that venue.
     `more` is added to desk.toml, `venue_more` to each venue."""
     folder.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
@@ -230,8 +230,8 @@ def _desk_file(
         text += (
             f"[services.{name}]\ncommand = {json.dumps(command)}\n"
             f'env = {{ PYTHONPATH = "{ROOT}:{ROOT / "src"}" }}\n'
-            f'role = "{"engine" if number == 0 else "other"}"\n'
-            f"port = {free_ports(1)[0]}\n"
+            + ('role = "engine"\n' if number == 0 else f'venues = ["{next(iter(houses))}"]\n')
+            + f"port = {free_ports(1)[0]}\n"
         )
     text += '[services.helper]\ncommand = ["sleep", "600"]\n'
     text += '[services.outside]\ncommand = ["sleep", "600"]\nrole = "venue"\n'

@@ -75,6 +75,25 @@ async def test_an_engine_that_ignores_the_latch_is_frozen_and_its_last_order_is_
         assert desk.own_open() == []
 
 
+async def test_two_empty_lists_are_as_far_apart_as_the_longest_latency_that_an_engine_saw(
+    tmp_path: Path,
+) -> None:
+    """It lands 0.6 s after it was sent, the engine long frozen by then."""
+    async with small_desk(tmp_path / "desk", obeys=False) as desk:
+        (here,) = desk.houses.values()
+        desk.layout.order_latency.write_text('{"mt5-0": 0.8}')
+        await here.suffer({"kind": "hang", "hold_s": 0.6, "kinds": ["submit"]})
+        await desk.start("engine")
+        await desk.until_sending()
+        await desk.until(lambda: len(desk.own_open()) > 3, "orders rest")
+        pressed = await desk.press()
+        assert pressed.status == 0, pressed
+        assert desk.own_open() == []
+        assert pressed.venue("mt5-0")["took_s"] > 0.8
+        await asyncio.sleep(0.7)
+        assert desk.own_open() == []
+
+
 async def test_a_frozen_engine_is_killed_and_never_asked(tmp_path: Path) -> None:
     """A SIGTERM makes this one send: delivered to a stopped process it would wait, and act at last."""
     async with small_desk(tmp_path / "desk") as desk:

@@ -9,6 +9,7 @@
       halt.json                                                          the persistent halt
       latches/  latch.json  kill-switch.jsonl                            the kill switch
       emergency.json  emergency.lock  emergency/                         the emergency stop
+      order-latency.json                                                 the longest seen, by venue
       target.json                                                        what the desk was asked to be
       credentials.env                                                    made for simulated venues
       run/         sockets
@@ -121,6 +122,11 @@ class DeskLayout:
     def kill_switch_log(self) -> Path:
         """Acts on the kill switch that the audit log did not take, or that no controller saw."""
         return self.state / "kill-switch.jsonl"
+
+    @property
+    def order_latency(self) -> Path:
+        """The longest time an order took, by venue."""
+        return self.state / "order-latency.json"
 
     @property
     def emergency_marker(self) -> Path:

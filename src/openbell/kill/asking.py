@@ -45,6 +45,10 @@ THROTTLED_S = 1.0
 THROTTLED_S_MIN = 0.05
 
 
+SHORT_LIST = 20
+"""Orders in a list that takes no longer than an order does."""
+
+
 class GivenUpError(Exception):
     """Asking on would not help, or do harm."""
 
@@ -58,6 +62,10 @@ class Asking:
     ) -> None:
         self.venue = venue
         self.why_shut = ""
+        self.slowest_s = 0.0
+        """Of round trips that had the venue for themselves: among others a request waits for us as
+        well, and a long list for its own length."""
+        self._under_way = 0
         self._pace = pace
         self._deadline_s = deadline_s
         self._waiting = waiting
@@ -92,6 +100,7 @@ class Asking:
     async def cancel(self, call: CancelCall) -> list[CancelOutcome]:
         """An outcome for each of its orders; one for a mass cancel. Its turn was taken before."""
         venue = self.venue
+        took = self._round_trip()
         try:
             match call.means:
                 case Means.ACCOUNT:
@@ -112,6 +121,9 @@ class Asking:
             named = call.means in (Means.BATCH, Means.SINGLE)
             why = f"the adapter raised {type(error).__name__}"
             outcomes = [Unknown(why=why) for _ in (call.orders if named else (None,))]
+        finally:
+            self._under_way -= 1
+        took(not any(isinstance(outcome, Unknown) for outcome in outcomes))
         if call.means is Means.BATCH and len(outcomes) != len(call.orders):
             why = f"{len(outcomes)} outcomes of {len(call.orders)} cancels"
             outcomes = [Unknown(why=why) for _ in call.orders]
@@ -158,8 +170,9 @@ class Asking:
         while True:
             for _ in range(requests):
                 await self.turn()
+            took = self._round_trip()
             try:
-                return await question()
+                answer = await question()
             except VenueThrottledError as error:
                 self._shut(error.retry_after_s, error.message)
             except VenueError:
@@ -169,6 +182,27 @@ class Asking:
                 raise VenueUnavailableError(
                     f"{self.venue.name}: the adapter raised {type(error).__name__}"
                 ) from None
+            else:
+                took(requests == 1 and _is_short(answer))
+                return answer
+            finally:
+                self._under_way -= 1
+
+    def _round_trip(self) -> Callable[[bool], None]:
+        """Begins one; to be told, when it ends, whether it counts."""
+        self._under_way += 1
+        alone = self._under_way == 1
+        began_s = self._now_s()
+
+        def took(counts: bool) -> None:
+            if counts and alone:
+                self.slowest_s = max(self.slowest_s, self._now_s() - began_s)
+
+        return took
+
+
+def _is_short(answer: object) -> bool:
+    return not isinstance(answer, Listing) or len(answer.orders) <= SHORT_LIST
 
 
 def is_throttled(outcome: CancelOutcome) -> bool:

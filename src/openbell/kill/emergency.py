@@ -19,11 +19,12 @@ What always holds:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.request import EmergencyRequest
 from openbell.state.halts import Halt
 from openbell.state.latch import Latches, Setting
+from openbell.state.order_latency import read_order_latencies
 
 if TYPE_CHECKING:
     from openbell.config.models import LoadedDesk
@@ -126,6 +128,8 @@ class _Stop:
         self.problems: list[str] = []
         self.took_over = ""
         self.desk_name = ""
+        self.latencies: Mapping[str, float] = {}
+        """The longest that an order took, as the engine has seen it."""
         self._early: list[tuple[str, dict[str, object]]] = []
         """Events of before there is a course."""
 
@@ -282,6 +286,10 @@ class _Stop:
             )
             return (), (), by_hand
         self.desk_name = desk.file.desk.name
+        with contextlib.suppress(TimeoutError):
+            self.latencies = await aside(
+                lambda: read_order_latencies(self.layout.order_latency), LATCH_TIMEOUT_S
+            )
         visits = visits_of(self.request, desk)
         strategies = self.request.named(ScopeKind.STRATEGY)
         found = await asyncio.gather(
@@ -314,6 +322,8 @@ class _Stop:
 
         try:
             visit = await self.equipment.visit(name)
+            longest_s = max(visit.settle_s, self.latencies.get(name, 0.0))
+            visit = replace(visit, settle_s=longest_s)
             from openbell.kill.plan import Scope as Part
             from openbell.kill.stop_venues import stop_venues
 

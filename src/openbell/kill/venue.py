@@ -6,9 +6,9 @@
 
 What always holds:
 - An outcome never counts as an end. Accepted, rejected or unknown, the orders are asked for again.
-- Verified means two complete, empty lists in a row, `settle_s` from the answer of the first to the
-  question of the second, both after `quiet`: an order that was sent just before the engines froze
-  may land after the cancel.
+- Verified means two complete, empty lists in a row, `settle_s` (or twice the slowest round trip)
+  from the answer of the first to the question of the second, both after `quiet`: an order that was
+  sent just before the engines froze may land after the cancel.
 - A list proves nothing where it is incomplete, where funds are locked for orders that it does not
   show, or where an order vanished from it that nobody cancelled and that the venue still knows.
 - Nothing is sent before the time that the venue named.
@@ -30,6 +30,9 @@ from openbell.venues.asking import EMPTY_ANSWERS, doubt_of
 from openbell.venues.port import Listing, Venue, VenueAuthError, VenueError, VenueOrder
 
 SETTLE_S_MIN = 0.1
+ROUND_TRIPS = 2
+"""An order takes no longer than so many of the slowest round trip that was seen, where nothing else is
+known of it."""
 KEY_REFUSED_MAX = 3
 """Answers in a row that refuse the key, then the venue is given up: going on gets it locked out."""
 LOOKUPS = 3
@@ -192,7 +195,8 @@ class VenueStop:
         """After an empty list: waits until an order on its way must have landed, and meanwhile
         holds the list against what else the venue knows. Why it is not to be believed, or nothing.
         Raises VenueError."""
-        _, doubt = await asyncio.gather(asyncio.sleep(self._settle_s), self._contradiction(listing))
+        settle_s = max(self._settle_s, ROUND_TRIPS * self.asking.slowest_s)
+        _, doubt = await asyncio.gather(asyncio.sleep(settle_s), self._contradiction(listing))
         return doubt
 
     async def _contradiction(self, listing: Listing) -> str:

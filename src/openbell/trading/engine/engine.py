@@ -29,6 +29,7 @@ from openbell.domain.permit import PermitScope, Refusal
 from openbell.domain.succession import Holder
 from openbell.errors import CorruptError, StorageError
 from openbell.state.latch import Latches
+from openbell.state.order_latency import OrderLatencies
 from openbell.trading.bus import MovedError, Publisher, Responder, producer_name
 from openbell.trading.engine import metrics
 from openbell.trading.engine.canceller import Canceller
@@ -120,6 +121,9 @@ class Engine:
             )
             for name, venue in setup.venues.items()
         }
+        latencies = OrderLatencies(layout.order_latency)
+        for name, link in self.links.items():
+            link.clock.tell = partial(latencies.saw, name)
         self.gate = Gate(
             risk=file.risk,
             latches=Latches(layout),

@@ -151,7 +151,7 @@ class OrderDesk:
             if refusal is None:
                 link.clock.sent(order.cl_ord_id)
                 outcome = await self._hand_over(link.venue, order, left)
-                link.clock.answered(order.cl_ord_id)
+                link.clock.answered(order.cl_ord_id, known=not isinstance(outcome, Unknown))
                 if isinstance(outcome, Rejected) and outcome.code == THROTTLED:
                     link.throttled(order.symbol, outcome.retry_after_s)
                 event = core.of_submit(order.cl_ord_id, outcome, now_ns=time.time_ns())

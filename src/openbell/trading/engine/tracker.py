@@ -56,6 +56,8 @@ class SendClock:
     permit_ttl_s: float
     begun_s: float = field(default_factory=time.monotonic)
     longest_s: float = 0.0
+    tell: Callable[[float], None] = lambda _: None
+    """Told how long each order took that the venue answered."""
     _sent_s: dict[ClOrdID, float] = field(default_factory=dict)
 
     def begin(self, *, permit_ttl_s: float | None = None) -> None:
@@ -68,10 +70,14 @@ class SendClock:
     def sent(self, cl_ord_id: ClOrdID) -> None:
         self._sent_s[cl_ord_id] = time.monotonic()
 
-    def answered(self, cl_ord_id: ClOrdID) -> None:
+    def answered(self, cl_ord_id: ClOrdID, *, known: bool) -> None:
+        """`known`: by the venue; else by a time-out, which says nothing of how long an order takes."""
         sent_s = self._sent_s.get(cl_ord_id)
         if sent_s is not None:
-            self.longest_s = max(self.longest_s, time.monotonic() - sent_s)
+            took_s = time.monotonic() - sent_s
+            self.longest_s = max(self.longest_s, took_s)
+            if known:
+                self.tell(took_s)
 
     def forget(self, cl_ord_id: ClOrdID) -> None:
         self._sent_s.pop(cl_ord_id, None)
