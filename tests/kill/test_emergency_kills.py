@@ -31,7 +31,7 @@ async def test_killed_anywhere_one_more_press_ends_at_verified_zero(tmp_path: Pa
     began_s = time.monotonic()
     struck: dict[str, int] = {}
     async with small_desk(
-        tmp_path / "desk", ("mt5", "oanda"), engines=("engine", "second"), rate=100
+        tmp_path / "desk", ("mt5", "oanda"), engines=("engine", "second"), rate=20
     ) as desk:
         for number in range(ROUNDS):
             said = f"seed {SEED}, round {number}"
