@@ -8,8 +8,10 @@ failure is in its message, and `OPENBELL_SEED` repeats it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -118,15 +120,15 @@ def _strike(
     """SIGKILL to one process; the carriers are half of all."""
     at_work = [process for process in presses if process.returncode is None]
     if at_work and chance.random() < 0.6:
-        chance.choice(at_work).kill()
+        # Not by `kill()`, which may take its exit status away from the loop.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(at_work).pid, signal.SIGKILL)
         return "carrier"
     alive = desk.alive()
     if not alive:
         return "nobody"
     name = chance.choice(sorted(alive))
     for pid in alive[name]:
-        try:
-            os.kill(pid, 9)
-        except ProcessLookupError:
-            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return name

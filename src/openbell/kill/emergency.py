@@ -105,6 +105,7 @@ async def carry_out(
         await stop.hold()
         return await stop.joined() or await stop.carry()
     finally:
+        await stop.settled()
         stop.turn.give_back()
         await equipment.close()
 
@@ -127,26 +128,33 @@ class _Stop:
         self.frozen: tuple[FrozenService, ...] = ()
         self.problems: list[str] = []
         self.took_over = ""
+        self._held: asyncio.Task[None] | None = None
         self.desk_name = ""
         self.latencies: Mapping[str, float] = {}
         """The longest that an order took, as the engine has seen it."""
-        self._early: list[tuple[str, dict[str, object]]] = []
-        """Events of before there is a course."""
 
     # --- 1: nothing more is sent ---------------------------------------------------------------
 
     async def hold(self) -> None:
-        """Latch, marker, freeze; also for whoever then only follows: it repeats nothing."""
-        setting = asyncio.create_task(self._set_latch())
-        await asyncio.wait([setting], timeout=LATCH_TIMEOUT_S)
+        """Latch, marker, freeze; also for whoever then only follows: it repeats nothing. The freeze
+        goes on beside the rest, unless what the rest needs has to be loaded first."""
+        self._setting = asyncio.create_task(self._set_latch())
+        await asyncio.wait([self._setting], timeout=LATCH_TIMEOUT_S)
+        self._held = asyncio.create_task(self._hold())
+        if not self.equipment.at_hand:
+            await self._held
+
+    async def _hold(self) -> None:
         if self.request.whole_desk:
-            self.frozen = await freeze(self.own)
-            self._early.append(("frozen", {"services": self.frozen}))
-        self.latch = await setting
-        self._early.insert(0, ("latched", {"latch": self.latch}))
+            try:
+                self.frozen = await aside(lambda: freeze(self.own))
+            except Exception as error:  # noqa: BLE001 - told, and stops nothing
+                _log.exception("nothing was frozen")
+                self.problems.append(f"nothing was frozen: {type(error).__name__}")
+        self.latch = await self._setting
         loose = [each for each in self.frozen if each.result == "not_frozen"]
         self.problems += [f"{each.service} is not frozen: {each.why}" for each in loose]
-        if self.request.whole_desk and not loose:
+        if self.frozen and not loose:
             self.quiet.set()
         elif self.latch.set:
             asyncio.get_running_loop().call_later(OBEYED_S, self.quiet.set)
@@ -182,6 +190,11 @@ class _Stop:
             ids=tuple(latch.id for latch in setting.latches),
             problems=(*setting.problems, *([marked] if marked else [])),
         )
+
+    async def settled(self) -> None:
+        """What holds the desk is never left half done, even by whoever only followed."""
+        if self._held is not None:
+            await asyncio.wait([self._held])
 
     # --- two presses ---------------------------------------------------------------------------
 
@@ -231,15 +244,14 @@ class _Stop:
             request=self.request.to_wire(),
             took_over=self.took_over,
         )
-        for event, fields in self._early:
-            course.add(event, **fields)
         course.sync()
         if self.turn.problem:
             self.problems.append(self.turn.problem)
         whole = self.request.whole_desk
-        others = asyncio.create_task(self._stop_others()) if whole else None
+        others = asyncio.create_task(self._held_then_others(course))
         venues, strategies, by_hand = await self._venues_and_strategies(course)
         course.sync()
+        await self.settled()
         stated = EmergencyStatement(
             course=course.name,
             reason=self.request.reason,
@@ -262,6 +274,7 @@ class _Stop:
             stated = msgspec.structs.replace(stated, checkpoint=checkpoint)
             gone = await self._end_processes(course, others)
             stated = msgspec.structs.replace(stated, ended=gone)
+        await others
         if course.problem:
             self.problems.append(course.problem)
         took_s = asyncio.get_running_loop().time() - self.began_s
@@ -381,7 +394,14 @@ class _Stop:
         self.problems.append(f"NO CHECKPOINT: {problem}")
         return CheckpointMade(problem=problem)
 
-    async def _stop_others(self) -> list[EndedService]:
+    async def _held_then_others(self, course: Course) -> list[EndedService]:
+        """Tells how the desk is held, and of a whole one asks the other services to end."""
+        await self.settled()
+        course.add("latched", latch=self.latch)
+        if not self.request.whole_desk:
+            return []
+        course.add("frozen", services=self.frozen)
+        course.sync()
         try:
             return await stop_others(self.layout, self.own)
         except Exception as error:  # noqa: BLE001 - told, and stops nothing
@@ -390,11 +410,10 @@ class _Stop:
             return []
 
     async def _end_processes(
-        self, course: Course, others: asyncio.Task[list[EndedService]] | None
+        self, course: Course, others: asyncio.Task[list[EndedService]]
     ) -> tuple[EndedService, ...]:
         gone = {each.service: each for each in await self._killed(self._frozen_names)}
-        if others is not None:
-            gone |= {each.service: each for each in await others}
+        gone |= {each.service: each for each in await others}
         gone |= {each.service: each for each in await self._killed(None)}
         stated = tuple(gone[name] for name in sorted(gone))
         course.add("processes", services=stated)

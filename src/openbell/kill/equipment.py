@@ -29,6 +29,9 @@ class NotAtHandError(Exception):
 
 
 class Equipment(Protocol):
+    at_hand: bool
+    """False: it has to be loaded, which takes all of a core for a second."""
+
     async def desk(self) -> LoadedDesk:
         """Raises NotAtHandError."""
         ...
@@ -44,6 +47,8 @@ class Equipment(Protocol):
 
 class ReadyEquipment:
     """The desk as it is loaded; venues that are warm are used as they are, others opened."""
+
+    at_hand = True
 
     def __init__(
         self,
@@ -97,6 +102,8 @@ class ReadyEquipment:
 
 class LoadedAlone:
     """From the desk file alone, once it is asked for."""
+
+    at_hand = False
 
     def __init__(self, layout: DeskLayout) -> None:
         self._layout = layout

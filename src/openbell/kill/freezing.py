@@ -10,12 +10,14 @@ processes. What is frozen catches no signal but SIGKILL: it is killed later, nev
 
 from __future__ import annotations
 
-import asyncio
 import signal
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from openbell.kill.emergency_statement import FrozenService
-from openbell.kill.own_processes import OwnProcesses, OwnService, signal_each
+from openbell.kill.own_processes import ENGINES, OwnProcesses, OwnService, signal_each
+from openbell.runtime.processes import system_processes
 
 FREEZE_TIMEOUT_S = 1.0
 """A process in the middle of a disk access stops when that is through; one that hangs there sends
@@ -23,32 +25,45 @@ nothing either, but that is not proven."""
 _LOOK_EVERY_S = 0.002
 
 
-async def freeze(
-    own: OwnProcesses, timeout_s: float = FREEZE_TIMEOUT_S
-) -> tuple[FrozenService, ...]:
+def freeze(own: OwnProcesses, timeout_s: float = FREEZE_TIMEOUT_S) -> tuple[FrozenService, ...]:
     """Every service that may send orders, and of which there is a process or that desk.toml calls
-    an engine. Returns when each is seen to be frozen, or is known not to be."""
-    now_s = asyncio.get_running_loop().time
-    deadline_s = now_s() + timeout_s
+    an engine. Returns when each is seen to be frozen, or is known not to be. For a thread of its
+    own: the venues are asked meanwhile."""
+    deadline_s = time.monotonic() + timeout_s
     told: dict[str, FrozenService] = {}
     sure = False
     while not sure:
         senders = [service for service in own.look().values() if service.may_send]
         rounds = [_freeze(service) for service in senders]
-        # Twice the same: nothing was forked between the look and the signal.
-        sure = all(each.result == "frozen" and told.get(each.service) == each for each in rounds)
+        # The same processes as were told to stop: nothing was forked before that reached them.
+        sure = all(
+            each.result == "frozen"
+            and each.service in told
+            and told[each.service].pids == each.pids
+            for each in rounds
+        )
         told |= {each.service: each for each in rounds}
-        gone = set(told) - {service.name for service in senders}
-        for name in gone:
+        for name in set(told) - {service.name for service in senders}:
             told[name] = FrozenService(service=name, result="not_running")
-        if now_s() > deadline_s:
+        if time.monotonic() > deadline_s:
             break
         if not sure:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            _wait_until_stopped(senders, deadline_s)
     for name, role in own.declared_roles().items():
-        if role in ("engine", "standby") and name not in told:
+        if role in ENGINES and name not in told:
             told[name] = FrozenService(service=name, result="not_running")
     return tuple(told[name] for name in sorted(told))
+
+
+def _wait_until_stopped(senders: Iterable[OwnService], deadline_s: float) -> None:
+    """Of those that were told to: cheaper than to look at the whole table again and again."""
+    table = system_processes()
+    members = [facts for service in senders for facts in service.members]
+    while time.monotonic() < deadline_s:
+        now = [table.facts(facts.pid) for facts in members]
+        if all(facts is None or facts.frozen or not facts.alive for facts in now):
+            return
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _freeze(service: OwnService) -> FrozenService:
