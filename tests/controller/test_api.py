@@ -28,13 +28,20 @@ def test_a_foreign_host_is_refused_before_the_token_is_looked_at(desk: Any, host
         assert (status, body["error"]) == (421, "misdirected")
 
 
-def test_the_services_token_opens_the_permit_and_nothing_else(desk: Any) -> None:
+def test_the_services_token_opens_what_services_ask_and_nothing_else(desk: Any) -> None:
     service = desk.layout.service_token.read_text().strip()
     question = {"service": "e", "epoch": 1, "reconciled": True, "phase": "ready"}
     assert desk.get("status", token=service)[0] == 401
     assert desk.post("permit", question)[0] == 401
     status, answer = desk.post("permit", question, token=service)
     assert (status, answer["granted"], answer["scope"]) == (200, False, "none")
+    found = {"rule": "max_drawdown", "scopes": ["desk"], "reason": "lost it", "latches": []}
+    assert desk.post("kill-switch/triggered", found)[0] == 401
+    assert desk.post("kill-switch/activate", {}, token=service)[0] == 401
+    status, answer = desk.post("kill-switch/triggered", found, token=service)
+    assert (status, answer["activated"]) == (200, True)
+    (latch,) = desk.get("kill-switch")[1]["latches"]
+    assert (latch["by"], latch["reason"]) == ("rule:max_drawdown", "lost it")
 
 
 def test_the_description_is_open_and_loads_nothing_from_elsewhere(desk: Any) -> None:

@@ -1,8 +1,8 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
 One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[rolling]`,
-`[risk]`, `[approvals]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`. Names are
-lower-case with `-` or `_`.
+`[risk]`, `[approvals]`, `[kill_switch]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
+Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
 """
@@ -23,21 +23,14 @@ from pydantic import (
     model_validator,
 )
 
+from openbell.config.base import Model, Name, Symbol
+from openbell.config.kill_rules import KillSwitch
 from openbell.config.units import Amount, Bytes, Cores, Percent, Seconds
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
-"""A service's, venue's or strategy's name."""
-
 Port = Annotated[int, Field(ge=1, le=65535)]
-Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,12}/[A-Z0-9]{2,12}$")]
-"""A unified symbol, base and quote: `BTC/USDT`."""
 
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 SignalName = Literal["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Desk(Model):
@@ -417,10 +410,24 @@ class DeskFile(Model):
     rolling: Rolling = Rolling()
     risk: Risk = Risk()
     approvals: Approvals = Approvals()
+    kill_switch: KillSwitch = KillSwitch()
     logs: Logs = Logs()
     venues: dict[Name, Venue] = {}
     strategies: dict[Name, Strategy] = {}
     services: Annotated[dict[Name, Service], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _rules_are_judged(self) -> DeskFile:
+        rules = self.kill_switch.rules
+        if rules.of_risk and self.service_with_role("risk") is None:
+            raise ValueError(
+                'kill_switch.rules are judged by the service with role = "risk", and there is none'
+            )
+        stale = rules.stale_market_data
+        strangers = sorted(set(stale.open_hours) - set(self.venues)) if stale else []
+        if strangers:
+            raise ValueError(f"open_hours names what is no venue: {', '.join(strangers)}")
+        return self
 
     def service_with_role(self, role: str) -> str | None:
         """Name of the service that has this role, if one has."""

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from openbell.config import models
+from openbell.config import kill_rules, models
 from openbell.config.units import format_duration
 
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -32,6 +32,11 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[rolling]", models.Rolling),
     ("[risk]", models.Risk),
     ("[approvals]", models.Approvals),
+    ("[kill_switch.rules]", kill_rules.KillRules),
+    ("[kill_switch.rules.max_daily_loss], [kill_switch.rules.max_drawdown]", kill_rules.LossRule),
+    ("[kill_switch.rules.reject_rate]", kill_rules.RejectRule),
+    ("[kill_switch.rules.stale_market_data]", kill_rules.StaleRule),
+    ("[kill_switch.rules.heartbeat_lost]", kill_rules.HeartbeatRule),
     ("[logs]", models.Logs),
     ("[venues.NAME]", models.Venue),
     ("[strategies.NAME]", models.Strategy),
@@ -50,7 +55,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 def field_docs() -> dict[str, dict[str, str]]:
     """The docstring under each field: `{"Permit": {"ttl": "Life of a permit. ..."}}`."""
     docs: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(models)).body:
+    sources = (inspect.getsource(module) for module in (models, kill_rules))
+    for node in itertools.chain.from_iterable(ast.parse(source).body for source in sources):
         if not isinstance(node, ast.ClassDef):
             continue
         fields = docs.setdefault(node.name, {})
@@ -71,7 +77,7 @@ def schema() -> dict[str, Any]:
     document = models.DeskFile.model_json_schema()
     docs = field_docs()
     for name, definition in document.get("$defs", {}).items():
-        fields = getattr(models, name).model_fields
+        fields = (getattr(models, name, None) or getattr(kill_rules, name)).model_fields
         for key, described in definition.get("properties", {}).items():
             if text := docs.get(name, {}).get(key):
                 described["description"] = text

@@ -33,6 +33,7 @@ from openbell.controller.bodies import (
     ResumeBody,
     RollingRestartBody,
     ServicesBody,
+    TriggeredBody,
 )
 from openbell.controller.close_desk import CloseWishes
 from openbell.controller.connections import connections_document
@@ -46,6 +47,7 @@ from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
 from openbell.domain.approvals import UNNAMED
 from openbell.domain.graph import suggest
+from openbell.domain.kill_rules import ACTOR
 from openbell.domain.scopes import parse_scopes
 from openbell.errors import (
     ConfigError,
@@ -337,13 +339,19 @@ def _kill_switch(app: FastAPI, parts: Parts) -> None:
 
     @app.get(f"{V1}/kill-switch", summary="What is latched, by whom and why; pending requests")
     async def kill_switch() -> Response:
-        return _json(desk, await asyncio.to_thread(switch.document))
+        document, rules = await asyncio.gather(asyncio.to_thread(switch.document), switch.rules())
+        return _json(desk, {**document, "rules": rules})
 
     @app.post(f"{V1}/kill-switch/activate", summary="Latch: no new order from now on")
     async def activate(body: ActivateBody | None = None, actor: Actor = UNNAMED) -> Response:
         asked = body or ActivateBody()
         done = await switch.activate(asked.scopes, asked.reason, actor, asked.set_already)
         return _json(desk, done)
+
+    @app.post(f"{V1}/kill-switch/triggered", summary="For services: a kill rule has latched")
+    async def triggered(body: TriggeredBody) -> Response:
+        actor = f"{ACTOR}{body.rule}"
+        return _json(desk, await switch.activate(body.scopes, body.reason, actor, body.latches))
 
     @app.post(f"{V1}/kill-switch/deactivate", summary="Release, or ask for the approval it takes")
     async def deactivate(body: DeactivateBody, actor: Actor = UNNAMED) -> Response:

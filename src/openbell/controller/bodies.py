@@ -50,6 +50,13 @@ class EmergencyBody(Body):
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 
+class TriggeredBody(Body):
+    rule: str
+    scopes: Scopes
+    reason: Annotated[str, Field(max_length=2000)]
+    latches: tuple[str, ...]
+
+
 class DeactivateBody(Body):
     scopes: Scopes = ()
     reason: Annotated[str, Field(max_length=500)]

@@ -10,7 +10,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-PERMIT_PATH = "/api/v1/permit"
+SERVICE_PATHS = frozenset({"/api/v1/permit", "/api/v1/kill-switch/triggered"})
+"""What the desk's own services ask, with their token."""
 OPEN_PATHS = frozenset({"/api/v1/openapi.json", "/api/v1/docs"})
 """They describe the API and say nothing of the desk."""
 
@@ -40,7 +41,7 @@ class Gate:
                 401,
                 "unauthorized",
                 "send Authorization: Bearer <the token in state/"
-                + ("service.token>" if path == PERMIT_PATH else "api.token>"),
+                + ("service.token>" if path in SERVICE_PATHS else "api.token>"),
             )
             refusal.headers["WWW-Authenticate"] = "Bearer"
             await refusal(scope, receive, send)
@@ -49,7 +50,7 @@ class Gate:
 
     def _admits(self, path: str, authorization: str) -> bool:
         scheme, _, offered = authorization.partition(" ")
-        wanted = self._service if path == PERMIT_PATH else self._api
+        wanted = self._service if path in SERVICE_PATHS else self._api
         given = offered.strip().encode("utf-8", "replace")
         return scheme.lower() == "bearer" and hmac.compare_digest(given, wanted)
 

@@ -22,6 +22,7 @@ import structlog
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
 from openbell.domain.graph import suggest
+from openbell.domain.kill_rules import Rule
 from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
 from openbell.errors import ConflictError, OpenbellError, RefusedError, StorageError, UsageError
 from openbell.state.halts import Halt
@@ -68,6 +69,30 @@ class KillSwitch:
             },
             "requests": [each.request.as_dict() for each in self._waiting()],
         }
+
+    async def rules(self) -> list[dict[str, object]]:
+        """What sets it without a person, as those who judge the rules tell it: of a rule that
+        nobody tells of, `state` is `unknown`."""
+        declared = self.desk.desk.file.kill_switch.rules
+        found: list[dict[str, object]] = []
+        if declared.of_risk:
+            answer = await self.desk.voices.ask(
+                self.desk.roles.risk, "/v1/kill-rules", timeout_s=ENGINE_TIMEOUT_S
+            )
+            found += answer.get("rules") or ()
+            told = {each["rule"] for each in found}
+            found += [
+                {
+                    "rule": str(rule), "scope": "", "state": "unknown", "value": None,
+                    "limit": "", "since_ns": None,
+                    "text": answer.why or "not judged yet",
+                }
+                for rule in Rule
+                if rule is not Rule.HEARTBEAT_LOST
+                and getattr(declared, rule) is not None
+                and rule not in told
+            ]  # fmt: skip
+        return found
 
     # --- setting -----------------------------------------------------------------------------
 

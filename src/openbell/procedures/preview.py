@@ -249,4 +249,16 @@ def latch_row(latches: Sequence[Latch], *, active: bool) -> dict[str, object]:
     """The kill switch as `status` shows it: `active` for the whole desk, `scopes` for whatever is
     latched."""
     scopes = sorted({latch.scope for latch in latches})
-    return {**halt_row(desk_halt(latches), active), "scopes": [str(scope) for scope in scopes]}
+    return {
+        **halt_row(desk_halt(latches), active),
+        "scopes": [str(scope) for scope in scopes],
+        "latches": [
+            {
+                "scope": str(each.scope),
+                "reason": each.halt.reason,
+                "by": each.halt.who,
+                "since": each.halt.at.isoformat(),
+            }
+            for each in latches
+        ],
+    }

@@ -29,6 +29,7 @@ from openbell.service.logging import alert
 from openbell.state.files import write_atomically
 from openbell.trading.bus import BadMessageError, Publisher, Subscriber, producer_name
 from openbell.trading.event_feed import KEEP_FINAL_NS, EngineEventFeed
+from openbell.trading.kill_desk import KillDesk
 from openbell.trading.messages import (
     INSTRUMENTS_TOPIC,
     MARKET_SOCKET,
@@ -60,10 +61,12 @@ class RiskManagement:
         self._kept_day: DayStart | None = None
         self._publisher: Publisher | None = None
         self._opened = AsyncExitStack()
+        self._kill = KillDesk(context, self._watch)
         app.on_start(self._start)
         app.on_exit(self._close)
         app.check("risk", self._check)
         app.route("GET", "/v1/risk", self._risk)
+        app.route("GET", "/v1/kill-rules", lambda _: {"rules": self._kill.document()})
         REGISTRY.register(_RiskMetrics(self))
 
     @property
@@ -77,6 +80,7 @@ class RiskManagement:
         run = self._context.layout.run
         self._context.layout.make()
         self._watch.day_start = self._kept_day = self._read_day()
+        self._kill.start()
         self._publisher = Publisher(run / RISK_SOCKET, producer=producer_name(self._context.name))
         self._opened.callback(self._publisher.close)
         # Of quotes only the newest matters.
@@ -106,6 +110,7 @@ class RiskManagement:
                 continue
             if isinstance(body, Quote):
                 self._watch.on_quote(body)
+                self._kill.on_quote(body)
             else:
                 self._watch.on_rules(body.venue, body.rules)
 
@@ -115,17 +120,21 @@ class RiskManagement:
             async for message in feed:
                 if isinstance(message, EngineHeartbeat):
                     self._watch.live = True
+                    self._kill.on_heartbeat(message)
                     self._watch.books.forget(final_before_ns=time.time_ns() - KEEP_FINAL_NS)
                 else:
-                    self._watch.on_event(message.event)
+                    with self._kill.folding(message.event):
+                        self._watch.on_event(message.event)
                     self._changed = True
         finally:
             # Nothing is said on books that are not followed: the engine then opens no position.
             self._watch.live = False
+            self._kill.on_lost()
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            self._kill.look()
             if self._watch.live:
                 self._assess()
 

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 _NONE: frozenset[Scope] = frozenset()
 _DESK_ONLY = frozenset({DESK})
-_UNLISTED = "unlisted"
+UNLISTED = "unlisted"
 """Id of a latch that is no file: nobody can say which there are."""
 
 
@@ -175,7 +175,7 @@ class Latches:
         """
         wanted = list(latches)
         for latch in wanted:
-            if latch.id == _UNLISTED:
+            if latch.id == UNLISTED:
                 raise StorageError(latch.halt.reason, hint="make it a folder of this user again")
             if os.path.lexists(latch.path) and _identity(latch.path) != latch.id:
                 raise ConflictError(
@@ -230,7 +230,7 @@ class Latches:
     def _unreadable_folder(self, error: OSError) -> Latch:
         why = f"{self._folder} cannot be listed: {error.strerror}; counted as latched"
         at = datetime.now(UTC)
-        return Latch(DESK, Halt(why, "unknown", at, False), self._folder, _UNLISTED)
+        return Latch(DESK, Halt(why, "unknown", at, False), self._folder, UNLISTED)
 
 
 def desk_halt(latches: Iterable[Latch]) -> Halt | None:

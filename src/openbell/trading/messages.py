@@ -151,6 +151,8 @@ class EngineHeartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"
     why_not: str = ""
     epoch: int = 0
     last_journal_seq: int = 0
+    unreconciled: tuple[str, ...] | None = None
+    """Venues of which it is not known now that books and venue agree; None: not said."""
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import click
 
 from openbell.cli.client import Client, actor
 from openbell.cli.command import Terminal, command
-from openbell.cli.tables import table
+from openbell.cli.tables import number, table
 from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
 from openbell.errors import (
     ConfigError,
@@ -189,7 +189,13 @@ def _document(terminal: Terminal) -> dict[str, Any]:
 
 def _from_files(terminal: Terminal) -> dict[str, Any]:
     found = Latches(terminal.layout).read(opened=False)
-    return {**latches_document(found), "approval": None, "requests": [], "controller": False}
+    return {
+        **latches_document(found),
+        "approval": None,
+        "requests": [],
+        "rules": None,
+        "controller": False,
+    }
 
 
 def _scopes(texts: tuple[str, ...]) -> tuple[Scope, ...]:
@@ -320,9 +326,29 @@ def _status_text(document: dict[str, Any]) -> str:
             f"waits for approval until {each['expires']}: {each['by']} asks to release {released}",
             f"  another person: openbell kill-switch approve {each['id']}",
         ]
+    if document.get("rules"):
+        lines += ["", _rules_text(document["rules"])]
     if not document["controller"]:
         lines += ["", "no controller answers: this is what the files say"]
     return "\n".join(lines)
+
+
+def _rules_text(rules: list[dict[str, Any]]) -> str:
+    return table(
+        ("rule", "scope", "state", "value", "sets it at", "what it sees"),
+        [
+            (
+                r["rule"],
+                r["scope"],
+                r["state"].replace("_", " "),
+                number(r["value"]),
+                number(r["limit"] or None),
+                r["text"],
+            )
+            for r in rules
+        ],
+        right="   rr",
+    )
 
 
 def _activated_text(document: dict[str, Any]) -> str:

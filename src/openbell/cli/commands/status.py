@@ -47,6 +47,11 @@ def status_text(document: dict[str, Any]) -> str:
     parts = [each for each in (document.get("latch") or {}).get("scopes", ()) if each != "desk"]
     if parts:
         lines.append(f"latched     {', '.join(parts)} (see `openbell kill-switch status`)")
+    lines += [
+        f"by a rule   {latch['scope']}: {latch['reason']}"
+        for latch in (document.get("latch") or {}).get("latches", ())
+        if str(latch["by"]).startswith("rule:")
+    ]
     if permit := document.get("permit"):
         granted = f"granted, scope {permit['scope']}" if permit["granted"] else "none"
         lines.append(f"permit      {granted}{_because(permit.get('why_not'))}")

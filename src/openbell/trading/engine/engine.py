@@ -410,6 +410,11 @@ class Engine:
             why_not=why_not,
             epoch=self.ledger.epoch,
             last_journal_seq=self.ledger.last_seq,
+            unreconciled=tuple(
+                name
+                for name, link in self.links.items()
+                if not (link.connected and link.reconciled)
+            ),
         )
         if self._told is None or (beat.trading, why_not) != (
             self._told.trading,

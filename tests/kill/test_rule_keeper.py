@@ -1,0 +1,176 @@
+"""What a rule that triggers leaves behind, and what a kill -9 between any two of its writes does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from openbell.config.layout import DeskLayout
+from openbell.domain.kill_rules import Judge, Now, Reading, State
+from openbell.domain.scopes import DESK
+from openbell.errors import StorageError
+from openbell.kill.rule_keeper import RuleKeeper
+from openbell.state.halts import Halt
+from openbell.state.latch import Latches
+
+D = Decimal
+
+
+class Kept:
+    """A keeper of one rule, the P&L of which the test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = DeskLayout.for_desk(folder, {})
+        self.layout.make()
+        self.file = folder / "rules.json"
+        self.told: list[Mapping[str, object]] = []
+        self.net = Reading(D(0))
+        self.begin()
+
+    def begin(self) -> None:
+        self.judge = Judge()
+        self.keeper = RuleKeeper(self.layout, self.file, self.judge, self.gather, self.tell)
+        self.keeper.start()
+
+    def gather(self, now: Now):
+        yield self.judge.drawdown(DESK, self.net, now, limit=D(100), currency="USDT")
+
+    async def tell(self, said: Mapping[str, object]) -> None:
+        self.told.append(said)
+
+    def look(self, net: str) -> State:
+        self.net = Reading(D(net))
+        self.keeper.look()
+        (found,) = self.keeper.judgements.values()
+        return found.state
+
+    @property
+    def latches(self):
+        return Latches(self.layout).read()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+async def test_a_trigger_latches_is_logged_and_told_to_the_controller(kept: Kept) -> None:
+    import asyncio
+
+    kept.look("0")
+    assert kept.look("-100") is State.TRIGGERED
+    (latch,) = kept.latches
+    assert (latch.scope, latch.halt.who) == (DESK, "rule:max_drawdown")
+    assert "-100 100 USDT below" in latch.halt.reason.replace(",", "")
+    assert "rule:max_drawdown" in kept.layout.kill_switch_log.read_text()
+    await asyncio.sleep(0)
+    assert [said["latches"] for said in kept.told] == [[latch.id]]
+    for _ in range(5):
+        assert kept.look("-200") is State.TRIGGERED
+    assert len(kept.latches) == 1
+
+
+async def test_a_new_process_goes_on_from_what_was_kept(kept: Kept) -> None:
+    kept.look("500")
+    kept.begin()
+    assert kept.look("401") is State.ARMED
+    assert kept.look("400") is State.TRIGGERED
+    kept.begin()
+    assert kept.look("400") is State.TRIGGERED
+    assert len(kept.latches) == 1
+    Latches(kept.layout).release(kept.latches)
+    kept.begin()
+    assert kept.look("400") is State.RELEASED
+    assert kept.latches == ()
+
+
+async def test_a_latch_that_was_set_before_a_kill_and_not_noted_is_adopted(kept: Kept) -> None:
+    """Killed between the latch and the memory: no second latch, and its release counts."""
+    kept.look("0")
+    Latches(kept.layout).set((DESK,), Halt("lost it", "rule:max_drawdown", datetime.now(UTC)))
+    kept.begin()
+    assert kept.look("-150") is State.TRIGGERED
+    assert len(kept.latches) == 1
+    Latches(kept.layout).release(kept.latches)
+    assert kept.look("-150") is State.RELEASED
+
+
+async def test_memory_that_cannot_be_read_is_told_and_latches_hold(kept: Kept) -> None:
+    kept.look("0")
+    kept.look("-100")
+    kept.file.write_bytes(b'{"torn')
+    kept.begin()
+    assert kept.look("-100") is State.TRIGGERED
+    assert len(kept.latches) == 1
+
+
+async def test_a_latch_that_cannot_be_set_is_tried_at_every_look(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.look("0")
+
+    def full(*_: object) -> None:
+        raise StorageError("no space", hint="")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Latches, "set", full)
+        assert kept.look("-100") is State.TRIGGERED
+        assert kept.latches == ()
+    assert kept.look("-100") is State.TRIGGERED
+    assert len(kept.latches) == 1
+
+
+_PROCESS = textwrap.dedent(
+    """
+    import asyncio, itertools, sys
+    from decimal import Decimal
+    from pathlib import Path
+    from openbell.config.layout import DeskLayout
+    from openbell.domain.kill_rules import Judge, Reading
+    from openbell.domain.scopes import DESK
+    from openbell.kill.rule_keeper import RuleKeeper
+
+    async def tell(said):
+        pass
+
+    async def main():
+        folder = Path(sys.argv[1])
+        layout, judge, net = DeskLayout.for_desk(folder, {}), Judge(), 0
+        def gather(now):
+            reading = Reading(Decimal(net))
+            yield judge.drawdown(DESK, reading, now, limit=Decimal(10**9), currency="USDT")
+        keeper = RuleKeeper(layout, folder / "rules.json", judge, gather, tell)
+        keeper.start()
+        for net in itertools.count(1):
+            keeper.look()
+            print(net, flush=True)
+
+    asyncio.run(main())
+    """
+)
+
+
+def test_kill_9_at_random_moments_loses_no_high_that_was_reached(tmp_path: Path) -> None:
+    """Real processes: what was said to be the highest is kept when it is said."""
+    DeskLayout.for_desk(tmp_path, {}).make()
+    for lines in (1, 7, 23):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROCESS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        said = [int(process.stdout.readline()) for _ in range(lines)][-1]
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        kept = Kept(tmp_path)
+        high = kept.judge.memory["max_drawdown desk"].high
+        assert high is not None and high >= said
