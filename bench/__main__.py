@@ -19,7 +19,7 @@ import psutil
 
 from bench.measurement import Measurement
 
-MODULES = ("supervision", "controller", "engine", "desk", "venues", "emergency")
+MODULES = ("supervision", "controller", "engine", "desk", "venues", "emergency", "standby")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 

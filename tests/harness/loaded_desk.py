@@ -69,17 +69,21 @@ class LoadedDesk:
 
     @classmethod
     def make(
-        cls, folder: Path, *, orders_per_s: float = 50, more: str = "", **changes: str
+        cls, folder: Path, *, orders_per_s: float = 50, **changes: tuple[str, str]
     ) -> LoadedDesk:
-        """`changes`: what stands in desk.toml, and what is to stand there, by name of a test."""
+        """`changes`: what stands in desk.toml, and what is to stand there, by any name."""
         desk = copy_paper_desk(folder)
         add_standby(desk)
         file = folder / "desk.toml"
         text = re.sub(r"^(type = .*)$", r"\1\nenabled = false", file.read_text(), flags=re.M)
         text = text.replace("max_orders_per_second = 50", "max_orders_per_second = 10000")
         text = text.replace("max_open_orders = 50", "max_open_orders = 10000")
+        text = text.replace('"BTC/USDT" = "0.1"', '"BTC/USDT" = "10"')
+        for limit in ("max_notional_per_position", "max_total_exposure"):
+            text = re.sub(rf'{limit} = "\d+"', f'{limit} = "10000000"', text)
+        text = text.replace('"--port", "{port}",', '"--port", "{port}", "--no-limits",')
         text += '\n[strategies.load]\ntype = "my_load:Load"\nvenue = "binance"\n'
-        text += 'symbols = ["BTC/USDT"]\n' + more
+        text += 'symbols = ["BTC/USDT"]\n'
         for old, new in changes.values():
             assert old in text, old
             text = text.replace(old, new)

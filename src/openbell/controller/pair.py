@@ -31,6 +31,7 @@ from openbell.domain.succession import (
     decide,
 )
 from openbell.errors import FailedError, OpenbellError, RefusedError
+from openbell.procedures.rolling import HandedOver, Pair
 from openbell.service.code import code_hash, limits_hash
 from openbell.watch.service_client import Answer
 
@@ -46,6 +47,8 @@ PROMOTE_S = 5.0
 HAND_OVER_S = 2.0
 """For what is under way to end and the standby to be there; what does not take a tenth of it is
 slow already."""
+
+HAND_OVER_ATTEMPTS = 3
 
 
 @dataclass
@@ -76,12 +79,6 @@ class _Watched:
             and self.unanswered >= HUNG_AFTER_QUESTIONS
             and time.monotonic() - self.silent_since_s >= after_s
         )
-
-
-@dataclass(frozen=True)
-class HandedOver:
-    seconds: float
-    epoch: int
 
 
 class EnginePair:
@@ -133,38 +130,78 @@ class EnginePair:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_S)
 
-    async def hand_over(self, to: str, *, other_code: bool = False) -> HandedOver:
-        """The engine that trades hands its epoch to `to`, which stands by. `other_code`: it may run
-        other code and by another desk.toml, as in the middle of a rolling restart.
+    def now(self) -> Pair | None:
+        """Who is which; None on a desk without a standby."""
+        roles = self._desk.roles
+        if roles.engine is None or roles.standby is None:
+            return None
+        return Pair(roles.engine, roles.standby)
+
+    async def not_promotable(self) -> str:
+        """Why the standby may not be handed the epoch now; empty: it may. It may run other code, and
+        by another desk.toml, than the engine that trades, if that is what lies on the disk now."""
+        if self.now() is None:
+            return "the desk has no standby"
+        async with self._acting:
+            await self._look()
+            return await self._why_not_hand_over()
+
+    async def hand_over(self, *, actor: str) -> HandedOver:
+        """The engine that trades hands its epoch to the one that stands by.
 
         RefusedError where it may not; FailedError where it did not come to pass: then the engine
         that traded goes on, or, where it is gone, is replaced as after a crash.
         """
+        before = self.now()
+        if before is None:
+            raise RefusedError("the desk has no standby to hand over to")
         async with self._acting:
-            began = time.monotonic()
             await self._look()
-            code = await asyncio.to_thread(code_hash) if other_code else ""
-            self._refuse_hand_over(to, code)
-            trades = self._desk.roles.engine or ""
-            client = self._desk.client
+            if why := await self._why_not_hand_over():
+                raise RefusedError(f"{before.standby} may not take over: {why}")
+            began = time.monotonic()
+            taken = await self._hand_over(before)
+            self._now_trades(before.standby, why=f"handed over by {actor}", epoch=taken)
+            return HandedOver(before.standby, before.primary, time.monotonic() - began)
+
+    async def _hand_over(self, pair: Pair) -> int:
+        """The new epoch. FailedError."""
+        client = self._desk.client
+        for attempt in range(1, HAND_OVER_ATTEMPTS + 1):
             left = await client.post(
-                trades, "/v1/hand-over", {"within_s": HAND_OVER_S}, timeout_s=HAND_OVER_S
+                pair.primary, "/v1/hand-over", {"within_s": HAND_OVER_S}, timeout_s=HAND_OVER_S
             )
-            if not left.known:
-                raise FailedError(f"{trades} did not hand over: {left.why}")
-            until_ns = int(left.get("valid_until_mono_ns") or 0)
-            body = {
-                "after_epoch": left.get("epoch"),
-                "agreed": left.get("agreed") or [],
-                "valid_until_mono_ns": until_ns,
-            }
-            left_s = max(0.05, until_ns / 1e9 - time.monotonic())
-            taken = await client.post(to, "/v1/promote", body, timeout_s=left_s)
-            if not taken.known:
-                self._wake.set()
-                raise FailedError(f"{to} did not take over: {taken.why}")
-            self._now_trades(to, why="handed over", epoch=taken.get("epoch"))
-            return HandedOver(time.monotonic() - began, int(taken.get("epoch") or 0))
+            if left.known:
+                break
+            # It goes on, and so may be asked again: a venue that was slow need not be so now.
+            if attempt == HAND_OVER_ATTEMPTS or left.status is None:
+                raise FailedError(f"{pair.primary} did not hand over: {left.why}")
+            log.warning("not handed over yet", engine=pair.primary, why=left.why)
+            await asyncio.sleep(attempt)
+        until_ns = int(left.get("valid_until_mono_ns") or 0)
+        body = {
+            "after_epoch": left.get("epoch"),
+            "agreed": left.get("agreed") or [],
+            "valid_until_mono_ns": until_ns,
+        }
+        left_s = max(0.05, until_ns / 1e9 - time.monotonic())
+        taken = await client.post(pair.standby, "/v1/promote", body, timeout_s=left_s)
+        if not taken.known:
+            self._wake.set()
+            raise FailedError(f"{pair.standby} did not take over: {taken.why}")
+        return int(taken.get("epoch") or 0)
+
+    async def _why_not_hand_over(self) -> str:
+        standby = self._watched[self.standby or ""]
+        if standby.says.get("phase") != "standby":
+            return standby.says.why or f"it is {standby.says.get('phase')}"
+        if standby.parity is None or self._reference is None:
+            return "the two cannot be compared"
+        if not differences(self._reference, standby.parity):
+            return ""
+        on_disk = self._as_on_disk(await asyncio.to_thread(code_hash))
+        why = (*unready(self._reference, standby.parity), *unlike(on_disk, standby.parity))
+        return "; ".join(why)
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -334,20 +371,3 @@ class EnginePair:
         """One that handed its office over, and whose restart was cut off."""
         await self._desk.supervisor.stop(service, reason="it has handed over")
         await self._desk.supervisor.start(service)
-
-    def _refuse_hand_over(self, to: str, code: str) -> None:
-        """Raises RefusedError. `code`: hash of what may be run instead of what the engine runs."""
-        if to != self.standby:
-            raise RefusedError(f"{to} is not the standby: {self.standby} is")
-        watched = self._watched[to]
-        if watched.says.get("phase") != "standby":
-            raise RefusedError(f"{to} does not stand by: {watched.says.why or 'see its status'}")
-        if watched.parity is None or self._reference is None:
-            raise RefusedError(f"{to} cannot be compared with the engine that trades")
-        if code:
-            why = unready(self._reference, watched.parity)
-            why += unlike(self._as_on_disk(code), watched.parity)
-        else:
-            why = differences(self._reference, watched.parity)
-        if why:
-            raise RefusedError(f"{to} may not take over: {'; '.join(why)}", why_not=list(why))

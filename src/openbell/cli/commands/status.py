@@ -89,6 +89,22 @@ def _because(why: str | None) -> str:
     return f" ({why})" if why else ""
 
 
+def _note(service: dict[str, Any]) -> str:
+    drifted = "runs an older desk.toml" if service.get("drifted") else ""
+    return "; ".join(filter(None, (_part_in_pair(service), service.get("reason") or drifted)))
+
+
+def _part_in_pair(service: dict[str, Any]) -> str:
+    """Of an engine that has a standby, and of the standby."""
+    if "phase" not in service:
+        return ""
+    if service["role"] == "engine":
+        return "primary"
+    if service.get("promotable"):
+        return "standby, promotable"
+    return f"standby, not promotable: {'; '.join(service.get('why_not_promotable') or ())}"
+
+
 def service_table(services: list[dict[str, Any]]) -> str:
     return table(
         (
@@ -118,7 +134,7 @@ def service_table(services: list[dict[str, Any]]) -> str:
                 f"{s['cpu_percent']:.1f}%" if s.get("cpu_percent") is not None else None,
                 size(s.get("memory_bytes")),
                 s["critical"],
-                s.get("reason") or ("runs an older desk.toml" if s.get("drifted") else ""),
+                _note(s),
             )
             for s in services
         ],

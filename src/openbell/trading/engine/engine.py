@@ -404,6 +404,8 @@ class Engine:
                 await asyncio.wait_for(self.changed.wait(), HEARTBEAT_S)
 
     def _tell(self) -> None:
+        if not self.intake.is_set():
+            return  # between two engines: who listens is told when one of them trades, or will not
         why_not = self.why_not_trading()
         beat = EngineHeartbeat(
             trading=not why_not,

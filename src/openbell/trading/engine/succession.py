@@ -16,6 +16,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ again."""
 LOOK_EVERY_S = 0.001
 """How often it looks whether the successor is bound: intents wait meanwhile."""
 LOOK_AT_EPOCH_S = 0.05
+SETTLE_S = 1.0
+"""How long after a promotion intents wait for the permit and the books, instead of being refused."""
 
 
 class HandOverBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +58,7 @@ class Succession:
     engine: Engine
     _changing: asyncio.Lock
     _waiting: asyncio.Task[None] | None = None
+    _settling: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, engine: Engine) -> Succession:
@@ -91,8 +95,20 @@ class Succession:
         for name, link in engine.links.items():
             link.take_office(agreed=name in asked.agreed, predecessor_gone=asked.predecessor_gone)
         engine.permit.want()
+        engine.intake.clear()
         engine.open_bus()
-        engine.changed.set()
+        self._settling = asyncio.create_task(self._settle(), name="settle")
+
+    async def _settle(self) -> None:
+        """Who asks during a take-over waits a moment rather than being refused."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while True:
+                    if not self.engine.why_not_trading():
+                        break
+                    await asyncio.sleep(LOOK_EVERY_S)
+        self.engine.intake.set()
+        self.engine.changed.set()
 
     async def hand_over(self, asked: HandOverBody) -> dict[str, object]:
         """Takes no new intent and ends what is under way; then waits, beside, for the successor.
@@ -104,6 +120,8 @@ class Succession:
                 raise ConflictError(f"this engine is {engine.phase}: it has nothing to hand over")
             if self._waiting is not None:
                 raise ConflictError("this engine is handing over already")
+            if self._settling is not None:
+                await self._settling
             engine.intake.clear()
             try:
                 async with asyncio.timeout(asked.within_s / 2):
@@ -146,7 +164,7 @@ class Succession:
                     return
             await asyncio.sleep(LOOK_EVERY_S)
         engine.ledger.retired = True
-        engine.permit.give_up("handed over")
         await engine.leave_bus()
+        engine.permit.give_up("handed over")
         log.warning("handed over", epoch=engine.ledger.epoch)
         engine.changed.set()

@@ -228,8 +228,11 @@ class VenueLink:
         self._wake.set()
 
     def booked(self, order: Order) -> None:
-        """An event of one of its orders was journaled: may be what was not clear now is."""
-        if not self.reconciled and order.status is not OrdStatus.UNKNOWN:
+        """An event of one of its orders was journaled: may be what was not clear now is. While one
+        is in doubt no look finds agreement, and what looks may cost is kept for when none is."""
+        if not self.reconciled and not any(
+            each.new.venue == self.name for each in self._ledger.books.in_doubt()
+        ):
             self._pace.news(deep=False)
             self._wake.set()
 
@@ -297,7 +300,8 @@ class VenueLink:
         match event:
             case StreamUp():
                 self.streaming, self.stream_why = True, ""
-                self.look_soon("the order stream is up; what came before it may be missed")
+                if self._office.is_set():
+                    self.look_soon("the order stream is up; what came before it may be missed")
             case StreamDown():
                 self.streaming = False
                 self.stream_why = f"order events: {event.why or 'the stream is down'}"
