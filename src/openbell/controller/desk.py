@@ -100,12 +100,15 @@ class ControlledDesk:
         self._connect()
 
     def _connect(self) -> None:
-        services = self.desk.file.services
-        ports = {name: each.port for name, each in services.items() if each.port is not None}
-        self.client = ServiceClient(ports, self.layout.service_token)
+        self.client = ServiceClient(self._port_of, self.layout.service_token)
         self.roles = Roles.of(self.desk.file)
         self.voices = DeskVoices(self.client, self.roles)
         self.clerk = Clerk(self.layout, self.desk)
+
+    def _port_of(self, service: str) -> int | None:
+        """Where it listens now: a service that was replaced may be on its second port."""
+        declared = service in self.desk.file.services
+        return self.supervisor.view(service).port if declared else None
 
     def critical_not_ready(self, asking: str = "") -> tuple[str, ...]:
         """Critical services that are not ready, the one that asks aside. Of an engine and its standby

@@ -261,9 +261,7 @@ def _opening_outcome(
     return str(trade.verdict.opened)
 
 
-def _still_there(
-    orphans: Sequence[Orphan], ports: Mapping[str, tuple[int, ...]]
-) -> list[Orphan]:
+def _still_there(orphans: Sequence[Orphan], ports: Mapping[str, tuple[int, ...]]) -> list[Orphan]:
     """Those that have not ended since they were found."""
     table = system_processes()
     there = []

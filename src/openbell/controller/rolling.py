@@ -38,6 +38,7 @@ from openbell.procedures.rolling import (
 from openbell.procedures.run import Runner
 from openbell.procedures.step import StepReport
 from openbell.procedures.wording import count_of
+from openbell.runtime import logs
 from openbell.state.halts import Halt
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ PROCEDURE = "rolling-restart"
 _START_S = 5.0
 """For a service without a readiness probe, beside its probes."""
 _RUNS_LOOKED_AT = 50
+_LINES_OF_LOG = 20
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,26 @@ class WatchedDesk:
         view = await desk.supervisor.probe_now(service)
         if view.state is not ServiceState.READY:
             return view.reason or f"is {view.state}"
-        declared = desk.desk.file.services[service]
-        if declared.health is None:
+        return await self.unproven(service, view.port)
+
+    async def unproven(self, service: str, port: int | None) -> str:
+        health = self._desk.desk.file.services[service].health
+        if health is None or port is None:
             return ""
-        answer = await desk.client.get(
-            service, declared.health.path, timeout_s=declared.health.timeout
+        answer = await self._desk.client.get(
+            service, health.path, timeout_s=health.timeout, port=port
         )
         # The probe has passed; a service that keeps the contract tells more than its status code.
         said = answer.get("status")
         if said not in ("degraded", "failing"):
             return ""
         return f"says that it is {said}" + _told(answer.get("checks"))
+
+    def log_size(self, service: str) -> int:
+        return logs.size_of(self._desk.layout.service_log(service))
+
+    def log_since(self, service: str, offset: int) -> tuple[str, ...]:
+        return logs.tail(self._desk.layout.service_log(service), _LINES_OF_LOG, offset)
 
 
 def _told(checks: object) -> str:
@@ -248,7 +259,7 @@ class RollingRestarts:
                 name=name,
                 role=each.role,
                 critical=each.critical,
-                surge=False,
+                surge=each.surge,
                 depends_on=each.depends_on,
                 state=desk.states.get(name, ServiceState.STOPPED),
             )

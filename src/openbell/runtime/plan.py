@@ -50,6 +50,7 @@ def build_specs(
     """
     known = {**secrets, **environ}
     base = _DEFAULTS | {name: environ[name] for name in BASE_VARIABLES if name in environ}
+
     def build(name: str, service: Service) -> ServiceSpec:
         given = (layout, base, known, service_environment.get(name, {}))
         spec = _build(name, service, service.port, *given)

@@ -195,6 +195,15 @@ def adopted_run(host: Host, spec: ServiceSpec, record: Record, found: Found) -> 
     return Run(running, record, found.process, found.leader, cgroup, True, host.records)
 
 
+def beside_run(host: Host, spec: ServiceSpec, record: Record, found: Found) -> Run:
+    """The run of a process that its record puts beside the service; it is only to be ended."""
+    if record.phase == "intent":
+        record = msgspec.structs.replace(record, phase="running", pid=found.process.pid)
+    cgroup = ServiceCgroup(Path(record.cgroup)) if record.cgroup else None
+    running = _as_recorded(spec, record)
+    return Run(running, record, found.process, found.leader, cgroup, True, host.records)
+
+
 def _with_process(record: Record, process: WatchedProcess, cgroup: ServiceCgroup | None) -> Record:
     return msgspec.structs.replace(
         record,

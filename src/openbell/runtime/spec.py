@@ -48,6 +48,12 @@ class ServiceSpec:
     alternate: ServiceSpec | None = None
     """The same on its second port (the same digest); None: it has no second one."""
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """On any of which it may listen."""
+        second = None if self.alternate is None else self.alternate.port
+        return tuple(port for port in (self.port, second) if port is not None)
+
     def on_port(self, port: object) -> ServiceSpec:
         """The one of the two that listens on this port; itself where neither does."""
         other = self.alternate

@@ -8,7 +8,7 @@ from typing import Protocol
 from openbell.errors import RefusedError
 from openbell.procedures.ports import Services
 from openbell.procedures.rolling.plan import Pair
-from openbell.runtime.spec import ServiceView
+from openbell.runtime.spec import Proven, ReplaceResult, ServiceView
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,28 @@ class Desk(Protocol):
         nothing speaks against it."""
         ...
 
+    async def unproven(self, service: str, port: int | None) -> str:
+        """The same of a second process of it, which listens on `port` and has passed its probes."""
+        ...
+
+    def log_size(self, service: str) -> int:
+        """Bytes of its log now, so that what is written afterwards can be told."""
+        ...
+
+    def log_since(self, service: str, offset: int) -> tuple[str, ...]:
+        """The last lines it wrote after that."""
+        ...
+
 
 class RollingServices(Services, Protocol):
     """The desk's processes."""
 
     async def probe_now(self, name: str) -> ServiceView: ...
+
+    async def replace(self, name: str, proven: Proven) -> ReplaceResult:
+        """Starts a second process beside it; ends the first once the second is ready, healthy and
+        `proven`, else the second. Raises RefusedError for one that cannot be replaced now."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,14 @@ from openbell.runtime.spec import ServiceView
 
 LOOK_EVERY_S = 0.1
 
+_GATES = {Way.IN_PLACE: 1, Way.SURGE: 2, Way.STANDBY: 1, Way.HAND_OVER: 3}
+"""How often a turn waits `trading_within` at most: a replacement proves itself before it takes over
+and afterwards; a hand-over needs a promotable standby before, after, and to hand back."""
+
+
+class _EndedError(OpenbellError):
+    """The run was ended before anything of this turn took effect."""
+
 
 @dataclass(frozen=True)
 class TurnFacts:
@@ -51,11 +59,13 @@ class RestartService:
         self._turn = turn
         self.name = f"restart_{turn.service}"
         self.title = f"{_VERBS[turn.way]} {turn.service}"
-        rounds = 2 if turn.way is Way.HAND_OVER else 1
-        waits = rolling.times.watch_for + rolling.times.trading_within * rounds
-        self.timeout_s = rolling.timeouts_s[turn.service] + waits * rounds + 10.0
+        waits = rolling.times.watch_for + rolling.times.trading_within * _GATES[turn.way]
+        self.timeout_s = rolling.timeouts_s[turn.service] + waits + 10.0
         self._before: TurnFacts | None = None
         self._done: Restarted | None = None
+        self._gate_until = 0.0
+        """Monotonic: until then the gate that is waited at must open."""
+        self._was_ended = False
 
     async def observe(self) -> TurnFacts:
         rolling = self._rolling
@@ -94,14 +104,19 @@ class RestartService:
         return lines
 
     async def act(self, plan: Plan[Restart], say: Say) -> None:
+        log_size = self._rolling.desk.log_size(self._turn.service)
         try:
             self._done = await self._carry_out(say)
+        except _EndedError:
+            self._was_ended = True
         except OpenbellError as error:
-            tail = error.facts.get("log_tail", ())
+            service = self._turn.service
+            told = error.facts.get("log_tail")
+            tail = told if isinstance(told, tuple) and told else None
             self._rolling.failed = FailedTurn(
-                self._turn.service,
+                service,
                 error.message,
-                tuple(map(str, tail)) if isinstance(tail, list | tuple) else (),
+                tail or self._rolling.desk.log_since(service, log_size),
             )
             raise
 
@@ -111,9 +126,12 @@ class RestartService:
         match self._turn.way:
             case Way.HAND_OVER:
                 left = await self._hand_over(say)
-            case _:
+            case Way.SURGE:
+                left = await self._replace(say)
+            case Way.STANDBY | Way.IN_PLACE:
                 left = await self._stop_and_start(say)
-        away_s = time.monotonic() - left
+        away_s = 0.0 if self._turn.way is Way.SURGE else time.monotonic() - left
+        self._at_gate()
         await self._until("well again", self._why_not_well, say)
         if self._turn.way in (Way.STANDBY, Way.HAND_OVER):
             await self._until("a standby that could take over", self._not_promotable, say)
@@ -142,9 +160,37 @@ class RestartService:
         say(f"ready in {seconds_text(started.seconds)}")
         return left
 
+    async def _replace(self, say: Say) -> float:
+        """When its replacement took over, monotonic. Until then the old one was not touched."""
+        desk, name = self._rolling.desk, self._turn.service
+
+        async def proven(port: int | None) -> str:
+            say("the replacement is ready, and has to be as well as the old one")
+            if self._before is None or not self._before.unwell:
+                self._at_gate()
+                await self._until("as well as the old one", lambda: desk.unproven(name, port), say)
+            return desk.ended_by()
+
+        done = await self._rolling.services.replace(name, proven)
+        if not done.replaced and desk.ended_by():
+            raise _EndedError(done.reason)
+        if not done.replaced:
+            raise FailedError(
+                f"{name}: its replacement failed and the old one goes on: {done.reason}",
+                log_tail=done.log_tail,
+            )
+        if done.reason:
+            raise FailedError(f"{name}: {done.reason}")
+        say(
+            f"pid {done.pid} took over, ready in {seconds_text(done.ready_s)}; the old one ended in "
+            f"{seconds_text(done.left_s)}"
+        )
+        return time.monotonic() - done.left_s
+
     async def _hand_over(self, say: Say) -> float:
         pair = self._rolling.pair.now()
         if pair is not None and pair.primary == self._turn.service:
+            self._at_gate()
             await self._until("a standby that can take over", self._not_promotable, say)
             done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
             say(f"{done.primary} trades, {seconds_text(done.seconds)} after {done.standby} did")
@@ -155,6 +201,7 @@ class RestartService:
         if pair is not None and pair.primary != self._turn.service:
             done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
             say(f"handed back: {done.primary} trades after {seconds_text(done.seconds)}")
+            self._at_gate()
             await self._await_trading(time.monotonic(), say)
 
     # ------------------------------------------------------------------ the gates
@@ -198,13 +245,16 @@ class RestartService:
                 return
             await asyncio.sleep(min(LOOK_EVERY_S, left))
 
+    def _at_gate(self) -> None:
+        """All that is waited for from here on has the time of one gate together."""
+        self._gate_until = time.monotonic() + self._rolling.times.trading_within
+
     async def _until(self, what: str, why_not: Callable[[], Awaitable[str]], say: Say) -> None:
         """Raises FailedError where it does not become so in time. A halt or the kill switch ends
         the wait: what was waited for will not come, or does not matter any more."""
         within = self._rolling.times.trading_within
-        deadline = time.monotonic() + within
         while (why := await why_not()) and not self._rolling.desk.ended_by():
-            if time.monotonic() > deadline:
+            if time.monotonic() > self._gate_until:
                 raise FailedError(f"not {what} within {seconds_text(within)}: {why}")
             say(f"waiting for {what}: {why}")
             await asyncio.sleep(LOOK_EVERY_S)
@@ -220,6 +270,8 @@ class RestartService:
         evidence: dict[str, object] = {"service": name, "desk": desk}
         if self._done is not None:
             evidence |= self._done.as_dict()
+        if self._was_ended:
+            return Verification(Outcome.SKIPPED, f"left alone: {rolling.ended}; {desk}", evidence)
         had_its_turn = self._before is not None and self._before.had_its_turn
         if rolling.failed is None and self._done is None and not had_its_turn:
             rolling.failed = FailedTurn(name, "its turn did not come to an end")
