@@ -328,7 +328,7 @@ def test_a_service_that_may_surge_is_never_away(make_desk: Any) -> None:
     }
     assert states_of_one == {"ready"}
     assert last["result"]["restarted"][0]["way"] == "surge"
-    assert last["result"]["restarted"][0]["away_s"] == 0
+    assert last["result"]["restarted"][0]["paused_s"] == 0
     assert desk.get("health")[1]["verdict"] == "healthy"
     assert desk.run("close")[-1]["event"] == "done"
 

@@ -78,16 +78,17 @@ class Hosted:
         conductor = Conductor(desk)
         observer = Observer(desk)
         emergency = Emergency(desk, conductor)
+        pair = EnginePair(desk)
         parts = Parts(
             desk=desk,
             observer=observer,
             openings=Openings(desk, conductor, emergency.clear),
             closings=Closings(desk, conductor, exit_controller),
-            rolling=RollingRestarts(desk, conductor, observer),
+            rolling=RollingRestarts(desk, conductor, observer, pair),
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
             emergency=emergency,
-            pair=EnginePair(desk),
+            pair=pair,
             exit_controller=exit_controller,
         )
         return cls(desk, conductor, parts, (api_token, service_token))

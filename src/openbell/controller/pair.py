@@ -166,6 +166,17 @@ class EnginePair:
             self._now_trades(to, why="handed over", epoch=taken.get("epoch"))
             return HandedOver(time.monotonic() - began, int(taken.get("epoch") or 0))
 
+    async def why_not(self, to: str) -> str:
+        """Why a hand-over to `to`, which may run other code, would be refused now; empty: it would
+        not be."""
+        async with self._acting:
+            await self._look()
+            try:
+                self._refuse_hand_over(to, await asyncio.to_thread(code_hash))
+            except RefusedError as error:
+                return error.message
+        return ""
+
     # --- looking -----------------------------------------------------------------------------
 
     def _is_held(self) -> bool:

@@ -12,6 +12,7 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import RunJournal
 from openbell.controller.observing import Observer
+from openbell.controller.pair import EnginePair
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.service_state import ServiceState
@@ -25,13 +26,14 @@ from openbell.errors import (
 from openbell.procedures.plans import plan_document
 from openbell.procedures.rolling import (
     Condition,
-    EnginePair,
+    HandedOver,
     LeftAlone,
     Member,
-    NoPair,
+    Pair,
     Rolling,
     Times,
     Took,
+    Way,
     plan_rolling,
     rolling_steps,
 )
@@ -48,6 +50,7 @@ _START_S = 5.0
 """For a service without a readiness probe, beside its probes."""
 _RUNS_LOOKED_AT = 50
 _LINES_OF_LOG = 20
+_WAYS = frozenset(Way)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,35 @@ def _told(checks: object) -> str:
     return f": {'; '.join(told)}" if told else ""
 
 
+class RollingPair:
+    """`procedures.rolling.ports.EnginePair` over the controller's engine pair."""
+
+    def __init__(self, desk: ControlledDesk, engines: EnginePair) -> None:
+        self._desk = desk
+        self._engines = engines
+
+    def now(self) -> Pair | None:
+        engine, standby = self._desk.roles.engine, self._engines.standby
+        if engine is None or standby is None:
+            return None
+        # One that failed is a standby all the same: its turn comes first, and mends it or ends here.
+        runs = self._desk.states.get(standby) is not ServiceState.STOPPED
+        return Pair(engine, standby) if runs else None
+
+    async def not_promotable(self) -> str:
+        standby = self._engines.standby
+        if standby is None:
+            return "the desk has no standby"
+        return await self._engines.why_not(standby)
+
+    async def hand_over(self) -> HandedOver:
+        engine, standby = self._desk.roles.engine, self._engines.standby
+        if engine is None or standby is None:
+            raise RefusedError("the desk has no standby to hand over to")
+        done = await self._engines.hand_over(standby, other_code=True)
+        return HandedOver(primary=standby, standby=engine, seconds=done.seconds)
+
+
 class RollingRestarts:
     """Rolling restarts of one desk."""
 
@@ -151,12 +183,12 @@ class RollingRestarts:
         desk: ControlledDesk,
         runs: Conductor,
         observer: Observer,
-        pair: EnginePair | None = None,
+        engines: EnginePair,
     ) -> None:
         self._desk = desk
         self._runs = runs
         self._observer = observer
-        self._pair = pair or NoPair()
+        self._pair = RollingPair(desk, engines)
 
     async def begin(self, wishes: RollingWishes, actor: str) -> dict[str, object]:
         """Begins a rolling restart, or goes on with one that was cut off. Raises UsageError,
@@ -188,7 +220,7 @@ class RollingRestarts:
                 await self._runs.abandon_interrupted("a rolling restart was begun instead")
                 number = await desk.database.begin(PROCEDURE, actor, wishes.reason, parameters)
                 since_ns, cut_off = await self._begun_ns(number), ""
-            rolling = await self._rolling(wishes, actor, watched, since_ns, cut_off)
+            rolling = await self._rolling(wishes, watched, since_ns, cut_off)
         except BaseException:
             desk.board.release()
             raise
@@ -202,7 +234,7 @@ class RollingRestarts:
         desk.require_known(list(wishes.services))
         watched = WatchedDesk(desk, self._observer)
         await self._refuse_unfit(watched, going_on=False)
-        rolling = await self._rolling(wishes, "plan", watched, since_ns=2**63, cut_off="")
+        rolling = await self._rolling(wishes, watched, since_ns=2**63, cut_off="")
         document = await plan_document(PROCEDURE, rolling_steps(rolling))
         return {**document, "left_alone": _left_alone(rolling)}
 
@@ -247,7 +279,6 @@ class RollingRestarts:
     async def _rolling(
         self,
         wishes: RollingWishes,
-        actor: str,
         watched: WatchedDesk,
         since_ns: int,
         cut_off: str,
@@ -258,7 +289,7 @@ class RollingRestarts:
             name: Member(
                 name=name,
                 role=each.role,
-                critical=each.critical,
+                critical=desk.is_critical(name),
                 surge=each.surge,
                 depends_on=each.depends_on,
                 state=desk.states.get(name, ServiceState.STOPPED),
@@ -272,7 +303,6 @@ class RollingRestarts:
             services=desk.supervisor,
             desk=watched,
             pair=self._pair,
-            actor=actor,
             since_ns=since_ns,
             times=Times(settings.watch_for, settings.trading_within),
             timeouts_s={
@@ -296,10 +326,14 @@ class RollingRestarts:
         for record in records:
             for step in record.steps:
                 service, way = step.facts.get("service"), step.facts.get("way")
-                away = step.facts.get("away_s")
-                if isinstance(service, str) and isinstance(away, int | float):
+                paused = step.facts.get("paused_s")
+                if (
+                    isinstance(service, str)
+                    and isinstance(paused, int | float)
+                    and str(way) in _WAYS
+                ):
                     after = step.facts.get("trading_after_s")
-                    found.setdefault(service, Took(str(way), float(away), after))
+                    found.setdefault(service, Took(Way(way), float(paused), after))
         return found
 
     async def _carry_out(self, run: LiveRun, number: int, rolling: Rolling) -> None:

@@ -10,7 +10,7 @@ from openbell.procedures.rolling.plan import (
     Way,
     plan_rolling,
 )
-from openbell.procedures.rolling.ports import Condition, EnginePair, HandedOver, NoPair
+from openbell.procedures.rolling.ports import Condition, EnginePair, HandedOver
 from openbell.procedures.rolling.restart_service import RestartService
 
 
@@ -25,7 +25,6 @@ __all__ = [
     "HandedOver",
     "LeftAlone",
     "Member",
-    "NoPair",
     "Pair",
     "RestartService",
     "Restarted",

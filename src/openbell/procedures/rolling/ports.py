@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from openbell.errors import RefusedError
 from openbell.procedures.ports import Services
 from openbell.procedures.rolling.plan import Pair
 from openbell.runtime.spec import Proven, ReplaceResult, ServiceView
@@ -74,7 +73,7 @@ class HandedOver:
     primary: str
     standby: str
     seconds: float
-    """From the last moment at which the old one could send until the new one could."""
+    """From the first question until the other one traded; the time without an order is shorter."""
 
 
 class EnginePair(Protocol):
@@ -88,20 +87,7 @@ class EnginePair(Protocol):
         """Why the standby could not take over now; empty: it could."""
         ...
 
-    async def hand_over(self, *, actor: str) -> HandedOver:
+    async def hand_over(self) -> HandedOver:
         """Primary quiesced, standby trades. Raises OpenbellError; then the primary goes on, or what
         is not known is said."""
         ...
-
-
-class NoPair:
-    """`EnginePair` of a desk without a standby."""
-
-    def now(self) -> Pair | None:
-        return None
-
-    async def not_promotable(self) -> str:
-        return "the desk has no standby"
-
-    async def hand_over(self, *, actor: str) -> HandedOver:
-        raise RefusedError("the desk has no standby to hand over to")

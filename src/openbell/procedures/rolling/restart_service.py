@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, OpenbellError
@@ -122,31 +122,31 @@ class RestartService:
 
     async def _carry_out(self, say: Say) -> Restarted:
         assert self._before is not None
-        service = self._turn.service
+        left = time.monotonic()
         match self._turn.way:
             case Way.HAND_OVER:
-                left = await self._hand_over(say)
+                took = await self._hand_over(say)
             case Way.SURGE:
-                left = await self._replace(say)
+                took = await self._replace(say)
             case Way.STANDBY | Way.IN_PLACE:
-                left = await self._stop_and_start(say)
-        away_s = 0.0 if self._turn.way is Way.SURGE else time.monotonic() - left
+                took = Took(self._turn.way, await self._stop_and_start(say))
         self._at_gate()
         await self._until("well again", self._why_not_well, say)
-        if self._turn.way in (Way.STANDBY, Way.HAND_OVER):
+        if took.way in (Way.STANDBY, Way.HAND_OVER):
             await self._until("a standby that could take over", self._not_promotable, say)
-        trading_after_s = await self._await_trading(left, say)
+        meant = await self._await_trading(say)
+        if meant and took.way is Way.IN_PLACE:
+            took = replace(took, trading_after_s=time.monotonic() - left)
         await self._watch(say)
-        if self._turn.way is Way.HAND_OVER and self._rolling.hand_back:
+        if took.way is Way.HAND_OVER and self._rolling.hand_back:
             await self._hand_back(say)
-        view = self._rolling.services.view(service)
-        took = Took(str(self._turn.way), away_s, trading_after_s)
-        return Restarted(service, str(self._turn.way), self._before.view.pid, view.pid, took)
+        view = self._rolling.services.view(self._turn.service)
+        return Restarted(self._turn.service, self._before.view.pid, view.pid, took)
 
     # ------------------------------------------------------------------ the ways
 
     async def _stop_and_start(self, say: Say) -> float:
-        """When it left, monotonic. Begun, it is carried through: a stop without its start would
+        """How long it was away. Begun, it is carried through: a stop without its start would
         leave the desk worse off than whatever ends the run."""
         left = time.monotonic()
         services, name = self._rolling.services, self._turn.service
@@ -158,10 +158,10 @@ class RestartService:
         if not started.ready:
             raise FailedError(f"{name}: {started.reason}", log_tail=started.log_tail)
         say(f"ready in {seconds_text(started.seconds)}")
-        return left
+        return time.monotonic() - left
 
-    async def _replace(self, say: Say) -> float:
-        """When its replacement took over, monotonic. Until then the old one was not touched."""
+    async def _replace(self, say: Say) -> Took:
+        """Until its replacement takes over the old one is not touched."""
         desk, name = self._rolling.desk, self._turn.service
 
         async def proven(port: int | None) -> str:
@@ -185,24 +185,27 @@ class RestartService:
             f"pid {done.pid} took over, ready in {seconds_text(done.ready_s)}; the old one ended in "
             f"{seconds_text(done.left_s)}"
         )
-        return time.monotonic() - done.left_s
+        return Took(Way.SURGE, 0.0)
 
-    async def _hand_over(self, say: Say) -> float:
+    async def _hand_over(self, say: Say) -> Took:
+        took = None
         pair = self._rolling.pair.now()
         if pair is not None and pair.primary == self._turn.service:
             self._at_gate()
             await self._until("a standby that can take over", self._not_promotable, say)
-            done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
-            say(f"{done.primary} trades, {seconds_text(done.seconds)} after {done.standby} did")
-        return await self._stop_and_start(say)
+            done = await self._rolling.pair.hand_over()
+            say(f"{done.primary} trades: handed over in {seconds_text(done.seconds)}")
+            took = Took(Way.HAND_OVER, done.seconds)
+        away_s = await self._stop_and_start(say)
+        return took or Took(Way.STANDBY, away_s)
 
     async def _hand_back(self, say: Say) -> None:
         pair = self._rolling.pair.now()
         if pair is not None and pair.primary != self._turn.service:
-            done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
-            say(f"handed back: {done.primary} trades after {seconds_text(done.seconds)}")
+            done = await self._rolling.pair.hand_over()
+            say(f"{done.primary} trades: handed back in {seconds_text(done.seconds)}")
             self._at_gate()
-            await self._await_trading(time.monotonic(), say)
+            await self._await_trading(say)
 
     # ------------------------------------------------------------------ the gates
 
@@ -218,16 +221,15 @@ class RestartService:
     async def _not_promotable(self) -> str:
         return await self._rolling.pair.not_promotable()
 
-    async def _await_trading(self, left: float, say: Say) -> float | None:
-        """Seconds since it left; None where the desk is not meant to trade."""
+    async def _await_trading(self, say: Say) -> bool:
+        """Whether the desk is meant to trade; it then does."""
 
         async def why_not() -> str:
             condition = await self._rolling.desk.condition()
             return "" if condition.is_as_meant else condition.why or "it is not known"
 
         await self._until("a desk that trades as before", why_not, say)
-        meant = (await self._rolling.desk.condition()).meant_to_trade
-        return time.monotonic() - left if meant else None
+        return (await self._rolling.desk.condition()).meant_to_trade
 
     async def _watch(self, say: Say) -> None:
         """A service that ends or fails its probe within this time has failed, though it was ready."""
