@@ -97,10 +97,12 @@ class ControlledDesk:
         self.states: dict[str, ServiceState] = {
             view.name: view.state for view in self.supervisor.views()
         }
+        # For good: it is asked where a service listens at each question, and may be in the middle of
+        # one when desk.toml is read again.
+        self.client = ServiceClient(self._port_of, self.layout.service_token)
         self._connect()
 
     def _connect(self) -> None:
-        self.client = ServiceClient(self._port_of, self.layout.service_token)
         self.roles = Roles.of(self.desk.file)
         self.voices = DeskVoices(self.client, self.roles)
         self.clerk = Clerk(self.layout, self.desk)
@@ -205,7 +207,6 @@ class ControlledDesk:
         for spec in specs_of(loaded, self.layout, secrets).values():
             self.supervisor.replace_spec(spec)
             self.states.setdefault(spec.name, ServiceState.STOPPED)
-        await self.client.close()
         trades = self.roles.engine
         self.desk, self.secrets = loaded, secrets
         self.redactor = Redactor((*secrets.values(), *self.tokens))
