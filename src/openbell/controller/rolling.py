@@ -333,7 +333,7 @@ class RollingRestarts:
                     and str(way) in _WAYS
                 ):
                     after = step.facts.get("trading_after_s")
-                    found.setdefault(service, Took(Way(way), float(paused), after))
+                    found.setdefault(service, Took(Way(str(way)), float(paused), after))
         return found
 
     async def _carry_out(self, run: LiveRun, number: int, rolling: Rolling) -> None:
