@@ -235,6 +235,45 @@ def test_a_changed_desk_file_is_taken_up_and_nothing_drifts_afterwards(make_desk
     assert psutil.Process(rows["top"]["pid"]).cmdline() == ["sleep", "9999"]
 
 
+def test_changed_code_shows_until_the_rolling_restart(make_desk: Any) -> None:
+    desk = chain(make_desk)
+    (desk.folder / "web.py").write_text((desk.folder / "web.py").read_text() + "\n# version 2\n")
+
+    def drift() -> dict[str, list[str]]:
+        return {row["name"]: row["drift"] for row in desk.status()["services"] if row["drifted"]}
+
+    desk.until(lambda: drift() == {"base": ["code"]}, "base shows as drifted")
+    advice = [each for each in desk.status()["recommendations"] if each["subject"] == "base"]
+    assert advice[0]["action"] == "openbell restart --rolling base"
+    assert desk.run("rolling-restart", {"services": ["base"]})[-1]["event"] == "done"
+    assert drift() == {}
+
+
+def test_an_emergency_stop_ends_it_and_nothing_is_started_again(make_desk: Any) -> None:
+    """The run is broken off, and both processes of a service that is being replaced are gone."""
+    desk = make_desk(SURGING.replace('"5s"', '"60s"'))
+    desk.start()
+    desk.run("open")
+    script = desk.folder / "web.py"
+    script.write_text(script.read_text().replace('"ok"', '"degraded"'))
+    run = desk.post("rolling-restart")[1]["run"]
+    desk.until(lambda: len(processes(desk, "one")) == 2, "both run")
+    events = desk.post("emergency-stop", {"reason": "fat finger"})
+    assert events[0] == 200, events
+    last = desk.get(f"runs/{run}/events")[1][-1]
+    assert (last["event"], last["outcome"]) == ("failed", "broken_off"), last
+    desk.until(lambda: not processes(desk, "one") and not processes(desk, "two"), "nothing is left")
+    assert desk.status()["state"] == "emergency"
+    assert desk.post("rolling-restart")[0] in (202, 403, 409)
+    assert processes(desk, "one") == []
+
+
+def test_handing_back_without_a_standby_is_wrong_use(make_desk: Any) -> None:
+    desk = chain(make_desk)
+    status, refused = desk.post("rolling-restart", {"hand_back": True})
+    assert (status, refused["error"]) == (422, "usage")
+
+
 def test_cut_off_by_kill_9_at_any_moment_the_same_command_finishes_it(make_desk: Any) -> None:
     """Whatever had its turn is not restarted once more, and nothing is left stopped."""
     seed = int(os.environ.get("OPENBELL_SEED", random.SystemRandom().randrange(1 << 32)))

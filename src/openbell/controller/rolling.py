@@ -22,6 +22,7 @@ from openbell.errors import (
     OpenbellError,
     RefusedError,
     UnverifiedError,
+    UsageError,
 )
 from openbell.procedures.plans import plan_document
 from openbell.procedures.rolling import (
@@ -285,6 +286,11 @@ class RollingRestarts:
     ) -> Rolling:
         desk = self._desk
         declared = desk.desk.file.services
+        if wishes.hand_back and self._pair.now() is None:
+            raise UsageError(
+                "no engine has a standby here: there is nothing to hand back",
+                hint="leave --hand-back out",
+            )
         members = {
             name: Member(
                 name=name,

@@ -62,6 +62,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     start: int = 0
     """The process's start time, as in ProcessFacts."""
     cgroup: str | None = None
+    code: str = ""
+    """Of the files its command named when it was spawned (`code`); empty: not known."""
     beside: Record | None = None
     """A second process of the service: its replacement before it is ready, the one it replaced
     afterwards. Either way not the service, and to be ended by whoever finds it so."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from openbell.config.models import Health, Ready, Stop
 from openbell.errors import FailedError, StorageError
+from openbell.runtime.code import code_of
 from openbell.runtime.host import Host
 from openbell.runtime.limits import ServiceCgroup, support
 from openbell.runtime.logs import size_of
@@ -62,6 +63,14 @@ class Run:
             self.leader = Leader(self.process.pid, record.start, self.leader.mark)
             self.record = record
             self.records.add(record)
+
+    def drift(self, spec: ServiceSpec, host: Host) -> tuple[str, ...]:
+        """In what it is older than `spec` started now would be: `table`, `code`."""
+        if self.record.digest != spec.digest:
+            return ("table",)
+        if self.record.code and self.record.code != host.code.recent(self.spec):
+            return ("code",)
+        return ()
 
     @property
     def stop_signal(self) -> signal.Signals:
@@ -116,6 +125,7 @@ def spawn_run(
         settings=_settings(spec),
         restarts=restarts,
         restarted_at_s=restarted_at_s,
+        code=code_of(spec),
     )
     try:
         delegated = support().cgroup

@@ -84,11 +84,13 @@ class ServiceView:
     """Of the whole process group; None where it cannot be read."""
     critical: bool
     drifted: bool
-    """Runs under an older specification than desk.toml now gives."""
+    """Runs under an older table of desk.toml, or older code, than there is now."""
     reason: str
     """Why it is in this state, in a sentence; empty when all is well."""
     adopted: bool
     """Found running by a restarted controller."""
+    drift: tuple[str, ...] = ()
+    """In what it is older: `table`, `code`."""
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,7 @@ class SupervisedService:
     def view(self) -> ServiceView:
         run = self._run
         cpu, memory = figures(run, self._host) if run is not None else (None, None)
+        drift = run.drift(self.spec, self._host) if run is not None else ()
         return ServiceView(
             name=self.spec.name,
             state=self.state,
@@ -220,9 +221,10 @@ class SupervisedService:
             cpu_percent=cpu,
             memory_bytes=memory,
             critical=self.spec.critical,
-            drifted=run is not None and run.record.digest != self.spec.digest,
+            drifted=bool(drift),
             reason=self._reason,
             adopted=run is not None and run.adopted,
+            drift=drift,
         )
 
     # ------------------------------------------------------------------ coming up

@@ -113,7 +113,7 @@ def service_table(services: list[dict[str, Any]]) -> str:
                 f"{s['cpu_percent']:.1f}%" if s.get("cpu_percent") is not None else None,
                 size(s.get("memory_bytes")),
                 s["critical"],
-                s.get("reason") or ("runs an older desk.toml" if s.get("drifted") else ""),
+                s.get("reason") or _drift(s),
             )
             for s in services
         ],
@@ -155,3 +155,9 @@ def recommendation_lines(recommendations: list[dict[str, Any]]) -> list[str]:
             for r in recommendations
         ),
     ]
+
+
+def _drift(service: dict[str, Any]) -> str:
+    if not service.get("drifted"):
+        return ""
+    return f"runs {'older code' if 'code' in service.get('drift', ()) else 'an older desk.toml'}"
