@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from openbell.runtime.code import code_of
 
 
