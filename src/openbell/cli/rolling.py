@@ -30,7 +30,7 @@ def rolling_restart(
         return 0
     if not yes:
         terminal.say(rolling_plan_text(document))
-    count = len(document["steps"])
+    count = sum(step["name"].startswith("restart_") for step in document["steps"])
     terminal.confirm(f"Restart {count} service{'' if count == 1 else 's'} one by one?", yes=yes)
     wanted = {"services": list(services), "hand_back": hand_back, "reason": reason}
     begun = client.post("rolling-restart", wanted)

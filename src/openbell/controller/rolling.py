@@ -201,6 +201,7 @@ class RollingRestarts:
             await desk.reload_desk_file()
             desk.require_known(list(wishes.services))
             interrupted = await self._cut_off(wishes)
+            trades = desk.roles.engine or ""
             watched = WatchedDesk(desk, self._observer)
             await self._refuse_unfit(watched, going_on=interrupted is not None)
             parameters: dict[str, object] = {
@@ -215,13 +216,14 @@ class RollingRestarts:
                 reason=wishes.reason,
             )
             if interrupted is not None:
-                number, since_ns, cut_off = interrupted
+                number, since_ns, cut_off, trades = interrupted
                 desk.interrupted = None
             else:
                 await self._runs.abandon_interrupted("a rolling restart was begun instead")
-                number = await desk.database.begin(PROCEDURE, actor, wishes.reason, parameters)
+                begun = {**parameters, "trades": trades}
+                number = await desk.database.begin(PROCEDURE, actor, wishes.reason, begun)
                 since_ns, cut_off = await self._begun_ns(number), ""
-            rolling = await self._rolling(wishes, watched, since_ns, cut_off)
+            rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
         except BaseException:
             desk.board.release()
             raise
@@ -235,7 +237,8 @@ class RollingRestarts:
         desk.require_known(list(wishes.services))
         watched = WatchedDesk(desk, self._observer)
         await self._refuse_unfit(watched, going_on=False)
-        rolling = await self._rolling(wishes, watched, since_ns=2**63, cut_off="")
+        trades = desk.roles.engine or ""
+        rolling = await self._rolling(wishes, watched, 2**63, "", trades)
         document = await plan_document(PROCEDURE, rolling_steps(rolling))
         return {**document, "left_alone": _left_alone(rolling)}
 
@@ -259,8 +262,9 @@ class RollingRestarts:
                 hint="mend that first; `openbell restart SERVICE` restarts single services",
             )
 
-    async def _cut_off(self, wishes: RollingWishes) -> tuple[int, int, str] | None:
-        """Number, begin and last step of the run that was cut off, if the same is asked for."""
+    async def _cut_off(self, wishes: RollingWishes) -> tuple[int, int, str, str] | None:
+        """Number, begin and last step of the run that was cut off, and the engine that traded when
+        it was begun, if the same is asked for."""
         interrupted = self._desk.interrupted
         if interrupted is None or interrupted.procedure != PROCEDURE:
             return None
@@ -271,7 +275,8 @@ class RollingRestarts:
         last = record.steps[-1] if record.steps else None
         unfinished = last is not None and last.done_at is None
         cut_off = last.name.removeprefix("restart_") if last is not None and unfinished else ""
-        return interrupted.number, await self._begun_ns(interrupted.number), cut_off
+        trades = str(record.params.get("trades") or "")
+        return interrupted.number, await self._begun_ns(interrupted.number), cut_off, trades
 
     async def _begun_ns(self, number: int) -> int:
         record = await self._desk.database.get(number)
@@ -283,7 +288,9 @@ class RollingRestarts:
         watched: WatchedDesk,
         since_ns: int,
         cut_off: str,
+        trades: str,
     ) -> Rolling:
+        """`trades`: the engine that did when the run was begun."""
         desk = self._desk
         declared = desk.desk.file.services
         if wishes.hand_back and self._pair.now() is None:
@@ -317,7 +324,7 @@ class RollingRestarts:
                 + _START_S
                 for name, each in declared.items()
             },
-            hand_back=wishes.hand_back,
+            hand_back_to=trades if wishes.hand_back else "",
             last=await self._last_times(),
         )
 

@@ -95,7 +95,8 @@ class Rolling:
     times: Times
     timeouts_s: Mapping[str, float]
     """What stopping and starting each service may take together."""
-    hand_back: bool = False
+    hand_back_to: str = ""
+    """The engine that is to trade at the end; empty: whichever does."""
     last: Mapping[str, Took] = field(default_factory=dict)
     """Of each service's last rolling restart."""
     ended: str = ""

@@ -21,9 +21,9 @@ from openbell.runtime.spec import ServiceView
 
 LOOK_EVERY_S = 0.1
 
-_GATES = {Way.IN_PLACE: 1, Way.SURGE: 2, Way.STANDBY: 1, Way.HAND_OVER: 3}
+_GATES = {Way.IN_PLACE: 1, Way.SURGE: 2, Way.STANDBY: 1, Way.HAND_OVER: 2}
 """How often a turn waits `trading_within` at most: a replacement proves itself before it takes over
-and afterwards; a hand-over needs a promotable standby before, after, and to hand back."""
+and afterwards; a hand-over needs a promotable standby before and after."""
 
 
 class _EndedError(OpenbellError):
@@ -95,8 +95,6 @@ class RestartService:
         last = self._rolling.last.get(turn.service)
         took = f"last time {last}" if last else "not measured yet"
         lines = [f"{_ACTS[turn.way].format(turn.service)} (pauses {turn.pauses}; {took})"]
-        if turn.way is Way.HAND_OVER and self._rolling.hand_back:
-            lines.append(f"hand trading back to {turn.service} once it can take over")
         lines.append(
             f"go on when it stayed well for {seconds_text(times.watch_for)} and the desk is as "
             f"before, within {seconds_text(times.trading_within)}; else stop here"
@@ -138,8 +136,6 @@ class RestartService:
         if meant and took.way is Way.IN_PLACE:
             took = replace(took, trading_after_s=time.monotonic() - left)
         await self._watch(say)
-        if took.way is Way.HAND_OVER and self._rolling.hand_back:
-            await self._hand_back(say)
         view = self._rolling.services.view(self._turn.service)
         return Restarted(self._turn.service, self._before.view.pid, view.pid, took)
 
@@ -198,14 +194,6 @@ class RestartService:
             took = Took(Way.HAND_OVER, done.seconds)
         away_s = await self._stop_and_start(say)
         return took or Took(Way.STANDBY, away_s)
-
-    async def _hand_back(self, say: Say) -> None:
-        pair = self._rolling.pair.now()
-        if pair is not None and pair.primary != self._turn.service:
-            done = await self._rolling.pair.hand_over()
-            say(f"{done.primary} trades: handed back in {seconds_text(done.seconds)}")
-            self._at_gate()
-            await self._await_trading(say)
 
     # ------------------------------------------------------------------ the gates
 
