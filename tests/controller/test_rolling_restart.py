@@ -235,6 +235,46 @@ def test_a_changed_desk_file_is_taken_up_and_nothing_drifts_afterwards(make_desk
     assert psutil.Process(rows["top"]["pid"]).cmdline() == ["sleep", "9999"]
 
 
+def test_changed_code_shows_until_the_rolling_restart(make_desk: Any) -> None:
+    desk = chain(make_desk)
+    (desk.folder / "web.py").write_text((desk.folder / "web.py").read_text() + "\n# version 2\n")
+
+    def drift() -> dict[str, list[str]]:
+        return {row["name"]: row["drift"] for row in desk.status()["services"] if row["drifted"]}
+
+    desk.until(lambda: drift() == {"base": ["code"]}, "base shows as drifted")
+    advice = [each for each in desk.status()["recommendations"] if each["subject"] == "base"]
+    assert advice[0]["action"] == "openbell restart --rolling base"
+    assert desk.run("rolling-restart", {"services": ["base"]})[-1]["event"] == "done"
+    assert drift() == {}
+
+
+def test_an_emergency_stop_ends_it_and_nothing_is_started_again(make_desk: Any) -> None:
+    """The run is broken off, and both processes of a service that is being replaced are gone."""
+    desk = make_desk(SURGING.replace('"5s"', '"60s"'))
+    desk.start()
+    desk.run("open")
+    script = desk.folder / "web.py"
+    script.write_text(script.read_text().replace('"ok"', '"degraded"'))
+    run = desk.post("rolling-restart")[1]["run"]
+    desk.until(lambda: len(processes(desk, "one")) == 2, "both run")
+    events = desk.post("emergency-stop", {"reason": "fat finger"})
+    assert events[0] == 200, events
+    last = desk.get(f"runs/{run}/events")[1][-1]
+    # Its latch is set before its marker: whichever the run sees first.
+    assert last["event"] == "failed" and last["outcome"] in ("ended", "broken_off"), last
+    desk.until(lambda: not processes(desk, "one") and not processes(desk, "two"), "nothing is left")
+    assert desk.status()["state"] == "emergency"
+    assert desk.post("rolling-restart")[0] in (202, 403, 409)
+    assert processes(desk, "one") == []
+
+
+def test_handing_back_without_a_standby_is_wrong_use(make_desk: Any) -> None:
+    desk = chain(make_desk)
+    status, refused = desk.post("rolling-restart", {"hand_back": True})
+    assert (status, refused["error"]) == (422, "usage")
+
+
 def test_cut_off_by_kill_9_at_any_moment_the_same_command_finishes_it(make_desk: Any) -> None:
     """Whatever had its turn is not restarted once more, and nothing is left stopped."""
     seed = int(os.environ.get("OPENBELL_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -274,3 +314,133 @@ def test_each_is_audited_with_its_reason(make_desk: Any) -> None:
     )
     begun = next(e for e in desk.audit() if e["action"] == "desk.rolling_restart")
     assert begun["detail"]["reason"] == "version 7" and begun["detail"]["services"] == ["top"]
+
+
+SURGING = """
+[rolling]
+watch_for = "100ms"
+trading_within = "5s"
+[services.one]
+command = {web}
+port = {p1}
+surge = true
+surge_port = {p2}
+ready = { kind = "http", path = "/" }
+health = { path = "/", every = "500ms" }
+critical = true
+[services.two]
+command = ["sleep", "86400"]
+depends_on = ["one"]
+"""
+
+
+def processes(desk: Any, service: str) -> list[int]:
+    """Live processes that were spawned for a service, by their mark."""
+    mark = f"{desk.layout.desk_id}:{service}:"
+    found = []
+    for process in psutil.process_iter():
+        try:
+            marked = process.environ().get("OPENBELL_MARK", "").startswith(mark)
+            if marked and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_service_that_may_surge_is_never_away(make_desk: Any) -> None:
+    """Asked at the port that status tells, all the time."""
+    desk = make_desk(SURGING)
+    desk.start()
+    desk.run("open")
+    before = {row["name"]: row for row in desk.status()["services"]}
+    plan = desk.get("plan/rolling-restart")[1]
+    assert plan["steps"][0]["title"] == "Replace: one"
+    assert "pauses nothing" in plan["steps"][0]["actions"][0]
+    events = desk.run("rolling-restart")
+    last = events[-1]
+    assert last["event"] == "done", last
+    after = {row["name"]: row for row in desk.status()["services"]}
+    assert after["one"]["port"] != before["one"]["port"]
+    assert processes(desk, "one") == [after["one"]["pid"]] != [before["one"]["pid"]]
+    states_of_one = {
+        e["state"] for e in events if e["event"] == "service" and e["service"] == "one"
+    }
+    assert states_of_one == {"ready"}
+    assert last["result"]["restarted"][0]["way"] == "surge"
+    assert last["result"]["restarted"][0]["paused_s"] == 0
+    assert desk.get("health")[1]["verdict"] == "healthy"
+    assert desk.run("close")[-1]["event"] == "done"
+
+
+def test_a_bad_canary_that_may_surge_leaves_a_critical_service_trading(make_desk: Any) -> None:
+    """The desk trades on with the old code, though the service is critical."""
+    desk = make_desk(SURGING)
+    desk.start()
+    desk.run("open")
+    before = desk.pids()
+    (desk.folder / "web.py").write_text("raise SystemExit('no licence')")
+    last = desk.run("rolling-restart")[-1]
+    assert (last["event"], last["outcome"]) == ("failed", "failed"), last
+    assert last["error"]["error"] == "failed" and last["result"]["desk"]["trades"] is True
+    assert "the old one goes on" in last["result"]["failed"]["why"]
+    assert last["result"]["failed"]["log_tail"] == ["no licence"]
+    assert desk.pids() == before and desk.status()["state"] == "trading"
+    assert processes(desk, "one") == [before["one"]]
+
+
+def test_a_replacement_that_is_less_well_than_the_old_one_does_not_take_over(
+    make_desk: Any,
+) -> None:
+    """It answers 200, and says of itself that it is degraded."""
+    desk = make_desk(SURGING.replace('"5s"', '"1s"'))
+    desk.start()
+    desk.run("open")
+    before = desk.pids()
+    script = desk.folder / "web.py"
+    text = script.read_text().replace(
+        '"status":"ok"',
+        '"status":"degraded","checks":{"feeds":{"status":"degraded","detail":"none"}}',
+    )
+    script.write_text(text)
+    last = desk.run("rolling-restart", {"services": ["one"]})[-1]
+    assert last["event"] == "failed"
+    assert "says that it is degraded: feeds: none" in last["result"]["failed"]["why"]
+    assert desk.pids() == before and processes(desk, "one") == [before["one"]]
+
+
+def test_a_halt_in_the_middle_of_a_replacement_leaves_the_old_one(make_desk: Any) -> None:
+    desk = make_desk(SURGING.replace('"5s"', '"60s"'))
+    desk.start()
+    desk.run("open")
+    before = desk.pids()
+    script = desk.folder / "web.py"
+    script.write_text(script.read_text().replace('"ok"', '"degraded"'))
+    run = desk.post("rolling-restart")[1]["run"]
+    desk.until(lambda: len(processes(desk, "one")) == 2, "both run")
+    desk.post("halt", {"reason": "fat finger"})
+    last = desk.get(f"runs/{run}/events")[1][-1]
+    assert (last["event"], last["outcome"]) == ("failed", "ended"), last
+    assert last["result"]["restarted"] == []
+    assert desk.pids() == before and processes(desk, "one") == [before["one"]]
+
+
+def test_a_controller_killed_while_it_replaces_leaves_one_process(make_desk: Any) -> None:
+    seed = int(os.environ.get("OPENBELL_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"OPENBELL_SEED={seed}")
+    moments = random.Random(seed)
+    desk = make_desk(SURGING)
+    desk.start()
+    desk.run("open")
+    for _ in range(4):
+        desk.post("rolling-restart", {"services": ["one"]})
+        time.sleep(moments.uniform(0, 0.6))
+        desk.kill()
+        desk.start()
+        desk.until(lambda: len(processes(desk, "one")) == 1, f"one is left, seed {seed}")
+        assert states(desk)["one"] == "ready", seed
+        assert [desk.pids()["one"]] == processes(desk, "one")
+        answer = desk.post("rolling-restart", {"services": ["one"]})
+        last = desk.get(f"runs/{answer[1]['run']}/events")[1][-1]
+        assert last["event"] == "done", (seed, last)
+        assert [desk.pids()["one"]] == processes(desk, "one")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.paper_desk import PaperDesk
+from tests.harness.loaded_desk import ENGINE, STANDBY, LoadedDesk, now_ns
+from tests.harness.paper_desk import PaperDesk, end_everything
 
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
 
@@ -44,7 +47,109 @@ def test_every_service_of_a_trading_desk_is_restarted_and_no_order_is_lost_or_re
     assert paper_desk.own_processes() == []
 
 
-def run_of(desk: PaperDesk, *services: str) -> dict[str, Any]:
-    document = desk.run("restart", "--rolling", "--yes", *services, expect=None).document
+@pytest.fixture
+def loaded(tmp_path: Path) -> Iterator[LoadedDesk]:
+    """A desk under load whose engine has a standby."""
+    made = LoadedDesk.make(tmp_path / "desk", orders_per_s=100)
+    yield made
+    end_everything(made.desk)
+
+
+class Witness:
+    """Asks all the time whether the engine holds its permit to trade, and how often it did not."""
+
+    def __init__(self, desk: LoadedDesk) -> None:
+        self.asked = 0
+        self.without: list[str] = []
+        self._desk = desk
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        while not self._end.wait(0.05):
+            status = self._desk.api("status")
+            self.asked += 1
+            if status["state"] != "trading" or status["permit"]["scope"] != "trade":
+                self.without.append(f"{status['state']}: {status['why']}")
+
+    def __enter__(self) -> Witness:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def roll(desk: LoadedDesk, *words: str, expect: int = 0) -> dict[str, Any]:
+    document = desk.desk.run("restart", "--rolling", "--yes", *words, expect=expect).document
     assert isinstance(document, dict)
     return document
+
+
+def test_new_code_everywhere_under_load_without_an_order_lost_or_sent_twice(
+    loaded: LoadedDesk,
+) -> None:
+    """market-data and risk-management are replaced, the engine hands over and is handed back."""
+    loaded.open()
+    loaded.until_paired()
+    before = pids(loaded.desk)
+    with Witness(loaded) as witness:
+        done = roll(loaded, "market-data", "risk-management")
+    ways = {each["service"]: each["way"] for each in done["restarted"]}
+    assert ways == {"market-data": "surge", "risk-management": "surge"}
+    assert witness.asked > 20 and witness.without == [], "it traded all the time"
+    assert loaded.desk.service("market-data")["port"] != 8001
+
+    began_ns = now_ns()
+    done = roll(loaded, ENGINE, "--hand-back")
+    assert [(each["service"], each["way"]) for each in done["restarted"]] == [
+        (STANDBY, "standby"),
+        (ENGINE, "hand_over"),
+    ]
+    after = pids(loaded.desk)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"market-data", "risk-management", ENGINE, STANDBY}
+    loaded.until_orders_after(now_ns())
+    pair = loaded.until_paired()
+    assert (pair["engine"]["name"], pair["standby"]["name"]) == (ENGINE, STANDBY)
+    epochs = {row["cl_ord_id"][:-8] for row in loaded.orders() if row["received_ns"] > began_ns}
+    assert len(epochs) >= 2, "the standby traded in between"
+    loaded.require_books_agree()
+    loaded.require_no_order_twice()
+
+
+def test_bad_code_in_the_standby_or_in_a_critical_service_leaves_the_desk_trading(
+    loaded: LoadedDesk,
+) -> None:
+    loaded.open()
+    loaded.until_paired()
+    before = pids(loaded.desk)
+    file = loaded.desk.folder / "desk.toml"
+    good = file.read_text()
+
+    file.write_text(good.replace("openbell.services.market_data", "openbell.services.no_such"))
+    with Witness(loaded) as witness:
+        failed = roll(loaded, "market-data", "risk-management", expect=1)
+    assert failed["outcome"] == "failed" and failed["failed"]["service"] == "market-data"
+    assert any("no_such" in line for line in failed["failed"]["log_tail"]), failed["failed"]
+    assert witness.without == [], "the desk traded all the time"
+    assert pids(loaded.desk)["market-data"] == before["market-data"]
+    assert loaded.desk.service("market-data")["drifted"]
+
+    bad = good.replace("openbell.services.execution_engine", "openbell.services.no_such")
+    file.write_text(bad)
+    failed = roll(loaded, ENGINE, expect=1)
+    assert failed["failed"]["service"] == STANDBY
+    assert failed["left_alone"][0] == {
+        "service": ENGINE,
+        "why": f"not reached: {STANDBY} failed",
+    }
+    assert pids(loaded.desk)[ENGINE] == before[ENGINE]
+    loaded.until_orders_after(now_ns())
+
+    file.write_text(good)
+    assert roll(loaded, ENGINE)["done"]
+    loaded.until_paired()
+    loaded.require_books_agree()
+    loaded.require_no_order_twice()

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs, Service
+from openbell.runtime.members import scan
 from openbell.runtime.plan import build_specs
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceEvent, ServiceSpec
@@ -71,8 +73,9 @@ class Bench:
     def states(self, service: str) -> list[str]:
         return [str(event.state) for event in self.events if event.service == service]
 
-    def killed_controller(self, die_at: str = "") -> None:
-        """Starts every service under a supervisor in another process, and kills that with -9."""
+    def killed_controller(self, die_at: str = "", after_s: float = 0.0) -> None:
+        """Starts every service under a supervisor in another process, and kills that with -9,
+        `after_s` after all are up."""
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -91,7 +94,8 @@ class Bench:
         )
         try:
             said = process.stdout.readline()
-            assert said == ("" if die_at else "up\n"), said
+            assert said == ("" if die_at == "spawn" else "up\n"), said
+            time.sleep(after_s)
         finally:
             process.kill()
             process.communicate()
@@ -101,6 +105,15 @@ class Bench:
 
     def log(self, service: str) -> str:
         return self.layout.service_log(service).read_text()
+
+    def leaders(self, service: str) -> dict[int, int]:
+        """Live processes that were spawned for a service, by the process table: pid to generation."""
+        found = scan(system_processes(), self.layout.desk_id)
+        return {
+            facts.pid: mark.generation
+            for facts, mark in found.marked(service)
+            if facts.session == facts.pid
+        }
 
     def end_everything(self) -> None:
         """By mark: exactly the processes of this desk."""

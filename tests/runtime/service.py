@@ -12,6 +12,7 @@ flood           prints as fast as it can
 exit STATUS     ends
 wait SECONDS
 pid-file NAME   writes its pid into a file in its folder
+slow-stop SECONDS   ends so long after SIGTERM
 on-hup          prints "reloaded" on SIGHUP
 sleep           until it is stopped
 """
@@ -52,6 +53,14 @@ def spawn_child(own_session, port=None):
     os.read(read, 1)
 
 
+def end_slowly(seconds):
+    def end(*_):
+        time.sleep(seconds)
+        sys.exit(0)
+
+    return end
+
+
 words = iter(sys.argv[1:])
 for word in words:
     if word == "serve":
@@ -84,6 +93,8 @@ for word in words:
         time.sleep(float(next(words)))
     elif word == "pid-file":
         Path(next(words)).write_text(str(os.getpid()))
+    elif word == "slow-stop":
+        signal.signal(signal.SIGTERM, end_slowly(float(next(words))))
     elif word == "on-hup":
         signal.signal(signal.SIGHUP, lambda *_: print("reloaded", flush=True))
     elif word == "sleep":

@@ -1,7 +1,8 @@
 """A process that supervises, so that a test can kill it: FOLDER SERVICES-AS-JSON [DIE-AT].
 
 Starts every service and prints `up` when all are ready. With DIE-AT = `spawn` it kills itself
-between the spawn of the first service and its record.
+between the spawn of the first service and its record; with `replacing` it replaces every service,
+again and again, until it is killed.
 """
 
 import asyncio
@@ -22,6 +23,10 @@ def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def well(_port: int | None) -> str:
+    return ""
+
+
 async def main(folder: Path, services: dict[str, object], die_at: str) -> None:
     if die_at == "spawn":
         Run.settle = die
@@ -38,6 +43,8 @@ async def main(folder: Path, services: dict[str, object], die_at: str) -> None:
     await supervisor.adopt()
     results = await asyncio.gather(*(supervisor.start(name) for name in services))
     print("up" if all(result.ready for result in results) else results, flush=True)
+    while die_at == "replacing":
+        await asyncio.gather(*(supervisor.replace(name, well) for name in services))
     await asyncio.Event().wait()
 
 

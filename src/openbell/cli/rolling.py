@@ -8,7 +8,6 @@ from openbell.cli.client import Client
 from openbell.cli.command import Terminal
 from openbell.cli.plans import plan_text
 from openbell.cli.progress import follow
-from openbell.cli.tables import duration
 from openbell.errors import FailedError, UnverifiedError
 
 _EXIT_CODES = {"unverified": UnverifiedError.exit_code}
@@ -31,7 +30,7 @@ def rolling_restart(
         return 0
     if not yes:
         terminal.say(rolling_plan_text(document))
-    count = len(document["steps"])
+    count = sum(step["name"].startswith("restart_") for step in document["steps"])
     terminal.confirm(f"Restart {count} service{'' if count == 1 else 's'} one by one?", yes=yes)
     wanted = {"services": list(services), "hand_back": hand_back, "reason": reason}
     begun = client.post("rolling-restart", wanted)
@@ -58,13 +57,7 @@ def _told(last: dict[str, Any], result: dict[str, Any]) -> str:
     lines = [last.get("message") or str(last.get("outcome"))]
     failed = result.get("failed") or {}
     lines += [f"    | {line}" for line in failed.get("log_tail", ())]
-    for each in result.get("restarted", ()):
-        after = each.get("trading_after_s")
-        trading = "" if after is None else f", the desk seen to trade after {duration(after)}"
-        lines.append(
-            f"  + {each['service']} ({each['way'].replace('_', ' ')}): "
-            f"away for {duration(each['away_s'])}{trading}"
-        )
+    lines += [f"  + {each['service']}: {each['took']}" for each in result.get("restarted", ())]
     lines += [f"  - {each['service']}: {each['why']}" for each in result.get("left_alone", ())]
     if hint := (last.get("error") or {}).get("hint"):
         lines.append(f"  {hint}")

@@ -367,6 +367,28 @@ class Service(Model):
     """Name shared by services that belong together, for people."""
     reload_signal: SignalName = "HUP"
     """Sent by `openbell reload`."""
+    surge: bool = False
+    """A rolling restart starts its replacement before it leaves. For services of which two may run
+    at once: they share the state folder, the log and the accounts, and bind nothing that only one
+    can have."""
+    surge_port: Port | None = None
+    """The second port of a service with `surge` and `port`: it and its replacements alternate."""
+
+    @model_validator(mode="after")
+    def _can_surge(self) -> Service:
+        if self.surge_port is not None and not (self.surge and self.port is not None):
+            raise ValueError("surge_port needs surge = true and port")
+        if not self.surge:
+            return self
+        if self.role in ("engine", "standby", "strategies", "venue"):
+            raise ValueError(f"two at once of the role {self.role} would trade twice: no surge")
+        if self.port is not None and self.surge_port is None:
+            raise ValueError("a service with a port needs a surge_port for its replacement")
+        if self.readiness() is None or isinstance(self.ready, LogReady):
+            raise ValueError(
+                "surge needs a ready probe of kind http, tcp or exec: the log is shared by the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _probe_needs_port(self) -> Service:
@@ -383,6 +405,11 @@ class Service(Model):
         if self.role == "standby" and self.critical:
             raise ValueError("a standby is not critical: the desk trades without it")
         return self
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """On any of which it may listen."""
+        return tuple(port for port in (self.port, self.surge_port) if port is not None)
 
     def readiness(self) -> HttpReady | TcpReady | ExecReady | LogReady | None:
         """The probe that gates dependents; `None` means ready as soon as it runs."""

@@ -76,12 +76,14 @@ def _shared_ports(desk: DeskFile) -> Iterator[Problem]:
     users[desk.controller.port].append(("controller",))
     for name, service in desk.services.items():
         if service.port is not None:
-            users[service.port].append(("services", name))
+            users[service.port].append(("services", name, "port"))
+        if service.surge_port is not None:
+            users[service.surge_port].append(("services", name, "surge_port"))
     for port, keys in users.items():
         for key in keys[1:]:
             yield Problem(
-                (*key, "port"),
-                f"port {port} is also that of {'.'.join(keys[0])}",
+                key,
+                f"port {port} is also that of {'.'.join(keys[0][:2])}",
                 "give each its own port",
             )
 

@@ -97,15 +97,20 @@ class ControlledDesk:
         self.states: dict[str, ServiceState] = {
             view.name: view.state for view in self.supervisor.views()
         }
+        # For good: it is asked where a service listens at each question, and may be in the middle of
+        # one when desk.toml is read again.
+        self.client = ServiceClient(self._port_of, self.layout.service_token)
         self._connect()
 
     def _connect(self) -> None:
-        services = self.desk.file.services
-        ports = {name: each.port for name, each in services.items() if each.port is not None}
-        self.client = ServiceClient(ports, self.layout.service_token)
         self.roles = Roles.of(self.desk.file)
         self.voices = DeskVoices(self.client, self.roles)
         self.clerk = Clerk(self.layout, self.desk)
+
+    def _port_of(self, service: str) -> int | None:
+        """Where it listens now: a service that was replaced may be on its second port."""
+        declared = service in self.desk.file.services
+        return self.supervisor.view(service).port if declared else None
 
     def critical_not_ready(self, asking: str = "") -> tuple[str, ...]:
         """Critical services that are not ready, the one that asks aside. Of an engine and its standby
@@ -202,7 +207,6 @@ class ControlledDesk:
         for spec in specs_of(loaded, self.layout, secrets).values():
             self.supervisor.replace_spec(spec)
             self.states.setdefault(spec.name, ServiceState.STOPPED)
-        await self.client.close()
         trades = self.roles.engine
         self.desk, self.secrets = loaded, secrets
         self.redactor = Redactor((*secrets.values(), *self.tokens))

@@ -152,8 +152,8 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
         _row(
             "note",
             view.name,
-            "runs under an older desk.toml",
-            f"openbell restart {view.name}",
+            f"runs {_OLDER[view.drift[0]]} than there is now" if view.drift else "drifted",
+            f"openbell restart --rolling {view.name}",
         )
         for view in seen.views
         if view.drifted
@@ -177,6 +177,7 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
     return found
 
 
+_OLDER = {"table": "under an older desk.toml", "code": "older code"}
 _GOES_ON_WITH = {
     "close": "openbell down",
     "rolling-restart": "openbell restart --rolling, with the same services",

@@ -210,6 +210,7 @@ class Hosted:
             adopted=list(adoption.adopted),
             gone=list(adoption.gone),
             orphans=[orphan.pid for orphan in adoption.orphans],
+            doubled=list(adoption.doubled),
         )
         log.info(
             "started",

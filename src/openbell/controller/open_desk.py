@@ -224,7 +224,7 @@ class Openings:
         desk = self._desk
         if not desk.adoption.orphans:
             return
-        ports = {name: each.port for name, each in desk.desk.file.services.items()}
+        ports = {name: each.ports for name, each in desk.desk.file.services.items()}
         alive = await asyncio.to_thread(_still_there, desk.adoption.orphans, ports)
         left: list[Orphan] = []
         for orphan in alive:
@@ -261,14 +261,14 @@ def _opening_outcome(
     return str(trade.verdict.opened)
 
 
-def _still_there(orphans: Sequence[Orphan], ports: Mapping[str, int | None]) -> list[Orphan]:
+def _still_there(orphans: Sequence[Orphan], ports: Mapping[str, tuple[int, ...]]) -> list[Orphan]:
     """Those that have not ended since they were found."""
     table = system_processes()
     there = []
     for orphan in orphans:
-        port = ports.get(orphan.service)
-        if orphan.found_by == "port" and port is not None:
-            if is_taken(port):
+        own = ports.get(orphan.service, ())
+        if orphan.found_by == "port" and own:
+            if any(map(is_taken, own)):
                 there.append(orphan)
             continue
         facts = table.facts(orphan.pid)

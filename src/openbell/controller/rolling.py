@@ -12,6 +12,7 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import RunJournal
 from openbell.controller.observing import Observer
+from openbell.controller.pair import EnginePair
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.service_state import ServiceState
@@ -21,23 +22,26 @@ from openbell.errors import (
     OpenbellError,
     RefusedError,
     UnverifiedError,
+    UsageError,
 )
 from openbell.procedures.plans import plan_document
 from openbell.procedures.rolling import (
     Condition,
-    EnginePair,
+    HandedOver,
     LeftAlone,
     Member,
-    NoPair,
+    Pair,
     Rolling,
     Times,
     Took,
+    Way,
     plan_rolling,
     rolling_steps,
 )
 from openbell.procedures.run import Runner
 from openbell.procedures.step import StepReport
 from openbell.procedures.wording import count_of
+from openbell.runtime import logs
 from openbell.state.halts import Halt
 
 log = structlog.get_logger()
@@ -46,6 +50,8 @@ PROCEDURE = "rolling-restart"
 _START_S = 5.0
 """For a service without a readiness probe, beside its probes."""
 _RUNS_LOOKED_AT = 50
+_LINES_OF_LOG = 20
+_WAYS = frozenset(Way)
 
 
 @dataclass(frozen=True)
@@ -107,17 +113,26 @@ class WatchedDesk:
         view = await desk.supervisor.probe_now(service)
         if view.state is not ServiceState.READY:
             return view.reason or f"is {view.state}"
-        declared = desk.desk.file.services[service]
-        if declared.health is None:
+        return await self.unproven(service, view.port)
+
+    async def unproven(self, service: str, port: int | None) -> str:
+        health = self._desk.desk.file.services[service].health
+        if health is None or port is None:
             return ""
-        answer = await desk.client.get(
-            service, declared.health.path, timeout_s=declared.health.timeout
+        answer = await self._desk.client.get(
+            service, health.path, timeout_s=health.timeout, port=port
         )
         # The probe has passed; a service that keeps the contract tells more than its status code.
         said = answer.get("status")
         if said not in ("degraded", "failing"):
             return ""
         return f"says that it is {said}" + _told(answer.get("checks"))
+
+    def log_size(self, service: str) -> int:
+        return logs.size_of(self._desk.layout.service_log(service))
+
+    def log_since(self, service: str, offset: int) -> tuple[str, ...]:
+        return logs.tail(self._desk.layout.service_log(service), _LINES_OF_LOG, offset)
 
 
 def _told(checks: object) -> str:
@@ -132,6 +147,35 @@ def _told(checks: object) -> str:
     return f": {'; '.join(told)}" if told else ""
 
 
+class RollingPair:
+    """`procedures.rolling.ports.EnginePair` over the controller's engine pair."""
+
+    def __init__(self, desk: ControlledDesk, engines: EnginePair) -> None:
+        self._desk = desk
+        self._engines = engines
+
+    def now(self) -> Pair | None:
+        engine, standby = self._desk.roles.engine, self._engines.standby
+        if engine is None or standby is None:
+            return None
+        # One that failed is a standby all the same: its turn comes first, and mends it or ends here.
+        runs = self._desk.states.get(standby) is not ServiceState.STOPPED
+        return Pair(engine, standby) if runs else None
+
+    async def not_promotable(self) -> str:
+        standby = self._engines.standby
+        if standby is None:
+            return "the desk has no standby"
+        return await self._engines.why_not(standby)
+
+    async def hand_over(self) -> HandedOver:
+        engine, standby = self._desk.roles.engine, self._engines.standby
+        if engine is None or standby is None:
+            raise RefusedError("the desk has no standby to hand over to")
+        done = await self._engines.hand_over(standby, other_code=True)
+        return HandedOver(primary=standby, standby=engine, seconds=done.seconds)
+
+
 class RollingRestarts:
     """Rolling restarts of one desk."""
 
@@ -140,12 +184,12 @@ class RollingRestarts:
         desk: ControlledDesk,
         runs: Conductor,
         observer: Observer,
-        pair: EnginePair | None = None,
+        engines: EnginePair,
     ) -> None:
         self._desk = desk
         self._runs = runs
         self._observer = observer
-        self._pair = pair or NoPair()
+        self._pair = RollingPair(desk, engines)
 
     async def begin(self, wishes: RollingWishes, actor: str) -> dict[str, object]:
         """Begins a rolling restart, or goes on with one that was cut off. Raises UsageError,
@@ -157,6 +201,7 @@ class RollingRestarts:
             await desk.reload_desk_file()
             desk.require_known(list(wishes.services))
             interrupted = await self._cut_off(wishes)
+            trades = desk.roles.engine or ""
             watched = WatchedDesk(desk, self._observer)
             await self._refuse_unfit(watched, going_on=interrupted is not None)
             parameters: dict[str, object] = {
@@ -171,13 +216,14 @@ class RollingRestarts:
                 reason=wishes.reason,
             )
             if interrupted is not None:
-                number, since_ns, cut_off = interrupted
+                number, since_ns, cut_off, trades = interrupted
                 desk.interrupted = None
             else:
                 await self._runs.abandon_interrupted("a rolling restart was begun instead")
-                number = await desk.database.begin(PROCEDURE, actor, wishes.reason, parameters)
+                begun = {**parameters, "trades": trades}
+                number = await desk.database.begin(PROCEDURE, actor, wishes.reason, begun)
                 since_ns, cut_off = await self._begun_ns(number), ""
-            rolling = await self._rolling(wishes, actor, watched, since_ns, cut_off)
+            rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
         except BaseException:
             desk.board.release()
             raise
@@ -191,7 +237,8 @@ class RollingRestarts:
         desk.require_known(list(wishes.services))
         watched = WatchedDesk(desk, self._observer)
         await self._refuse_unfit(watched, going_on=False)
-        rolling = await self._rolling(wishes, "plan", watched, since_ns=2**63, cut_off="")
+        trades = desk.roles.engine or ""
+        rolling = await self._rolling(wishes, watched, 2**63, "", trades)
         document = await plan_document(PROCEDURE, rolling_steps(rolling))
         return {**document, "left_alone": _left_alone(rolling)}
 
@@ -215,8 +262,9 @@ class RollingRestarts:
                 hint="mend that first; `openbell restart SERVICE` restarts single services",
             )
 
-    async def _cut_off(self, wishes: RollingWishes) -> tuple[int, int, str] | None:
-        """Number, begin and last step of the run that was cut off, if the same is asked for."""
+    async def _cut_off(self, wishes: RollingWishes) -> tuple[int, int, str, str] | None:
+        """Number, begin and last step of the run that was cut off, and the engine that traded when
+        it was begun, if the same is asked for."""
         interrupted = self._desk.interrupted
         if interrupted is None or interrupted.procedure != PROCEDURE:
             return None
@@ -227,7 +275,8 @@ class RollingRestarts:
         last = record.steps[-1] if record.steps else None
         unfinished = last is not None and last.done_at is None
         cut_off = last.name.removeprefix("restart_") if last is not None and unfinished else ""
-        return interrupted.number, await self._begun_ns(interrupted.number), cut_off
+        trades = str(record.params.get("trades") or "")
+        return interrupted.number, await self._begun_ns(interrupted.number), cut_off, trades
 
     async def _begun_ns(self, number: int) -> int:
         record = await self._desk.database.get(number)
@@ -236,19 +285,25 @@ class RollingRestarts:
     async def _rolling(
         self,
         wishes: RollingWishes,
-        actor: str,
         watched: WatchedDesk,
         since_ns: int,
         cut_off: str,
+        trades: str,
     ) -> Rolling:
+        """`trades`: the engine that did when the run was begun."""
         desk = self._desk
         declared = desk.desk.file.services
+        if wishes.hand_back and self._pair.now() is None:
+            raise UsageError(
+                "no engine has a standby here: there is nothing to hand back",
+                hint="leave --hand-back out",
+            )
         members = {
             name: Member(
                 name=name,
                 role=each.role,
-                critical=each.critical,
-                surge=False,
+                critical=desk.is_critical(name),
+                surge=each.surge,
                 depends_on=each.depends_on,
                 state=desk.states.get(name, ServiceState.STOPPED),
             )
@@ -261,7 +316,6 @@ class RollingRestarts:
             services=desk.supervisor,
             desk=watched,
             pair=self._pair,
-            actor=actor,
             since_ns=since_ns,
             times=Times(settings.watch_for, settings.trading_within),
             timeouts_s={
@@ -270,7 +324,7 @@ class RollingRestarts:
                 + _START_S
                 for name, each in declared.items()
             },
-            hand_back=wishes.hand_back,
+            hand_back_to=trades if wishes.hand_back else "",
             last=await self._last_times(),
         )
 
@@ -285,10 +339,14 @@ class RollingRestarts:
         for record in records:
             for step in record.steps:
                 service, way = step.facts.get("service"), step.facts.get("way")
-                away = step.facts.get("away_s")
-                if isinstance(service, str) and isinstance(away, int | float):
+                paused = step.facts.get("paused_s")
+                if (
+                    isinstance(service, str)
+                    and isinstance(paused, int | float)
+                    and str(way) in _WAYS
+                ):
                     after = step.facts.get("trading_after_s")
-                    found.setdefault(service, Took(str(way), float(away), after))
+                    found.setdefault(service, Took(Way(str(way)), float(paused), after))
         return found
 
     async def _carry_out(self, run: LiveRun, number: int, rolling: Rolling) -> None:

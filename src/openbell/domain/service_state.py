@@ -46,6 +46,8 @@ class ServiceMove(StrEnum):
     """Exited with status 0 under a policy that leaves it so."""
     GIVE_UP = "give_up"
     """Not ready in time, could not be spawned, or did not stop."""
+    REPLACED = "replaced"
+    """A second process of it, proven, is the service from now on."""
     STOP = "stop"
     GONE = "gone"
     """Its process group was seen empty after a stop."""
@@ -76,12 +78,14 @@ MOVES: Mapping[tuple[ServiceState, ServiceMove], ServiceState] = {
     (_S.READY, _M.EXIT_FOR_GOOD): _S.FAILED,
     (_S.READY, _M.EXIT_CLEANLY): _S.STOPPED,
     (_S.READY, _M.HOLD): _S.STOPPED,
+    (_S.READY, _M.REPLACED): _S.READY,
     (_S.READY, _M.STOP): _S.STOPPING,
     (_S.DEGRADED, _M.PROBE_PASSED): _S.READY,
     (_S.DEGRADED, _M.EXIT_TO_RESTART): _S.BACKOFF,
     (_S.DEGRADED, _M.EXIT_FOR_GOOD): _S.FAILED,
     (_S.DEGRADED, _M.EXIT_CLEANLY): _S.STOPPED,
     (_S.DEGRADED, _M.HOLD): _S.STOPPED,
+    (_S.DEGRADED, _M.REPLACED): _S.READY,
     (_S.DEGRADED, _M.STOP): _S.STOPPING,
     (_S.BACKOFF, _M.SPAWN): _S.STARTING,
     (_S.BACKOFF, _M.GIVE_UP): _S.FAILED,

@@ -167,7 +167,12 @@ def _secrets(desk: LoadedDesk, environ: Mapping[str, str]) -> list[Problem]:
 
 def _ports(desk: LoadedDesk, own_pids: Collection[int]) -> Iterator[Problem]:
     wanted: list[tuple[KeyPath, int]] = [(("controller", "port"), desk.file.controller.port)]
-    wanted += [(("services", n, "port"), s.port) for n, s in desk.file.services.items() if s.port]
+    wanted += [
+        (("services", name, key), port)
+        for name, service in desk.file.services.items()
+        for key, port in (("port", service.port), ("surge_port", service.surge_port))
+        if port is not None
+    ]
     for key, port in wanted:
         if not _is_listened_on(port):
             continue

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from openbell.config.layout import DeskLayout
+from openbell.runtime.code import CodeWatch
 from openbell.runtime.ladder import Ladder
 from openbell.runtime.limits import ServiceCgroup
 from openbell.runtime.members import Leader, Mark, Scanner
@@ -52,6 +53,7 @@ class Host:
     on_event: Callable[[ServiceEvent], None]
     turns: Turns = field(default_factory=Turns)
     hold: Hold = lambda _: ""
+    code: CodeWatch = field(default_factory=CodeWatch)
 
     @classmethod
     def of(

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -49,15 +50,23 @@ def build_specs(
     """
     known = {**secrets, **environ}
     base = _DEFAULTS | {name: environ[name] for name in BASE_VARIABLES if name in environ}
-    return {
-        name: _build(name, service, layout, base, known, service_environment.get(name, {}))
-        for name, service in desk.file.services.items()
-    }
+
+    def build(name: str, service: Service) -> ServiceSpec:
+        given = (layout, base, known, service_environment.get(name, {}))
+        spec = _build(name, service, service.port, *given)
+        if not service.surge or service.surge_port is None:
+            return spec
+        second = _build(name, service, service.surge_port, *given)
+        # On which of its ports it runs makes no other service of it.
+        return replace(spec, alternate=replace(second, digest=spec.digest))
+
+    return {name: build(name, service) for name, service in desk.file.services.items()}
 
 
 def _build(
     name: str,
     service: Service,
+    port: int | None,
     layout: DeskLayout,
     base: Mapping[str, str],
     known: Mapping[str, str],
@@ -68,8 +77,8 @@ def _build(
         "desk": str(layout.desk),
         "state": str(layout.service_state(name)),
     }
-    if service.port is not None:
-        values["port"] = str(service.port)
+    if port is not None:
+        values["port"] = str(port)
 
     def fill(text: str) -> str:
         def value(match: re.Match[str]) -> str:
@@ -95,7 +104,7 @@ def _build(
         "OPENBELL_DESK": str(layout.desk),
         "OPENBELL_STATE": str(layout.state),
         "OPENBELL_SERVICE": name,
-        **({"OPENBELL_PORT": str(service.port)} if service.port is not None else {}),
+        **({"OPENBELL_PORT": str(port)} if port is not None else {}),
         **{variable: fill(value) for variable, value in service.env.items()},
         **{variable: known[variable] for variable in service.secrets},
         **extra,
@@ -111,7 +120,7 @@ def _build(
         cwd=cwd,
         environment={**base, **named},
         log_path=layout.service_log(name),
-        port=service.port,
+        port=port,
         ready=ready,
         health=service.health,
         stop=service.stop,

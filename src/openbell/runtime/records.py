@@ -8,6 +8,9 @@ whole line counts.
     3. RUNNING with pid and start time      found by pid, checked by start time, mark and boot id
     4. STOPPED                              its group was seen to be empty
 
+While a service is being replaced its line tells of two processes; the first is the service, and
+one line makes the other the first (`surge`).
+
 A crash while a line is written leaves a piece of it, which is ignored, and the line before says
 enough: before INTENT nothing of an earlier run is left, and after INTENT the mark finds what was
 spawned. So no temporary file and rename is needed per stage, which would make a file each time:
@@ -22,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -59,6 +62,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     start: int = 0
     """The process's start time, as in ProcessFacts."""
     cgroup: str | None = None
+    code: str = ""
+    """Of the files its command named when it was spawned (`code`); empty: not known."""
+    beside: Record | None = None
+    """A second process of the service: its replacement before it is ready, the one it replaced
+    afterwards. Either way not the service, and to be ended by whoever finds it so."""
+
+
+class KeepsRecords(Protocol):
+    """Where the stages of one run are written down."""
+
+    def add(self, record: Record) -> None:
+        """The next stage. Raises StorageError; then nothing may be spawned."""
+
+    def close(self, record: Record) -> None:
+        """Nothing of the run is left."""
 
 
 _KEPT_BYTES = 64 << 10
@@ -66,6 +84,21 @@ _KEPT_BYTES = 64 << 10
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
+
+
+class BesideRecords:
+    """Keeps the record of a second process within that of the one it stands beside."""
+
+    def __init__(self, records: Records, of: Record) -> None:
+        self._records = records
+        self._of = of
+
+    def add(self, record: Record) -> None:
+        self._records.add(msgspec.structs.replace(self._of, beside=record))
+
+    def close(self, record: Record) -> None:
+        with contextlib.suppress(StorageError):  # found out by the next adoption
+            self._records.add(msgspec.structs.replace(self._of, beside=None))
 
 
 class Records:

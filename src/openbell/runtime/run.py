@@ -15,12 +15,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from openbell.config.models import Health, Ready, Stop
 from openbell.errors import FailedError, StorageError
+from openbell.runtime.code import code_of
 from openbell.runtime.host import Host
 from openbell.runtime.limits import ServiceCgroup, support
 from openbell.runtime.logs import size_of
 from openbell.runtime.members import Leader, Mark
 from openbell.runtime.process_watch import WatchedProcess
-from openbell.runtime.records import Record
+from openbell.runtime.records import KeepsRecords, Record
 from openbell.runtime.spawn import spawn
 from openbell.runtime.spec import ServiceSpec
 
@@ -48,9 +49,10 @@ class Run:
     leader: Leader
     cgroup: ServiceCgroup | None
     adopted: bool
+    records: KeepsRecords
     cpu_sample: CpuSample | None = None
 
-    def settle(self, host: Host) -> None:
+    def settle(self) -> None:
         """Records the process with its start time; harmless when repeated.
 
         Not part of the spawn, because that time is slow to read while the process executes its
@@ -60,7 +62,15 @@ class Run:
             record = _with_process(self.record, self.process, self.cgroup)
             self.leader = Leader(self.process.pid, record.start, self.leader.mark)
             self.record = record
-            host.records.add(record)
+            self.records.add(record)
+
+    def drift(self, spec: ServiceSpec, host: Host) -> tuple[str, ...]:
+        """In what it is older than `spec` started now would be: `table`, `code`."""
+        if self.record.digest != spec.digest:
+            return ("table",)
+        if self.record.code and self.record.code != host.code.recent(self.spec):
+            return ("code",)
+        return ()
 
     @property
     def stop_signal(self) -> signal.Signals:
@@ -93,11 +103,14 @@ def spawn_run(
     generation: int,
     restarts: int,
     restarted_at_s: tuple[float, ...],
+    records: KeepsRecords | None = None,
 ) -> Run:
     """Writes the intent and spawns. Blocks for half a millisecond; `settle` is to follow.
+    `records`: where it is written down, if not as the service itself.
 
     Raises FailedError or StorageError; then no process of it exists.
     """
+    records = records or host.records
     mark = host.mark(spec.name, generation)
     record = Record(
         phase="intent",
@@ -112,30 +125,37 @@ def spawn_run(
         settings=_settings(spec),
         restarts=restarts,
         restarted_at_s=restarted_at_s,
+        code=code_of(spec),
     )
     try:
         delegated = support().cgroup
         cgroup = (
-            ServiceCgroup.make(delegated, mark.desk_id, spec.name, spec.limits)
+            # Killing a cgroup kills all in it, so two that run beside each other share none.
+            ServiceCgroup.make(
+                delegated,
+                mark.desk_id,
+                spec.name if records is host.records else f"{spec.name}.{generation}",
+                spec.limits,
+            )
             if delegated
             else None
         )
     except OSError as error:
         raise StorageError(f"cannot make a cgroup for {spec.name}: {error}") from error
-    host.records.add(record)
+    records.add(record)
     try:
         pid = spawn(spec, mark, cgroup)
     except FailedError:
-        host.records.close(record)
+        records.close(record)
         raise
     try:
         process = host.watch.child(pid)
     except OSError as error:  # out of descriptors: what cannot be watched must not run
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        host.records.close(record)
+        records.close(record)
         raise FailedError(f"{spec.name} cannot be watched: {error.strerror}") from error
-    return Run(spec, record, process, Leader(pid, 0, mark), cgroup, adopted=False)
+    return Run(spec, record, process, Leader(pid, 0, mark), cgroup, False, records)
 
 
 @dataclass(frozen=True)
@@ -180,8 +200,18 @@ def adopted_run(host: Host, spec: ServiceSpec, record: Record, found: Found) -> 
         # Unwritten, it is found by its mark once more; that is no reason not to adopt it.
         with contextlib.suppress(StorageError):
             host.records.add(record)
+    spec = spec.on_port(record.settings.get("port"))
     running = spec if record.digest == spec.digest else _as_recorded(spec, record)
-    return Run(running, record, found.process, found.leader, cgroup, adopted=True)
+    return Run(running, record, found.process, found.leader, cgroup, True, host.records)
+
+
+def beside_run(host: Host, spec: ServiceSpec, record: Record, found: Found) -> Run:
+    """The run of a process that its record puts beside the service; it is only to be ended."""
+    if record.phase == "intent":
+        record = msgspec.structs.replace(record, phase="running", pid=found.process.pid)
+    cgroup = ServiceCgroup(Path(record.cgroup)) if record.cgroup else None
+    running = _as_recorded(spec, record)
+    return Run(running, record, found.process, found.leader, cgroup, True, host.records)
 
 
 def _with_process(record: Record, process: WatchedProcess, cgroup: ServiceCgroup | None) -> Record:

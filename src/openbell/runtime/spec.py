@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,23 @@ class ServiceSpec:
     """As in desk.toml: what it is to the desk."""
     venues: tuple[str, ...] = ()
     """Venues whose credentials it is given."""
+    alternate: ServiceSpec | None = None
+    """The same on its second port (the same digest); None: it has no second one."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """On any of which it may listen."""
+        second = None if self.alternate is None else self.alternate.port
+        return tuple(port for port in (self.port, second) if port is not None)
+
+    def on_port(self, port: object) -> ServiceSpec:
+        """The one of the two that listens on this port; itself where neither does."""
+        other = self.alternate
+        return other if other is not None and other.port == port else self
+
+    def beside(self, port: int | None) -> ServiceSpec:
+        """The one of the two that can run beside a process that listens on this port."""
+        return self.alternate if self.alternate is not None and port == self.port else self
 
 
 @dataclass(frozen=True)
@@ -67,11 +84,13 @@ class ServiceView:
     """Of the whole process group; None where it cannot be read."""
     critical: bool
     drifted: bool
-    """Runs under an older specification than desk.toml now gives."""
+    """Runs under an older table of desk.toml, or older code, than there is now."""
     reason: str
     """Why it is in this state, in a sentence; empty when all is well."""
     adopted: bool
     """Found running by a restarted controller."""
+    drift: tuple[str, ...] = ()
+    """In what it is older: `table`, `code`."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,29 @@ class StopResult:
 
 
 @dataclass(frozen=True)
+class ReplaceResult:
+    """What became of a replacement."""
+
+    service: str
+    replaced: bool
+    """The replacement is the service now; False: the old one still is."""
+    reason: str = ""
+    """Why it was not replaced, or what is left of the old one."""
+    log_tail: tuple[str, ...] = ()
+    pid: int | None = None
+    """Of the service as it is now."""
+    ready_s: float = 0.0
+    """From the replacement's spawn until it was ready."""
+    left_s: float = 0.0
+    """What the old one took to stop."""
+
+
+Proven = Callable[[int | None], Awaitable[str]]
+"""Asked of a replacement that is ready, with its port: why it is not good enough to take over;
+empty: it is. May wait for it."""
+
+
+@dataclass(frozen=True)
 class Orphan:
     """A process of an earlier run, or a foreign holder of a port, found before opening."""
 
@@ -145,3 +187,5 @@ class AdoptionReport:
     seconds: float
     unreadable: tuple[Path, ...] = ()
     """Record files that are none; left alone. What they told of is found by its marker."""
+    doubled: tuple[str, ...] = ()
+    """Services that were being replaced: of each the one that is not the service was told to end."""

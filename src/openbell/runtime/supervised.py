@@ -37,6 +37,8 @@ from openbell.runtime.probes import ProbeResult
 from openbell.runtime.records import Record
 from openbell.runtime.run import Run, describe_exit, spawn_run
 from openbell.runtime.spec import (
+    Proven,
+    ReplaceResult,
     Rung,
     ServiceEvent,
     ServiceSpec,
@@ -44,6 +46,7 @@ from openbell.runtime.spec import (
     StartResult,
     StopResult,
 )
+from openbell.runtime.surge import Succession, release
 
 LOG_TAIL_LINES = 20
 
@@ -79,6 +82,7 @@ class SupervisedService:
         who is told and may try again."""
         self._failures = 0
         """Failed health probes in a row."""
+        self._succession = Succession(host, lambda: self._run)
 
     # ------------------------------------------------------------------ asked from outside
 
@@ -102,7 +106,8 @@ class SupervisedService:
         return await asyncio.shield(self._starting)
 
     async def stop(self, reason: str) -> StopResult:
-        """Climbs the ladder; joins a stop that is under way."""
+        """Climbs the ladder; joins a stop that is under way. A replacement is ended with it."""
+        await self._succession.withdraw()
         if self._stopping is not None:
             joined = await asyncio.shield(self._stopping)
             if self._run is None and self.state is not ServiceState.STOPPED:  # being withdrawn
@@ -119,6 +124,18 @@ class SupervisedService:
         """SIGKILL for a group that hangs; what follows is what follows a crash."""
         if (run := self._run) is not None and run.process.signal_group(signal.SIGKILL):
             await asyncio.wait({run.process.exit}, timeout=KILL_TIMEOUT_S)
+
+    async def replace(self, proven: Proven) -> ReplaceResult:
+        """Starts a second process of it, and ends the first once the second is ready, healthy and
+        `proven`. Raises RefusedError for a service that does not run well enough to be replaced."""
+        if self.state not in _PROBED:
+            raise RefusedError(
+                f"{self.spec.name} is {self.state}, so it cannot be replaced",
+                hint=f"start it: openbell start {self.spec.name}",
+                service=self.spec.name,
+            )
+        generation = max(self._generation + 1, time.time_ns())
+        return await self._succession.replace(self.spec, generation, proven, self._succeed)
 
     def reload(self) -> None:
         """Sends the reload signal. Raises RefusedError when it does not run."""
@@ -142,6 +159,10 @@ class SupervisedService:
         prober = self._take(run)
         self._move(ServiceMove.ADOPT, "found running, not probed yet")
         self._begin_job(self._prove_adopted(run, prober))
+
+    def end_beside(self, run: Run) -> None:
+        """Of an earlier controller that died while it replaced the service."""
+        self._succession.end(run)
 
     def found_gone(self) -> None:
         """Its recorded process is no more."""
@@ -175,6 +196,7 @@ class SupervisedService:
     def detach(self) -> None:
         """Stops watching; the service goes on running."""
         self._end_job()
+        self._succession.detach()
         if self._stopping is not None:
             self._stopping.cancel()
         if self._starting is not None and not self._starting.done():
@@ -186,6 +208,7 @@ class SupervisedService:
     def view(self) -> ServiceView:
         run = self._run
         cpu, memory = figures(run, self._host) if run is not None else (None, None)
+        drift = run.drift(self.spec, self._host) if run is not None else ()
         return ServiceView(
             name=self.spec.name,
             state=self.state,
@@ -198,9 +221,10 @@ class SupervisedService:
             cpu_percent=cpu,
             memory_bytes=memory,
             critical=self.spec.critical,
-            drifted=run is not None and run.record.digest != self.spec.digest,
+            drifted=bool(drift),
             reason=self._reason,
             adopted=run is not None and run.adopted,
+            drift=drift,
         )
 
     # ------------------------------------------------------------------ coming up
@@ -229,7 +253,7 @@ class SupervisedService:
         prober = self._take(run)
         try:
             await asyncio.sleep(FIRST_LOOK_S)
-            run.settle(self._host)
+            run.settle()
             ready = await prober.until_ready()
         except StorageError as error:
             self._begin_descent(run, error.message, again=True)
@@ -276,6 +300,17 @@ class SupervisedService:
         self._failures = 0
         self._move(ServiceMove.BECOME_READY, reason, seconds=time.monotonic() - self._began)
         self._answer_start(ready=True, reason="")
+
+    def _succeed(self, run: Run) -> None:
+        """Its replacement is the service from now on."""
+        before = self._run.process.pid if self._run is not None else 0
+        self._end_job()
+        self._generation = run.record.generation
+        self._failures = 0
+        prober = self._take(run)
+        reason = f"took over from pid {before}"
+        self._move(ServiceMove.REPLACED, reason, seconds=run.uptime_s)
+        self._begin_job(self._watch_health(run, prober))
 
     def _failed_to_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
         self._move(ServiceMove.GIVE_UP, reason)
@@ -364,12 +399,13 @@ class SupervisedService:
         now = time.monotonic()
         reason = f"{describe_exit(status)} after {run.uptime_s:.1f}s"
         tail = self._log_tail(run)
+        await self._succession.withdraw()  # its restart takes the place of a replacement
         # What it forked would hold its port against the next run.
         rest = await self._host.ladder(run.process, run.leader, run.cgroup).kill_rest()
         if rest.survivors:
             self._reason = f"{reason}; pids {rest.survivors} of its group cannot be killed"
         else:
-            self._release(run)
+            release(run)
             self._run = None
             self._left_open = run.record
         held = self._host.hold(run.spec)
@@ -431,7 +467,7 @@ class SupervisedService:
     ) -> asyncio.Task[StopResult]:
         """From here on nothing but the ladder moves the service; its exit is expected."""
         with contextlib.suppress(StorageError):  # of no use to a process that is to end
-            run.settle(self._host)
+            run.settle()
         self._stopping = asyncio.create_task(
             self._climb_down(run, failure, again), name=f"stop {self.spec.name}"
         )
@@ -448,7 +484,7 @@ class SupervisedService:
             seconds = time.monotonic() - began
             status = run.process.exit.result() if run.process.exit.done() else None
             if not result.survivors:
-                self._release(run)
+                release(run)
                 self._run = None
                 self._host.records.close(run.record)
         finally:
@@ -468,11 +504,6 @@ class SupervisedService:
             exit_status=status,
             survivors=result.survivors,
         )
-
-    def _release(self, run: Run) -> None:
-        run.process.close()
-        if run.cgroup is not None:
-            run.cgroup.remove()
 
     # ------------------------------------------------------------------ small things
 

@@ -13,19 +13,23 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Logs
 from openbell.config.references import did_you_mean
-from openbell.errors import UsageError
+from openbell.errors import StorageError, UsageError
 from openbell.runtime import logs as log_files
 from openbell.runtime.host import Hold, Host
 from openbell.runtime.members import Leader, Mark, Scan
 from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.records import Record
-from openbell.runtime.run import Found, adopted_run, find_recorded
+from openbell.runtime.run import Found, adopted_run, beside_run, find_recorded
 from openbell.runtime.spec import (
     AdoptionReport,
     Orphan,
+    Proven,
+    ReplaceResult,
     ServiceEvent,
     ServiceSpec,
     ServiceView,
@@ -71,9 +75,10 @@ class Supervisor:
     async def adopt(self) -> AdoptionReport:
         """Takes over what an earlier controller left running, and lists what it cannot take over.
 
-        Touches no process: what does not match its record in pid, start time, boot and mark is
-        not signalled, and what matches goes on running as it is. Services that answer their probe
-        within two seconds are ready when this returns. Harmless when repeated: what this
+        What does not match its record in pid, start time, boot and mark is not signalled, and what
+        matches goes on running as it is; except that a service that was being replaced is two
+        processes, of which the one that its record puts beside it is told to end. Services that
+        answer their probe within two seconds are ready when this returns. Harmless when repeated: what this
         supervisor runs already stays as it is.
         """
         began = time.monotonic()
@@ -83,13 +88,28 @@ class Supervisor:
         adopted: list[str] = []
         gone: list[str] = []
         orphans: dict[int, Orphan] = {}
+        doubles: dict[str, tuple[Record, Found]] = {}
         own_marks: set[Mark | None] = set()
         for record in records:
             service = self._services.get(record.service)
             if service is not None and service.mark is not None:  # adopted or started before
                 own_marks.add(service.mark)
+                if record.beside is not None:  # being replaced at this moment
+                    own_marks.add(Mark.parse(record.beside.mark))
                 continue
             found = self._find(record, scan)
+            beside = None if record.beside is None else self._find(record.beside, scan)
+            if found is None and beside is not None and record.beside is not None:
+                # The service itself is gone: what stood beside it is what is left of it.
+                record, found, beside = record.beside, beside, None
+                self._write_down(record)
+            if beside is not None and record.beside is not None:
+                if service is None:
+                    orphans[beside.process.pid] = self._orphan(beside.leader, "record")
+                    beside.process.close()
+                else:
+                    own_marks.add(beside.leader.mark)
+                    doubles[record.service] = record.beside, beside
             if found is None:
                 self._host.records.close(record)
                 if service is not None:
@@ -100,8 +120,15 @@ class Supervisor:
                 found.process.close()
             else:
                 own_marks.add(found.leader.mark)
+                alone = msgspec.structs.replace(record, beside=None)
+                if record.beside is not None and beside is None:
+                    self._write_down(alone)
+                record = alone
                 service.adopt(adopted_run(self._host, service.spec, record, found))
                 adopted.append(record.service)
+        for name, (record, beside) in doubles.items():
+            spec = self._services[name].spec
+            self._services[name].end_beside(beside_run(self._host, spec, record, beside))
         for pid, mark in scan.marks.items():
             facts = scan.processes[pid]
             if mark not in own_marks and facts.alive and pid not in orphans:
@@ -123,6 +150,7 @@ class Supervisor:
             orphans=tuple(orphans.values()),
             seconds=time.monotonic() - began,
             unreadable=tuple(unreadable),
+            doubled=tuple(doubles),
         )
 
     async def start(self, name: str) -> StartResult:
@@ -140,6 +168,11 @@ class Supervisor:
         """SIGKILL to a service that hangs, and to its whole group; it is then treated like one that
         crashed, and its view shows a pid for as long as anything of it is left."""
         await self._service(name).kill()
+
+    async def replace(self, name: str, proven: Proven) -> ReplaceResult:
+        """Starts a second process of the service beside it, and ends the first once the second is
+        ready, healthy and `proven`; else ends the second. Raises RefusedError."""
+        return await self._service(name).replace(proven)
 
     async def reload(self, name: str) -> None:
         """Sends the service's reload signal. Raises RefusedError when it does not run."""
@@ -213,6 +246,11 @@ class Supervisor:
             )
         return service
 
+    def _write_down(self, record: Record) -> None:
+        # Unwritten, the next adoption finds the same and decides the same.
+        with contextlib.suppress(StorageError):
+            self._host.records.add(record)
+
     def _find(self, record: Record, scan: Scan) -> Found | None:
         """The process a record tells of, if it is still there."""
         if record.boot_id != self._host.boot_id:
@@ -243,8 +281,8 @@ class Supervisor:
     def _holders_of_our_ports(self) -> list[Orphan]:
         found = []
         for name, service in self._services.items():
-            port = service.spec.port
-            if port is None or service.mark is not None or not is_taken(port):
+            port = next(filter(is_taken, service.spec.ports), None)
+            if port is None or service.mark is not None:
                 continue
             holder = holder_of(port, self._host.table)
             if holder is None or holder.pid == os.getpid():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,14 +61,20 @@ class ServiceClient:
     """`Asks` over HTTP. The client library is loaded with the first question: a controller that
     only supervises does not need it."""
 
-    def __init__(self, ports: Mapping[str, int], token_file: Path) -> None:
-        """`ports`: where each service that can be asked listens, on 127.0.0.1."""
-        self._ports = dict(ports)
+    def __init__(
+        self, ports: Mapping[str, int] | Callable[[str], int | None], token_file: Path
+    ) -> None:
+        """`ports`: where each service that can be asked listens, on 127.0.0.1; asked for each
+        question where it is a function, as a service that was replaced listens elsewhere."""
+        self._port_of = ports if callable(ports) else ports.get
         self._token_file = token_file
         self._session: ClientSession | None = None
 
-    async def get(self, service: str, path: str, *, timeout_s: float = 5.0) -> Answer:
-        return await self._ask("GET", service, path, None, timeout_s)
+    async def get(
+        self, service: str, path: str, *, timeout_s: float = 5.0, port: int | None = None
+    ) -> Answer:
+        """`port`: of a process of the service that is not the service yet."""
+        return await self._ask("GET", service, path, None, timeout_s, port)
 
     async def post(
         self,
@@ -92,10 +98,11 @@ class ServiceClient:
         path: str,
         body: Mapping[str, object] | None,
         timeout_s: float,
+        port: int | None = None,
     ) -> Answer:
         from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-        port = self._ports.get(service)
+        port = port or self._port_of(service)
         if port is None:
             return Answer(None, why=f"{service} has no port to be asked on")
         if self._session is None:

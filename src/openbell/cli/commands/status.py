@@ -90,8 +90,8 @@ def _because(why: str | None) -> str:
 
 
 def _note(service: dict[str, Any]) -> str:
-    drifted = "runs an older desk.toml" if service.get("drifted") else ""
-    return "; ".join(filter(None, (_part_in_pair(service), service.get("reason") or drifted)))
+    told = service.get("reason") or _drift(service)
+    return "; ".join(filter(None, (_part_in_pair(service), told)))
 
 
 def _part_in_pair(service: dict[str, Any]) -> str:
@@ -176,3 +176,9 @@ def recommendation_lines(recommendations: list[dict[str, Any]]) -> list[str]:
             for r in recommendations
         ),
     ]
+
+
+def _drift(service: dict[str, Any]) -> str:
+    if not service.get("drifted"):
+        return ""
+    return f"runs {'older code' if 'code' in service.get('drift', ()) else 'an older desk.toml'}"

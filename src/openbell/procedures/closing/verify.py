@@ -85,9 +85,8 @@ class VerifyClosed:
             for path in run_folder_sockets(closing.layout.run, closing.layout.controller_socket)
         ]
         for name, service in closing.desk.file.services.items():
-            if service.port is None:
-                continue
-            holder = holder_of(service.port)
-            if holder is not None:
-                left.append(f"port {service.port} ({name}): {holder}")
+            for port in service.ports:
+                holder = holder_of(port)
+                if holder is not None:
+                    left.append(f"port {port} ({name}): {holder}")
         return tuple(left)

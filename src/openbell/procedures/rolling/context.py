@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from openbell.procedures.rolling.plan import RollingPlan
+from openbell.procedures.rolling.plan import RollingPlan, Way
 from openbell.procedures.rolling.ports import Desk, EnginePair, RollingServices
 from openbell.procedures.wording import seconds_text
 
@@ -22,22 +22,31 @@ class Times:
 
 @dataclass(frozen=True)
 class Took:
-    """How long a service's last rolling restart let its work stand still."""
+    """For how long a service's turn let something stand still."""
 
-    way: str
-    away_s: float
-    """It was not there for so long."""
-    trading_after_s: float | None
-    """From when it left until the desk was seen to trade; None: the desk was not meant to trade."""
+    way: Way
+    paused_s: float
+    """In place: the service was away. Standby: nobody could have taken over. Hand-over: at most so
+    long nobody traded. Surge: 0."""
+    trading_after_s: float | None = None
+    """In place: from when it left until the desk was seen to trade again; None: it is not meant to."""
 
     def __str__(self) -> str:
-        """`away for 1.2 s, trading after 1.4 s`"""
-        trading = (
-            ""
-            if self.trading_after_s is None
-            else f", the desk seen to trade after {seconds_text(self.trading_after_s)}"
-        )
-        return f"away for {seconds_text(self.away_s)}{trading}"
+        """`away for 1.2 s, the desk seen to trade after 1.4 s`"""
+        paused = seconds_text(self.paused_s)
+        match self.way:
+            case Way.SURGE:
+                return "replaced without a pause"
+            case Way.STANDBY:
+                return f"{paused} without a standby"
+            case Way.HAND_OVER:
+                return f"handed over in {paused}"
+            case Way.IN_PLACE:
+                after = self.trading_after_s
+                seen = "" if after is None else seconds_text(after)
+                return f"away for {paused}" + (
+                    f", the desk seen to trade after {seen}" if seen else ""
+                )
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,6 @@ class Restarted:
     """One service's turn, done."""
 
     service: str
-    way: str
     pid_before: int | None
     pid: int | None
     took: Took
@@ -54,11 +62,12 @@ class Restarted:
         after = self.took.trading_after_s
         return {
             "service": self.service,
-            "way": self.way,
+            "way": str(self.took.way),
             "pid_before": self.pid_before,
             "pid": self.pid,
-            "away_s": round(self.took.away_s, 3),
+            "paused_s": round(self.took.paused_s, 3),
             "trading_after_s": None if after is None else round(after, 3),
+            "took": str(self.took),
         }
 
 
@@ -80,14 +89,14 @@ class Rolling:
     services: RollingServices
     desk: Desk
     pair: EnginePair
-    actor: str
     since_ns: int
     """Wall clock, when the run began: a service that started since has had its turn, though the
     controller that gave it died."""
     times: Times
     timeouts_s: Mapping[str, float]
     """What stopping and starting each service may take together."""
-    hand_back: bool = False
+    hand_back_to: str = ""
+    """The engine that is to trade at the end; empty: whichever does."""
     last: Mapping[str, Took] = field(default_factory=dict)
     """Of each service's last rolling restart."""
     ended: str = ""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from openbell.errors import RefusedError
 from openbell.procedures.ports import Services
 from openbell.procedures.rolling.plan import Pair
-from openbell.runtime.spec import ServiceView
+from openbell.runtime.spec import Proven, ReplaceResult, ServiceView
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,28 @@ class Desk(Protocol):
         nothing speaks against it."""
         ...
 
+    async def unproven(self, service: str, port: int | None) -> str:
+        """The same of a second process of it, which listens on `port` and has passed its probes."""
+        ...
+
+    def log_size(self, service: str) -> int:
+        """Bytes of its log now, so that what is written afterwards can be told."""
+        ...
+
+    def log_since(self, service: str, offset: int) -> tuple[str, ...]:
+        """The last lines it wrote after that."""
+        ...
+
 
 class RollingServices(Services, Protocol):
     """The desk's processes."""
 
     async def probe_now(self, name: str) -> ServiceView: ...
+
+    async def replace(self, name: str, proven: Proven) -> ReplaceResult:
+        """Starts a second process beside it; ends the first once the second is ready, healthy and
+        `proven`, else the second. Raises RefusedError for one that cannot be replaced now."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class HandedOver:
     primary: str
     standby: str
     seconds: float
-    """From the last moment at which the old one could send until the new one could."""
+    """From the first question until the other one traded; the time without an order is shorter."""
 
 
 class EnginePair(Protocol):
@@ -71,20 +87,7 @@ class EnginePair(Protocol):
         """Why the standby could not take over now; empty: it could."""
         ...
 
-    async def hand_over(self, *, actor: str) -> HandedOver:
+    async def hand_over(self) -> HandedOver:
         """Primary quiesced, standby trades. Raises OpenbellError; then the primary goes on, or what
         is not known is said."""
         ...
-
-
-class NoPair:
-    """`EnginePair` of a desk without a standby."""
-
-    def now(self) -> Pair | None:
-        return None
-
-    async def not_promotable(self) -> str:
-        return "the desk has no standby"
-
-    async def hand_over(self, *, actor: str) -> HandedOver:
-        raise RefusedError("the desk has no standby to hand over to")

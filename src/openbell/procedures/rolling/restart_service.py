@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, OpenbellError
@@ -20,6 +20,14 @@ from openbell.procedures.wording import seconds_text
 from openbell.runtime.spec import ServiceView
 
 LOOK_EVERY_S = 0.1
+
+_GATES = {Way.IN_PLACE: 1, Way.SURGE: 2, Way.STANDBY: 1, Way.HAND_OVER: 2}
+"""How often a turn waits `trading_within` at most: a replacement proves itself before it takes over
+and afterwards; a hand-over needs a promotable standby before and after."""
+
+
+class _EndedError(OpenbellError):
+    """The run was ended before anything of this turn took effect."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,13 @@ class RestartService:
         self._turn = turn
         self.name = f"restart_{turn.service}"
         self.title = f"{_VERBS[turn.way]} {turn.service}"
-        rounds = 2 if turn.way is Way.HAND_OVER else 1
-        waits = rolling.times.watch_for + rolling.times.trading_within * rounds
-        self.timeout_s = rolling.timeouts_s[turn.service] + waits * rounds + 10.0
+        waits = rolling.times.watch_for + rolling.times.trading_within * _GATES[turn.way]
+        self.timeout_s = rolling.timeouts_s[turn.service] + waits + 10.0
         self._before: TurnFacts | None = None
         self._done: Restarted | None = None
+        self._gate_until = 0.0
+        """Monotonic: until then the gate that is waited at must open."""
+        self._was_ended = False
 
     async def observe(self) -> TurnFacts:
         rolling = self._rolling
@@ -85,8 +95,6 @@ class RestartService:
         last = self._rolling.last.get(turn.service)
         took = f"last time {last}" if last else "not measured yet"
         lines = [f"{_ACTS[turn.way].format(turn.service)} (pauses {turn.pauses}; {took})"]
-        if turn.way is Way.HAND_OVER and self._rolling.hand_back:
-            lines.append(f"hand trading back to {turn.service} once it can take over")
         lines.append(
             f"go on when it stayed well for {seconds_text(times.watch_for)} and the desk is as "
             f"before, within {seconds_text(times.trading_within)}; else stop here"
@@ -94,41 +102,47 @@ class RestartService:
         return lines
 
     async def act(self, plan: Plan[Restart], say: Say) -> None:
+        log_size = self._rolling.desk.log_size(self._turn.service)
         try:
             self._done = await self._carry_out(say)
+        except _EndedError:
+            self._was_ended = True
         except OpenbellError as error:
-            tail = error.facts.get("log_tail", ())
+            service = self._turn.service
+            told = error.facts.get("log_tail")
+            tail = told if isinstance(told, tuple) and told else None
             self._rolling.failed = FailedTurn(
-                self._turn.service,
+                service,
                 error.message,
-                tuple(map(str, tail)) if isinstance(tail, list | tuple) else (),
+                tail or self._rolling.desk.log_since(service, log_size),
             )
             raise
 
     async def _carry_out(self, say: Say) -> Restarted:
         assert self._before is not None
-        service = self._turn.service
+        left = time.monotonic()
         match self._turn.way:
             case Way.HAND_OVER:
-                left = await self._hand_over(say)
-            case _:
-                left = await self._stop_and_start(say)
-        away_s = time.monotonic() - left
+                took = await self._hand_over(say)
+            case Way.SURGE:
+                took = await self._replace(say)
+            case Way.STANDBY | Way.IN_PLACE:
+                took = Took(self._turn.way, await self._stop_and_start(say))
+        self._at_gate()
         await self._until("well again", self._why_not_well, say)
-        if self._turn.way in (Way.STANDBY, Way.HAND_OVER):
+        if took.way in (Way.STANDBY, Way.HAND_OVER):
             await self._until("a standby that could take over", self._not_promotable, say)
-        trading_after_s = await self._await_trading(left, say)
+        meant = await self._await_trading(say)
+        if meant and took.way is Way.IN_PLACE:
+            took = replace(took, trading_after_s=time.monotonic() - left)
         await self._watch(say)
-        if self._turn.way is Way.HAND_OVER and self._rolling.hand_back:
-            await self._hand_back(say)
-        view = self._rolling.services.view(service)
-        took = Took(str(self._turn.way), away_s, trading_after_s)
-        return Restarted(service, str(self._turn.way), self._before.view.pid, view.pid, took)
+        view = self._rolling.services.view(self._turn.service)
+        return Restarted(self._turn.service, self._before.view.pid, view.pid, took)
 
     # ------------------------------------------------------------------ the ways
 
     async def _stop_and_start(self, say: Say) -> float:
-        """When it left, monotonic. Begun, it is carried through: a stop without its start would
+        """How long it was away. Begun, it is carried through: a stop without its start would
         leave the desk worse off than whatever ends the run."""
         left = time.monotonic()
         services, name = self._rolling.services, self._turn.service
@@ -140,22 +154,46 @@ class RestartService:
         if not started.ready:
             raise FailedError(f"{name}: {started.reason}", log_tail=started.log_tail)
         say(f"ready in {seconds_text(started.seconds)}")
-        return left
+        return time.monotonic() - left
 
-    async def _hand_over(self, say: Say) -> float:
+    async def _replace(self, say: Say) -> Took:
+        """Until its replacement takes over the old one is not touched."""
+        desk, name = self._rolling.desk, self._turn.service
+
+        async def proven(port: int | None) -> str:
+            say("the replacement is ready, and has to be as well as the old one")
+            if self._before is None or not self._before.unwell:
+                self._at_gate()
+                await self._until("as well as the old one", lambda: desk.unproven(name, port), say)
+            return desk.ended_by()
+
+        done = await self._rolling.services.replace(name, proven)
+        if not done.replaced and desk.ended_by():
+            raise _EndedError(done.reason)
+        if not done.replaced:
+            raise FailedError(
+                f"{name}: its replacement failed and the old one goes on: {done.reason}",
+                log_tail=done.log_tail,
+            )
+        if done.reason:
+            raise FailedError(f"{name}: {done.reason}")
+        say(
+            f"pid {done.pid} took over, ready in {seconds_text(done.ready_s)}; the old one ended in "
+            f"{seconds_text(done.left_s)}"
+        )
+        return Took(Way.SURGE, 0.0)
+
+    async def _hand_over(self, say: Say) -> Took:
+        took = None
         pair = self._rolling.pair.now()
         if pair is not None and pair.primary == self._turn.service:
+            self._at_gate()
             await self._until("a standby that can take over", self._not_promotable, say)
-            done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
-            say(f"{done.primary} trades, {seconds_text(done.seconds)} after {done.standby} did")
-        return await self._stop_and_start(say)
-
-    async def _hand_back(self, say: Say) -> None:
-        pair = self._rolling.pair.now()
-        if pair is not None and pair.primary != self._turn.service:
-            done = await self._rolling.pair.hand_over(actor=self._rolling.actor)
-            say(f"handed back: {done.primary} trades after {seconds_text(done.seconds)}")
-            await self._await_trading(time.monotonic(), say)
+            done = await self._rolling.pair.hand_over()
+            say(f"{done.primary} trades: handed over in {seconds_text(done.seconds)}")
+            took = Took(Way.HAND_OVER, done.seconds)
+        away_s = await self._stop_and_start(say)
+        return took or Took(Way.STANDBY, away_s)
 
     # ------------------------------------------------------------------ the gates
 
@@ -171,16 +209,15 @@ class RestartService:
     async def _not_promotable(self) -> str:
         return await self._rolling.pair.not_promotable()
 
-    async def _await_trading(self, left: float, say: Say) -> float | None:
-        """Seconds since it left; None where the desk is not meant to trade."""
+    async def _await_trading(self, say: Say) -> bool:
+        """Whether the desk is meant to trade; it then does."""
 
         async def why_not() -> str:
             condition = await self._rolling.desk.condition()
             return "" if condition.is_as_meant else condition.why or "it is not known"
 
         await self._until("a desk that trades as before", why_not, say)
-        meant = (await self._rolling.desk.condition()).meant_to_trade
-        return time.monotonic() - left if meant else None
+        return (await self._rolling.desk.condition()).meant_to_trade
 
     async def _watch(self, say: Say) -> None:
         """A service that ends or fails its probe within this time has failed, though it was ready."""
@@ -198,13 +235,16 @@ class RestartService:
                 return
             await asyncio.sleep(min(LOOK_EVERY_S, left))
 
+    def _at_gate(self) -> None:
+        """All that is waited for from here on has the time of one gate together."""
+        self._gate_until = time.monotonic() + self._rolling.times.trading_within
+
     async def _until(self, what: str, why_not: Callable[[], Awaitable[str]], say: Say) -> None:
         """Raises FailedError where it does not become so in time. A halt or the kill switch ends
         the wait: what was waited for will not come, or does not matter any more."""
         within = self._rolling.times.trading_within
-        deadline = time.monotonic() + within
         while (why := await why_not()) and not self._rolling.desk.ended_by():
-            if time.monotonic() > deadline:
+            if time.monotonic() > self._gate_until:
                 raise FailedError(f"not {what} within {seconds_text(within)}: {why}")
             say(f"waiting for {what}: {why}")
             await asyncio.sleep(LOOK_EVERY_S)
@@ -220,6 +260,8 @@ class RestartService:
         evidence: dict[str, object] = {"service": name, "desk": desk}
         if self._done is not None:
             evidence |= self._done.as_dict()
+        if self._was_ended:
+            return Verification(Outcome.SKIPPED, f"left alone: {rolling.ended}; {desk}", evidence)
         had_its_turn = self._before is not None and self._before.had_its_turn
         if rolling.failed is None and self._done is None and not had_its_turn:
             rolling.failed = FailedTurn(name, "its turn did not come to an end")

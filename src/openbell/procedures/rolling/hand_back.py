@@ -1,0 +1,93 @@
+"""The last step of a rolling restart that is to end as it began: the same engine trades."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from openbell.errors import FailedError
+from openbell.procedures.rolling.context import FailedTurn, Rolling
+from openbell.procedures.rolling.plan import Pair
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.wording import seconds_text
+
+LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class BackFacts:
+    pair: Pair | None
+    ended_by: str
+    would_hand_over: bool
+    """Of a plan: a turn before this step lets the other one trade."""
+
+
+@dataclass(frozen=True)
+class HandBackTo:
+    engine: str
+
+    def __str__(self) -> str:
+        return f"hand trading back to {self.engine} once it can take over"
+
+
+class HandBack:
+    """Step: `engine` trades, as it did when the run was begun."""
+
+    name = "hand_back"
+    on_failure = OnFailure.ABORT
+
+    def __init__(self, rolling: Rolling, engine: str) -> None:
+        self._rolling = rolling
+        self._engine = engine
+        self.title = f"Hand trading back to {engine}"
+        self.timeout_s = rolling.times.trading_within + 10.0
+
+    async def observe(self) -> BackFacts:
+        turns = {turn.service for turn in self._rolling.plan.turns}
+        return BackFacts(
+            self._rolling.pair.now(), self._rolling.desk.ended_by(), self._engine in turns
+        )
+
+    def plan(self, facts: BackFacts) -> Plan[HandBackTo]:
+        if facts.ended_by:
+            self._rolling.ended = facts.ended_by
+            return Plan(reason=f"not handed back: {facts.ended_by}", skipped=True)
+        trades = facts.pair is not None and facts.pair.primary == self._engine
+        had_its_turn = self._engine in self._rolling.had_its_turn
+        if trades and (had_its_turn or not facts.would_hand_over):
+            return Plan(reason=f"{self._engine} trades")
+        return Plan((HandBackTo(self._engine),))
+
+    async def act(self, plan: Plan[HandBackTo], say: Say) -> None:
+        within = self._rolling.times.trading_within
+        until = time.monotonic() + within
+        while why := await self._rolling.pair.not_promotable():
+            if self._rolling.desk.ended_by():
+                return
+            if time.monotonic() > until:
+                raise FailedError(
+                    f"{self._engine} cannot take over within {seconds_text(within)}: {why}"
+                )
+            say(f"waiting for {self._engine} to be promotable: {why}")
+            await asyncio.sleep(LOOK_EVERY_S)
+        done = await self._rolling.pair.hand_over()
+        say(f"{done.primary} trades: handed back in {seconds_text(done.seconds)}")
+
+    async def verify(self, say: Say) -> Verification:
+        rolling = self._rolling
+        rolling.ended = rolling.ended or rolling.desk.ended_by()
+        pair, condition = rolling.pair.now(), await rolling.desk.condition()
+        trades = None if pair is None else pair.primary
+        evidence = {"engine": trades, "desk_trades": condition.trades}
+        if trades != self._engine:
+            why = f"{trades or 'nobody known'} trades, not {self._engine}"
+            if rolling.ended:
+                return Verification(Outcome.SKIPPED, f"{why}: {rolling.ended}", evidence)
+            rolling.failed = FailedTurn(self._engine, f"not handed back: {why}")
+            return Verification(Outcome.FAILED, rolling.failed.why, evidence)
+        if not condition.is_as_meant and not rolling.ended:
+            rolling.failed = FailedTurn(self._engine, f"handed back, but: {condition.why}")
+            outcome = Outcome.UNKNOWN if condition.trades is None else Outcome.FAILED
+            return Verification(outcome, rolling.failed.why, evidence)
+        return Verification(Outcome.DONE, f"{self._engine} trades", evidence)
