@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from openbell.config.models import Approvals
 from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
-from openbell.domain.scopes import DESK, parse_scope
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ANYBODY = Approvals(needed_for=("kill-switch-deactivate",))
@@ -24,8 +23,7 @@ ROLES = Approvals(
 REQUEST = ActRequest(
     id="a1",
     act="kill-switch-deactivate",
-    scopes=(parse_scope("venue:binance"),),
-    latches=("l1",),
+    parameters={"scopes": ("venue:binance",), "latches": ("l1",)},
     reason="venue is back",
     asked_by="alice",
     asked_at=NOON,
@@ -78,10 +76,12 @@ def test_it_expires_and_counts_once() -> None:
 @given(
     change=st.sampled_from(
         [
-            {"scopes": (DESK,)},
-            {"scopes": (parse_scope("venue:binance"), DESK)},
-            {"latches": ("l2",)},
-            {"latches": ("l1", "l2")},
+            {"parameters": {"scopes": ("desk",), "latches": ("l1",)}},
+            {"parameters": {"scopes": ("venue:binance", "desk"), "latches": ("l1",)}},
+            {"parameters": {"scopes": ("venue:binance",), "latches": ("l2",)}},
+            {"parameters": {"scopes": ("venue:binance",), "latches": ("l1", "l2")}},
+            {"parameters": {"scopes": ("venue:binance",)}},
+            {"parameters": {}},
             {"reason": "other"},
             {"asked_by": "carol"},
             {"id": "a2"},

@@ -147,8 +147,9 @@ Role = Literal["operator", "risk"]
 class Approvals(Model):
     """`[approvals]`: acts that one person alone must not do."""
 
-    needed_for: tuple[Literal["kill-switch-deactivate"], ...] = ()
-    """Acts that need the approval of a second person. Setting the kill switch never does."""
+    needed_for: tuple[Literal["kill-switch-deactivate", "reconcile-adopt"], ...] = ()
+    """Acts that need the approval of a second person: releasing the kill switch, and booking what
+    a venue says against the books. Setting the kill switch never does."""
     expire_after: Seconds = 900.0
     """How long a request waits for its approval."""
     people: dict[Person, Annotated[tuple[Role, ...], Field(min_length=1)]] = {}
@@ -421,6 +422,13 @@ class DeskFile(Model):
     venues: dict[Name, Venue] = {}
     strategies: dict[Name, Strategy] = {}
     services: Annotated[dict[Name, Service], Field(min_length=1)]
+
+    @field_validator("strategies")
+    @classmethod
+    def _is_not_reserved(cls, strategies: dict[str, Strategy]) -> dict[str, Strategy]:
+        if "external" in strategies:
+            raise ValueError('"external" names what nobody of this desk traded: take another name')
+        return strategies
 
     def service_with_role(self, role: str) -> str | None:
         """Name of the service that has this role, if one has."""

@@ -2,28 +2,25 @@
 
 Setting: the latch is on the disk before anything else is done or asked; what fails afterwards is
 told and takes nothing back. Releasing adds risk, so each step must be recorded before it is done,
-and where the desk file asks for a second person it waits for one (`domain.approvals`). Requests
-live in this process: a controller that ends forgets them, and they are asked for again.
+and where the desk file asks for a second person it waits for one (`controller.approving`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
+from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
-from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
-from openbell.domain.graph import suggest
+from openbell.domain.approvals import ActRequest
 from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
-from openbell.errors import ConflictError, OpenbellError, RefusedError, StorageError, UsageError
+from openbell.errors import ConflictError, OpenbellError, StorageError, UsageError
 from openbell.state.halts import Halt
 from openbell.state.kill_log import append_act
 from openbell.state.latch import Latch, Setting, latches_document
@@ -34,14 +31,6 @@ DEACTIVATE = "kill-switch-deactivate"
 """As `[approvals] needed_for` names it."""
 ENGINE_TIMEOUT_S = 1.0
 """How long an engine may take to confirm a latch which it obeys without being asked."""
-REQUESTS_KEPT = 64
-"""Requests that were used or have expired are remembered, to say so; the oldest go first."""
-
-
-@dataclass
-class _Pending:
-    request: ActRequest
-    used: bool = False
 
 
 @dataclass
@@ -49,24 +38,25 @@ class KillSwitch:
     """One desk's kill switch, as the controller serves it."""
 
     desk: ControlledDesk
-    clock_ns: Callable[[], int] = time.monotonic_ns
-    _requests: dict[str, _Pending] = field(default_factory=dict)
     # Threads of its own: a disk that hangs under other writes must not keep the latch waiting.
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="kill-switch")
     )
 
+    def __post_init__(self) -> None:
+        self.approving = Approving(
+            self.desk,
+            DEACTIVATE,
+            "kill_switch.deactivation_asked",
+            "kill_switch.approval_refused",
+        )
+
     def document(self) -> dict[str, Any]:
         """`GET /api/v1/kill-switch`, as docs/reference/api.md shows it."""
-        rules = self.desk.desk.file.approvals
         return {
             **latches_document(self._latches.read()),
-            "approval": {
-                "needed": self._needs_approval,
-                "expire_after_s": rules.expire_after,
-                "people": {name: list(roles) for name, roles in rules.people.items()},
-            },
-            "requests": [each.request.as_dict() for each in self._waiting()],
+            "approval": self.approving.rules_document(),
+            "requests": [each.as_dict() for each in self.approving.waiting()],
         }
 
     # --- setting -----------------------------------------------------------------------------
@@ -163,76 +153,36 @@ class KillSwitch:
                 "what is latched has changed since you looked",
                 hint="look with `openbell kill-switch status`, then ask again",
             )
-        if self._needs_approval:
+        if self.approving.needed:
             return await self._ask(wanted, latches, reason, actor)
         return await self._release(wanted, latches, reason, actor)
 
     async def approve(self, request_id: str, digest: str, actor: str) -> dict[str, object]:
         """Approves and carries out. Raises UsageError for a request that is not known, RefusedError
         where this approval does not count."""
-        pending = self._requests.get(request_id)
-        if pending is None:
-            raise UsageError(
-                f'there is no request "{request_id}"',
-                hint="a controller that ends forgets requests: ask again",
-                nearest=suggest(request_id, self._requests),
-            )
-        request = pending.request
-        rules = self.desk.desk.file.approvals
-        problem = may_not_approve(
-            request, actor, digest, rules, now_mono_ns=self.clock_ns(), used=pending.used
-        )
-        latches = [each for each in self._latches.read() if each.scope in request.scopes]
-        if not problem and {latch.id for latch in latches} != set(request.latches):
-            problem = f"what is latched has changed since {request.asked_by} asked"
-        if problem:
-            await self.desk.auditor.try_record(
-                actor, "kill_switch.approval_refused", request.id, why=problem
-            )
-            raise RefusedError(f"not approved: {problem}", request=request.id)
-        pending.used = True
+        latches: list[Latch] = []
+
+        def changed(request: ActRequest) -> str:
+            scopes = request.parameters["scopes"]
+            latches.extend(each for each in self._latches.read() if str(each.scope) in scopes)
+            if {latch.id for latch in latches} == set(request.parameters["latches"]):
+                return ""
+            return f"what is latched has changed since {request.asked_by} asked"
+
+        request = await self.approving.approve(request_id, digest, actor, changed)
         return await self._release(
-            request.scopes, latches, request.reason, request.asked_by,
+            parse_scopes(request.parameters["scopes"]), latches, request.reason, request.asked_by,
             approved_by=actor, request=request.id,
         )  # fmt: skip
 
     async def _ask(
         self, wanted: tuple[Scope, ...], latches: list[Latch], reason: str, actor: str
     ) -> dict[str, object]:
-        rules = self.desk.desk.file.approvals
-        problem = may_not_take_part(actor, rules)
-        if problem:
-            raise RefusedError(f"not asked for: {problem}")
-        ids = tuple(latch.id for latch in latches)
-        now = datetime.now(UTC)
-        request = next(
-            (
-                each.request
-                for each in self._waiting()
-                if (each.request.scopes, each.request.latches, each.request.reason)
-                == (wanted, ids, reason)
-                and each.request.asked_by == actor
-            ),
-            None,
-        )
-        if request is None:
-            request = ActRequest(
-                id=secrets.token_hex(4),
-                act=DEACTIVATE,
-                scopes=wanted,
-                latches=ids,
-                reason=reason,
-                asked_by=actor,
-                asked_at=now,
-                expires_at=now + timedelta(seconds=rules.expire_after),
-                expires_mono_ns=self.clock_ns() + int(rules.expire_after * 1e9),
-            )
-            await self.desk.auditor.record(
-                actor, "kill_switch.deactivation_asked", request.id, **request.as_dict()
-            )
-            self._requests[request.id] = _Pending(request)
-            while len(self._requests) > REQUESTS_KEPT:
-                del self._requests[next(iter(self._requests))]
+        bound_to = {
+            "scopes": tuple(str(scope) for scope in wanted),
+            "latches": tuple(latch.id for latch in latches),
+        }
+        request = await self.approving.ask(bound_to, reason, actor)
         return {"deactivated": False, "request": request.as_dict()}
 
     async def _release(
@@ -272,18 +222,6 @@ class KillSwitch:
     @property
     def _latches(self) -> Any:
         return self.desk.targets.latches
-
-    @property
-    def _needs_approval(self) -> bool:
-        return DEACTIVATE in self.desk.desk.file.approvals.needed_for
-
-    def _waiting(self) -> list[_Pending]:
-        now_ns = self.clock_ns()
-        return [
-            each
-            for each in self._requests.values()
-            if not each.used and now_ns < each.request.expires_mono_ns
-        ]
 
     def _scopes(self, texts: Sequence[str], *, declared: bool) -> tuple[Scope, ...]:
         try:

@@ -2,7 +2,7 @@
 
 Invariants
 - It is bound to exactly one act: who approves repeats the digest of what was asked for, so an act
-  with another scope, other latches or another reason is another act.
+  with other parameters or another reason is another act.
 - Nobody approves what they asked for; capitals make no other person.
 - It counts once, and only until it expires.
 
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from openbell.config.models import Approvals
-from openbell.domain.scopes import Scope
 
 UNNAMED = "api"
 """The actor of a request over the API that does not say who asks."""
@@ -31,9 +31,9 @@ class ActRequest:
     id: str
     act: str
     """As in `[approvals] needed_for`."""
-    scopes: tuple[Scope, ...]
-    latches: tuple[str, ...]
-    """Ids of what would be released: set again, it is another act."""
+    parameters: Mapping[str, tuple[str, ...]]
+    """What it is bound to, such as the scopes and the very latches of a release: with others it is
+    another act."""
     reason: str
     asked_by: str
     asked_at: datetime
@@ -48,8 +48,7 @@ class ActRequest:
         said = [
             self.id,
             self.act,
-            [str(scope) for scope in self.scopes],
-            list(self.latches),
+            sorted((name, list(values)) for name, values in self.parameters.items()),
             self.reason,
             self.asked_by,
             self.expires_at.isoformat(),
@@ -60,8 +59,7 @@ class ActRequest:
         return {
             "id": self.id,
             "act": self.act,
-            "scopes": [str(scope) for scope in self.scopes],
-            "latches": list(self.latches),
+            **{name: list(values) for name, values in self.parameters.items()},
             "reason": self.reason,
             "by": self.asked_by,
             "asked": self.asked_at.isoformat(),
