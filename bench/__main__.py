@@ -19,7 +19,16 @@ import psutil
 
 from bench.measurement import Measurement
 
-MODULES = ("supervision", "controller", "engine", "desk", "venues", "emergency", "standby")
+MODULES = (
+    "supervision",
+    "controller",
+    "engine",
+    "desk",
+    "venues",
+    "emergency",
+    "standby",
+    "reconcile",
+)
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 

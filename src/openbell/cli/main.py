@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "health": ("health", "health", "probe everything now; the exit status tells"),
     "orders": ("trading", "orders", "open orders, as the venue says"),
     "positions": ("trading", "positions", "positions and P&L, as the venue says"),
+    "reconcile": ("reconcile", "reconcile", "the books against the venues; adopt what they say"),
     "venues": ("venues", "venues", "venues and what each can do; test one, list accounts"),
     "connections": ("connections", "connections", "market data and order entry of each venue"),
     "strategies": ("trading", "strategies", "strategies and their last signals"),

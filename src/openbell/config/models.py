@@ -140,8 +140,9 @@ Role = Literal["operator", "risk"]
 class Approvals(Model):
     """`[approvals]`: acts that one person alone must not do."""
 
-    needed_for: tuple[Literal["kill-switch-deactivate"], ...] = ()
-    """Acts that need the approval of a second person. Setting the kill switch never does."""
+    needed_for: tuple[Literal["kill-switch-deactivate", "reconcile-adopt"], ...] = ()
+    """Acts that need the approval of a second person: releasing the kill switch, and booking what
+    a venue says against the books. Setting the kill switch never does."""
     expire_after: Seconds = 900.0
     """How long a request waits for its approval."""
     people: dict[Person, Annotated[tuple[Role, ...], Field(min_length=1)]] = {}
@@ -455,6 +456,13 @@ class DeskFile(Model):
         if strangers:
             raise ValueError(f"open_hours names what is no venue: {', '.join(strangers)}")
         return self
+
+    @field_validator("strategies")
+    @classmethod
+    def _is_not_reserved(cls, strategies: dict[str, Strategy]) -> dict[str, Strategy]:
+        if "external" in strategies:
+            raise ValueError('"external" names what nobody of this desk traded: take another name')
+        return strategies
 
     def service_with_role(self, role: str) -> str | None:
         """Name of the service that has this role, if one has."""

@@ -43,6 +43,7 @@ from openbell.controller.gate import Gate
 from openbell.controller.open_desk import OpenWishes
 from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
+from openbell.controller.reconcile_routes import add_reconcile_routes
 from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
 from openbell.domain.approvals import UNNAMED
@@ -105,6 +106,9 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
     _act(app, parts)
     _kill_switch(app, parts)
     _emergency(app, parts)
+    add_reconcile_routes(
+        app, V1, parts.reconciling, lambda body, status: _json(parts.desk, body, status)
+    )
     return app
 
 

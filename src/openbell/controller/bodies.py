@@ -68,6 +68,18 @@ class ApproveBody(Body):
     digest: str
 
 
+class ReconcileBody(Body):
+    venues: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    """None: all."""
+
+
+class AdoptBody(Body):
+    venues: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    reason: Annotated[str, Field(max_length=500)]
+    digest: str
+    """Of what was shown."""
+
+
 class ServicesBody(Body):
     services: Annotated[tuple[str, ...], Field(min_length=1)]
     force: bool = False

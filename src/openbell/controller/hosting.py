@@ -28,6 +28,7 @@ from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.pair import EnginePair
 from openbell.controller.parts import Parts
+from openbell.controller.reconciling import Reconciling
 from openbell.controller.rolling import RollingRestarts
 from openbell.controller.run_board import run_id
 from openbell.controller.specs import Adopted
@@ -89,6 +90,7 @@ class Hosted:
             kill_switch=KillSwitch(desk),
             emergency=emergency,
             pair=pair,
+            reconciling=Reconciling(desk),
             exit_controller=exit_controller,
         )
         return cls(desk, conductor, parts, (api_token, service_token))

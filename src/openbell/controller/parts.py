@@ -13,6 +13,7 @@ from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
 from openbell.controller.pair import EnginePair
+from openbell.controller.reconciling import Reconciling
 from openbell.controller.rolling import RollingRestarts
 
 
@@ -29,4 +30,5 @@ class Parts:
     kill_switch: KillSwitch
     emergency: Emergency
     pair: EnginePair
+    reconciling: Reconciling
     exit_controller: Callable[[str], None]

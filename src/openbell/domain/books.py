@@ -1,4 +1,4 @@
-"""The desk's books: the fold of all order events.
+"""The desk's books: the fold of all order events, and of what was adopted from the venues.
 
 Orders, positions per instrument and per strategy, and which intents have already made an order. Two
 folds of the same events are equal; a snapshot and the events after it are as good as all of them.
@@ -6,14 +6,16 @@ folds of the same events are equal; a snapshot and the events after it are as go
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
+from typing import overload
 
 import msgspec
 
-from openbell.domain import order_book, positions
+from openbell.domain import external, order_book, positions
+from openbell.domain.external import EXTERNAL, Baseline, Change, JournalEvent, PositionAdopted
 from openbell.domain.market import base_quote
 from openbell.domain.orders import (
     ClOrdID,
@@ -52,6 +54,7 @@ class BooksSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     strategy_positions: tuple[StrategyPosition, ...] = ()
     intents: tuple[RecentIntent, ...] = ()
     """Oldest first."""
+    adopted: tuple[Baseline, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,20 @@ class Books:
         self._positions: dict[Instrument, Position] = {}
         self._by_strategy: dict[tuple[str, Instrument], Position] = {}
         self._intents: dict[tuple[str, str], ClOrdID] = {}
+        self._adopted: dict[Instrument, Baseline] = {}
 
-    def apply(self, event: OrderEvent) -> Order:
-        """Folds one event in and returns its order. Raises ImpossibleEventError, or ValueError for
-        an intent whose symbol is not one, with nothing changed."""
+    @overload
+    def apply(self, event: OrderEvent) -> Order: ...
+    @overload
+    def apply(self, event: PositionAdopted) -> None: ...
+    @overload
+    def apply(self, event: JournalEvent) -> Order | None: ...
+    def apply(self, event: JournalEvent) -> Order | None:
+        """Folds one event in and returns its order; None for an adoption. Raises
+        ImpossibleEventError, or ValueError where a symbol is not one, with nothing changed."""
+        if isinstance(event, PositionAdopted):
+            self._adopt(event)
+            return None
         before = self._orders.get(event.cl_ord_id)
         after = order_book.apply(before, event)
         if isinstance(event, OrderIntended):
@@ -151,14 +164,35 @@ class Books:
         """Per (venue, symbol), flat ones included once traded."""
         return MappingProxyType(self._positions)
 
+    def quantities(self, venue: str) -> dict[str, Decimal]:
+        """By symbol: what is held at one venue, zero included once traded."""
+        return {s: held.quantity for (at, s), held in self._positions.items() if at == venue}
+
     def position(self, venue: str, symbol: str) -> Position:
         return self._positions.get((venue, symbol)) or Position(venue=venue, symbol=symbol)
 
     @property
     def strategy_positions(self) -> Mapping[tuple[str, Instrument], Position]:
         """Per (strategy, (venue, symbol)); the strategy is empty for orders of the desk itself, such
-        as those of a flatten."""
+        as those of a flatten, and `EXTERNAL` for what was adopted."""
         return MappingProxyType(self._by_strategy)
+
+    def adopted_at(self, venue: str) -> dict[str, Baseline]:
+        """By symbol: what the last adoption left behind."""
+        return {symbol: each for (at, symbol), each in self._adopted.items() if at == venue}
+
+    def gives_way(self, event: JournalEvent) -> tuple[Change, ...]:
+        """What this event, once applied, will change in the external position."""
+        if isinstance(event, PositionAdopted):
+            return tuple(external.changes_of(event))
+        order = self._orders.get(event.cl_ord_id)
+        if not isinstance(event, OrderFilled) or order is None:
+            return ()
+        baseline = self._adopted.get((order.new.venue, order.new.symbol))
+        counted = order_book.count(order, event) if baseline is not None else None
+        if baseline is None or counted is None:
+            return ()
+        return external.give_way(baseline, order, event, counted)[1]
 
     def worst_case(self, venue: str, symbol: str) -> WorstCase:
         """The position of an instrument and what its open orders could still make of it."""
@@ -197,6 +231,7 @@ class Books:
                 RecentIntent(strategy=strategy, intent_id=intent_id, cl_ord_id=cl_ord_id)
                 for (strategy, intent_id), cl_ord_id in self._intents.items()
             ),
+            adopted=tuple(self._adopted[key] for key in sorted(self._adopted)),
         )
 
     @classmethod
@@ -212,6 +247,7 @@ class Books:
         books._intents = {
             (intent.strategy, intent.intent_id): intent.cl_ord_id for intent in snapshot.intents
         }
+        books._adopted = {baseline.instrument: baseline for baseline in snapshot.adopted}
         return books
 
     def _remember(self, order: Order) -> None:
@@ -232,6 +268,27 @@ class Books:
             self._positions.get(instrument), order, event, counted
         )
         self._by_strategy[key] = _counted(self._by_strategy.get(key), order, event, counted)
+        baseline = self._adopted.get(instrument)
+        if baseline is not None:
+            after, changes = external.give_way(baseline, order, event, counted)
+            self._adopted[instrument] = after
+            self._change(instrument, changes)
+
+    def _adopt(self, event: PositionAdopted) -> None:
+        external.check(event)
+        earlier = self._adopted.get(event.instrument)
+        self._adopted[event.instrument] = external.baseline_of(
+            event, earlier, self._orders.values()
+        )
+        self._change(event.instrument, external.changes_of(event))
+
+    def _change(self, instrument: Instrument, changes: Iterable[Change]) -> None:
+        venue, symbol = instrument
+        for change in changes:
+            held = self._positions.get(instrument) or Position(venue=venue, symbol=symbol)
+            self._positions[instrument] = change.to(held)
+            theirs = external.external_position(self._by_strategy, instrument)
+            self._by_strategy[EXTERNAL, instrument] = change.to(theirs)
 
 
 def _counted(

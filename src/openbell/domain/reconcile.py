@@ -33,6 +33,37 @@ class Agreement(StrEnum):
     """One side is not known, or moved while we looked."""
 
 
+class Kind(StrEnum):
+    """What a difference is. Stable words: `openbell reconcile --json` and the API tell them."""
+
+    MISSING_FILL = "missing_fill"
+    """Executions of an own order that the books lack."""
+    UNKNOWN_ORDER = "unknown_order"
+    """An order or execution with this desk's ClOrdID that the books never held."""
+    STRAY_ORDER = "stray_order"
+    """Open at the venue, ended in the books."""
+    ORDER_DIFFERS = "order_differs"
+    """Side or quantity of an order are not what was sent."""
+    EXTERNAL_TRADE = "external_trade"
+    """The position differs, and executions that are not the desk's explain it."""
+    UNEXPLAINED = "unexplained"
+    """The position differs, and no execution that the venue tells explains all of it."""
+    IN_DOUBT = "in_doubt"
+    """What became of an own order is not known yet."""
+    MOVING = "moving"
+    """Changed while the venue was asked."""
+    INCOMPLETE = "incomplete"
+    """The venue's answer is not all there is, or is not to be believed."""
+    UNREACHABLE = "unreachable"
+    """The venue could not be asked."""
+    ROUNDING = "rounding"
+    """Less than the smallest tradable quantity."""
+    INFERRED_FILL = "inferred_fill"
+    """An own order's executed quantity is booked, its executions are not listed yet."""
+    FOREIGN_ORDER = "foreign_order"
+    """An open order on the account that is not the desk's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFacts:
     """An open order as the venue lists it."""
@@ -101,6 +132,8 @@ class OrderFinding(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     status: Agreement
     why: str = ""
+    kind: Kind | None = None
+    """None where it agrees."""
 
 
 class PositionFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +142,8 @@ class PositionFinding(msgspec.Struct, frozen=True, kw_only=True):
     venue_says: Decimal | None
     status: Agreement
     why: str = ""
+    kind: Kind | None = None
+    """None where it agrees to the last digit. Of one that an order explains, the order's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +236,15 @@ def reconcile(ours: BookFacts, venue: VenueFacts) -> Reconciliation:
         fills = lacking.get(cl_ord_id, ())
         if there is None and not fills and not order_book.is_open(order):
             continue
-        status, why, heals = _compare(order, there, fills, venue)
+        kind, why, heals = _compare(order, there, fills, venue)
         findings.append(
             OrderFinding(
                 cl_ord_id=cl_ord_id,
                 venue_order_id=order.venue_order_id or (there.venue_order_id if there else ""),
                 symbol=order.new.symbol,
-                status=status,
+                status=_agreement(kind),
                 why=why,
+                kind=kind,
             )
         )
         actions += heals
@@ -238,32 +274,33 @@ def reconcile(ours: BookFacts, venue: VenueFacts) -> Reconciliation:
 
 def _compare(
     order: Order, there: OrderFacts | None, fills: tuple[FillFacts, ...], venue: VenueFacts
-) -> tuple[Agreement, str, tuple[ReconcileAction, ...]]:
+) -> tuple[Kind | None, str, tuple[ReconcileAction, ...]]:
     """An order of ours with what the venue lists of it."""
     ask = AskForOrder(order.new.symbol, order.cl_ord_id)
     if fills:
-        why = f"{len(fills)} executions are not in the books"
-        return Agreement.MISMATCH, why, (ApplyFills(order.cl_ord_id, fills),)
+        several = len(fills) != 1
+        why = f"{len(fills)} execution{'s are' if several else ' is'} not in the books"
+        return Kind.MISSING_FILL, why, (ApplyFills(order.cl_ord_id, fills),)
     if order.updated_ns >= venue.asked_ns:
-        return Agreement.UNKNOWN, "changed while the venue was asked", ()
+        return Kind.MOVING, "changed while the venue was asked", ()
     if there is None:
         why = "not in the venue's list" if venue.complete else "the venue's list was cut"
-        return Agreement.UNKNOWN, f"{why}, which proves nothing", (ask,)
+        return Kind.IN_DOUBT, f"{why}, which proves nothing", (ask,)
     if order.status is OrdStatus.REJECTED:
-        return Agreement.MISMATCH, "open at the venue, rejected in the books", (ask,)
+        return Kind.STRAY_ORDER, "open at the venue, rejected in the books", (ask,)
     if order.status.is_final:
         why = f"open at the venue, {order.status} in the books"
         # Its fills may be lacking as well, and would be hidden once it is gone from the list.
-        return Agreement.MISMATCH, why, (CancelStray(order.new.symbol, order.cl_ord_id), ask)
+        return Kind.STRAY_ORDER, why, (CancelStray(order.new.symbol, order.cl_ord_id), ask)
     if order.status is OrdStatus.UNKNOWN or not order.venue_order_id:
-        return Agreement.UNKNOWN, "listed, but its outcome is not booked yet", (ask,)
+        return Kind.IN_DOUBT, "listed, but its outcome is not booked yet", (ask,)
     if there.order_qty != order.new.order_qty or there.side is not order.new.side:
         why = f"the venue says {there.side} {there.order_qty}"
-        return Agreement.MISMATCH, f"{why}, the books {order.new.side} {order.new.order_qty}", ()
+        return Kind.ORDER_DIFFERS, f"{why}, the books {order.new.side} {order.new.order_qty}", ()
     if there.cum_qty != order.cum_qty:
         why = f"the venue filled {there.cum_qty}, the books {order.cum_qty}"
-        return Agreement.MISMATCH, why, (ask,)
-    return Agreement.OK, "", ()
+        return Kind.MISSING_FILL, why, (ask,)
+    return None, "", ()
 
 
 def _unheard_of(cl_ord_id: ClOrdID, venue_order_id: str, symbol: str) -> OrderFinding:
@@ -273,6 +310,7 @@ def _unheard_of(cl_ord_id: ClOrdID, venue_order_id: str, symbol: str) -> OrderFi
         symbol=symbol,
         status=Agreement.MISMATCH,
         why="this desk's ClOrdID, and not in its books",
+        kind=Kind.UNKNOWN_ORDER,
     )
 
 
@@ -304,25 +342,47 @@ def _compare_positions(
 ) -> Iterable[PositionFinding]:
     # An order that is not clear may have fills that explain a difference, and so may one that
     # changed after the venue was asked.
-    unclear = {finding.symbol for finding in findings if finding.status is not Agreement.OK}
-    unclear |= {
-        order.new.symbol
+    unclear = {
+        order.new.symbol: Kind.MOVING
         for order in ours.orders
         if order.cum_qty > 0 and order.updated_ns >= venue.asked_ns
     }
+    unclear |= {f.symbol: f.kind for f in findings if f.kind is not None}
     for symbol in sorted({*ours.positions, *(venue.positions or {})}):
         books = ours.positions.get(symbol, ZERO)
         says = None if venue.positions is None else venue.positions.get(symbol)
+        kind: Kind | None = None
         status, why = Agreement.OK, ""
         if says is None:
-            status, why = Agreement.UNKNOWN, "the venue did not say"
+            status, kind, why = Agreement.UNKNOWN, Kind.INCOMPLETE, "the venue did not say"
         elif not _equal(books, says, ours.tolerance.get(symbol)):
             if symbol in unclear:
-                status, why = Agreement.UNKNOWN, "differs, and an order of it is not clear"
+                status, kind = Agreement.UNKNOWN, unclear[symbol]
+                why = "differs, and an order of it is not clear"
             else:
-                status, why = Agreement.MISMATCH, "no order of ours explains the difference"
-        yield PositionFinding(symbol=symbol, books=books, venue_says=says, status=status, why=why)
+                status, kind = Agreement.MISMATCH, Kind.UNEXPLAINED
+                why = "no order of ours explains the difference"
+        elif books != says:
+            kind, why = Kind.ROUNDING, "less than the smallest tradable quantity"
+        yield PositionFinding(
+            symbol=symbol, books=books, venue_says=says, status=status, why=why, kind=kind
+        )
 
 
 def _equal(books: Decimal, says: Decimal, tolerance: Decimal | None) -> bool:
     return books == says or (tolerance is not None and abs(books - says) < tolerance)
+
+
+_UNKNOWN = frozenset({Kind.IN_DOUBT, Kind.MOVING, Kind.INCOMPLETE, Kind.UNREACHABLE})
+_AGREED = frozenset({Kind.ROUNDING, Kind.INFERRED_FILL, Kind.FOREIGN_ORDER})
+
+
+def agreement_of(kind: Kind) -> Agreement:
+    """What a difference of this kind means."""
+    if kind in _AGREED:
+        return Agreement.OK
+    return Agreement.UNKNOWN if kind in _UNKNOWN else Agreement.MISMATCH
+
+
+def _agreement(kind: Kind | None) -> Agreement:
+    return Agreement.OK if kind is None else agreement_of(kind)

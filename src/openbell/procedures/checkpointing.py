@@ -183,6 +183,7 @@ def _books_at_rest(database: Path) -> dict[str, object]:
             "orders": at_rest.books.open_orders(),
             "positions": snapshot.positions,
             "strategy_positions": snapshot.strategy_positions,
+            "adopted": snapshot.adopted,
             "pnl": None,
         }
     )

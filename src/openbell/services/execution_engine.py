@@ -59,6 +59,7 @@ class ExecutionEngine:
             ("POST", "reconcile"),
             ("POST", "hand-over"),
             ("POST", "promote"),
+            ("POST", "adopt"),
         ):
             # A halt or a cancel that is read late can only reduce risk; all else is for whoever
             # waits for it.

@@ -34,7 +34,7 @@ from typing import ClassVar
 
 import msgspec
 
-from openbell.domain.orders import OrderEvent
+from openbell.domain.external import JournalEvent
 from openbell.errors import ConflictError, OpenbellError, StorageError
 from openbell.state.database import Database, database_error, open_database, result_code
 from openbell.state.journal_reader import JournalEntry, JournalReader, entry_crc
@@ -151,7 +151,7 @@ class Journal:
             database.close()
             raise
 
-    async def append(self, events: Sequence[OrderEvent]) -> int:
+    async def append(self, events: Sequence[JournalEvent]) -> int:
         """Commit `events`, in order, all or none; returns the `seq` of the last.
 
         FencedError: another writer took over. StorageError: full disk, input/output error, closed.

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from fastcrc import crc64
 
-from openbell.domain.orders import OrderEvent
+from openbell.domain.external import JournalEvent
 from openbell.errors import CorruptError
 from openbell.state.database import Database, database_error, open_database
 
@@ -23,7 +23,7 @@ _PAGE = 1000
 """Entries per query of `read`: no read transaction stays open while its entries are used, since
 one would keep the write-ahead log from being folded into the database."""
 
-_decoder = msgspec.msgpack.Decoder(OrderEvent)
+_decoder: msgspec.msgpack.Decoder[JournalEvent] = msgspec.msgpack.Decoder(JournalEvent)
 
 
 def entry_crc(seq: int, epoch: int, at_ns: int, content: bytes) -> int:
@@ -39,7 +39,7 @@ class JournalEntry:
     epoch: int
     at_ns: int
     """When it was journaled; the event has its own `at_ns`, when it was learned."""
-    event: OrderEvent
+    event: JournalEvent
 
 
 class JournalReader:

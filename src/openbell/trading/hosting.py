@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from openbell.config.models import Strategy as Declared
+from openbell.domain.external import PositionAdopted
 from openbell.domain.market import Quote, Trade
 from openbell.domain.orders import ClOrdID, OrderFilled
 from openbell.trading.bus import BadMessageError, NoReplyError, Requester, Subscriber
@@ -165,10 +166,17 @@ class StrategyHosts:
 
     def _on_engine_event(self, message: EngineEvent) -> None:
         event = message.event
-        before = self.facts.books.orders.get(event.cl_ord_id)
-        after = self.facts.books.apply(event)
+        books, ledger = self.facts.books, self.facts.ledger
+        external = books.gives_way(event)
+        if isinstance(event, PositionAdopted):
+            books.apply(event)
+            ledger.apply_external(event.instrument, external)
+            return
+        before = books.orders.get(event.cl_ord_id)
+        after = books.apply(event)
         if isinstance(event, OrderFilled) and before is not None:
-            self.facts.ledger.apply(before, event)
+            ledger.apply(before, event)
+            ledger.apply_external((after.new.venue, after.new.symbol), external)
         host = self.hosts.get(after.new.strategy)
         if host is not None:
             now_ns = time.time_ns()

@@ -21,11 +21,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from openbell.domain.external import JournalEvent
 from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import (
     ClOrdID,
     NewOrder,
-    OrderEvent,
     OrdType,
     Purpose,
     Side,
@@ -136,11 +136,12 @@ class IntentReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An order event as journaled. `journal_seq` counts up; a gap is replayed from the journal."""
+    """An event as journaled. `journal_seq` counts up; a gap is replayed from the journal."""
 
     journal_seq: int
     strategy: str
-    event: OrderEvent
+    """Whose order it is; empty for the desk's own, `external` for an adoption."""
+    event: JournalEvent
 
 
 class EngineHeartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):

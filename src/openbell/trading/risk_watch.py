@@ -22,8 +22,8 @@ from openbell.domain import exposure as exposures
 from openbell.domain import positions
 from openbell.domain.books import Books
 from openbell.domain.exposure import ExposureReport
+from openbell.domain.external import JournalEvent
 from openbell.domain.market import InstrumentRules, Quote
-from openbell.domain.orders import OrderEvent
 from openbell.domain.positions import Instrument, Pnl
 from openbell.trading.messages import RiskState
 
@@ -83,7 +83,7 @@ class RiskWatch:
     def on_rules(self, venue: str, rules: tuple[InstrumentRules, ...]) -> None:
         self._rules.update({(venue, each.symbol): each for each in rules})
 
-    def on_event(self, event: OrderEvent) -> None:
+    def on_event(self, event: JournalEvent) -> None:
         """Raises ImpossibleEventError for one that contradicts the books."""
         day = event.at_ns // DAY_NS
         if not self.live and day > self._last_event_day:

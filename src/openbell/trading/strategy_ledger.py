@@ -6,14 +6,20 @@ them. So a fill of the desk's own order is dealt out to the strategies that hold
 order of their names; what no strategy holds stays with the desk. Strategies may hold against each
 other (one is long what another is short): once the desk has flattened an instrument to zero, what
 they still hold is crossed between them at the price of that fill, so that all are flat.
+
+What was traded at the venue by others and adopted (`domain.external`) is dealt out in the same way:
+a strategy must not sell what a person has sold already. What it adds to no strategy's position
+stays with `EXTERNAL`. The books, whose P&L it is, keep all of it there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from openbell.domain import order_book, positions
+from openbell.domain.external import EXTERNAL, Change
 from openbell.domain.market import base_quote
 from openbell.domain.orders import Order, OrderFilled, Side
 from openbell.domain.positions import Instrument, Position
@@ -23,7 +29,8 @@ DESK = ""
 
 
 class StrategyLedger:
-    """Fold of all fills. The sum over strategies and desk is the books' position, always."""
+    """Fold of all fills and adoptions. The sum over strategies, desk and others is the books'
+    position, always."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, Instrument], Position] = {}
@@ -38,13 +45,18 @@ class StrategyLedger:
         if new.strategy != DESK:
             for quantity, price in counted.replaced:
                 self._revert(new.strategy, instrument, before, quantity, price)
-            self._add(new.strategy, instrument, before, event, counted.qty)
+            self._add(new.strategy, instrument, _share(before, event, counted.qty))
             return
         # A real fill in place of an inferred one was dealt out already; only what is more counts.
         more = counted.qty - sum((quantity for quantity, _ in counted.replaced), Decimal(0))
-        for strategy, share in self._shares(instrument, new.side.sign, more):
-            self._add(strategy, instrument, before, event, share)
-        self._cross(instrument, event.last_px)
+        self._deal(DESK, instrument, _share(before, event, more))
+
+    def apply_external(self, instrument: Instrument, changes: Iterable[Change]) -> None:
+        """Count what `Books.gives_way` told of an event, after the event itself."""
+        for change in changes:
+            if change.undo:
+                change = Change(change.side.opposite, change.qty, change.px)
+            self._deal(EXTERNAL, instrument, change)
 
     def position(self, strategy: str, instrument: Instrument) -> Position:
         venue, symbol = instrument
@@ -54,17 +66,19 @@ class StrategyLedger:
     def held(self) -> Mapping[tuple[str, Instrument], Position]:
         return self._held
 
-    def _shares(
-        self, instrument: Instrument, sign: int, quantity: Decimal
-    ) -> list[tuple[str, Decimal]]:
-        shares: list[tuple[str, Decimal]] = []
+    def _deal(self, owner: str, instrument: Instrument, change: Change) -> None:
+        """To the strategies that hold what it closes; what none holds stays with `owner`."""
+        left = change.qty
         for (strategy, held_in), position in sorted(self._held.items(), key=lambda item: item[0]):
-            closes = -sign * position.quantity
-            if strategy != DESK and held_in == instrument and closes > 0 and quantity > 0:
-                share = min(closes, quantity)
-                shares.append((strategy, share))
-                quantity -= share
-        return [*shares, (DESK, quantity)] if quantity > 0 else shares
+            closes = -change.side.sign * position.quantity
+            if strategy in (DESK, EXTERNAL) or held_in != instrument or closes <= 0 or left <= 0:
+                continue
+            share = min(closes, left)
+            self._add(strategy, instrument, _part(change, share))
+            left -= share
+        if left > 0:
+            self._add(owner, instrument, _part(change, left))
+        self._cross(instrument, change.px)
 
     def _cross(self, instrument: Instrument, price: Decimal) -> None:
         """Where the instrument is flat as a whole, make it so for each strategy."""
@@ -84,26 +98,8 @@ class StrategyLedger:
                     quote=quote,
                 )
 
-    def _add(
-        self,
-        strategy: str,
-        instrument: Instrument,
-        order: Order,
-        event: OrderFilled,
-        quantity: Decimal,
-    ) -> None:
-        base, quote = base_quote(instrument[1])
-        self._held[strategy, instrument] = positions.apply_fill(
-            self.position(strategy, instrument),
-            side=order.new.side,
-            quantity=quantity,
-            price=event.last_px,
-            fee=event.fee * quantity / event.last_qty if event.last_qty else event.fee,
-            fee_currency=event.fee_currency,
-            fee_in_kind=event.fee_in_kind,
-            base=base,
-            quote=quote,
-        )
+    def _add(self, strategy: str, instrument: Instrument, change: Change) -> None:
+        self._held[strategy, instrument] = change.to(self.position(strategy, instrument))
 
     def _revert(
         self, strategy: str, instrument: Instrument, order: Order, quantity: Decimal, price: Decimal
@@ -117,3 +113,16 @@ class StrategyLedger:
             base=base,
             quote=quote,
         )
+
+
+def _share(order: Order, event: OrderFilled, quantity: Decimal) -> Change:
+    """So much of an execution, with as much of its fee."""
+    fee = event.fee * quantity / event.last_qty if event.last_qty else event.fee
+    return Change(
+        order.new.side, quantity, event.last_px, fee, event.fee_currency, event.fee_in_kind
+    )
+
+
+def _part(change: Change, quantity: Decimal) -> Change:
+    fee = change.fee * quantity / change.qty
+    return replace(change, qty=quantity, fee=fee)

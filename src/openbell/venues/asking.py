@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Literal, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from openbell.venues.port import (
     Rejected,
     Venue,
     VenueError,
+    VenueFill,
     VenueOrder,
     VenueThrottledError,
     net_positions,
@@ -73,6 +75,8 @@ class HeldPosition(msgspec.Struct, frozen=True, kw_only=True):
     """Mid of the venue's quote; None where there is no position or no quote."""
     dust: bool
     """Too small for the venue to take an order that closes it."""
+    lot_size: Decimal | None = None
+    """The smallest tradable step; None: not told."""
 
 
 class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +100,10 @@ class VenueAnswer(msgspec.Struct, frozen=True, kw_only=True):
     positions: tuple[HeldPosition, ...] = ()
     balances: tuple[Balance, ...] = ()
     """Those that are not zero."""
+    fills: tuple[VenueFill, ...] | None = None
+    """The account's executions; None where they were not asked for."""
+    keeps_positions: bool = False
+    """False: positions are balances less holdings."""
     cancel: Withdrawal | None = None
     """Only where cancelling was asked for."""
     ended: tuple[ClOrdID, ...] = ()
@@ -119,11 +127,13 @@ async def ask(
     desk_id: str,
     give_up_at_s: float | None = None,
     unlisted: Unlisted | None = None,
+    *,
+    fills_since_ns: int | None = None,
 ) -> VenueAnswer:
-    """Open orders, positions and balances now. Never raises for what the venue does. A question
-    that the venue's limits hold back is asked again when it says so, if that is before
-    `give_up_at_s`, a time of the running event loop. Every order of `unlisted` that the list lacks
-    is asked for: it is unknown unless each has ended."""
+    """Open orders, positions and balances now, and executions where a time is given. Never raises
+    for what the venue does. A question that the venue's limits hold back is asked again when it says
+    so, if that is before `give_up_at_s`, a time of the running event loop. Every order of `unlisted`
+    that the list lacks is asked for: it is unknown unless each has ended."""
     unlisted = unlisted or Unlisted(venue, ())
     patiently = _Patience(give_up_at_s)
     try:
@@ -136,6 +146,11 @@ async def ask(
         ]
         last_s = None if give_up_at_s is None else give_up_at_s - WRITE_UP_S
         found = await unlisted.ask(listing.orders, patiently, last_s)
+        fills: list[VenueFill] | None = None if fills_since_ns is None else []
+        if fills is not None:
+            for symbol in symbols:
+                since = partial(venue.fills, symbol, since_ns=fills_since_ns or 0)
+                fills += await patiently(since)
     except VenueError as error:
         return unknown(venue.name, error.message)
     doubt = "; ".join(filter(None, (doubt_of(listing, balances, symbols), found.doubt)))
@@ -148,6 +163,8 @@ async def ask(
         positions=tuple(positions),
         balances=tuple(balance for balance in balances.values() if balance.total),
         ended=unlisted.ended,
+        fills=None if fills is None else tuple(fills),
+        keeps_positions=venue.capabilities.positions,
     )
 
 
@@ -307,7 +324,12 @@ async def _held(venue: Venue, symbol: str, quantity: Decimal) -> HeldPosition:
             mark = None  # a missing price makes no position unknown
     dust = mark is not None and not venue.rules(symbol).is_tradable(quantity, mark)
     return HeldPosition(
-        venue=venue.name, symbol=symbol, venue_quantity=quantity, mark_px=mark, dust=dust
+        venue=venue.name,
+        symbol=symbol,
+        venue_quantity=quantity,
+        mark_px=mark,
+        dust=dust,
+        lot_size=venue.rules(symbol).lot_size,
     )
 
 

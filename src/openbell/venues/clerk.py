@@ -76,10 +76,13 @@ async def ask_venues(
     venues: Sequence[str],
     timeout_s: float,
     known: Known | None = None,
+    *,
+    fills_since_ns: int | None = None,
 ) -> list[VenueAnswer]:
-    """What each of these venues says now; unknown for every one that did not answer in time, or
-    whose list lacks an order of `known` that is not proven to have ended."""
-    return await _send("ask", layout, desk, venues, timeout_s, known or {})
+    """What each of these venues says now, with executions from that time on where one is given;
+    unknown for every one that did not answer in time, or whose list lacks an order of `known` that
+    is not proven to have ended."""
+    return await _send("ask", layout, desk, venues, timeout_s, known or {}, fills_since_ns)
 
 
 async def cancel_own_orders(
@@ -101,6 +104,7 @@ async def _send(
     venues: Sequence[str],
     timeout_s: float,
     known: Known,
+    fills_since_ns: int | None = None,
 ) -> list[VenueAnswer]:
     if not venues:
         return []
@@ -126,7 +130,9 @@ async def _send(
     try:
         async with asyncio.timeout(timeout_s):
             # The desk file as it was opened: one that is being edited must not blind us.
-            output, errors = await process.communicate(_encode_errand(errand, known))
+            output, errors = await process.communicate(
+                _encode_errand(errand, known, fills_since_ns)
+            )
     except TimeoutError:
         return _all_unknown(action, venues, f"no answer within {timeout_s:g} s")
     finally:
@@ -173,9 +179,12 @@ class _Errand(msgspec.Struct, frozen=True, kw_only=True):
 
     venues: dict[str, msgspec.Raw]
     known: dict[str, tuple[KnownOrder, ...]]
+    fills_since_ns: int | None = None
 
 
-def _encode_errand(errand: Mapping[str, VenueConfig], known: Known) -> bytes:
+def _encode_errand(
+    errand: Mapping[str, VenueConfig], known: Known, fills_since_ns: int | None = None
+) -> bytes:
     return msgspec.json.encode(
         _Errand(
             venues={
@@ -183,16 +192,17 @@ def _encode_errand(errand: Mapping[str, VenueConfig], known: Known) -> bytes:
                 for name, config in errand.items()
             },
             known={name: tuple(orders) for name, orders in known.items()},
+            fills_since_ns=fills_since_ns,
         )
     )
 
 
-def _decode_errand(data: bytes) -> tuple[dict[str, VenueConfig], Known]:
+def _decode_errand(data: bytes) -> tuple[dict[str, VenueConfig], Known, int | None]:
     told = msgspec.json.decode(data, type=_Errand)
     venues = {
         name: VenueConfig.model_validate_json(bytes(config)) for name, config in told.venues.items()
     }
-    return venues, told.known
+    return venues, told.known, told.fills_since_ns
 
 
 # The clerk's side.
@@ -205,12 +215,20 @@ async def _run(
     credentials: Mapping[str, tuple[str, str]],
     timeout_s: float,
     known: Known,
+    fills_since_ns: int | None,
 ) -> Document:
     """All venues at once; none waits for another."""
     answers = await asyncio.gather(
         *(
             _visit(
-                action, name, config, credentials.get(name), desk_id, timeout_s, known.get(name, ())
+                action,
+                name,
+                config,
+                credentials.get(name),
+                desk_id,
+                timeout_s,
+                known.get(name, ()),
+                fills_since_ns,
             )
             for name, config in venues.items()
         )
@@ -226,6 +244,7 @@ async def _visit(
     desk_id: str,
     timeout_s: float,
     known: Sequence[KnownOrder],
+    fills_since_ns: int | None,
 ) -> VenueAnswer:
     cancelling = action == "cancel"
     if pair is None:
@@ -240,7 +259,10 @@ async def _visit(
         if cancelling:
             return await ask_and_withdraw(venue, config.symbols, desk_id, give_up_at_s, unlisted)
         async with asyncio.timeout_at(give_up_at_s):
-            return await ask(venue, config.symbols, desk_id, give_up_at_s, unlisted)
+            return await ask(
+                venue, config.symbols, desk_id, give_up_at_s, unlisted,
+                fills_since_ns=fills_since_ns,
+            )  # fmt: skip
     except TimeoutError:
         return unknown(name, f"no answer within {timeout_s:g} s", cancelling=cancelling)
     finally:
@@ -257,10 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         layout = DeskLayout.for_desk(options.desk)
-        venues, credentials, known = _errand(options, layout)
+        venues, credentials, known, since_ns = _errand(options, layout)
         document = asyncio.run(
-            _run(options.action, layout.desk_id, venues, credentials, options.timeout, known)
-        )
+            _run(
+                options.action, layout.desk_id, venues, credentials, options.timeout, known, since_ns
+            )
+        )  # fmt: skip
     except OpenbellError as error:
         sys.stderr.write(f"{error.message}\n{error.hint}\n")
         return error.exit_code
@@ -270,17 +294,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _errand(
     options: argparse.Namespace, layout: DeskLayout
-) -> tuple[dict[str, VenueConfig], dict[str, tuple[str, str]], Known]:
-    """The venues to visit, their credentials and known orders: as told, or as the desk file says,
-    of which no journal is read."""
+) -> tuple[dict[str, VenueConfig], dict[str, tuple[str, str]], Known, int | None]:
+    """The venues to visit, their credentials, known orders and from when on executions are wanted:
+    as told, or as the desk file says, of which no journal is read."""
     if options.errand_on_stdin:
-        venues, known = _decode_errand(sys.stdin.buffer.read())
+        venues, known, since_ns = _decode_errand(sys.stdin.buffer.read())
         credentials = {}
         for name, config in venues.items():
             key, secret = (os.environ.get(each, "") for each in venue_variables(name, config))
             if secret:
                 credentials[name] = (key, secret)
-        return venues, credentials, known
+        return venues, credentials, known, since_ns
     desk = load_desk(options.desk)
     declared = desk.file.venues
     strangers = [name for name in options.venue if name not in declared]
@@ -291,7 +315,7 @@ def _errand(
         )
     names = options.venue or list(declared)
     credentials = load_secrets(desk, layout).closing_credentials()
-    return {name: declared[name] for name in names}, credentials, {}
+    return {name: declared[name] for name in names}, credentials, {}, None
 
 
 def _is_settled(answer: VenueAnswer) -> bool:

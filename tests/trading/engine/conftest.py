@@ -96,6 +96,8 @@ class FakeVenue:
         self.complete = True
         self.lists_orders = True
         """False: it lists no order, and calls that everything."""
+        self.tells_nothing = False
+        """True: no balance, no position, and calls that everything."""
         self.lists_fills = True
         self.names_orders = False
         """True: its list of fills carries ClOrdIDs."""
@@ -131,6 +133,20 @@ class FakeVenue:
         self.held += order.side.sign * D(qty)
         if tell:
             self.push(OrderReport(order=order, fill=fill))
+
+    def hand(self, side: Side, qty: str, px: str = "100", *, listed: bool = True) -> str:
+        """Somebody else trades on the account; returns the execution's id."""
+        self.held += side.sign * D(qty)
+        number = next(self._ids)
+        if listed:
+            self.trades.append(
+                VenueFill(
+                    exec_id=f"t{number}", venue_order_id=f"hand{number}", cl_ord_id=ClOrdID(""),
+                    symbol=SYMBOL, side=side, last_qty=D(qty), last_px=D(px), fee=D(0),
+                    fee_currency="", is_maker=False, venue_time_ns=time.time_ns(),
+                )
+            )  # fmt: skip
+        return f"t{number}"
 
     def end(self, cl_ord_id: str, status: OrdStatus = OrdStatus.CANCELED) -> None:
         order = msgspec.structs.replace(self.orders[cl_ord_id], status=status)
@@ -238,18 +254,26 @@ class FakeVenue:
             return []
         names = {o.venue_order_id: o.cl_ord_id for o in self.orders.values()}
         return [
-            msgspec.structs.replace(t, cl_ord_id=names[t.venue_order_id] if self.names_orders else "")
+            msgspec.structs.replace(
+                t, cl_ord_id=names.get(t.venue_order_id, "") if self.names_orders else ""
+            )
             for t in self.trades
             if t.venue_time_ns >= since_ns and venue_order_id in ("", t.venue_order_id)
         ]  # fmt: skip
 
     async def balances(self) -> dict[str, Balance]:
-        return {}
+        self._up()
+        if self.tells_nothing:
+            return {}
+        return {
+            "BTC": Balance(currency="BTC", free=self.held, locked=D(0)),
+            "USDT": Balance(currency="USDT", free=D(1000), locked=D(0)),
+        }
 
     async def positions(self) -> list[VenuePosition]:
         self._up()
         self.looks += 1
-        held = {SYMBOL: self.held, **self.others}
+        held = {SYMBOL: D(0) if self.tells_nothing else self.held, **self.others}
         return [VenuePosition(symbol=s, quantity=q) for s, q in held.items()]
 
     async def quote(self, symbol: str) -> Quote:

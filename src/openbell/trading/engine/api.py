@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -18,12 +18,14 @@ import msgspec
 
 from openbell.domain import ids
 from openbell.domain.closing import CancelScope, Flatness, is_flat, plan_cancels
+from openbell.domain.comparison import document, plain
 from openbell.domain.market import base_quote
 from openbell.domain.orders import ClOrdID, Order
 from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, unrealized
-from openbell.domain.reconcile import Agreement, Reconciliation
+from openbell.domain.reconcile import Agreement, Kind
 from openbell.domain.scopes import DESK
 from openbell.errors import UsageError
+from openbell.trading.engine.comparing import AdoptBody, Compared, Comparing, asked
 from openbell.trading.engine.engine import Engine
 from openbell.trading.engine.flatten import FlattenResult
 from openbell.trading.engine.likeness import Likeness
@@ -34,7 +36,6 @@ from openbell.venues.port import (
     VenueError,
     VenueOrder,
     VenuePosition,
-    VenueThrottledError,
     net_positions,
 )
 
@@ -44,8 +45,6 @@ CANCEL_WITHIN_S = 8.0
 """How long `cancel` waits for orders to be final; below the 10 s its callers wait for it."""
 PATIENCE_S = 6.0
 """How long a question waits for room in the venue's limits; below the same 10 s."""
-COMPARE_PATIENCE_S = 20.0
-"""The same of `reconcile`, whose caller waits for 30 s: a look is several questions."""
 
 
 class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +65,11 @@ class FlattenBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Nothing is ordered later: on the monotonic clock, which all processes of one boot share."""
 
 
+class ReconcileBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    venues: tuple[str, ...] = ()
+    """None: all."""
+
+
 class HaltBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str = ""
 
@@ -80,6 +84,7 @@ class EngineApi:
         self._books = engine.ledger.books
         self._flatten_runs = itertools.count(1)
         self._flattening = asyncio.Lock()
+        self._comparing = Comparing(engine.links, engine.ledger, engine.mark)
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -115,7 +120,9 @@ class EngineApi:
         links = list(self._engine.links.values())
         # Taken before the question, so that what is sent meanwhile is not missed in the answer.
         expected = {link.name: self._expected(link) for link in links}
-        answers = await asyncio.gather(*(_asked(link.venue.open_orders) for link in links))
+        answers = await asyncio.gather(
+            *(asked(link.venue.open_orders, PATIENCE_S) for link in links)
+        )
         venues: dict[str, object] = {}
         rows: list[dict[str, object]] = []
         for link, answer in zip(links, answers, strict=True):
@@ -130,7 +137,7 @@ class EngineApi:
 
     async def positions(self, _fields: dict[str, Any]) -> object:
         links = list(self._engine.links.values())
-        answers = await asyncio.gather(*(_asked(link.venue.positions) for link in links))
+        answers = await asyncio.gather(*(asked(link.venue.positions, PATIENCE_S) for link in links))
         rows: list[dict[str, object]] = []
         for link, answer in zip(links, answers, strict=True):
             rows += self._position_rows(link, answer)
@@ -147,6 +154,7 @@ class EngineApi:
             "orders": self._books.open_orders(),
             "positions": snapshot.positions,
             "strategy_positions": snapshot.strategy_positions,
+            "adopted": snapshot.adopted,
             "pnl": self._pnl(),
         }
 
@@ -199,50 +207,18 @@ class EngineApi:
                 until_mono_ns=body.valid_until_mono_ns,
             )
 
-    async def reconcile(self, _fields: dict[str, Any]) -> object:
+    async def reconcile(self, fields: dict[str, Any]) -> object:
         """Looks until nothing is left to heal, three times at most, and tells the last look."""
-        links = list(self._engine.links.values())
-        answers = await asyncio.gather(
-            *(
-                _asked(partial(_settled_look, link), COMPARE_PATIENCE_S, link.look_room_s)
-                for link in links
-            )
-        )
-        orders: list[dict[str, object]] = []
-        positions: list[dict[str, object]] = []
-        foreign: list[dict[str, object]] = []
-        unknown: list[str] = []
-        for link, answer in zip(links, answers, strict=True):
-            if isinstance(answer, VenueError):
-                unknown.append(f"{link.name}: {answer.message}")
-                continue
-            if answer.status is Agreement.UNKNOWN:
-                unknown.append(f"{link.name}: not everything is known")
-            orders += [{"venue": link.name, **_plain(f)} for f in answer.orders]
-            positions += [
-                {
-                    "venue": link.name,
-                    "symbol": f.symbol,
-                    "books": f.books,
-                    "venue_says": f.venue_says,
-                    "status": f.status,
-                    "why": f.why,
-                }
-                for f in answer.positions
-            ]
-            foreign += [
-                {"venue": link.name, "symbol": o.symbol, "venue_order_id": o.venue_order_id}
-                for o in answer.foreign
-            ]
-        mismatches = [row for row in (*orders, *positions) if row["status"] == Agreement.MISMATCH]
+        body = _read(fields, ReconcileBody)
+        return _compared_document(await self._comparing.compare(body.venues))
+
+    async def adopt(self, fields: dict[str, Any]) -> object:
+        """Books the venues' truth, as it was shown to a person; see `Comparing.adopt`."""
+        adopted, compared = await self._comparing.adopt(_read(fields, AdoptBody))
         return {
-            "ok": not unknown and not mismatches,
-            "unknown": bool(unknown),
-            "unknown_venues": unknown,
-            "mismatches": mismatches,
-            "orders": orders,
-            "positions": positions,
-            "foreign": foreign,
+            "adopted": adopted,
+            "last_journal_seq": self._engine.ledger.last_seq,
+            **_compared_document(compared),
         }
 
     async def hand_over(self, fields: dict[str, Any]) -> object:
@@ -296,7 +272,7 @@ class EngineApi:
         symbols = [self._books.orders[key].new.symbol for key in missing]
         await asyncio.gather(
             *(
-                _asked(partial(link.tracker.ask, *each))
+                asked(partial(link.tracker.ask, *each), PATIENCE_S)
                 for each in zip(symbols, missing, strict=True)
             )
         )
@@ -343,32 +319,6 @@ class EngineApi:
         if venue is not None and venue not in self._engine.links:
             known = ", ".join(self._engine.links)
             raise UsageError(f'the desk has no venue "{venue}"', hint=f"its venues: {known}")
-
-
-async def _asked(
-    ask: Callable[[], Awaitable[T]], patience_s: float = PATIENCE_S, room_s: float = 0.0
-) -> T | VenueError:
-    """The answer; one that the venue's limits hold back for a moment is waited for,
-    `room_s` at least."""
-    until_s = time.monotonic() + patience_s
-    while True:
-        try:
-            return await ask()
-        except VenueThrottledError as error:
-            wait_s = max(error.retry_after_s, room_s)
-            if time.monotonic() + wait_s > until_s:
-                return error
-            await asyncio.sleep(wait_s)
-        except VenueError as error:
-            return error
-
-
-async def _settled_look(link: VenueLink) -> Reconciliation:
-    for _ in range(2):
-        found = await link.look()
-        if found.ok or not found.actions:
-            return found
-    return await link.look()
 
 
 def _read(fields: dict[str, Any], kind: type[T]) -> T:
@@ -443,5 +393,36 @@ def _is_dust(
     )
 
 
-def _plain(finding: msgspec.Struct) -> dict[str, object]:
-    return msgspec.structs.asdict(finding)
+def _compared_document(compared: Sequence[Compared]) -> dict[str, object]:
+    """The comparison, and what a closing judges it by."""
+    told = document(
+        [each.comparison for each in compared],
+        [mended for each in compared for mended in each.mended],
+        source="engine",
+    )
+    orders = [
+        {"venue": each.comparison.venue, **plain(finding)}
+        for each in compared
+        if each.found is not None
+        for finding in each.found.orders
+    ]
+    unknown = [
+        f"{each.comparison.venue}: {each.comparison.why}"
+        for each in compared
+        if each.comparison.status is Agreement.UNKNOWN
+    ]
+    mismatches = [row for row in orders if row["status"] == Agreement.MISMATCH]
+    mismatches += [plain(row) for row in told["positions"] if row.status is Agreement.MISMATCH]
+    return {
+        **told,
+        "ok": not unknown and not mismatches,
+        "unknown": bool(unknown),
+        "unknown_venues": unknown,
+        "mismatches": mismatches,
+        "orders": orders,
+        "foreign": [
+            {"venue": d.venue, "symbol": d.symbol, "venue_order_id": d.venue_order_id}
+            for d in told["differences"]
+            if d.kind is Kind.FOREIGN_ORDER
+        ],
+    }

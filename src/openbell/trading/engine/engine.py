@@ -176,7 +176,7 @@ class Engine:
     async def _with(cls, setup: Setup, ledger: Callable[[Hear], Awaitable[Ledger]]) -> Engine:
         engine: Engine | None = None
 
-        def hear(message: EngineEvent, order: Order) -> None:
+        def hear(message: EngineEvent, order: Order | None) -> None:
             assert engine is not None, "nothing is recorded before the engine exists"
             engine._hear(message, order)
 
@@ -366,9 +366,11 @@ class Engine:
     def _is_busy(self, cl_ord_id: ClOrdID) -> bool:
         return self.desk.is_sending(cl_ord_id) or self.canceller.is_busy(cl_ord_id)
 
-    def _hear(self, message: EngineEvent, order: Order) -> None:
+    def _hear(self, message: EngineEvent, order: Order | None) -> None:
         if self._publisher is not None:
             self._publisher.publish(ORDER_TOPIC, message)
+        if order is None:
+            return
         link = self.links.get(order.new.venue)
         if link is not None:
             link.booked(order)

@@ -20,9 +20,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from openbell.domain import order_book
+from openbell.domain import external, order_book
 from openbell.domain.books import Books
-from openbell.domain.orders import ClOrdID, Order, OrderEvent, OrderFilled, OrderIntended
+from openbell.domain.external import EXTERNAL, JournalEvent, PositionAdopted
+from openbell.domain.orders import ClOrdID, Order, OrderFilled, OrderIntended
 from openbell.errors import CorruptError, StorageError
 from openbell.state.books_at_rest import fold
 from openbell.state.database import open_database
@@ -45,7 +46,8 @@ _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 _encode = msgspec.msgpack.Encoder().encode
 
-Hear = Callable[[EngineEvent, Order], None]
+Hear = Callable[[EngineEvent, Order | None], None]
+"""Without an order: what was adopted from a venue."""
 
 
 class Ledger:
@@ -152,17 +154,17 @@ class Ledger:
         self._office = journal
         log.info("took over", epoch=journal.epoch, last_seq=self.last_seq)
 
-    async def record(self, *events: OrderEvent) -> None:
+    async def record(self, *events: JournalEvent) -> None:
         """Returns when they are journaled, applied and published.
 
         StorageError, FencedError: nothing was recorded, nothing may be sent.
-        ImpossibleEventError: an event contradicts its order; nothing was recorded.
+        ImpossibleEventError: an event contradicts its order, or the books; nothing was recorded.
         """
         self._look_ahead(events)
         # Shielded: what is under way to the disk must reach the books, whoever gave up waiting.
         await asyncio.shield(asyncio.ensure_future(self._append(events)))
 
-    async def record_surely(self, *events: OrderEvent) -> None:
+    async def record_surely(self, *events: JournalEvent) -> None:
         """As `record`, but tried again until storage works: for what has already happened."""
         attempt = 0
         while True:
@@ -234,24 +236,40 @@ class Ledger:
         if self._office is not None:
             await self._office.close()
 
-    def _look_ahead(self, events: Iterable[OrderEvent]) -> None:
+    def _look_ahead(self, events: Iterable[JournalEvent]) -> None:
         ahead: dict[ClOrdID, Order] = {}
         for event in events:
+            if isinstance(event, PositionAdopted):
+                self._check_adoption(event)
+                continue
             key = event.cl_ord_id
             known = ahead.get(key) or (self._ahead[key][0] if key in self._ahead else None)
             ahead[key] = order_book.apply(known or self.books.orders.get(key), event)
         for key, order in ahead.items():
             self._ahead[key] = (order, self._ahead[key][1] + 1 if key in self._ahead else 1)
 
-    def _arrived(self, events: Iterable[OrderEvent]) -> None:
-        for key in {event.cl_ord_id for event in events}:
+    def _check_adoption(self, event: PositionAdopted) -> None:
+        """It was concluded from the books as they are: nothing of its instrument may be under way,
+        or what it leads to would not be the venue's word."""
+        external.check(event)
+        under_way = any(
+            (order.new.venue, order.new.symbol) == event.instrument
+            for order, _ in self._ahead.values()
+        )
+        if under_way or self.books.position(*event.instrument).quantity != event.books_qty:
+            raise order_book.ImpossibleEventError(
+                f"{event.venue} {event.symbol} changed while its adoption was written"
+            )
+
+    def _arrived(self, events: Iterable[JournalEvent]) -> None:
+        for key in {e.cl_ord_id for e in events if not isinstance(e, PositionAdopted)}:
             order, appends = self._ahead[key]
             if appends == 1:
                 del self._ahead[key]
             else:
                 self._ahead[key] = (order, appends - 1)
 
-    async def _append(self, events: tuple[OrderEvent, ...]) -> None:
+    async def _append(self, events: tuple[JournalEvent, ...]) -> None:
         begun = time.perf_counter()
         try:
             last = await self._journal.append(events)
@@ -266,7 +284,7 @@ class Ledger:
         if self.last_seq - self._snapshot_seq >= SNAPSHOT_EVERY and self._snapshotting is None:
             self._snapshotting = asyncio.create_task(self._snapshot_aside(), name="snapshot")
 
-    def _catch_up(self, last: int, events: tuple[OrderEvent, ...]) -> None:
+    def _catch_up(self, last: int, events: tuple[JournalEvent, ...]) -> None:
         """Applies what was committed. After an error at a commit an entry may exist of which no
         one was told: then the journal, and not what we meant to write, is read."""
         first = last - len(events) + 1
@@ -278,17 +296,20 @@ class Ledger:
             if seq > self.last_seq:
                 self._apply(seq, event)
 
-    def _apply(self, seq: int, event: OrderEvent) -> None:
+    def _apply(self, seq: int, event: JournalEvent) -> None:
         order = self.books.apply(event)
         self.last_seq = seq
-        if isinstance(event, OrderFilled):
+        if isinstance(event, OrderFilled) and order is not None:
             metrics.FILLS.labels(order.new.venue).inc()
-        message = EngineEvent(journal_seq=seq, strategy=order.new.strategy, event=event)
+        strategy = EXTERNAL if order is None else order.new.strategy
+        message = EngineEvent(journal_seq=seq, strategy=strategy, event=event)
         self._hear(message, order)
 
-    def _strategy(self, event: OrderEvent) -> str:
+    def _strategy(self, event: JournalEvent) -> str:
         """Whose order it is. Pages of a replay come in order, so an order that the books forgot has
         been seen with its intent before its other events are asked for."""
+        if isinstance(event, PositionAdopted):
+            return EXTERNAL
         if isinstance(event, OrderIntended):
             self._strategies[event.cl_ord_id] = event.order.strategy
             if len(self._strategies) > _STRATEGIES_KEPT:

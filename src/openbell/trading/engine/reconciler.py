@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 import msgspec
@@ -47,6 +48,18 @@ log = structlog.get_logger(__name__)
 OVERLAP_S = 60.0
 """How far before the last agreement executions are asked for again: clocks and lists may lag."""
 _OVERLAP_NS = int(OVERLAP_S * 1e9)
+ASKING_AT_ONCE = 32
+"""Symbols whose executions are asked for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Both sides of the last look, for who explains what it found."""
+
+    ours: BookFacts
+    venue: VenueFacts
+    agreed_ns: int
+    """The venue's clock when they last agreed before it."""
 
 
 class Reconciler:
@@ -66,6 +79,7 @@ class Reconciler:
     ) -> None:
         self.foreign: tuple[OrderFacts, ...] = ()
         """Others' orders on the account, as of the last look: shown, and left alone."""
+        self.seen: Seen | None = None
         self._venue = venue
         self._symbols = tuple(symbols)
         self._ledger = ledger
@@ -100,7 +114,9 @@ class Reconciler:
             positions=net_positions(positions),
             fills=tuple(_fill_facts(fill) for fill in fills),
         )
-        found = reconcile(self._book_facts(facts), facts)
+        ours = self._book_facts(facts)
+        found = reconcile(ours, facts)
+        self.seen = Seen(ours, facts, self._fills_since_ns + self._skew_ns())
         if found.foreign != self.foreign:
             self.foreign = found.foreign
             log.warning(
@@ -191,10 +207,15 @@ class Reconciler:
 
     async def _fills(self) -> list[VenueFill]:
         since_ns = self._fills_since_ns + self._skew_ns() - _OVERLAP_NS
-        lists = await asyncio.gather(
-            *(self._venue.fills(symbol, since_ns=max(since_ns, 1)) for symbol in self._symbols)
-        )
-        return [fill for fills in lists for fill in fills]
+        waiting = iter(self._symbols)
+        found: list[VenueFill] = []
+
+        async def ask() -> None:
+            for symbol in waiting:
+                found.extend(await self._venue.fills(symbol, since_ns=max(since_ns, 1)))
+
+        await asyncio.gather(*(ask() for _ in self._symbols[:ASKING_AT_ONCE]))
+        return found
 
     def _last_activity_ns(self) -> int:
         """From where on executions may be missing in the books: the creation of the oldest order
@@ -211,11 +232,7 @@ class Reconciler:
             venue=name,
             desk_id=self._desk_id,
             orders=self._relevant(books.orders, venue),
-            positions={
-                symbol: position.quantity
-                for (at, symbol), position in books.positions.items()
-                if at == name
-            },
+            positions=books.quantities(name),
             tolerance={
                 symbol: lot
                 for symbol in self._symbols

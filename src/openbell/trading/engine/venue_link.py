@@ -38,7 +38,7 @@ from openbell.state.journal import FencedError
 from openbell.trading.engine import metrics
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.look_pace import LookPace
-from openbell.trading.engine.reconciler import Reconciler
+from openbell.trading.engine.reconciler import Reconciler, Seen
 from openbell.trading.engine.tracker import SendClock, Tracker
 from openbell.venues.port import (
     OrderReport,
@@ -154,6 +154,16 @@ class VenueLink:
     @property
     def foreign(self) -> int:
         return len(self._reconciler.foreign)
+
+    @property
+    def seen(self) -> Seen | None:
+        """Both sides of the last look."""
+        return self._reconciler.seen
+
+    @property
+    def stood(self) -> int:
+        """In how many looks in a row, up to the last, something differed."""
+        return self._mismatches
 
     @property
     def books_known(self) -> bool:
