@@ -32,6 +32,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[rolling]", models.Rolling),
     ("[risk]", models.Risk),
     ("[approvals]", models.Approvals),
+    ("[guard]", models.Guard),
     ("[logs]", models.Logs),
     ("[venues.NAME]", models.Venue),
     ("[strategies.NAME]", models.Strategy),

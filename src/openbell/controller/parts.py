@@ -9,6 +9,7 @@ from openbell.controller.acts import Acts
 from openbell.controller.close_desk import Closings
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.emergency import Emergency
+from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
@@ -29,4 +30,5 @@ class Parts:
     kill_switch: KillSwitch
     emergency: Emergency
     pair: EnginePair
+    guard: GuardKeeper
     exit_controller: Callable[[str], None]

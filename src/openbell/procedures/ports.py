@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from openbell.domain.service_state import ServiceState
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
@@ -41,6 +41,22 @@ class VenueTruth(Protocol):
         ...
 
 
+class GuardPort(Protocol):
+    """The desk's guard, as procedures speak to it; `controller.guard_keeper.GuardKeeper` is one."""
+
+    def view(self) -> Mapping[str, Any] | None:
+        """How it is; None: the desk has no venue, and so no guard."""
+
+    async def opened(self) -> str:
+        """It is up and its switches follow the engine; else why not."""
+
+    async def hold(self) -> None:
+        """The engine is about to be stopped, and no order is to rest: its silence says nothing."""
+
+    async def disarm(self) -> Mapping[str, Any]:
+        """`{"disarmed", "unknown": [venue, ...], "why"}`: every timer is off and stays off."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """A desk's processes at one moment, as every planner sees them."""
@@ -62,8 +78,8 @@ def facts_of(services: Services) -> Facts:
     return Facts({view.name: view for view in services.views()})
 
 
-def run_folder_sockets(run: Path, keep: Path) -> tuple[Path, ...]:
-    """Sockets in the desk's run folder besides `keep`."""
+def run_folder_sockets(run: Path, keep: Collection[Path]) -> tuple[Path, ...]:
+    """Sockets in the desk's run folder besides those in `keep`."""
     if not run.is_dir():
         return ()
-    return tuple(sorted(path for path in run.iterdir() if path.is_socket() and path != keep))
+    return tuple(sorted(path for path in run.iterdir() if path.is_socket() and path not in keep))

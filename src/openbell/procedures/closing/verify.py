@@ -1,4 +1,4 @@
-"""Closing, step 9: nothing of the desk is left on this machine, and its logs are looked at."""
+"""Closing, step 10: nothing of the desk is left on this machine, and its logs are looked at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from openbell.procedures.ports import facts_of, run_folder_sockets
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.ports import holder_of
-from openbell.watch.logs import CONTROLLER, errors_since, log_paths
+from openbell.watch.logs import CONTROLLER, GUARD, errors_since, log_paths
 
 ERRORS_WITHIN_NS = 300 * 1_000_000_000
 """Five minutes."""
@@ -45,7 +45,7 @@ class VerifyClosed:
         closing = self.closing
         processes = await asyncio.to_thread(self._processes)
         sockets = await asyncio.to_thread(self._sockets)
-        paths = log_paths(closing.layout, [*closing.desk.file.services, CONTROLLER])
+        paths = log_paths(closing.layout, [*closing.desk.file.services, CONTROLLER, GUARD])
         errors = await asyncio.to_thread(
             errors_since, paths, closing.now_ns() - ERRORS_WITHIN_NS, ERRORS_SHOWN
         )
@@ -80,10 +80,10 @@ class VerifyClosed:
     def _sockets(self) -> tuple[str, ...]:
         """Sockets in the run folder besides the controller's, and listeners on services' ports."""
         closing = self.closing
-        left = [
-            str(path)
-            for path in run_folder_sockets(closing.layout.run, closing.layout.controller_socket)
-        ]
+        layout = closing.layout
+        # Controller and guard go last, after this look.
+        keep = (layout.controller_socket, layout.guard_socket, layout.beats_socket)
+        left = [str(path) for path in run_folder_sockets(closing.layout.run, keep)]
         for name, service in closing.desk.file.services.items():
             if service.port is None:
                 continue
