@@ -19,7 +19,7 @@ import psutil
 
 from bench.measurement import Measurement
 
-MODULES = ("supervision", "controller", "engine", "desk", "venues")
+MODULES = ("supervision", "controller", "engine", "desk", "venues", "guard")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 

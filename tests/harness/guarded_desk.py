@@ -25,7 +25,10 @@ from openbell.domain.orders import NewOrder, OrdType, Side
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Accepted
 from openbell.venues.registry import open_venue
-from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
+from openbell_sim.testing import VenueProcess, venue_process
+
+KEY, SECRET = "4b" * 32, "5c" * 32
+"""Of every venue; a private key of Kraken's is base64, and hex digits are."""
 
 FACES = {
     "binance": ("binance", "BTC/USDT"),
@@ -56,8 +59,8 @@ port = {port}
 [guard]
 dead_man_timeout = "{timeout}"
 engine_silent_after = "{silent}"
-controller_silent_after = "1500ms"
-guard_silent_after = "1500ms"
+controller_silent_after = "{watch}"
+guard_silent_after = "{watch}"
 cancel_timeout = "5s"
 {guard}
 [closing]
@@ -195,7 +198,7 @@ class GuardedDesk(ControllerProcess):
         desk = load_desk(self.folder)
         config = desk.file.venues[venue]
         adapter = open_venue(venue, config, Credentials(KEY, SECRET))
-        made = []
+        made: list[str] = []
         try:
             await adapter.connect()
             symbol = config.symbols[0]
@@ -244,6 +247,7 @@ def guarded_desk(
     *venues: str,
     timeout: str = "2s",
     silent: str = "600ms",
+    watch: str = "1500ms",
     guard: str = "",
     more: str = "",
     services: str = "",
@@ -251,8 +255,12 @@ def guarded_desk(
     """A desk in `folder` with these venues of `FACES`, each a process of its own; not opened."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
+        os.environ.update({"GUARDED_KEY": KEY, "GUARDED_SECRET": SECRET})
+        names = ("--key-env", "GUARDED_KEY", "--secret-env", "GUARDED_SECRET")
         running = {
-            name: stack.enter_context(venue_process("--face", FACES[name][0], "--no-limits"))
+            name: stack.enter_context(
+                venue_process("--face", FACES[name][0], "--no-limits", *names)
+            )
             for name in venues
         }
         (port,) = free_ports(1)
@@ -263,7 +271,13 @@ def guarded_desk(
             for name, venue in running.items()
         )
         text = _DESK.format(
-            port=port, timeout=timeout, silent=silent, guard=guard, venues=tables, services=services
+            port=port,
+            timeout=timeout,
+            silent=silent,
+            watch=watch,
+            guard=guard,
+            venues=tables,
+            services=services,
         )
         (folder / "desk.toml").write_text(text)
         environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}

@@ -44,6 +44,8 @@ KILL_S = 5.0
 DISARM_S = 25.0
 LINE_MAX = 4 << 20
 _POLL_S = 0.02
+IDLE_S = 1.0
+"""Between two looks whether a closed desk was opened; an opening asks at once."""
 _OPEN_TARGETS = (DeskTarget.TRADING, DeskTarget.SAFE, DeskTarget.HALTED)
 _GUARD_ALERTS = frozenset({"dead_man_fires", "dead_man_fired", "dead_man_late", "dead_man_problem"})
 
@@ -138,7 +140,7 @@ class GuardKeeper:
         while True:
             if not self.is_wanted:
                 self._state, self._was_up = "off", False
-                await self._pause(0.5)
+                await self._pause(IDLE_S)
                 continue
             found = await self._connect()
             if found is None:
@@ -156,7 +158,8 @@ class GuardKeeper:
         """For ever: says that this controller is well, as often as the guard wants to hear it."""
         sender = BeatSender(self._layout.beats_socket, "controller")
         while True:
-            sender.send()
+            if self.is_wanted:
+                sender.send()
             await asyncio.sleep(self._desk.desk.file.guard.beat_every_s)
 
     # --- what procedures ask of it -----------------------------------------------------------

@@ -118,9 +118,10 @@ class Hosted:
         self._write_record(desk.port_problem)
         self._announce(adopted)
         guard = self.parts.guard
+        # To the very end: a controller that takes its time to end does not hang.
+        beats = asyncio.create_task(guard.beat(), name="beats")
         watching = [
             asyncio.create_task(guard.run(), name="guard"),
-            asyncio.create_task(guard.beat(), name="beats"),
             asyncio.create_task(self.parts.pair.run(), name="engine pair"),
         ]
         if open_at_once is not None:
@@ -144,6 +145,7 @@ class Hosted:
             desk.layout.controller_socket.unlink()
         desk.auditor.note("controller.ended", desk.desk.file.desk.name, pid=os.getpid())
         await desk.close()
+        beats.cancel()
         desk.layout.controller_record.unlink(missing_ok=True)
         log.info("ended")
 

@@ -26,6 +26,7 @@ from openbell.guard.dead_man import DeadMan
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.record import GuardRecord, write_record
 from openbell.guard.server import Fields, Handler, Peer
+from openbell.guard.stopping import Stopping
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.beats import Beat
 from openbell.runtime import logs as log_files
@@ -42,7 +43,7 @@ ALERTS = frozenset(
     {
         "controller_gone", "controller_hangs", "controller_given_up", "controller_not_started",
         "controller_outlives_kill", "dead_man_fires", "dead_man_fired", "dead_man_late",
-        "dead_man_problem", "socket_lost", "paused",
+        "dead_man_problem", "socket_lost", "paused", "emergency_stop",
     }
 )  # fmt: skip
 """Events that a person must see."""
@@ -50,7 +51,7 @@ KEEP_HOUSE_S = 10.0
 DISARM_S = 15.0
 """How long a disarming may take; then what is not known to be disarmed is said."""
 LATCH_S = 5.0
-_PAUSE_S = 1.0
+PAUSE_S = 1.0
 """A look that comes so much late: this process was stopped, or the machine slept."""
 
 
@@ -88,6 +89,7 @@ class Guard:
             name: WarmVenue(name, config, credentials.get(name), self.tell)
             for name, config in loaded.file.venues.items()
         }
+        self.stopping = Stopping(layout, loaded, self.venues, credentials)
         self.switches = {
             name: DeadMan(warm, settings, layout.desk_id, self, self.tell)
             for name, warm in self.venues.items()
@@ -149,9 +151,10 @@ class Guard:
             began_s = time.monotonic()
             await asyncio.sleep(self._beat_every_s / 4)
             over_s = time.monotonic() - began_s - self._beat_every_s / 4
-            if over_s > min(_PAUSE_S, self._beat_every_s):
+            if over_s > self._beat_every_s:
                 self.engine.forgive(over_s)
                 self.controller.forgive(over_s)
+            if over_s > PAUSE_S:
                 self.tell("paused", seconds=round(over_s, 3))
 
     async def _keep_house(self) -> None:
@@ -233,6 +236,7 @@ class Guard:
             "detach": self._detach,
             "end": self._end,
             "latch": self._latch,
+            "emergency_stop": self._emergency_stop,
         }
 
     def document(self) -> dict[str, Any]:
@@ -343,6 +347,11 @@ class Guard:
         self.tell("ending", why=str(fields.get("why", "asked to")))
         yield {"ending": True, "final": True}
         self._on_end()
+
+    async def _emergency_stop(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        self.tell("emergency_stop", by=fields.get("actor"), reason=fields.get("reason"))
+        async for told in self.stopping.answers(fields):
+            yield told
 
     async def _latch(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
         """Sets the kill switch, as the command line does by itself."""

@@ -161,6 +161,7 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
     reception.admit(guard)
     await ended.wait()
     log.info("ending")
+    await guard.stopping.finish()
     await guard.close()
     with contextlib.suppress(OSError):
         layout.guard_record.unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +80,33 @@ def facts_of(services: Services) -> Facts:
     return Facts({view.name: view for view in services.views()})
 
 
-def run_folder_sockets(run: Path, keep: Collection[Path]) -> tuple[Path, ...]:
-    """Sockets in the desk's run folder besides those in `keep`."""
+def run_folder_sockets(
+    run: Path, keep: Collection[Path]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Sockets in the desk's run folder besides those in `keep`: those on which somebody listens, and
+    mere files of processes that were killed, which were taken away."""
     if not run.is_dir():
-        return ()
-    return tuple(sorted(path for path in run.iterdir() if path.is_socket() and path not in keep))
+        return (), ()
+    found = sorted(path for path in run.iterdir() if path.is_socket() and path not in keep)
+    left = tuple(path for path in found if not _is_abandoned(path))
+    removed = tuple(path for path in found if path not in left)
+    for path in removed:
+        path.unlink(missing_ok=True)
+    return left, removed
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Nobody listens; known only from a connection that was refused."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_UNIX, kind) as probe:
+            probe.settimeout(0.2)
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                return True
+            except OSError as error:
+                if error.errno == errno.EPROTOTYPE:
+                    continue  # a socket of the other kind
+                return False
+            return False
+    return False

@@ -44,7 +44,7 @@ class VerifyClosed:
     async def verify(self, say: Say) -> Verification:
         closing = self.closing
         processes = await asyncio.to_thread(self._processes)
-        sockets = await asyncio.to_thread(self._sockets)
+        sockets, removed = await asyncio.to_thread(self._sockets)
         paths = log_paths(closing.layout, [*closing.desk.file.services, CONTROLLER, GUARD])
         errors = await asyncio.to_thread(
             errors_since, paths, closing.now_ns() - ERRORS_WITHIN_NS, ERRORS_SHOWN
@@ -57,6 +57,7 @@ class VerifyClosed:
         evidence: dict[str, object] = {
             "processes": list(processes),
             "sockets": list(sockets),
+            "dead_sockets_removed": list(removed),
             "errors": len(errors),
         }
         if left:
@@ -77,17 +78,19 @@ class VerifyClosed:
             left.setdefault(pid, {"service": mark, "pid": pid, "found_by": "marker"})
         return tuple(left.values())
 
-    def _sockets(self) -> tuple[str, ...]:
-        """Sockets in the run folder besides the controller's, and listeners on services' ports."""
+    def _sockets(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Sockets in the run folder on which somebody listens, and listeners on services' ports; and
+        the files that a killed process left, which nobody listens on: those are taken away."""
         closing = self.closing
         layout = closing.layout
         # Controller and guard go last, after this look.
         keep = (layout.controller_socket, layout.guard_socket, layout.beats_socket)
-        left = [str(path) for path in run_folder_sockets(closing.layout.run, keep)]
+        listening, removed = run_folder_sockets(layout.run, keep)
+        left = [str(path) for path in listening]
         for name, service in closing.desk.file.services.items():
             if service.port is None:
                 continue
             holder = holder_of(service.port)
             if holder is not None:
                 left.append(f"port {service.port} ({name}): {holder}")
-        return tuple(left)
+        return tuple(left), tuple(map(str, removed))
