@@ -26,6 +26,7 @@ MODULES = (
     "desk",
     "venues",
     "emergency",
+    "guard",
     "standby",
     "reconcile",
 )

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.paper_desk import PaperDesk, copy_paper_desk, end_everything, recording
+from tests.harness.paper_desk import (
+    PaperDesk,
+    copy_paper_desk,
+    end_everything,
+    end_guard,
+    recording,
+)
 
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
 
@@ -172,7 +178,8 @@ def test_two_openings_at_once_start_every_service_once(paper_desk: PaperDesk) ->
         if status == 5:
             assert document["error"] == "conflict"
     running = Counter(
-        process.environ().get("OPENBELL_SERVICE", "") for process in paper_desk.own_processes()
+        process.environ().get("OPENBELL_SERVICE") or process.cmdline()[2]
+        for process in paper_desk.own_processes()
     )
     assert all(count == 1 for count in running.values()), running
     paper_desk.run("down", "--yes")
@@ -240,11 +247,11 @@ def test_secrets_reach_no_log_and_no_answer(paper_desk: PaperDesk) -> None:
 def test_a_foreign_process_with_a_recorded_pid_is_not_touched(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
-    """A controller killed and its services killed leave records; another process that got a recorded
+    """A controller, its guard and its services killed leave records; another process that got a recorded
     pid is never touched."""
     paper_desk.run("up", "--safe-mode")
     status = paper_desk.status()
-    os.kill(status["controller"]["pid"], signal.SIGKILL)
+    end_guard(paper_desk)
     for service in status["services"]:
         os.kill(service["pid"], signal.SIGKILL)
     await_that(lambda: paper_desk.own_processes() == [], "every process gone")
@@ -268,7 +275,7 @@ def test_a_person_is_asked_about_what_an_earlier_run_left(
     """The records are lost with the controller: only the marker tells whose the processes are."""
     paper_desk.run("up", "--safe-mode")
     status = paper_desk.status()
-    os.kill(status["controller"]["pid"], signal.SIGKILL)
+    end_guard(paper_desk)
     for record in (paper_desk.folder / "state" / "records").glob("*.json"):
         record.unlink()
     before = {s["pid"] for s in status["services"]}

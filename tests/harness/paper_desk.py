@@ -85,14 +85,14 @@ class PaperDesk:
         return items
 
     def own_processes(self) -> list[psutil.Process]:
-        """Every process that carries this desk's marker, and its controller."""
+        """Every process that carries this desk's marker, its controller and its guard."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 if process.environ().get("OPENBELL_STATE") == str(self.folder / "state") or (
-                    "openbell.controller" in process.cmdline()
+                    {"openbell.controller", "openbell.guard"} & set(process.cmdline())
                     and str(self.folder) in " ".join(process.cmdline())
                 ):
                     found.append(process)
@@ -116,10 +116,27 @@ def free_ports(count: int) -> list[int]:
 
 
 def end_everything(desk: PaperDesk) -> None:
-    """Kills what is left of a desk, by pid."""
+    """Kills what is left of a desk, by pid; the guard first, as it would start a controller."""
+    end_guard(desk)
     for process in desk.own_processes():
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGKILL)
+
+
+def end_guard(desk: PaperDesk) -> None:
+    """SIGKILL to the guard, seen to be gone: for tests of what a desk is without one. The controller
+    would start another, so it is killed at the same time."""
+    ours = ("openbell.guard", "openbell.controller")
+    gone = []
+    for process in desk.own_processes():
+        with contextlib.suppress(psutil.Error):
+            if set(ours) & set(process.cmdline()):
+                process.send_signal(signal.SIGSTOP)  # neither starts the other meanwhile
+                gone.append(process)
+    for process in gone:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGKILL)
+    psutil.wait_procs(gone, timeout=10)
 
 
 def recording(name: str) -> Path | None:

@@ -12,8 +12,9 @@ from openbell.state.halts import Halt, set_halt
 def second_step(desk: Any, **wishes: Any) -> dict[str, Any]:
     plan = opening_plan_of_a_closed_desk(desk.desk.path, desk.layout, **wishes)
     steps = plan["steps"]
-    assert isinstance(steps, list) and len(steps) == 2
-    return dict(steps[1])
+    assert isinstance(steps, list)
+    assert [step["name"] for step in steps] == ["start_guard", "start_services", "begin_trading"]
+    return dict(steps[-1])
 
 
 def test_a_plan_ends_with_trading(fake_desk: Any) -> None:

@@ -1,4 +1,4 @@
-"""After a closing: that the controller itself is gone. Nobody else can tell."""
+"""After a closing: that the guard and the controller are gone. Nobody else can tell."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Any
 import psutil
 
 from openbell.config.layout import DeskLayout
+from openbell.guard.record import guard_pid
 
 _TIMEOUT_S = 15.0
 """The controller leaves at most five seconds after the last event was delivered."""
 
 
 def await_departure(layout: DeskLayout, pid: int) -> list[dict[str, Any]]:
-    """Waits for the controller's end: empty when it left, else `[{"service", "pid"}]`."""
+    """Waits for their end: empty when they left, else `[{"service", "pid"}, ...]`."""
     deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline:
-        if not _is_alive(pid) and not layout.controller_socket.exists():
-            return []
+    while True:
+        left = []
+        if _is_alive(pid) or layout.controller_socket.exists():
+            left.append({"service": "controller", "pid": pid})
+        if (guard := guard_pid(layout)) is not None:
+            left.append({"service": "guard", "pid": guard})
+        if not left or time.monotonic() > deadline:
+            return left
         time.sleep(0.02)
-    return [{"service": "controller", "pid": pid}]
 
 
 def _is_alive(pid: int) -> bool:

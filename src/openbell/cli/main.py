@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "halt": ("halt", "halt", "stop new orders; services stay up"),
     "resume": ("halt", "resume", "let new orders go on, once healthy"),
     "kill-switch": ("kill_switch", "kill_switch", "stop orders at once: the desk or a part of it"),
+    "dead-man": ("dead_man", "dead_man", "what becomes of resting orders without an engine"),
     "emergency-stop": (
         "emergency_stop",
         "emergency_stop",

@@ -11,6 +11,7 @@
       emergency.json  emergency.lock  emergency/                         the emergency stop
       order-latency.json                                                 the longest seen, by venue
       target.json                                                        what the desk was asked to be
+      guard.lock  guard.json  guard.toml                                 the guard
       credentials.env                                                    made for simulated venues
       run/         sockets
       records/     one file per running service: pid, start time, boot id, ...
@@ -80,6 +81,33 @@ class DeskLayout:
     @property
     def controller_log(self) -> Path:
         return self.logs / "controller.log"
+
+    @property
+    def guard_lock(self) -> Path:
+        return self.state / "guard.lock"
+
+    @property
+    def guard_record(self) -> Path:
+        """Which process the guard is, and what it watches: `openbell.guard.record`."""
+        return self.state / "guard.json"
+
+    @property
+    def guard_desk(self) -> Path:
+        """The desk file as the guard read it last: one that is being edited must not blind it."""
+        return self.state / "guard.toml"
+
+    @property
+    def guard_log(self) -> Path:
+        return self.logs / "guard.log"
+
+    @property
+    def guard_socket(self) -> Path:
+        return self.run / "guard.sock"
+
+    @property
+    def beats_socket(self) -> Path:
+        """Where engine and controller say every second that they are well."""
+        return self.run / "beats.sock"
 
     @property
     def api_token(self) -> Path:

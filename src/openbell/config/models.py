@@ -1,7 +1,7 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
 One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[rolling]`,
-`[risk]`, `[approvals]`, `[kill_switch]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
+`[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
 Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
@@ -160,6 +160,44 @@ class Approvals(Model):
         return self
 
 
+class Guard(Model):
+    """`[guard]`: the independent process that can always stop the desk. A desk without venues has
+    none."""
+
+    dead_man_timeout: Seconds = 60.0
+    """How long the desk's orders may rest without an engine that is well. Of a venue's own timer it
+    is the time-out, refreshed at a quarter of it; elsewhere the guard cancels after it."""
+    engine_silent_after: Seconds = 5.0
+    """An engine that was not heard for so long is not well: no timer is refreshed for it."""
+    controller_silent_after: Seconds = 5.0
+    """A controller that was not heard for so long hangs: it is killed, and another one started."""
+    guard_silent_after: Seconds = 5.0
+    """A guard that was not heard for so long hangs: it is killed, and another one started."""
+    restart_controller: bool = True
+    """False: a controller that is gone stays gone until a person starts one; for desks whose
+    controller is kept up by something else."""
+    cancel_timeout: Seconds = 30.0
+    """How long the guard tries to prove, of one venue, that it cancelled everything."""
+
+    @model_validator(mode="after")
+    def _silence_fits(self) -> Guard:
+        if self.engine_silent_after * 2 > self.dead_man_timeout:
+            raise ValueError(
+                "engine_silent_after must be at most half of dead_man_timeout, or a timer could fire "
+                "for an engine that is well"
+            )
+        return self
+
+    @property
+    def beat_every_s(self) -> float:
+        """How often engine, controller and guard say that they are well: a second, or a quarter of
+        the shortest silence that counts."""
+        shortest = min(
+            self.engine_silent_after, self.controller_silent_after, self.guard_silent_after
+        )
+        return min(1.0, shortest / 4)
+
+
 class Venue(Model):
     """`[venues.NAME]`: an exchange or broker account."""
 
@@ -196,6 +234,10 @@ class Venue(Model):
     exclusive: bool = False
     """The account is this desk's alone. Then an emergency stop uses the venue's own mass cancel at
     once, which is the fastest; else only where it can see that it meets no other's order."""
+    dead_man: Literal["venue", "guard", "off"] = "venue"
+    """Who cancels when no engine is well any more. venue: its own timer where it has one, which also
+    cancels orders that are not the desk's; else the guard. guard: the guard, own orders only. off:
+    nobody."""
     web: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = None
     """The venue's page on which a person can see and cancel orders; shown where a stop cannot be
     proven."""
@@ -439,6 +481,7 @@ class DeskFile(Model):
     risk: Risk = Risk()
     approvals: Approvals = Approvals()
     kill_switch: KillSwitch = KillSwitch()
+    guard: Guard = Guard()
     logs: Logs = Logs()
     venues: dict[Name, Venue] = {}
     strategies: dict[Name, Strategy] = {}

@@ -37,6 +37,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[kill_switch.rules.reject_rate]", kill_rules.RejectRule),
     ("[kill_switch.rules.stale_market_data]", kill_rules.StaleRule),
     ("[kill_switch.rules.heartbeat_lost]", kill_rules.HeartbeatRule),
+    ("[guard]", models.Guard),
     ("[logs]", models.Logs),
     ("[venues.NAME]", models.Venue),
     ("[strategies.NAME]", models.Strategy),

@@ -63,7 +63,7 @@ from openbell.errors import (
 )
 from openbell.kill.request import EmergencyRequest
 from openbell.watch.log_line import parse_level
-from openbell.watch.logs import CONTROLLER, LogQuery, log_paths, read_logs
+from openbell.watch.logs import CONTROLLER, GUARD, LogQuery, log_paths, read_logs
 
 log = structlog.get_logger()
 
@@ -206,8 +206,8 @@ def _look(app: FastAPI, parts: Parts) -> None:
         tail: Annotated[int | None, Query(ge=1, le=LOG_LINES_MAX)] = None,
         level: str | None = None,
     ) -> Response:
-        names = service or [*desk.desk.file.services, CONTROLLER]
-        desk.require_known([name for name in names if name != CONTROLLER])
+        names = service or [*desk.desk.file.services, CONTROLLER, GUARD]
+        desk.require_known([name for name in names if name not in (CONTROLLER, GUARD)])
         query = LogQuery(
             since_ns=None if since is None else _since_ns(since),
             tail=tail or (LOG_LINES_DEFAULT if since is None else LOG_LINES_MAX),
@@ -325,7 +325,10 @@ def _act(app: FastAPI, parts: Parts) -> None:
 
     @app.post(f"{V1}/exit", summary="End the controller")
     async def leave(body: ExitBody | None = None, actor: Actor = "api") -> Response:
-        acts.refuse_exit((body or ExitBody()).detach)
+        detach = (body or ExitBody()).detach
+        acts.refuse_exit(detach)
+        if detach:
+            await parts.guard.detach()
         parts.exit_controller(f"asked by {actor}")
         return _json(desk, {"exiting": True})
 

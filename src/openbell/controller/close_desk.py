@@ -11,6 +11,7 @@ import structlog
 
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
@@ -49,10 +50,15 @@ class Closings:
     """Closings of one desk."""
 
     def __init__(
-        self, desk: ControlledDesk, runs: Conductor, exit_controller: Callable[[str], None]
+        self,
+        desk: ControlledDesk,
+        runs: Conductor,
+        guard: GuardKeeper,
+        exit_controller: Callable[[str], None],
     ) -> None:
         self._desk = desk
         self._runs = runs
+        self._guard = guard
         self._exit = exit_controller
 
     def wishes_for(self, asked: CloseWishes) -> Wishes:
@@ -169,6 +175,7 @@ class Closings:
             save_checkpoint=save,
             marked=marked,
             earlier=earlier,
+            guard=self._guard if desk.desk.file.venues else None,
         )
 
     async def _close(
@@ -180,6 +187,9 @@ class Closings:
     ) -> None:
         desk = self._desk
         closing = self._closing(run.id, wishes, earlier)
+        if closing.guard is not None and wishes.orders == "keep":
+            # At once: from now on no timer may withdraw what is to rest.
+            closing.disarmed = await closing.guard.disarm()
         steps: Sequence[Step[Any, Any]] = closing_steps(closing)
         runner = Runner(journal, run.emit, timeout_s=wishes.timeout_s, on_report=closing.note)
         statement = await closing_statement(closing, await runner.run(steps))
@@ -197,6 +207,8 @@ class Closings:
                 desk.targets.command(DeskCommand.CLOSED)
             except StorageError as error:
                 log.error("offline is not kept on disk", why=error.message)
+        elif closing.disarmed is None:
+            await self._guard.resumed()
         failure = (
             None
             if statement.verified
@@ -224,6 +236,9 @@ class Closings:
         if board.newest is not run or not self._is_closed():
             log.info("staying: the desk is in use again", closed_by=run.id)
             return
+        # Begun by nobody meanwhile: the board is shut with the exit.
+        self._desk.board.end("the desk is closed")
+        await self._guard.end("the desk is closed")
         self._exit("the desk is closed")
 
     def _is_closed(self) -> bool:

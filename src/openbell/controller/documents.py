@@ -51,7 +51,8 @@ async def health_document(desk: ControlledDesk, observer: Observer) -> dict[str,
 
 
 _SHARED = (
-    "desk", "state", "why", "venues", "permit", "latch", "halt", "emergency", "recommendations",
+    "desk", "state", "why", "guard", "venues", "permit", "latch", "halt", "emergency",
+    "recommendations",
 )  # fmt: skip
 _HEALTHY = {
     ServiceState.READY: True,
@@ -92,6 +93,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
             "rss_bytes": psutil.Process().memory_info().rss,
             "adopted": list(desk.adoption.adopted),
         },
+        "guard": None if seen.guard is None else dict(seen.guard),
         "run": None if run is None else run.brief(),
         "interrupted_run": None if desk.interrupted is None else desk.interrupted.as_dict(),
         "services": [service_row(desk, view) for view in seen.views],

@@ -22,6 +22,7 @@ from openbell.controller.close_desk import Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk, Interrupted
 from openbell.controller.emergency import Emergency
+from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
@@ -77,20 +78,22 @@ class Hosted:
             ended.set()
 
         conductor = Conductor(desk)
-        observer = Observer(desk)
+        guard = GuardKeeper(desk)
+        observer = Observer(desk, guard)
         emergency = Emergency(desk, conductor)
         pair = EnginePair(desk)
         parts = Parts(
             desk=desk,
             observer=observer,
-            openings=Openings(desk, conductor, emergency.clear),
-            closings=Closings(desk, conductor, exit_controller),
+            openings=Openings(desk, conductor, guard, emergency.clear),
+            closings=Closings(desk, conductor, guard, exit_controller),
             rolling=RollingRestarts(desk, conductor, observer, pair),
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
             emergency=emergency,
             pair=pair,
             reconciling=Reconciling(desk),
+            guard=guard,
             exit_controller=exit_controller,
         )
         return cls(desk, conductor, parts, (api_token, service_token))
@@ -117,7 +120,13 @@ class Hosted:
         await self._find_interrupted()
         self._write_record(desk.port_problem)
         self._announce(adopted)
-        pair = asyncio.create_task(self.parts.pair.run(), name="engine pair")
+        guard = self.parts.guard
+        # To the very end: a controller that takes its time to end does not hang.
+        beats = asyncio.create_task(guard.beat(), name="beats")
+        watching = [
+            asyncio.create_task(guard.run(), name="guard"),
+            asyncio.create_task(self.parts.pair.run(), name="engine pair"),
+        ]
         if open_at_once is not None:
             await self._open(open_at_once, actor)
         server = await asyncio.to_thread(self._load_server)
@@ -126,9 +135,9 @@ class Hosted:
         emergencies = asyncio.create_task(self.parts.emergency.watch(), name="emergencies")
         ending = asyncio.create_task(ended.wait(), name="ended")
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
-        housekeeping.cancel()
-        emergencies.cancel()
-        pair.cancel()
+        for task in (housekeeping, emergencies, *watching):
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         desk.board.end("it was told to")
         await self.conductor.cancel()
         server.stop()
@@ -139,6 +148,7 @@ class Hosted:
             desk.layout.controller_socket.unlink()
         desk.auditor.note("controller.ended", desk.desk.file.desk.name, pid=os.getpid())
         await desk.close()
+        beats.cancel()
         desk.layout.controller_record.unlink(missing_ok=True)
         log.info("ended")
 

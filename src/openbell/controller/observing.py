@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.guard_keeper import GuardKeeper
 from openbell.domain.desk_state import DeskFacts, DeskState, DeskTarget, decide
 from openbell.domain.health import DeskHealthFacts, ServiceFacts, VenueHealthFacts
 from openbell.domain.scopes import DESK
@@ -36,13 +37,16 @@ class Seen:
     desk: DeskHealthFacts
     venue_rows: tuple[Mapping[str, Any], ...]
     """As `status` shows them."""
+    guard: Mapping[str, Any] | None
+    """None: the desk has no venue, and so no guard."""
 
 
 class Observer:
     """Asks and puts together; decides nothing."""
 
-    def __init__(self, desk: ControlledDesk) -> None:
+    def __init__(self, desk: ControlledDesk, guard: GuardKeeper) -> None:
         self._desk = desk
+        self._guard = guard
 
     async def observe(self) -> Seen:
         desk = self._desk
@@ -85,6 +89,7 @@ class Observer:
             venues=() if left_out else tuple(self._venue_facts(engine)),
             desk=self._desk_facts(state, target, latched, engine, in_part),
             venue_rows=tuple(self._venue_rows(engine)),
+            guard=self._guard.view(),
         )
 
     async def _ask_engine(self) -> Answer:
@@ -141,10 +146,13 @@ class Observer:
         scopes = sorted(desk.targets.latches.scopes())
         parts = tuple(str(scope) for scope in scopes if scope != DESK)
         roles = desk.roles
+        guard_problem = self._guard.problem()
+        switches = tuple(self._dead_man_problems())
         if roles.engine is None or in_part:
             return DeskHealthFacts(
                 state=state, target=target, latched=latched, latched_parts=parts,
                 engine_trading=True, reconciled=True,
+                guard_problem=guard_problem, dead_man_problems=switches,
             )  # fmt: skip
         in_doubt = engine.get("in_doubt") if engine.known else None
         return DeskHealthFacts(
@@ -160,6 +168,8 @@ class Observer:
             quotes_fresh=self._is_ready(roles.market_data),
             journal_ok=not engine.get("storage") if engine.known else None,
             standby_unfit=self._standby_unfit(),
+            guard_problem=guard_problem,
+            dead_man_problems=switches,
         )
 
     def _standby_unfit(self) -> tuple[str, ...]:
@@ -168,6 +178,13 @@ class Observer:
         if standby is None or self._desk.states.get(standby) is not ServiceState.READY:
             return ()
         return tuple(self._desk.pair_row(standby).get("why_not_promotable") or ())
+
+    def _dead_man_problems(self) -> Iterator[str]:
+        """What `status` recommends to look at: a switch that fired, runs out, or cannot be armed."""
+        for name, row in self._guard.dead_man().items():
+            if row["state"] in ("fired", "running_out", "cancelling", "not_armed", "disarming"):
+                why = f": {row['why']}" if row["why"] else ""
+                yield f"the dead-man's switch of {name} is {str(row['state']).replace('_', ' ')}{why}"
 
     def _is_ready(self, service: str | None) -> bool:
         """Of a service whose own health check fails when it has nothing fresh to say."""
@@ -188,6 +205,7 @@ class Observer:
 
     def _venue_rows(self, engine: Answer) -> list[Mapping[str, Any]]:
         said = _by_name(engine)
+        switches = self._guard.dead_man()
         rows: list[Mapping[str, Any]] = []
         for name, venue in self._desk.desk.file.venues.items():
             row = said.get(name)
@@ -203,6 +221,7 @@ class Observer:
                     "held_back": None if row is None else str(row.get("held_back") or ""),
                     "sim_url": venue.url if venue.environment == "simulated" else None,
                     "why": engine.why if row is None else str(row.get("why_not") or ""),
+                    "dead_man": switches.get(name),
                 }
             )
         return rows

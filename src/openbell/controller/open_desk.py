@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import RunJournal
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
@@ -23,7 +25,8 @@ from openbell.procedures.opening import (
 )
 from openbell.procedures.plans import plan_document
 from openbell.procedures.run import Runner
-from openbell.procedures.step import Outcome, StepReport
+from openbell.procedures.starting_guard import StartGuard
+from openbell.procedures.step import Outcome, Step, StepReport
 from openbell.procedures.wording import count_of
 from openbell.runtime.ports import is_taken
 from openbell.runtime.processes import system_processes
@@ -44,11 +47,13 @@ class Openings:
         self,
         desk: ControlledDesk,
         runs: Conductor,
+        guard: GuardKeeper,
         clear_emergency: Callable[[str], Awaitable[None]],
     ) -> None:
         """`clear_emergency`: takes away what an emergency stop left, on the word of whoever opens."""
         self._desk = desk
         self._runs = runs
+        self._guard = guard
         self._clear_emergency = clear_emergency
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
@@ -85,10 +90,11 @@ class Openings:
         desk = self._desk
         desk.require_known(list(wishes.only))
         self._refuse_safe_mode_while_trading(wishes)
-        start, trade = self._opening_steps(wishes, lambda _: None)
+        guard, start, trade = self._opening_steps(wishes, lambda _: None)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
         trade.blocked = lambda: self._blocked(start.wanted, coming=start.wanted)
-        return await plan_document("open", (start, trade))
+        steps: list[Step[Any, Any]] = [*guard, start, trade]
+        return await plan_document("open", steps)
 
     def _refuse_safe_mode_while_trading(self, wishes: OpenWishes) -> None:
         """Raises RefusedError: opening adds to what is, and a stop has to be asked for as one. A
@@ -124,8 +130,10 @@ class Openings:
 
     def _opening_steps(
         self, wishes: OpenWishes, tell: Callable[[ServiceOutcome], None]
-    ) -> tuple[StartServices, BeginTrading]:
+    ) -> tuple[list[StartGuard], StartServices, BeginTrading]:
+        """A desk without venues has no guard to start."""
         desk = self._desk
+        guard = [StartGuard(self._guard)] if desk.desk.file.venues else []
         services = desk.desk.file.services
         depends_on = {name: service.depends_on for name, service in services.items()}
         wanted = self._wanted(wishes)
@@ -147,7 +155,7 @@ class Openings:
             latch_note=lambda: desk.targets.latch_note,
             blocked=lambda: self._blocked(wanted),
         )
-        return start, trade
+        return guard, start, trade
 
     def _blocked(self, wanted: Collection[str], coming: Collection[str] = ()) -> str:
         """Why waiting for trading would be of no use; `coming` counts as up."""
@@ -179,12 +187,14 @@ class Openings:
                 }
             )
 
-        start, trade = self._opening_steps(wishes, tell)
+        guard, start, trade = self._opening_steps(wishes, tell)
         journal = RunJournal(desk.database, number)
-        reports = await Runner(journal, run.emit).run((start, trade))
-        opened = all(each.outcome in (Outcome.DONE, Outcome.SKIPPED) for each in reports)
+        steps: list[Step[Any, Any]] = [*guard, start, trade]
+        reports = await Runner(journal, run.emit).run(steps)
+        *_, started, traded = reports
+        # Without its guard a desk opens all the same, and says so: it can be stopped by hand.
+        opened = all(each.outcome in (Outcome.DONE, Outcome.SKIPPED) for each in (started, traded))
         await journal.finish("done" if opened else "failed")
-        started, traded = reports
         outcome = _opening_outcome(start, trade, started, traded)
         left_out = desk.left_out()
         if left_out and outcome == Opened.TRADING:
@@ -201,10 +211,13 @@ class Openings:
         }
         desk.auditor.note("desk.opened" if opened else "desk.open_failed", run.id, outcome=outcome)
         message = started.detail if started.outcome is not Outcome.DONE else traded.detail
+        unguarded = [each.detail for each in reports[:-2] if each.outcome is not Outcome.DONE]
         if outcome == "already_open":
             message = f"already open: {message}"
         elif outcome == "partial":
             message = self._partly(wishes, traded.detail)
+        if unguarded:
+            message = f"{message}; WITHOUT A GUARD: {unguarded[0]}"
         if taken_over := desk.untold_adoption():
             message = f"{message}; {taken_over}"
         failure = None if opened else FailedError(message, hint="mend it and open again")

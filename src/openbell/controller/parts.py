@@ -9,6 +9,7 @@ from openbell.controller.acts import Acts
 from openbell.controller.close_desk import Closings
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.emergency import Emergency
+from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
@@ -31,4 +32,5 @@ class Parts:
     emergency: Emergency
     pair: EnginePair
     reconciling: Reconciling
+    guard: GuardKeeper
     exit_controller: Callable[[str], None]

@@ -68,6 +68,10 @@ class DeskHealthFacts:
     journal_ok: bool | None = True
     standby_unfit: tuple[str, ...] = ()
     """Why the engine's standby could not take over; empty where it could, or there is none."""
+    guard_problem: str = ""
+    """Why there is no guard, or not all of one; empty where it watches, or the desk needs none."""
+    dead_man_problems: tuple[str, ...] = ()
+    """Switches that are not as they should be, each in a sentence."""
 
 
 MAX_CLOCK_SKEW_MS = 1000.0
@@ -201,6 +205,18 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
                 "`openbell down` ends them",
             )
         )
+    if desk.guard_problem and desk.target is not DeskTarget.OFFLINE:
+        found.append(
+            _Finding(
+                Verdict.DEGRADED,
+                f"the guard does not watch: {desk.guard_problem}",
+                "see `openbell logs guard`; `openbell up` starts it",
+            )
+        )
+    found += [
+        _Finding(Verdict.DEGRADED, problem, "see `openbell dead-man status`")
+        for problem in desk.dead_man_problems
+    ]
     if desk.target in (DeskTarget.TRADING, DeskTarget.SAFE):
         if desk.reconciled is False:
             found.append(

@@ -78,6 +78,8 @@ async def ask_guard(
                 return
             async with asyncio.timeout(each_within_s):
                 answer = _decoded(await reader.readline())
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise GuardGoneError("no guard is running") from error
     except (OSError, TimeoutError, ValueError) as error:
         raise GuardGoneError(str(error) or type(error).__name__) from error
     finally:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import errno
+import socket
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from openbell.domain.service_state import ServiceState
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
@@ -41,6 +43,22 @@ class VenueTruth(Protocol):
         ...
 
 
+class GuardPort(Protocol):
+    """The desk's guard, as procedures speak to it; `controller.guard_keeper.GuardKeeper` is one."""
+
+    def view(self) -> Mapping[str, Any] | None:
+        """How it is; None: the desk has no venue, and so no guard."""
+
+    async def opened(self) -> str:
+        """It is up and its switches follow the engine; else why not."""
+
+    async def hold(self) -> None:
+        """The engine is about to be stopped, and no order is to rest: its silence says nothing."""
+
+    async def disarm(self) -> Mapping[str, Any]:
+        """`{"disarmed", "unknown": [venue, ...], "why"}`: every timer is off and stays off."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """A desk's processes at one moment, as every planner sees them."""
@@ -62,8 +80,33 @@ def facts_of(services: Services) -> Facts:
     return Facts({view.name: view for view in services.views()})
 
 
-def run_folder_sockets(run: Path, keep: Path) -> tuple[Path, ...]:
-    """Sockets in the desk's run folder besides `keep`."""
+def run_folder_sockets(
+    run: Path, keep: Collection[Path]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Sockets in the desk's run folder besides those in `keep`: those on which somebody listens, and
+    mere files of processes that were killed, which were taken away."""
     if not run.is_dir():
-        return ()
-    return tuple(sorted(path for path in run.iterdir() if path.is_socket() and path != keep))
+        return (), ()
+    found = sorted(path for path in run.iterdir() if path.is_socket() and path not in keep)
+    left = tuple(path for path in found if not _is_abandoned(path))
+    removed = tuple(path for path in found if path not in left)
+    for path in removed:
+        path.unlink(missing_ok=True)
+    return left, removed
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Nobody listens; known only from a connection that was refused."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_UNIX, kind) as probe:
+            probe.settimeout(0.2)
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                return True
+            except OSError as error:
+                if error.errno == errno.EPROTOTYPE:
+                    continue  # a socket of the other kind
+                return False
+            return False
+    return False

@@ -22,12 +22,14 @@ from openbell.config.models import LoadedDesk, Service
 from openbell.config.problems import KeyPath, Problem
 from openbell.config.references import did_you_mean
 from openbell.config.secrets import missing_secrets
+from openbell.domain.dead_man import within
 from openbell.errors import OpenbellError
 from openbell.runtime.plan import PLACEHOLDERS
 from openbell.runtime.ports import holder_of
 from openbell.trading.feeds import NEED_CREDENTIALS
 from openbell.trading.loading import strategy_problems
-from openbell.venues.registry import known_adapters
+from openbell.venues.credentials import Credentials
+from openbell.venues.registry import known_adapters, open_venue
 
 ENGINE = "openbell.services.execution_engine"
 MARKET_DATA = "openbell.services.market_data"
@@ -53,6 +55,7 @@ def preflight(
         *_credentials(desk),
         *strategy_problems(desk),
         *_secrets(desk, environ),
+        *_dead_man(desk),
         *_ports(desk, own_pids),
     ]
     lines = key_lines(desk.path.read_text())
@@ -163,6 +166,28 @@ def _secrets(desk: LoadedDesk, environ: Mapping[str, str]) -> list[Problem]:
         return missing_secrets(desk, environ)
     except OpenbellError as error:
         return [Problem((), error.message, error.hint)]
+
+
+def _dead_man(desk: LoadedDesk) -> Iterator[Problem]:
+    """A venue's own timer that does not take the desk's time-out: it would run with another one."""
+    wanted_s = desk.file.guard.dead_man_timeout
+    known = known_adapters()
+    for name, venue in desk.file.venues.items():
+        if venue.dead_man != "venue" or venue.adapter not in known:
+            continue
+        try:
+            switch = open_venue(name, venue, Credentials("", "")).capabilities.dead_mans_switch
+        except OpenbellError:
+            continue  # its own problem is told elsewhere
+        if switch is None:
+            continue
+        taken_s = within(wanted_s, switch.min_s, switch.max_s)
+        if taken_s != wanted_s:
+            yield Problem(
+                ("guard", "dead_man_timeout"),
+                f"the timer of {name} takes {switch.min_s:g}s to {switch.max_s:g}s, not {wanted_s:g}s",
+                f'write dead_man_timeout = "{taken_s:g}s", or dead_man = "guard" in [venues.{name}]',
+            )
 
 
 def _ports(desk: LoadedDesk, own_pids: Collection[int]) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import UsageError
+from openbell.guard.record import guard_pid
 from openbell.kill.course import emergency_document
 from openbell.procedures.begin_trading import (
     TradingFacts,
@@ -27,6 +29,7 @@ from openbell.procedures.begin_trading import (
 from openbell.procedures.opening import StartServices, services_to_open
 from openbell.procedures.plans import plan_document, planned_row
 from openbell.procedures.ports import Facts
+from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
@@ -75,6 +78,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
             "socket": str(layout.controller_socket),
             "port_problem": "",
         },
+        "guard": guard_row(desk, layout),
         "run": None,
         "interrupted_run": None,
         "services": [_row(desk, name, alive.get(name)) for name in desk.file.services],
@@ -89,11 +93,49 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
                 "held_back": None,
                 "sim_url": venue.url if venue.environment == "simulated" else None,
                 "why": "the desk is not running: nobody asks the venue",
+                "dead_man": None,
             }
             for name, venue in desk.file.venues.items()
         ],
         "recommendations": recommendations,
     }
+
+
+def guard_row(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any] | None:
+    """The guard as `status` shows it where no controller hears it; None for a desk without venues."""
+    if not desk.file.venues:
+        return None
+    pid = guard_pid(layout)
+    return {
+        "state": "off" if pid is None else "running",
+        "why": "" if pid is None else "no controller hears it; it starts one if the desk is open",
+        "pid": pid,
+        "since": None,
+        "restarts": None,
+        "mode": None,
+        "rss_bytes": None,
+        "venues": [],
+    }
+
+
+@dataclass(frozen=True)
+class _AloneGuard:
+    """The guard of a desk without a controller, for a plan: nothing is asked of it."""
+
+    desk: LoadedDesk
+    layout: DeskLayout
+
+    def view(self) -> Mapping[str, Any] | None:
+        return guard_row(self.desk, self.layout)
+
+    async def opened(self) -> str:
+        raise NotImplementedError
+
+    async def hold(self) -> None:
+        raise NotImplementedError
+
+    async def disarm(self) -> Mapping[str, Any]:
+        raise NotImplementedError
 
 
 def opening_plan_of_a_closed_desk(
@@ -118,7 +160,8 @@ def opening_plan_of_a_closed_desk(
     wanted = services_to_open(depends_on, only)
     services = _Uncontrolled(desk, _alive(layout))
     start = StartServices(services, wanted, depends_on, lambda _: None, timeout_s=0.0)
-    document = asyncio.run(plan_document("open", (start,)))
+    guard = [StartGuard(_AloneGuard(desk, layout))] if desk.file.venues else []
+    document = asyncio.run(plan_document("open", [*guard, start]))
     steps = document["steps"]
     assert isinstance(steps, list)
     steps.append(_trading_row(desk, layout, wanted, safe_mode))

@@ -89,6 +89,8 @@ class DeadMansSwitch(msgspec.Struct, frozen=True, kw_only=True):
     min_s: float
     max_s: float
     """What may be asked for as its time-out."""
+    conditional: bool | None = None
+    """Whether it also withdraws orders that wait for a trigger; None: the venue does not say."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,8 @@ from openbell.watch.log_line import LogLine, is_at_least, parse_line
 
 CONTROLLER = "controller"
 """The controller's own log goes by this name."""
+GUARD = "guard"
+"""And the guard's by this one."""
 
 _READ_BYTES = 4 << 20
 """The most that one poll of a follower reads of one file."""
@@ -42,7 +44,7 @@ class LogQuery:
 
 
 def log_paths(layout: DeskLayout, services: Iterable[str]) -> dict[str, Path]:
-    """The log file of each service; `controller` is the controller's."""
+    """The log file of each service; `controller` is the controller's, `guard` the guard's."""
     return {
         name: layout.controller_log if name == CONTROLLER else layout.service_log(name)
         for name in services

@@ -163,6 +163,9 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
             lines.append(f"      and {len(items) - 20} more")
     if pnl := statement.get("pnl"):
         lines.append(f"  P&L: {pnl_text(pnl)}")
+    if (switches := statement.get("dead_man")) is not None:
+        told = "disarmed" if switches.get("disarmed") else "NOT KNOWN TO BE DISARMED: "
+        lines.append(f"  dead-man's switches: {told}{', '.join(switches.get('unknown') or ())}")
     lines.append(f"  checkpoint: {statement.get('checkpoint') or 'none'}")
     steps = [(s["name"], s["outcome"], duration(s["seconds"])) for s in statement.get("steps", ())]
     if steps:

@@ -45,9 +45,9 @@ def logs(
     from openbell.config.loader import load_desk
     from openbell.config.references import did_you_mean
     from openbell.watch.log_line import LEVELS
-    from openbell.watch.logs import CONTROLLER, LogFollower, LogQuery, log_paths, read_logs
+    from openbell.watch.logs import CONTROLLER, GUARD, LogFollower, LogQuery, log_paths, read_logs
 
-    known = [*load_desk(terminal.desk_path).file.services, CONTROLLER]
+    known = [*load_desk(terminal.desk_path).file.services, CONTROLLER, GUARD]
     for service in services:
         if service not in known:
             raise UsageError(f'there is no service "{service}"', hint=did_you_mean(service, known))

@@ -39,6 +39,7 @@ def status_text(document: dict[str, Any]) -> str:
         )
     else:
         lines.append("controller  not running")
+    lines += guard_lines(document.get("guard"))
     for name in ("halt", "latch"):
         held = document.get(name) or {}
         if held.get("active"):
@@ -83,6 +84,18 @@ def emergency_lines(emergency: dict[str, Any] | None) -> list[str]:
         lines.append("            it has no end: press again, it goes on from what it finds")
     lines.append("            `openbell up` opens the desk again, in safe mode")
     return lines
+
+
+def guard_lines(guard: dict[str, Any] | None) -> list[str]:
+    """Nothing of a desk without venues, and of a closed one."""
+    if guard is None or guard["state"] == "off":
+        return []
+    pid = f", pid {guard['pid']}" if guard.get("pid") else ""
+    restarts = f", restarted {guard['restarts']} times" if guard.get("restarts") else ""
+    cold = [row["name"] for row in guard.get("venues", ()) if not row["warm"]]
+    not_warm = f", not connected to {', '.join(cold)}" if cold else ""
+    word = guard["state"] if guard["state"] == "running" else guard["state"].upper()
+    return [f"guard       {word}{pid}{restarts}{not_warm}{_because(guard.get('why'))}"]
 
 
 def _because(why: str | None) -> str:
@@ -144,7 +157,16 @@ def service_table(services: list[dict[str, Any]]) -> str:
 
 def venue_table(venues: list[dict[str, Any]]) -> str:
     return table(
-        ("venue", "environment", "connected", "open orders", "positions", "address", "note"),
+        (
+            "venue",
+            "environment",
+            "connected",
+            "open orders",
+            "positions",
+            "dead man",
+            "address",
+            "note",
+        ),
         [
             (
                 v["name"],
@@ -152,6 +174,7 @@ def venue_table(venues: list[dict[str, Any]]) -> str:
                 "unknown" if v["connected"] is None else v["connected"],
                 "unknown" if v["open_orders"] is None else v["open_orders"],
                 "unknown" if v["positions"] is None else v["positions"],
+                dead_man_word(v.get("dead_man")),
                 v.get("sim_url"),
                 "; ".join(filter(None, (v.get("why"), _held_back(v)))),
             )
@@ -163,6 +186,17 @@ def venue_table(venues: list[dict[str, Any]]) -> str:
 
 def _held_back(venue: dict[str, Any]) -> str:
     return f"holds the desk back: {venue['held_back']}" if venue.get("held_back") else ""
+
+
+def dead_man_word(row: dict[str, Any] | None) -> str:
+    """`armed (venue)`; whose it is, where somebody is asked."""
+    if row is None:
+        return "unknown"
+    return (
+        row["state"]
+        if row["applies"] in ("none", "unknown")
+        else f"{row['state']} ({row['applies']})"
+    )
 
 
 def recommendation_lines(recommendations: list[dict[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@
     reconcile        books and venue say the same
     checkpoint       the desk's state is in one file that was read back
     stop_services    in reverse order; then the venues' own word, asked past everything of ours
+    disarm           the dead-man's switches, last of what acts on a venue, and not armed again
     stop_venues      simulated ones, once that word is written down
     verify           nothing of the desk is left on this machine
 
@@ -24,6 +25,7 @@ from typing import Any
 from openbell.procedures.closing.cancel_orders import CancelOrders
 from openbell.procedures.closing.checkpoint import SaveCheckpoint
 from openbell.procedures.closing.context import Closing
+from openbell.procedures.closing.disarm import DisarmDeadMan
 from openbell.procedures.closing.flatten import FlattenPositions
 from openbell.procedures.closing.halt_strategies import HaltStrategies
 from openbell.procedures.closing.reconcile import ReconcileBooks
@@ -35,7 +37,7 @@ from openbell.procedures.step import Step
 
 
 def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
-    """The steps of the planned shutdown."""
+    """The steps of the planned shutdown; a desk without venues has no guard to disarm."""
     return (
         HaltStrategies(closing),
         CancelOrders(closing),
@@ -44,6 +46,7 @@ def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
         ReconcileBooks(closing),
         SaveCheckpoint(closing),
         StopServices(closing),
+        *([] if closing.guard is None else [DisarmDeadMan(closing)]),
         StopVenues(closing),
         VerifyClosed(closing),
     )

@@ -13,7 +13,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.procedures.closing.picture import Picture, Sight
 from openbell.procedures.desk_voices import DeskVoices
-from openbell.procedures.ports import Services, VenueTruth
+from openbell.procedures.ports import GuardPort, Services, VenueTruth
 from openbell.procedures.step import Outcome, StepReport
 
 
@@ -66,6 +66,8 @@ class Closing:
     earlier: Mapping[str, Earlier] = field(default_factory=dict)
     """By step: what an attempt that was cut off had found."""
     now_ns: Callable[[], int] = time.time_ns
+    guard: GuardPort | None = None
+    """None: the desk has no venue, and so no guard."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the steps so far, for those that depend on them."""
@@ -73,6 +75,8 @@ class Closing:
     """The venue's word after everything that could send an order was stopped."""
     pnl: Mapping[str, object] | None = None
     checkpoint: str | None = None
+    disarmed: Mapping[str, object] | None = None
+    """What came of disarming the dead-man's switches."""
     processes_left: tuple[Mapping[str, object], ...] | None = None
     sockets_left: tuple[str, ...] | None = None
     errors: tuple[Mapping[str, object], ...] | None = None

@@ -75,6 +75,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
             "unknown": list(picture.unknown),
             "asked": picture.source,
             "checkpoint": closing.checkpoint,
+            "dead_man": None if closing.disarmed is None else dict(closing.disarmed),
             "pnl": None if closing.pnl is None else dict(closing.pnl),
             "processes_left": _listed(closing.processes_left),
             "sockets_left": _listed(closing.sockets_left),

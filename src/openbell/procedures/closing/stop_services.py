@@ -110,6 +110,10 @@ class StopServices:
         return plan_stop(facts)
 
     async def act(self, plan: Plan[Action], say: Say) -> None:
+        guard = self.closing.guard
+        if guard is not None and self.closing.wishes.orders == "cancel":
+            # The engine's silence is about to be meant: the timers are kept up without it.
+            await guard.hold()
         for action in plan.actions:
             match action:
                 case StopWave(names):

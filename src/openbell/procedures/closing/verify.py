@@ -1,4 +1,4 @@
-"""Closing, step 9: nothing of the desk is left on this machine, and its logs are looked at."""
+"""Closing, step 10: nothing of the desk is left on this machine, and its logs are looked at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from openbell.procedures.ports import facts_of, run_folder_sockets
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.ports import holder_of
-from openbell.watch.logs import CONTROLLER, errors_since, log_paths
+from openbell.watch.logs import CONTROLLER, GUARD, errors_since, log_paths
 
 ERRORS_WITHIN_NS = 300 * 1_000_000_000
 """Five minutes."""
@@ -44,8 +44,8 @@ class VerifyClosed:
     async def verify(self, say: Say) -> Verification:
         closing = self.closing
         processes = await asyncio.to_thread(self._processes)
-        sockets = await asyncio.to_thread(self._sockets)
-        paths = log_paths(closing.layout, [*closing.desk.file.services, CONTROLLER])
+        sockets, removed = await asyncio.to_thread(self._sockets)
+        paths = log_paths(closing.layout, [*closing.desk.file.services, CONTROLLER, GUARD])
         errors = await asyncio.to_thread(
             errors_since, paths, closing.now_ns() - ERRORS_WITHIN_NS, ERRORS_SHOWN
         )
@@ -57,6 +57,7 @@ class VerifyClosed:
         evidence: dict[str, object] = {
             "processes": list(processes),
             "sockets": list(sockets),
+            "dead_sockets_removed": list(removed),
             "errors": len(errors),
         }
         if left:
@@ -77,16 +78,18 @@ class VerifyClosed:
             left.setdefault(pid, {"service": mark, "pid": pid, "found_by": "marker"})
         return tuple(left.values())
 
-    def _sockets(self) -> tuple[str, ...]:
-        """Sockets in the run folder besides the controller's, and listeners on services' ports."""
+    def _sockets(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Sockets in the run folder on which somebody listens, and listeners on services' ports; and
+        the files that a killed process left, which nobody listens on: those are taken away."""
         closing = self.closing
-        left = [
-            str(path)
-            for path in run_folder_sockets(closing.layout.run, closing.layout.controller_socket)
-        ]
+        layout = closing.layout
+        # Controller and guard go last, after this look.
+        keep = (layout.controller_socket, layout.guard_socket, layout.beats_socket)
+        listening, removed = run_folder_sockets(layout.run, keep)
+        left = [str(path) for path in listening]
         for name, service in closing.desk.file.services.items():
             for port in service.ports:
                 holder = holder_of(port)
                 if holder is not None:
                     left.append(f"port {port} ({name}): {holder}")
-        return tuple(left)
+        return tuple(left), tuple(map(str, removed))

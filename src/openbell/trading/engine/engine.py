@@ -28,6 +28,7 @@ from openbell.domain.orders import ClOrdID, Order, OrdStatus
 from openbell.domain.permit import PermitScope, Refusal
 from openbell.domain.succession import Holder
 from openbell.errors import CorruptError, StorageError
+from openbell.kill.beats import ACTIVE, STANDBY, STOPPED, BeatSender
 from openbell.state.latch import Latches
 from openbell.state.order_latency import OrderLatencies
 from openbell.trading.bus import MovedError, Publisher, Responder, producer_name
@@ -149,9 +150,12 @@ class Engine:
         """Set while intents are taken; they wait otherwise."""
         self.intake.set()
         self._publisher: Publisher | None = None
+        self._guard_beats = BeatSender(layout.beats_socket, "engine", setup.service)
         self._intents: Responder[Intent, IntentReply] | None = None
         self._replay: Responder[ReplayRequest, ReplayReply] | None = None
         self._closing = False
+        self._left = False
+        """The guard was told that this engine ends."""
         self._told: EngineHeartbeat | None = None
 
     @classmethod
@@ -211,6 +215,7 @@ class Engine:
             ("permit", self.permit.run),
             ("quotes", self.market.run),
             ("heartbeat", self._beat),
+            ("guard beats", self._beat_to_guard),
             ("storage", self._watch_storage),
             ("journal", self._follow_journal),
         ]
@@ -340,6 +345,9 @@ class Engine:
         await self.canceller.close()
         if self.ledger.in_office and not self.ledger.fenced.is_set() and not self.ledger.retired:
             await self.ledger.probe_storage()
+            # Its orders are meant to rest: without this word they would be taken for abandoned.
+            self._left = True
+            self._guard_beats.send(epoch=self.ledger.epoch, stage=STOPPED)
 
     async def close(self) -> None:
         """After `stop`, with the tasks ended."""
@@ -349,6 +357,7 @@ class Engine:
         await self.ledger.close()
         if self._publisher is not None:
             self._publisher.close()
+        self._guard_beats.close()
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -404,6 +413,16 @@ class Engine:
             self._tell()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), HEARTBEAT_S)
+
+    async def _beat_to_guard(self) -> None:
+        """From this loop, so that one that hangs is not heard; and not once another has taken over."""
+        await self._guard_beats.run(self.setup.file.guard.beat_every_s, self._guard_beat)
+
+    def _guard_beat(self) -> tuple[int, str] | None:
+        ledger = self.ledger
+        if ledger.fenced.is_set() or ledger.retired or self._left:
+            return None
+        return ledger.epoch, ACTIVE if ledger.in_office else STANDBY
 
     def _tell(self) -> None:
         if not self.intake.is_set():

@@ -385,7 +385,10 @@ def _capabilities(budget: Budget, symbols: int) -> Capabilities:
         mass_cancel=True,
         mass_cancel_per_symbol=False,
         batch_cancel=BATCH_MAX,
-        dead_mans_switch=DeadMansSwitch(scope="account", min_s=DEAD_MAN_S[0], max_s=DEAD_MAN_S[1]),
+        # Orders that wait for a trigger are among Kraken's open orders, which it cancels all.
+        dead_mans_switch=DeadMansSwitch(
+            scope="account", min_s=DEAD_MAN_S[0], max_s=DEAD_MAN_S[1], conditional=True
+        ),
         lookup_by_cl_ord_id=True,
         positions=False,
         reduce_only=False,

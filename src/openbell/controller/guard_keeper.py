@@ -1,0 +1,481 @@
+"""The controller's watch over the guard: there is one while the desk is meant to be open, and it
+answers. One that is gone is started again at once, one that hangs is killed first; both are alerts.
+
+The connection on which it hears the guard tells of its end, and the kernel of which process it is.
+Two guards there can never be: the lock is the guard's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from openbell.config.layout import DeskLayout
+from openbell.controller.desk import ControlledDesk
+from openbell.domain.dead_man import Mode
+from openbell.domain.desk_state import DeskTarget
+from openbell.domain.mutual_watch import BACKOFF_MAX_S, BACKOFF_S, LIMIT, WINDOW_S
+from openbell.errors import ConflictError, NotRunningError, OpenbellError, UnverifiedError
+from openbell.guard.peer import credentials
+from openbell.guard.record import process_of, read_record
+from openbell.kill.beats import BeatSender
+from openbell.runtime.logs import open_for_append
+from openbell.runtime.process_watch import WatchedProcess, choose_watch
+from openbell.runtime.processes import system_processes
+
+log = structlog.get_logger()
+
+_MODULE = "openbell.guard"
+START_S = 15.0
+"""How long a guard may take until it answers; it does so in a fraction of a second."""
+CONNECT_S = 1.0
+KILL_S = 5.0
+DISARM_S = 25.0
+LINE_MAX = 4 << 20
+_POLL_S = 0.02
+IDLE_S = 1.0
+"""Between two looks whether a closed desk was opened; an opening asks at once."""
+_OPEN_TARGETS = (DeskTarget.TRADING, DeskTarget.SAFE, DeskTarget.HALTED)
+_GUARD_ALERTS = frozenset({"dead_man_fires", "dead_man_fired", "dead_man_late", "dead_man_problem"})
+
+
+class GuardKeeper:
+    """Keeps one desk's guard."""
+
+    def __init__(self, desk: ControlledDesk) -> None:
+        self._desk = desk
+        self._table = system_processes()
+        self._watch = choose_watch(self._table)
+        self._state = "off"
+        self._why = ""
+        self._told: dict[str, Any] = {}
+        """What the guard said of itself last."""
+        self._pid: int | None = None
+        self._restarts = 0
+        self._starts: deque[float] = deque(maxlen=LIMIT)
+        self._mode: Mode | None = None
+        """What this controller wants of the switches; None: whatever the guard does."""
+        self._changed = asyncio.Event()
+        self._up = asyncio.Event()
+        self._ending = False
+        self._child: WatchedProcess | None = None
+        self._replaced_for = ""
+        self._replacing = False
+        self._was_up = False
+
+    # --- what is so --------------------------------------------------------------------------
+
+    @property
+    def has_venues(self) -> bool:
+        return bool(self._desk.desk.file.venues)
+
+    @property
+    def is_wanted(self) -> bool:
+        asked = self._desk.targets.asked
+        return self.has_venues and not self._ending and asked is not DeskTarget.OFFLINE
+
+    def view(self) -> dict[str, Any] | None:
+        """As `status` shows it; None for a desk without venues."""
+        if not self.has_venues:
+            return None
+        up = self._state == "running"
+        told = self._told if up else {}
+        return {
+            "state": self._state,
+            "why": self._why or told.get("problem", ""),
+            "pid": self._pid if up else None,
+            "since": told.get("since"),
+            "restarts": self._restarts,
+            "mode": told.get("mode"),
+            "rss_bytes": told.get("rss_bytes"),
+            "venues": told.get("venues", []),
+        }
+
+    def problem(self) -> str:
+        """Why there is no guard, or not all of one; empty where nothing is wrong."""
+        if not self.is_wanted:
+            return ""
+        if self._state != "running":
+            return f"{self._state}{f': {self._why}' if self._why else ''}"
+        cold = [row["name"] for row in self._told.get("venues", ()) if not row["warm"]]
+        problem = str(self._told.get("problem") or "")
+        return problem or (f"not connected to {', '.join(cold)}" if cold else "")
+
+    def dead_man(self) -> dict[str, dict[str, Any]]:
+        """Each venue's switch, as the guard said last; empty while none answers."""
+        rows = self._told.get("dead_man", ()) if self._state == "running" else ()
+        return {str(row["venue"]): dict(row) for row in rows}
+
+    # --- its life ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever: a guard beside an open desk."""
+        while True:
+            try:
+                await self._keep()
+            except OpenbellError as error:
+                self._fails(error.message)
+            except Exception as error:
+                log.exception("the watch over the guard failed", alert=True)
+                self._fails(f"defect: {type(error).__name__}")
+            await asyncio.sleep(BACKOFF_MAX_S)
+
+    def _fails(self, why: str) -> None:
+        self._state, self._why = "failed", why
+        log.error("no guard", why=why, alert=True)
+        self._desk.auditor.note("guard.failed", self._name, why=why)
+
+    async def _keep(self) -> None:
+        while True:
+            if not self.is_wanted:
+                self._state, self._was_up = "off", False
+                await self._pause(IDLE_S)
+                continue
+            found = await self._connect()
+            if found is None:
+                await self._start()
+                continue
+            reader, writer, pid = found
+            try:
+                await self._follow(reader, pid)
+            finally:
+                writer.close()
+                self._up.clear()
+                self._pid = None
+
+    async def beat(self) -> None:
+        """For ever: says that this controller is well, as often as the guard wants to hear it."""
+        sender = BeatSender(self._layout.beats_socket, "controller")
+        while True:
+            if self.is_wanted:
+                sender.send()
+            await asyncio.sleep(self._desk.desk.file.guard.beat_every_s)
+
+    # --- what procedures ask of it -----------------------------------------------------------
+
+    async def opened(self, timeout_s: float = START_S) -> str:
+        """A guard is up and its switches follow the engine; why not, where that took too long."""
+        if not self.has_venues:
+            return ""
+        self._ending = False
+        await self._want(Mode.OPEN)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError:
+            return self._why or "it does not answer"
+        return ""
+
+    async def hold(self) -> None:
+        """The engine is about to be stopped, and its orders are not to rest."""
+        await self._want(Mode.HOLD)
+
+    async def disarm(self) -> Mapping[str, Any]:
+        """`{"disarmed", "unknown": [venue, ...], "why"}`: every timer is off and stays off."""
+        self._mode = Mode.OFF
+        if not self.has_venues:
+            return {"disarmed": True, "unknown": [], "why": ""}
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(START_S):
+                    await self._up.wait()  # one that was killed is being started again
+            return {"why": "", **await self._ask("disarm", timeout_s=DISARM_S)}
+        except OpenbellError as error:
+            unknown = list(self._desk.desk.file.venues)
+            return {"disarmed": False, "unknown": unknown, "why": error.message}
+
+    async def resumed(self) -> None:
+        """A closing was broken off: the switches follow the engine again."""
+        await self._want(Mode.OPEN)
+
+    async def end(self, why: str) -> bool:
+        """Whether there is no guard any more."""
+        self._ending = True
+        pid = self._pid
+        if pid is None:
+            return True
+        process = self._watch.other(pid)
+        try:
+            await self._ask("end", why=why)
+            if process is not None:
+                async with asyncio.timeout(KILL_S):
+                    await asyncio.shield(process.exit)
+        except (OpenbellError, TimeoutError):
+            log.error("the guard did not end", pid=pid, alert=True)
+            return process is not None and await self._kill(process)
+        finally:
+            if process is not None:
+                process.close()
+        self._desk.auditor.note("guard.ended", self._name, pid=pid, why=why)
+        return True
+
+    async def detach(self) -> None:
+        """This controller ends on a person's word, and no other is to be started for it."""
+        with contextlib.suppress(OpenbellError):
+            await self._ask("detach")
+
+    async def _want(self, mode: Mode) -> None:
+        self._mode = mode
+        self._changed.set()
+        if self._up.is_set():
+            try:
+                await self._ask(str(mode))
+            except OpenbellError as error:
+                log.error(
+                    "the guard does not follow", mode=str(mode), why=error.message, alert=True
+                )
+
+    # --- hearing it --------------------------------------------------------------------------
+
+    async def _connect(
+        self,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int | None] | None:
+        """None: nobody listens."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_unix_connection(
+                    str(self._layout.guard_socket), limit=LINE_MAX
+                )
+        except (OSError, TimeoutError):
+            return None
+        found = credentials(writer.get_extra_info("socket"))
+        writer.write(msgspec.json.encode({"do": "watch", "as": "controller"}) + b"\n")
+        return reader, writer, None if found is None else found[0]
+
+    async def _follow(self, reader: asyncio.StreamReader, pid: int | None) -> None:
+        """Until it is gone, hangs, or is no longer wanted."""
+        silent_after_s = self._desk.desk.file.guard.guard_silent_after
+        process = None if pid is None else self._watch.other(pid)
+        said_hello = False
+        try:
+            while True:
+                within_s = silent_after_s if said_hello else max(silent_after_s, START_S)
+                try:
+                    line = await asyncio.wait_for(reader.readline(), within_s)
+                except TimeoutError:
+                    await self._hangs(process, within_s)
+                    return
+                except ValueError:
+                    line = b""
+                if not line:
+                    self._is_gone(pid)
+                    return
+                said_hello = await self._hear(line, pid, said_hello=said_hello)
+        except OSError:
+            self._is_gone(pid)
+        finally:
+            if process is not None:
+                process.close()
+
+    async def _hear(self, line: bytes, pid: int | None, *, said_hello: bool) -> bool:
+        try:
+            told = msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            return said_hello
+        event = told.get("event")
+        if event in ("hello", "beat"):
+            self._told = told
+        elif event in _GUARD_ALERTS:
+            await self._pass_on(str(event), told)
+        if event == "hello":
+            await self._is_up(told, pid)
+            return True
+        return said_hello
+
+    async def _is_up(self, told: Mapping[str, Any], pid: int | None) -> None:
+        desk = self._desk
+        digest = desk.desk.digest
+        if told.get("digest") != digest and self._replaced_for != digest:
+            # It goes by an older desk file: another one takes its place, once for each file.
+            self._replaced_for, self._replacing = digest, True
+            log.info("the guard is replaced", why="desk.toml changed", pid=pid)
+            await self._ask("end", why="desk.toml changed")
+            return
+        self._pid, self._state, self._why = pid, "running", ""
+        action = (
+            "guard.adopted" if self._child is None or self._child.pid != pid else "guard.started"
+        )
+        desk.auditor.note(action, self._name, pid=pid, restarts=self._restarts)
+        log.info("guard", pid=pid, adopted=action == "guard.adopted", restarts=self._restarts)
+        self._was_up = True
+        mode = self._mode
+        if mode is None and desk.targets.asked in _OPEN_TARGETS:
+            mode = Mode.OPEN
+        if mode is not None:
+            await self._ask("disarm" if mode is Mode.OFF else str(mode), timeout_s=DISARM_S)
+        self._up.set()
+
+    async def _pass_on(self, event: str, told: Mapping[str, Any]) -> None:
+        """What a person must see, in the controller's log and in the audit log too."""
+        facts = {key: value for key, value in told.items() if key not in ("event", "at")}
+        settled = event == "dead_man_fired" and facts.get("result") == "verified"
+        (log.warning if settled else log.error)(event.replace("_", " "), alert=not settled, **facts)
+        action = f"dead_man.{event.removeprefix('dead_man_')}"
+        self._desk.auditor.note(action, str(facts.pop("venue", "")), **facts)
+
+    def _is_gone(self, pid: int | None) -> None:
+        if not self.is_wanted or self._replacing:
+            self._replacing = False
+            return
+        if self._was_up:
+            log.error("the guard is gone: it is started again", pid=pid, alert=True)
+            self._desk.auditor.note("guard.lost", self._name, pid=pid)
+        self._state, self._why, self._was_up = "restarting", "it was gone", False
+
+    async def _hangs(self, process: WatchedProcess | None, silent_s: float) -> None:
+        pid = None if process is None else process.pid
+        log.error("the guard hangs: it is killed and started again", pid=pid, alert=True)
+        self._state, self._why, self._was_up = "hung", f"silent for {silent_s:g}s", False
+        self._desk.auditor.note("guard.hung", self._name, pid=pid, silent_s=silent_s)
+        if process is not None:
+            await self._kill(process)
+
+    # --- starting it -------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """After a back-off; returns when it listens, or did not in time."""
+        now_s = time.monotonic()
+        while self._starts and now_s - self._starts[0] >= WINDOW_S:
+            self._starts.popleft()
+        if len(self._starts) >= LIMIT:
+            why = f"started {LIMIT} times within {WINDOW_S:g}s; see {self._layout.guard_log}"
+            if self._state != "failed":
+                self._fails(why)
+            await self._pause(WINDOW_S - (now_s - self._starts[0]))
+            return
+        if self._starts:
+            await asyncio.sleep(min(BACKOFF_S * 2.0 ** (len(self._starts) - 1), BACKOFF_MAX_S))
+        if self._state != "restarting":
+            self._state = "starting"
+        if self._starts or self._state == "restarting":
+            self._restarts += 1
+        self._starts.append(time.monotonic())
+        pid = start_guard(self._layout)
+        if self._child is not None:
+            self._child.close()
+        self._child = self._watch.child(pid)
+        deadline_s = time.monotonic() + START_S
+        while not self._child.exit.done() and time.monotonic() < deadline_s:
+            if self._layout.guard_socket.exists() and await self._listens():
+                return
+            await asyncio.wait({self._child.exit}, timeout=_POLL_S)
+        await self._did_not_start(self._child)
+
+    async def _listens(self) -> bool:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, writer = await asyncio.open_unix_connection(str(self._layout.guard_socket))
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    async def _did_not_start(self, child: WatchedProcess) -> None:
+        status = child.exit.result() if child.exit.done() else None
+        if status == ConflictError.exit_code:
+            # One holds the lock and does not listen: hung, or its socket is gone.
+            holder = self._recorded()
+            if holder is not None:
+                await self._hangs(holder, START_S)
+                holder.close()
+                return
+        self._why = f"the guard ended with status {status} as it started"
+        if not child.exit.done():
+            self._why = f"the guard did not listen within {START_S:g}s"
+            await self._kill(child)
+        log.error("the guard did not start", why=self._why, alert=True)
+        self._desk.auditor.note("guard.start_failed", self._name, why=self._why)
+
+    def _recorded(self) -> WatchedProcess | None:
+        """The guard that the record names, or else the lock; `_kill` looks whether it is one."""
+        with contextlib.suppress(ValueError):
+            record = read_record(self._layout.guard_record)
+            if record is not None and process_of(record, self._table) is not None:
+                return self._watch.other(record.pid)
+        try:
+            return self._watch.other(int(self._layout.guard_lock.read_text()))
+        except (OSError, ValueError):
+            return None
+
+    async def _kill(self, process: WatchedProcess) -> bool:
+        """For certain: whether it was seen to be gone."""
+        command = self._table.command(process.pid) or ""
+        if _MODULE not in command or str(self._layout.desk) not in command:
+            return False
+        process.signal(signal.SIGKILL)
+        try:
+            async with asyncio.timeout(KILL_S):
+                await asyncio.shield(process.exit)
+        except TimeoutError:
+            log.error("the guard outlives SIGKILL", pid=process.pid, alert=True)
+            return False
+        return True
+
+    # --- inside ------------------------------------------------------------------------------
+
+    @property
+    def _layout(self) -> DeskLayout:
+        return self._desk.layout
+
+    @property
+    def _name(self) -> str:
+        return self._desk.desk.file.desk.name
+
+    async def _pause(self, seconds: float) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), max(seconds, 0.0))
+
+    async def _ask(self, do: str, *, timeout_s: float = 5.0, **fields: object) -> dict[str, Any]:
+        """Its final answer. Raises NotRunningError, UnverifiedError, and what it names."""
+        writer = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await asyncio.open_unix_connection(
+                    str(self._layout.guard_socket), limit=LINE_MAX
+                )
+                writer.write(msgspec.json.encode({"do": do, **fields}) + b"\n")
+                while line := await reader.readline():
+                    answer = msgspec.json.decode(line, type=dict[str, Any])
+                    if "error" in answer:
+                        raise OpenbellError(f"the guard: {answer['error']}")
+                    if answer.get("final"):
+                        return answer
+        except (FileNotFoundError, ConnectionError) as error:
+            raise NotRunningError("no guard answers") from error
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UnverifiedError(f"the guard did not answer: {do}") from error
+        finally:
+            if writer is not None:
+                writer.close()
+        raise UnverifiedError(f"the guard ended in the middle of its answer: {do}")
+
+
+def start_guard(layout: DeskLayout, environment: Mapping[str, str] | None = None) -> int:
+    """Its pid. In a session of its own, its output in a file: it outlives this controller."""
+    log_file = open_for_append(layout.guard_log)
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, "--desk", str(layout.desk)],
+            cwd="/",
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=log_file,
+            start_new_session=True,
+        )
+    finally:
+        os.close(log_file)
+    child.returncode = 0  # reaped by its pidfd
+    return child.pid

@@ -1,0 +1,161 @@
+"""The dead-man's switch of one venue: what to do about it now.
+
+Orders that rest without an engine that is well are withdrawn: by the venue's own timer, which is
+refreshed while the engine is well and else runs out, or by the guard, once the engine was silent
+for as long.
+
+    mode   open   the engine's health counts
+           hold   the desk is being closed: the controller's counts, for the engine is about to go
+           off    disarmed, and never armed again until the desk is opened
+
+An engine that ends on a person's word says so: then nothing is armed and nothing is cancelled, as
+its orders are meant to rest. Pure: facts in, one act out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+REFRESH_SHARE = 0.2
+"""Of the time-out: then a refresh is due, so that a quarter of it (what Kraken advises) never passes
+between two."""
+LATE_SHARE = 0.5
+"""Of the time-out: a refresh later than this is an alert."""
+FIRED_GRACE_S = 0.5
+"""After its time-out a venue may take so long to cancel."""
+
+
+class Mode(StrEnum):
+    OPEN = "open"
+    HOLD = "hold"
+    OFF = "off"
+
+
+class EngineIs(StrEnum):
+    UNHEARD = "unheard"
+    """None was heard since the desk was opened: nothing of it can rest."""
+    WELL = "well"
+    SILENT = "silent"
+    LEFT = "left"
+    """It ended as it was told to."""
+
+
+class Act(StrEnum):
+    NOTHING = "nothing"
+    REFRESH = "refresh"
+    DISARM = "disarm"
+    CANCEL = "cancel"
+    """Cancel everything of the desk at this venue and prove it; after a venue's own timer has run
+    out, see that it did."""
+
+
+Applies = Literal["venue", "guard", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadManFacts:
+    applies: Applies
+    mode: Mode
+    engine: EngineIs
+    engine_silent_s: float
+    """Since the engine was last heard."""
+    controller_well: bool
+    timeout_s: float
+    armed: bool | None
+    """Whether the venue's timer runs; None: an earlier guard may have started it."""
+    since_refresh_s: float | None
+    """Since a refresh that the venue took was sent; None: there was none."""
+    cancelled: bool
+    """This silence has been acted on, and it was proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    act: Act
+    why: str = ""
+
+
+def decide(facts: DeadManFacts) -> Decision:
+    """What is to be done now."""
+    if facts.applies == "none":
+        return Decision(Act.NOTHING, "nothing is armed here: dead_man is off")
+    if facts.mode is Mode.OFF:
+        return _off(facts, "disarmed")
+    if facts.mode is Mode.HOLD:
+        return _closing(facts)
+    match facts.engine:
+        case EngineIs.UNHEARD:
+            return Decision(Act.NOTHING, "no engine was heard yet")
+        case EngineIs.LEFT:
+            return _off(facts, "the engine was stopped on purpose")
+        case EngineIs.WELL:
+            return _kept_up(facts)
+    return _running_out(facts, "the engine")
+
+
+def _off(facts: DeadManFacts, why: str) -> Decision:
+    disarm = facts.applies == "venue" and facts.armed is not False
+    return Decision(Act.DISARM if disarm else Act.NOTHING, why)
+
+
+def _kept_up(facts: DeadManFacts) -> Decision:
+    if facts.applies == "guard":
+        return Decision(Act.NOTHING)
+    since = facts.since_refresh_s
+    due = since is None or not facts.armed or since >= facts.timeout_s * REFRESH_SHARE
+    return Decision(Act.REFRESH if due else Act.NOTHING)
+
+
+def _closing(facts: DeadManFacts) -> Decision:
+    """Only what runs is kept up: a desk that is being closed arms nothing anew."""
+    if facts.applies == "guard":
+        return Decision(Act.NOTHING, "the desk is being closed")
+    if not facts.armed:
+        return Decision(Act.NOTHING, "the desk is being closed")
+    if facts.controller_well:
+        return _kept_up(facts)
+    return _running_out(facts, "the controller that closes the desk")
+
+
+def _running_out(facts: DeadManFacts, who: str) -> Decision:
+    if facts.cancelled:
+        return Decision(Act.NOTHING, f"{who} is silent; what rested was cancelled")
+    since = facts.since_refresh_s
+    if facts.applies == "venue" and facts.armed and since is not None:
+        over = since >= facts.timeout_s + FIRED_GRACE_S
+    else:
+        over = facts.engine_silent_s >= facts.timeout_s
+    if over:
+        return Decision(Act.CANCEL, f"{who} was silent for {facts.timeout_s:g}s")
+    return Decision(Act.NOTHING, f"{who} is silent: the timer runs out")
+
+
+def is_late(facts: DeadManFacts) -> bool:
+    """A refresh that should have been made was not."""
+    since = facts.since_refresh_s
+    wanted = (facts.mode is Mode.OPEN and facts.engine is EngineIs.WELL) or (
+        facts.mode is Mode.HOLD and facts.controller_well
+    )
+    return (
+        facts.applies == "venue"
+        and wanted
+        and facts.armed is True
+        and since is not None
+        and since > facts.timeout_s * LATE_SHARE
+    )
+
+
+def within(timeout_s: float, least_s: float, most_s: float) -> float:
+    """The time-out that a venue takes, nearest to what is wanted."""
+    return min(max(timeout_s, least_s), most_s)
+
+
+# --- for rules of a desk: the same question as a plain function ------------------------------------
+
+
+def heartbeat_lost(silent_s: float | None, after_s: float) -> bool:
+    """Whether an engine that was heard once has been silent for longer than this. None: it was not
+    heard since the desk was opened, or was stopped on purpose; nothing was lost."""
+    return silent_s is not None and silent_s >= after_s

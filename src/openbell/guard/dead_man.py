@@ -1,0 +1,350 @@
+"""One venue's dead-man's switch, carried out: what `domain.dead_man` decides, done one by one.
+
+Everything is done by one task per venue, so a refresh that is under way is always awaited before
+the switch is disarmed. A refresh whose answer was lost may still land: for `LATE_S` after it nothing
+is called disarmed that was not disarmed again since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from openbell.config.models import Guard as GuardSettings
+from openbell.domain.dead_man import (
+    Act,
+    Applies,
+    DeadManFacts,
+    EngineIs,
+    Mode,
+    decide,
+    is_late,
+    within,
+)
+from openbell.errors import OpenbellError
+from openbell.guard.engine_watch import EngineWatch
+from openbell.guard.warm_venue import WarmVenue
+from openbell.kill.statement import VenueStatement
+from openbell.kill.stop_venues import Visit, stop_venues
+from openbell.venues.port import DeadMansSwitch
+
+_log = logging.getLogger(__name__)
+
+LATE_S = 5.0
+"""A request that left so long ago has arrived, or never will (Binance's window is five seconds)."""
+TICK_S_MAX, TICK_SHARE = 0.5, 0.04
+"""Between two looks, as seconds and as a share of the time-out: the lesser."""
+RETRY_FIRST_S, RETRY_MAX_S = 0.2, 5.0
+CANCEL_RETRY_S, CANCEL_RETRY_MAX_S = 1.0, 30.0
+
+
+class World(Protocol):
+    """What the switches of all venues hang on."""
+
+    mode: Mode
+    engine: EngineWatch
+
+    @property
+    def controller_well(self) -> bool: ...
+
+
+class DeadMan:
+    """The switch of one venue."""
+
+    def __init__(
+        self,
+        warm: WarmVenue,
+        settings: GuardSettings,
+        desk_id: str,
+        world: World,
+        tell: Callable[..., None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.warm = warm
+        self.changed = asyncio.Event()
+        """Set by whoever changes the world: look now."""
+        self.armed: bool | None = None
+        self.statement: VenueStatement | None = None
+        """What came of the last time that it was acted on."""
+        self.fired_at: datetime | None = None
+        self._settings = settings
+        self._desk_id = desk_id
+        self._world = world
+        self._tell = tell
+        self._clock_s = clock_s
+        self._refreshed_s: float | None = None
+        self._refreshed_at: datetime | None = None
+        self._cancelled = False
+        self._cancelling = False
+        self._unsure_until_s = clock_s() + LATE_S
+        """An earlier guard's refresh may be under way as well."""
+        self._retry_s = RETRY_FIRST_S
+        self._not_before_s = 0.0
+        self._cancel_retry_s = CANCEL_RETRY_S
+        self._late = False
+        self._problem = ""
+        self._disarmed = asyncio.Event()
+
+    # --- what is so --------------------------------------------------------------------------
+
+    @property
+    def switch(self) -> DeadMansSwitch | None:
+        """The venue's own timer, where it is to be used."""
+        venue = self.warm.venue
+        if venue is None or self.warm.config.dead_man != "venue":
+            return None
+        return venue.capabilities.dead_mans_switch
+
+    @property
+    def applies(self) -> Applies:
+        if self.warm.config.dead_man == "off":
+            return "none"
+        return "guard" if self.switch is None else "venue"
+
+    @property
+    def timeout_s(self) -> float:
+        wanted = self._settings.dead_man_timeout
+        switch = self.switch
+        return wanted if switch is None else within(wanted, switch.min_s, switch.max_s)
+
+    @property
+    def facts(self) -> DeadManFacts:
+        since = None if self._refreshed_s is None else self._clock_s() - self._refreshed_s
+        return DeadManFacts(
+            applies=self.applies,
+            mode=self._world.mode,
+            engine=self._world.engine.state,
+            engine_silent_s=self._world.engine.silent_s,
+            controller_well=self._world.controller_well,
+            timeout_s=self.timeout_s,
+            armed=self.armed,
+            since_refresh_s=since,
+            cancelled=self._cancelled,
+        )
+
+    # --- what is done ------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever."""
+        await self.warm.opened.wait()
+        while True:
+            # An adapter that could not be loaded is tried again by the one who keeps it warm.
+            if self.warm.venue is not None:
+                await self._look()
+            self.changed.clear()
+            tick_s = min(TICK_S_MAX, self.timeout_s * TICK_SHARE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.changed.wait(), tick_s)
+
+    async def _look(self) -> None:
+        facts = self.facts
+        self._tell_lateness(facts)
+        if facts.engine is EngineIs.WELL and facts.mode is Mode.OPEN:
+            self._cancelled, self._cancel_retry_s = False, CANCEL_RETRY_S
+        act = decide(facts).act
+        if act is Act.NOTHING or self._clock_s() < self._not_before_s:
+            return
+        if act is Act.REFRESH:
+            await self._refresh(facts.timeout_s)
+        elif act is Act.DISARM:
+            await self._disarm()
+        else:
+            await self._cancel()
+
+    async def _refresh(self, timeout_s: float) -> None:
+        sent_s = self._clock_s()
+        problem = await self._set_timer(timeout_s)
+        if problem:
+            if self.armed is False:
+                self.armed = None
+            self._unsure_until_s = self._clock_s() + LATE_S
+            self._failed(f"the timer is not refreshed: {problem}")
+            return
+        if not self.armed:
+            self._tell("dead_man_armed", venue=self.warm.name, timeout_s=timeout_s)
+        self.armed, self._refreshed_s = True, sent_s
+        self._refreshed_at = datetime.now(UTC)
+        self._disarmed.clear()
+        self._succeeded()
+
+    async def _disarm(self) -> None:
+        problem = await self._set_timer(0)
+        unsure_s = self._unsure_until_s - self._clock_s()
+        if problem:
+            self.armed = None
+            self._failed(f"the timer is not disarmed: {problem}")
+        elif unsure_s > 0:
+            self._not_before_s = self._clock_s() + unsure_s
+        else:
+            self.armed, self._refreshed_s, self._late = False, None, False
+            self._disarmed.set()
+            self._succeeded()
+            self._tell("dead_man_disarmed", venue=self.warm.name)
+
+    async def _set_timer(self, timeout_s: float) -> str:
+        """Why the venue did not take it; empty where it did."""
+        venue = self.warm.venue
+        assert venue is not None
+        limit_s = self.warm.config.timeout + 1
+        try:
+            async with asyncio.timeout(limit_s):
+                await venue.arm_dead_mans_switch(timeout_s)
+        except TimeoutError:
+            return f"no answer within {limit_s:g} s"
+        except OpenbellError as error:
+            return error.message
+        except Exception as error:  # noqa: BLE001 - an adapter's defect must not end the guard
+            _log.error("the adapter of %s raised %s", self.warm.name, type(error).__name__)
+            return f"the adapter raised {type(error).__name__}"
+        return ""
+
+    async def _cancel(self) -> None:
+        """Stops as soon as an engine is well again: its new orders are not to go."""
+        venue = self.warm.venue
+        assert venue is not None
+        if (
+            self.fired_at is None
+            or self.statement is None
+            or self._cancel_retry_s == CANCEL_RETRY_S
+        ):
+            self.fired_at = datetime.now(UTC)
+        by_venue = self.applies == "venue" and self._refreshed_s is not None
+        self._tell(
+            "dead_man_fires",
+            venue=self.warm.name,
+            by="venue" if by_venue else "guard",
+            why=decide(self.facts).why,
+        )
+        self._cancelling = True
+        visit = Visit(
+            name=self.warm.name, config=self.warm.config, venue=venue, warm=self.warm.warm
+        )
+        stopping = asyncio.create_task(
+            stop_venues([visit], desk_id=self._desk_id, timeout_s=self._settings.cancel_timeout)
+        )
+        try:
+            while not stopping.done() and self._world.engine.state is not EngineIs.WELL:
+                await asyncio.wait({stopping}, timeout=TICK_S_MAX)
+        finally:
+            self._cancelling = False
+            if not stopping.done():
+                stopping.cancel()
+                await asyncio.gather(stopping, return_exceptions=True)
+        if stopping.cancelled():
+            self._tell("dead_man_broken_off", venue=self.warm.name, why="the engine is heard again")
+            return
+        (self.statement,) = stopping.result()
+        self._cancelled = self.statement.result == "verified"
+        if self.applies == "venue":
+            self.armed, self._refreshed_s = False, None
+        if not self._cancelled:
+            self._not_before_s = self._clock_s() + self._cancel_retry_s
+            self._cancel_retry_s = min(self._cancel_retry_s * 2, CANCEL_RETRY_MAX_S)
+        self._tell(
+            "dead_man_fired",
+            venue=self.warm.name,
+            result=self.statement.result,
+            remaining=len(self.statement.orders),
+            why=self.statement.why if not self._cancelled else "",
+            by_hand=self.statement.by_hand,
+        )
+
+    async def disarmed(self) -> None:
+        """Returns when nothing of it runs any more, which `Mode.OFF` leads to."""
+        while self.applies == "venue" and self.armed is not False:
+            self.changed.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._disarmed.wait(), TICK_S_MAX)
+
+    def _failed(self, why: str) -> None:
+        if why != self._problem:
+            self._tell("dead_man_problem", venue=self.warm.name, why=why)
+        self._problem = why
+        self._not_before_s = self._clock_s() + self._retry_s
+        self._retry_s = min(self._retry_s * 2, RETRY_MAX_S, max(self.timeout_s / 20, RETRY_FIRST_S))
+
+    def _succeeded(self) -> None:
+        self._problem, self._retry_s, self._not_before_s = "", RETRY_FIRST_S, 0.0
+
+    def _tell_lateness(self, facts: DeadManFacts) -> None:
+        late = is_late(facts)
+        if late and not self._late:
+            self._tell(
+                "dead_man_late",
+                venue=self.warm.name,
+                since_s=round(facts.since_refresh_s or 0.0, 3),
+                timeout_s=facts.timeout_s,
+            )
+        self._late = late
+
+    # --- for people --------------------------------------------------------------------------
+
+    def as_dict(self) -> dict[str, object]:
+        facts = self.facts
+        switch = self.switch
+        since = facts.since_refresh_s
+        running = facts.applies == "venue" and facts.armed is True and since is not None
+        return {
+            "venue": self.warm.name,
+            "applies": facts.applies if self.warm.venue is not None else "unknown",
+            "scope": "own orders" if switch is None else switch.scope,
+            "timeout_s": facts.timeout_s,
+            "state": self._state(facts),
+            "why": self._problem or decide(facts).why,
+            "refreshed_at": self._refreshed_at.isoformat() if self._refreshed_at else None,
+            "refreshed_ago_s": None if since is None else round(since, 3),
+            "runs_out_in_s": round(facts.timeout_s - since, 3) if running and since else None,
+            "fired_at": self.fired_at.isoformat() if self.fired_at else None,
+            "fired": None
+            if self.statement is None
+            else {
+                "result": self.statement.result,
+                "remaining": len(self.statement.orders),
+                "by_hand": self.statement.by_hand,
+            },
+            "not_covered": self._not_covered(facts, switch),
+            "also_cancels": "orders of others on this account"
+            if switch is not None and not self.warm.config.exclusive
+            else "",
+        }
+
+    def _state(self, facts: DeadManFacts) -> str:
+        if facts.applies == "none":
+            return "off"
+        if self.warm.venue is None:
+            return "unknown"
+        if self._cancelling:
+            return "cancelling"
+        if facts.mode is Mode.OFF:
+            off = facts.applies == "guard" or facts.armed is False
+            return "disarmed" if off else "disarming"
+        match facts.engine:
+            case EngineIs.UNHEARD | EngineIs.LEFT:
+                return "idle"
+            case EngineIs.SILENT if facts.mode is Mode.OPEN:
+                return "fired" if facts.cancelled else "running_out"
+        if facts.applies == "guard":
+            return "watching"
+        return "armed" if facts.armed else "not_armed"
+
+    def _not_covered(self, facts: DeadManFacts, switch: DeadMansSwitch | None) -> list[str]:
+        if facts.applies == "none":
+            return [f'everything: dead_man = "off" in [venues.{self.warm.name}]']
+        gaps = []
+        if not self.warm.warm:
+            gaps.append(f"the guard is not connected: {self.warm.why}")
+        if switch is None:
+            gaps.append("should guard and controller be gone at the same time, nobody cancels here")
+        if switch is None or switch.scope == "symbol":
+            gaps.append(f"orders in symbols that [venues.{self.warm.name}] does not name")
+        if switch is not None and switch.conditional is None:
+            gaps.append(
+                "orders that wait for a trigger, as far as the venue says: the guard cancels them "
+                "once the timer has run out"
+            )
+        return gaps

@@ -1,0 +1,429 @@
+"""The guard put together: what it holds, what it hears, what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+import psutil
+
+import openbell
+from openbell.config.layout import DeskLayout
+from openbell.config.models import LoadedDesk
+from openbell.config.secrets import Secrets
+from openbell.domain.dead_man import EngineIs, Mode
+from openbell.domain.scopes import parse_scopes
+from openbell.errors import OpenbellError, StorageError, UsageError
+from openbell.guard.controller_watch import ControllerWatch
+from openbell.guard.dead_man import DeadMan
+from openbell.guard.engine_watch import EngineWatch
+from openbell.guard.record import GuardRecord, write_record
+from openbell.guard.server import Fields, Handler, Peer
+from openbell.guard.stopping import Stopping
+from openbell.guard.warm_venue import WarmVenue
+from openbell.kill.beats import Beat
+from openbell.runtime import logs as log_files
+from openbell.runtime.process_watch import choose_watch
+from openbell.runtime.processes import system_processes
+from openbell.service.logging import get_logger
+from openbell.state.halts import Halt
+from openbell.state.kill_log import append_act
+from openbell.state.latch import Latches
+
+_log = logging.getLogger(__name__)
+
+ALERTS = frozenset(
+    {
+        "controller_gone", "controller_hangs", "controller_given_up", "controller_not_started",
+        "controller_outlives_kill", "dead_man_fires", "dead_man_fired", "dead_man_late",
+        "dead_man_problem", "socket_lost", "paused", "emergency_stop",
+    }
+)  # fmt: skip
+"""Events that a person must see."""
+KEEP_HOUSE_S = 10.0
+DISARM_S = 15.0
+"""How long a disarming may take; then what is not known to be disarmed is said."""
+LATCH_S = 5.0
+PAUSE_S = 1.0
+"""A look that comes so much late: this process was stopped, or the machine slept."""
+
+
+class Guard:
+    """One desk's guard."""
+
+    def __init__(
+        self,
+        layout: DeskLayout,
+        loaded: LoadedDesk,
+        secrets: Secrets | None,
+        record: GuardRecord,
+        *,
+        watching: bool,
+        on_end: Callable[[], None],
+    ) -> None:
+        """`watching`: the guard before this one had heard an engine, and not of its end."""
+        settings = loaded.file.guard
+        self.mode = Mode.OPEN
+        self.layout = layout
+        self.loaded = loaded
+        self.engine = EngineWatch(settings.engine_silent_after, self._engine_changed)
+        table = system_processes()
+        self.controller = ControllerWatch(
+            layout,
+            table,
+            choose_watch(table),
+            silent_after_s=settings.controller_silent_after,
+            tick_s=settings.beat_every_s / 2,
+            restart=settings.restart_controller,
+            tell=self.tell,
+        )
+        credentials = {} if secrets is None else secrets.closing_credentials()
+        self.venues = {
+            name: WarmVenue(name, config, credentials.get(name), self.tell)
+            for name, config in loaded.file.venues.items()
+        }
+        self.stopping = Stopping(layout, loaded, self.venues, credentials)
+        self.switches = {
+            name: DeadMan(warm, settings, layout.desk_id, self, self.tell)
+            for name, warm in self.venues.items()
+        }
+        self.problem = ""
+        """What keeps it from doing all it should; empty where nothing does."""
+        self.on_socket_lost: Callable[[], Any] | None = None
+        """Called where the path of its socket leads elsewhere."""
+        self._record = record
+        self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self._on_end = on_end
+        self._beat_every_s = settings.beat_every_s
+        self._started_s = time.monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._process = psutil.Process()
+        if watching:
+            self.engine.expect()
+
+    @property
+    def controller_well(self) -> bool:
+        return self.controller.is_well
+
+    # --- its life ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Everything that goes on until the end."""
+        bodies = {
+            **{f"venue {name}": warm.run for name, warm in self.venues.items()},
+            **{f"dead man {name}": switch.run for name, switch in self.switches.items()},
+            "controller": self.controller.run,
+            "pauses": self._notice_pauses,
+            "house": self._keep_house,
+            "idle": self._end_when_idle,
+        }
+        self._tasks = [
+            asyncio.create_task(self._lasting(name, body), name=name)
+            for name, body in bodies.items()
+        ]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(warm.close() for warm in self.venues.values()))
+
+    async def _lasting(self, name: str, body: Callable[[], Any]) -> None:
+        """One part that fails is begun again; the others go on."""
+        while True:
+            try:
+                await body()
+            except Exception as error:  # noqa: BLE001 - one part must not end the others
+                _log.exception("part failed: %s", name)
+                self.problem = f"{name} failed: {type(error).__name__}"
+            await asyncio.sleep(1)
+
+    async def _notice_pauses(self) -> None:
+        """While this process was stopped nobody could be heard: that is nobody's silence."""
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(self._beat_every_s / 4)
+            over_s = time.monotonic() - began_s - self._beat_every_s / 4
+            if over_s > self._beat_every_s:
+                self.engine.forgive(over_s)
+                self.controller.forgive(over_s)
+            if over_s > PAUSE_S:
+                self.tell("paused", seconds=round(over_s, 3))
+
+    async def _keep_house(self) -> None:
+        settings = self.loaded.file.logs
+        path = self.layout.guard_log
+        while True:
+            await asyncio.sleep(KEEP_HOUSE_S)
+            if log_files.size_of(path) > settings.rotate_at:
+                with contextlib.suppress(OSError):  # tried again at the next look
+                    await asyncio.to_thread(
+                        log_files.rotate, path, settings.keep, settings.rotate_at
+                    )
+            if self.on_socket_lost is not None:
+                await self.on_socket_lost()
+
+    async def _end_when_idle(self) -> None:
+        """A closed desk without a controller has nothing to guard: its controller was killed before
+        it ended this guard. Nothing is left armed."""
+        idle_s = 0.0
+        while idle_s < self.loaded.file.guard.controller_silent_after * 2:
+            await asyncio.sleep(self._beat_every_s)
+            closed = self.controller.is_closed and self.controller.pid is None
+            idle_s = idle_s + self._beat_every_s if closed else 0.0
+        self.tell("idle", why="the desk is closed, and no controller runs")
+        async for _ in self._disarm({}, None):
+            pass
+        self._on_end()
+
+    # --- what it hears -----------------------------------------------------------------------
+
+    def hear(self, beat: Beat, at_s: float) -> None:
+        if beat.sender == "controller":
+            self.controller.hear(beat.pid)
+            return
+        self.engine.hear(beat, at_s)
+
+    def _engine_changed(self) -> None:
+        self._wake()
+        heard = self.engine.state in (EngineIs.WELL, EngineIs.SILENT)
+        self._remember(engine_heard=heard)
+
+    def _remember(self, *, engine_heard: bool) -> None:
+        if self._record.engine_heard == engine_heard:
+            return
+        self._record = msgspec.structs.replace(self._record, engine_heard=engine_heard)
+        try:
+            write_record(self.layout.guard_record, self._record)
+        except StorageError as error:
+            self.tell("record_not_written", why=error.message)
+
+    def _wake(self) -> None:
+        for switch in self.switches.values():
+            switch.changed.set()
+
+    def tell(self, event: str, **facts: object) -> None:
+        """Into the log, and to whoever watches."""
+        log = get_logger()
+        if event in ALERTS and not (
+            event == "dead_man_fired" and facts.get("result") == "verified"
+        ):
+            log.error(event.replace("_", " "), alert=True, **facts)
+        else:
+            log.info(event.replace("_", " "), **facts)
+        told = {"event": event, "at": datetime.now(UTC).isoformat(), **facts}
+        for watcher in self._watchers:
+            with contextlib.suppress(asyncio.QueueFull):  # it does not read: it sees the next beat
+                watcher.put_nowait(told)
+
+    # --- what it answers ---------------------------------------------------------------------
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "status": self._status,
+            "watch": self._watch,
+            "dead_man": self._dead_man,
+            "open": self._open,
+            "hold": self._hold,
+            "disarm": self._disarm,
+            "detach": self._detach,
+            "end": self._end,
+            "latch": self._latch,
+            "emergency_stop": self._emergency_stop,
+        }
+
+    def document(self) -> dict[str, Any]:
+        """As docs/reference/guard.md shows it."""
+        return {
+            "pid": self._record.pid,
+            "start": self._record.start,
+            "boot_id": self._record.boot_id,
+            "since": datetime.fromtimestamp(self._record.since_ns / 1e9, UTC).isoformat(),
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "version": openbell.__version__,
+            "desk": self.loaded.file.desk.name,
+            "digest": self.loaded.digest,
+            "mode": str(self.mode),
+            "problem": self.problem,
+            "rss_bytes": self._process.memory_info().rss,
+            "engine": self.engine.as_dict(),
+            "controller": self.controller.as_dict(),
+            "venues": [warm.as_dict() for warm in self.venues.values()],
+            "dead_man": [switch.as_dict() for switch in self.switches.values()],
+        }
+
+    async def _status(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        yield {**self.document(), "final": True}
+
+    async def _dead_man(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        rows = [switch.as_dict() for switch in self.switches.values()]
+        if fields.get("look"):
+            seen = await asyncio.gather(*(self._seen(warm) for warm in self.venues.values()))
+            rows = [{**row, **more} for row, more in zip(rows, seen, strict=True)]
+        yield {
+            "mode": str(self.mode),
+            "engine": self.engine.as_dict(),
+            "venues": rows,
+            "final": True,
+        }
+
+    async def _seen(self, warm: WarmVenue) -> dict[str, object]:
+        """What rests at the venue now; None: not known."""
+        unknown: dict[str, object] = {"open_orders": None, "elsewhere": None}
+        if warm.venue is None or not warm.warm:
+            return unknown
+        try:
+            async with asyncio.timeout(warm.config.timeout):
+                listing = await warm.venue.open_orders()
+        except (TimeoutError, OpenbellError):
+            return unknown
+        except Exception as error:  # noqa: BLE001 - an adapter's defect must not end the guard
+            _log.error("the adapter of %s raised %s", warm.name, type(error).__name__)
+            return unknown
+        count = len(listing.orders) if listing.complete else None
+        return {"open_orders": count, "elsewhere": listing.elsewhere}
+
+    async def _watch(self, fields: Fields, peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """Events as they come, and every beat the whole status. The controller's connection."""
+        if fields.get("as") == "controller" and peer is not None:
+            self.controller.meet(peer[0])
+        news: asyncio.Queue[dict[str, Any]] = asyncio.Queue(256)
+        self._watchers.add(news)
+        try:
+            yield {"event": "hello", **self.document()}
+            while True:
+                try:
+                    told = await asyncio.wait_for(news.get(), self._beat_every_s)
+                except TimeoutError:
+                    told = {"event": "beat", **self.document()}
+                yield told
+        finally:
+            self._watchers.discard(news)
+
+    async def _open(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """The desk is opened, or goes on: switches follow the engine."""
+        if self.mode is not Mode.OPEN:
+            self.engine.forget()
+        self._set_mode(Mode.OPEN)
+        yield {"mode": str(self.mode), "final": True}
+
+    async def _hold(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """The engine is about to be stopped, and orders are not to rest: what is armed is kept up
+        until it is disarmed."""
+        if self.mode is Mode.OPEN:
+            self._set_mode(Mode.HOLD)
+        yield {"mode": str(self.mode), "final": True}
+
+    async def _disarm(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """Never armed again before the next `open`."""
+        self._set_mode(Mode.OFF)
+        self._remember(engine_heard=False)
+        waits = [asyncio.create_task(switch.disarmed()) for switch in self.switches.values()]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=DISARM_S)
+            for each in late:
+                each.cancel()
+        rows = [
+            {"venue": name, "applies": switch.applies, "state": switch.as_dict()["state"]}
+            for name, switch in self.switches.items()
+        ]
+        unknown = [row["venue"] for row in rows if row["state"] == "disarming"]
+        yield {"disarmed": not unknown, "unknown": unknown, "venues": rows, "final": True}
+
+    async def _detach(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """The controller ends on a person's word, and the desk goes on without one."""
+        self.controller.detach()
+        yield {"detached": True, "final": True}
+
+    async def _end(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """After a closing, or to be replaced: timers that run go on running then."""
+        self.tell("ending", why=str(fields.get("why", "asked to")))
+        yield {"ending": True, "final": True}
+        self._on_end()
+
+    async def _emergency_stop(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        self.tell("emergency_stop", by=fields.get("actor"), reason=fields.get("reason"))
+        async for told in self.stopping.answers(fields):
+            yield told
+
+    async def _latch(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """Sets the kill switch, as the command line does by itself."""
+        wish = _wish(fields)
+        try:
+            scopes = parse_scopes(wish.scopes)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        actor = wish.actor or "guard"
+        halt = Halt(wish.reason or "no reason given", actor, datetime.now(UTC))
+        try:
+            async with asyncio.timeout(LATCH_S):
+                setting = await asyncio.to_thread(Latches(self.layout).set, scopes, halt)
+        except TimeoutError:
+            raise StorageError(
+                f"the disk did not answer within {LATCH_S:g} s: not known to be latched",
+                hint="stop the desk with `openbell emergency-stop`",
+            ) from None
+        self.tell("latched", scopes=[str(scope) for scope in scopes], by=actor, reason=wish.reason)
+        detail = {
+            "scopes": [str(scope) for scope in scopes],
+            "reason": wish.reason,
+            "latches": [latch.as_dict() for latch in setting.latches],
+            "by_guard": True,
+        }
+        recorded = True
+        try:
+            await asyncio.to_thread(
+                append_act, self.layout.kill_switch_log, actor, "kill_switch.activate", detail
+            )
+        except StorageError as error:
+            recorded = False
+            self.tell("not_recorded", why=error.message)
+        yield {
+            "latched": True,
+            "latches": detail["latches"],
+            "durable": setting.durable,
+            "problems": list(setting.problems),
+            "recorded": recorded,
+            "final": True,
+        }
+
+    def _set_mode(self, mode: Mode) -> None:
+        if mode is not self.mode:
+            self.tell("mode", mode=str(mode), before=str(self.mode))
+        self.mode = mode
+        self._wake()
+
+
+class _LatchWish(msgspec.Struct, frozen=True, kw_only=True):
+    do: Literal["latch"]
+    scopes: tuple[str, ...] = ()
+    reason: str = ""
+    actor: str = ""
+
+
+def _wish(fields: Fields) -> _LatchWish:
+    """Raises UsageError."""
+    try:
+        return msgspec.convert(dict(fields), _LatchWish)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"latch: {error}") from None
+
+
+def own_record(watching: bool) -> GuardRecord:
+    """Of this process."""
+    table = system_processes()
+    facts = table.facts(os.getpid())
+    return GuardRecord(
+        pid=os.getpid(),
+        start=facts.start if facts is not None else 0,
+        boot_id=table.boot_id(),
+        since_ns=time.time_ns(),
+        engine_heard=watching,
+    )

@@ -1,0 +1,66 @@
+"""Which process the guard is, in `state/guard.json`: for people, and for a guard that comes after.
+
+Whoever must be sure of the process asks its socket, of which the kernel says who listens; the lock
+says whether there is a guard at all. So a record that cannot be read costs nothing but a word.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from openbell.config.layout import DeskLayout
+from openbell.guard.peer import listener_pid
+from openbell.runtime.processes import ProcessFacts, ProcessTable, system_processes
+from openbell.state.files import write_atomically
+
+
+class GuardRecord(msgspec.Struct, frozen=True, kw_only=True):
+    version: Literal[1] = 1
+    pid: int
+    start: int
+    """The process's start time, as in ProcessFacts."""
+    boot_id: str
+    since_ns: int
+    """Wall clock."""
+    engine_heard: bool = False
+    """An engine was well under this guard, or the one before, and did not end on purpose: should
+    nothing more be heard of it, its orders are to go."""
+
+
+def write_record(path: Path, record: GuardRecord) -> None:
+    """Raises StorageError; the guard goes on without."""
+    write_atomically(path, msgspec.json.encode(record) + b"\n")
+
+
+def read_record(path: Path) -> GuardRecord | None:
+    """None where there is none. A file that is none raises ValueError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=GuardRecord)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+
+
+def process_of(record: GuardRecord, table: ProcessTable) -> ProcessFacts | None:
+    """The recorded process, if it still is that one."""
+    if record.boot_id != table.boot_id():
+        return None
+    facts = table.facts(record.pid)
+    if facts is None or not facts.alive or facts.start != record.start:
+        return None
+    return facts
+
+
+def guard_pid(layout: DeskLayout) -> int | None:
+    """The guard's, if one runs."""
+    try:
+        record = read_record(layout.guard_record)
+    except ValueError:
+        return listener_pid(layout.guard_socket)
+    if record is not None and process_of(record, system_processes()) is not None:
+        return record.pid
+    return listener_pid(layout.guard_socket)

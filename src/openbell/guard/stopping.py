@@ -1,0 +1,96 @@
+"""The emergency stop as the guard carries it out: with its warm venues, to its end, whoever listens.
+
+The stop is a task of its own: a client that goes away in the middle, or does not read, neither ends
+nor delays it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from openbell.config.layout import DeskLayout
+from openbell.config.models import LoadedDesk
+from openbell.errors import UsageError
+from openbell.guard.server import Fields
+from openbell.guard.warm_venue import WarmVenue
+from openbell.kill.emergency import emergency_stop
+from openbell.kill.guard_client import ALIVE, SILENT_S
+from openbell.kill.request import EmergencyRequest
+
+_log = logging.getLogger(__name__)
+
+ALIVE_S = SILENT_S / 5
+"""Between two lines, so that whoever waits knows that this guard is at work."""
+
+
+class Stopping:
+    """Carries out emergency stops; several at a time join each other in `kill.emergency`."""
+
+    def __init__(
+        self,
+        layout: DeskLayout,
+        loaded: LoadedDesk,
+        venues: Mapping[str, WarmVenue],
+        credentials: Mapping[str, tuple[str, str]],
+    ) -> None:
+        self._layout = layout
+        self._loaded = loaded
+        self._venues = venues
+        self._credentials = credentials
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def under_way(self) -> bool:
+        return bool(self._tasks)
+
+    async def answers(self, fields: Fields) -> AsyncIterator[dict[str, Any]]:
+        """The course as it goes, the statement last. Raises UsageError for what is no request."""
+        try:
+            request = EmergencyRequest.from_wire(fields)
+        except ValueError as error:
+            raise UsageError(f"emergency_stop: {error}") from None
+        news: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        task = asyncio.create_task(self._carry_out(request, news), name="emergency stop")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        yield {"event": "taken"}
+        while True:
+            try:
+                told = await asyncio.wait_for(news.get(), ALIVE_S)
+            except TimeoutError:
+                told = {"event": ALIVE}
+            yield told
+            if told.get("final"):
+                return
+
+    async def _carry_out(
+        self, request: EmergencyRequest, news: asyncio.Queue[dict[str, Any]]
+    ) -> None:
+        warm = {
+            name: held.venue
+            for name, held in self._venues.items()
+            if held.warm and held.venue is not None
+        }
+        try:
+            stated = await emergency_stop(
+                self._layout,
+                self._loaded,
+                self._credentials,
+                request,
+                warm=warm,
+                tell=lambda event: news.put_nowait(dict(event)),
+            )
+        except Exception as error:  # noqa: BLE001 - who asked then does it himself
+            _log.exception("the emergency stop failed")
+            why = f"the guard's stop failed: {type(error).__name__}"
+            news.put_nowait({"error": why, "code": "failed", "final": True})
+        else:
+            news.put_nowait({"event": "done", "statement": stated.to_wire(), "final": True})
+
+    async def finish(self) -> None:
+        """Returns when none is under way: a guard that is to end ends after it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,192 @@
+"""Orders without an engine that is well are withdrawn, by the venue's own timer or by the guard; and
+never otherwise. Judged by the venue."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import Any
+
+import pytest
+
+SEED = random.randrange(1 << 32)
+OWN_TIMER = ("kraken", "binance-usdm")
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance-usdm", "binance"])
+async def test_a_stopped_engine_lets_it_fire_and_one_that_is_well_does_not(
+    make_guarded: Any, venue: str
+) -> None:
+    desk = make_guarded(venue)
+    desk.open()
+    engine = desk.engine()
+    row = desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+    assert row["applies"] == ("venue" if venue in OWN_TIMER else "guard")
+    await desk.rest(venue)
+    time.sleep(3)  # longer than the time-out: nothing happens to it while the engine is well
+    assert desk.resting(venue) == 3
+    engine.send_signal(signal.SIGSTOP)
+    stopped_s = time.monotonic()
+    desk.until(lambda: desk.resting(venue) == 0, "the venue has none left")
+    assert time.monotonic() - stopped_s < 2 + 0.6 + 8
+    fired = desk.until_switch(venue, "fired")
+    assert fired["fired"]["result"] == "verified"
+    desk.until(
+        lambda: "dead_man.fired" in [each["action"] for each in desk.audit()],
+        "it is in the audit log",
+    )
+    engine.send_signal(signal.SIGCONT)
+    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+    await desk.rest(venue, 1)
+    time.sleep(2.5)
+    assert desk.resting(venue) == 1
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance"])
+async def test_an_engine_killed_and_back_within_seconds_keeps_its_orders(
+    make_guarded: Any, venue: str
+) -> None:
+    desk = make_guarded(venue, timeout="4s", silent="1s")
+    desk.open()
+    engine = desk.engine(epoch=1)
+    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+    await desk.rest(venue)
+    engine.kill()
+    engine.wait()
+    time.sleep(1.5)  # a restart
+    desk.engine(epoch=2)
+    time.sleep(4.5)
+    assert desk.resting(venue) == 3
+    assert desk.switch(venue)["fired_at"] is None
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance"])
+async def test_an_engine_stopped_on_purpose_keeps_its_orders(make_guarded: Any, venue: str) -> None:
+    desk = make_guarded(venue)
+    desk.open()
+    engine = desk.engine()
+    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+    await desk.rest(venue)
+    engine.send_signal(signal.SIGTERM)
+    assert engine.wait(30) == 0
+    desk.until_switch(venue, "idle")
+    time.sleep(3)
+    assert desk.resting(venue) == 3
+
+
+async def test_with_guard_and_controller_gone_the_venues_own_timer_fires(make_guarded: Any) -> None:
+    desk = make_guarded("kraken")
+    desk.open()
+    desk.engine()
+    desk.until_switch("kraken", "armed")
+    await desk.rest("kraken")
+    guard, controller = desk.guard_pid(), desk.processes[-1]
+    for pid in (guard, controller.pid):
+        os.kill(pid, signal.SIGSTOP)  # so that neither starts the other
+    os.kill(guard, signal.SIGKILL)
+    controller.kill()
+    desk.until(lambda: desk.resting("kraken") == 0, "the venue has none left")
+
+
+async def test_another_guard_knows_that_an_engine_was_heard(make_guarded: Any) -> None:
+    """Guard and engine are killed at once: whoever comes after finds orders that nobody watches."""
+    desk = make_guarded("binance")
+    desk.open()
+    engine = desk.engine()
+    desk.until_switch("binance", "watching")
+    await desk.rest("binance")
+    engine.kill()
+    os.kill(desk.guard_pid(), signal.SIGKILL)
+    desk.until(lambda: desk.resting("binance") == 0, "the new guard has cancelled them")
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance-usdm"])
+async def test_a_clean_shutdown_disarms_last_and_nothing_is_armed_again(
+    make_guarded: Any, venue: str
+) -> None:
+    """Orders of another desk on the account rest on, long after the time-out."""
+    desk = make_guarded(venue)
+    desk.open()
+    desk.engine()
+    desk.until_switch(venue, "armed")
+    await desk.rest(venue, 1)
+    last = desk.run("close")[-1]
+    assert last["result"]["dead_man"] == {
+        "why": "", "disarmed": True, "unknown": [], "final": True,
+        "venues": [{"venue": venue, "applies": "venue", "state": "disarmed"}],
+    }  # fmt: skip
+    assert desk.resting(venue) == 0, "the closing withdrew it"
+    await desk.rest(venue, 2)
+    desk.processes[-1].wait(30)
+    time.sleep(3.5)  # the engine beats on, and the time-out passes
+    assert desk.resting(venue) == 2
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance"])
+async def test_orders_that_a_closing_keeps_are_cancelled_by_no_timer(
+    make_guarded: Any, venue: str
+) -> None:
+    desk = make_guarded(venue)
+    desk.open()
+    engine = desk.engine()
+    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+    await desk.rest(venue)
+    asked = desk.post("close", {"orders": "keep", "flatten": "keep"})[1]["run"]
+    engine.send_signal(signal.SIGSTOP)  # it hangs as the desk is closed
+    desk.until(lambda: desk.get(f"runs/{asked}")[1]["state"] == "done", "closed")
+    desk.processes[-1].wait(30)
+    time.sleep(3)
+    assert desk.resting(venue) == 3
+
+
+async def test_a_venue_that_hangs_delays_neither_the_others_nor_the_opening(
+    make_guarded: Any,
+) -> None:
+    desk = make_guarded("kraken", "binance")
+    desk.venues["kraken"].process.send_signal(signal.SIGSTOP)
+    try:
+        desk.start()
+        assert desk.run("open")[-1]["event"] == "done"
+        desk.until_warm("kraken")
+        engine = desk.engine()
+        desk.until_switch("binance", "watching")
+        await desk.rest("binance")
+        engine.kill()
+        desk.until(lambda: desk.resting("binance") == 0, "cancelled beside the one that hangs")
+        assert desk.switch("kraken")["state"] in ("running_out", "not_armed", "cancelling")
+        assert any("not connected" in gap for gap in desk.switch("kraken")["not_covered"])
+        assert "not connected to kraken" in desk.status()["guard"]["why"] or any(
+            not row["warm"] for row in desk.status()["guard"]["venues"]
+        )
+    finally:
+        desk.venues["kraken"].process.send_signal(signal.SIGCONT)
+
+
+async def test_what_is_stopped_at_random_moments_ends_with_nothing_resting(
+    make_guarded: Any,
+) -> None:
+    """Engine, guard, controller: killed or stopped in any order, and the engine stays away."""
+    print(f"seed {SEED}")
+    dice = random.Random(SEED)
+    desk = make_guarded("kraken", "binance")
+    for epoch in range(1, 3):
+        desk.open() if epoch == 1 else desk.run("open")
+        engine = desk.engine(epoch)
+        desk.until_switch("kraken", "armed")
+        desk.until_switch("binance", "watching")
+        await desk.rest("kraken")
+        await desk.rest("binance")
+        acts: list[Any] = [
+            lambda engine=engine: engine.send_signal(dice.choice([signal.SIGKILL, signal.SIGSTOP])),
+            lambda: [os.kill(pid, signal.SIGKILL) for pid in desk.running("openbell.guard")],
+            lambda: [os.kill(pid, signal.SIGKILL) for pid in desk.running("openbell.controller")],
+        ]
+        dice.shuffle(acts)
+        for act in acts:
+            act()
+            time.sleep(dice.uniform(0, 0.4))
+        for venue in ("kraken", "binance"):
+            desk.until(lambda venue=venue: desk.resting(venue) == 0, f"{venue} has none left")
+        desk.until(lambda: desk.controller_pid() is not None, "a controller is back")
