@@ -202,7 +202,7 @@ def _doubts(desk: LoadedDesk, from_ns: int, until_ns: int) -> tuple[int, int]:
                 continue
             if isinstance(entry.event, OrderInDoubt):
                 doubted.add(entry.event.cl_ord_id)
-            elif entry.event.cl_ord_id in doubted:
+            elif getattr(entry.event, "cl_ord_id", None) in doubted:
                 resolved_ns = max(resolved_ns, entry.at_ns)
     finally:
         reader.close()
