@@ -203,17 +203,6 @@ class EnginePair:
         why = (*unready(self._reference, standby.parity), *unlike(on_disk, standby.parity))
         return "; ".join(why)
 
-    async def why_not(self, to: str) -> str:
-        """Why a hand-over to `to`, which may run other code, would be refused now; empty: it would
-        not be."""
-        async with self._acting:
-            await self._look()
-            try:
-                self._refuse_hand_over(to, await asyncio.to_thread(code_hash))
-            except RefusedError as error:
-                return error.message
-        return ""
-
     # --- looking -----------------------------------------------------------------------------
 
     def _is_held(self) -> bool:

@@ -163,17 +163,10 @@ class RollingPair:
         return Pair(engine, standby) if runs else None
 
     async def not_promotable(self) -> str:
-        standby = self._engines.standby
-        if standby is None:
-            return "the desk has no standby"
-        return await self._engines.why_not(standby)
+        return await self._engines.not_promotable()
 
     async def hand_over(self) -> HandedOver:
-        engine, standby = self._desk.roles.engine, self._engines.standby
-        if engine is None or standby is None:
-            raise RefusedError("the desk has no standby to hand over to")
-        done = await self._engines.hand_over(standby, other_code=True)
-        return HandedOver(primary=standby, standby=engine, seconds=done.seconds)
+        return await self._engines.hand_over(actor="a rolling restart")
 
 
 class RollingRestarts:
