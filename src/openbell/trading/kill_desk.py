@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from openbell.domain.external import JournalEvent, PositionAdopted
 from openbell.domain.kill_rules import Judge, Now, rules_document
 from openbell.domain.market import Quote
-from openbell.domain.orders import OrderEvent
 from openbell.kill.rule_keeper import RuleKeeper, tell_controller
 from openbell.service.context import ServiceContext
 from openbell.trading.kill_watch import KillWatch
@@ -51,9 +51,10 @@ class KillDesk:
         self._watch.live = False
 
     @contextmanager
-    def folding(self, event: OrderEvent) -> Iterator[None]:
-        """Around the folding of an event into the books."""
-        if not self._is_set:
+    def folding(self, event: JournalEvent) -> Iterator[None]:
+        """Around the folding of an event into the books. What a person adopted is nobody's order:
+        it is an outcome of none, and the books alone know its P&L."""
+        if not self._is_set or isinstance(event, PositionAdopted):
             yield
             return
         self._watch.before_event(event)
