@@ -117,7 +117,7 @@ class LoadedDesk:
         rows = self.api("status")["services"]
         return {row["role"]: row for row in rows if row["role"] in ("engine", "standby")}
 
-    def until_paired(self, timeout_s: float = 60) -> dict[str, dict[str, Any]]:
+    def until_paired(self, timeout_s: float = 120) -> dict[str, dict[str, Any]]:
         """Once one trades and the other could."""
 
         def paired() -> bool:

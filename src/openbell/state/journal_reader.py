@@ -110,6 +110,10 @@ class JournalReader:
             _log.error("snapshot at journal entry %d is damaged; an older one is used", seq)
         return None
 
+    def newest_snapshot_seq(self) -> int:
+        """After which entry the newest snapshot was taken; 0: there is none."""
+        return int(self._query("SELECT coalesce(max(seq), 0) FROM snapshots")[0][0])
+
     def close(self) -> None:
         self._connection.close()
         if self._owns_database:

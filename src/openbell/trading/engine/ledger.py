@@ -74,7 +74,9 @@ class Ledger:
         self._office = journal
         self._reader = reader
         self._hear = hear
-        self._snapshot_seq = last_seq
+        # Not that of this start: an engine that is killed again and again would never take one, and
+        # every start would fold more than the one before.
+        self._snapshot_seq = reader.newest_snapshot_seq()
         self._snapshotting: asyncio.Task[None] | None = None
         self._strategies: dict[ClOrdID, str] = {}
         self._needed_since_ns: dict[str, Callable[[], int]] = {}
@@ -150,7 +152,7 @@ class Ledger:
         except BaseException:
             await journal.close()
             raise
-        self._snapshot_seq = self.last_seq
+        self._snapshot_seq = self._reader.newest_snapshot_seq()
         self._office = journal
         log.info("took over", epoch=journal.epoch, last_seq=self.last_seq)
 
