@@ -25,7 +25,7 @@ from openbell.trading.engine.ledger import Ledger
 from openbell.trading.messages import EngineEvent
 
 
-def deaf(_message: EngineEvent, _order: Order) -> None: ...
+def deaf(_message: EngineEvent, _order: Order | None) -> None: ...
 
 
 def intended(number: int, epoch: int = 1) -> OrderIntended:
