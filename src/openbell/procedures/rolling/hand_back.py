@@ -84,7 +84,7 @@ class HandBack:
     async def verify(self, say: Say) -> Verification:
         rolling = self._rolling
         rolling.ended = rolling.ended or rolling.desk.ended_by()
-        pair, condition = rolling.pair.now(), await rolling.desk.condition()
+        pair, condition = rolling.pair.now(), await rolling.verified_condition()
         trades = None if pair is None else pair.primary
         evidence = {"engine": trades, "desk_trades": condition.trades}
         if trades != self._engine:
