@@ -18,7 +18,7 @@ from typing import Any
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.secrets import load_secrets
-from openbell.kill.emergency import EmergencyRequest, emergency_stop
+from openbell.kill.emergency import EmergencyRequest, emergency_stop, make_ready
 from openbell.venues.credentials import Credentials
 from openbell.venues.registry import open_venue
 
@@ -34,6 +34,7 @@ async def main(folder: Path) -> None:
     for venue in venues.values():
         await venue.connect()
         await venue.open_orders()
+    make_ready()
     print("warm", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     began_ns = time.time_ns()

@@ -209,3 +209,38 @@ def test_a_second_standby_is_refused() -> None:
     second = STANDBY.replace("services.standby", "services.third").replace("8005", "8006")
     (problem,) = problems_of(MINIMAL + STANDBY + second)
     assert problem.key == ("services", "third", "role")
+
+
+RULED = """
+[desk]
+name = "d"
+[venues.a]
+url = "http://127.0.0.1:1"
+symbols = ["BTC/USDT"]
+[services.risk]
+command = ["true"]
+role = "risk"
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "without", "told"),
+    [
+        ('max_daily_loss = { amount = "5" }', 'role = "risk"', "there is none"),
+        ('heartbeat_lost = { after = "5s" }', "[venues.a]", "which a desk without"),
+        ('max_drawdown = { amount = "0" }', "", "greater than 0"),
+        ('reject_rate = { share = "101%" }', "", "less than or equal to 1"),
+        ('stale_market_data = { after = "5s", open_hours = { b = "mon 10:00-11:00" } }', "", "no venue"),
+        ('stale_market_data = { after = "5s", open_hours = { a = "always" } }', "", "open hours"),
+    ],
+)  # fmt: skip
+def test_a_kill_rule_that_nobody_could_judge_is_refused(
+    rules: str, without: str, told: str
+) -> None:
+    text = RULED
+    if without == "[venues.a]":
+        text = RULED.partition("[venues.a]")[0] + "[services.risk]\ncommand = ['true']\n"
+    elif without:
+        text = text.replace(without, "")
+    found = problems_of(text + f"[kill_switch.rules]\n{rules}\n")
+    assert told in str(found)

@@ -18,7 +18,7 @@ import psutil
 
 from openbell.config.layout import DeskLayout
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 WEB = """
 import http.server, os, sys

@@ -23,7 +23,7 @@ from openbell.config.loader import load_desk
 from openbell.domain.ids import mint
 from openbell.domain.orders import NewOrder, OrdType, Side
 from openbell.venues.credentials import Credentials
-from openbell.venues.port import Accepted
+from openbell.venues.port import Accepted, Rejected
 from openbell.venues.registry import open_venue
 from openbell_sim.testing import VenueProcess, venue_process
 
@@ -219,6 +219,9 @@ class GuardedDesk(ControllerProcess):
                     price=price,
                 )
                 outcome = await adapter.submit(order)
+                while isinstance(outcome, Rejected) and "nonce" in outcome.code:
+                    # The guard's refresh with the same key has overtaken it: it never arrived.
+                    outcome = await adapter.submit(order)
                 assert isinstance(outcome, Accepted), outcome
                 made.append(order.cl_ord_id)
         finally:

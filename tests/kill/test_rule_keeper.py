@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from openbell.config.kill_rules import KillRules
 from openbell.config.layout import DeskLayout
-from openbell.domain.kill_rules import Judge, Now, Reading, State
+from openbell.domain.kill_rules import Judge, Now, Reading, Rule, State
 from openbell.domain.scopes import DESK
 from openbell.errors import StorageError
+from openbell.kill.heartbeat_rule import HeartbeatRule
 from openbell.kill.rule_keeper import RuleKeeper
 from openbell.state.halts import Halt
 from openbell.state.latch import Latches
@@ -38,7 +40,9 @@ class Kept:
 
     def begin(self) -> None:
         self.judge = Judge()
-        self.keeper = RuleKeeper(self.layout, self.file, self.judge, self.gather, self.tell)
+        self.keeper = RuleKeeper(
+            self.layout, self.file, self.judge, self.gather, self.tell, rules=set(Rule)
+        )
         self.keeper.start()
 
     def gather(self, now: Now):
@@ -135,7 +139,7 @@ _PROCESS = textwrap.dedent(
     from decimal import Decimal
     from pathlib import Path
     from openbell.config.layout import DeskLayout
-    from openbell.domain.kill_rules import Judge, Reading
+    from openbell.domain.kill_rules import Judge, Reading, Rule
     from openbell.domain.scopes import DESK
     from openbell.kill.rule_keeper import RuleKeeper
 
@@ -148,7 +152,7 @@ _PROCESS = textwrap.dedent(
         def gather(now):
             reading = Reading(Decimal(net))
             yield judge.drawdown(DESK, reading, now, limit=Decimal(10**9), currency="USDT")
-        keeper = RuleKeeper(layout, folder / "rules.json", judge, gather, tell)
+        keeper = RuleKeeper(layout, folder / "rules.json", judge, gather, tell, rules=set(Rule))
         keeper.start()
         for net in itertools.count(1):
             keeper.look()
@@ -174,3 +178,68 @@ def test_kill_9_at_random_moments_loses_no_high_that_was_reached(tmp_path: Path)
         kept = Kept(tmp_path)
         high = kept.judge.memory["max_drawdown desk"].high
         assert high is not None and high >= said
+
+
+class Heard:
+    """An engine whose silence the test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = DeskLayout.for_desk(folder, {})
+        self.layout.make()
+        self.silent_s: float | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        rules = KillRules.model_validate_json('{"heartbeat_lost": {"after": "15s"}}')
+        self.rule = HeartbeatRule(self.layout, rules, lambda: self.silent_s, self.tell)
+
+    async def tell(self, said: Mapping[str, object]) -> None:
+        pass
+
+    def look(self, silent_s: float | None) -> str:
+        self.silent_s = silent_s
+        self.rule.look()
+        (row,) = self.rule.document()
+        return str(row["state"])
+
+    @property
+    def latched(self) -> list[str]:
+        return [latch.halt.who for latch in Latches(self.layout).read()]
+
+
+async def test_an_engine_that_is_silent_for_too_long_latches_the_desk(tmp_path: Path) -> None:
+    heard = Heard(tmp_path)
+    assert heard.look(14.9) == "armed"
+    assert heard.look(15.0) == "triggered"
+    assert heard.latched == ["rule:heartbeat_lost"]
+    heard.begin()
+    assert heard.look(99.0) == "triggered"
+    assert len(heard.latched) == 1
+
+
+async def test_an_engine_that_left_or_was_never_heard_is_not_judged(tmp_path: Path) -> None:
+    heard = Heard(tmp_path)
+    assert heard.look(None) == "not_judged"
+    assert heard.latched == []
+
+
+async def test_a_released_silence_latches_again_only_after_the_engine_was_heard(
+    tmp_path: Path,
+) -> None:
+    heard = Heard(tmp_path)
+    heard.look(15.0)
+    Latches(heard.layout).release(Latches(heard.layout).read())
+    assert heard.look(16.0) == "released"
+    assert heard.look(600.0) == "released"
+    assert heard.look(0.5) == "armed"
+    assert heard.look(15.0) == "triggered"
+    assert heard.latched == ["rule:heartbeat_lost"]
+
+
+async def test_where_it_is_not_set_nothing_is_judged_and_no_file_made(tmp_path: Path) -> None:
+    layout = DeskLayout.for_desk(tmp_path, {})
+    layout.make()
+    rule = HeartbeatRule(layout, KillRules(), lambda: 1e9)
+    rule.look()
+    assert rule.document() == []
+    assert list(layout.state.glob("heartbeat*")) == []

@@ -1,14 +1,27 @@
-"""The order and the ways of a rolling restart, decided without touching anything."""
+"""The order and the ways of a rolling restart, and its hand-back, decided without a process."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openbell.domain.service_state import ServiceState
-from openbell.procedures.rolling import Member, Pair, Way, plan_rolling
+from openbell.procedures.rolling import (
+    Condition,
+    HandedOver,
+    Member,
+    Pair,
+    Rolling,
+    Times,
+    Way,
+    plan_rolling,
+)
+from openbell.procedures.rolling.hand_back import HandBack
+from openbell.procedures.run import Runner
+from openbell.procedures.step import Outcome
 
 ROLES = ("engine", "strategies", "risk", "market-data", "venue", "other")
 
@@ -109,3 +122,87 @@ def test_a_service_that_a_run_was_cut_off_in_is_started_again() -> None:
     assert [turn.service for turn in plan_rolling(desk, (), None).turns] == ["two"]
     plan = plan_rolling(desk, (), None, cut_off=("one",))
     assert [turn.service for turn in plan.turns] == ["one", "two"]
+
+
+@dataclass
+class FakePair:
+    """`procedures.rolling.ports.EnginePair`; and the desk of it, which trades."""
+
+    primary: str = "engine-a"
+    standby: str = "engine-b"
+    why_not: list[str] = field(default_factory=list)
+    """What stands against a hand-over, one answer after the other."""
+    ended: str = ""
+    handed: int = 0
+
+    def now(self) -> Pair | None:
+        return Pair(self.primary, self.standby)
+
+    async def not_promotable(self) -> str:
+        return self.why_not.pop() if self.why_not else ""
+
+    async def hand_over(self) -> HandedOver:
+        self.handed += 1
+        self.primary, self.standby = self.standby, self.primary
+        return HandedOver(self.primary, self.standby, 0.1)
+
+    async def condition(self) -> Condition:
+        return Condition(meant_to_trade=True, trades=True)
+
+    def ended_by(self) -> str:
+        return self.ended
+
+
+def handing_back(pair: FakePair, *, earlier: tuple[str, ...] = ()) -> HandBack:
+    anything: Any = pair
+    rolling = Rolling(
+        plan=plan_rolling(PAIRED, ("engine-a",), Pair("engine-a", "engine-b")),
+        services=anything,
+        desk=anything,
+        pair=anything,
+        since_ns=0,
+        times=Times(watch_for=0.0, trading_within=1.0),
+        timeouts_s={},
+        hand_back_to="engine-a",
+        earlier=list(earlier),
+    )
+    return HandBack(rolling, "engine-a")
+
+
+async def carry_out(step: HandBack, journal: Any) -> Any:
+    (report,) = await Runner(journal, lambda _: None).run((step,))
+    return report
+
+
+async def test_trading_is_handed_back_once_the_engine_can_take_it(journal: Any) -> None:
+    pair = FakePair(primary="engine-b", standby="engine-a", why_not=["not connected yet"])
+    report = await carry_out(handing_back(pair), journal)
+    assert (report.outcome, pair.primary, pair.handed) == (Outcome.DONE, "engine-a", 1)
+
+
+async def test_a_run_that_was_cut_off_before_the_hand_back_still_hands_back(journal: Any) -> None:
+    pair = FakePair(primary="engine-b", standby="engine-a")
+    step = handing_back(pair, earlier=("engine-a", "engine-b"))
+    assert (await carry_out(step, journal)).outcome is Outcome.DONE
+    assert pair.primary == "engine-a"
+
+
+async def test_an_engine_that_trades_again_is_handed_nothing(journal: Any) -> None:
+    pair = FakePair()
+    step = handing_back(pair, earlier=("engine-a",))
+    assert (await carry_out(step, journal)).outcome is Outcome.DONE
+    assert pair.handed == 0
+
+
+async def test_what_cannot_be_handed_back_in_time_is_told_and_left(journal: Any) -> None:
+    pair = FakePair(primary="engine-b", standby="engine-a", why_not=["other code"] * 1000)
+    step = handing_back(pair)
+    report = await carry_out(step, journal)
+    assert report.outcome is Outcome.FAILED and "engine-b trades" in report.detail
+    assert pair.handed == 0
+
+
+async def test_a_halt_leaves_trading_where_it_is(journal: Any) -> None:
+    pair = FakePair(primary="engine-b", standby="engine-a", ended="halted by eve: lunch")
+    report = await carry_out(handing_back(pair), journal)
+    assert report.outcome is Outcome.SKIPPED and pair.handed == 0

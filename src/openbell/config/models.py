@@ -494,6 +494,11 @@ class DeskFile(Model):
             raise ValueError(
                 'kill_switch.rules are judged by the service with role = "risk", and there is none'
             )
+        if rules.heartbeat_lost is not None and not self.venues:
+            raise ValueError(
+                "kill_switch.rules.heartbeat_lost is judged by the guard, which a desk without "
+                "venues has not"
+            )
         stale = rules.stale_market_data
         strangers = sorted(set(stale.open_hours) - set(self.venues)) if stale else []
         if strangers:

@@ -22,6 +22,7 @@ from openbell.domain.approvals import ActRequest
 from openbell.domain.kill_rules import Rule
 from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
 from openbell.errors import ConflictError, OpenbellError, StorageError, UsageError
+from openbell.kill.guard_client import GuardGoneError, GuardRefusedError, ask_guard
 from openbell.state.halts import Halt
 from openbell.state.kill_log import append_act
 from openbell.state.latch import Latch, Setting, latches_document
@@ -64,25 +65,39 @@ class KillSwitch:
         """What sets it without a person, as those who judge the rules tell it: of a rule that
         nobody tells of, `state` is `unknown`."""
         declared = self.desk.desk.file.kill_switch.rules
+        wanted = [rule for rule in Rule if getattr(declared, rule) is not None]
         found: list[dict[str, object]] = []
+        why = "not judged yet"
         if declared.of_risk:
             answer = await self.desk.voices.ask(
                 self.desk.roles.risk, "/v1/kill-rules", timeout_s=ENGINE_TIMEOUT_S
             )
             found += answer.get("rules") or ()
-            told = {each["rule"] for each in found}
-            found += [
-                {
-                    "rule": str(rule), "scope": "", "state": "unknown", "value": None,
-                    "limit": "", "since_ns": None,
-                    "text": answer.why or "not judged yet",
-                }
-                for rule in Rule
-                if rule is not Rule.HEARTBEAT_LOST
-                and getattr(declared, rule) is not None
-                and rule not in told
-            ]  # fmt: skip
-        return found
+            why = answer.why or why
+        why_of = dict.fromkeys(wanted, why)
+        if declared.heartbeat_lost is not None:
+            rows, why_of[Rule.HEARTBEAT_LOST] = await self._by_guard()
+            found += rows
+        told = {each["rule"] for each in found}
+        return found + [
+            {
+                "rule": str(rule), "scope": "", "state": "unknown", "value": None,
+                "limit": "", "since_ns": None, "text": why_of[rule],
+            }
+            for rule in wanted
+            if rule not in told
+        ]  # fmt: skip
+
+    async def _by_guard(self) -> tuple[list[dict[str, object]], str]:
+        """The rows of the guard, and why there are none."""
+        try:
+            async with asyncio.timeout(ENGINE_TIMEOUT_S):
+                async for said in ask_guard(self.desk.layout, {"do": "status"}):
+                    if said.get("final") is True:
+                        return list(said.get("kill_rules") or ()), "not judged yet"
+        except (GuardGoneError, GuardRefusedError, TimeoutError) as error:
+            return [], f"the guard does not answer: {error}"
+        return [], "the guard does not answer"
 
     # --- setting -----------------------------------------------------------------------------
 

@@ -357,7 +357,7 @@ class RollingRestarts:
         self._runs.finish(run, ending.outcome, ending.message, ending.result, ending.error)
 
     async def _ending(self, rolling: Rolling, reports: tuple[StepReport, ...]) -> _Ending:
-        condition = await rolling.desk.condition()
+        condition = await rolling.verified_condition()
         seen = await self._observer.observe()
         result: dict[str, Any] = {
             "restarted": [each.as_dict() for each in rolling.restarted],

@@ -9,6 +9,7 @@ of `[.A-Z:/a-z0-9_-]`, the narrowest of the venues' rules (Binance `newClientOrd
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ def mint(desk_id: str, epoch: int, counter: int) -> ClOrdID:
     return ClOrdID(text)
 
 
+@functools.lru_cache(maxsize=10_000)
 def parse(text: str) -> OwnId | None:
     """What a ClOrdID says, if an Openbell desk made it. Only the exact form `mint` gives counts:
     `mint(**parse(text)) == text`."""

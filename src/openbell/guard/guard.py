@@ -29,6 +29,7 @@ from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.beats import Beat
+from openbell.kill.heartbeat_rule import HeartbeatRule
 from openbell.runtime import logs as log_files
 from openbell.runtime.process_watch import choose_watch
 from openbell.runtime.processes import system_processes
@@ -94,6 +95,9 @@ class Guard:
             name: DeadMan(warm, settings, layout.desk_id, self, self.tell)
             for name, warm in self.venues.items()
         }
+        self.heartbeat_rule = HeartbeatRule(
+            layout, loaded.file.kill_switch.rules, self._engine_silence
+        )
         self.problem = ""
         """What keeps it from doing all it should; empty where nothing does."""
         self.on_socket_lost: Callable[[], Any] | None = None
@@ -121,6 +125,7 @@ class Guard:
             **{f"dead man {name}": switch.run for name, switch in self.switches.items()},
             "controller": self.controller.run,
             "pauses": self._notice_pauses,
+            "heartbeat rule": self.heartbeat_rule.run,
             "house": self._keep_house,
             "idle": self._end_when_idle,
         }
@@ -191,6 +196,12 @@ class Guard:
             return
         self.engine.hear(beat, at_s)
 
+    def _engine_silence(self) -> float | None:
+        """None where no engine has to be heard."""
+        if self.mode is not Mode.OPEN or self.engine.state in (EngineIs.UNHEARD, EngineIs.LEFT):
+            return None
+        return self.engine.silent_s
+
     def _engine_changed(self) -> None:
         self._wake()
         heard = self.engine.state in (EngineIs.WELL, EngineIs.SILENT)
@@ -257,6 +268,7 @@ class Guard:
             "controller": self.controller.as_dict(),
             "venues": [warm.as_dict() for warm in self.venues.values()],
             "dead_man": [switch.as_dict() for switch in self.switches.values()],
+            "kill_rules": self.heartbeat_rule.document(),
         }
 
     async def _status(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:

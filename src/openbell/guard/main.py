@@ -134,6 +134,7 @@ async def _live(layout: DeskLayout) -> int:
 
 async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.Event) -> int:
     from openbell.guard.guard import Guard, own_record
+    from openbell.kill.emergency import make_ready
     from openbell.service.logging import REDACTOR, configure, get_logger
 
     configure("guard")
@@ -159,6 +160,8 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
         log.error(each, alert=True)
     guard.start()
     reception.admit(guard)
+    # What a stop loads on its way: whoever presses must not wait for it.
+    await asyncio.to_thread(make_ready)
     await ended.wait()
     log.info("ending")
     await guard.stopping.finish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,15 +56,23 @@ _URL = "http://localhost/api/v1/kill-switch/triggered"
 
 class RuleKeeper:
     def __init__(
-        self, layout: DeskLayout, file: Path, judge: Judge, gather: Look, tell: Tell
+        self,
+        layout: DeskLayout,
+        file: Path,
+        judge: Judge,
+        gather: Look,
+        tell: Tell,
+        *,
+        rules: Collection[Rule],
     ) -> None:
-        """`file`: where the memory is kept."""
+        """`file`: where the memory is kept. `rules`: those that are judged here."""
         self.judgements: dict[str, Judgement] = {}
         self._layout = layout
         self._file = file
         self._judge = judge
         self._gather = gather
         self._tell = tell
+        self._rules = frozenset(rules)
         self._latches = Latches(layout)
         self._kept: Memory = {}
         self._unkept = False
@@ -83,7 +91,7 @@ class RuleKeeper:
         self._kept = dict(self._judge.memory)
         for latch in self._latches.read():
             rule = latch.halt.who.removeprefix(ACTOR)
-            if not latch.halt.who.startswith(ACTOR) or rule not in set(Rule):
+            if not latch.halt.who.startswith(ACTOR) or rule not in self._rules:
                 continue
             key = key_of(Rule(rule), latch.scope)
             kept = self._judge.memory.get(key)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from openbell.domain.external import JournalEvent, PositionAdopted
-from openbell.domain.kill_rules import Judge, Now, rules_document
+from openbell.domain.kill_rules import Judge, Now, Rule, rules_document
 from openbell.domain.market import Quote
 from openbell.kill.rule_keeper import RuleKeeper, tell_controller
 from openbell.service.context import ServiceContext
@@ -35,7 +35,12 @@ class KillDesk:
         file = self._context.state / "kill-rules.json"
         layout = self._context.layout
         self._keeper = RuleKeeper(
-            layout, file, self._judge, self._watch.look, partial(tell_controller, layout)
+            layout,
+            file,
+            self._judge,
+            self._watch.look,
+            partial(tell_controller, layout),
+            rules=set(Rule) - {Rule.HEARTBEAT_LOST},
         )
         self._keeper.start()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from openbell.errors import FailedError
@@ -41,7 +42,7 @@ class HandBack:
         self._rolling = rolling
         self._engine = engine
         self.title = f"Hand trading back to {engine}"
-        self.timeout_s = rolling.times.trading_within + 10.0
+        self.timeout_s = 2 * rolling.times.trading_within + 10.0
 
     async def observe(self) -> BackFacts:
         turns = {turn.service for turn in self._rolling.plan.turns}
@@ -60,24 +61,30 @@ class HandBack:
         return Plan((HandBackTo(self._engine),))
 
     async def act(self, plan: Plan[HandBackTo], say: Say) -> None:
+        await self._until(f"{self._engine} can take over", self._rolling.pair.not_promotable, say)
+        if self._rolling.desk.ended_by():
+            return
+        done = await self._rolling.pair.hand_over()
+        say(f"{done.primary} took over: handed back in {seconds_text(done.seconds)}")
+        await self._until("the desk trades as before", self._why_not_trading, say)
+
+    async def _why_not_trading(self) -> str:
+        condition = await self._rolling.desk.condition()
+        return "" if condition.is_as_meant else condition.why or "it is not known"
+
+    async def _until(self, what: str, why_not: Callable[[], Awaitable[str]], say: Say) -> None:
         within = self._rolling.times.trading_within
         until = time.monotonic() + within
-        while why := await self._rolling.pair.not_promotable():
-            if self._rolling.desk.ended_by():
-                return
+        while (why := await why_not()) and not self._rolling.desk.ended_by():
             if time.monotonic() > until:
-                raise FailedError(
-                    f"{self._engine} cannot take over within {seconds_text(within)}: {why}"
-                )
-            say(f"waiting for {self._engine} to be promotable: {why}")
+                raise FailedError(f"not within {seconds_text(within)} that {what}: {why}")
+            say(f"waiting until {what}: {why}")
             await asyncio.sleep(LOOK_EVERY_S)
-        done = await self._rolling.pair.hand_over()
-        say(f"{done.primary} trades: handed back in {seconds_text(done.seconds)}")
 
     async def verify(self, say: Say) -> Verification:
         rolling = self._rolling
         rolling.ended = rolling.ended or rolling.desk.ended_by()
-        pair, condition = rolling.pair.now(), await rolling.desk.condition()
+        pair, condition = rolling.pair.now(), await rolling.verified_condition()
         trades = None if pair is None else pair.primary
         evidence = {"engine": trades, "desk_trades": condition.trades}
         if trades != self._engine:

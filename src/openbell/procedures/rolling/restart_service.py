@@ -255,7 +255,7 @@ class RestartService:
         rolling, name = self._rolling, self._turn.service
         rolling.ended = rolling.ended or rolling.desk.ended_by()
         view = await rolling.services.probe_now(name)
-        condition = await rolling.desk.condition()
+        condition = await rolling.verified_condition()
         desk = _desk_text(condition.meant_to_trade, condition.trades, condition.why)
         evidence: dict[str, object] = {"service": name, "desk": desk}
         if self._done is not None:

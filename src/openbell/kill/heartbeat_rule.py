@@ -1,0 +1,69 @@
+"""The kill rule `heartbeat_lost`, for whoever hears the engine's beats.
+
+It is judged apart from risk-management, which hears the engine over the bus: a rule about silence
+belongs to a process that shares neither bus nor books with what may fall silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from functools import partial
+
+from openbell.config.kill_rules import KillRules
+from openbell.config.layout import DeskLayout
+from openbell.domain.kill_rules import Judge, Judgement, Now, Reading, Rule, rules_document
+from openbell.domain.scopes import DESK
+from openbell.kill.rule_keeper import RuleKeeper, Tell, tell_controller
+
+LOOK_EVERY_S = 0.25
+
+Silence = Callable[[], float | None]
+"""Seconds since the engine was heard last; None where none is expected to be heard: the desk is not
+open, the engine left on purpose, or none was ever heard."""
+
+
+class HeartbeatRule:
+    """Does nothing where desk.toml has no such rule."""
+
+    def __init__(
+        self, layout: DeskLayout, rules: KillRules, silence: Silence, tell: Tell | None = None
+    ) -> None:
+        self._rule = rules.heartbeat_lost
+        self._silence = silence
+        self._judge = Judge()
+        self._keeper = RuleKeeper(
+            layout,
+            layout.state / "heartbeat-rule.json",
+            self._judge,
+            self._gather,
+            tell or partial(tell_controller, layout),
+            rules=(Rule.HEARTBEAT_LOST,),
+        )
+        if self._rule is not None:
+            self._keeper.start()
+
+    async def run(self) -> None:
+        """Looks for ever."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        if self._rule is not None:
+            self._keeper.look()
+
+    def document(self) -> list[dict[str, object]]:
+        """As `kill-switch status` shows it."""
+        return rules_document(self._keeper.judgements)
+
+    def _gather(self, now: Now) -> Iterable[Judgement]:
+        assert self._rule is not None
+        silent_s = self._silence()
+        if silent_s is None:
+            reading = Reading(None, "no engine is expected to be heard now")
+        else:
+            note = f"the engine was not heard for {silent_s:.1f} s while the desk is open"
+            reading = Reading(Decimal(f"{silent_s:.3f}"), note=note)
+        yield self._judge.age(Rule.HEARTBEAT_LOST, DESK, reading, now, limit_s=self._rule.after)
