@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from openbell.config.layout import DeskLayout
 from openbell.config.models import Guard as GuardSettings
 from openbell.domain.dead_man import (
     Act,
@@ -31,6 +32,8 @@ from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.statement import VenueStatement
 from openbell.kill.stop_venues import Visit, stop_venues
+from openbell.kill.venue import SETTLE_S_MIN
+from openbell.state.order_latency import read_order_latencies
 from openbell.venues.port import DeadMansSwitch
 
 _log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ LATE_S = 5.0
 TICK_S_MAX, TICK_SHARE = 0.5, 0.04
 """Between two looks, as seconds and as a share of the time-out: the lesser."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 5.0
+DISK_S = 0.5
 CANCEL_RETRY_S, CANCEL_RETRY_MAX_S = 1.0, 30.0
 
 
@@ -60,7 +64,7 @@ class DeadMan:
         self,
         warm: WarmVenue,
         settings: GuardSettings,
-        desk_id: str,
+        layout: DeskLayout,
         world: World,
         tell: Callable[..., None],
         clock_s: Callable[[], float] = time.monotonic,
@@ -73,7 +77,8 @@ class DeadMan:
         """What came of the last time that it was acted on."""
         self.fired_at: datetime | None = None
         self._settings = settings
-        self._desk_id = desk_id
+        self._desk_id = layout.desk_id
+        self._latencies = layout.order_latency
         self._world = world
         self._tell = tell
         self._clock_s = clock_s
@@ -221,8 +226,16 @@ class DeadMan:
             why=decide(self.facts).why,
         )
         self._cancelling = True
+        latencies: dict[str, float] = {}
+        with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
+            async with asyncio.timeout(DISK_S):
+                latencies = await asyncio.to_thread(read_order_latencies, self._latencies)
         visit = Visit(
-            name=self.warm.name, config=self.warm.config, venue=venue, warm=self.warm.warm
+            name=self.warm.name,
+            config=self.warm.config,
+            venue=venue,
+            warm=self.warm.warm,
+            settle_s=latencies.get(self.warm.name, SETTLE_S_MIN),
         )
         stopping = asyncio.create_task(
             stop_venues([visit], desk_id=self._desk_id, timeout_s=self._settings.cancel_timeout)

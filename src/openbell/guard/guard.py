@@ -92,7 +92,7 @@ class Guard:
         }
         self.stopping = Stopping(layout, loaded, self.venues, credentials)
         self.switches = {
-            name: DeadMan(warm, settings, layout.desk_id, self, self.tell)
+            name: DeadMan(warm, settings, layout, self, self.tell)
             for name, warm in self.venues.items()
         }
         self.heartbeat_rule = HeartbeatRule(
