@@ -166,7 +166,7 @@ def history(steps: list[tuple[str, int, Side, int, bool]], seed: int) -> World:
     for what, number, side, qty, flag in steps:
         match what:
             case "own":
-                world.execute(number, sides[number], qty, fee=flag and STRATEGIES[number] != "")
+                world.execute(number, sides[number], qty, fee=flag)
             case "others":
                 world.execute(None, side, qty, fee=flag)
             case "tell" if world.untold:

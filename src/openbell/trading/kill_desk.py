@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from openbell.domain.external import JournalEvent, PositionAdopted
+from openbell.domain.external import JournalEvent
 from openbell.domain.kill_rules import Judge, Now, Rule, rules_document
 from openbell.domain.market import Quote
 from openbell.kill.rule_keeper import RuleKeeper, tell_controller
@@ -57,9 +57,8 @@ class KillDesk:
 
     @contextmanager
     def folding(self, event: JournalEvent) -> Iterator[None]:
-        """Around the folding of an event into the books. What a person adopted is nobody's order:
-        it is an outcome of none, and the books alone know its P&L."""
-        if not self._is_set or isinstance(event, PositionAdopted):
+        """Around the folding of an event into the books."""
+        if not self._is_set:
             yield
             return
         self._watch.before_event(event)

@@ -21,13 +21,13 @@ from openbell.config.kill_rules import LossRule, RejectRule, RuleScope, StaleRul
 from openbell.config.models import DeskFile
 from openbell.domain import positions
 from openbell.domain.books import Books
+from openbell.domain.external import JournalEvent, PositionAdopted
 from openbell.domain.kill_rules import Judge, Judgement, Now, Reading, Rule
 from openbell.domain.market import Quote
 from openbell.domain.orders import (
     ClOrdID,
     Order,
     OrderAccepted,
-    OrderEvent,
     OrderFilled,
     OrderRejected,
 )
@@ -87,15 +87,20 @@ class KillWatch:
 
     # --- facts -------------------------------------------------------------------------------
 
-    def before_event(self, event: OrderEvent) -> None:
+    def before_event(self, event: JournalEvent) -> None:
         """To be called before the event is folded into the books."""
         if self._day_open is None and event.at_ns // DAY_NS >= self.began.day:
             self._note_day_open()
+        external = self.books.gives_way(event)
+        if isinstance(event, PositionAdopted):
+            self.ledger.apply_external(event.instrument, external)
+            return
         before = self.books.orders.get(event.cl_ord_id)
         if isinstance(event, OrderFilled) and before is not None:
             self.ledger.apply(before, event)
+            self.ledger.apply_external((before.new.venue, before.new.symbol), external)
 
-    def after_event(self, event: OrderEvent) -> None:
+    def after_event(self, event: JournalEvent) -> None:
         """And this after it."""
         if not isinstance(event, OrderAccepted | OrderRejected):
             return

@@ -48,8 +48,12 @@ class StrategyLedger:
             self._add(new.strategy, instrument, _share(before, event, counted.qty))
             return
         # A real fill in place of an inferred one was dealt out already; only what is more counts.
-        more = counted.qty - sum((quantity for quantity, _ in counted.replaced), Decimal(0))
-        self._deal(DESK, instrument, _share(before, event, more))
+        replaced = sum((quantity for quantity, _ in counted.replaced), Decimal(0))
+        if replaced:
+            # Its fee was not known then; it is the desk's.
+            fee = replace(_share(before, event, replaced), qty=Decimal(0))
+            self._add(DESK, instrument, fee)
+        self._deal(DESK, instrument, _share(before, event, counted.qty - replaced))
 
     def apply_external(self, instrument: Instrument, changes: Iterable[Change]) -> None:
         """Count what `Books.gives_way` told of an event, after the event itself."""
