@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openbell.domain import ids
 from openbell.domain.books import Books
 from openbell.domain.differences import (
-    EMPTY_LOOKS,
+    EMPTY_FOR_S,
     BalanceFacts,
     Difference,
     More,
@@ -238,7 +238,7 @@ def test_adopting_makes_the_books_equal_the_venue_and_doing_it_again_changes_not
     world = World(seed)
     for fault in faults:
         world.fault(fault)
-    told = world.compare(stood=EMPTY_LOOKS)
+    told = world.compare(stood_s=EMPTY_FOR_S)
     wanted = to_adopt([told])
     if not world.complete or world.silent:
         assert wanted == ()
@@ -246,7 +246,7 @@ def test_adopting_makes_the_books_equal_the_venue_and_doing_it_again_changes_not
         world.adopt(difference)
         held = world.books.position(VENUE, difference.symbol).quantity
         assert held == world.positions[difference.symbol]
-    again = world.compare(stood=EMPTY_LOOKS)
+    again = world.compare(stood_s=EMPTY_FOR_S)
     assert to_adopt([again]) == ()
     left = {(d.symbol, d.kind) for d in told.differences} - {(d.symbol, d.kind) for d in wanted}
     assert {(d.symbol, d.kind) for d in again.differences} <= left | {
@@ -302,7 +302,7 @@ def test_an_account_without_anything_is_believed_only_when_it_stood(spot: bool) 
         Agreement.UNKNOWN,
         {Kind.INCOMPLETE},
     )
-    told = world.compare(**more, stood=EMPTY_LOOKS)
+    told = world.compare(**more, stood_s=EMPTY_FOR_S)
     assert {d.kind for d in told.differences} == {Kind.UNEXPLAINED}
 
 
@@ -320,7 +320,7 @@ def test_the_digest_names_what_would_be_booked_and_not_the_price_of_the_moment()
     world = World(0)
     world.fault("hand")
     first = to_adopt([world.compare()])
-    assert digest_of(first) == digest_of(to_adopt([world.compare(stood=2)]))
+    assert digest_of(first) == digest_of(to_adopt([world.compare(stood_s=2)]))
     world.fault("hand")
     assert digest_of(first) != digest_of(to_adopt([world.compare()]))
 

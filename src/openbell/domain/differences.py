@@ -39,8 +39,8 @@ from openbell.domain.reconcile import (
 
 ZERO = Decimal(0)
 
-EMPTY_LOOKS = 3
-"""An answer with nothing in it, where something is held, is believed after so many in a row. Ours."""
+EMPTY_FOR_S = 30.0
+"""An answer with nothing in it, where something is held, is believed when it stood so long. Ours."""
 
 ADOPTABLE = frozenset({Kind.EXTERNAL_TRADE, Kind.UNEXPLAINED})
 """What `--adopt` can book."""
@@ -169,8 +169,8 @@ class More:
     """Declared holdings by currency; None where the venue keeps positions."""
     agreed_ns: int = 0
     """The venue's clock when books and venue last agreed."""
-    stood: int = 0
-    """In how many looks before this one a difference stood."""
+    stood_s: float = 0.0
+    """For how long something differed, look after look."""
     fills_asked: bool = True
 
 
@@ -390,7 +390,7 @@ def _doubt(ours: BookFacts, venue: VenueFacts, more: More) -> str:
     An account in which there is nothing at all, though the books hold something, is likelier an
     answer that lacks everything (HTTP 200 with an empty list) than the truth.
     """
-    if more.stood >= EMPTY_LOOKS:
+    if more.stood_s >= EMPTY_FOR_S:
         return ""
     expects = any(ours.positions.values()) or any((more.holdings or {}).values())
     if more.holdings is None:

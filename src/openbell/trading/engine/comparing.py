@@ -154,7 +154,6 @@ class Comparing:
         balances = await asked(link.venue.balances, PATIENCE_S)
         if isinstance(balances, VenueError):
             return self._unreachable(link, balances)
-        stood = link.stood
         found = await asked(partial(link.look), PATIENCE_S, link.look_room_s)
         if isinstance(found, VenueError):
             return self._unreachable(link, found)
@@ -175,7 +174,7 @@ class Comparing:
                 ],
                 holdings=dict(link.config.holdings) if spot else None,
                 agreed_ns=seen.agreed_ns,
-                stood=stood,
+                stood_s=link.differs_s,
             ),
         )
         return Compared(comparison, found, asked_ns=seen.venue.asked_ns, done_ns=time.time_ns())

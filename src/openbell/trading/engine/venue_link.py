@@ -134,6 +134,7 @@ class VenueLink:
         """Set by the first connection: an adapter reads events with what `connect` loaded."""
         self._looking = asyncio.Lock()
         self._mismatches = 0
+        self._differs_from_s = 0.0
         self._pace = LookPace(config.poll_every, len(config.symbols), venue.capabilities.costs)
         self._deep_seen = False
         """Whether executions were compared since the venue was connected."""
@@ -161,9 +162,9 @@ class VenueLink:
         return self._reconciler.seen
 
     @property
-    def stood(self) -> int:
-        """In how many looks in a row, up to the last, something differed."""
-        return self._mismatches
+    def differs_s(self) -> float:
+        """For how long every look found something that differs; 0: the last one did not."""
+        return time.monotonic() - self._differs_from_s if self._mismatches else 0.0
 
     @property
     def books_known(self) -> bool:
@@ -419,6 +420,8 @@ class VenueLink:
                 self._pace.news(deep=True)
             return
         if differing:
+            if not self._mismatches:
+                self._differs_from_s = time.monotonic()
             self._mismatches += 1
             if self._mismatches >= LOOKS_BEFORE_MISMATCH or not self.reconciled:
                 first = differing[0]
