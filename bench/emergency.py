@@ -306,7 +306,7 @@ def _services(folder: Path) -> Iterator[list[int]]:
         "    specs=build_specs(load_desk(folder),layout,dict(os.environ),{})\n"
         "    runs=[spawn_run(host,spec,time.time_ns(),0,()) for spec in specs.values()]\n"
         "    await asyncio.sleep(0.2)\n"
-        "    for run in runs: run.settle(host)\n"
+        "    for run in runs: run.settle()\n"
         "    print(*(run.process.pid for run in runs))\n"
         "asyncio.run(main())\n"
     )

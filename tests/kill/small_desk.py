@@ -96,7 +96,7 @@ class SmallDesk:
             spec = specs[name]
             run = spawn_run(host, spec, time.time_ns(), 0, ())
             await asyncio.sleep(0.02)  # its start time is slow to read while it is executed
-            run.settle(host)
+            run.settle()
             self.runs[name] = run
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
