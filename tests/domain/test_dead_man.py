@@ -1,0 +1,111 @@
+"""What always holds of the decisions about a dead-man's switch, and about guard and controller."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openbell.domain import mutual_watch
+from openbell.domain.dead_man import (
+    Act,
+    DeadManFacts,
+    EngineIs,
+    Mode,
+    decide,
+    heartbeat_lost,
+    within,
+)
+
+seconds = st.floats(0, 200)
+facts = st.builds(
+    DeadManFacts,
+    applies=st.sampled_from(["venue", "guard", "none"]),
+    mode=st.sampled_from(list(Mode)),
+    engine=st.sampled_from(list(EngineIs)),
+    engine_silent_s=seconds,
+    controller_well=st.booleans(),
+    timeout_s=st.floats(1, 60),
+    armed=st.sampled_from([True, False, None]),
+    since_refresh_s=st.none() | seconds,
+    cancelled=st.booleans(),
+)
+
+
+@given(facts)
+def test_nothing_is_armed_or_cancelled_once_it_was_disarmed(found: DeadManFacts) -> None:
+    if found.mode is Mode.OFF:
+        assert decide(found).act in (Act.NOTHING, Act.DISARM)
+
+
+@given(facts)
+def test_a_timer_is_refreshed_only_for_who_is_well(found: DeadManFacts) -> None:
+    if decide(found).act is Act.REFRESH:
+        well = found.engine is EngineIs.WELL and found.mode is Mode.OPEN
+        assert found.applies == "venue"
+        assert well or (found.mode is Mode.HOLD and found.controller_well and found.armed)
+
+
+@given(facts)
+def test_orders_are_cancelled_only_after_a_silence_as_long_as_the_time_out(
+    found: DeadManFacts,
+) -> None:
+    if decide(found).act is Act.CANCEL:
+        assert not found.cancelled
+        assert max(found.since_refresh_s or 0, found.engine_silent_s) >= found.timeout_s
+        assert found.mode is Mode.HOLD or found.engine is EngineIs.SILENT
+
+
+@given(facts)
+def test_of_an_engine_that_left_on_purpose_or_was_never_heard_nothing_is_cancelled(
+    found: DeadManFacts,
+) -> None:
+    if found.mode is Mode.OPEN and found.engine in (EngineIs.LEFT, EngineIs.UNHEARD):
+        assert decide(found).act in (Act.NOTHING, Act.DISARM)
+
+
+@given(facts)
+def test_where_it_is_off_nothing_is_done(found: DeadManFacts) -> None:
+    if found.applies == "none":
+        assert decide(found).act is Act.NOTHING
+
+
+def test_a_time_out_is_brought_within_what_the_venue_takes() -> None:
+    assert [within(wanted, 1, 60) for wanted in (0.5, 30, 90)] == [1, 30, 60]
+
+
+def test_a_heartbeat_that_was_never_heard_is_not_lost() -> None:
+    assert [heartbeat_lost(silent, 5) for silent in (None, 4.9, 5.0)] == [False, False, True]
+
+
+peers = st.builds(
+    mutual_watch.PeerFacts,
+    wanted=st.booleans(),
+    alive=st.sampled_from([True, False, None]),
+    silent_s=seconds,
+    silent_after_s=st.floats(0.1, 10),
+    since_start_s=st.none() | seconds,
+    started_s=st.lists(seconds, max_size=8),
+    gone_s=seconds,
+)
+
+
+@given(peers)
+def test_another_is_started_only_when_the_one_before_is_not_known_to_live(
+    found: mutual_watch.PeerFacts,
+) -> None:
+    act = mutual_watch.decide(found).act
+    if act is mutual_watch.Act.START:
+        assert found.wanted and found.alive is not True
+        recent = [ago for ago in found.started_s if ago < mutual_watch.WINDOW_S]
+        assert len(recent) < mutual_watch.LIMIT
+    if act is mutual_watch.Act.KILL:
+        assert found.wanted and found.alive is True
+        assert max(found.silent_s, found.since_start_s or 0) >= found.silent_after_s
+
+
+@given(peers)
+def test_of_a_desk_that_is_not_meant_to_be_open_nothing_is_touched(
+    found: mutual_watch.PeerFacts,
+) -> None:
+    if not found.wanted:
+        assert mutual_watch.decide(found).act is mutual_watch.Act.NOTHING

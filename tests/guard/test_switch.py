@@ -1,0 +1,148 @@
+"""One switch against a venue whose timer answers late, loses answers, or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openbell.config.layout import DeskLayout
+from openbell.config.models import Guard, Venue
+from openbell.domain.dead_man import Mode
+from openbell.guard import dead_man
+from openbell.guard.dead_man import DeadMan
+from openbell.guard.engine_watch import EngineWatch
+from openbell.guard.warm_venue import WarmVenue
+from openbell.kill.beats import Beat
+from openbell.venues.port import DeadMansSwitch, VenueUnavailableError
+
+LATE_S = 0.4
+
+
+@dataclass
+class Timer:
+    """Stands in for a venue: what it was asked for, when, and how it answers."""
+
+    capabilities: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            dead_mans_switch=DeadMansSwitch(scope="account", min_s=0.1, max_s=60)
+        )
+    )
+    asked: list[tuple[float, float]] = field(default_factory=list)
+    """Time-out, and when its answer came."""
+    delay_s: float = 0.0
+    lose: bool = False
+
+    async def arm_dead_mans_switch(self, timeout_s: float, symbols: object = ()) -> None:
+        await asyncio.sleep(self.delay_s)
+        self.asked.append((timeout_s, time.monotonic()))
+        if self.lose and timeout_s:
+            raise VenueUnavailableError("its answer was lost")
+
+
+@dataclass
+class World:
+    engine: EngineWatch
+    mode: Mode = Mode.OPEN
+    controller_well: bool = True
+
+
+@dataclass
+class Tried:
+    switch: DeadMan
+    world: World
+    timer: Timer
+    told: list[str]
+
+    def beat(self) -> None:
+        self.world.engine.hear(Beat(sender="engine", epoch=1), time.monotonic())
+
+
+@pytest.fixture
+async def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tried]:
+    monkeypatch.setattr(dead_man, "LATE_S", LATE_S)
+    timer, told = Timer(), []
+    config = Venue(url="http://127.0.0.1:1", symbols=("BTC/USDT",))
+    warm = WarmVenue("v", config, None, lambda *_, **__: None)
+    warm.venue = timer  # type: ignore[assignment]
+    warm.opened.set()
+    settings = Guard(dead_man_timeout=1.0, engine_silent_after=0.3)
+    world = World(EngineWatch(settings.engine_silent_after))
+    switch = DeadMan(
+        warm,
+        settings,
+        DeskLayout.for_desk(tmp_path, {}),
+        world,
+        lambda event, **_: told.append(event),
+    )
+    running = asyncio.create_task(switch.run())
+    beating = asyncio.create_task(_beat(world))
+    yield Tried(switch, world, timer, told)
+    for task in (running, beating):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _beat(world: World) -> None:
+    while True:
+        world.engine.hear(Beat(sender="engine", epoch=1), time.monotonic())
+        await asyncio.sleep(0.05)
+
+
+async def until(true: Any) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+async def test_it_is_refreshed_again_and_again_while_the_engine_is_well(tried: Tried) -> None:
+    await until(lambda: len(tried.timer.asked) >= 6)
+    assert {timeout_s for timeout_s, _ in tried.timer.asked} == {1.0}
+    assert tried.switch.armed is True
+
+
+async def test_a_refresh_that_is_under_way_is_awaited_before_it_is_disarmed(tried: Tried) -> None:
+    """Else its answer, or the refresh itself, would come after the disarming."""
+    await until(lambda: tried.timer.asked)
+    tried.timer.delay_s = 0.3
+    before = len(tried.timer.asked)
+    await until(lambda: len(tried.timer.asked) > before)
+    await asyncio.sleep(0.2)  # the next one has left by now, or is about to
+    tried.world.mode = Mode.OFF
+    await asyncio.wait_for(tried.switch.disarmed(), 20)
+    assert tried.timer.asked[-1][0] == 0
+    count = len(tried.timer.asked)
+    await asyncio.sleep(1.0)  # the engine beats on
+    assert len(tried.timer.asked) == count, "nothing is asked of the timer after it was disarmed"
+    assert tried.switch.as_dict()["state"] == "disarmed"
+
+
+async def test_after_a_refresh_whose_answer_was_lost_it_is_disarmed_once_more_when_that_is_over(
+    tried: Tried,
+) -> None:
+    tried.timer.lose = True
+    await until(lambda: tried.timer.asked)
+    tried.world.mode = Mode.OFF
+    await asyncio.wait_for(tried.switch.disarmed(), 20)
+    lost_s = max(at_s for timeout_s, at_s in tried.timer.asked if timeout_s)
+    offs = [at_s for timeout_s, at_s in tried.timer.asked if not timeout_s]
+    assert len(offs) >= 2 and offs[-1] >= lost_s + LATE_S
+
+
+async def test_a_timer_that_cannot_be_refreshed_is_told_once_and_tried_on(tried: Tried) -> None:
+    await until(lambda: tried.timer.asked)
+    tried.timer.lose = True
+    await until(lambda: "dead_man_late" in tried.told)
+    assert tried.told.count("dead_man_problem") == 1
+    assert tried.told.count("dead_man_late") == 1
+    tried.timer.lose = False
+    await until(lambda: tried.switch.as_dict()["why"] == "")
+    assert tried.switch.armed is True
