@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,10 @@ from openbell.guard.dead_man import DeadMan
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.beats import Beat
+from openbell.kill.course import Course, has_stopped
+from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
+from openbell.kill.marker import clear_marker, set_marker
+from openbell.kill.statement import Result, VenueStatement
 from openbell.venues.port import DeadMansSwitch, VenueUnavailableError
 
 LATE_S = 0.4
@@ -60,6 +65,7 @@ class Tried:
     world: World
     timer: Timer
     told: list[str]
+    beating: asyncio.Task[None]
 
     def beat(self) -> None:
         self.world.engine.hear(Beat(sender="engine", epoch=1), time.monotonic())
@@ -84,7 +90,7 @@ async def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     )
     running = asyncio.create_task(switch.run())
     beating = asyncio.create_task(_beat(world))
-    yield Tried(switch, world, timer, told)
+    yield Tried(switch, world, timer, told, beating)
     for task in (running, beating):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -146,3 +152,48 @@ async def test_a_timer_that_cannot_be_refreshed_is_told_once_and_tried_on(tried:
     tried.timer.lose = False
     await until(lambda: tried.switch.as_dict()["why"] == "")
     assert tried.switch.armed is True
+
+
+async def stopped(layout: DeskLayout, result: Result) -> None:
+    """As an emergency stop of the whole desk leaves it."""
+    layout.make()
+    began = datetime.now(UTC)
+    set_marker(layout, "a drill", "somebody")
+    course = Course.begin(layout.emergency, lambda _: None)
+    stated = EmergencyStatement(
+        course=course.name, reason="a drill", actor="somebody", scopes=("desk",), flatten=False,
+        account_wide=False, began=began.isoformat(), took_s=1.0, carrier_pid=1,
+        latch=LatchSet(set=True, durable=True), venues=(VenueStatement(venue="v", result=result),),
+    )  # fmt: skip
+    course.add("ended", statement=stated.to_wire())
+    await course.close(20)
+
+
+async def test_after_an_emergency_stop_that_verified_zero_nothing_fires(
+    tried: Tried, tmp_path: Path
+) -> None:
+    await until(lambda: tried.timer.asked)
+    await stopped(DeskLayout.for_desk(tmp_path, {}), "verified")
+    tried.beating.cancel()
+    await until(lambda: tried.switch.as_dict()["state"] == "idle")
+    assert "dead_man_fires" not in tried.told
+    assert tried.switch.armed is False
+
+
+async def test_after_one_that_proved_nothing_it_fires(tried: Tried, tmp_path: Path) -> None:
+    await until(lambda: tried.timer.asked)
+    await stopped(DeskLayout.for_desk(tmp_path, {}), "unknown")
+    tried.beating.cancel()
+    await until(lambda: "dead_man_fires" in tried.told)
+
+
+async def test_a_stop_of_before_the_desk_was_opened_again_says_nothing(tmp_path: Path) -> None:
+    layout = DeskLayout.for_desk(tmp_path, {})
+    assert not has_stopped(layout, "v")
+    await stopped(layout, "verified")
+    assert has_stopped(layout, "v") and not has_stopped(layout, "another")
+    clear_marker(layout)
+    assert not has_stopped(layout, "v")
+    await asyncio.sleep(1.1)  # longer than that stop took, by its own word
+    set_marker(layout, "another stop, which died", "somebody")
+    assert not has_stopped(layout, "v")

@@ -30,6 +30,8 @@ from openbell.domain.dead_man import (
 from openbell.errors import OpenbellError
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
+from openbell.kill.aside import aside
+from openbell.kill.course import has_stopped
 from openbell.kill.statement import VenueStatement
 from openbell.kill.stop_venues import Visit, stop_venues
 from openbell.kill.venue import SETTLE_S_MIN
@@ -78,7 +80,7 @@ class DeadMan:
         self.fired_at: datetime | None = None
         self._settings = settings
         self._desk_id = layout.desk_id
-        self._latencies = layout.order_latency
+        self._layout = layout
         self._world = world
         self._tell = tell
         self._clock_s = clock_s
@@ -212,6 +214,13 @@ class DeadMan:
         """Stops as soon as an engine is well again: its new orders are not to go."""
         venue = self.warm.venue
         assert venue is not None
+        latencies, stopped = await self._read_disk()
+        if stopped:
+            # The engine was ended on purpose, after the venue said that nothing rests.
+            self._cancelled = True
+            if self.applies == "venue":
+                self.armed, self._refreshed_s = False, None
+            return
         if (
             self.fired_at is None
             or self.statement is None
@@ -226,10 +235,6 @@ class DeadMan:
             why=decide(self.facts).why,
         )
         self._cancelling = True
-        latencies: dict[str, float] = {}
-        with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
-            async with asyncio.timeout(DISK_S):
-                latencies = await asyncio.to_thread(read_order_latencies, self._latencies)
         visit = Visit(
             name=self.warm.name,
             config=self.warm.config,
@@ -266,6 +271,18 @@ class DeadMan:
             why=self.statement.why if not self._cancelled else "",
             by_hand=self.statement.by_hand,
         )
+
+    async def _read_disk(self) -> tuple[dict[str, float], bool]:
+        """The longest order latencies, and whether an emergency stop verified zero here."""
+
+        def read() -> tuple[dict[str, float], bool]:
+            return read_order_latencies(self._layout.order_latency), has_stopped(
+                self._layout, self.warm.name
+            )
+
+        with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
+            return await aside(read, DISK_S)
+        return {}, False
 
     async def disarmed(self) -> None:
         """Returns when nothing of it runs any more, which `Mode.OFF` leads to."""
@@ -340,7 +357,9 @@ class DeadMan:
             case EngineIs.UNHEARD | EngineIs.LEFT:
                 return "idle"
             case EngineIs.SILENT if facts.mode is Mode.OPEN:
-                return "fired" if facts.cancelled else "running_out"
+                if facts.cancelled:
+                    return "idle" if self.fired_at is None else "fired"
+                return "running_out"
         if facts.applies == "guard":
             return "watching"
         return "armed" if facts.armed else "not_armed"

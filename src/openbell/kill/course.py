@@ -22,14 +22,17 @@ import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from openbell.config.layout import DeskLayout
+from openbell.domain.scopes import DESK
 from openbell.errors import ConflictError, StorageError
 from openbell.kill.aside import aside
+from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.marker import read_marker
 from openbell.state.files import fsync, storage_error, write_all
 from openbell.state.lock import FileLock
@@ -238,6 +241,27 @@ def emergency_document(layout: DeskLayout) -> dict[str, Any] | None:
     if marker is None:
         return None
     return {**marker, "under_way": under_way(layout), "statement": last_statement(layout)}
+
+
+def has_stopped(layout: DeskLayout, venue: str) -> bool:
+    """Whether an emergency stop of the whole desk verified zero at this venue, and nobody opened the
+    desk since. A stop that ended before the marker was made belongs to an earlier one."""
+    marker = read_marker(layout)
+    there = courses(layout.emergency)
+    stated = ended(read_course(layout.emergency, there[-1])) if marker and there else None
+    if marker is None or stated is None:
+        return False
+    try:
+        stop = EmergencyStatement.from_wire(stated)
+        ended_at = datetime.fromisoformat(stop.began) + timedelta(seconds=stop.took_s)
+        begun_at = datetime.fromisoformat(str(marker.get("at")))
+    except (ValueError, msgspec.ValidationError):
+        return False
+    return (
+        str(DESK) in stop.scopes
+        and ended_at >= begun_at
+        and any(each.venue == venue and each.result == "verified" for each in stop.venues)
+    )
 
 
 async def turns(turn: Turn, timeout_s: float | None = None) -> AsyncIterator[bool]:
