@@ -111,6 +111,23 @@ secret_env = "S"
     parse_desk((MINIMAL + live + "allow_live = true\n").encode(), Path("desk.toml"))
 
 
+@pytest.mark.parametrize(
+    ("half", "missing"),
+    [("cancel_key_env", "cancel_secret_env"), ("cancel_secret_env", "cancel_key_env")],
+)
+def test_half_a_closing_pair_is_refused_and_told_what_to_do(half: str, missing: str) -> None:
+    venue = """
+[venues.v]
+environment = "practice"
+symbols = ["BTC/USDT"]
+key_env = "K"
+secret_env = "S"
+"""
+    (problem,) = problems_of(f'{MINIMAL}{venue}{half} = "C"\n')
+    assert f"{half} needs its {missing}" in problem.message
+    assert "leave both out" in problem.message
+
+
 def test_a_circle_of_dependencies_is_shown_as_a_circle() -> None:
     text = """
 [desk]

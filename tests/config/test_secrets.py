@@ -174,3 +174,27 @@ def test_whoever_closes_gets_the_pair_that_can_only_close(desk_folder: Path) -> 
     assert secrets.closing_credentials()["real"] == ("ck", "cs")
     assert secrets.closing_credentials()["sim"] == secrets.venue_credentials()["sim"]
     assert {"ck", "cs"} <= set(secrets.values())
+
+
+@pytest.mark.parametrize(
+    "half", ["CLOSE_KEY=ck\n", "CLOSE_SECRET=cs\n", "CLOSE_KEY=\nCLOSE_SECRET=cs\n", ""]
+)
+def test_a_closing_pair_of_which_a_half_is_not_set_leaves_the_trading_pair(
+    desk_folder: Path, half: str
+) -> None:
+    text = (desk_folder / "desk.toml").read_text()
+    named = 'key_env = "REAL_KEY"'
+    pair = 'cancel_key_env = "CLOSE_KEY"\ncancel_secret_env = "CLOSE_SECRET"\n'
+    (desk_folder / "desk.toml").write_text(text.replace(named, pair + named))
+    env_file(desk_folder, f"REAL_KEY=k\nREAL_SECRET=s\n{half}")
+    desk, layout = load_desk(desk_folder), DeskLayout.for_desk(desk_folder, {})
+    assert load_secrets(desk, layout, {}).closing_credentials()["real"] == ("k", "s")
+
+
+def test_a_venue_without_keys_closes_with_a_secret_alone(desk_folder: Path) -> None:
+    text = (desk_folder / "desk.toml").read_text()
+    named = 'key_env = "REAL_KEY"'
+    (desk_folder / "desk.toml").write_text(text.replace(named, 'cancel_secret_env = "CLOSE_TOKEN"'))
+    env_file(desk_folder, "REAL_SECRET=s\nCLOSE_TOKEN=ct\n")
+    desk, layout = load_desk(desk_folder), DeskLayout.for_desk(desk_folder, {})
+    assert load_secrets(desk, layout, {}).closing_credentials()["real"] == ("", "ct")

@@ -221,7 +221,8 @@ class Venue(Model):
     """Name of the variable that holds a second key, which can only cancel and close; closing a
     desk and stopping it use that pair where it is given."""
     cancel_secret_env: EnvironmentName | None = None
-    """Name of the variable that holds the second key's secret."""
+    """Name of the variable that holds the second key's secret. Both or none; the secret alone only
+    where the venue knows no keys, that is where key_env is unset too."""
     account: str | None = None
     """The account at the venue, where the credentials reach several."""
     options: dict[str, str] = {}
@@ -258,7 +259,15 @@ class Venue(Model):
                 "or a login name) and secret_env"
             )
         if self.cancel_key_env and not self.cancel_secret_env:
-            raise ValueError("cancel_key_env needs its cancel_secret_env")
+            raise ValueError(
+                "cancel_key_env needs its cancel_secret_env: name both, or leave both out and the "
+                "trading pair is used"
+            )
+        if self.cancel_secret_env and not self.cancel_key_env and self.key_env:
+            raise ValueError(
+                "cancel_secret_env needs its cancel_key_env, as secret_env has its key_env: name "
+                "both, or leave both out and the trading pair is used"
+            )
         if self.environment == "live" and not self.allow_live:
             raise ValueError(
                 "environment is live: say allow_live = true as well if real money is meant"

@@ -57,11 +57,13 @@ class Secrets:
 
     def closing_credentials(self) -> dict[str, tuple[str, str]]:
         """As `venue_credentials`, with the pair that can only cancel and close where a venue has
-        one: whoever asks, cancels and closes needs no more."""
+        one: whoever asks, cancels and closes needs no more. A pair of which a half is not set would
+        be refused, so the trading pair stands in for it."""
         pairs = self.venue_credentials()
         for name, venue in self.desk.file.venues.items():
-            if venue.cancel_secret_env and (secret := self._values.get(venue.cancel_secret_env)):
-                key = self._values.get(venue.cancel_key_env or "", "")
+            key = self._values.get(venue.cancel_key_env or "", "")
+            secret = self._values.get(venue.cancel_secret_env or "", "")
+            if secret and (key or (venue.cancel_key_env is None and venue.key_env is None)):
                 pairs[name] = (key, secret)
         return pairs
 
