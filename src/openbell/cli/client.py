@@ -89,6 +89,10 @@ class Client:
             return False
         return True
 
+    def live_venues(self) -> list[str]:
+        """Venues of the desk, as the controller has it loaded, at which real money is traded."""
+        return list(self.get("ping").get("live", ()))
+
     def events(self, path: str) -> Iterator[dict[str, Any]]:
         """Lines of JSON as they come, until the controller ends the stream. Waits for ever.
 

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from openbell.config.layout import DESK_FILE, DeskLayout, no_desk_file
+from openbell.config.live import live_notice
 from openbell.errors import OpenbellError, UsageError
 
 DEFECT_EXIT_CODE = 70
@@ -61,6 +62,11 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         click.echo(text, err=True)
+
+    def warn_of_live(self, venues: Iterable[str]) -> None:
+        """That real money is traded at these venues; nothing where there are none."""
+        if notice := live_notice(venues):
+            self.warn(notice)
 
     def document(self, value: object) -> None:
         """The command's one JSON document; shown only with `--json`."""

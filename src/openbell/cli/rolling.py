@@ -28,6 +28,7 @@ def rolling_restart(
     if plan:
         terminal.show(document, rolling_plan_text(document))
         return 0
+    terminal.warn_of_live(client.live_venues())
     if not yes:
         terminal.say(rolling_plan_text(document))
     count = sum(step["name"].startswith("restart_") for step in document["steps"])

@@ -525,6 +525,10 @@ class DeskFile(Model):
         """Name of the service that has this role, if one has."""
         return next((name for name, service in self.services.items() if service.role == role), None)
 
+    def live_venues(self) -> list[str]:
+        """Names of the venues at which real money is traded."""
+        return [name for name, venue in self.venues.items() if venue.environment == "live"]
+
     def engine_pair(self) -> tuple[str, str] | None:
         """Engine and standby as declared; which of them trades is found out, not declared."""
         standby = self.service_with_role("standby")

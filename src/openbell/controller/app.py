@@ -169,6 +169,7 @@ def _look(app: FastAPI, parts: Parts) -> None:
                 "desk": desk.desk.file.desk.name,
                 "version": openbell.__version__,
                 "newest_run": None if newest is None else newest.id,
+                "live": desk.desk.file.live_venues(),
             },
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from openbell.config.layout import DeskLayout
+from openbell.config.live import live_notice
 from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.config.redact import Redactor
@@ -214,8 +215,20 @@ class ControlledDesk:
         self._connect()
         if trades is not None:
             self.engine_is(trades)
-        self.auditor.note("desk.reloaded", loaded.file.desk.name, digest=loaded.digest)
+        self.auditor.note(
+            "desk.reloaded",
+            loaded.file.desk.name,
+            digest=loaded.digest,
+            live=loaded.file.live_venues(),
+        )
+        self.tell_of_live_venues()
         return True
+
+    def tell_of_live_venues(self) -> None:
+        """Into the log: at every start, and whenever desk.toml was read again."""
+        live = self.desk.file.live_venues()
+        if live:
+            log.warning(live_notice(live), venues=live)
 
     def on_service_event(self, event: ServiceEvent) -> None:
         """Hears every change of a service's state from the supervisor."""

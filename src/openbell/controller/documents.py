@@ -51,7 +51,7 @@ async def health_document(desk: ControlledDesk, observer: Observer) -> dict[str,
 
 
 _SHARED = (
-    "desk", "state", "why", "guard", "venues", "permit", "latch", "halt", "emergency",
+    "desk", "live", "state", "why", "guard", "venues", "permit", "latch", "halt", "emergency",
     "recommendations",
 )  # fmt: skip
 _HEALTHY = {
@@ -77,6 +77,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
     file = desk.desk.file
     return {
         "desk": file.desk.name,
+        "live": file.live_venues(),
         "state": str(seen.state),
         "why": seen.why,
         "latch": latch_row(desk.targets.latches.read(), active=desk.targets.latched),

@@ -223,7 +223,9 @@ class Hosted:
             gone=list(adoption.gone),
             orphans=[orphan.pid for orphan in adoption.orphans],
             doubled=list(adoption.doubled),
+            live=desk.desk.file.live_venues(),
         )
+        desk.tell_of_live_venues()
         log.info(
             "started",
             desk=desk.desk.file.desk.name,

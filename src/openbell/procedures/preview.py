@@ -66,6 +66,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         state = DeskState.EMERGENCY
     return {
         "desk": desk.file.desk.name,
+        "live": desk.file.live_venues(),
         "state": str(state),
         "why": why,
         "latch": latch_row(latches, active=latched),

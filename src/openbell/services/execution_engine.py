@@ -15,11 +15,12 @@ import asyncio
 from typing import Any
 
 from openbell import __version__
+from openbell.config.live import live_notice
 from openbell.errors import ConfigError, ConflictError, OpenbellError
 from openbell.service import CheckResult, ServiceApp, degraded, failing, ok
 from openbell.service.context import ServiceContext
 from openbell.service.http import Handler, deadline_mono_ns
-from openbell.service.logging import alert
+from openbell.service.logging import alert, get_logger
 from openbell.trading.engine.api import EngineApi
 from openbell.trading.engine.engine import Engine, Setup
 from openbell.trading.engine.likeness import Likeness
@@ -67,6 +68,8 @@ class ExecutionEngine:
             app.route(method, f"/v1/{name}", self._handler(name), acts_late=acts_late)
 
     async def _start(self) -> None:
+        if live := self._context.file.live_venues():
+            get_logger().warning(live_notice(live), venues=live)
         layout = self._context.layout
         layout.make()
         setup = Setup(

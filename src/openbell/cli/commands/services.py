@@ -77,7 +77,10 @@ def reload(terminal: Terminal, services: tuple[str, ...]) -> int:
 
 
 def _act(terminal: Terminal, action: str, body: dict[str, Any]) -> int:
-    document = Client(terminal.layout).post(f"services/{action}", body, timeout_s=_TIMEOUT_S)
+    client = Client(terminal.layout)
+    if action in ("start", "restart"):
+        terminal.warn_of_live(client.live_venues())
+    document = client.post(f"services/{action}", body, timeout_s=_TIMEOUT_S)
     results = document["results"]
     terminal.show(document, "\n".join(_result_line(action, result) for result in results))
     return 0 if all(result["ok"] for result in results) else FailedError.exit_code

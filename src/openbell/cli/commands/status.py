@@ -7,6 +7,7 @@ from typing import Any
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import duration, size, table
+from openbell.config.live import live_notice
 from openbell.errors import NotRunningError
 
 
@@ -32,6 +33,8 @@ def offline_status(terminal: Terminal) -> dict[str, Any]:
 def status_text(document: dict[str, Any]) -> str:
     """Status for people."""
     lines = [f"{document['desk']}: {document['state'].upper()}" + _because(document.get("why"))]
+    if notice := live_notice(document.get("live", ())):
+        lines.append(notice)
     controller = document["controller"]
     if controller.get("pid"):
         lines.append(
@@ -170,7 +173,7 @@ def venue_table(venues: list[dict[str, Any]]) -> str:
         [
             (
                 v["name"],
-                v.get("environment"),
+                environment_word(v.get("environment")),
                 "unknown" if v["connected"] is None else v["connected"],
                 "unknown" if v["open_orders"] is None else v["open_orders"],
                 "unknown" if v["positions"] is None else v["positions"],
@@ -182,6 +185,11 @@ def venue_table(venues: list[dict[str, Any]]) -> str:
         ],
         right="   rr",
     )
+
+
+def environment_word(environment: str | None) -> str | None:
+    """Real money stands out."""
+    return "LIVE" if environment == "live" else environment
 
 
 def _held_back(venue: dict[str, Any]) -> str:

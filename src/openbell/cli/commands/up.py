@@ -43,7 +43,7 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
         starting = StartingController(terminal.layout, terminal.desk_path, wanted)
     from openbell.config.loader import load_desk
 
-    _warn_of_live_venues(terminal, load_desk(terminal.desk_path).file.venues)
+    terminal.warn_of_live(load_desk(terminal.desk_path).file.live_venues())
     run = None
     if starting is not None:
         run = starting.await_answer()
@@ -77,12 +77,6 @@ def _plan(client: Client, terminal: Terminal, wanted: dict[str, Any]) -> Any:
         from openbell.procedures.preview import opening_plan_of_a_closed_desk
 
         return opening_plan_of_a_closed_desk(terminal.desk_path, terminal.layout, **wanted)
-
-
-def _warn_of_live_venues(terminal: Terminal, venues: dict[str, Any]) -> None:
-    live = [name for name, venue in venues.items() if venue.environment == "live"]
-    if live:
-        terminal.warn(f"LIVE: real money at {', '.join(live)}")
 
 
 def _begin(terminal: Terminal, client: Client, wanted: dict[str, Any]) -> str:

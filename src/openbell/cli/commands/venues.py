@@ -12,7 +12,7 @@ import click
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
-from openbell.cli.commands.status import offline_status
+from openbell.cli.commands.status import environment_word, offline_status
 from openbell.cli.tables import NOTHING, number, table
 from openbell.errors import (
     ConflictError,
@@ -70,7 +70,7 @@ def list_venues(terminal: Terminal) -> int:
             (
                 row["name"],
                 row["adapter"],
-                row["environment"],
+                environment_word(row["environment"]),
                 len(row["symbols"]),
                 "set" if row["credentials"] else "missing",
                 *_words(row["capabilities"]),
