@@ -1,6 +1,6 @@
 """What the venue tells beside its face: its own truth, and how it is.
 
-`GET /sim/v1/{orders,fills,positions,market,health}`, `/health`, `/ready`, `/metrics`,
+`GET /sim/v1/{orders,arrivals,fills,positions,market,health}`, `/health`, `/ready`, `/metrics`,
 `/shutdown-status`.
 """
 
@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from openbell_sim import truth
+from openbell_sim.arrivals import Arrivals
 from openbell_sim.exchange import Exchange
 from openbell_sim.wire import json_reply
 
@@ -44,10 +45,12 @@ class Control:
         exchange: Exchange,
         status: Status,
         *,
+        arrivals: Arrivals,
         metrics: Callable[[], str],
     ) -> None:
         self._exchange = exchange
         self._status = status
+        self._arrivals = arrivals
         self._metrics = metrics
 
     def add_routes(self, app: web.Application) -> None:
@@ -56,6 +59,7 @@ class Control:
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/shutdown-status", self._shutdown_status)
         app.router.add_get("/sim/v1/orders", self._orders)
+        app.router.add_get("/sim/v1/arrivals", self._arrived)
         app.router.add_get("/sim/v1/fills", self._fills)
         app.router.add_get("/sim/v1/positions", self._positions)
         app.router.add_get("/sim/v1/market", self._market)
@@ -101,6 +105,10 @@ class Control:
         wanted = {k: v for k, v in request.query.items() if k in ("account", "symbol", "status")}
         rows = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
         return json_reply({"orders": rows})
+
+    async def _arrived(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("cl_ord_id")
+        return json_reply({"arrivals": self._arrivals.rows(wanted)})
 
     async def _fills(self, _: web.Request) -> web.Response:
         return json_reply({"fills": truth.fills(self._exchange)})

@@ -186,24 +186,7 @@ class Exchange:
         try:
             accept, taker = self._admission.order(request, self._next_order_id, closes)
         except RefusedError as error:
-            self.refuse(
-                Refuse(
-                    order_id=0,
-                    account=request.account,
-                    cl_ord_id=request.cl_ord_id,
-                    symbol=request.symbol,
-                    side=request.side.value,
-                    ord_type=request.ord_type.value,
-                    order_qty=str(request.qty or request.quote_qty or ""),
-                    price=str(request.price or ""),
-                    origin=request.origin,
-                    note=request.note,
-                    received_ns=request.received_ns,
-                    reason=error.reason.value,
-                    text=error.text,
-                    at_ns=self.now_ns(),
-                )
-            )
+            self.turn_away(request, error)
             raise
         self._next_order_id += 1
         order = self._recorder.emit(accept)
@@ -219,6 +202,27 @@ class Exchange:
     def test(self, request: OrderRequest) -> None:
         """All that `submit` checks, and nothing of what it does. Raises RefusedError."""
         self._admission.order(request, self._next_order_id)
+
+    def turn_away(self, request: OrderRequest, error: RefusedError) -> None:
+        """Records an order that was understood and not accepted."""
+        self.refuse(
+            Refuse(
+                order_id=0,
+                account=request.account,
+                cl_ord_id=request.cl_ord_id,
+                symbol=request.symbol,
+                side=request.side.value,
+                ord_type=request.ord_type.value,
+                order_qty=str(request.qty or request.quote_qty or ""),
+                price=str(request.price or ""),
+                origin=request.origin,
+                note=request.note,
+                received_ns=request.received_ns,
+                reason=error.reason.value,
+                text=error.text,
+                at_ns=self.now_ns(),
+            )
+        )
 
     def refuse(self, refusal: Refuse) -> None:
         """Records an order that was not accepted; its order id is given here."""

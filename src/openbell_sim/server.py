@@ -176,6 +176,7 @@ class Venue:
         control = Control(
             self.exchange,
             self._status,
+            arrivals=self.faults.arrivals,
             metrics=lambda: metrics.render(
                 self.exchange,
                 self.face,

@@ -17,7 +17,8 @@ Json = dict[str, object]
 
 
 def orders(exchange: Exchange) -> list[Json]:
-    """Every order that ever reached the venue, refused ones included, in order of arrival."""
+    """Every order that reached the exchange, refused ones included, in order of arrival. What a
+    fault struck before is in `arrivals` alone."""
     ledger = exchange.ledger
     rows = [(item.order_id, order(item)) for item in ledger.orders.values()]
     rows += [(refusal.order_id, _refused(refusal)) for refusal in ledger.refused]

@@ -42,6 +42,34 @@ async def test_an_order_whose_reply_is_lost_is_found_by_its_client_id(
     assert order.cl_ord_id == "in-doubt"
 
 
+async def test_an_order_that_a_fault_struck_is_among_the_arrivals_and_no_order(
+    venue: Venue, signed: Any, http: aiohttp.ClientSession, control: Callable[..., Any]
+) -> None:
+    assert (await signed.order(**ORDER, newClientOrderId="before"))[0] == 200
+    await control("http_status", status=504, count=1, **POST_ORDER)
+    assert (await signed.order(**ORDER, newClientOrderId="struck"))[0] == 504
+    assert (await signed.order(**{**ORDER, "quantity": "nonsense"}, newClientOrderId="struck"))[
+        0
+    ] == 400
+    async with http.get(f"{venue.url}/sim/v1/arrivals") as reply:
+        rows = (await reply.json())["arrivals"]
+    assert [
+        (row["cl_ord_ids"], row["fault"], row["carried_out"], row["status"]) for row in rows
+    ] == [
+        (["before"], None, True, 200),
+        (["struck"], "http_status", False, 504),
+        (["struck"], None, True, 400),
+    ]
+    assert {(row["kind"], row["method"], row["path"], row["account"]) for row in rows} == {
+        ("submit", "POST", "/api/v3/order", "main")
+    }
+    assert [row["at_ns"] for row in rows] == sorted(row["at_ns"] for row in rows)
+    async with http.get(f"{venue.url}/sim/v1/arrivals?cl_ord_id=before") as reply:
+        assert len((await reply.json())["arrivals"]) == 1
+    (order,) = venue.exchange.ledger.orders.values()
+    assert order.cl_ord_id == "before"
+
+
 async def test_the_reply_to_nonsense_is_lost_like_any_other(
     venue: Venue, http: aiohttp.ClientSession, control: Callable[..., Any]
 ) -> None:

@@ -3,7 +3,7 @@ and by whose key they bear, and what is answered is not taken for something else
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,11 @@ from openbell_sim.faults.kinds import (
     RejectCancels,
     StatusUnknown,
 )
+from openbell_sim.keys import Credentials as SimCredentials
 from openbell_sim.server import Venue
+
+OpenAdapter = Callable[..., Awaitable[Adapter]]
+"""A connected one, that remembers nothing of the others."""
 
 
 @pytest.fixture(params=all_subjects(), ids=lambda subject: subject.name)
@@ -51,18 +55,30 @@ async def venue(subject: Subject) -> AsyncIterator[Venue]:
 
 
 @pytest.fixture
-async def adapter(subject: Subject, venue: Venue) -> AsyncIterator[Adapter]:
-    fields: dict[str, Any] = {
-        "url": venue.url,
-        "symbols": subject.symbols,
-        "timeout": 10.0,
-        **subject.config,
-    }
-    config = VenueConfig(adapter=subject.adapter, **fields)
-    made = open_venue("sim", config, Credentials(subject.key, subject.secret))
-    await made.connect()
-    yield made
-    await made.close()
+async def open_adapter(subject: Subject, venue: Venue) -> AsyncIterator[OpenAdapter]:
+    opened: list[Adapter] = []
+
+    async def connected(key: str = subject.key, secret: str = subject.secret) -> Adapter:
+        fields: dict[str, Any] = {
+            "url": venue.url,
+            "symbols": subject.symbols,
+            "timeout": 10.0,
+            **subject.config,
+        }
+        config = VenueConfig(adapter=subject.adapter, **fields)
+        made = open_venue("sim", config, Credentials(key, secret))
+        opened.append(made)
+        await made.connect()
+        return made
+
+    yield connected
+    for made in opened:
+        await made.close()
+
+
+@pytest.fixture
+async def adapter(open_adapter: OpenAdapter) -> Adapter:
+    return await open_adapter()
 
 
 async def set_fault(venue: Venue, fault: AnyFault) -> None:
@@ -75,10 +91,19 @@ def hits(venue: Venue) -> int:
     return venue.faults.armed[0].hits
 
 
-async def test_what_becomes_of_an_order_is_never_guessed(
-    subject: Subject, venue: Venue, adapter: Adapter
+def arrivals(subject: Subject, venue: Venue, cl_ord_id: str) -> list[str]:
+    """What struck each request for this order that ever arrived, whatever became of it."""
+    return [
+        arrival.fault
+        for arrival in venue.faults.arrivals.all
+        if cl_ord_id in map(subject.own_id, arrival.cl_ord_ids)
+    ]
+
+
+async def test_what_becomes_of_an_order_is_never_guessed_and_it_is_sent_once(
+    subject: Subject, venue: Venue, open_adapter: OpenAdapter
 ) -> None:
-    trader = Trader(adapter, subject)
+    trader = Trader(await open_adapter(), subject)
     submit: dict[str, Any] = {"kinds": (RequestKind.SUBMIT,), "account": "main", "count": 1}
     arrived = 0
     for fault, outcomes, arrives in (
@@ -91,15 +116,31 @@ async def test_what_becomes_of_an_order_is_never_guessed(
         (HttpStatus(status=429, **submit), (Rejected, Unknown), False),
     ):
         await set_fault(venue, fault)
-        outcome = await adapter.submit(await trader.resting())
+        order = await trader.resting()
+        outcome = await trader.venue.submit(order)
         assert isinstance(outcome, outcomes), (fault, outcome)
         assert hits(venue) == 1, fault
         arrived += arrives
         assert len(venue.exchange.ledger.orders) == arrived, fault
+        assert arrivals(subject, venue, order.cl_ord_id) == [fault.name]
         if isinstance(outcome, Rejected) and outcome.code == THROTTLED:
-            # It holds back from here on. ccxt takes Binance's answer to an unknown key for a ban
-            # where the key was good before.
-            break
+            # This one holds back from here on. ccxt takes Binance's answer to an unknown key for a
+            # ban where the key was good before.
+            trader = Trader(await open_adapter(), subject)
+
+
+async def test_an_order_of_a_key_that_may_not_trade_is_in_the_log(
+    subject: Subject, venue: Venue, open_adapter: OpenAdapter
+) -> None:
+    key, secret = "6d" * 32, "7e" * 32
+    venue.keys.add(SimCredentials("main", key, secret, may_trade=False))
+    trader = Trader(await open_adapter(key, secret), subject)
+    order = await trader.resting()
+    assert not isinstance(await trader.venue.submit(order), Accepted)
+    assert not venue.exchange.ledger.orders
+    assert [subject.own_id(row.cl_ord_id) for row in venue.exchange.ledger.refused] == [
+        order.cl_ord_id
+    ]
 
 
 async def test_lies_about_orders_and_keys_are_told_by_every_venue(

@@ -86,6 +86,8 @@ class Asked:
     """On a socket: the name of the call in the venue's words (`order.place`)."""
     account: str | None = None
     """None: not known, or none."""
+    said: tuple[bytes, ...] = field(default=(), repr=False)
+    """The query and the body, or the message on the socket, for the list of arrivals."""
 
 
 class Meet(Protocol):

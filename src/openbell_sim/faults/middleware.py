@@ -18,11 +18,14 @@ def middleware(plan: FaultPlan) -> Middleware:
 
     @web.middleware
     async def meet(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if plan.idle or request.path.startswith(_EXEMPT):
+        # What is only read is no order; where nothing can become of it, nothing need be known of it.
+        if request.path.startswith(_EXEMPT) or (plan.idle and request.method == "GET"):
             return await handler(request)
         if request.can_read_body:
             # Now: the body is gone with a client that does not wait.
-            await request.read()
+            body = await request.read()
+        else:
+            body = b""
 
         async def carry_out() -> web.StreamResponse:
             try:
@@ -30,7 +33,7 @@ def middleware(plan: FaultPlan) -> Middleware:
             except web.HTTPException as reply:  # A reply like any other, as faults go.
                 return reply
 
-        outcome = await plan.meet(_asked(plan, request), carry_out)
+        outcome = await plan.meet(_asked(plan, request, body), carry_out)
         if outcome is None:
             return _cut(request)
         if isinstance(outcome, web.HTTPException):
@@ -40,7 +43,7 @@ def middleware(plan: FaultPlan) -> Middleware:
     return meet
 
 
-def _asked(plan: FaultPlan, request: web.Request) -> Asked:
+def _asked(plan: FaultPlan, request: web.Request, body: bytes) -> Asked:
     words = [word for value in request.headers.values() for word in value.split()]
     bearer = plan.ground.keys.bearer([*words, *request.query.values()])
     return Asked(
@@ -48,6 +51,7 @@ def _asked(plan: FaultPlan, request: web.Request) -> Asked:
         method=request.method,
         path=request.path,
         account=None if bearer is None else bearer.account,
+        said=tuple(text for text in (request.query_string.encode(), body) if text),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from openbell_sim.arrivals import Arrival, Arrivals
 from openbell_sim.faces.port import Answer, Asked
 from openbell_sim.faults import requests
 from openbell_sim.faults.document import PlanDocument
@@ -108,6 +109,7 @@ class FaultPlan:
         self.seed = seed
         self.armed: list[Armed] = []
         self.latency = Latency()
+        self.arrivals = Arrivals()
         self.changed: Callable[[], None] = lambda: None
         """Called when `due_in_s` may have become less."""
         self.gate = Gate(self.pick_for_event)
@@ -174,8 +176,19 @@ class FaultPlan:
 
     async def meet(self, asked: Asked, carry_out: Callable[[], Awaitable[T]]) -> T | Answer | None:
         """As `faces.port.Meet` says."""
-        if self.idle:
+        arrival = self.arrivals.note(asked, self.ground.exchange.now_ns())
+
+        async def do() -> T:
+            arrival.carried_out = True
             return await carry_out()
+
+        outcome = await (do() if self.idle else self._suffer(asked, do, arrival))
+        arrival.status = getattr(outcome, "status", None)
+        return outcome
+
+    async def _suffer(
+        self, asked: Asked, carry_out: Callable[[], Awaitable[T]], arrival: Arrival
+    ) -> T | Answer | None:
         # Everything is drawn on arrival, before anything waits, so that the order of arrival
         # alone decides what strikes whom.
         delay_s = self.latency.draw_s(self._latency_chance)
@@ -184,6 +197,7 @@ class FaultPlan:
             await asyncio.sleep(delay_s)
         if armed is None or not isinstance(armed.fault, RequestFault):
             return await carry_out()
+        arrival.fault = armed.fault.name
         say = self.ground.face.trouble
         return await requests.apply(armed.fault, asked, carry_out, say, armed.chance)
 

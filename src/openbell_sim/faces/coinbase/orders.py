@@ -41,10 +41,11 @@ class _Terms:
 def place(call: Call) -> Json:
     """An order whose `client_order_id` is known is not made: the answer tells the one of that id
     ("Create Order", `client_order_id`)."""
-    if call.caller is not None and not call.caller.may_trade:
-        raise errors.permission_denied()
     given = call.body
     cl_ord_id = given.get("client_order_id")
+    if call.caller is not None and not call.caller.may_trade:
+        _record(call, str(cl_ord_id or ""), Reason.MAY_NOT_TRADE, "")
+        raise errors.permission_denied()
     if not isinstance(cl_ord_id, str) or not cl_ord_id:
         raise errors.invalid_argument("client_order_id is required")
     configuration = given.get("order_configuration")
@@ -97,23 +98,28 @@ def _recorded_request(call: Call, cl_ord_id: str) -> OrderRequest:
     try:
         return _order_request(call, cl_ord_id)
     except (OrderFailedError, RefusedError) as error:
-        call.exchange.refuse(
-            Refuse(
-                order_id=0,
-                account=call.account,
-                cl_ord_id=cl_ord_id,
-                symbol=str(call.body.get("product_id") or ""),
-                side=str(call.body.get("side") or ""),
-                ord_type="",
-                order_qty="",
-                price="",
-                received_ns=call.received_ns,
-                reason=Reason.MALFORMED.value,
-                text=str(error),
-                at_ns=call.exchange.now_ns(),
-            )
-        )
+        _record(call, cl_ord_id, Reason.MALFORMED, str(error))
         raise
+
+
+def _record(call: Call, cl_ord_id: str, reason: Reason, text: str) -> None:
+    """Puts on record an order that the exchange never saw."""
+    call.exchange.refuse(
+        Refuse(
+            order_id=0,
+            account=call.account,
+            cl_ord_id=cl_ord_id,
+            symbol=str(call.body.get("product_id") or ""),
+            side=str(call.body.get("side") or ""),
+            ord_type="",
+            order_qty="",
+            price="",
+            received_ns=call.received_ns,
+            reason=reason.value,
+            text=text,
+            at_ns=call.exchange.now_ns(),
+        )
+    )
 
 
 def _order_request(call: Call, cl_ord_id: str) -> OrderRequest:

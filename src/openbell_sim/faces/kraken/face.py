@@ -218,6 +218,7 @@ class KrakenFace:
             method=ON_SOCKET,
             path=method,
             account=self._socket_calls.account_of(given),
+            said=(text,),
         )
         outcome = await self._options.meet(asked, carry_out)
         if outcome is None:

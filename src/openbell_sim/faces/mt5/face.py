@@ -16,6 +16,7 @@ from aiohttp import web
 from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.checks import OrderRequest
 from openbell_sim.counting import SlidingSecond, scaled
+from openbell_sim.events import Refuse
 from openbell_sim.exchange import Exchange
 from openbell_sim.faces.mt5 import errors, render
 from openbell_sim.faces.mt5.errors import BridgeError
@@ -178,19 +179,44 @@ class Mt5Face:
             given = msgspec.json.decode(call.body, type=NewOrder)
         except msgspec.MsgspecError as error:
             raise errors.malformed(str(error)) from None
-        request = self._request(call, given)
+        try:
+            request = self._request(call, given)
+        except BridgeError as error:
+            self._record_malformed(call, given, error)
+            raise
         known = self.exchange.ledger.named(request.account, request.cl_ord_id)
         if known is not None:
             if not _same(known, request):
+                self.exchange.turn_away(request, RefusedError(Reason.DUPLICATE_CL_ORD_ID))
                 raise BridgeError(409, "id_in_use", "another order has this id", retcode=10013)
             return {"order": render.order(known), "known": True}
         if not call.credentials.may_trade and not request.reduce_only:
+            self.exchange.turn_away(request, RefusedError(Reason.MAY_NOT_TRADE))
             raise errors.rejected(Reason.MAY_NOT_TRADE)
         try:
             order = self.exchange.submit(request)
         except RefusedError as error:
             raise errors.rejected(error.reason) from None
         return {"order": render.order(order), "known": False}
+
+    def _record_malformed(self, call: _Call, given: NewOrder, error: BridgeError) -> None:
+        now_ns = self.exchange.now_ns()
+        self.exchange.refuse(
+            Refuse(
+                order_id=0,
+                account=call.credentials.account,
+                cl_ord_id=given.id,
+                symbol=given.symbol,
+                side=given.side.upper(),
+                ord_type=given.type.upper(),
+                order_qty=given.volume,
+                price=given.price or "",
+                received_ns=now_ns,
+                reason=Reason.MALFORMED.value,
+                text=str(error),
+                at_ns=now_ns,
+            )
+        )
 
     def _request(self, call: _Call, given: NewOrder) -> OrderRequest:
         if not 0 < len(given.id) <= 31:

@@ -9,6 +9,7 @@ import msgspec
 
 from openbell.domain.orders import OrdType, Side, TimeInForce
 from openbell_sim.checks import OrderRequest
+from openbell_sim.events import Refuse
 from openbell_sim.faces.tradelocker import errors, render
 from openbell_sim.faces.tradelocker.book import Bracket, Held, Note
 from openbell_sim.faces.tradelocker.call import Call, check_trade_route
@@ -79,6 +80,23 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
 
 def place(call: Call) -> Json:
     given = call.decoded(NewOrder)
+    try:
+        request = _request(call, given)
+    except TradeLockerError as error:
+        _record_malformed(call, given, error)
+        raise
+    if not call.credentials.may_trade:
+        call.exchange.turn_away(request, RefusedError(Reason.MAY_NOT_TRADE))
+        raise errors.refused(Reason.MAY_NOT_TRADE)
+    try:
+        order = call.exchange.submit(request)
+    except RefusedError as error:
+        raise errors.refused(error.reason) from None
+    return {"orderId": str(order.order_id)}
+
+
+def _request(call: Call, given: NewOrder) -> OrderRequest:
+    """Raises TradeLockerError."""
     given.check()
     item = call.instrument(_whole(given.tradable_instrument_id))
     check_trade_route(_whole(given.route_id))
@@ -87,27 +105,39 @@ def place(call: Call) -> Json:
         raise TradeLockerError(f"Invalid TIF: {given.validity} for a {given.type} order")
     if len(given.strategy_id or "") > STRATEGY_ID_MAX:
         raise TradeLockerError(f"strategyId has more than {STRATEGY_ID_MAX} characters")
-    if not call.credentials.may_trade:
-        raise errors.refused(Reason.MAY_NOT_TRADE)
-    try:
-        order = call.exchange.submit(
-            OrderRequest(
-                account=call.account,
-                cl_ord_id=given.strategy_id or "",
-                symbol=item.symbol,
-                side=Side(given.side.upper()),
-                ord_type=_ORD_TYPES[given.type],
-                time_in_force=TimeInForce.GTC,
-                qty=listing(item.symbol).units(given.qty),
-                price=_price(given.price) if given.type == "limit" else None,
-                stop_price=_price(given.stop_price) if given.type == "stop" else None,
-                note=Note(stop_loss=given.stop_loss, take_profit=given.take_profit).text(),
-                received_ns=call.received_ns,
-            )
+    return OrderRequest(
+        account=call.account,
+        cl_ord_id=given.strategy_id or "",
+        symbol=item.symbol,
+        side=Side(given.side.upper()),
+        ord_type=_ORD_TYPES[given.type],
+        time_in_force=TimeInForce.GTC,
+        qty=listing(item.symbol).units(given.qty),
+        price=_price(given.price) if given.type == "limit" else None,
+        stop_price=_price(given.stop_price) if given.type == "stop" else None,
+        note=Note(stop_loss=given.stop_loss, take_profit=given.take_profit).text(),
+        received_ns=call.received_ns,
+    )
+
+
+def _record_malformed(call: Call, given: NewOrder, error: TradeLockerError) -> None:
+    """Puts on record an order that the exchange never saw, in the words it came in."""
+    call.exchange.refuse(
+        Refuse(
+            order_id=0,
+            account=call.account,
+            cl_ord_id=given.strategy_id or "",
+            symbol=str(given.tradable_instrument_id),
+            side=given.side.upper(),
+            ord_type=given.type.upper(),
+            order_qty=str(given.qty),
+            price=str(given.price or ""),
+            received_ns=call.received_ns,
+            reason=Reason.MALFORMED.value,
+            text=str(error),
+            at_ns=call.exchange.now_ns(),
         )
-    except RefusedError as error:
-        raise errors.refused(error.reason) from None
-    return {"orderId": str(order.order_id)}
+    )
 
 
 def _whole(given: int | str) -> int:

@@ -241,6 +241,7 @@ class BinanceServer:
             method=ON_SOCKET,
             path=name,
             account=None if credentials is None else credentials.account,
+            said=(orjson.dumps(given),),
         )
         outcome = await self._meet(asked, carry_out)
         if outcome is None:
