@@ -119,8 +119,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The venue makes no second order of the ClOrdID of an open one."""
     cancels_per_s: float | None = None
     """Single cancels that its budget allows in the long run; None: not stated by the venue."""
-    conformance_tested: bool = True
-    """False: a generic adapter, not tried against this venue's protocol."""
+    conformance_tested: bool = False
+    """The conformance suite was run over the adapter, against a server of this venue's protocol. An
+    adapter says so itself: nothing counts as tested for having said nothing."""
     costs: QueryCosts = QueryCosts()
 
 

@@ -85,6 +85,7 @@ class AlpacaVenue(RestVenue):
         order_stream=True,
         post_only=False,
         cancels_per_s=REQUESTS_PER_MINUTE * QUERY_SHARE / 60,
+        conformance_tested=True,
         costs=QueryCosts(
             open_orders=2 * _ONE_REQUEST,
             positions=_ONE_REQUEST,

@@ -80,6 +80,7 @@ class CoinbaseVenue(CcxtVenue):
         server_time=True,
         order_stream=True,
         cancels_per_s=float(wire.REQUESTS_PER_S),
+        conformance_tested=True,
         costs=wire.QUERY_COSTS,
     )
 

@@ -396,6 +396,7 @@ def _capabilities(budget: Budget, symbols: int) -> Capabilities:
         order_stream=True,
         # Open orders, balances and executions are one request each, whatever the number of symbols;
         # an order may take both lists.
+        conformance_tested=True,
         costs=QueryCosts(
             open_orders=1 / minute / symbols,
             positions=1 / minute,

@@ -64,6 +64,7 @@ class Mt5Venue(RestVenue):
         order_stream=False,
         limit_ioc=False,
         cancels_per_s=wire.REQUESTS_PER_SECOND,
+        conformance_tested=True,
         costs=QueryCosts(open_orders=_COST, positions=_COST, fills=_COST, order=_COST),
     )
 

@@ -83,6 +83,7 @@ class OandaVenue(RestVenue):
         order_stream=True,
         post_only=False,
         cancels_per_s=float(wire.REQUESTS_PER_S),
+        conformance_tested=True,
         costs=wire.QUERY_COSTS,
     )
 

@@ -76,6 +76,7 @@ class TradeLockerVenue(LoggedInVenue):
         post_only=False,
         limit_ioc=False,
         cl_ord_id_unique=False,
+        conformance_tested=True,
         costs=Routes().costs,
     )
 
