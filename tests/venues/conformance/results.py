@@ -28,7 +28,8 @@ Written by the conformance suite (`make conformance`) from its own results, and 
 in each test run. Every adapter is run against the simulated face of its venue, through a relay that
 loses replies; nothing here was run against a real venue.
 
-**tested**: passed. **-**: not supported by the venue. **not tested**: the number leads to the reason below.
+**tested**: passed. **-**: not supported by the venue, or not promised by the adapter. **not tested**,
+**nothing to try**: the number leads to the reason below.
 
 """
 
@@ -59,10 +60,12 @@ def _cell(results: list[Result], reasons: list[str]) -> str:
         return "**failed**"
     if any(result.outcome == "passed" for result in results):
         return "tested"
-    reason = next((r.reason for r in results if r.reason.startswith("not tested")), "")
-    if not reason:
-        return "-"
-    told = reason.removeprefix("not tested: ")
-    if told not in reasons:
-        reasons.append(told)
-    return f"not tested ({reasons.index(told) + 1})"
+    for word in ("not tested", "nothing to try"):
+        told = next(
+            (r.reason.removeprefix(f"{word}: ") for r in results if r.reason.startswith(word)), ""
+        )
+        if told:
+            if told not in reasons:
+                reasons.append(told)
+            return f"{word} ({reasons.index(told) + 1})"
+    return "-"

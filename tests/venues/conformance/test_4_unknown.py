@@ -49,7 +49,7 @@ async def test_a_cancel_whose_reply_is_lost_is_unknown_and_found_by_asking(
     assert await trader.settled(order.cl_ord_id) is OrdStatus.CANCELED
 
 
-@operation("one order of one ClOrdID", needs=lambda venue: venue.cl_ord_id_unique)
+@operation("no second order of one ClOrdID", needs=lambda venue: venue.cl_ord_id_unique)
 async def test_sending_an_intent_a_second_time_makes_no_second_order(venue, trader):
     """A venue that answers with the order it has is as good as one that refuses. "Rejected" would
     make the books forget an order that exists."""
@@ -64,7 +64,7 @@ async def test_sending_an_intent_a_second_time_makes_no_second_order(venue, trad
     assert len(listed) == 1
 
 
-@operation("one order of one ClOrdID")
+@operation("nothing sent twice")
 async def test_no_order_reached_the_venue_twice(venue, trader, relay, sim, subject):
     """Many at once, replies lost among them: the venue's own log has each exactly once."""
     orders = [await trader.resting() for _ in range(20)]
