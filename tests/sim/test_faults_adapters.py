@@ -12,8 +12,9 @@ from tests.venues.conformance.harness import Trader
 from tests.venues.subjects import Subject, all_subjects
 
 from openbell.config.models import Venue as VenueConfig
+from openbell.domain.orders import OrdStatus
 from openbell.venues.credentials import Credentials
-from openbell.venues.port import Accepted, Rejected, Unknown, VenueError
+from openbell.venues.port import Accepted, Rejected, Unknown, VenueError, VenueUnavailableError
 from openbell.venues.port import Venue as Adapter
 from openbell.venues.registry import open_venue
 from openbell.venues.rest import THROTTLED
@@ -141,6 +142,35 @@ async def test_an_order_of_a_key_that_may_not_trade_is_in_the_log(
     assert [subject.own_id(row.cl_ord_id) for row in venue.exchange.ledger.refused] == [
         order.cl_ord_id
     ]
+
+
+TELL_NO_COUNT = ("alpaca", "mt5")
+"""Venues where nothing that an adapter asks with the positions says how many there are: an empty
+list reads as flat, and whoever asks must hold it against the trades."""
+
+
+async def test_an_empty_list_of_positions_is_taken_for_flat_only_where_nothing_says_otherwise(
+    subject: Subject, venue: Venue, adapter: Adapter
+) -> None:
+    if not adapter.capabilities.positions:
+        pytest.skip("the venue keeps no positions")
+    trader = Trader(adapter, subject)
+    order = trader.market()
+    assert isinstance(await adapter.submit(order), Accepted)
+    assert await trader.settled(order.cl_ord_id) is OrdStatus.FILLED
+    assert await trader.position() == subject.quantity
+
+    await set_fault(venue, EmptyList(kinds=(RequestKind.POSITIONS,), account="main"))
+    if subject.name in TELL_NO_COUNT:
+        assert await trader.position() == 0
+    else:
+        with pytest.raises(VenueUnavailableError):
+            await adapter.positions()
+    assert hits(venue) >= 1
+    assert sum(fill.last_qty for fill in await adapter.fills(order.symbol)) == subject.quantity
+
+    venue.faults.clear()
+    assert await trader.position() == subject.quantity
 
 
 async def test_lies_about_orders_and_keys_are_told_by_every_venue(
