@@ -35,10 +35,17 @@ async def venue() -> AsyncIterator[Venue]:
 
 class Client:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self.session, self.url = session, f"{url}/v3/accounts/{account_id('main')}"
+        self.session, self.root = session, url
+        self.url = f"{url}/v3/accounts/{account_id('main')}"
 
     async def __call__(self, method: str, path: str, body: object = None) -> Any:
         async with self.session.request(method, self.url + path, json=body) as reply:
+            assert reply.status < 300, await reply.text()
+            return await reply.json()
+
+    async def elsewhere(self, path: str) -> Any:
+        """Of a path that is no account's."""
+        async with self.session.get(self.root + path) as reply:
             assert reply.status < 300, await reply.text()
             return await reply.json()
 
@@ -72,6 +79,7 @@ async def test_answers_have_the_published_fields(venue: Venue) -> None:
         pending = await call("GET", "/pendingOrders")
         replaced = await call("PUT", "/orders/@myID", {"order": {
             **limit, "instrument": "EUR_USD", "units": "-200"}})  # fmt: skip
+        account = await call("GET", "")
         cancelled = await call("PUT", "/orders/@myID/cancel")
         trade = (await call.order())["orderFillTransaction"]["tradeOpened"]["tradeID"]
         await call("PUT", f"/trades/{trade}/orders", {"stopLoss": {"price": "1.3"}})
@@ -80,7 +88,33 @@ async def test_answers_have_the_published_fields(venue: Venue) -> None:
             {"stopLoss": {"price": "1.2"}, "takeProfit": {"price": "1.0"}},
         )  # fmt: skip
         held = await call("GET", "/openPositions")
+        resting = await call.order(**limit)
+        number = resting["orderCreateTransaction"]["id"]
         compared = {
+            ("accounts", "_v3_accounts"): await call.elsewhere("/v3/accounts"),
+            ("accounts", "_v3_account_by_accountID"): account,
+            ("orders", "_v3_accounts_accountID_orders_list"): await call("GET", "/orders"),
+            ("orders", "_v3_accounts_accountID_order_details"): await call(
+                "GET", f"/orders/{number}"
+            ),
+            ("positions", "_v3_accounts_accountID_positions"): await call("GET", "/positions"),
+            ("trades", "_v3_accounts_accountID_opentrades"): await call("GET", "/openTrades"),
+            ("instruments", "_v3_instruments_instrument_candles"): await call(
+                "GET", "/instruments/EUR_USD/candles?granularity=M5"
+            ),
+            ("instruments", "_v3_instruments_instrument_orderbook"): await call.elsewhere(
+                "/v3/instruments/EUR_USD/orderBook"
+            ),
+            ("transactions", "_v3_accounts_transaction_details"): await call(
+                "GET", f"/transactions/{number}"
+            ),
+            ("transactions", "_v3_accounts_transaction_idrange"): await call(
+                "GET", f"/transactions/idrange?from={number}&to={number}"
+            ),
+            ("transactions", "_v3_accounts_transaction_sinceid"): await call(
+                "GET",
+                f"/transactions/sinceid?id={int(replaced['orderCreateTransaction']['id']) - 1}",
+            ),
             ("orders", "_v3_accounts_accountID_orders_create"): created,
             ("orders", "_v3_accounts_accountID_orders_pending"): pending,
             ("orders", "_v3_accounts_accountID_order_replace"): replaced,
@@ -109,6 +143,9 @@ async def test_answers_have_the_published_fields(venue: Venue) -> None:
             ),
         }
         await call.order(units="100")
+        compared["positions", "_v3_accounts_accountID_openpositions"] = await call(
+            "GET", "/openPositions"
+        )
         compared["positions", "_v3_accounts_accountID_position_close"] = await call(
             "PUT", "/positions/EUR_USD/close", {"longUnits": "ALL"}
         )
