@@ -62,8 +62,8 @@ class NotSupportedError(VenueRefusedError):
 OnSent = Callable[[ClOrdID, int], None]
 """Called with an order's ClOrdID and the monotonic time in ns, directly before its first byte is
 written. It runs inside the send: it must not block. Where it raises NotSentError (the kill switch
-was set while the order waited for a connection), the adapter writes nothing and answers
-Rejected("never_arrived")."""
+was set, or the leave to send ended, while the order waited for a connection), the adapter writes
+nothing and answers Rejected("never_arrived")."""
 
 
 class QueryCosts(msgspec.Struct, frozen=True, kw_only=True):

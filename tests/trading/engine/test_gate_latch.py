@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from openbell.domain.orders import OrderIntended, OrdStatus, OrdType, Purpose, Side
+from openbell.domain.permit import PermitScope
 from openbell.domain.scopes import DESK, parse_scope
 from openbell.state.halts import Halt
 from openbell.state.latch import Latches
@@ -88,8 +89,9 @@ async def test_a_latch_set_while_the_journal_is_written_stops_the_send(
     assert desk.venue.submitted() == []
 
 
-async def test_an_order_that_waited_for_a_connection_meets_the_latch_before_its_first_byte(
-    desk: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", ["latched", "halted", "the permit ran out", "fenced", "storage"])
+async def test_an_order_that_waited_for_a_connection_is_looked_at_before_its_first_byte(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """An adapter may have to wait seconds for a connection after it was given the order."""
     engine = await desk.start()
@@ -105,12 +107,40 @@ async def test_an_order_that_waited_for_a_connection_meets_the_latch_before_its_
     monkeypatch.setattr(desk.venue, "submit", queued)
     order = await desk.order()
     await waits.wait()
-    with pytest.raises(NotSentError, match="latched"):
-        Latches(desk.layout).set([parse_scope("strategy:s")], HALT)
+    match why:
+        case "latched":
+            Latches(desk.layout).set([parse_scope("strategy:s")], HALT)
+        case "halted":
+            engine.gate.halted = "halted by a person"
+        case "the permit ran out":
+            engine.permit.give_up("a test")
+        case "fenced":
+            monkeypatch.setattr(engine.ledger, "retired", True)
+        case "storage":
+            engine.ledger.storage_problem = "storage failed"
+    with pytest.raises(NotSentError, match=why):
         engine.desk.on_sent(order.cl_ord_id, 0)
     free.set()
     await desk.until(lambda: desk.status(order.cl_ord_id) is not OrdStatus.PENDING_NEW)
     assert desk.venue.submitted() == []
+
+
+async def test_a_flatten_that_waited_goes_on_under_a_halt_and_a_permit_to_reduce(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await desk.start()
+    traded = await desk.order(ord_type=OrdType.MARKET, price=None)
+    await desk.until_status(traded.cl_ord_id, OrdStatus.FILLED)
+    intent = desk.intent(strategy="", side=Side.SELL, ord_type=OrdType.MARKET, price=None)
+    reply = await engine.desk.submit(intent, purpose=Purpose.FLATTEN)
+    engine.gate.halted = "halted by a person"
+    monkeypatch.setattr(engine.permit, "scope", lambda: PermitScope.REDUCE)
+    engine.desk.on_sent(reply.cl_ord_id, 0)
+    with pytest.raises(NotSentError):
+        engine.desk.on_sent(traded.cl_ord_id, 0)
+    monkeypatch.setattr(engine.permit, "scope", lambda: PermitScope.NONE)
+    with pytest.raises(NotSentError):
+        engine.desk.on_sent(reply.cl_ord_id, 0)
 
 
 async def test_the_engine_is_latched_from_its_start_and_after_a_restart(desk: Any) -> None:

@@ -1,15 +1,15 @@
 """From an intent to a sent order.
 
     dedupe → last gate → OrderIntended journaled → permit, latch and halt again → send → outcome
-                                                        the latch again → first byte ┘
+                                         permit, latch and halt once more → first byte ┘
 
 Invariants
 - Without its intent in the journal nothing is sent.
 - One intent makes at most one order, whatever is repeated, lost or restarted.
 - The second look stands directly before the send, in the same step of the event loop: the journal
   takes time, and a permit may run out meanwhile.
-- No order's first byte is written after the latch: an order that had to wait for a connection meets
-  it once more, when it has one.
+- No order's first byte is written without leave: one that had to wait for a connection is looked at
+  once more when it has one, for it may have outlived its permit, its engine's epoch or a halt.
 - An order is sent once. Whatever is not a clear answer is in doubt, and asked for.
 
 Orders are handed to the venue in the order in which they passed the gate; a cancel waits for the
@@ -27,7 +27,6 @@ from typing import Protocol
 import structlog
 
 from openbell.domain import ids
-from openbell.domain.limits import latched_refusal
 from openbell.domain.orders import (
     ClOrdID,
     NewOrder,
@@ -196,13 +195,13 @@ class OrderDesk:
     def on_sent(self, cl_ord_id: ClOrdID, at_ns: int) -> None:
         """Called by an adapter directly before an order's first byte is written.
 
-        Raises NotSentError, and nothing is written, where the kill switch was latched while the
-        order waited for a connection (a venue may allow two new ones a second).
+        Raises NotSentError, and nothing is written, where it may no longer be sent: it may have
+        waited for a connection (a venue may allow two new ones a second).
         """
         sending = self._ledger.books.orders.get(cl_ord_id)
-        latched = None if sending is None else self._gate.latched(sending.new)
-        if latched is not None:
-            raise NotSentError(latched_refusal(latched).text)
+        refusal = None if sending is None else self._gate.still_refuses(sending.new)
+        if refusal is not None:
+            raise NotSentError(refusal.text)
         arrived_ns = self._arrived_ns.get(cl_ord_id)
         if arrived_ns is not None:
             metrics.INTENT_TO_SENT.observe((at_ns - arrived_ns) / 1e9)
