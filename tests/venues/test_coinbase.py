@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import traceback
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Any
@@ -592,3 +593,14 @@ def test_capabilities_promise_what_is_there():
     assert can.dead_mans_switch is None
     assert (can.batch_cancel, can.lookup_by_cl_ord_id, can.cl_ord_id_unique) == (100, True, True)
     assert msgspec.json.encode(can)
+
+
+def test_a_secret_that_is_no_private_key_is_in_nothing_that_a_log_of_the_error_shows():
+    secret = "-----BEGIN EC PRIVATE KEY-----\ncanary81c04b\n-----END EC PRIVATE KEY-----"
+    config = VenueConfig(adapter="coinbase", url="http://127.0.0.1:1", symbols=(SYMBOL,))
+    venue = CoinbaseVenue("sim", config, Credentials(KEY_NAME, secret))
+    with pytest.raises(VenueAuthError, match="no private key") as raised:
+        venue._signed("GET", "v3/private", "brokerage/accounts")
+    logged = "".join(traceback.format_exception(raised.value))
+    assert "canary" not in logged
+    assert KEY_NAME not in logged

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -258,6 +259,10 @@ async def test_no_text_carries_an_address_or_a_secret(
     with pytest.raises(VenueUnavailableError) as raised:
         await venue.open_orders()
     outcome = await venue.submit(limit_order())
+    # ccxt's own error names the signed URL; a log of ours shows all that is chained to it.
+    logged = "".join(traceback.format_exception(raised.value))
+    assert "ExchangeNotAvailable" in logged
+    assert not any(each in logged for each in ("signature=", venue.config.url, key, secret))
     for text in (raised.value.message, repr(outcome)):
         assert "http" not in text
         assert "signature" not in text

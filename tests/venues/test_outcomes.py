@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import traceback
 from decimal import Decimal
 
 import pytest
@@ -268,6 +269,11 @@ async def test_a_venue_that_is_gone_is_unavailable_to_queries(open_binance):
         await open_binance(url).connect()
 
 
+def chain_of(error: BaseException) -> str:
+    """All that a log of the error can show: its traceback with every chained one."""
+    return "".join(traceback.format_exception(error)) + repr(error)
+
+
 async def test_no_secret_and_no_signature_is_in_any_text(
     scripted, open_binance, limit_order, answers, canaries
 ):
@@ -280,10 +286,13 @@ async def test_no_secret_and_no_signature_is_in_any_text(
         scripted.on("GET", "/api/v3/account", fault)
         with pytest.raises(VenueUnavailableError) as raised:
             await venue.balances()
-        error: BaseException | None = raised.value
-        while error is not None:
-            texts.append(f"{error!r} {error}")
-            error = error.__cause__
+        texts.append(chain_of(raised.value))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = open_binance(f"http://127.0.0.1:{free.getsockname()[1]}", timeout=0.3)
+    with pytest.raises(VenueUnavailableError) as raised:
+        await gone.balances()
+    texts.append(chain_of(raised.value))
     told = "\n".join(texts)
     assert key not in told
     assert secret not in told
