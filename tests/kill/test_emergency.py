@@ -10,11 +10,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.kill.small_desk import is_alive, small_desk
 
 from openbell.domain.scopes import DESK, Scope, ScopeKind
 from openbell.kill.course import courses
 from openbell.kill.marker import read_marker, why_held
+from openbell.kill.request import EmergencyRequest
 from openbell.state.checkpoint import read_checkpoint
 from openbell.state.latch import Latches
 
@@ -203,6 +205,23 @@ async def test_a_strategy_whose_engine_does_not_answer_is_unknown_with_what_to_d
         assert strategy["result"] == "unknown"
         assert "venue:mt5-0" in strategy["by_hand"]
         assert Latches(desk.layout).scopes() == {Scope(ScopeKind.STRATEGY, "momentum")}
+
+
+async def test_a_scope_that_the_desk_does_not_have_is_never_called_verified(tmp_path: Path) -> None:
+    async with small_desk(tmp_path / "desk") as desk:
+        desk.rest(3)
+        pressed = await desk.press("--scope", "venue:mt6-0", "--scope", "strategy:nobody")
+        assert pressed.status == 7, pressed
+        assert pressed.statement["result"] == "unknown"
+        told = " ".join(pressed.statement["problems"])
+        assert "mt6-0" in told and "nobody" in told and "mt5-0" in told, "the nearest name is said"
+        assert len(desk.own_open()) == 3
+
+
+def test_a_strategys_positions_are_not_flattened_whoever_asks() -> None:
+    wish = {"scopes": ["strategy:momentum", "venue:mt5-0"], "flatten": True}
+    with pytest.raises(ValueError, match="cannot be flattened"):
+        EmergencyRequest.from_wire(wish)
 
 
 async def test_a_broken_desk_file_is_said_and_the_desk_is_latched_and_ended_all_the_same(

@@ -23,7 +23,7 @@ from openbell.domain.scopes import undeclared
 from openbell.errors import ConflictError, UnverifiedError, UsageError
 from openbell.kill.course import emergency_document, last_statement, under_way
 from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedError, stop_by_guard
-from openbell.kill.marker import clear_marker, read_marker
+from openbell.kill.marker import clear_marker, is_begun, read_marker
 from openbell.kill.press import latched
 from openbell.kill.request import EmergencyRequest
 
@@ -124,25 +124,28 @@ class Emergency:
     async def watch(self) -> None:
         """For as long as the controller lives: sees a stop begin and end, whoever carries it out."""
         layout = self.desk.layout
-        begun = under = layout.emergency_marker.exists()
+        begun = under = is_begun(layout)
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            there = layout.emergency_marker.exists()
-            if there and not begun:
-                await self._begun()
-                under = True
+            there = is_begun(layout)
+            try:
+                if there and not begun:
+                    under = True
+                    await self._begun()
+                if under and not under_way(layout):
+                    under = False
+                    self._ended()
+            except Exception:
+                log.exception("an emergency stop was not followed to its end", alert=True)
             begun = there
-            if under and not under_way(layout):
-                under = False
-                self._ended()
 
     async def _begun(self) -> None:
         marker = read_marker(self.desk.layout) or {}
         why = f"an emergency stop by {marker.get('actor') or 'somebody'}: {marker.get('reason')}"
-        log.critical("emergency stop begun", alert=True, **marker)
+        log.critical("emergency stop begun", alert=True, marker=marker)
         self.desk.permits.withdraw("latched", why)
         await self.conductor.break_off(why)
-        self.desk.auditor.note("emergency.begun", self.desk.desk.file.desk.name, **marker)
+        self.desk.auditor.note("emergency.begun", self.desk.desk.file.desk.name, marker=marker)
 
     def _ended(self) -> None:
         stated = last_statement(self.desk.layout) or {}

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openbell.config.layout import DeskLayout
-from openbell.domain.scopes import Scope, ScopeKind
+from openbell.domain.scopes import Scope, ScopeKind, undeclared
 from openbell.errors import StorageError
 from openbell.kill.aside import aside
 from openbell.kill.course import Course, Following, Tell, Turn, ended, turns
@@ -313,19 +313,29 @@ class _Stop:
             )
             return (), (), by_hand
         self.desk_name = desk.file.desk.name
+        strangers = list(undeclared(self.request.scopes, desk.file))
+        self.problems += strangers
+        by_hand = (
+            "what was named is not in desk.toml, so nothing was asked of it; see the names there, and "
+            "press again"
+            if strangers
+            else ""
+        )
         with contextlib.suppress(TimeoutError):
             self.latencies = await aside(
                 lambda: read_order_latencies(self.layout.order_latency), LATCH_TIMEOUT_S
             )
         visits = visits_of(self.request, desk)
-        strategies = self.request.named(ScopeKind.STRATEGY)
+        strategies = [
+            name for name in self.request.named(ScopeKind.STRATEGY) if name in desk.file.strategies
+        ]
         found = await asyncio.gather(
             asyncio.gather(
                 *(self._venue(course, desk, *each) for each in enumerate(visits.items()))
             ),
             asyncio.gather(*(self._strategy(course, desk, name) for name in strategies)),
         )
-        return tuple(found[0]), tuple(found[1]), ""
+        return tuple(found[0]), tuple(found[1]), by_hand
 
     async def _venue(
         self,

@@ -43,6 +43,11 @@ def set_marker(layout: DeskLayout, reason: str, actor: str) -> str:
     return problem
 
 
+def is_begun(layout: DeskLayout) -> bool:
+    """Whether it is there. One system call; what cannot be told is no news. Never raises."""
+    return os.path.lexists(layout.emergency_marker)
+
+
 def read_marker(layout: DeskLayout) -> dict[str, Any] | None:
     """`{"at", "reason", "actor", "pid"}`, as far as it can be read; None where there is none.
     Whatever is unclear counts as there."""
@@ -66,7 +71,7 @@ def clear_marker(layout: DeskLayout) -> bool:
 
 def why_held(layout: DeskLayout, role: str) -> str:
     """Why a service of this role may not be started; empty where it may. One system call."""
-    if role in OUTSIDE or not os.path.lexists(layout.emergency_marker):
+    if role in OUTSIDE or not is_begun(layout):
         return ""
     marker = read_marker(layout) or {}
     by = f" by {marker['actor']}" if marker.get("actor") else ""

@@ -26,6 +26,15 @@ class EmergencyRequest(msgspec.Struct, frozen=True, kw_only=True):
     set_already: tuple[str, ...] = ()
     """Ids of latches that the caller has set for it; they are not set again."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError: a strategy's positions cannot be told from the desk's, and what would be
+        left out silently would be called done."""
+        if self.flatten and any(scope.kind is ScopeKind.STRATEGY for scope in self.scopes):
+            raise ValueError(
+                "a strategy's positions cannot be told from the desk's, so they cannot be flattened; "
+                "flatten the venue or the symbol: venue:NAME, symbol:BASE/QUOTE"
+            )
+
     @property
     def whole_desk(self) -> bool:
         return DESK in self.scopes

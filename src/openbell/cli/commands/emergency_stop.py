@@ -65,19 +65,18 @@ def emergency_stop(
     where every venue was seen to have no order of this desk left; 7 where something is unknown, 10
     where orders or positions remain. Pressed twice, the second joins the first.
     """
-    request = EmergencyRequest(
-        reason=reason,
-        actor=actor(),
-        scopes=_scopes(terminal, scopes),
-        flatten=flatten,
-        account_wide=account_wide,
-        timeout_s=timeout_s,
-    )
-    if flatten and any(scope.kind == "strategy" for scope in request.scopes):
-        raise UsageError(
-            "a strategy's positions cannot be told from the desk's, so they cannot be flattened",
-            hint="flatten the venue or the symbol: --scope venue:NAME, --scope symbol:BASE/QUOTE",
+    wanted = _scopes(terminal, scopes)
+    try:
+        request = EmergencyRequest(
+            reason=reason,
+            actor=actor(),
+            scopes=wanted,
+            flatten=flatten,
+            account_wide=account_wide,
+            timeout_s=timeout_s,
         )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     layout = _layout(terminal)
     if plan:
         from openbell.cli.plans import plan_text
