@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from openbell.kill.emergency_statement import StrategyStatement
@@ -131,16 +132,21 @@ class _Asked:
     async def _ask(
         self, method: str, path: str, body: Mapping[str, object] | None = None
     ) -> Answer:
-        """Of a pair the first one that answers: a standby has no orders, and says so."""
-        answer = Answer(None, why=self.why)
+        """Of a pair the first one that answers. One that stands by refuses, which is not why nothing
+        is known: the other one is."""
+        refused = failed = None
         for engine in self._engines:
             if method == "GET":
                 answer = await self._client.get(engine, path, timeout_s=ANSWER_S)
             else:
                 answer = await self._client.post(engine, path, body, timeout_s=ANSWER_S)
             if answer.known:
-                break
-        return answer
+                return answer
+            if answer.status == HTTPStatus.CONFLICT:
+                refused = answer
+            else:
+                failed = answer
+        return failed or refused or Answer(None, why=self.why)
 
 
 def _venues(answer: Answer) -> dict[str, Mapping[str, Any]]:

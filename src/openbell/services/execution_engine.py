@@ -28,8 +28,9 @@ from openbell.venues.credentials import Credentials
 from openbell.venues.port import Venue
 from openbell.venues.registry import open_venue
 
-_OF_THE_PRIMARY = ("halt", "resume", "cancel", "flatten", "reconcile")
-"""What only an engine that trades can do."""
+_OF_THE_PRIMARY = ("orders", "halt", "resume", "cancel", "flatten", "reconcile", "adopt")
+"""What only an engine that trades can do. To tell of `orders` is to ask for those that a venue does not
+list, and to book what it says of them."""
 
 
 class ExecutionEngine:

@@ -162,17 +162,21 @@ class Ledger:
         StorageError, FencedError: nothing was recorded, nothing may be sent.
         ImpossibleEventError: an event contradicts its order, or the books; nothing was recorded.
         """
+        self._journal  # noqa: B018 - one that follows refuses at once: its storage has not failed
         self._look_ahead(events)
         # Shielded: what is under way to the disk must reach the books, whoever gave up waiting.
         await asyncio.shield(asyncio.ensure_future(self._append(events)))
 
     async def record_surely(self, *events: JournalEvent) -> None:
-        """As `record`, but tried again until storage works: for what has already happened."""
+        """As `record`, but tried again until storage works: for what has already happened. Of a
+        ledger that follows StorageError, at once: what happens is for the one in office to write."""
         attempt = 0
         while True:
             try:
                 await self.record(*events)
             except StorageError as error:
+                if not self.in_office:
+                    raise
                 if attempt == 0:
                     log.critical("an outcome waits for storage", alert=True, why=error.message)
                 await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
