@@ -116,6 +116,30 @@ def test_a_venue_is_tried_without_an_order(desk: Path, sim: VenueProcess) -> Non
     assert orders_at(sim) == []
 
 
+@pytest.mark.parametrize(
+    ("pair", "status", "said"),
+    [
+        (f"CLOSE_KEY={KEY}\nCLOSE_SECRET={SECRET}\n", 0, "reached, credentials accepted"),
+        (f"CLOSE_KEY={KEY}\nCLOSE_SECRET={SECRET[::-1]}\n", 1, ""),
+        (f"CLOSE_SECRET={SECRET}\n", 1, "the trading pair would be used"),
+    ],
+)
+def test_the_closing_pair_is_tried_too(desk: Path, pair: str, status: int, said: str) -> None:
+    file, env = desk / "desk.toml", desk / ".env"
+    named = 'key_env = "SIM_KEY"'
+    both = 'cancel_key_env = "CLOSE_KEY"\ncancel_secret_env = "CLOSE_SECRET"\n'
+    file.write_text(file.read_text().replace(named, both + named))
+    env.write_text(env.read_text() + pair)
+    told, out, err = openbell("venues", "test", "sim", "--json", desk=desk)
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert told == status, out
+    assert checks["connect"]["result"] == "ok"
+    assert checks["closing pair"]["result"] == ("failed" if status else "ok")
+    assert said in checks["closing pair"]["detail"]
+    assert ("closing pair: positions" in checks) == (not status)
+    assert SECRET[::-1] not in out + err
+
+
 def test_an_order_is_placed_far_away_and_seen_gone(desk: Path, sim: VenueProcess) -> None:
     told = document("venues", "test", "sim", "--order", desk=desk, expect=0)
     assert [c["result"] for c in told["checks"][-4:]] == ["ok"] * 4

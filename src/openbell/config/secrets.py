@@ -60,12 +60,19 @@ class Secrets:
         one: whoever asks, cancels and closes needs no more. A pair of which a half is not set would
         be refused, so the trading pair stands in for it."""
         pairs = self.venue_credentials()
-        for name, venue in self.desk.file.venues.items():
-            key = self._values.get(venue.cancel_key_env or "", "")
-            secret = self._values.get(venue.cancel_secret_env or "", "")
-            if secret and (key or (venue.cancel_key_env is None and venue.key_env is None)):
-                pairs[name] = (key, secret)
+        for name in self.desk.file.venues:
+            if (pair := self.closing_pair(name)) is not None:
+                pairs[name] = pair
         return pairs
+
+    def closing_pair(self, name: str) -> tuple[str, str] | None:
+        """The venue's pair that can only cancel and close; None where desk.toml names none, and
+        where a half of it is not set."""
+        venue = self.desk.file.venues[name]
+        key = self._values.get(venue.cancel_key_env or "", "")
+        secret = self._values.get(venue.cancel_secret_env or "", "")
+        complete = secret and (key or (venue.cancel_key_env is None and venue.key_env is None))
+        return (key, secret) if complete else None
 
 
 def venue_variables(name: str, venue: Venue) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from openbell.venues.patience import NONE, Patience
 from openbell.venues.port import (
     Accepted,
     KeyPermissions,
+    Listing,
     NotSupportedError,
     Rejected,
     StreamEvent,
@@ -30,6 +31,7 @@ from openbell.venues.port import (
     VenueAuthError,
     VenueError,
     VenueOrder,
+    VenuePosition,
     VenueRefusedError,
 )
 
@@ -90,25 +92,36 @@ async def try_venue(
         ),
     )
     yield await _timed("balances", patience, venue.balances, lambda b: f"{len(b)} currencies")
-    yield await _timed(
-        "open orders",
-        patience,
-        venue.open_orders,
-        lambda listing: (
-            f"{len(listing.orders)}" + ("" if listing.complete else ", list incomplete")
-        ),
-    )
-    yield await _timed(
-        "positions",
-        patience,
-        venue.positions,
-        lambda rows: f"{sum(row.quantity != 0 for row in rows)} of {len(rows)} symbols",
-    )
+    yield await _timed("open orders", patience, venue.open_orders, _listed)
+    yield await _timed("positions", patience, venue.positions, _held)
     yield await _quotes(venue, symbols, patience)
     yield await _stream(venue)
     if order is not None:
         async for check in _order(venue, order, patience):
             yield check
+
+
+async def try_closing_pair(venue: Venue, patience: Patience = NONE) -> AsyncIterator[Check]:
+    """What whoever closes or stops the desk asks first, by the pair that can only cancel and close."""
+    connected = await _timed(
+        "closing pair", patience, venue.connect, lambda _: "reached, credentials accepted"
+    )
+    yield connected
+    if connected.result != "ok":
+        return
+    yield await _timed(
+        "closing pair: key permissions", patience, venue.key_permissions, _permissions
+    )
+    yield await _timed("closing pair: open orders", patience, venue.open_orders, _listed)
+    yield await _timed("closing pair: positions", patience, venue.positions, _held)
+
+
+def _listed(listing: Listing) -> str:
+    return f"{len(listing.orders)}" + ("" if listing.complete else ", list incomplete")
+
+
+def _held(rows: Sequence[VenuePosition]) -> str:
+    return f"{sum(row.quantity != 0 for row in rows)} of {len(rows)} symbols"
 
 
 async def _timed(

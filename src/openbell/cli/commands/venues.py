@@ -246,6 +246,8 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
         terminal.say(f"the order to be placed and cancelled: {cl_ord_id}")
     terminal.say(f"{name}: {config.adapter}, {config.environment}" + _at(config.url))
     checks = asyncio.run(_try(terminal, desk, venue, trial))
+    if config.cancel_secret_env is not None:
+        checks += asyncio.run(_try_closing_pair(terminal, desk, name))
     status = _status_of(checks)
     terminal.document(
         {
@@ -298,10 +300,7 @@ async def _try(
                 hint = _how_to_start(terminal, desk, venue.name)
                 check = msgspec.structs.replace(check, hint=hint)
             checks.append(check)
-            took = f"  ({check.took_ms:g} ms)" if check.took_ms is not None else ""
-            terminal.say(f"  {_MARKS[check.result]} {check.name}: {check.detail}{took}")
-            if check.hint:
-                terminal.say(f"      {check.hint}")
+            _say(terminal, check)
     except asyncio.CancelledError:
         if trial is not None:
             terminal.warn(f"interrupted: taking {trial.cl_ord_id} back")
@@ -313,6 +312,41 @@ async def _try(
     finally:
         await venue.close()
     return checks
+
+
+async def _try_closing_pair(terminal: Terminal, desk: LoadedDesk, name: str) -> list[Check]:
+    """Whether the pair that desk.toml names for closing and stopping the desk is good for that."""
+    from openbell.config.secrets import load_secrets
+    from openbell.venues.trial import Check, try_closing_pair
+
+    pair = load_secrets(desk, terminal.layout).closing_pair(name)
+    if pair is None:
+        config = desk.file.venues[name]
+        variables = " and ".join(filter(None, (config.cancel_key_env, config.cancel_secret_env)))
+        missing = Check(
+            name="closing pair",
+            result="failed",
+            detail="not set, or not all of it: the trading pair would be used",
+            hint=f"set {variables}, or use .env",
+        )
+        _say(terminal, missing)
+        return [missing]
+    checks: list[Check] = []
+    venue = _open(desk, name, pair)
+    try:
+        async for check in try_closing_pair(venue, _patience(terminal, desk, name)):
+            checks.append(check)
+            _say(terminal, check)
+    finally:
+        await venue.close()
+    return checks
+
+
+def _say(terminal: Terminal, check: Check) -> None:
+    took = f"  ({check.took_ms:g} ms)" if check.took_ms is not None else ""
+    terminal.say(f"  {_MARKS[check.result]} {check.name}: {check.detail}{took}")
+    if check.hint:
+        terminal.say(f"      {check.hint}")
 
 
 def _check_document(check: Check) -> dict[str, Any]:
