@@ -125,6 +125,8 @@ class VenueLink:
         )
         self._office = asyncio.Event()
         """Set while this engine is the one that trades."""
+        self._office_s = time.monotonic()
+        """When it was taken."""
         if in_office:
             self._office.set()
         self._lately: deque[tuple[float, OrderReport]] = deque()
@@ -266,6 +268,7 @@ class VenueLink:
         elif self.connected:
             self.why_not = "books and venue are not compared yet"
         self._pace.news(deep=True)
+        self._office_s = time.monotonic()
         self._office.set()
 
     async def run(self) -> None:
@@ -329,7 +332,9 @@ class VenueLink:
             self._lately.popleft()
 
     async def _hear_lately(self) -> None:
-        horizon_s = time.monotonic() - HEARD_LATELY_S
+        """However long it took to come here: the engine before had its last moments before the
+        office was taken."""
+        horizon_s = self._office_s - HEARD_LATELY_S
         while self._lately:
             heard_s, event = self._lately.popleft()
             if heard_s >= horizon_s:
