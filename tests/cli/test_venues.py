@@ -97,6 +97,10 @@ def test_venues_are_listed_with_what_each_can_do_and_asked_nothing(tmp_path: Pat
     status, out, _ = openbell("venues", desk=desk)
     assert status == 0
     assert "the venue has none" in out
+    asking = re.split(r" {2,}", out.splitlines()[-1])
+    assert asking[:3] == ["sim", "yes", "balance less holdings"]
+    costs = row["capabilities"]["costs"]
+    assert asking[-1] == f"{1 / costs['order']:,.0f}"
 
 
 def test_an_adapter_that_does_not_exist_is_told_in_its_row(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def list_venues(terminal: Terminal) -> int:
             for row in rows
         ],
     )  # fmt: skip
-    terminal.show({"venues": rows}, text if rows else "this desk has no venues")
+    text = f"{text}\n\n{_asking_table(rows)}" if rows else "this desk has no venues"
+    terminal.show({"venues": rows}, text)
     for row in broken:
         terminal.warn(f"{row['name']}: {row['error']}")
     return FailedError.exit_code if broken else 0
@@ -107,6 +108,32 @@ def _row(
         "capabilities": None if capabilities is None else msgspec.to_builtins(capabilities),
         "error": error,
     }
+
+
+def _asking_table(rows: list[dict[str, Any]]) -> str:
+    """What can be asked, and how often: the budgets as numbers of questions a minute."""
+    return table(
+        ("venue", "order by ClOrdID", "positions", "cancels/s",
+         "open orders/min", "positions/min", "fills/min", "order/min"),
+        [(row["name"], *_asking(row["capabilities"])) for row in rows],
+        right="   rrrrr",
+    )  # fmt: skip
+
+
+def _asking(can: dict[str, Any] | None) -> tuple[str, ...]:
+    if can is None:
+        return (NOTHING,) * 7
+    costs = can["costs"]
+    rate = can["cancels_per_s"]
+    return (
+        "yes" if can["lookup_by_cl_ord_id"] else "no",
+        "the venue's" if can["positions"] else "balance less holdings",
+        "not stated" if rate is None else f"{rate:.3g}",
+        *(
+            f"{1 / costs[name]:,.0f}" if costs[name] else "any number"
+            for name in ("open_orders", "positions", "fills", "order")
+        ),
+    )
 
 
 def _words(can: dict[str, Any] | None) -> tuple[str, str, str, str]:
