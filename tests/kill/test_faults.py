@@ -262,6 +262,12 @@ async def test_two_empty_lists_are_as_far_apart_as_the_longest_latency() -> None
         assert times[2] - times[1] >= 0.6
 
 
+async def test_a_latency_longer_than_the_time_given_does_not_keep_a_stop_from_verifying() -> None:
+    async with house("kraken") as here:
+        here.rest(1)
+        assert verified(await here.stop(visit={"settle_s": 30.0}, timeout_s=6.0), here)
+
+
 async def test_no_list_counts_before_the_engines_are_quiet() -> None:
     async with house("kraken") as here:
         quiet = asyncio.Event()

@@ -30,6 +30,9 @@ from openbell.venues.port import Venue, VenueError, VenueOrder
 
 LAST_LOOK_SHARE, LAST_LOOK_S = 0.2, 1.0
 """Of the time given, kept for a last look: what is stated must be what is so then."""
+SETTLE_SHARE = 1 / 3
+"""Of the time given, at most waited between two lists, however long an order is said to have taken:
+a stop that only waits verifies nothing."""
 OVERTIME_S = 0.5
 """For a venue whose requests do not end when they are given up."""
 
@@ -130,7 +133,7 @@ async def _visit(visit: Visit, told: Orders) -> VenueStatement:
         visit.config.symbols,
         target,
         deadline_s=deadline_s,
-        settle_s=visit.settle_s,
+        settle_s=min(visit.settle_s, told.timeout_s * SETTLE_SHARE),
         warm=visit.warm,
         quiet=told.quiet,
         tell=told.tell,

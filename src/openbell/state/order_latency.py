@@ -4,7 +4,8 @@
 
 A stop of a desk reads it: an order that was sent just before the engines froze may land that much
 later, so two empty lists have to be so far apart. It is kept over restarts and only ever grows,
-which is the safe side; a person who knows better removes the file.
+which is the safe side; a person who knows better removes the file. A send during which the engine
+itself stood still is not in it (`SendClock`).
 
 The engine writes it, seldom (where it grew by a tenth), on a thread, unsynced: lost to a power cut,
 it is learnt anew. Whoever cannot read it goes by what it sees itself.

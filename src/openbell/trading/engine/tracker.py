@@ -41,6 +41,11 @@ PUSHED_WITHIN_S = 0.1
 """What became of an order in doubt may be pushed in this time, and need not be asked for. Ours."""
 ASK_AGAIN_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Back-off of asking for an order in doubt; the last one goes on."""
+STALL_TICK_S = 0.05
+"""How often, while an answer is waited for, it is seen whether the event loop turns."""
+STALLED_S = 0.1
+"""So late a tick means that this process stood still: what an order took then says nothing of its
+venue. A stop of a venue waits as long at least; ours."""
 ASKING_AT_ONCE = 8
 HEARING_AT_ONCE = 256
 
@@ -57,8 +62,13 @@ class SendClock:
     begun_s: float = field(default_factory=time.monotonic)
     longest_s: float = 0.0
     tell: Callable[[float], None] = lambda _: None
-    """Told how long each order took that the venue answered."""
+    """Told how long each order took that the venue answered, unless this process stood still
+    meanwhile: it is kept for every later stop."""
     _sent_s: dict[ClOrdID, float] = field(default_factory=dict)
+    _waiting: set[ClOrdID] = field(default_factory=set)
+    _tick: asyncio.TimerHandle | None = None
+    _tick_at_s: float = 0.0
+    _stalled_until_s: float = 0.0
 
     def begin(self, *, permit_ttl_s: float | None = None) -> None:
         """An engine takes office now; `permit_ttl_s` where the permit of the one before it lives for
@@ -69,18 +79,39 @@ class SendClock:
 
     def sent(self, cl_ord_id: ClOrdID) -> None:
         self._sent_s[cl_ord_id] = time.monotonic()
+        self._waiting.add(cl_ord_id)
+        if self._tick is None:
+            self._tick_later()
 
     def answered(self, cl_ord_id: ClOrdID, *, known: bool) -> None:
         """`known`: by the venue; else by a time-out, which says nothing of how long an order takes."""
+        self._waiting.discard(cl_ord_id)
         sent_s = self._sent_s.get(cl_ord_id)
         if sent_s is not None:
-            took_s = time.monotonic() - sent_s
-            self.longest_s = max(self.longest_s, took_s)
-            if known:
-                self.tell(took_s)
+            now_s = time.monotonic()
+            # With a stall: the order's bytes may have left only after it.
+            self.longest_s = max(self.longest_s, now_s - sent_s)
+            self._note_stall(now_s)
+            if known and self._stalled_until_s < sent_s:
+                self.tell(now_s - sent_s)
 
     def forget(self, cl_ord_id: ClOrdID) -> None:
         self._sent_s.pop(cl_ord_id, None)
+        self._waiting.discard(cl_ord_id)
+
+    def _tick_later(self) -> None:
+        self._tick_at_s = time.monotonic() + STALL_TICK_S
+        self._tick = asyncio.get_running_loop().call_later(STALL_TICK_S, self._ticked)
+
+    def _ticked(self) -> None:
+        self._note_stall(time.monotonic())
+        self._tick = None
+        if self._waiting:
+            self._tick_later()
+
+    def _note_stall(self, now_s: float) -> None:
+        if self._tick is not None and now_s > self._tick_at_s + STALLED_S:
+            self._stalled_until_s = now_s
 
     def cannot_arrive_after_s(self, cl_ord_id: ClOrdID, epoch: int) -> float:
         """Monotonic time. An earlier engine that was only suspended might send for as long as its
