@@ -286,6 +286,8 @@ class GuardKeeper:
         event = told.get("event")
         if event in ("hello", "beat"):
             self._told = told
+            if await self._replaces(told, pid):
+                return True
         elif event in _GUARD_ALERTS:
             await self._pass_on(str(event), told)
         if event == "hello":
@@ -293,15 +295,19 @@ class GuardKeeper:
             return True
         return said_hello
 
+    async def _replaces(self, told: Mapping[str, Any], pid: int | None) -> bool:
+        """Where it goes by an older desk file: another one takes its place, once for each file."""
+        digest = self._desk.desk.digest
+        if told.get("digest") == digest or self._replaced_for == digest:
+            return False
+        self._replaced_for, self._replacing = digest, True
+        self._up.clear()
+        log.info("the guard is replaced", why="desk.toml changed", pid=pid)
+        await self._ask("end", why="desk.toml changed")
+        return True
+
     async def _is_up(self, told: Mapping[str, Any], pid: int | None) -> None:
         desk = self._desk
-        digest = desk.desk.digest
-        if told.get("digest") != digest and self._replaced_for != digest:
-            # It goes by an older desk file: another one takes its place, once for each file.
-            self._replaced_for, self._replacing = digest, True
-            log.info("the guard is replaced", why="desk.toml changed", pid=pid)
-            await self._ask("end", why="desk.toml changed")
-            return
         self._pid, self._state, self._why = pid, "running", ""
         action = (
             "guard.adopted" if self._child is None or self._child.pid != pid else "guard.started"

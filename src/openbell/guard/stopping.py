@@ -7,23 +7,29 @@ nor delays it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from openbell.config.layout import DeskLayout
+from openbell.config.loader import parse_desk
 from openbell.config.models import LoadedDesk
-from openbell.errors import UsageError
+from openbell.errors import ConfigError, RefusedError, UsageError
 from openbell.guard.server import Fields
 from openbell.guard.warm_venue import WarmVenue
+from openbell.kill.aside import aside
 from openbell.kill.emergency import emergency_stop
-from openbell.kill.guard_client import ALIVE, SILENT_S
+from openbell.kill.guard_client import ALIVE, ANSWER_S, SILENT_S
 from openbell.kill.request import EmergencyRequest
 
 _log = logging.getLogger(__name__)
 
 ALIVE_S = SILENT_S / 5
 """Between two lines, so that whoever waits knows that this guard is at work."""
+READ_S = ANSWER_S / 2
+"""For desk.toml: from a disk that answers nothing nobody else could read it either."""
+PARSE_S = 5.0
 
 
 class Stopping:
@@ -47,11 +53,18 @@ class Stopping:
         return bool(self._tasks)
 
     async def answers(self, fields: Fields) -> AsyncIterator[dict[str, Any]]:
-        """The course as it goes, the statement last. Raises UsageError for what is no request."""
+        """The course as it goes, the statement last. Raises UsageError for what is no request, and
+        RefusedError where desk.toml is another one by now: whoever presses does it alone then, by
+        the file as it is."""
         try:
             request = EmergencyRequest.from_wire(fields)
         except ValueError as error:
             raise UsageError(f"emergency_stop: {error}") from None
+        if await self._is_outdated():
+            raise RefusedError(
+                "desk.toml has changed since this guard read it",
+                hint="the stop is carried out without the guard, by the file as it is now",
+            )
         news: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         task = asyncio.create_task(self._carry_out(request, news), name="emergency stop")
         self._tasks.add(task)
@@ -65,6 +78,18 @@ class Stopping:
             yield told
             if told.get("final"):
                 return
+
+    async def _is_outdated(self) -> bool:
+        """Whether desk.toml says something else than this guard goes by. A file that cannot be read
+        serves nobody: then it is the desk as it was loaded."""
+        path = self._loaded.path
+        try:
+            data = await aside(path.read_bytes, READ_S)
+            if hashlib.sha256(data).hexdigest() == self._loaded.digest:
+                return False
+            return await aside(lambda: parse_desk(data, path), PARSE_S) != self._loaded.file
+        except (OSError, ConfigError, TimeoutError):
+            return False
 
     async def _carry_out(
         self, request: EmergencyRequest, news: asyncio.Queue[dict[str, Any]]
