@@ -90,15 +90,18 @@ async def test_with_guard_and_controller_gone_the_venues_own_timer_fires(make_gu
     desk.until(lambda: desk.resting("kraken") == 0, "the venue has none left")
 
 
-async def test_another_guard_knows_that_an_engine_was_heard(make_guarded: Any) -> None:
-    """Guard and engine are killed at once: whoever comes after finds orders that nobody watches."""
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+async def test_another_guard_knows_that_an_engine_was_heard(
+    make_guarded: Any, end: signal.Signals
+) -> None:
+    """Guard and engine are gone at once: whoever comes after finds orders that nobody watches."""
     desk = make_guarded("binance")
     desk.open()
     engine = desk.engine()
     desk.until_switch("binance", "watching")
     await desk.rest("binance")
     engine.kill()
-    os.kill(desk.guard_pid(), signal.SIGKILL)
+    os.kill(desk.guard_pid(), end)
     desk.until(lambda: desk.resting("binance") == 0, "the new guard has cancelled them")
 
 

@@ -116,6 +116,11 @@ class Guard:
     def controller_well(self) -> bool:
         return self.controller.is_well
 
+    @property
+    def engine_heard(self) -> bool:
+        """And not of its end: a guard that comes after has to know."""
+        return self._record.engine_heard
+
     # --- its life ----------------------------------------------------------------------------
 
     def start(self) -> None:

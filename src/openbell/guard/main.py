@@ -166,8 +166,9 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
     log.info("ending")
     await guard.stopping.finish()
     await guard.close()
-    with contextlib.suppress(OSError):
-        layout.guard_record.unlink(missing_ok=True)
+    if not guard.engine_heard:
+        with contextlib.suppress(OSError):
+            layout.guard_record.unlink(missing_ok=True)
     log.info("ended")
     return 0
 
