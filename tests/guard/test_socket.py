@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import time
 from typing import Any
 
 import pytest
@@ -94,6 +95,19 @@ def test_a_socket_that_was_cleaned_away_is_opened_again(guard: GuardedDesk) -> N
     pid = guard.guard_pid()
     guard.layout.guard_socket.unlink()
     guard.until(lambda: guard.guard_pid() == pid, "the same guard is reachable again")
+
+
+def test_a_controller_whose_beats_nobody_could_hear_is_not_killed(make_guarded: Any) -> None:
+    desk = make_guarded("binance")
+    desk.open()
+    before = (desk.guard_pid(), desk.controller_pid())
+    for path in (desk.layout.beats_socket, desk.layout.guard_socket):
+        path.unlink()
+    desk.until(desk.layout.beats_socket.exists, "beats are heard again")
+    time.sleep(2.5)  # a controller that is not heard hangs after 1.5
+    assert (desk.guard_pid(), desk.controller_pid()) == before
+    assert "socket lost" in desk.guard_log()
+    assert "controller hangs" not in desk.guard_log()
 
 
 async def test_an_emergency_stop_by_the_guard_goes_on_without_its_client(

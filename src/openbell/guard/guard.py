@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -100,8 +100,8 @@ class Guard:
         )
         self.problem = ""
         """What keeps it from doing all it should; empty where nothing does."""
-        self.on_socket_lost: Callable[[], Any] | None = None
-        """Called where the path of its socket leads elsewhere."""
+        self.keep_reachable: Callable[[], Awaitable[bool]] | None = None
+        """Opens again the sockets whose path leads elsewhere; False: no beat could arrive."""
         self._record = record
         self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._on_end = on_end
@@ -130,6 +130,7 @@ class Guard:
             **{f"dead man {name}": switch.run for name, switch in self.switches.items()},
             "controller": self.controller.run,
             "pauses": self._notice_pauses,
+            "sockets": self._keep_sockets,
             "heartbeat rule": self.heartbeat_rule.run,
             "house": self._keep_house,
             "idle": self._end_when_idle,
@@ -177,8 +178,28 @@ class Guard:
                     await asyncio.to_thread(
                         log_files.rotate, path, settings.keep, settings.rotate_at
                     )
-            if self.on_socket_lost is not None:
-                await self.on_socket_lost()
+
+    async def _keep_sockets(self) -> None:
+        """More often than the shortest silence that counts. While no beat can arrive the controller
+        is not taken for hung; the engine is, where that lasts: its orders then are to go."""
+        told = False
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(self._beat_every_s)
+            if self.keep_reachable is None:
+                continue
+            try:
+                heard, failed = await self.keep_reachable(), ""
+            except (OSError, OpenbellError) as error:
+                heard, failed = False, str(error)
+            if failed and not told:
+                self.tell("socket_lost", why=f"it cannot be opened again: {failed}")
+            told = bool(failed)
+            if not heard:
+                lost_s = time.monotonic() - began_s
+                self.controller.forgive(lost_s)
+                if not failed:
+                    self.engine.forgive(lost_s)
 
     async def _end_when_idle(self) -> None:
         """A closed desk without a controller has nothing to guard: its controller was killed before

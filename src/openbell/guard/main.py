@@ -77,6 +77,7 @@ class _Reception:
     """Listens at once; questions and beats wait for the guard, which is still loading."""
 
     def __init__(self, layout: DeskLayout) -> None:
+        self._layout = layout
         self.guard: asyncio.Future[Guard] = asyncio.get_running_loop().create_future()
         self.server = GuardServer(
             layout.guard_socket, {name: self._handler(name) for name in REQUESTS}
@@ -98,11 +99,19 @@ class _Reception:
         self.beats.close()
         await self.server.close()
 
-    async def keep_reachable(self) -> None:
-        """Somebody may have cleaned the run folder: nobody could press the emergency stop then."""
+    async def keep_reachable(self) -> bool:
+        """Somebody may have cleaned the run folder: nobody could press the emergency stop then, and
+        no beat would arrive. Whether beats arrived all the time. Raises OSError, StorageError."""
+        heard = self.beats.is_reachable()
+        if heard and self.server.is_reachable():
+            return True
+        self._layout.make()
+        if not heard:
+            self.beats.reopen()
         if not self.server.is_reachable():
-            self.guard.result().tell("socket_lost", why="its path led elsewhere: opened again")
             await self.server.reopen()
+        self.guard.result().tell("socket_lost", why="its path led elsewhere: opened again")
+        return heard
 
     def _handler(self, name: str) -> Handler:
         async def handle(fields: Fields, peer: Peer) -> Answer:
@@ -151,7 +160,7 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
         REDACTOR.add(secrets.values())
     guard = Guard(layout, loaded, secrets, record, watching=watching, on_end=ended.set)
     guard.problem = "; ".join(filter(None, (problem, unreadable)))
-    guard.on_socket_lost = reception.keep_reachable
+    guard.keep_reachable = reception.keep_reachable
     log.info(
         "started", pid=record.pid, desk=loaded.file.desk.name, venues=list(loaded.file.venues),
         watching=watching,

@@ -93,6 +93,7 @@ class BeatReceiver:
         self._hear = hear
         self.unreadable = 0
         self._socket: socket.socket | None = None
+        self._inode = 0
 
     def open(self) -> None:
         """Within a running event loop. Raises OSError."""
@@ -102,11 +103,32 @@ class BeatReceiver:
         try:
             receiver.bind(str(self._path))
             self._path.chmod(0o600)
+            self._inode = self._path.stat().st_ino
         except BaseException:
             receiver.close()
             raise
         self._socket = receiver
         asyncio.get_running_loop().add_reader(receiver.fileno(), self._read)
+
+    def is_reachable(self) -> bool:
+        """Whether its path still leads here; somebody may have cleaned it away."""
+        try:
+            return self._socket is not None and self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def reopen(self) -> None:
+        """Hears under its path again. Raises OSError."""
+        if self._socket is not None:
+            self._read()
+            self._end()
+        self.open()
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
 
     def _read(self) -> None:
         assert self._socket is not None
@@ -126,9 +148,8 @@ class BeatReceiver:
             self._hear(beat, sent_ns / 1e9)
 
     def close(self) -> None:
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        reachable = self.is_reachable()
+        self._end()
+        if reachable:
             with contextlib.suppress(OSError):
                 self._path.unlink()
