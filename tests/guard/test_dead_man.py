@@ -105,8 +105,7 @@ async def test_another_guard_knows_that_an_engine_was_heard(
     desk.until(lambda: desk.resting("binance") == 0, "the new guard has cancelled them")
 
 
-# Kraken: test_whole_desk, with an engine; without one its closing is not verified, for a cause not found yet.
-@pytest.mark.parametrize("venue", ["binance-usdm"])
+@pytest.mark.parametrize("venue", ["kraken", "binance-usdm"])
 async def test_a_clean_shutdown_disarms_last_and_nothing_is_armed_again(
     make_guarded: Any, venue: str
 ) -> None:

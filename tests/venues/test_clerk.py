@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from tests.harness.guarded_desk import guarded_desk
 
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
@@ -161,6 +162,22 @@ async def test_cancelling_takes_our_orders_and_leaves_others(account, desk, layo
     assert set(answer.cancel.cancelled) == {own(number) for number in range(1, 8)}
     assert list(account.orders) == ["someone-elses"]
     assert [order.own for order in answer.open_orders] == [False]
+
+
+async def test_at_kraken_the_clerk_withdraws_what_rests_by_the_venues_own_log(
+    tmp_path, monkeypatch
+):
+    """Kraken tells orders by its own names of pairs, which a new process has yet to ask for."""
+    monkeypatch.delenv("OPENBELL_STATE", raising=False)
+    with guarded_desk(tmp_path / "desk", "kraken") as desk:
+        rested = await desk.rest("kraken", 2)
+        assert desk.resting("kraken") == 2
+        [answer] = await clerk.cancel_own_orders(
+            desk.layout, load_desk(desk.folder), ["kraken"], 30
+        )
+        assert (answer.status, answer.cancel.result) == ("ok", "verified"), answer
+        assert set(answer.cancel.cancelled) == set(rested)
+        assert [order["status"] for order in desk.truth("kraken")] == ["CANCELED"] * 2
 
 
 async def test_one_empty_answer_does_not_prove_that_nothing_is_open(

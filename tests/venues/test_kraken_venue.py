@@ -229,6 +229,23 @@ async def test_a_batch_that_cancelled_fewer_leaves_open_which(
     assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown, Unknown, Rejected]
 
 
+async def test_before_it_knows_the_names_of_pairs_it_tells_nothing_of_the_account(
+    venue: KrakenVenue, scripted: Any, make: Callable[..., KrakenVenue]
+) -> None:
+    """Under Kraken's names our orders, fills and balances would look like none."""
+    unconnected, before = make(), len(scripted.seen)
+    for question in (
+        unconnected.open_orders(),
+        unconnected.order("BTC/USD", mint("0badcafe", 1, 1)),
+        unconnected.fills("BTC/USD"),
+        unconnected.balances(),
+        unconnected.positions(),
+    ):
+        with pytest.raises(VenueUnavailableError, match="not connected yet"):
+            await question
+    assert len(scripted.seen) == before
+
+
 # Nonces.
 
 
@@ -252,6 +269,7 @@ async def test_a_nonce_that_is_never_good_is_told(
 ) -> None:
     says("OpenOrders", "EAPI:Invalid nonce")
     patient = make(options={"tier": "pro", "call_limit": "1000"})
+    await patient.connect()
     with pytest.raises(VenueAuthError):
         await patient.open_orders()
 

@@ -174,12 +174,16 @@ async def withdraw(
     """Cancels the desk's own open orders, riskiest first, and asks until two answers in a row
     list none. `give_up_at_s` is a time of the running event loop. Orders of `unlisted` that the list
     lacks are asked for and cancelled too; of those whose end the venue cannot tell it is unknown.
+
+    Connects where the venue lists nothing before that; elsewhere none of what connecting asks for
+    stands before a cancel.
     """
     unlisted = unlisted or Unlisted(venue, ())
     cancelled: dict[ClOrdID, None] = {}
     refused: dict[str, str] = {}
     remain: list[VenueOrder] | None = None
     empty = doubted = 0
+    connected = False
     tried: set[ClOrdID] = set()
     try:
         async with asyncio.timeout_at(give_up_at_s):
@@ -189,8 +193,14 @@ async def withdraw(
                     listing = await venue.open_orders()
                 except VenueError as error:
                     remain, empty = None, 0
-                    if isinstance(error, VenueThrottledError):
-                        pause_s = max(pause_s, error.retry_after_s)
+                    failed: VenueError | None = error
+                    if not connected and not isinstance(error, VenueThrottledError):
+                        failed = await _failure_of(venue.connect())
+                        connected = failed is None
+                    if failed is None:
+                        continue
+                    if isinstance(failed, VenueThrottledError):
+                        pause_s = max(pause_s, failed.retry_after_s)
                 else:
                     own = [order for order in listing.orders if is_own(order.cl_ord_id, desk_id)]
                     found = await unlisted.ask(listing.orders)
@@ -215,6 +225,14 @@ async def withdraw(
     if empty >= EMPTY_ANSWERS:
         result = "verified"
     return Withdrawal(result=result, cancelled=tuple(cancelled), refused=refused)
+
+
+async def _failure_of(connecting: Awaitable[None]) -> VenueError | None:
+    try:
+        await connecting
+    except VenueError as error:
+        return error
+    return None
 
 
 async def _cancel_unseen(venue: Venue, found: Found, tried: set[ClOrdID]) -> list[ClOrdID]:

@@ -310,7 +310,11 @@ class Venue(Protocol):
         declared ones where none is named); 0 disarms it. Raises VenueError."""
 
     async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
-        """Open orders of the account; all of the venue's declared symbols where none is named."""
+        """Open orders of the account; all of the venue's declared symbols where none is named.
+
+        This and the other questions about the account may come before `connect`. An adapter that
+        knows our orders and holdings only after it raises VenueError then, and never answers as if
+        there were none."""
 
     async def order(self, symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
         """The order, final ones included; None: the venue says it knows none of this id."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
 from tests.venues.conformance.harness import DESK_ID, WAIT_S, new_id
 
 from openbell.domain.orders import OrdStatus, OrdType, Purpose, Side, TimeInForce
-from openbell.venues.asking import ask, ask_and_withdraw
-from openbell.venues.port import Accepted, Rejected, Unknown
+from openbell.venues.asking import ask, ask_and_withdraw, withdraw
+from openbell.venues.port import Accepted, Rejected, Unknown, VenueError
 from openbell.venues.transport import NotSentError
 
 operation = pytest.mark.operation
@@ -71,6 +72,25 @@ async def test_a_full_book_is_listed_to_its_last_order(venue, trader):
     listing = await venue.open_orders([trader.symbol])
     assert listing.complete
     assert {o.cl_ord_id for o in orders} <= {o.cl_ord_id for o in listing.orders}
+
+
+@operation("open orders")
+async def test_an_adapter_that_never_connected_lists_every_order_or_raises(venue, trader, opened):
+    """It must not say that there is none: whoever believes it leaves an order behind."""
+    order = await trader.resting()
+    assert isinstance(await venue.submit(order), Accepted)
+    with suppress(VenueError):
+        listing = await opened().open_orders()
+        listed = [each.cl_ord_id for each in listing.orders]
+        assert order.cl_ord_id in listed or not listing.complete
+
+
+@operation("order by ClOrdID", needs=lambda venue: venue.lookup_by_cl_ord_id)
+async def test_an_adapter_that_never_connected_finds_an_order_or_raises(venue, trader, opened):
+    order = await trader.resting()
+    assert isinstance(await venue.submit(order), Accepted)
+    with suppress(VenueError):
+        assert await opened().order(trader.symbol, order.cl_ord_id) is not None
 
 
 @operation("list others' stop orders")
@@ -266,6 +286,18 @@ async def test_a_dead_mans_switch_that_is_disarmed_does_not(venue, trader):
         assert found is not None
         assert found.status is OrdStatus.NEW
         await asyncio.sleep(0.1)
+
+
+@operation("withdraw and verify")
+async def test_a_withdrawal_connects_by_itself_where_it_must(venue, trader, opened):
+    """It is the first thing that the clerk does at a venue."""
+    order = await trader.resting()
+    assert isinstance(await venue.submit(order), Accepted)
+    stranger = opened()
+    give_up_at_s = asyncio.get_running_loop().time() + 2 * WAIT_S
+    result = await withdraw(stranger, DESK_ID, give_up_at_s)
+    assert (result.result, result.cancelled) == ("verified", (order.cl_ord_id,)), result
+    assert (await venue.open_orders()).orders == ()
 
 
 @operation("withdraw and verify")

@@ -65,7 +65,7 @@ class KrakenVenue(KrakenCalls):
         self.capabilities = _capabilities(self._budget, len(config.symbols))
         self._rules: dict[str, InstrumentRules] = {}
         self._unified: dict[str, str] = {}
-        """Our symbol by each of Kraken's names of it."""
+        """Our symbol by each of Kraken's names of it; empty until `connect`."""
         self._assets: dict[str, wire.AssetInfo] = {}
         self._histories: dict[int, asyncio.Future[dict[str, wire.Trade]]] = {}
         """Executions that are being asked for, by their start."""
@@ -109,6 +109,12 @@ class KrakenVenue(KrakenCalls):
 
     def rules(self, symbol: str) -> InstrumentRules:
         return self._rules[symbol]
+
+    def _must_be_connected(self) -> None:
+        """Kraken tells the account's orders, trades and balances of all pairs by names of its own:
+        without these, ours look like none. Raises VenueUnavailableError."""
+        if not self._unified:
+            raise VenueUnavailableError(f"{self.name}: not connected yet")
 
     async def server_time_ns(self) -> int:
         """Kraken tells whole seconds; the middle of one is off by half of it at most."""
@@ -192,6 +198,7 @@ class KrakenVenue(KrakenCalls):
 
     async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
         """One request lists the account's; Kraken does not page it."""
+        self._must_be_connected()
         asked = tuple(symbols) or self.config.symbols
         answer = await self._private("OpenOrders", {}, wire.OpenOrders)
         orders: list[VenueOrder] = []
@@ -210,6 +217,7 @@ class KrakenVenue(KrakenCalls):
         params = _by_client_id(cl_ord_id)
         if params is None:
             return None
+        self._must_be_connected()
         opened = await self._private("OpenOrders", params, wire.OpenOrders)
         found = self._named(opened.open, symbol, cl_ord_id)
         if not found:
@@ -237,6 +245,7 @@ class KrakenVenue(KrakenCalls):
     async def fills(
         self, symbol: str, *, since_ns: int = 0, venue_order_id: str = ""
     ) -> list[VenueFill]:
+        self._must_be_connected()
         if venue_order_id:
             found = await self._trades_of(venue_order_id)
         else:
@@ -321,6 +330,7 @@ class KrakenVenue(KrakenCalls):
     # Account and market.
 
     async def balances(self) -> dict[str, Balance]:
+        self._must_be_connected()
         held = await self._private("BalanceEx", {}, dict[str, wire.Holding])
         with self._reading("balances"):
             return wire.balances(held, self._assets)
