@@ -62,6 +62,8 @@ _LAST_WORDS_MS = 200
 """How long a responder's last answers may take to leave after it was closed."""
 
 _EXPIRY = struct.Struct("!Q")
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: a text that is none, and a nesting without end, are no MsgspecError."""
 _bound = itertools.count(1)
 
 
@@ -274,7 +276,7 @@ class Subscriber:
             if decoder is None:
                 raise BadMessageError(f"no type is known for topic {topic}")
             envelope = decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             self.counters.malformed += 1
             raise BadMessageError(f"a message on {topic} is not of its type: {error}") from error
         skipped = self._skipped.pop(raw_topic, 0)
@@ -385,8 +387,13 @@ class Requester(Generic[Req, Rep]):
 
     async def _read_answers(self) -> None:
         while True:
-            number, payload = await self._socket.recv_multipart()
+            frames = await self._socket.recv_multipart()
             self.counters.received += 1
+            if len(frames) != 2:
+                self.counters.malformed += 1
+                log.error("answer not understood", socket=self._path.name, frames=len(frames))
+                continue
+            number, payload = frames
             if payload == MOVED:
                 return
             asked = self._waiting.get(number)
@@ -394,7 +401,7 @@ class Requester(Generic[Req, Rep]):
                 continue  # an answer to a request that was given up, or a second one to a resend
             try:
                 asked.answer.set_result(self._decoder.decode(payload))
-            except msgspec.MsgspecError as error:
+            except _UNREADABLE as error:
                 self.counters.malformed += 1
                 asked.answer.set_exception(
                     BadMessageError(f"an answer on {self._path.name} is not of its type: {error}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 
@@ -233,6 +234,51 @@ async def test_nonsense_on_the_socket_does_not_stop_the_responder(run: Path) -> 
     dealer.close(linger=0)
     await requester.close()
     await responder.close()
+
+
+async def test_nonsense_from_the_responder_does_not_end_the_requester(run: Path) -> None:
+    path = run / "replay.sock"
+    router = bus.context().socket(zmq.ROUTER)
+    router.bind(f"ipc://{path}")
+    requester = Requester[ReplayRequest, ReplayReply](path, ReplayReply)
+
+    async def answer(*answers: list[bytes]) -> None:
+        peer, number, *_ = await router.recv_multipart()
+        for frames in answers:
+            await router.send_multipart([peer, *(frames or [number, good])])
+
+    good = msgspec.msgpack.encode(ReplayReply(events=(), last_seq=3))
+    odd = [[b"x"], [b"n", b"m", b"o"], [b"unknown", b"\xff"]]
+    answering = asyncio.create_task(answer(*odd, []))
+    assert (await requester.ask(ReplayRequest(after_seq=3), timeout_s=WAIT_S)).last_seq == 3
+    await answering
+    assert requester.counters.malformed == 2
+    answering = asyncio.create_task(answer([]))
+    assert (await requester.ask(ReplayRequest(after_seq=3), timeout_s=WAIT_S)).last_seq == 3
+    await answering
+    router.close(linger=0)
+    await requester.close()
+
+
+@pytest.mark.parametrize("payload", [b"\xc1", b"\xa2\xff\xff", b"\x91" * 100_000])
+async def test_an_answer_that_cannot_be_read_fails_its_request_alone(
+    run: Path, payload: bytes
+) -> None:
+    path = run / "replay.sock"
+    router = bus.context().socket(zmq.ROUTER)
+    router.bind(f"ipc://{path}")
+    requester = Requester[ReplayRequest, ReplayReply](path, ReplayReply)
+    for content in (payload, msgspec.msgpack.encode(ReplayReply(events=(), last_seq=3))):
+        asked = asyncio.create_task(requester.ask(ReplayRequest(after_seq=3), timeout_s=WAIT_S))
+        peer, number, *_ = await router.recv_multipart()
+        await router.send_multipart([peer, number, content])
+        if content is payload:
+            with pytest.raises(bus.BadMessageError):
+                await asked
+        else:
+            assert (await asked).last_seq == 3
+    router.close(linger=0)
+    await requester.close()
 
 
 async def test_what_a_responder_did_not_answer_is_asked_of_its_successor(run: Path) -> None:
