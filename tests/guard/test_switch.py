@@ -143,6 +143,17 @@ async def test_after_a_refresh_whose_answer_was_lost_it_is_disarmed_once_more_wh
     assert len(offs) >= 2 and offs[-1] >= lost_s + LATE_S
 
 
+async def test_without_an_adapter_it_is_not_called_disarmed(tried: Tried) -> None:
+    tried.world.mode = Mode.OFF
+    await tried.switch.disarmed()
+    assert tried.switch.is_known_disarmed
+    tried.switch.warm.venue = None
+    assert not tried.switch.is_known_disarmed
+    config = tried.switch.warm.config
+    tried.switch.warm.config = config.model_copy(update={"dead_man": "guard"})
+    assert tried.switch.is_known_disarmed
+
+
 async def test_a_timer_that_cannot_be_refreshed_is_told_once_and_tried_on(tried: Tried) -> None:
     await until(lambda: tried.timer.asked)
     tried.timer.lose = True

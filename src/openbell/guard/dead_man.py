@@ -284,8 +284,18 @@ class DeadMan:
             return await aside(read, DISK_S)
         return {}, False
 
+    @property
+    def is_known_disarmed(self) -> bool:
+        """No timer runs, once the mode is off. Of a venue whose adapter is not loaded that is not
+        known: an earlier guard may have armed it."""
+        if self.warm.venue is None:
+            return self.warm.config.dead_man != "venue"
+        return self.applies != "venue" or self.armed is False
+
     async def disarmed(self) -> None:
-        """Returns when nothing of it runs any more, which `Mode.OFF` leads to."""
+        """Returns when nothing of it runs any more, which `Mode.OFF` leads to, or when no adapter
+        is there to ask."""
+        await self.warm.opened.wait()
         while self.applies == "venue" and self.armed is not False:
             self.changed.set()
             with contextlib.suppress(TimeoutError):

@@ -372,7 +372,7 @@ class Guard:
             {"venue": name, "applies": switch.applies, "state": switch.as_dict()["state"]}
             for name, switch in self.switches.items()
         ]
-        unknown = [row["venue"] for row in rows if row["state"] == "disarming"]
+        unknown = [name for name, switch in self.switches.items() if not switch.is_known_disarmed]
         yield {"disarmed": not unknown, "unknown": unknown, "venues": rows, "final": True}
 
     async def _detach(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
