@@ -245,6 +245,7 @@ role = "risk"
     [
         ('max_daily_loss = { amount = "5" }', 'role = "risk"', "there is none"),
         ('heartbeat_lost = { after = "5s" }', "[venues.a]", "which a desk without"),
+        ('heartbeat_lost = { after = "1900ms" }', "", "at least 2s, two beats"),
         ('max_drawdown = { amount = "0" }', "", "greater than 0"),
         ('reject_rate = { share = "101%" }', "", "less than or equal to 1"),
         ('stale_market_data = { after = "5s", open_hours = { b = "mon 10:00-11:00" } }', "", "no venue"),

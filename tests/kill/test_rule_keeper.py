@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +21,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.kill_rules import Judge, Now, Reading, Rule, State
 from openbell.domain.scopes import DESK
 from openbell.errors import StorageError
+from openbell.kill import heartbeat_rule
 from openbell.kill.heartbeat_rule import HeartbeatRule
 from openbell.kill.rule_keeper import RuleKeeper
 from openbell.state.halts import Halt
@@ -215,6 +218,30 @@ async def test_an_engine_that_is_silent_for_too_long_latches_the_desk(tmp_path: 
     heard.begin()
     assert heard.look(99.0) == "triggered"
     assert len(heard.latched) == 1
+
+
+async def test_right_after_the_guard_itself_was_stopped_nothing_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat_rule, "LOOK_EVERY_S", 0.02)
+    heard = Heard(tmp_path)
+    running = asyncio.create_task(heard.rule.run())
+    await asyncio.sleep(0)
+    heard.silent_s = 20.0
+    time.sleep(1.2)  # this process is stopped for longer than a beat
+    seen = []
+    for _ in range(3):
+        await asyncio.sleep(0)
+        seen += heard.latched
+    assert seen == []
+    heard.silent_s = 0.1  # its beats were read meanwhile
+    await asyncio.sleep(0.1)
+    assert heard.latched == []
+    heard.silent_s = 20.0
+    async with asyncio.timeout(20):
+        while not heard.latched:
+            await asyncio.sleep(0.01)
+    running.cancel()
 
 
 async def test_an_engine_that_left_or_was_never_heard_is_not_judged(tmp_path: Path) -> None:

@@ -508,6 +508,12 @@ class DeskFile(Model):
                 "kill_switch.rules.heartbeat_lost is judged by the guard, which a desk without "
                 "venues has not"
             )
+        least_s = 2 * self.guard.beat_every_s
+        if rules.heartbeat_lost is not None and rules.heartbeat_lost.after < least_s:
+            raise ValueError(
+                f"kill_switch.rules.heartbeat_lost.after must be at least {least_s:g}s, two beats: "
+                "an engine that is well is silent between two"
+            )
         stale = rules.stale_market_data
         strangers = sorted(set(stale.open_hours) - set(self.venues)) if stale else []
         if strangers:

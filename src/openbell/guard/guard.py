@@ -96,7 +96,10 @@ class Guard:
             for name, warm in self.venues.items()
         }
         self.heartbeat_rule = HeartbeatRule(
-            layout, loaded.file.kill_switch.rules, self._engine_silence
+            layout,
+            loaded.file.kill_switch.rules,
+            self._engine_silence,
+            beat_every_s=settings.beat_every_s,
         )
         self.problem = ""
         """What keeps it from doing all it should; empty where nothing does."""

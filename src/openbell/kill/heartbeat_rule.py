@@ -7,6 +7,7 @@ belongs to a process that shares neither bus nor books with what may fall silent
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
@@ -28,8 +29,15 @@ class HeartbeatRule:
     """Does nothing where desk.toml has no such rule."""
 
     def __init__(
-        self, layout: DeskLayout, rules: KillRules, silence: Silence, tell: Tell | None = None
+        self,
+        layout: DeskLayout,
+        rules: KillRules,
+        silence: Silence,
+        tell: Tell | None = None,
+        *,
+        beat_every_s: float = 1.0,
     ) -> None:
+        self._beat_every_s = beat_every_s
         self._rule = rules.heartbeat_lost
         self._silence = silence
         self._judge = Judge()
@@ -45,10 +53,14 @@ class HeartbeatRule:
             self._keeper.start()
 
     async def run(self) -> None:
-        """Looks for ever."""
+        """Looks for ever. Not right after this process itself was stopped: what the engine said
+        meanwhile is not read yet, and that silence is nobody's."""
+        self.look()
         while True:
-            self.look()
+            since_s = time.monotonic()
             await asyncio.sleep(LOOK_EVERY_S)
+            if time.monotonic() - since_s - LOOK_EVERY_S <= self._beat_every_s:
+                self.look()
 
     def look(self) -> None:
         if self._rule is not None:
