@@ -12,7 +12,6 @@ from openbell.domain.dead_man import (
     EngineIs,
     Mode,
     decide,
-    heartbeat_lost,
     within,
 )
 
@@ -71,10 +70,6 @@ def test_where_it_is_off_nothing_is_done(found: DeadManFacts) -> None:
 
 def test_a_time_out_is_brought_within_what_the_venue_takes() -> None:
     assert [within(wanted, 1, 60) for wanted in (0.5, 30, 90)] == [1, 30, 60]
-
-
-def test_a_heartbeat_that_was_never_heard_is_not_lost() -> None:
-    assert [heartbeat_lost(silent, 5) for silent in (None, 4.9, 5.0)] == [False, False, True]
 
 
 peers = st.builds(

@@ -150,12 +150,3 @@ def is_late(facts: DeadManFacts) -> bool:
 def within(timeout_s: float, least_s: float, most_s: float) -> float:
     """The time-out that a venue takes, nearest to what is wanted."""
     return min(max(timeout_s, least_s), most_s)
-
-
-# --- for rules of a desk: the same question as a plain function ------------------------------------
-
-
-def heartbeat_lost(silent_s: float | None, after_s: float) -> bool:
-    """Whether an engine that was heard once has been silent for longer than this. None: it was not
-    heard since the desk was opened, or was stopped on purpose; nothing was lost."""
-    return silent_s is not None and silent_s >= after_s
