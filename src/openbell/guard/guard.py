@@ -52,6 +52,8 @@ KEEP_HOUSE_S = 10.0
 DISARM_S = 15.0
 """How long a disarming may take; then what is not known to be disarmed is said."""
 LATCH_S = 5.0
+WELL_AGAIN_S = 30.0
+"""A part that failed and goes on for so long since is no problem any more."""
 PAUSE_S = 1.0
 """A look that comes so much late: this process was stopped, or the machine slept."""
 
@@ -102,7 +104,9 @@ class Guard:
             beat_every_s=settings.beat_every_s,
         )
         self.problem = ""
-        """What keeps it from doing all it should; empty where nothing does."""
+        """What has kept it from doing all it should since it began; empty where nothing has."""
+        self._failed: dict[str, str] = {}
+        """By part, until it has gone on for `WELL_AGAIN_S`."""
         self.keep_reachable: Callable[[], Awaitable[bool]] | None = None
         """Opens again the sockets whose path leads elsewhere; False: no beat could arrive."""
         self._record = record
@@ -151,13 +155,18 @@ class Guard:
 
     async def _lasting(self, name: str, body: Callable[[], Any]) -> None:
         """One part that fails is begun again; the others go on."""
+        loop = asyncio.get_running_loop()
+        well_again: asyncio.TimerHandle | None = None
         while True:
             try:
                 await body()
             except Exception as error:  # noqa: BLE001 - one part must not end the others
                 _log.exception("part failed: %s", name)
-                self.problem = f"{name} failed: {type(error).__name__}"
+                self._failed[name] = f"{name} failed: {type(error).__name__}"
+            if well_again is not None:
+                well_again.cancel()
             await asyncio.sleep(1)
+            well_again = loop.call_later(WELL_AGAIN_S, self._failed.pop, name, None)
 
     async def _notice_pauses(self) -> None:
         """While this process was stopped nobody could be heard: that is nobody's silence."""
@@ -291,7 +300,7 @@ class Guard:
             "desk": self.loaded.file.desk.name,
             "digest": self.loaded.digest,
             "mode": str(self.mode),
-            "problem": self.problem,
+            "problem": "; ".join(filter(None, (self.problem, *self._failed.values()))),
             "rss_bytes": self._process.memory_info().rss,
             "engine": self.engine.as_dict(),
             "controller": self.controller.as_dict(),

@@ -1,0 +1,51 @@
+"""A part of the guard that fails, and what a guard hands on to the one that comes after."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from openbell.config.layout import DeskLayout
+from openbell.config.loader import load_desk
+from openbell.guard import guard as guard_module
+from openbell.guard.guard import Guard, own_record
+
+DESK = """
+[desk]
+name = "d"
+[services.one]
+command = ["true"]
+"""
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Guard:
+    (tmp_path / "desk.toml").write_text(DESK)
+    layout = DeskLayout.for_desk(tmp_path, {})
+    layout.make()
+    loaded = load_desk(tmp_path)
+    return Guard(layout, loaded, None, own_record(False), watching=False, on_end=lambda: None)
+
+
+async def test_a_part_that_failed_is_a_problem_until_it_goes_on(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "WELL_AGAIN_S", 0.1)
+    runs = []
+
+    async def part() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            raise OSError
+        await asyncio.Event().wait()
+
+    lasting = asyncio.create_task(guard._lasting("it", part))
+    await asyncio.sleep(0)
+    assert guard.document()["problem"] == "it failed: OSError"
+    async with asyncio.timeout(20):
+        while guard.document()["problem"]:
+            await asyncio.sleep(0.02)
+    assert len(runs) == 2
+    lasting.cancel()
