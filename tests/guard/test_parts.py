@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
+from openbell.domain.dead_man import Mode
 from openbell.guard import guard as guard_module
 from openbell.guard.guard import Guard, own_record
+from openbell.guard.main import _earlier
+from openbell.guard.record import write_record
 
 DESK = """
 [desk]
@@ -49,3 +53,21 @@ async def test_a_part_that_failed_is_a_problem_until_it_goes_on(
             await asyncio.sleep(0.02)
     assert len(runs) == 2
     lasting.cancel()
+
+
+async def test_a_guard_begins_with_the_mode_of_the_one_before_it(guard: Guard) -> None:
+    assert _earlier(guard.layout) == (False, Mode.OPEN, "")
+    async for _ in guard.handlers()["hold"]({}, None):
+        pass
+    assert _earlier(guard.layout) == (False, Mode.HOLD, "")
+    async for told in guard.handlers()["disarm"]({}, None):
+        assert told["disarmed"]
+    assert _earlier(guard.layout) == (False, Mode.OFF, "")
+    record = own_record(True, Mode.OFF)
+    after = Guard(guard.layout, guard.loaded, None, record, watching=True, on_end=lambda: None)
+    assert after.mode is Mode.OFF
+    async for _ in after.handlers()["open"]({}, None):
+        pass
+    assert _earlier(guard.layout) == (True, Mode.OPEN, "")
+    write_record(guard.layout.guard_record, msgspec.structs.replace(record, boot_id="another"))
+    assert _earlier(guard.layout) == (False, Mode.OPEN, "")

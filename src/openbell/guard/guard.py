@@ -73,7 +73,7 @@ class Guard:
     ) -> None:
         """`watching`: the guard before this one had heard an engine, and not of its end."""
         settings = loaded.file.guard
-        self.mode = Mode.OPEN
+        self.mode = record.mode
         self.layout = layout
         self.loaded = loaded
         self.engine = EngineWatch(settings.engine_silent_after, self._engine_changed)
@@ -124,9 +124,10 @@ class Guard:
         return self.controller.is_well
 
     @property
-    def engine_heard(self) -> bool:
-        """And not of its end: a guard that comes after has to know."""
-        return self._record.engine_heard
+    def leaves_nothing(self) -> bool:
+        """That a guard which comes after has to know."""
+        told = self.mode is not Mode.OPEN and not self.controller.is_closed
+        return not self._record.engine_heard and not told
 
     # --- its life ----------------------------------------------------------------------------
 
@@ -243,12 +244,12 @@ class Guard:
     def _engine_changed(self) -> None:
         self._wake()
         heard = self.engine.state in (EngineIs.WELL, EngineIs.SILENT)
-        self._remember(engine_heard=heard)
+        self._remember(msgspec.structs.replace(self._record, engine_heard=heard))
 
-    def _remember(self, *, engine_heard: bool) -> None:
-        if self._record.engine_heard == engine_heard:
+    def _remember(self, record: GuardRecord) -> None:
+        if self._record == record:
             return
-        self._record = msgspec.structs.replace(self._record, engine_heard=engine_heard)
+        self._record = record
         try:
             write_record(self.layout.guard_record, self._record)
         except StorageError as error:
@@ -374,7 +375,7 @@ class Guard:
     async def _disarm(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
         """Never armed again before the next `open`."""
         self._set_mode(Mode.OFF)
-        self._remember(engine_heard=False)
+        self._remember(msgspec.structs.replace(self._record, engine_heard=False))
         waits = [asyncio.create_task(switch.disarmed()) for switch in self.switches.values()]
         if waits:
             _, late = await asyncio.wait(waits, timeout=DISARM_S)
@@ -449,6 +450,7 @@ class Guard:
             self.tell("mode", mode=str(mode), before=str(self.mode))
         self.mode = mode
         self._wake()
+        self._remember(msgspec.structs.replace(self._record, mode=mode))
 
 
 class _LatchWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -466,7 +468,7 @@ def _wish(fields: Fields) -> _LatchWish:
         raise UsageError(f"latch: {error}") from None
 
 
-def own_record(watching: bool) -> GuardRecord:
+def own_record(watching: bool, mode: Mode = Mode.OPEN) -> GuardRecord:
     """Of this process."""
     table = system_processes()
     facts = table.facts(os.getpid())
@@ -476,4 +478,5 @@ def own_record(watching: bool) -> GuardRecord:
         boot_id=table.boot_id(),
         since_ns=time.time_ns(),
         engine_heard=watching,
+        mode=mode,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openbell.config.layout import DESK_FILE, DeskLayout
+from openbell.domain.dead_man import Mode
 from openbell.errors import OpenbellError
 from openbell.guard.record import GuardRecord, read_record, write_record
 from openbell.guard.server import Answer, Fields, GuardServer, Handler, Peer
@@ -148,8 +149,8 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
 
     configure("guard")
     log = get_logger()
-    watching, note = _earlier(layout)
-    record = own_record(watching)
+    watching, mode, note = _earlier(layout)
+    record = own_record(watching, mode)
     try:
         write_record(layout.guard_record, record)
     except OpenbellError as error:
@@ -175,25 +176,26 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
     log.info("ending")
     await guard.stopping.finish()
     await guard.close()
-    if not guard.engine_heard:
+    if guard.leaves_nothing:
         with contextlib.suppress(OSError):
             layout.guard_record.unlink(missing_ok=True)
     log.info("ended")
     return 0
 
 
-def _earlier(layout: DeskLayout) -> tuple[bool, str]:
-    """Whether an earlier guard of this boot had heard an engine, and what a person must be told.
-    Of a record that cannot be read the worst is taken: that it had."""
+def _earlier(layout: DeskLayout) -> tuple[bool, Mode, str]:
+    """Whether an earlier guard of this boot had heard an engine, what it had been told of the
+    switches, and what a person must be told. Of a record that cannot be read the worst is taken:
+    that it had, and that the desk is open."""
     from openbell.runtime.processes import system_processes
 
     try:
         record: GuardRecord | None = read_record(layout.guard_record)
     except ValueError as error:
-        return True, f"{error}: taken as if an engine had been heard"
-    if record is None:
-        return False, ""
-    return record.engine_heard and record.boot_id == system_processes().boot_id(), ""
+        return True, Mode.OPEN, f"{error}: taken as if an engine had been heard"
+    if record is None or record.boot_id != system_processes().boot_id():
+        return False, Mode.OPEN, ""
+    return record.engine_heard, record.mode, ""
 
 
 def _load(layout: DeskLayout) -> tuple[LoadedDesk, str]:

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from openbell.config.layout import DeskLayout
+from openbell.domain.dead_man import Mode
 from openbell.guard.peer import listener_pid
 from openbell.runtime.processes import ProcessFacts, ProcessTable, system_processes
 from openbell.state.files import write_atomically
@@ -28,6 +29,8 @@ class GuardRecord(msgspec.Struct, frozen=True, kw_only=True):
     engine_heard: bool = False
     """An engine was well under this guard, or the one before, and did not end on purpose: should
     nothing more be heard of it, its orders are to go."""
+    mode: Mode = Mode.OPEN
+    """What it was told last of the switches; a guard that comes after goes on with it."""
 
 
 def write_record(path: Path, record: GuardRecord) -> None:
