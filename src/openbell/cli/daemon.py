@@ -25,6 +25,8 @@ from openbell.runtime.logs import tail
 _START_TIMEOUT_S = 30.0
 """Ample: a controller answers within a second; adopting 100 services adds a third of one."""
 _POLL_EVERY_S = 0.02
+SOON_S = 2.0
+"""For another controller to answer where ours ended and did not say that one holds the desk."""
 _TAIL_LINES = 15
 _BY_STATUS: dict[int, type[OpenbellError]] = {
     error.exit_code: error
@@ -76,8 +78,10 @@ class StartingController:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not client.is_running():
             status = self._process.poll()
-            # Two commands may start a controller each; one wins the lock, and then answers both.
-            if status is not None and not _answers_soon(client, deadline):
+            # Two commands, or a command and the guard, may start a controller each; one wins the
+            # lock, and then answers both: as soon as it has adopted what runs.
+            held = status == ConflictError.exit_code
+            if status is not None and not _answers(client, deadline, None if held else SOON_S):
                 raise _BY_STATUS.get(status, FailedError)(
                     f"the controller ended with status {status} as it started",
                     hint=f"its log: {log}\n{_tail(log)}",
@@ -93,9 +97,9 @@ class StartingController:
         return run
 
 
-def _answers_soon(client: Client, deadline: float) -> bool:
-    """Whether another controller, that holds the lock, answers within two seconds."""
-    until = min(deadline, time.monotonic() + 2)
+def _answers(client: Client, deadline: float, within_s: float | None) -> bool:
+    """Whether another controller answers within so long; None: until the deadline."""
+    until = deadline if within_s is None else min(deadline, time.monotonic() + within_s)
     while time.monotonic() < until:
         if client.is_running():
             return True

@@ -8,6 +8,7 @@ finding is unknown, since only an engine books what is missing and knows what is
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -22,6 +23,9 @@ from openbell.procedures.wording import count_of
 from openbell.watch.service_client import Answer
 
 OPEN_IT = "`openbell up --safe` opens the desk without trading and compares; then close it again"
+
+
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,10 @@ class ReconcileBooks:
     closing: Closing
     name: str = "reconcile"
     title: str = "Reconcile positions with the venue"
-    timeout_s: float = 30.0
+    timeout_s: float = 90.0
     on_failure: OnFailure = OnFailure.WARN
+    patience_s: float = 60.0
+    """For venues whose limits hold questions back: most count by the minute."""
 
     async def observe(self) -> bool:
         return await self.closing.sight.engine_is_up(patience_s=10)
@@ -111,14 +117,28 @@ class ReconcileBooks:
         """The comparison changes nothing, so it is its own verification."""
         earlier = self.closing.earlier.get(self.name)
         if await self.closing.sight.engine_is_up():
-            answer = await self.closing.voices.tell_engine("/v1/reconcile", {})
-            found = judge_reconciliation(answer)
+            found = await self._by_the_engine(say)
         elif earlier is not None and earlier.outcome is Outcome.DONE:
             # The engine was stopped by this very closing after it had reconciled.
             found = Verification(Outcome.DONE, "books and venue agreed", earlier.evidence)
         else:
             found = await self._at_rest()
         return found
+
+    async def _by_the_engine(self, say: Say) -> Verification:
+        """Asked again while a venue's limits hold back what would have to be asked."""
+        voices = self.closing.voices
+        until_s = time.monotonic() + self.patience_s
+        while True:
+            found = judge_reconciliation(await voices.tell_engine("/v1/reconcile", {}))
+            if found.outcome is not Outcome.UNKNOWN or time.monotonic() > until_s:
+                return found
+            state = await voices.ask_engine("/v1/state")
+            held = [str(v["name"]) for v in state.get("venues") or () if v.get("held_back")]
+            if not held:
+                return found
+            say(f"waiting for the limits of {', '.join(held)}")
+            await asyncio.sleep(RETRY_S)
 
     async def _at_rest(self) -> Verification:
         """Of an engine that is stopped. One that failed may have left a process behind: it is
