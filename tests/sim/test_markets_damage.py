@@ -42,7 +42,7 @@ from openbell_sim.market.files import replays
         (b'{"result":{"XBTUSDT":[],"last":"0"}}', "there are none"),
         (b"PAR1 and nothing more", "cannot be read as parquet"),
         (b"\x1f\x8bgarbage", "cannot be read"),
-        (gzip.compress(CSV.encode())[:12], "cannot be read"),
+        (gzip.compress(CSV.encode(), mtime=0)[:12], "cannot be read"),
         (b"\x00\xff\x00", "its columns are"),
         (b"1700000000 {}\n", "none of its first lines is a Binance message"),
     ],
