@@ -55,7 +55,7 @@ conformance: env ## run the conformance suite and write its table, docs/referenc
 	OPENBELL_WRITE_CONFORMANCE=1 $(BIN)/python -m pytest -q tests/venues/conformance
 
 unit: env clients ## the tests alone
-	$(BIN)/python -m pytest -n 4 --ignore tests/venues/conformance $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --ignore tests/venues/conformance $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests/venues/conformance $(PYTEST_ARGS)
 
 test: lint unit ## everything: lint, types, layers, tests
