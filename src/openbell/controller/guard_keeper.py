@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -30,9 +27,9 @@ from openbell.errors import ConflictError, NotRunningError, OpenbellError, Unver
 from openbell.guard.peer import credentials
 from openbell.guard.record import process_of, read_record
 from openbell.kill.beats import BeatSender
-from openbell.runtime.logs import open_for_append
 from openbell.runtime.process_watch import WatchedProcess, choose_watch
 from openbell.runtime.processes import system_processes
+from openbell.runtime.spawn import spawn_module
 
 log = structlog.get_logger()
 
@@ -470,18 +467,4 @@ class GuardKeeper:
 
 def start_guard(layout: DeskLayout, environment: Mapping[str, str] | None = None) -> int:
     """Its pid. In a session of its own, its output in a file: it outlives this controller."""
-    log_file = open_for_append(layout.guard_log)
-    try:
-        child = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, "--desk", str(layout.desk)],
-            cwd="/",
-            env=None if environment is None else dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=log_file,
-            stderr=log_file,
-            start_new_session=True,
-        )
-    finally:
-        os.close(log_file)
-    child.returncode = 0  # reaped by its pidfd
-    return child.pid
+    return spawn_module(_MODULE, layout.desk, layout.guard_log, environment)

@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -23,9 +21,9 @@ from openbell.domain.desk_state import DeskTarget
 from openbell.domain.mutual_watch import WINDOW_S, Act, PeerFacts, decide
 from openbell.errors import ConflictError
 from openbell.guard.peer import listener_pid
-from openbell.runtime.logs import open_for_append
 from openbell.runtime.process_watch import ProcessWatch, WatchedProcess
 from openbell.runtime.processes import ProcessTable
+from openbell.runtime.spawn import spawn_module
 
 _MODULE = "openbell.controller"
 KILL_S = 5.0
@@ -248,18 +246,5 @@ class ControllerWatch:
 
     def _spawn(self) -> int:
         """In a session of its own, its output in a file. Raises OSError."""
-        log = open_for_append(self._layout.controller_log)
-        try:
-            child = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, "--desk", str(self._layout.desk)],
-                cwd="/",
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)
-        child.returncode = 0  # reaped by its pidfd
-        return child.pid
+        layout = self._layout
+        return spawn_module(_MODULE, layout.desk, layout.controller_log, self._environment)

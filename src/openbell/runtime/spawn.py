@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 from openbell.errors import FailedError
 from openbell.runtime.limits import ServiceCgroup, limit_process_memory, support
@@ -17,6 +20,28 @@ from openbell.runtime.logs import open_for_append
 from openbell.runtime.members import Mark
 from openbell.runtime.processes import MARK_VARIABLE
 from openbell.runtime.spec import ServiceSpec
+
+
+def spawn_module(
+    module: str, desk: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> int:
+    """The pid of `python -m MODULE --desk DESK`, which outlives this process: in a session of its
+    own, its output in a file. Its end is to be waited for by its pidfd. Raises OSError."""
+    log_file = open_for_append(log)
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, "--desk", str(desk)],
+            cwd="/",
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=log_file,
+            start_new_session=True,
+        )
+    finally:
+        os.close(log_file)
+    child.returncode = 0  # reaped by its pidfd
+    return child.pid
 
 
 def spawn(spec: ServiceSpec, mark: Mark, cgroup: ServiceCgroup | None) -> int:
