@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import ccxt
-
 from openbell.config.models import Venue as VenueConfig
+from openbell.venues.ccxt_classes import exchange_class, is_bad_credentials
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import VenueAuthError
 from openbell.venues.rest import RestVenue
@@ -37,7 +36,7 @@ class CcxtVenue(RestVenue):
 
     def _make_exchange(self) -> Any:
         """ccxt's object, used for its tables and signatures and never to send."""
-        exchange = getattr(ccxt, self.exchange_id)(
+        exchange = exchange_class(self.exchange_id)(
             {
                 "apiKey": self._credentials.key,
                 "secret": self._credentials.secret,
@@ -65,7 +64,9 @@ class CcxtVenue(RestVenue):
         """
         try:
             signed = self._exchange.sign(path, api.split("/"), method, dict(params or {}))
-        except ccxt.AuthenticationError:
+        except Exception as error:
+            if not is_bad_credentials(error):
+                raise
             raise VenueAuthError(f"{self.name}: key or secret is missing") from None
         body = signed["body"]
         return Request(

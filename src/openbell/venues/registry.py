@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.errors import UsageError
+from openbell.venues.ccxt_classes import IMPORTING
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Venue
 
@@ -43,7 +44,8 @@ def load_adapter(name: str) -> Adapter:
             known=known,
         )
     try:
-        return cast(Adapter, found.load())
+        with IMPORTING:
+            return cast(Adapter, found.load())
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f'the venue adapter "{name}" ({found.value}) cannot be imported: {error}',
