@@ -38,7 +38,9 @@ START_S = 15.0
 """How long a guard may take until it answers; it does so in a fraction of a second."""
 CONNECT_S = 1.0
 KILL_S = 5.0
-DISARM_S = 25.0
+DISARM_S = 55.0
+"""Longer than the guard itself gives it (`guard.DISARM_S_MAX`); one that hangs meanwhile is ended by
+its watch, and the question with it."""
 LINE_MAX = 4 << 20
 _POLL_S = 0.02
 IDLE_S = 1.0

@@ -197,7 +197,7 @@ class DeadMan:
         """Why the venue did not take it; empty where it did."""
         venue = self.warm.venue
         assert venue is not None
-        limit_s = self.warm.config.timeout + 1
+        limit_s = self._answer_within_s
         try:
             async with asyncio.timeout(limit_s):
                 await venue.arm_dead_mans_switch(timeout_s)
@@ -283,6 +283,21 @@ class DeadMan:
         with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
             return await aside(read, DISK_S)
         return {}, False
+
+    @property
+    def disarming_s(self) -> float:
+        """How long a disarming may take: a refresh under way that gets no answer, the time in which
+        it may still land, and as long again for the disarming's own request."""
+        return 2 * self._answer_within_s + LATE_S + RETRY_MAX_S
+
+    @property
+    def _answer_within_s(self) -> float:
+        return self.warm.config.timeout + 1
+
+    @property
+    def problem(self) -> str:
+        """Why the last request for its timer failed; empty where it did not."""
+        return self._problem
 
     @property
     def is_known_disarmed(self) -> bool:

@@ -250,9 +250,11 @@ async def test_a_clean_stop_keeps_orders_and_the_next_start_folds_a_snapshot(des
     await desk.start()
     order = await desk.order(side=Side.BUY)
     await desk.until_status(order.cl_ord_id, S.NEW)
+    written = desk.engine.ledger.last_seq
     await desk.stop()
     assert desk.venue.orders[order.cl_ord_id].status is S.NEW
     engine = await desk.start()
-    assert engine.ledger._snapshot_seq == engine.ledger.last_seq
+    # A word of the venue may still be written while it stops, and the next start writes as well.
+    assert engine.ledger._snapshot_seq >= written
     assert desk.status(order.cl_ord_id) is S.NEW
     assert not any(isinstance(e, OrderRejected) for e in engine.ledger._journal.read())
