@@ -54,9 +54,12 @@ clients: $(CLIENTS:%=.venv-%/.stamp) ## make the environments of the clients tha
 conformance: env ## run the conformance suite and write its table, docs/reference/conformance.md
 	OPENBELL_WRITE_CONFORMANCE=1 $(BIN)/python -m pytest -q tests/venues/conformance
 
-unit: env clients ## the tests alone
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --ignore tests/venues/conformance $(PYTEST_ARGS)
-	$(BIN)/python -m pytest tests/venues/conformance $(PYTEST_ARGS)
+# Tests of real processes wait for half of their time: so twice as many run at once as there are cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
+
+unit: env ## the tests alone
+	@$(MAKE) --no-print-directory -j 3 clients
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test: lint unit ## everything: lint, types, layers, tests
 

@@ -35,8 +35,7 @@ def trade_and_close(desk: PaperDesk, await_that: Callable[..., None]) -> None:
     assert desk.run("up").document["opened"]
 
     def connected() -> bool:
-        ran = desk.run("connections", expect=None)
-        return all(row["ok"] for row in ran.document["connections"])
+        return all(row["ok"] for row in desk.look("connections")["connections"])
 
     await_that(connected, "market data, order entry and order events connected")
     await_that(lambda: len(desk.venue_truth("fills")) > 0, "a fill at the venue")
@@ -45,7 +44,7 @@ def trade_and_close(desk: PaperDesk, await_that: Callable[..., None]) -> None:
     )
 
     def agreed() -> bool:
-        (row,) = desk.run("positions").document["positions"]
+        (row,) = desk.look("positions")["positions"]
         return Decimal(row["quantity"]) == Decimal(row["venue_quantity"] or "NaN") > 0
 
     await_that(agreed, "books and venue tell the same position")

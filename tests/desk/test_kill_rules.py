@@ -55,12 +55,12 @@ def resting(desk: PaperDesk) -> list[dict[str, Any]]:
 
 
 def latches(desk: PaperDesk) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = desk.run("kill-switch", "status").document["latches"]
+    found: list[dict[str, Any]] = desk.look("kill-switch")["latches"]
     return found
 
 
 def rule(desk: PaperDesk, name: str) -> dict[str, Any]:
-    rows = desk.run("kill-switch", "status").document["rules"]
+    rows = desk.look("kill-switch")["rules"]
     return next(row for row in rows if row["rule"] == name)
 
 

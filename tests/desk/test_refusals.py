@@ -30,7 +30,7 @@ def test_a_market_maker_at_oanda_asks_less_and_less_often_and_says_why(
     )
 
     def strategy() -> dict[str, Any]:
-        (row,) = desk.run("strategies").document["strategies"]
+        (row,) = desk.look("strategies")["strategies"]
         return dict(row)
 
     try:

@@ -67,7 +67,7 @@ def quote_and_close(desk: PaperDesk, await_that: Callable[..., None]) -> dict[st
     (told["connection"],) = desk.run("connections", expect=None).document["connections"]
 
     def agreed() -> bool:
-        rows = desk.run("positions").document["positions"]
+        rows = desk.look("positions")["positions"]
         return all(
             Decimal(row["quantity"]) == Decimal(row["venue_quantity"] or "NaN") for row in rows
         )

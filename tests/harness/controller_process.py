@@ -19,6 +19,8 @@ import psutil
 from openbell.config.layout import DeskLayout
 
 TIMEOUT_S = 60.0
+LOOK_EVERY_S = 0.05
+"""A look costs the desk's processes more than it costs the test."""
 
 WEB = """
 import http.server, os, sys
@@ -134,7 +136,7 @@ class ControllerProcess:
         deadline = time.monotonic() + TIMEOUT_S
         while not true():
             assert time.monotonic() < deadline, f"not within {TIMEOUT_S}s: {what}"
-            time.sleep(0.01)
+            time.sleep(LOOK_EVERY_S)
 
     def until_within(self, seconds: float, true: Callable[[], bool]) -> None:
         """Raises TimeoutError where it does not become so: for what must not happen."""
@@ -142,7 +144,7 @@ class ControllerProcess:
         while not true():
             if time.monotonic() > deadline:
                 raise TimeoutError
-            time.sleep(0.02)
+            time.sleep(LOOK_EVERY_S)
 
     def end(self) -> None:
         # The guard first: it would start a controller.

@@ -21,6 +21,10 @@ from typing import Any
 
 import psutil
 
+from openbell.cli.client import Client
+from openbell.config.layout import DeskLayout
+from openbell.errors import NotRunningError, UnverifiedError
+
 REPOSITORY = Path(__file__).parents[2]
 PAPER = REPOSITORY / "desks" / "paper"
 COMMAND_TIMEOUT_S = 120
@@ -68,10 +72,19 @@ class PaperDesk:
         log = self.folder / "state" / "logs" / "controller.log"
         return log.read_text()[-4000:] if log.exists() else "(no controller log)"
 
-    def status(self) -> dict[str, Any]:
-        document = self.run("status").document
+    def look(self, what: str) -> dict[str, Any]:
+        """`GET /api/v1/<what>`: what `openbell <what>` shows, without a process for each look: those
+        who wait for something look many times. A desk without a controller is asked by the command.
+        """
+        try:
+            document = Client(DeskLayout.for_desk(self.folder, {})).get(what)
+        except (NotRunningError, UnverifiedError):
+            document = self.run(what).document
         assert isinstance(document, dict)
         return document
+
+    def status(self) -> dict[str, Any]:
+        return self.look("status")
 
     def service(self, name: str) -> dict[str, Any]:
         return next(s for s in self.status()["services"] if s["name"] == name)

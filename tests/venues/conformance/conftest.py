@@ -7,13 +7,14 @@ Each test names the operation it tries:
 `needs` is asked of the adapter's capabilities: where it is not met, the test is skipped as "not
 supported by the venue". An operation in the subject's `untested` is skipped as "not tested".
 
-To be run in one process: the last test looks at the results of all.
+All of it runs in one process, whatever runs beside it: the last test looks at the results of all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ from openbell.venues.registry import load_adapter, open_venue
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RESULTS] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("conformance"))
 
 
 @pytest.hookimpl(wrapper=True)
