@@ -59,7 +59,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 
 
 unit: env ## the tests alone
 	@$(MAKE) --no-print-directory -j 3 clients
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test: lint unit ## everything: lint, types, layers, tests
 
