@@ -138,7 +138,7 @@ class Bridge:
                 case "GET", ["deals"]:
                     return self._deals(query)
                 case "GET", ["positions"]:
-                    return {"positions": [self._position(p) for p in self._ask("positions_get")]}
+                    return self._positions()
         raise BridgeError(404, "no_such_call", f"{method} /v1/{'/'.join(path)}")
 
     # Account and market
@@ -197,6 +197,10 @@ class Bridge:
             ]
         }
 
+    def _positions(self) -> dict[str, Any]:
+        positions = [self._position(position) for position in self._ask("positions_get")]
+        return {"positions": positions, "total": self._ask("positions_total")}
+
     def _position(self, position: Any) -> dict[str, Any]:
         return {
             "ticket": position.ticket,
@@ -245,7 +249,7 @@ class Bridge:
 
     def _open_orders(self) -> dict[str, Any]:
         orders = [self._order(order) for order in self._ask("orders_get")]
-        return {"orders": orders, "total": self._mt5.orders_total()}
+        return {"orders": orders, "total": self._ask("orders_total")}
 
     def _submit(self, given: dict[str, Any]) -> dict[str, Any]:
         name = given.get("id")

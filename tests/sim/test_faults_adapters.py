@@ -144,12 +144,7 @@ async def test_an_order_of_a_key_that_may_not_trade_is_in_the_log(
     ]
 
 
-TELL_NO_COUNT = ("alpaca", "mt5")
-"""Venues where nothing that an adapter asks with the positions says how many there are: an empty
-list reads as flat, and whoever asks must hold it against the trades."""
-
-
-async def test_an_empty_list_of_positions_is_taken_for_flat_only_where_nothing_says_otherwise(
+async def test_an_empty_list_of_positions_is_never_taken_for_flat(
     subject: Subject, venue: Venue, adapter: Adapter
 ) -> None:
     if not adapter.capabilities.positions:
@@ -161,11 +156,8 @@ async def test_an_empty_list_of_positions_is_taken_for_flat_only_where_nothing_s
     assert await trader.position() == subject.quantity
 
     await set_fault(venue, EmptyList(kinds=(RequestKind.POSITIONS,), account="main"))
-    if subject.name in TELL_NO_COUNT:
-        assert await trader.position() == 0
-    else:
-        with pytest.raises(VenueUnavailableError):
-            await adapter.positions()
+    with pytest.raises(VenueUnavailableError):
+        await adapter.positions()
     assert hits(venue) >= 1
     assert sum(fill.last_qty for fill in await adapter.fills(order.symbol)) == subject.quantity
 

@@ -489,15 +489,101 @@ async def test_positions_are_alpacas_less_the_holdings(
 ) -> None:
     venue = opened(symbols=("AAPL/USD", "MSFT/USD", "SPY/USD"), holdings={"MSFT": "3"})
     rows = [("AAPL", "-5", "short"), ("MSFT", "10.5", "long"), ("TSLA", "1", "long")]
-    scripted.on(
-        "GET /v2/positions",
-        [
-            {"symbol": symbol, "qty": qty, "side": side, "avg_entry_price": "7"}
-            for symbol, qty, side in rows
-        ],
-    )
+    scripted.on("GET /v2/positions", [position(*row) for row in rows])
+    scripted.on("GET /v2/account", worth(long="115.00001", short="-49.99"))
     held = {each.symbol: each.quantity for each in await venue.positions()}
     assert held == {"AAPL/USD": -5, "MSFT/USD": Decimal("7.5"), "SPY/USD": 0}
+    assert len(scripted.seen) == 2
+
+
+def position(symbol: str, qty: str, side: str) -> dict[str, Any]:
+    """At a price of 10."""
+    value = str(Decimal(qty) * 10)
+    return {
+        "symbol": symbol,
+        "qty": qty,
+        "side": side,
+        "avg_entry_price": "7",
+        "market_value": value,
+    }
+
+
+def worth(**told: str | None) -> dict[str, Any]:
+    """`long` and `short`, as the account tells them."""
+    return {**ACCOUNT, **{f"{side}_market_value": value for side, value in told.items()}}
+
+
+NOT_HELD = {"code": 40410000, "message": "position does not exist"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([], {"long": "100", "short": "0"}),
+        ([], {"long": "0", "short": "-100"}),
+        ([("MSFT", "10", "long")], {"long": "200", "short": "0"}),
+        ([("MSFT", "10", "long")], {"long": "100", "short": "-0.01"}),
+        ([], {"long": None, "short": "0"}),
+        ([], {}),
+    ],
+)
+async def test_a_list_of_positions_that_was_cut_is_never_read_as_flat(
+    scripted: Scripted,
+    opened: Callable[..., AlpacaVenue],
+    rows: list[tuple[str, str, str]],
+    told: dict[str, str | None],
+) -> None:
+    """Where the account is worth something else than the list, what the list leaves out is asked
+    for by itself: what is held there all the same makes the list no answer."""
+    venue = opened(symbols=("AAPL/USD", "MSFT/USD"))
+    scripted.on("GET /v2/positions", [position(*row) for row in rows])
+    scripted.on("GET /v2/account", worth(**told))
+    scripted.on("GET /v2/positions/AAPL", position("AAPL", "10", "long"))
+    scripted.on("GET /v2/positions/MSFT", NOT_HELD, 404)
+    with pytest.raises(VenueUnavailableError, match="leaves out AAPL"):
+        await venue.positions()
+    assert len(scripted.sent("GET /v2/positions")) == 3
+
+
+@pytest.mark.parametrize(
+    "told", [{"long": "500", "short": "0"}, {"long": "0", "short": "-0.01"}, {"long": None}]
+)
+async def test_an_account_that_is_worth_more_than_the_list_is_flat_where_each_stock_says_so(
+    scripted: Scripted, opened: Callable[..., AlpacaVenue], told: dict[str, str | None]
+) -> None:
+    """A price that moved, or what the account holds beside the desk's symbols."""
+    venue = opened(symbols=("AAPL/USD", "MSFT/USD"))
+    scripted.on("GET /v2/positions", [])
+    scripted.on("GET /v2/account", worth(**told))
+    for symbol in ("AAPL", "MSFT"):
+        scripted.on(f"GET /v2/positions/{symbol}", NOT_HELD, 404)
+    assert [each.quantity for each in await venue.positions()] == [0, 0]
+    assert len(scripted.sent("GET /v2/positions")) == 1
+
+
+async def test_a_stock_that_is_gone_from_the_list_is_asked_for_by_itself_however_little_it_is_worth(
+    scripted: Scripted, opened: Callable[..., AlpacaVenue]
+) -> None:
+    venue = opened(symbols=("AAPL/USD", "MSFT/USD"))
+    both = [position("AAPL", "0.01", "long"), position("MSFT", "100", "long")]
+    scripted.on("GET /v2/positions", both)
+    scripted.on("GET /v2/positions", both[1:])
+    scripted.on("GET /v2/positions", both)
+    scripted.on("GET /v2/account", worth(long="1000.1", short="0"))
+    scripted.on("GET /v2/positions/AAPL", both[0])
+    held = [each.quantity for each in await venue.positions()]
+    assert [each.quantity for each in await venue.positions()] == held == [Decimal("0.01"), 100]
+    assert len(scripted.sent("GET /v2/positions/AAPL")) == 1
+
+
+async def test_an_error_about_a_single_position_is_no_proof_that_it_is_flat(
+    scripted: Scripted, venue: AlpacaVenue
+) -> None:
+    scripted.on("GET /v2/positions", [])
+    scripted.on("GET /v2/account", worth(long="100", short="0"))
+    scripted.on("GET /v2/positions/AAPL", {"code": 50010000, "message": "internal"}, 500)
+    with pytest.raises(VenueUnavailableError):
+        await venue.positions()
 
 
 # Connecting

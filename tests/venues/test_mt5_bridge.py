@@ -28,6 +28,7 @@ from openbell.venues.port import (
     VenueAuthError,
     VenueError,
     VenueRefusedError,
+    VenueUnavailableError,
 )
 
 SCRIPT = Path(__file__).parents[2] / "bridges" / "mt5" / "openbell_mt5_bridge.py"
@@ -120,6 +121,9 @@ class Terminal:
                 volume=abs(self.volume), price_open=1.09, time_msc=self._now_ms(),
             ),
         )  # fmt: skip
+
+    def positions_total(self) -> int:
+        return len(self.positions_get())
 
     def last_error(self) -> tuple[int, str]:
         return (-1, "no connection")
@@ -378,6 +382,35 @@ async def test_an_answer_that_makes_no_sense_is_no_answer(
     )  # fmt: skip
     with pytest.raises(VenueError):
         await venue.positions()
+
+
+async def test_a_list_of_positions_that_was_cut_is_never_read_as_flat(
+    venue: Mt5Venue, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await venue.submit(market("m1"))
+    counted = running.terminal.positions_total()
+    monkeypatch.setattr(running.terminal, "positions_get", lambda symbol=None: ())
+    monkeypatch.setattr(running.terminal, "positions_total", lambda: counted)
+    with pytest.raises(VenueUnavailableError, match="0 positions listed of 1"):
+        await venue.positions()
+    # MetaTrader says None for a failure, which is no count.
+    monkeypatch.setattr(running.terminal, "positions_total", lambda: None)
+    with pytest.raises(VenueUnavailableError, match="positions_total"):
+        await venue.positions()
+
+
+async def test_a_position_that_comes_between_the_list_and_its_count_is_asked_for_again(
+    venue: Mt5Venue, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await venue.submit(market("m1"))
+    held = running.terminal.positions_get
+    answers = [(), held()]
+    monkeypatch.setattr(
+        running.terminal, "positions_get", lambda symbol=None: answers.pop(0) if answers else held()
+    )
+    monkeypatch.setattr(running.terminal, "positions_total", lambda: len(held()))
+    assert [position.quantity for position in await venue.positions()] == [20_000]
+    assert not answers
 
 
 async def test_a_list_of_deals_that_repeats_its_page_ends(

@@ -66,6 +66,10 @@ ORDERS_PER_PAGE = 500
 FILLS_PER_PAGE = 100
 """Both are Alpaca's maxima."""
 
+ROUNDS = 3
+"""How often positions are asked for when the answers contradict each other: a fill may come between
+two of them."""
+
 _ONE_REQUEST = 1 / REQUESTS_PER_MINUTE
 _ZERO = Decimal(0)
 
@@ -88,12 +92,13 @@ class AlpacaVenue(RestVenue):
         conformance_tested=True,
         costs=QueryCosts(
             open_orders=2 * _ONE_REQUEST,
-            positions=_ONE_REQUEST,
+            positions=2 * _ONE_REQUEST,
             fills=2 * _ONE_REQUEST,
             order=_ONE_REQUEST,
         ),
     )
-    # Of lists: a page, and the empty one behind it. Single cancels: all that is not kept for the
+    # Of lists: a page, and the empty one behind it. Of positions: the list, and the account that it
+    # is held against. Single cancels: all that is not kept for the
     # looks that must prove them.
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
@@ -110,6 +115,8 @@ class AlpacaVenue(RestVenue):
         self._unified = {theirs: symbol for symbol, theirs in self._symbols.items()}
         self._rules: dict[str, InstrumentRules] = {}
         self._names = OrderNames()
+        self._held: set[str] = set()
+        """What the last answer listed as held, in Alpaca's symbols."""
 
     # Connection.
 
@@ -298,8 +305,27 @@ class AlpacaVenue(RestVenue):
         return {account.currency: account.balance()}
 
     async def positions(self) -> list[VenuePosition]:
-        listed = await self._ask(self._get("/v2/positions"), list[wire.Position])
-        held = {position.symbol: position for position in listed}
+        """Raises VenueUnavailableError rather than take a cut list for flat positions.
+
+        Alpaca does not say how many positions there are, and says what they are worth. Where the
+        list is worth something else, and where a stock is gone from it, each stock that it leaves
+        out is asked for by itself: a price that moved between two answers is no position."""
+        for _ in range(ROUNDS):
+            listed = await self._ask(self._get("/v2/positions"), list[wire.Position])
+            account = await self._account()
+            held = {position.symbol: position for position in listed}
+            left_out = [theirs for theirs in self._unified if theirs not in held]
+            doubtful = left_out
+            if wire.is_worth(listed, account):
+                doubtful = [theirs for theirs in left_out if theirs in self._held]
+            contradicted = [theirs for theirs in doubtful if await self._is_held(theirs)]
+            if not contradicted:
+                break
+        else:
+            raise VenueUnavailableError(
+                f"{self.name}: the list of positions leaves out {', '.join(contradicted)}"
+            )
+        self._held = set(held)
         positions: list[VenuePosition] = []
         for symbol, theirs in self._symbols.items():
             position = held.get(theirs)
@@ -312,6 +338,13 @@ class AlpacaVenue(RestVenue):
                 )
             )
         return positions
+
+    async def _is_held(self, theirs: str) -> bool:
+        path = f"/v2/positions/{percent_encoded(theirs, safe='')}"
+        try:
+            return (await self._ask(self._get(path), wire.Position)).quantity != 0
+        except NoSuchOrderError:  # Alpaca has one code for everything that is not there
+            return False
 
     async def quote(self, symbol: str) -> Quote:
         theirs = self._symbols[symbol]

@@ -10,7 +10,7 @@ quotes), https://docs.alpaca.markets/docs/websocket-streaming. Codes: docs/refer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
@@ -106,6 +106,9 @@ class Account(Finite, frozen=True):
     cash: Decimal
     equity: Decimal
     multiplier: Decimal = Decimal(1)
+    long_market_value: Decimal | None = None
+    short_market_value: Decimal | None = None
+    """Not positive. Both are of all positions; where one is not told, nothing is known of them."""
     trading_blocked: bool = False
     account_blocked: bool = False
     trade_suspended_by_user: bool = False
@@ -247,11 +250,31 @@ class Position(Finite, frozen=True):
     qty: Decimal
     side: Literal["long", "short"]
     avg_entry_price: Decimal
+    market_value: Decimal | None = None
+    """Negative of a short one. None where there is no price."""
 
     @property
     def quantity(self) -> Decimal:
         """Signed, whichever sign a short one was told with."""
         return abs(self.qty) if self.side == "long" else -abs(self.qty)
+
+
+SAME_WORTH = Decimal("0.005")
+"""How far apart the account's figure and the sum of the list may be, as a part of the larger: the
+two are asked one after the other, and prices move meanwhile. Ours."""
+
+
+def is_worth(positions: Sequence[Position], account: Account) -> bool:
+    """Whether the list can be all that the account holds, by what both say it is worth: the long
+    positions and the short ones, each for itself. What is not told agrees with nothing."""
+    for side, told in (("long", account.long_market_value), ("short", account.short_market_value)):
+        values = [each.market_value for each in positions if each.side == side]
+        if told is None or None in values:
+            return False
+        listed = sum((abs(value) for value in values if value is not None), _ZERO)
+        if abs(listed - abs(told)) > SAME_WORTH * max(listed, abs(told)):
+            return False
+    return True
 
 
 class Quote(Finite, frozen=True):

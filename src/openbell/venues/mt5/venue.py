@@ -46,6 +46,8 @@ from openbell.venues.transport import Reply, Request
 
 BUSY_S = 1.0
 """The bridge counts requests by the second, and its 429 names no time."""
+ROUNDS = 3
+"""How often positions are asked for when the list and its count contradict each other."""
 _COST = 1 / (60 * wire.REQUESTS_PER_SECOND)
 
 
@@ -224,7 +226,15 @@ class Mt5Venue(RestVenue):
         return {account.currency: balance}
 
     async def positions(self) -> list[VenuePosition]:
-        told = await self._ask(self._request("GET", "positions"), wire.Positions)
+        """Raises VenueUnavailableError rather than take a cut list for flat positions."""
+        for _ in range(ROUNDS):
+            told = await self._ask(self._request("GET", "positions"), wire.Positions)
+            if len(told.positions) == told.total:
+                break
+        else:
+            raise VenueUnavailableError(
+                f"{self.name}: {len(told.positions)} positions listed of {told.total}"
+            )
         with self._reading("positions"):
             held = [
                 self._names.position(p) for p in told.positions if self._names.declared(p.symbol)

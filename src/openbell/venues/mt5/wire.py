@@ -197,6 +197,7 @@ class Position(Finite, frozen=True, kw_only=True):
 
 class Positions(msgspec.Struct, frozen=True, kw_only=True):
     positions: list[Position]
+    total: int
 
 
 class Names:

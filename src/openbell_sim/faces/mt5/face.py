@@ -144,7 +144,7 @@ class Mt5Face:
             for symbol, position in self.exchange.positions(call.credentials.account)
             for lot in position.lots
         ]
-        return {"positions": list(shown(held))}
+        return {"positions": list(shown(held)), "total": len(held)}
 
     def _deals(self, call: _Call) -> object:
         ticket, after = call.integer("order"), call.integer("after")
