@@ -137,6 +137,40 @@ def test_check_finds_services_that_lack_a_venues_credentials(new_desk: Path) -> 
     assert document("check", folder=new_desk, expect=0)["ok"]
 
 
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ('key_env = "K"\nsecret_env = "S"\n', True),
+        ('key_env = "K"\nsecret_env = "S"\ncancel_key_env = "K"\ncancel_secret_env = "S"\n', True),
+        ('key_env = "K"\nsecret_env = "S"\ncancel_key_env = "C"\ncancel_secret_env = "D"\n', False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("adapter", ["kraken", "ccxt", "binance"])
+def test_check_warns_of_a_kraken_key_that_guard_and_engine_share(
+    new_desk: Path, adapter: str, more: str, warned: bool
+) -> None:
+    file = new_desk / "desk.toml"
+    options = 'options = { exchange = "kraken" }\n' if adapter == "ccxt" else ""
+    venue = (
+        f'[venues.other]\nadapter = "{adapter}"\nurl = "http://127.0.0.1:1"\n'
+        f'symbols = ["BTC/USD"]\n{more}{options}'
+    )
+    text = file.read_text().replace(
+        'venues = ["binance"]\nrole = "engine"', 'venues = ["binance", "other"]\nrole = "engine"'
+    )
+    file.write_text(text + venue)
+    env = new_desk / ".env"
+    env.write_text("K=k\nS=s\nC=c\nD=d\n")
+    env.chmod(0o600)
+    told = document("check", folder=new_desk, expect=0)
+    assert told["ok"]
+    assert [each["key"] for each in told["warnings"]] == (
+        ["venues.other"] if warned and adapter != "binance" else []
+    )
+    assert all(each["line"] and "cancel_key_env" in each["hint"] for each in told["warnings"])
+
+
 def between(text: str, start: str, end: str, put: str) -> str:
     before, _, rest = text.partition(start)
     assert rest, f"{start} is not in the file"

@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -58,8 +58,33 @@ def preflight(
         *_dead_man(desk),
         *_ports(desk, own_pids),
     ]
+    return _located(desk, problems)
+
+
+def cautions(desk: LoadedDesk) -> list[Problem]:
+    """What a desk can be opened with, and should not be left at; located in desk.toml."""
+    return _located(desk, _shared_nonces(desk))
+
+
+def _located(desk: LoadedDesk, problems: Iterable[Problem]) -> list[Problem]:
     lines = key_lines(desk.path.read_text())
     return [Problem(p.key, p.message, p.hint, line_of(lines, p.key)) for p in problems]
+
+
+def _shared_nonces(desk: LoadedDesk) -> Iterator[Problem]:
+    """Kraken takes a request only with a greater nonce than all before it from that key. The guard
+    asks all the while; with the engine's key its question may overtake an order on the way, and
+    Kraken refuses the order unread. Not told of a pair that the desk makes for a simulated venue."""
+    for name, venue in desk.file.venues.items():
+        theirs = "kraken" in (venue.adapter, venue.options.get("exchange"))
+        if theirs and venue.key_env and venue.cancel_key_env in (None, venue.key_env):
+            yield Problem(
+                ("venues", name),
+                "guard and engine share one key: their nonces overtake each other, and an order "
+                "or cancel is refused unread now and then",
+                'give the guard a key with "cancel & close orders" alone: cancel_key_env and '
+                "cancel_secret_env",
+            )
 
 
 def _folders(desk: LoadedDesk) -> Iterator[Problem]:

@@ -14,15 +14,17 @@ from openbell.errors import ConfigError, NotRunningError
 def check(terminal: Terminal) -> int:
     """Validate desk.toml and this machine: what is wrong, in which line, and how to mend it.
 
-    Nothing is started. Exit status 0 only when clean, 4 with problems.
+    Nothing is started. Exit status 0 without problems, 4 with any; warnings do not count.
     """
     from openbell.config.loader import load_desk
-    from openbell.config.problems import DeskFileError
-    from openbell.procedures.preflight import preflight
+    from openbell.config.problems import DeskFileError, Problem
+    from openbell.procedures.preflight import cautions, preflight
 
+    warnings: list[Problem] = []
     try:
         desk = load_desk(terminal.desk_path)
         problems = preflight(desk, terminal.layout, os.environ, _own_pids(terminal))
+        warnings = cautions(desk)
         path = desk.path
     except DeskFileError as error:
         problems, path = list(error.problems), error.path
@@ -30,7 +32,10 @@ def check(terminal: Terminal) -> int:
         "ok": not problems,
         "file": str(path),
         "problems": [p.as_dict(path) for p in problems],
+        "warnings": [p.as_dict(path) for p in warnings],
     }
+    for warning in warnings:
+        terminal.warn(f"warning: {warning.located(path)}")
     if not problems:
         terminal.show(document, f"{path}: clean, {len(desk.file.services)} services")
         return 0
