@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openbell.errors import ConfigError
@@ -46,6 +46,8 @@ examples:
       nothing but the recording
   openbell-sim --face oanda --market USD_JPY=ticks.csv --speed max
       recorded quotes of USD_JPY as fast as they can be played
+  openbell-sim --closing-pair STOP_KEY:STOP_SECRET
+      a second key of the account, which may cancel and close and enter no order
   openbell-sim --faults plan.toml
       a venue that does wrong by plan: lost replies, refused cancels, missing events, ...
   openbell-sim --port 7001 --log state/venue.log --deposit USDT=50000
@@ -209,6 +211,14 @@ def _add_accounts(add: Callable[..., object], kind: FaceKind) -> None:
         metavar="NAME:KEY_ENV:SECRET_ENV",
         help="another account and the variables with its key and secret",
     )
+    add(
+        "--closing-pair",
+        action="append",
+        default=[],
+        metavar="[ACCOUNT:]KEY_ENV:SECRET_ENV",
+        help="the variables with a second key and secret of an account (default: main), which may "
+        "read, cancel and close, and is refused with the venue's own error where it enters an order",
+    )
     fees = kind.rules.fees
     for side, rate in (("maker", fees.maker), ("taker", fees.taker)):
         add(f"--{side}-fee", metavar="RATE", help=f"of the notional (default: {rate})")
@@ -278,9 +288,9 @@ def _speed(text: str) -> float:
 def _credentials(
     kind: FaceKind, options: argparse.Namespace, environ: Mapping[str, str]
 ) -> tuple[list[str], list[Credentials]]:
+    """The accounts, and what is set of their credentials. Raises ConfigError."""
     accounts = ["main"]
-    credentials: list[Credentials] = []
-    wanted = [("main", options.key_env, options.secret_env)]
+    wanted = [("main", options.key_env, options.secret_env, True)]
     for text in options.account:
         parts = text.split(":")
         if len(parts) != 3 or not all(parts):
@@ -290,16 +300,35 @@ def _credentials(
                 f"--account {text}: there is an account {parts[0]} already",
                 hint="--key-env and --secret-env name the variables of account main",
             )
-        wanted.append((parts[0], parts[1], parts[2]))
+        wanted.append((parts[0], parts[1], parts[2], True))
         accounts.append(parts[0])
-    for name, key_env, secret_env in wanted:
+    for text in options.closing_pair:
+        parts = text.split(":")
+        if len(parts) == 2:
+            parts.insert(0, "main")
+        if len(parts) != 3 or not all(parts):
+            raise ConfigError(f"--closing-pair {text}: write KEY_ENV:SECRET_ENV or with ACCOUNT:")
+        if parts[0] not in accounts:
+            raise ConfigError(f"--closing-pair {text}: there is no account {parts[0]}")
+        wanted.append((parts[0], parts[1], parts[2], False))
+    return accounts, _those_that_are_set(kind, wanted, environ)
+
+
+def _those_that_are_set(
+    kind: FaceKind, wanted: Iterable[tuple[str, str, str, bool]], environ: Mapping[str, str]
+) -> list[Credentials]:
+    """Of `(account, variable of the key, of the secret, whether it may trade)`."""
+    credentials: list[Credentials] = []
+    for name, key_env, secret_env, may_trade in wanted:
         key, secret = environ.get(key_env, ""), environ.get(secret_env, "")
         if key and any(known.key == key for known in credentials):
-            raise ConfigError(f"{key_env}: another account has this key; keys tell accounts apart")
+            raise ConfigError(f"{key_env}: this key is there already; keys tell accounts apart")
+        if secret and any(known.secret == secret for known in credentials) and not may_trade:
+            raise ConfigError(f"{secret_env}: a closing pair has a secret of its own")
         if secret and (problem := kind.secret_problem(secret)):
             raise ConfigError(f"{secret_env}: {problem}", hint=f"wanted: {kind.credentials}")
         if key and secret:
-            credentials.append(Credentials(name, key, secret))
+            credentials.append(Credentials(name, key, secret, may_trade=may_trade))
         else:
             log(
                 "warning",
@@ -308,7 +337,7 @@ def _credentials(
                 variables=[key_env, secret_env],
                 wanted=kind.credentials,
             )
-    return accounts, credentials
+    return credentials
 
 
 def _control_token(name: str | None, environ: Mapping[str, str]) -> str:

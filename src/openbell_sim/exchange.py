@@ -186,7 +186,7 @@ class Exchange:
         try:
             accept, taker = self._admission.order(request, self._next_order_id, closes)
         except RefusedError as error:
-            self.turn_away(request, error)
+            self.turn_away(request, error.reason, error.text)
             raise
         self._next_order_id += 1
         order = self._recorder.emit(accept)
@@ -203,8 +203,9 @@ class Exchange:
         """All that `submit` checks, and nothing of what it does. Raises RefusedError."""
         self._admission.order(request, self._next_order_id)
 
-    def turn_away(self, request: OrderRequest, error: RefusedError) -> None:
-        """Records an order that was understood and not accepted."""
+    def turn_away(self, request: OrderRequest, reason: str, text: str = "") -> None:
+        """Records an order that was understood and not accepted, whoever did not: a face says why
+        in the words of `Reason` where there is one, and in its venue's words by `text`."""
         self.refuse(
             Refuse(
                 order_id=0,
@@ -218,8 +219,8 @@ class Exchange:
                 origin=request.origin,
                 note=request.note,
                 received_ns=request.received_ns,
-                reason=error.reason.value,
-                text=error.text,
+                reason=str(reason),
+                text=text,
                 at_ns=self.now_ns(),
             )
         )

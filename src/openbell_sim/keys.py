@@ -56,9 +56,27 @@ class KeyRing:
                         return credentials
         return None
 
-    def revoke_only(self, accounts: Collection[str]) -> None:
-        """Every key of these accounts is revoked, and no other."""
-        self._revoked = {c.key for c in self._by_key.values() if c.account in accounts}
+    @property
+    def all(self) -> list[Credentials]:
+        return list(self._by_key.values())
+
+    def is_revoked(self, credentials: Credentials) -> bool:
+        return credentials.key in self._revoked
+
+    def revoke_only(
+        self,
+        accounts: Collection[str],
+        *,
+        trading_of: Collection[str] = (),
+        closing_of: Collection[str] = (),
+    ) -> None:
+        """Every key of these accounts is revoked, those that may trade of `trading_of`, those that
+        may not of `closing_of`, and no other."""
+        self._revoked = {
+            c.key
+            for c in self._by_key.values()
+            if c.account in accounts or c.account in (trading_of if c.may_trade else closing_of)
+        }
 
 
 def _claims(word: str) -> list[str]:

@@ -30,6 +30,7 @@ from openbell_sim.faults.ground import Ground
 from openbell_sim.faults.middleware import middleware
 from openbell_sim.faults.plan import FaultPlan
 from openbell_sim.hands import Hands
+from openbell_sim.key_control import KeyControl
 from openbell_sim.keys import Credentials, KeyRing
 from openbell_sim.log import log
 from openbell_sim.market.driver import Driver
@@ -189,6 +190,13 @@ class Venue:
         admit = bearer(self._settings.control_token)
         Hands(self.exchange, admit, first_account=self._settings.accounts[0]).add_routes(app)
         Drills(self.faults, admit).add_routes(app)
+        KeyControl(
+            self.keys,
+            admit,
+            accounts=self.exchange.ledger.accounts,
+            first_account=self._settings.accounts[0],
+            secret_problem=face_kind(self._settings.face).secret_problem,
+        ).add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
         # The first request finds the market and the faults that it shall.

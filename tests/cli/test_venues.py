@@ -144,6 +144,29 @@ def test_the_closing_pair_is_tried_too(desk: Path, pair: str, status: int, said:
     assert SECRET[::-1] not in out + err
 
 
+@pytest.mark.parametrize("restricted", [True, False])
+def test_the_permissions_of_both_pairs_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricted: bool
+) -> None:
+    """The venue knows two keys of the account, and tells of each what it may."""
+    monkeypatch.setenv("STOP_KEY", "key-that-only-stops")
+    monkeypatch.setenv("STOP_SECRET", "secret-that-only-stops")
+    with venue_process("--closing-pair", "STOP_KEY:STOP_SECRET") as sim:
+        desk = made(tmp_path, sim.url)
+        file, env = desk / "desk.toml", desk / ".env"
+        named = 'key_env = "SIM_KEY"'
+        both = 'cancel_key_env = "CLOSE_KEY"\ncancel_secret_env = "CLOSE_SECRET"\n'
+        file.write_text(file.read_text().replace(named, both + named))
+        pair = ("key-that-only-stops", "secret-that-only-stops") if restricted else (KEY, SECRET)
+        env.write_text(env.read_text() + "CLOSE_KEY={}\nCLOSE_SECRET={}\n".format(*pair))
+        checks = document("venues", "test", "sim", desk=desk, expect=0)["checks"]
+        told = {check["name"]: check["detail"] for check in checks}
+        assert told["key permissions"].startswith("trade: yes; withdraw: no")
+        closing = told["closing pair: key permissions"]
+        assert closing.startswith(f"trade: {'no' if restricted else 'yes'}; withdraw: no")
+        assert ("it can enter orders" in closing) is not restricted
+
+
 def test_an_order_is_placed_far_away_and_seen_gone(desk: Path, sim: VenueProcess) -> None:
     told = document("venues", "test", "sim", "--order", desk=desk, expect=0)
     assert [c["result"] for c in told["checks"][-4:]] == ["ok"] * 4

@@ -29,6 +29,8 @@ from openbell_sim.testing import VenueProcess, venue_process
 
 KEY, SECRET = "4b" * 32, "5c" * 32
 """Of every venue; a private key of Kraken's is base64, and hex digits are."""
+STOP_KEY, STOP_SECRET = "6d" * 32, "7e" * 32
+"""The pair that may only cancel and close, by the venue's own doing, of desks that have one."""
 
 FACES = {
     "binance": ("binance", "BTC/USDT"),
@@ -84,8 +86,15 @@ url = "{url}"
 symbols = ["{symbol}"]
 key_env = "GUARDED_KEY"
 secret_env = "GUARDED_SECRET"
+{stop_key}
 timeout = "1s"
 {more}
+"""
+
+
+_STOP_KEY = """
+cancel_key_env = "GUARDED_STOP_KEY"
+cancel_secret_env = "GUARDED_STOP_SECRET"
 """
 
 
@@ -239,6 +248,12 @@ class GuardedDesk(ControllerProcess):
         with urllib.request.urlopen(f"{url}/sim/v1/orders", timeout=10) as answer:
             return list(json.load(answer)["orders"])
 
+    def suffer(self, venue: str, **fault: object) -> None:
+        request = urllib.request.Request(
+            f"{self.venues[venue].url}/sim/v1/control/faults", data=json.dumps(fault).encode()
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
     def resting(self, venue: str) -> int:
         return sum(order["status"] in ("NEW", "PARTIALLY_FILLED") for order in self.truth(venue))
 
@@ -259,12 +274,22 @@ def guarded_desk(
     guard: str = "",
     more: str = "",
     services: str = "",
+    stop_key: bool = False,
 ) -> Iterator[GuardedDesk]:
-    """A desk in `folder` with these venues of `FACES`, each a process of its own; not opened."""
+    """A desk in `folder` with these venues of `FACES`, each a process of its own; not opened.
+    `stop_key`: its venues know a second key, which may enter no order, and desk.toml names it."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
-        os.environ.update({"GUARDED_KEY": KEY, "GUARDED_SECRET": SECRET})
-        names = ("--key-env", "GUARDED_KEY", "--secret-env", "GUARDED_SECRET")
+        pairs = {
+            "GUARDED_KEY": KEY,
+            "GUARDED_SECRET": SECRET,
+            "GUARDED_STOP_KEY": STOP_KEY,
+            "GUARDED_STOP_SECRET": STOP_SECRET,
+        }
+        os.environ.update(pairs)
+        names = ["--key-env", "GUARDED_KEY", "--secret-env", "GUARDED_SECRET"]
+        if stop_key:
+            names += ["--closing-pair", "GUARDED_STOP_KEY:GUARDED_STOP_SECRET"]
         running = {
             name: stack.enter_context(
                 venue_process("--face", FACES[name][0], "--no-limits", *names)
@@ -279,6 +304,7 @@ def guarded_desk(
                 url=venue.url,
                 symbol=FACES[name][1],
                 more=more or MORE.get(name, ""),
+                stop_key=_STOP_KEY if stop_key else "",
             )
             for name, venue in running.items()
         )
@@ -293,7 +319,7 @@ def guarded_desk(
         )
         (folder / "desk.toml").write_text(text)
         environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}
-        environ |= {"GUARDED_KEY": KEY, "GUARDED_SECRET": SECRET}
+        environ |= pairs
         desk = GuardedDesk(folder, port, environ, venues=running)
         try:
             yield desk

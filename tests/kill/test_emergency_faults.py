@@ -8,14 +8,23 @@ import resource
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.kill.small_desk import ROOT, SmallDesk, small_desk
 
+from openbell.config.loader import load_desk
+from openbell.config.secrets import load_secrets
+from openbell.domain.ids import mint
+from openbell.domain.orders import NewOrder, OrdType, Side
 from openbell.domain.scopes import DESK
 from openbell.state.latch import Latches
+from openbell.venues.credentials import Credentials
+from openbell.venues.port import Rejected
+from openbell.venues.registry import open_venue
+from openbell_sim.keys import Credentials as SimCredentials
 
 CANCELS = ["cancel", "mass_cancel"]
 
@@ -132,6 +141,62 @@ async def test_a_pair_that_can_only_cancel_is_used_where_there_is_one(tmp_path: 
                        + "THE_KEY=revoked-revoked\nTHE_SECRET=revoked-revoked\n")  # fmt: skip
         pressed = await desk.press()
         assert pressed.status == 0, pressed
+        assert desk.own_open() == []
+
+
+@pytest.mark.parametrize(
+    ("face", "code"),
+    [
+        ("kraken", "EGeneral:Permission denied"),
+        ("binance", "-2015"),
+        ("binance-usdm", "-2015"),
+        ("coinbase", "PERMISSION_DENIED"),
+        ("oanda", "ACCOUNT_ORDER_CREATION_LOCKED"),
+        ("mt5", "10026"),
+    ],
+)
+async def test_a_stop_key_that_the_venue_lets_enter_no_order_cancels_and_proves_it(
+    tmp_path: Path, face: str, code: str
+) -> None:
+    """The venue gives the account a second key, restricted there, and revokes the trading key as the
+    stop arrives. What the stop key may not, the venue itself refuses."""
+    stop_key, stop_secret = "6d" * 32, "7e" * 32
+    cancel = 'cancel_key_env = "STOP_KEY"\ncancel_secret_env = "STOP_SECRET"\n'
+    async with small_desk(tmp_path / "desk", (face,), venue_more=cancel) as desk:
+        ((name, here),) = desk.houses.items()
+        here.sim.keys.add(SimCredentials("main", stop_key, stop_secret, may_trade=False))
+        env = desk.folder / ".env"
+        env.write_text(env.read_text() + f"STOP_KEY={stop_key}\nSTOP_SECRET={stop_secret}\n")
+        desk.rest(3)
+        await here.suffer({"kind": "key_revoked", "keys": "trading"})
+        pressed = await desk.press()
+        assert pressed.status == 0, pressed
+        assert pressed.venue(name)["result"] == "verified"
+        assert desk.own_open() == []
+
+        loaded = load_desk(desk.folder)
+        config = loaded.file.venues[name]
+        pairs = load_secrets(loaded, desk.layout, {}).closing_credentials()
+        assert pairs[name] == (stop_key, stop_secret)
+        stopper = open_venue(name, config, Credentials(*pairs[name]))
+        try:
+            await stopper.connect()
+            outcome = await stopper.submit(
+                NewOrder(
+                    cl_ord_id=mint(desk.desk_id, 9, 1),
+                    venue=name,
+                    symbol=config.symbols[0],
+                    side=Side.BUY,
+                    ord_type=OrdType.LIMIT,
+                    order_qty=here.kind.quantity,
+                    price=Decimal(here.kind.prices[0]),
+                )
+            )
+        finally:
+            await stopper.close()
+        assert isinstance(outcome, Rejected), outcome
+        assert code in outcome.code
+        assert [each.reason for each in here.sim.exchange.ledger.refused] == ["may_not_trade"]
         assert desk.own_open() == []
 
 

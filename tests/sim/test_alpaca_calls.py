@@ -116,6 +116,7 @@ async def test_a_key_that_may_not_trade_may_cancel_and_close(http: aiohttp.Clien
             return (await api(method, path, body, headers=api_of_closing))[0]
 
         assert await call("POST", "/v2/orders", ORDER) == 403
+        assert await call("PATCH", f"/v2/orders/{resting['id']}", {"qty": "3"}) == 403
         assert await call("DELETE", f"/v2/orders/{resting['id']}") == 204
         assert await call("POST", "/v2/orders", {**MARKET, "side": "sell"}) == 200
         _, account = await api("GET", "/v2/account", headers=api_of_closing)

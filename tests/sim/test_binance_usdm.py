@@ -249,11 +249,13 @@ async def test_a_key_that_may_only_close_cancels_and_closes(order: Any, call: An
     await order(**MARKET)
     status, body = await order(**MARKET, **closer)
     assert (status, body["code"]) == (401, -2015)
+    one = {"symbol": "BTCUSDT", "orderId": placed["orderId"]}
+    amended = {**one, "side": "BUY", "quantity": "0.2", "price": ORDER["price"]}
+    status, body = await call("PUT", "/fapi/v1/order", **amended, **closer)
+    assert (status, body["code"]) == (401, -2015)
     _, body = await order(**{**MARKET, "side": "SELL"}, reduceOnly="True", **closer)
     assert body["reduceOnly"] is True
-    status, _ = await call(
-        "DELETE", "/fapi/v1/order", symbol="BTCUSDT", orderId=placed["orderId"], **closer
-    )
+    status, _ = await call("DELETE", "/fapi/v1/order", **one, **closer)
     assert status == 200
     _, restrictions = await call("GET", "/sapi/v1/account/apiRestrictions", **closer)
     assert (restrictions["enableFutures"], restrictions["enableReading"]) == (False, True)

@@ -191,6 +191,9 @@ async def test_a_key_that_may_not_trade_reads_and_cancels_and_sends_nothing(
     assert (await reader.get(f"{API}/key_permissions"))[1]["can_trade"] is False
     status, refused = await reader.post(ORDERS, {"client_order_id": "two"})
     assert (status, refused["error"]) == (403, "PERMISSION_DENIED")
+    edit = {"order_id": order_id, "price": "51000", "size": "0.02"}
+    status, refused = await reader.post(f"{ORDERS}/edit", edit)
+    assert (status, refused["error"]) == (403, "PERMISSION_DENIED")
     status, cancelled = await reader.post(f"{ORDERS}/batch_cancel", {"order_ids": [order_id]})
     assert (status, cancelled["results"][0]["success"]) == (200, True)
 

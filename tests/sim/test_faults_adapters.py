@@ -34,7 +34,6 @@ from openbell_sim.faults.kinds import (
     RejectCancels,
     StatusUnknown,
 )
-from openbell_sim.keys import Credentials as SimCredentials
 from openbell_sim.server import Venue
 
 OpenAdapter = Callable[..., Awaitable[Adapter]]
@@ -128,20 +127,6 @@ async def test_what_becomes_of_an_order_is_never_guessed_and_it_is_sent_once(
             # This one holds back from here on. ccxt takes Binance's answer to an unknown key for a
             # ban where the key was good before.
             trader = Trader(await open_adapter(), subject)
-
-
-async def test_an_order_of_a_key_that_may_not_trade_is_in_the_log(
-    subject: Subject, venue: Venue, open_adapter: OpenAdapter
-) -> None:
-    key, secret = "6d" * 32, "7e" * 32
-    venue.keys.add(SimCredentials("main", key, secret, may_trade=False))
-    trader = Trader(await open_adapter(key, secret), subject)
-    order = await trader.resting()
-    assert not isinstance(await trader.venue.submit(order), Accepted)
-    assert not venue.exchange.ledger.orders
-    assert [subject.own_id(row.cl_ord_id) for row in venue.exchange.ledger.refused] == [
-        order.cl_ord_id
-    ]
 
 
 async def test_an_empty_list_of_positions_is_never_taken_for_flat(

@@ -13,6 +13,7 @@ from tests.sim.kraken_client import KEY, OTHER_KEY, OTHER_SECRET, Quotes, Raw, s
 
 from openbell_sim import testing
 from openbell_sim.faces.kraken.security import sign
+from openbell_sim.keys import Credentials
 from openbell_sim.server import Venue
 from openbell_sim.sessions import MarketState
 
@@ -81,6 +82,29 @@ async def test_a_refused_signature_uses_no_nonce_up(raw: Raw) -> None:
     refused = await raw.send("/0/private/Balance", body, {"API-Key": KEY, "API-Sign": "x"})
     assert refused == (["EAPI:Invalid signature"], None)
     assert (await raw("Balance", nonce=4000))[0] == []
+
+
+async def test_a_key_without_the_permission_to_modify_orders_cancels_and_enters_nothing(
+    venue: Venue, raw: Raw, http: aiohttp.ClientSession
+) -> None:
+    """Kraken's "Cancel & close orders" without "Create & modify orders"."""
+    venue.keys.add(Credentials("main", "stopper", "eHl6", may_trade=False))
+    stopper = Raw(http, raw.url, "stopper", "eHl6")
+    _, added = await raw.limit("50000", cl_ord_id="mine")
+    (txid,) = added["txid"]
+    denied = (["EGeneral:Permission denied"], None)
+    assert await stopper.limit("50000", cl_ord_id="theirs") == denied
+    (row,) = venue.exchange.ledger.refused
+    assert (row.cl_ord_id, row.reason, row.text) == ("theirs", "may_not_trade", denied[0][0])
+    assert await stopper.limit("50000", validate="true") == denied
+    assert await stopper("AmendOrder", txid=txid, order_qty="0.02") == denied
+    assert await stopper("EditOrder", txid=txid, pair="XBTUSD", price="51000") == denied
+    _, listed = await stopper("OpenOrders")
+    assert list(listed["open"]) == [txid]
+    _, info = await stopper("GetApiKeyInfo")
+    assert "close-trades" in info["permissions"]
+    assert "modify-trades" not in info["permissions"]
+    assert await stopper("CancelOrder", txid=txid) == ([], {"count": 1})
 
 
 async def test_what_does_not_exist_is_told(raw: Raw) -> None:

@@ -434,6 +434,11 @@ async def test_a_key_that_may_not_trade_closes_and_opens_nothing(client: Client)
     spec = {"type": "MARKET", "instrument": "EUR_USD", "units": "100"}
     refused = await client("POST", "orders", {"order": spec}, status=400, **token)
     assert refused["errorCode"] == "ACCOUNT_ORDER_CREATION_LOCKED"
+    await client.order(type="LIMIT", price="1.08000", clientExtensions={"id": "a"})
+    larger = {"order": {**spec, "type": "LIMIT", "units": "200", "price": "1.07000"}}
+    refused = await client("PUT", "orders/@a", larger, status=400, **token)
+    assert refused["errorCode"] == "ACCOUNT_ORDER_CREATION_LOCKED"
+    assert (await client("GET", "orders/@a"))["order"]["units"] == "100"
     await client("PUT", "positions/EUR_USD/close", {}, **token)
 
 

@@ -533,9 +533,14 @@ async def test_a_user_who_may_not_trade_can_close(http: aiohttp.ClientSession) -
     both = (*testing.settings(face="tradelocker").credentials, cancels)
     async for client in _client(http, limit_scale=0, credentials=both):
         await client.order()
+        resting = await client.limit()
         [held] = await client.rows("positions")
         await client.log_in("closer@example.com", "pass-word")
-        assert (await client.order())["errmsg"] == "Trading is not allowed on this account"
+        refused = "Trading is not allowed on this account"
+        assert (await client.order())["errmsg"] == refused
+        path = f"/trade/orders/{resting['d']['orderId']}"
+        assert (await client("PATCH", path, {"qty": 1}))["errmsg"] == refused
+        assert await client("DELETE", path) == {"s": "ok"}
         assert await client("DELETE", f"/trade/positions/{held['id']}") == {"s": "ok"}
 
 

@@ -110,7 +110,7 @@ async def try_closing_pair(venue: Venue, patience: Patience = NONE) -> AsyncIter
     if connected.result != "ok":
         return
     yield await _timed(
-        "closing pair: key permissions", patience, venue.key_permissions, _permissions
+        "closing pair: key permissions", patience, venue.key_permissions, _closing_permissions
     )
     yield await _timed("closing pair: open orders", patience, venue.open_orders, _listed)
     yield await _timed("closing pair: positions", patience, venue.positions, _held)
@@ -180,6 +180,11 @@ def _permissions(told: KeyPermissions) -> str:
     if told.withdraw:
         text += " (a desk's key should not be able to)"
     return f"{text}; {told.note}" if told.note else text
+
+
+def _closing_permissions(told: KeyPermissions) -> str:
+    too_much = "; it can enter orders: a pair that only cancels and closes need not"
+    return _permissions(told) + (too_much if told.trade else "")
 
 
 async def _quotes(venue: Venue, symbols: Sequence[str], patience: Patience) -> Check:

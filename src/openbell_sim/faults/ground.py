@@ -63,19 +63,22 @@ def check(ground: Ground, fault: AnyFault) -> None:
 
 def settle(ground: Ground, holding: Sequence[Holding]) -> None:
     """Makes the venue such that these conditions hold and no others."""
-    skew_ms, revoked, states, drops = 0, set(), {}, False
+    skew_ms, states, drops = 0, {}, False
+    revoked: dict[str, set[str]] = {"all": set(), "trading": set(), "closing": set()}
     for held in holding:
         match held.condition:
             case ClockSkew(skew_ms=more_ms):
                 skew_ms += more_ms
-            case KeyRevoked():
-                revoked.add(held.account or ground.first_account)
+            case KeyRevoked(keys=which):
+                revoked[which].add(held.account or ground.first_account)
             case MarketStateSet(symbol=symbol, state=state):
                 states[symbol] = state
             case DropProtective():
                 drops = True
     ground.clock.skew_ns = skew_ms * 1_000_000
-    ground.keys.revoke_only(revoked)
+    ground.keys.revoke_only(
+        revoked["all"], trading_of=revoked["trading"], closing_of=revoked["closing"]
+    )
     ground.exchange.intervene(Interventions(drop_stops=drops))
     _set_states(ground, states)
 

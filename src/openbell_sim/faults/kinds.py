@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -299,6 +299,9 @@ class ClockSkew(Condition, frozen=True, kw_only=True, tag="clock_skew"):
 class KeyRevoked(Condition, frozen=True, kw_only=True, tag="key_revoked"):
     """The venue knows the keys of `account` no more; empty: of the account whose request set this
     off, else of the venue's first account."""
+
+    keys: Literal["all", "trading", "closing"] = "all"
+    """Those that may trade, those that may only cancel and close, or both."""
 
 
 class MarketStateSet(Condition, frozen=True, kw_only=True, tag="market_state"):

@@ -366,14 +366,18 @@ class KrakenVenue(KrakenCalls):
         info = await self._key_info()
         if info is None:
             return KeyPermissions()
+        trade = "modify-trades" in info.permissions
         notes = []
+        if not trade:
+            closes = "close-trades" in info.permissions
+            notes.append("may cancel and close" if closes else "may not cancel either")
         if info.valid_until not in ("", "0"):
             until = datetime.fromtimestamp(int(info.valid_until), UTC)
             notes.append(f"expires {until:%Y-%m-%d %H:%M} UTC")
         if info.ip_allowlist:
             notes.append(f"from {', '.join(info.ip_allowlist)} only")
         return KeyPermissions(
-            trade="modify-trades" in info.permissions,
+            trade=trade,
             withdraw="withdraw-funds" in info.permissions,
             note="; ".join(notes),
         )

@@ -85,11 +85,13 @@ def place(call: Call) -> Result:
 
 def submit(call: Call, request: OrderRequest) -> Order:
     """Raises AlpacaError, after the refusal is recorded."""
-    try:
-        _check_position(call, request)
-    except AlpacaError as error:
-        call.exchange.refuse(_refusal(call, request, error))
-        raise
+    checks = ((_check_key, Reason.MAY_NOT_TRADE), (_check_position, Reason.REDUCE_ONLY))
+    for check, reason in checks:
+        try:
+            check(call, request)
+        except AlpacaError as error:
+            call.exchange.turn_away(request, reason, f"{error.code} {error.message}")
+            raise
     return _submit(call, request)
 
 
@@ -98,6 +100,16 @@ def _submit(call: Call, request: OrderRequest) -> Order:
         return call.exchange.submit(request)
     except RefusedError as error:
         raise errors.from_refusal(error, request) from None
+
+
+def _closes(call: Call, request: OrderRequest) -> bool:
+    return call.quantity(request.symbol) * request.side.sign < 0
+
+
+def _check_key(call: Call, request: OrderRequest) -> None:
+    """Raises AlpacaError for what a key that may only close would open."""
+    if not call.credentials.may_trade and not _closes(call, request):
+        raise errors.from_refusal(RefusedError(Reason.MAY_NOT_TRADE), request)
 
 
 def _check_position(call: Call, request: OrderRequest, replaced: Order | None = None) -> None:
@@ -109,7 +121,7 @@ def _check_position(call: Call, request: OrderRequest, replaced: Order | None = 
     `replaced`: an order that will be gone by then.
     """
     held = call.quantity(request.symbol)
-    closes = held * request.side.sign < 0
+    closes = _closes(call, request)
     inferred = f"{request.side.value.lower()}_to_{'close' if closes else 'open'}"
     specified = note_of(request).position_intent
     if specified and specified != inferred:
@@ -117,8 +129,6 @@ def _check_position(call: Call, request: OrderRequest, replaced: Order | None = 
             f"position intent mismatch, inferred: {inferred}, specified: {specified}"
         )
     if not closes:
-        if not call.credentials.may_trade:
-            raise errors.forbidden("account is not allowed to trade")
         if request.side is Side.SELL and request.qty % 1:
             raise errors.unprocessable("fractional orders cannot be sold short")
         return
@@ -178,24 +188,6 @@ def _record_unread(call: Call, error: AlpacaError) -> None:
             text=f"{error.code} {error.message}",
             at_ns=call.exchange.now_ns(),
         )
-    )
-
-
-def _refusal(call: Call, request: OrderRequest, error: AlpacaError) -> Refuse:
-    return Refuse(
-        order_id=0,
-        account=request.account,
-        cl_ord_id=request.cl_ord_id,
-        symbol=request.symbol,
-        side=request.side.value,
-        ord_type=request.ord_type.value,
-        order_qty=str(request.qty),
-        price=str(request.price or ""),
-        note=request.note,
-        received_ns=request.received_ns,
-        reason=Reason.REDUCE_ONLY.value,
-        text=f"{error.code} {error.message}",
-        at_ns=call.exchange.now_ns(),
     )
 
 
@@ -315,6 +307,7 @@ def replace_order(call: Call) -> Result:
     body = reading.decoded(call.body, reading.ReplaceBody)
     _check_open(old)
     request = _replacement(call, old, body)
+    _check_key(call, request)
     _check_position(call, request, old)
     try:
         call.exchange.test(request)

@@ -175,6 +175,8 @@ def amend_order(call: Call) -> Json:
     p = call.parameters
     symbol = call.symbol()
     order = _find(call, symbol, errors.no_such_order())
+    if not call.may_trade and not order.reduce_only:
+        raise errors.bad_key()
     if p.choice("side", Side, errors.invalid_side()) is not order.side:
         raise errors.not_valid("side")
     item = call.exchange.instruments[symbol]

@@ -253,6 +253,8 @@ def preview(call: Call) -> Json:
 def edit(call: Call) -> Json:
     """Of a limit order that rests until cancelled. Price and size are both wanted: a size that is
     left out reads as 0."""
+    if call.caller is not None and not call.caller.may_trade:
+        raise errors.permission_denied()
     order = _find(call, str(call.body.get("order_id") or ""))
     if order is None:
         raise errors.order_not_found()

@@ -107,49 +107,41 @@ def place(call: Call, new: NewOrder) -> Order:
     """Raises KrakenError."""
     desk = call.desk
     if not desk.limits.add(call.account, new.pair.altname, desk.now_s):
-        raise _refused(call, new.request, ORDER_RATE)
+        call.exchange.turn_away(new.request, "order_rate", ORDER_RATE)
+        raise KrakenError(ORDER_RATE)
     return _submit(call, new.request)
+
+
+def _check_key(call: Call) -> None:
+    """Of a change: it needs the permission to create and modify orders, as a new one does. Raises
+    KrakenError."""
+    if not call.credentials.may_trade:
+        raise from_refusal(RefusedError(Reason.MAY_NOT_TRADE))
 
 
 def _submit(call: Call, request: OrderRequest) -> Order:
     if not call.credentials.may_trade:
-        raise _refused(call, request, from_refusal(RefusedError(Reason.MAY_NOT_TRADE)).message)
+        raise _turned_away(call, request, Reason.MAY_NOT_TRADE)
     # Kraken keeps identifiers apart over all pairs of an account, the exchange within each.
     namesake = call.exchange.ledger.named(call.account, request.cl_ord_id)
     if namesake is not None and namesake.is_open and namesake.symbol != request.symbol:
-        raise _refused(
-            call, request, from_refusal(RefusedError(Reason.DUPLICATE_CL_ORD_ID)).message
-        )
+        raise _turned_away(call, request, Reason.DUPLICATE_CL_ORD_ID)
     try:
         return call.exchange.submit(request)
     except RefusedError as error:
         raise from_refusal(error) from None
 
 
-def _refused(call: Call, request: OrderRequest, message: str) -> KrakenError:
+def _turned_away(call: Call, request: OrderRequest, reason: Reason) -> KrakenError:
     """Records an order that the exchange never sees."""
-    call.exchange.refuse(
-        Refuse(
-            order_id=0,
-            account=call.account,
-            cl_ord_id=request.cl_ord_id,
-            symbol=request.symbol,
-            side=request.side.value,
-            ord_type=request.ord_type.value,
-            order_qty=str(request.qty or request.quote_qty or ""),
-            price=str(request.price or ""),
-            note=request.note,
-            received_ns=call.received_ns,
-            reason=message,
-            text=message,
-            at_ns=call.exchange.now_ns(),
-        )
-    )
-    return KrakenError(message)
+    error = from_refusal(RefusedError(reason))
+    call.exchange.turn_away(request, reason, error.message)
+    return error
 
 
 def validate(call: Call, new: NewOrder) -> None:
     """All that is checked, and nothing done. Raises KrakenError."""
+    _check_key(call)
     try:
         call.exchange.test(new.request)
     except RefusedError as error:
@@ -278,6 +270,7 @@ def _age_s(call: Call, order: Order) -> float:
 
 def amend(call: Call, txid_name: str) -> tuple[Order, str]:
     """The order and the identifier of the change. Raises KrakenError."""
+    _check_key(call)
     p, exchange = call.parameters, call.exchange
     check_deadline(p, exchange.now_ns())
     order = _one(call, txid_name)
@@ -328,6 +321,7 @@ class Edited:
 def edit(call: Call, txid_name: str, volume_name: str, price_name: str) -> Edited:
     """Cancels an order and places another in its stead; what it filled stays with the old one.
     Raises KrakenError."""
+    _check_key(call)
     p, exchange = call.parameters, call.exchange
     check_deadline(p, exchange.now_ns())
     old = _one(call, txid_name)

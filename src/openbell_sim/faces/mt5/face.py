@@ -187,11 +187,11 @@ class Mt5Face:
         known = self.exchange.ledger.named(request.account, request.cl_ord_id)
         if known is not None:
             if not _same(known, request):
-                self.exchange.turn_away(request, RefusedError(Reason.DUPLICATE_CL_ORD_ID))
+                self.exchange.turn_away(request, Reason.DUPLICATE_CL_ORD_ID)
                 raise BridgeError(409, "id_in_use", "another order has this id", retcode=10013)
             return {"order": render.order(known), "known": True}
         if not call.credentials.may_trade and not request.reduce_only:
-            self.exchange.turn_away(request, RefusedError(Reason.MAY_NOT_TRADE))
+            self.exchange.turn_away(request, Reason.MAY_NOT_TRADE)
             raise errors.rejected(Reason.MAY_NOT_TRADE)
         try:
             order = self.exchange.submit(request)

@@ -76,11 +76,16 @@ def _request(call: Call, spec: OrderSpec) -> OrderRequest:
     held = book.position(spec.instrument).quantity
     if note.position_fill == "OPEN_ONLY" and held * units < 0:
         raise RejectedError("ORDER_FILL_POSITION_ACTION_INVALID")
-    if not call.credentials.may_trade and note.position_fill != "REDUCE_ONLY":
-        raise RejectedError("ACCOUNT_ORDER_CREATION_LOCKED", Reason.MAY_NOT_TRADE)
+    _check_key(call, closes=note.position_fill == "REDUCE_ONLY")
     market = exchange.markets[spec.instrument]
     placing = Placing(call.account, market, call.received_ns)
     return order_request(note, units, placing)
+
+
+def _check_key(call: Call, *, closes: bool) -> None:
+    """Raises RejectedError."""
+    if not call.credentials.may_trade and not closes:
+        raise RejectedError("ACCOUNT_ORDER_CREATION_LOCKED", Reason.MAY_NOT_TRADE)
 
 
 def _submit(call: Call, request: OrderRequest) -> None:
@@ -200,6 +205,9 @@ def replace_order(call: Call) -> Answer:
     before = call.book.last_id
     resting = call.exchange.ledger.orders[found.exchange_id]
     try:
+        _check_key(
+            call, closes=found.note.position_fill == "REDUCE_ONLY" or spec.type in _DEPENDENT
+        )
         units, price, client = _replacement(call, found, spec)
         call.exchange.amend(
             resting,

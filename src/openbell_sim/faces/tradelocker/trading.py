@@ -86,7 +86,7 @@ def place(call: Call) -> Json:
         _record_malformed(call, given, error)
         raise
     if not call.credentials.may_trade:
-        call.exchange.turn_away(request, RefusedError(Reason.MAY_NOT_TRADE))
+        call.exchange.turn_away(request, Reason.MAY_NOT_TRADE)
         raise errors.refused(Reason.MAY_NOT_TRADE)
     try:
         order = call.exchange.submit(request)
@@ -154,6 +154,8 @@ def _price(given: Decimal | None) -> Decimal:
 
 
 def change(call: Call) -> Json:
+    if not call.credentials.may_trade:
+        raise errors.refused(Reason.MAY_NOT_TRADE)
     order = _order(call)
     given = call.decoded(Change)
     given.check()
