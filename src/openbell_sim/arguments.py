@@ -178,7 +178,8 @@ def _add_market(add: Callable[..., object], kind: FaceKind) -> None:
         "--speed",
         default="1",
         metavar="X|max",
-        help="2 plays the market twice as fast, max as fast as it can be played (default: 1)",
+        help="2 plays the market twice as fast, max as fast as it can be played (default: 1); "
+        "trading hours (--session) and all other times stay this machine's",
     )
 
 
@@ -264,7 +265,8 @@ def _add_troubles(add: Callable[..., object]) -> None:
         "--session",
         type=Path,
         metavar="FILE",
-        help="calendar of trading hours (TOML or JSON); without it the market is always open",
+        help="calendar of trading hours (TOML or JSON); without it the market is always open. It goes "
+        "by this machine's clock, whatever --speed and the times of recordings are",
     )
     add(
         "--faults",

@@ -127,6 +127,7 @@ class Venue:
             weight_limit=settings.weight_limit,
             gate=self.faults.gate,
             meet=self.faults.meet,
+            calendar=settings.calendar,
         )
         self.face = kind.make(self.exchange, self.keys, options)
         self.faults.serve(

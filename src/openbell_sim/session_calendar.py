@@ -15,13 +15,17 @@ Pure data: whoever runs the venue asks it for the state and when to ask again.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from openbell_sim.sessions import MarketState
+
+Span = tuple[int, int, MarketState]
+"""`(start_ns, end_ns, state)`"""
 
 _DAY = dt.timedelta(days=1)
 _SECOND_NS = 1_000_000_000
@@ -69,10 +73,7 @@ class SessionCalendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def state_at(self, now_ns: int) -> MarketState:
         today = self._local_day(now_ns)
-        for start_ns, end_ns, state in self._spans(today - _DAY, days=2):
-            if start_ns <= now_ns < end_ns:
-                return state
-        return self.otherwise
+        return self._state(self._spans(today - _DAY, days=2), now_ns)
 
     def next_change_ns(self, now_ns: int) -> int | None:
         """When the state changes; None: never."""
@@ -86,11 +87,49 @@ class SessionCalendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
                 return edge_ns
         return None
 
+    def next_open_ns(self, now_ns: int) -> int | None:
+        """When it opens after now; where it is open, after its next close. None: never."""
+        at_ns = self.next_change_ns(now_ns)
+        while at_ns is not None and self.state_at(at_ns) is not MarketState.OPEN:
+            at_ns = self.next_change_ns(at_ns)
+        return at_ns
+
+    def next_close_ns(self, now_ns: int) -> int | None:
+        """When it is open no longer; where it is not open, after its next opening. None: never."""
+        if self.state_at(now_ns) is MarketState.OPEN:
+            return self.next_change_ns(now_ns)
+        opens_ns = self.next_open_ns(now_ns)
+        return None if opens_ns is None else self.next_change_ns(opens_ns)
+
+    def open_hours_ns(self, day: dt.date, zone: ZoneInfo) -> tuple[int, int] | None:
+        """From its first opening to its last close within a day of that zone; None: it is not open
+        on it at all."""
+        begins_ns, ends_ns = (
+            _ns(dt.datetime.combine(day + n * _DAY, dt.time(), zone)) for n in range(2)
+        )
+        # One day of this calendar before, for windows that go on over midnight, and what of others
+        # a day of another zone may touch.
+        spans = list(self._spans(self._local_day(begins_ns) - _DAY, days=4))
+        within = (edge for span in spans for edge in span[:2] if begins_ns < edge < ends_ns)
+        edges = sorted({begins_ns, ends_ns, *within})
+        opened = [
+            (edge, after)
+            for edge, after in pairwise(edges)
+            if self._state(spans, edge) is MarketState.OPEN
+        ]
+        return (opened[0][0], opened[-1][1]) if opened else None
+
+    def _state(self, spans: Iterable[Span], now_ns: int) -> MarketState:
+        for start_ns, end_ns, state in spans:
+            if start_ns <= now_ns < end_ns:
+                return state
+        return self.otherwise
+
     def _local_day(self, now_ns: int) -> dt.date:
         return dt.datetime.fromtimestamp(now_ns // _SECOND_NS, ZoneInfo(self.timezone)).date()
 
-    def _spans(self, first: dt.date, days: int) -> Iterator[tuple[int, int, MarketState]]:
-        """`(start_ns, end_ns, state)` of the windows that begin on these days."""
+    def _spans(self, first: dt.date, days: int) -> Iterator[Span]:
+        """Of the windows that begin on these days."""
         zone = ZoneInfo(self.timezone)
         for window in self.windows:
             for number in range(days):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from datetime import time as clock_time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import msgspec
 import pytest
 
 from openbell_sim import testing
+from openbell_sim.clock import VenueClock
 from openbell_sim.keys import Credentials
 from openbell_sim.server import Settings, Venue
+from openbell_sim.session_calendar import SessionCalendar, Weekday, Window
 from openbell_sim.sessions import MarketState
 from openbell_sim.testing import StillMarket
 
@@ -326,6 +330,65 @@ async def test_fills_are_paged_by_the_id_of_the_last(api: Api) -> None:
 
 
 # The session
+
+
+async def test_clock_and_calendar_tell_the_hours_that_the_venue_was_given(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half day, a holiday and a weekend, by a clock of ours."""
+    days = tuple(Weekday)[:5]
+    calendar = SessionCalendar(
+        timezone="UTC",
+        holidays=(date(2026, 12, 25),),
+        windows=(
+            Window(days=days[:3], start=clock_time(14, 30), end=clock_time(21)),
+            Window(days=days[3:], start=clock_time(14, 30), end=clock_time(18)),
+        ),
+    )
+    at = datetime(2026, 12, 24, 15, tzinfo=UTC)
+    monkeypatch.setattr(VenueClock, "true_ns", lambda _: int(at.timestamp()) * 10**9)
+    async with testing.running_venue(settings(limit_scale=0, calendar=calendar)) as venue:
+        api = Api(http, venue.url)
+        _, told = await api("GET", "/v2/clock")
+        assert told["timestamp"].startswith("2026-12-24T")
+        assert (told["is_open"], told["next_close"], told["next_open"]) == (
+            True,
+            "2026-12-24T13:00:00-05:00",
+            "2026-12-28T09:30:00-05:00",
+        )
+        venue.exchange.set_session(None, MarketState.HALTED)
+        assert (await api("GET", "/v2/clock"))[1]["is_open"] is False
+        _, rows = await api("GET", "/v2/calendar", start="2026-12-23", end="2026-12-28")
+        assert [(row["date"], row["open"], row["close"]) for row in rows] == [
+            ("2026-12-23", "09:30", "16:00"),
+            ("2026-12-24", "09:30", "13:00"),
+            ("2026-12-28", "09:30", "16:00"),
+        ]
+        assert rows[1]["session_close"] == "1300"
+        assert (await api("GET", "/v2/calendar", start="x"))[0] == 422
+
+
+async def test_without_a_calendar_the_regular_hours_are_told_of_a_market_that_never_closes(
+    api: Api,
+) -> None:
+    _, told = await api("GET", "/v2/clock")
+    assert told["is_open"] is True
+    assert [told[name][11:16] for name in ("next_open", "next_close")] == ["09:30", "16:00"]
+    _, rows = await api("GET", "/v2/calendar", start="2026-12-21", end="2026-12-28")
+    assert [row["date"][-2:] for row in rows] == ["21", "22", "23", "24", "25", "28"]
+    assert {(row["open"], row["close"]) for row in rows} == {("09:30", "16:00")}
+
+
+async def test_a_market_that_never_closes_tells_times_that_a_client_can_read(
+    http: aiohttp.ClientSession,
+) -> None:
+    always = SessionCalendar(otherwise=MarketState.OPEN)
+    async with testing.running_venue(settings(limit_scale=0, calendar=always)) as venue:
+        api = Api(http, venue.url)
+        _, told = await api("GET", "/v2/clock")
+        assert datetime.fromisoformat(told["next_close"]).astimezone(UTC).year == 9999
+        _, rows = await api("GET", "/v2/calendar", start="2026-12-26", end="2026-12-26")
+        assert [(row["open"], row["close"]) for row in rows] == [("00:00", "23:59")]
 
 
 async def test_the_end_of_the_session_ends_day_orders(venue: Venue, api: Api) -> None:

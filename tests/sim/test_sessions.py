@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -66,6 +67,81 @@ def test_the_calendar_tells_the_state_and_its_next_change(
     assert calendar.state_at(ns(moment)) is MarketState(state)
     found = calendar.next_change_ns(ns(moment))
     assert found == (None if change is None else ns(change))
+
+
+@pytest.mark.parametrize(
+    ("calendar", "moment", "opens", "closes"),
+    [
+        (
+            NYSE,
+            "2026-03-06T14:00:00+00:00",
+            "2026-03-06T14:30:00+00:00",
+            "2026-03-06T21:00:00+00:00",
+        ),
+        (
+            NYSE,
+            "2026-03-06T15:00:00+00:00",
+            "2026-03-09T13:30:00+00:00",
+            "2026-03-06T21:00:00+00:00",
+        ),
+        (
+            NYSE,
+            "2026-12-24T22:00:00+00:00",
+            "2026-12-28T14:30:00+00:00",
+            "2026-12-28T21:00:00+00:00",
+        ),
+        # From closed by cancel-only to open: only the last of them is an opening.
+        (
+            FOREX,
+            "2026-03-07T12:00:00+00:00",
+            "2026-03-08T21:05:00+00:00",
+            "2026-03-09T20:59:00+00:00",
+        ),
+        (SessionCalendar(otherwise=MarketState.OPEN), "2026-03-07T12:00:00+00:00", None, None),
+        (SessionCalendar(), "2026-03-07T12:00:00+00:00", None, None),
+    ],
+)
+def test_the_next_opening_and_the_next_close(
+    calendar: SessionCalendar, moment: str, opens: str | None, closes: str | None
+) -> None:
+    told = (calendar.next_open_ns(ns(moment)), calendar.next_close_ns(ns(moment)))
+    assert told == tuple(None if each is None else ns(each) for each in (opens, closes))
+
+
+@pytest.mark.parametrize(
+    ("calendar", "day", "hours"),
+    [
+        (NYSE, "2026-03-06", ("2026-03-06T09:30-05:00", "2026-03-06T16:00-05:00")),
+        (NYSE, "2026-03-07", None),
+        (NYSE, "2026-12-25", None),
+        (FOREX, "2026-03-07", None),
+        # Open from the evening before, but for six minutes, and on into the night.
+        (FOREX, "2026-03-10", ("2026-03-10T00:00-04:00", "2026-03-11T00:00-04:00")),
+        (FOREX, "2026-03-08", ("2026-03-08T17:05-04:00", "2026-03-09T00:00-04:00")),
+        (FOREX, "2026-03-06", ("2026-03-06T00:00-05:00", "2026-03-06T17:00-05:00")),
+        (
+            SessionCalendar(otherwise=MarketState.OPEN), "2026-03-07",
+            ("2026-03-07T00:00-05:00", "2026-03-08T00:00-05:00"),
+        ),
+    ],
+)  # fmt: skip
+def test_the_hours_of_a_day(
+    calendar: SessionCalendar, day: str, hours: tuple[str, str] | None
+) -> None:
+    told = calendar.open_hours_ns(dt.date.fromisoformat(day), ZoneInfo("America/New_York"))
+    assert told == (None if hours is None else (ns(hours[0]), ns(hours[1])))
+
+
+@given(st.dates(dt.date(2026, 1, 1), dt.date(2026, 12, 31)), st.sampled_from([NYSE, FOREX]))
+def test_a_days_hours_begin_and_end_with_an_open_market(
+    day: dt.date, calendar: SessionCalendar
+) -> None:
+    hours = calendar.open_hours_ns(day, ZoneInfo("Asia/Tokyo"))
+    noon = dt.datetime.combine(day, dt.time(12), ZoneInfo("Asia/Tokyo"))
+    if hours is None:
+        assert calendar.state_at(int(noon.timestamp()) * 10**9) is not MarketState.OPEN
+    else:
+        assert calendar.state_at(hours[0]) is calendar.state_at(hours[1] - 1) is MarketState.OPEN
 
 
 @given(st.integers(ns("2026-01-01T00:00:00+00:00"), ns("2026-12-31T00:00:00+00:00")))

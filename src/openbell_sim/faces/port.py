@@ -22,6 +22,7 @@ from openbell_sim.instruments import Instrument
 from openbell_sim.keys import KeyRing
 from openbell_sim.outbox import Gate, straight
 from openbell_sim.rules import VenueRules
+from openbell_sim.session_calendar import SessionCalendar
 
 
 class RequestKind(StrEnum):
@@ -121,6 +122,8 @@ class FaceOptions:
     """Binance: request weight per minute and address, instead of what it documents."""
     gate: Gate = straight
     """Where every streamed event passes: faces hand it to each `Outbox` they make."""
+    calendar: SessionCalendar | None = None
+    """When the market opens and closes, for venues that tell it. None: it is always open."""
     meet: Meet = meet_nothing
     """Where every call on a socket passes."""
 

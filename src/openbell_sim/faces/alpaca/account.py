@@ -21,11 +21,22 @@ from openbell_sim.instruments import Instrument
 from openbell_sim.ledger import Order
 from openbell_sim.listing import shown
 from openbell_sim.positions import Position
+from openbell_sim.session_calendar import SessionCalendar, Weekday, Window
 from openbell_sim.sessions import MarketState
 
 NEW_YORK = ZoneInfo("America/New_York")
-OPENS, CLOSES = time_of_day(9, 30), time_of_day(16, 0)
-"""Regular trading hours: "Orders at Alpaca"."""
+REGULAR = SessionCalendar(
+    timezone=NEW_YORK.key,
+    windows=(
+        Window(
+            days=(Weekday.MON, Weekday.TUE, Weekday.WED, Weekday.THU, Weekday.FRI),
+            start=time_of_day(9, 30),
+            end=time_of_day(16, 0),
+        ),
+    ),
+)
+"""What is told where no calendar was given: regular trading hours ("Orders at Alpaca"), holidays
+not known."""
 _MULTIPLIER = 2
 """Regulation T: a position may be worth twice the equity."""
 _PAGE_MAX = 100
@@ -301,21 +312,21 @@ def asset(call: Call) -> Result:
 
 
 def clock(call: Call) -> Result:
-    """`is_open`: whether any symbol is traded now. The next times are the exchange's regular ones,
-    holidays not known."""
+    """`is_open`: whether any symbol is traded now, whoever said so. The next times are the
+    calendar's; one that never comes is the end of the year 9999, since clients want a time."""
     exchange = call.exchange
     now_ns = exchange.now_ns()
-    now = datetime.fromtimestamp(now_ns // 1_000_000_000, NEW_YORK)
     return 200, {
         "timestamp": names.rfc3339(now_ns),
         "is_open": MarketState.OPEN in map(exchange.session, exchange.markets),
-        "next_open": _next(now, OPENS).isoformat(),
-        "next_close": _next(now, CLOSES).isoformat(),
+        "next_open": _in_new_york(call.calendar.next_open_ns(now_ns)).isoformat(),
+        "next_close": _in_new_york(call.calendar.next_close_ns(now_ns)).isoformat(),
     }
 
 
 def calendar(call: Call) -> Result:
-    """Every weekday from `start` to `end`."""
+    """Every day from `start` to `end` on which the market opens. What lies beyond midnight belongs
+    to the next day; without extended hours, the session is no longer than trading."""
     try:
         first, last = (
             date.fromisoformat(call.query[name][:10]) if call.query.get(name) else None
@@ -323,27 +334,29 @@ def calendar(call: Call) -> Result:
         )
     except ValueError:
         raise errors.malformed("invalid start or end") from None
-    today = datetime.fromtimestamp(call.exchange.now_ns() // 1_000_000_000, NEW_YORK).date()
+    today = _in_new_york(call.exchange.now_ns()).date()
     first, last = first or today, last or today + timedelta(days=30)
-    days = (first + timedelta(days=n) for n in range(max(0, (last - first).days + 1)))
-    return 200, [
-        {
-            "date": day.isoformat(),
-            "open": f"{OPENS:%H:%M}",
-            "close": f"{CLOSES:%H:%M}",
-            "session_open": "0400",
-            "session_close": "2000",
-        }
-        for day in days
-        if day.weekday() < 5
-    ]
+    rows: list[Json] = []
+    for number in range(max(0, (last - first).days + 1)):
+        day = first + timedelta(days=number)
+        hours = call.calendar.open_hours_ns(day, NEW_YORK)
+        if hours is not None:
+            rows.append(_day(day, *map(_in_new_york, hours)))
+    return 200, rows
 
 
-def _next(now: datetime, at: time_of_day) -> datetime:
-    """The next time of a weekday at which the clock in New York shows `at`."""
-    day = now.date()
-    while True:
-        moment = datetime.combine(day, at, NEW_YORK)
-        if moment > now and day.weekday() < 5:
-            return moment
-        day += timedelta(days=1)
+def _day(day: date, opens: datetime, closes: datetime) -> Json:
+    till = f"{closes:%H:%M}" if closes.date() == day else "23:59"
+    return {
+        "date": day.isoformat(),
+        "open": f"{opens:%H:%M}",
+        "close": till,
+        "session_open": f"{opens:%H%M}",
+        "session_close": till.replace(":", ""),
+    }
+
+
+def _in_new_york(at_ns: int | None) -> datetime:
+    if at_ns is None:
+        return datetime(9999, 12, 30, tzinfo=NEW_YORK)
+    return datetime.fromtimestamp(at_ns // 1_000_000_000, NEW_YORK)

@@ -84,6 +84,7 @@ class AlpacaFace:
         self.replies: Counter[tuple[str, str, int]] = Counter()
         self._exchange = exchange
         self._keys = keys
+        self._calendar = options.calendar or account.REGULAR
         self._replacements = Replacements(exchange.ledger.orders.values())
         self._budgets = {is_data: Budget(limit) for is_data in (False, True)}
         self.hub = Hub(exchange, self._replacements)
@@ -111,6 +112,7 @@ class AlpacaFace:
             call = Call(
                 exchange=self._exchange,
                 replacements=self._replacements,
+                calendar=self._calendar,
                 credentials=credentials,
                 query=request.query,
                 named=request.match_info,

@@ -26,6 +26,7 @@ from openbell_sim.keys import Credentials
 from openbell_sim.ledger import Order
 from openbell_sim.listing import shown
 from openbell_sim.refusals import Reason, RefusedError
+from openbell_sim.session_calendar import SessionCalendar
 
 NO_CONTENT = 204
 MULTI_STATUS = 207
@@ -39,6 +40,7 @@ class Call:
 
     exchange: Exchange
     replacements: Replacements
+    calendar: SessionCalendar
     credentials: Credentials
     query: Mapping[str, str]
     named: Mapping[str, str]
