@@ -261,7 +261,8 @@ class GuardKeeper:
             while True:
                 within_s = silent_after_s if said_hello else max(silent_after_s, START_S)
                 try:
-                    line = await asyncio.wait_for(reader.readline(), within_s)
+                    async with asyncio.timeout(within_s):
+                        line = await reader.readline()
                 except TimeoutError:
                     await self._hangs(process, within_s)
                     return
@@ -440,7 +441,8 @@ class GuardKeeper:
     async def _pause(self, seconds: float) -> None:
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), max(seconds, 0.0))
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._changed.wait()
 
     async def _ask(self, do: str, *, timeout_s: float = 5.0, **fields: object) -> dict[str, Any]:
         """Its final answer. Raises NotRunningError, UnverifiedError, and what it names."""

@@ -128,7 +128,8 @@ class EnginePair:
                 async with self._acting:
                     await self._look_and_act_safely()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._wake.wait()
 
     def now(self) -> Pair | None:
         """Who is which; None on a desk without a standby."""

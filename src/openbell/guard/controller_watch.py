@@ -156,7 +156,8 @@ class ControllerWatch:
         while True:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._tick_s)
+                async with asyncio.timeout(self._tick_s):
+                    await self._changed.wait()
             await self._look()
 
     def forgive(self, seconds: float) -> None:

@@ -146,7 +146,8 @@ class DeadMan:
             self.changed.clear()
             tick_s = min(TICK_S_MAX, self.timeout_s * TICK_SHARE)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.changed.wait(), tick_s)
+                async with asyncio.timeout(tick_s):
+                    await self.changed.wait()
 
     async def _look(self) -> None:
         facts = self.facts
@@ -314,7 +315,8 @@ class DeadMan:
         while self.applies == "venue" and self.armed is not False:
             self.changed.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._disarmed.wait(), TICK_S_MAX)
+                async with asyncio.timeout(TICK_S_MAX):
+                    await self._disarmed.wait()
 
     def _failed(self, why: str) -> None:
         if why != self._problem:

@@ -351,7 +351,8 @@ class Guard:
             yield {"event": "hello", **self.document()}
             while True:
                 try:
-                    told = await asyncio.wait_for(news.get(), self._beat_every_s)
+                    async with asyncio.timeout(self._beat_every_s):
+                        told = await news.get()
                 except TimeoutError:
                     told = {"event": "beat", **self.document()}
                 yield told

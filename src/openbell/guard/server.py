@@ -116,7 +116,8 @@ class GuardServer:
         finally:
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
-                await asyncio.wait_for(writer.wait_closed(), 1)
+                async with asyncio.timeout(1):
+                    await writer.wait_closed()
 
     async def _answer(
         self,
@@ -148,7 +149,8 @@ class GuardServer:
 async def _line(reader: asyncio.StreamReader, timeout_s: float | None) -> bytes:
     """Empty at its end. One that is too long ends the connection: where it ends is not known."""
     try:
-        return await asyncio.wait_for(reader.readline(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await reader.readline()
     except ValueError:
         return b"\0\n"
 
@@ -158,7 +160,8 @@ async def _send(writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None
     if writer.transport.get_write_buffer_size() > UNREAD_MAX:
         raise TimeoutError
     writer.write(_encoder.encode(answer) + b"\n")
-    await asyncio.wait_for(writer.drain(), DRAIN_S)
+    async with asyncio.timeout(DRAIN_S):
+        await writer.drain()
 
 
 def _request(line: bytes) -> dict[str, Any]:

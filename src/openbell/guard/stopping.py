@@ -72,7 +72,8 @@ class Stopping:
         yield {"event": "taken"}
         while True:
             try:
-                told = await asyncio.wait_for(news.get(), ALIVE_S)
+                async with asyncio.timeout(ALIVE_S):
+                    told = await news.get()
             except TimeoutError:
                 told = {"event": ALIVE}
             yield told

@@ -64,7 +64,8 @@ async def _perform(check: Check) -> CheckResult:
     try:
         result = check()
         if inspect.isawaitable(result):
-            result = await asyncio.wait_for(result, CHECK_TIMEOUT_S)
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                result = await result
     except TimeoutError:
         return failing(f"no answer within {CHECK_TIMEOUT_S:g}s")
     except Exception as error:  # noqa: BLE001 - what a check raises is its finding

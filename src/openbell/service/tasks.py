@@ -10,6 +10,10 @@ from openbell.service.logging import alert
 
 TaskBody = Callable[[], Awaitable[None]]
 
+CANCEL_AGAIN_S = 1.0
+"""A body may take a cancellation for something else (of `asyncio.wait_for` on Python 3.11, say, or
+of a library's time-out) and go on: it is cancelled again so often until it has ended. Long enough for an orderly end."""
+
 
 class Tasks:
     """Runs the service's background tasks. One that ends unasked makes health failing for good."""
@@ -41,9 +45,10 @@ class Tasks:
     async def cancel(self) -> None:
         """End them all and wait for it."""
         self._stopping = True
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(tuple(self._running), timeout=CANCEL_AGAIN_S)
 
     def _spawn(self, body: TaskBody, name: str) -> None:
         task = asyncio.create_task(self._supervise(body, name), name=name)

@@ -97,7 +97,8 @@ async def polled_stream(
             await asyncio.sleep(pause_s)
             continue
         with suppress(TimeoutError):
-            await asyncio.wait_for(nudge.wait(), pause_s)
+            async with asyncio.timeout(pause_s):
+                await nudge.wait()
         nudge.clear()
 
 

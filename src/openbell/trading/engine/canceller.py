@@ -208,7 +208,8 @@ class Canceller:
             wait_s = max(self._pace.wait_s(key, time.monotonic()) for key in open_keys)
             if wait_s > 0 and not urgent:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(hurry.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await hurry.wait()
                 continue
             hurry.clear()
             if not await self._intend([key for key in open_keys if key not in intended], reason):

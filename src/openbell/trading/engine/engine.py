@@ -412,7 +412,8 @@ class Engine:
             self.changed.clear()
             self._tell()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.changed.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self.changed.wait()
 
     async def _beat_to_guard(self) -> None:
         """From this loop, so that one that hangs is not heard; and not once another has taken over."""

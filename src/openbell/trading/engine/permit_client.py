@@ -103,7 +103,8 @@ class PermitClient:
             while not self._lives and time.monotonic() < deadline:
                 self._answered.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._answered.wait(), deadline - time.monotonic())
+                    async with asyncio.timeout(deadline - time.monotonic()):
+                        await self._answered.wait()
             yield self.scope()
         finally:
             if gave_up and self._wanted is PermitScope.REDUCE:
@@ -127,7 +128,8 @@ class PermitClient:
                 asks_soon = self._wanted is not PermitScope.NONE and not self._lives
                 pause_s = RETRY_S if asks_soon else self._renew_every_s
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):
+                        await self._wake.wait()
                 self._notice_expiry()
 
     @property

@@ -346,7 +346,8 @@ class VenueLink:
             self.why_not = "standing by"
         while not self._office.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._office.wait(), WARM_CHECK_S)
+                async with asyncio.timeout(WARM_CHECK_S):
+                    await self._office.wait()
                 return
             self.skew_ns = await self._skew_ns()
 
@@ -399,7 +400,8 @@ class VenueLink:
             settled = self.reconciled and found.status is not Agreement.MISMATCH
             pause_s = self._pace.pause_s(deep=deep, settled=settled, now_s=time.monotonic())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
 
     async def _turn(self) -> bool:
         """Waits until a look may begin; whether it is to be a deep one."""
