@@ -95,6 +95,8 @@ class Bench:
         try:
             said = process.stdout.readline()
             assert said == ("" if die_at == "spawn" else "up\n"), said
+            if die_at == "stopping":
+                assert process.stdout.readline() == "stopping\n"
             time.sleep(after_s)
         finally:
             process.kill()

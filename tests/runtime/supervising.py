@@ -2,7 +2,8 @@
 
 Starts every service and prints `up` when all are ready. With DIE-AT = `spawn` it kills itself
 between the spawn of the first service and its record; with `replacing` it replaces every service,
-again and again, until it is killed.
+again and again, until it is killed; with `stopping` it stops every service, and says `stopping` once
+each has had its signal.
 """
 
 import asyncio
@@ -16,11 +17,15 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs, Service
 from openbell.runtime.plan import build_specs
 from openbell.runtime.run import Run
+from openbell.runtime.spec import StopResult
 from openbell.runtime.supervisor import Supervisor
 
 
 def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+_stops: list[asyncio.Task[StopResult]] = []
 
 
 async def well(_port: int | None) -> str:
@@ -45,6 +50,12 @@ async def main(folder: Path, services: dict[str, object], die_at: str) -> None:
     print("up" if all(result.ready for result in results) else results, flush=True)
     while die_at == "replacing":
         await asyncio.gather(*(supervisor.replace(name, well) for name in services))
+    if die_at == "stopping":
+        for name in services:
+            _stops.append(asyncio.create_task(supervisor.stop(name, reason="test")))
+        while any(supervisor.view(name).state != "stopping" for name in services):
+            await asyncio.sleep(0.001)
+        print("stopping", flush=True)
     await asyncio.Event().wait()
 
 

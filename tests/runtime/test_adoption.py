@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 from dataclasses import replace
@@ -107,6 +108,42 @@ async def test_an_adopted_service_that_does_not_answer_is_degraded_and_left_runn
     (bench.folder / "status").write_text("200")
     await until(lambda: supervisor.view("web").state is ServiceState.READY)
     assert supervisor.view("web").pid == pid
+
+
+@pytest.mark.parametrize("words", [("ignore-term", "serve"), ("slow-stop", 60, "serve")])
+async def test_a_service_that_was_being_stopped_is_stopped_and_a_start_starts_it_anew(
+    bench, port, words
+):
+    """It listens still and would pass for running, or answers nobody and would be waited for until
+    its time to be ready is over, and ever after: whoever began to stop it is dead."""
+    bench.add("web", *words, port, port=port, ready={"kind": "http"}, stop={"timeout": "300ms"})
+    bench.killed_controller("stopping")
+    dying = only_record(bench).pid
+    assert is_alive(dying)
+    supervisor = bench.supervisor()
+
+    report = await supervisor.adopt()
+    assert report.stopping == ("web",) and report.adopted == () and report.orphans == ()
+    started = await supervisor.start("web")
+
+    assert started.ready, started
+    assert not is_alive(dying)
+    view = supervisor.view("web")
+    assert view.state is ServiceState.READY and view.pid != dying and not view.adopted
+    assert bench.states("web") == ["starting", "stopping", "stopped", "starting", "ready"]
+    assert (await supervisor.stop("web", reason="test")).stopped
+
+
+async def test_a_service_that_answers_nobody_is_told_with_a_time_that_a_probe_had(bench, port):
+    """The last probe was cut to what was left of the time to be ready: `within 0.001s`."""
+    ready = {"kind": "http", "timeout": "400ms"}
+    bench.add("web", "listen", port, port=port, ready=ready)
+    supervisor = bench.supervisor()
+    started = await supervisor.start("web")
+    assert not started.ready
+    told = re.search(r"no answer on port \d+ within ([\d.]+)s", started.reason)
+    assert told is not None, started.reason
+    assert float(told[1]) >= 0.25
 
 
 async def test_a_crash_between_spawn_and_record_is_recovered_by_the_mark(bench, until):

@@ -223,6 +223,7 @@ class Hosted:
             gone=list(adoption.gone),
             orphans=[orphan.pid for orphan in adoption.orphans],
             doubled=list(adoption.doubled),
+            stopping=list(adoption.stopping),
             live=desk.desk.file.live_venues(),
         )
         desk.tell_of_live_venues()
@@ -234,6 +235,7 @@ class Hosted:
             adopted_in_s=round(adopted.in_s, 3),
             adopted_at_ns=adopted.at_ns,
             gone=list(adoption.gone),
+            stopping=list(adoption.stopping),
             orphans=len(adoption.orphans),
         )
 

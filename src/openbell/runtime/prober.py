@@ -27,6 +27,9 @@ _SLOWEST_LOOK_S = 0.05
 its port a look only asks the kernel, so many of them cost little."""
 _ONE_PROBE_TIMEOUT_S = 2.0
 """Of one probe during a start: a service that accepts but does not answer yet is asked again."""
+_SHORTEST_PROBE_S = 0.25
+"""The last one may overrun the time to be ready: cut to what is left of it, it would fail whatever
+the service does, and its reason is the one that is told."""
 
 
 class Prober:
@@ -53,7 +56,7 @@ class Prober:
         deadline = time.monotonic() + ready.timeout
         pause = ready.every if isinstance(ready, ExecReady) else FIRST_LOOK_S
         while True:
-            left = max(deadline - time.monotonic(), 0.001)
+            left = max(deadline - time.monotonic(), _SHORTEST_PROBE_S)
             result = log.look() if log else await self._ready(left)
             if result.passed or time.monotonic() + pause >= deadline:
                 return result

@@ -6,6 +6,7 @@ whole line counts.
     1. INTENT with mark and generation      spawned or not: the mark tells (processes are scanned)
     2. spawn                                the process carries the mark
     3. RUNNING with pid and start time      found by pid, checked by start time, mark and boot id
+       RUNNING, stopping                    it is being ended: whoever finds it so goes on with that
     4. STOPPED                              its group was seen to be empty
 
 While a service is being replaced its line tells of two processes; the first is the service, and
@@ -61,6 +62,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Also its process group and session: it was spawned as leader of both."""
     start: int = 0
     """The process's start time, as in ProcessFacts."""
+    stopping: bool = False
+    """Its end was begun. It may have had its stop signal or not, and need not answer any more."""
     cgroup: str | None = None
     code: str = ""
     """Of the files its command named when it was spawned (`code`); empty: not known."""

@@ -189,3 +189,5 @@ class AdoptionReport:
     """Record files that are none; left alone. What they told of is found by its marker."""
     doubled: tuple[str, ...] = ()
     """Services that were being replaced: of each the one that is not the service was told to end."""
+    stopping: tuple[str, ...] = ()
+    """Services whose end an earlier controller had begun: it is gone on with."""

@@ -160,6 +160,15 @@ class SupervisedService:
         self._move(ServiceMove.ADOPT, "found running, not probed yet")
         self._begin_job(self._prove_adopted(run, prober))
 
+    def adopt_stopping(self, run: Run) -> None:
+        """Takes over a process whose end an earlier controller had begun, and goes on with it: half
+        stopped it may answer nobody for ever. A start waits for that."""
+        self._generation = run.record.generation
+        self._take(run)
+        self._move(ServiceMove.ADOPT, "found running, and being stopped")
+        self._move(ServiceMove.STOP, "an earlier controller had begun to stop it")
+        self._begin_descent(run, None)
+
     def end_beside(self, run: Run) -> None:
         """Of an earlier controller that died while it replaced the service."""
         self._succession.end(run)
@@ -466,8 +475,12 @@ class SupervisedService:
         self, run: Run, failure: str | None, *, again: bool = False
     ) -> asyncio.Task[StopResult]:
         """From here on nothing but the ladder moves the service; its exit is expected."""
-        with contextlib.suppress(StorageError):  # of no use to a process that is to end
+        # Unwritten, a controller that finds it takes it for one that is to run: no worse than not
+        # ending it.
+        with contextlib.suppress(StorageError):
             run.settle()
+            run.record = msgspec.structs.replace(run.record, stopping=True)
+            run.records.add(run.record)
         self._stopping = asyncio.create_task(
             self._climb_down(run, failure, again), name=f"stop {self.spec.name}"
         )

@@ -77,7 +77,8 @@ class Supervisor:
 
         What does not match its record in pid, start time, boot and mark is not signalled, and what
         matches goes on running as it is; except that a service that was being replaced is two
-        processes, of which the one that its record puts beside it is told to end. Services that
+        processes, of which the one that its record puts beside it is told to end, and that one whose
+        end was begun is ended. Services that
         answer their probe within two seconds are ready when this returns. Harmless when repeated: what this
         supervisor runs already stays as it is.
         """
@@ -87,6 +88,7 @@ class Supervisor:
         scan = await self._host.scanner.fresh()
         adopted: list[str] = []
         gone: list[str] = []
+        stopping: list[str] = []
         orphans: dict[int, Orphan] = {}
         doubles: dict[str, tuple[Record, Found]] = {}
         own_marks: set[Mark | None] = set()
@@ -124,8 +126,13 @@ class Supervisor:
                 if record.beside is not None and beside is None:
                     self._write_down(alone)
                 record = alone
-                service.adopt(adopted_run(self._host, service.spec, record, found))
-                adopted.append(record.service)
+                run = adopted_run(self._host, service.spec, record, found)
+                if record.stopping:
+                    service.adopt_stopping(run)
+                    stopping.append(record.service)
+                else:
+                    service.adopt(run)
+                    adopted.append(record.service)
         for name, (record, beside) in doubles.items():
             spec = self._services[name].spec
             self._services[name].end_beside(beside_run(self._host, spec, record, beside))
@@ -151,6 +158,7 @@ class Supervisor:
             seconds=time.monotonic() - began,
             unreadable=tuple(unreadable),
             doubled=tuple(doubles),
+            stopping=tuple(stopping),
         )
 
     async def start(self, name: str) -> StartResult:
