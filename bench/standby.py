@@ -3,6 +3,10 @@
 A whole desk by `openbell up`: controller, simulated venue, market data, the engine and its standby.
 This process sends intents over the bus as a strategy does, at a steady rate, whether or not the
 earlier ones were answered.
+
+Binance lets one account send 10 orders a second, and one address ask for a weight of 100. The desk of
+these benchmarks and tests has a venue with 20 times that, which says so: else the engine, which stays
+inside what its venue lets it ask, would be measured waiting for the end of the minute.
 """
 
 from __future__ import annotations

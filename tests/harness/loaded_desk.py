@@ -81,7 +81,8 @@ class LoadedDesk:
         text = text.replace('"BTC/USDT" = "0.1"', '"BTC/USDT" = "10"')
         for limit in ("max_notional_per_position", "max_total_exposure"):
             text = re.sub(rf'{limit} = "\d+"', f'{limit} = "10000000"', text)
-        text = text.replace('"--port", "{port}",', '"--port", "{port}", "--no-limits",')
+        # More than a venue lets an account do. It has to say so, or the engine stays inside less.
+        text = text.replace('"--port", "{port}",', '"--port", "{port}", "--limit-scale", "20",')
         text += '\n[strategies.load]\ntype = "my_load:Load"\nvenue = "binance"\n'
         text += 'symbols = ["BTC/USDT"]\n'
         for old, new in changes.values():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openbell.domain.service_state import ServiceState
+from openbell.errors import FailedError
 from openbell.procedures.rolling import (
     Condition,
     HandedOver,
@@ -19,6 +23,7 @@ from openbell.procedures.rolling import (
     Way,
     plan_rolling,
 )
+from openbell.procedures.rolling.gate import HELD_BACK_AT_MOST_S, Gate
 from openbell.procedures.rolling.hand_back import HandBack
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
@@ -134,6 +139,8 @@ class FakePair:
     """What stands against a hand-over, one answer after the other."""
     ended: str = ""
     handed: int = 0
+    held_s: list[float] = field(default_factory=list)
+    """How long the venue holds the desk back, one answer after the other; then not at all."""
 
     def now(self) -> Pair | None:
         return Pair(self.primary, self.standby)
@@ -152,21 +159,27 @@ class FakePair:
     def ended_by(self) -> str:
         return self.ended
 
+    async def held_back_s(self) -> float:
+        return self.held_s.pop(0) if self.held_s else 0.0
 
-def handing_back(pair: FakePair, *, earlier: tuple[str, ...] = ()) -> HandBack:
+
+def rolling_of(pair: FakePair, *, earlier: tuple[str, ...] = (), within_s: float = 1.0) -> Rolling:
     anything: Any = pair
-    rolling = Rolling(
+    return Rolling(
         plan=plan_rolling(PAIRED, ("engine-a",), Pair("engine-a", "engine-b")),
         services=anything,
         desk=anything,
         pair=anything,
         since_ns=0,
-        times=Times(watch_for=0.0, trading_within=1.0),
+        times=Times(watch_for=0.0, trading_within=within_s),
         timeouts_s={},
         hand_back_to="engine-a",
         earlier=list(earlier),
     )
-    return HandBack(rolling, "engine-a")
+
+
+def handing_back(pair: FakePair, *, earlier: tuple[str, ...] = ()) -> HandBack:
+    return HandBack(rolling_of(pair, earlier=earlier), "engine-a")
 
 
 async def carry_out(step: HandBack, journal: Any) -> Any:
@@ -206,3 +219,41 @@ async def test_a_halt_leaves_trading_where_it_is(journal: Any) -> None:
     pair = FakePair(primary="engine-b", standby="engine-a", ended="halted by eve: lunch")
     report = await carry_out(handing_back(pair), journal)
     assert report.outcome is Outcome.SKIPPED and pair.handed == 0
+
+
+async def test_a_gate_has_time_anew_once_a_venue_says_until_when_it_holds_the_desk_back() -> None:
+    """The engine that was restarted may ask its venue nothing until the minute is over: longer than
+    a gate is open, and no fault of its new code."""
+    said: list[str] = []
+    gate = Gate(rolling_of(FakePair(held_s=[0.3, 0.3]), within_s=0.2))
+    began = time.monotonic()
+    with pytest.raises(FailedError, match=r"not well again within 0\.2 s: held back"):
+        await gate.wait("well again", says("held back by the venue's limits"), said.append)
+    assert time.monotonic() - began >= 0.2 + 0.3 + 0.2
+    assert said[0] == "waiting for well again: held back by the venue's limits"
+
+
+async def test_a_gate_waits_for_no_ban_and_not_where_nothing_is_held_back() -> None:
+    for held_s in ([HELD_BACK_AT_MOST_S + 1], []):
+        gate = Gate(rolling_of(FakePair(held_s=held_s), within_s=0.2))
+        began = time.monotonic()
+        with pytest.raises(FailedError):
+            await gate.wait("well again", says("down"), lambda _: None)
+        assert time.monotonic() - began < 2.0
+
+
+async def test_a_gate_opens_when_the_venue_lets_the_desk_ask_again() -> None:
+    opens_s = time.monotonic() + 0.5
+    gate = Gate(rolling_of(FakePair(held_s=[0.2]), within_s=0.3))
+
+    async def why_not() -> str:
+        return "" if time.monotonic() >= opens_s else "held back"
+
+    await gate.wait("well again", why_not, lambda _: None)
+
+
+def says(why: str) -> Callable[[], Awaitable[str]]:
+    async def why_not() -> str:
+        return why
+
+    return why_not

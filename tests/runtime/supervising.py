@@ -51,8 +51,9 @@ async def main(folder: Path, services: dict[str, object], die_at: str) -> None:
     while die_at == "replacing":
         await asyncio.gather(*(supervisor.replace(name, well) for name in services))
     if die_at == "stopping":
-        for name in services:
-            _stops.append(asyncio.create_task(supervisor.stop(name, reason="test")))
+        _stops.extend(
+            asyncio.create_task(supervisor.stop(name, reason="test")) for name in services
+        )
         while any(supervisor.view(name).state != "stopping" for name in services):
             await asyncio.sleep(0.001)
         print("stopping", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +128,13 @@ class WatchedDesk:
         if said not in ("degraded", "failing"):
             return ""
         return f"says that it is {said}" + _told(answer.get("checks"))
+
+    async def held_back_s(self) -> float:
+        desk = self._desk
+        engines = [each for each in (desk.roles.engine, desk.roles.standby) if each is not None]
+        answers = await asyncio.gather(*(desk.client.get(each, "/v1/state") for each in engines))
+        rows = [row for answer in answers for row in answer.get("venues") or ()]
+        return max((float(row.get("held_for_s") or 0.0) for row in rows), default=0.0)
 
     def log_size(self, service: str) -> int:
         return logs.size_of(self._desk.layout.service_log(service))

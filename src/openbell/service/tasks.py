@@ -12,7 +12,8 @@ TaskBody = Callable[[], Awaitable[None]]
 
 CANCEL_AGAIN_S = 1.0
 """A body may take a cancellation for something else (of `asyncio.wait_for` on Python 3.11, say, or
-of a library's time-out) and go on: it is cancelled again so often until it has ended. Long enough for an orderly end."""
+of a library's time-out) and go on: it is cancelled again so often until it has ended. Long enough
+for an orderly end."""
 
 
 class Tasks:

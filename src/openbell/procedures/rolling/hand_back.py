@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from openbell.errors import FailedError
 from openbell.procedures.rolling.context import FailedTurn, Rolling
+from openbell.procedures.rolling.gate import Gate, longest_s
 from openbell.procedures.rolling.plan import Pair
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import seconds_text
-
-LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class HandBack:
         self._rolling = rolling
         self._engine = engine
         self.title = f"Hand trading back to {engine}"
-        self.timeout_s = 2 * rolling.times.trading_within + 10.0
+        self.timeout_s = 2 * longest_s(rolling.times.trading_within) + 10.0
 
     async def observe(self) -> BackFacts:
         turns = {turn.service for turn in self._rolling.plan.turns}
@@ -61,25 +56,18 @@ class HandBack:
         return Plan((HandBackTo(self._engine),))
 
     async def act(self, plan: Plan[HandBackTo], say: Say) -> None:
-        await self._until(f"{self._engine} can take over", self._rolling.pair.not_promotable, say)
+        gate = Gate(self._rolling)
+        can = f"an {self._engine} that can take over"
+        await gate.wait(can, self._rolling.pair.not_promotable, say)
         if self._rolling.desk.ended_by():
             return
         done = await self._rolling.pair.hand_over()
         say(f"{done.primary} took over: handed back in {seconds_text(done.seconds)}")
-        await self._until("the desk trades as before", self._why_not_trading, say)
+        await Gate(self._rolling).wait("a desk that trades as before", self._why_not_trading, say)
 
     async def _why_not_trading(self) -> str:
         condition = await self._rolling.desk.condition()
         return "" if condition.is_as_meant else condition.why or "it is not known"
-
-    async def _until(self, what: str, why_not: Callable[[], Awaitable[str]], say: Say) -> None:
-        within = self._rolling.times.trading_within
-        until = time.monotonic() + within
-        while (why := await why_not()) and not self._rolling.desk.ended_by():
-            if time.monotonic() > until:
-                raise FailedError(f"not within {seconds_text(within)} that {what}: {why}")
-            say(f"waiting until {what}: {why}")
-            await asyncio.sleep(LOOK_EVERY_S)
 
     async def verify(self, say: Say) -> Verification:
         rolling = self._rolling

@@ -46,6 +46,10 @@ class Desk(Protocol):
         """The same of a second process of it, which listens on `port` and has passed its probes."""
         ...
 
+    async def held_back_s(self) -> float:
+        """How long a venue's limits let the desk's engines ask nothing; 0: none does, or none says."""
+        ...
+
     def log_size(self, service: str) -> int:
         """Bytes of its log now, so that what is written afterwards can be told."""
         ...

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, OpenbellError
 from openbell.procedures.rolling.context import FailedTurn, Restarted, Rolling, Took
+from openbell.procedures.rolling.gate import LOOK_EVERY_S, Gate, longest_s
 from openbell.procedures.rolling.plan import Turn, Way
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import seconds_text
 from openbell.runtime.spec import ServiceView
 
-LOOK_EVERY_S = 0.1
-
 _GATES = {Way.IN_PLACE: 1, Way.SURGE: 2, Way.STANDBY: 1, Way.HAND_OVER: 2}
-"""How often a turn waits `trading_within` at most: a replacement proves itself before it takes over
+"""How many gates a turn passes: a replacement proves itself before it takes over
 and afterwards; a hand-over needs a promotable standby before and after."""
 
 
@@ -59,12 +57,11 @@ class RestartService:
         self._turn = turn
         self.name = f"restart_{turn.service}"
         self.title = f"{_VERBS[turn.way]} {turn.service}"
-        waits = rolling.times.watch_for + rolling.times.trading_within * _GATES[turn.way]
+        gates_s = longest_s(rolling.times.trading_within) * _GATES[turn.way]
+        waits = rolling.times.watch_for + gates_s
         self.timeout_s = rolling.timeouts_s[turn.service] + waits + 10.0
         self._before: TurnFacts | None = None
         self._done: Restarted | None = None
-        self._gate_until = 0.0
-        """Monotonic: until then the gate that is waited at must open."""
         self._was_ended = False
 
     async def observe(self) -> TurnFacts:
@@ -128,11 +125,11 @@ class RestartService:
                 took = await self._replace(say)
             case Way.STANDBY | Way.IN_PLACE:
                 took = Took(self._turn.way, await self._stop_and_start(say))
-        self._at_gate()
-        await self._until("well again", self._why_not_well, say)
+        gate = Gate(self._rolling)
+        await gate.wait("well again", self._why_not_well, say)
         if took.way in (Way.STANDBY, Way.HAND_OVER):
-            await self._until("a standby that could take over", self._not_promotable, say)
-        meant = await self._await_trading(say)
+            await gate.wait("a standby that could take over", self._not_promotable, say)
+        meant = await self._await_trading(gate, say)
         if meant and took.way is Way.IN_PLACE:
             took = replace(took, trading_after_s=time.monotonic() - left)
         await self._watch(say)
@@ -163,8 +160,8 @@ class RestartService:
         async def proven(port: int | None) -> str:
             say("the replacement is ready, and has to be as well as the old one")
             if self._before is None or not self._before.unwell:
-                self._at_gate()
-                await self._until("as well as the old one", lambda: desk.unproven(name, port), say)
+                gate = Gate(self._rolling)
+                await gate.wait("as well as the old one", lambda: desk.unproven(name, port), say)
             return desk.ended_by()
 
         done = await self._rolling.services.replace(name, proven)
@@ -187,8 +184,8 @@ class RestartService:
         took = None
         pair = self._rolling.pair.now()
         if pair is not None and pair.primary == self._turn.service:
-            self._at_gate()
-            await self._until("a standby that can take over", self._not_promotable, say)
+            gate = Gate(self._rolling)
+            await gate.wait("a standby that can take over", self._not_promotable, say)
             done = await self._rolling.pair.hand_over()
             say(f"{done.primary} trades: handed over in {seconds_text(done.seconds)}")
             took = Took(Way.HAND_OVER, done.seconds)
@@ -209,14 +206,14 @@ class RestartService:
     async def _not_promotable(self) -> str:
         return await self._rolling.pair.not_promotable()
 
-    async def _await_trading(self, say: Say) -> bool:
+    async def _await_trading(self, gate: Gate, say: Say) -> bool:
         """Whether the desk is meant to trade; it then does."""
 
         async def why_not() -> str:
             condition = await self._rolling.desk.condition()
             return "" if condition.is_as_meant else condition.why or "it is not known"
 
-        await self._until("a desk that trades as before", why_not, say)
+        await gate.wait("a desk that trades as before", why_not, say)
         return (await self._rolling.desk.condition()).meant_to_trade
 
     async def _watch(self, say: Say) -> None:
@@ -234,20 +231,6 @@ class RestartService:
             if self._rolling.desk.ended_by():
                 return
             await asyncio.sleep(min(LOOK_EVERY_S, left))
-
-    def _at_gate(self) -> None:
-        """All that is waited for from here on has the time of one gate together."""
-        self._gate_until = time.monotonic() + self._rolling.times.trading_within
-
-    async def _until(self, what: str, why_not: Callable[[], Awaitable[str]], say: Say) -> None:
-        """Raises FailedError where it does not become so in time. A halt or the kill switch ends
-        the wait: what was waited for will not come, or does not matter any more."""
-        within = self._rolling.times.trading_within
-        while (why := await why_not()) and not self._rolling.desk.ended_by():
-            if time.monotonic() > self._gate_until:
-                raise FailedError(f"not {what} within {seconds_text(within)}: {why}")
-            say(f"waiting for {what}: {why}")
-            await asyncio.sleep(LOOK_EVERY_S)
 
     # ------------------------------------------------------------------ the verdict
 

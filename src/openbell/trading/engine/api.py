@@ -336,7 +336,8 @@ def _venue_state(link: VenueLink) -> dict[str, object]:
         "reconciled": link.reconciled,
         "why_not": link.why_not,
         "streaming": link.streaming,
-        "held_back": link.held_back,
+        "held_back": link.limits.why,
+        "held_for_s": round(link.limits.left_s, 3),
         "stream_why": link.stream_why,
         "open_orders": link.open_orders,
         "positions": None

@@ -7,6 +7,9 @@
 A venue that cannot be asked is down: its orders are unknown, not gone; no new order is sent; and
 when it is back, books and venue must agree before the next one is.
 
+A venue whose limits let nothing be asked for a while answers, and is not down: what was connected
+stays so. It says until when it is held back, and asks again then.
+
 The link of a standby is connected and hears the venue, but looks at nothing and books nothing until
 `take_office`.
 """
@@ -36,6 +39,7 @@ from openbell.domain.reconcile import (
 from openbell.errors import OpenbellError
 from openbell.state.journal import FencedError
 from openbell.trading.engine import metrics
+from openbell.trading.engine.holding_back import HoldingBack
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.look_pace import LookPace
 from openbell.trading.engine.reconciler import Reconciler, Seen
@@ -71,9 +75,6 @@ WARM_CHECK_S = 5.0
 HEARD_LATELY_S = 2.0
 """So much of the venue's order events a standby keeps: what the engine before it heard in its last
 moments, and may not have journaled."""
-
-HELD_BACK_S = 10.0
-"""How long after the last time that the venue's limits held something back the desk says so. Ours."""
 
 
 class VenueLink:
@@ -141,10 +142,7 @@ class VenueLink:
         self._deep_seen = False
         """Whether executions were compared since the venue was connected."""
         self._clear_s: dict[str, float] = {}
-        self._orders_from_s: dict[str, float] = {}
-        self._held_until_s = 0.0
-        self._held_why = ""
-        metrics.HELD_BACK.labels(venue.name).set_function(lambda: float(bool(self.held_back)))
+        self.limits = HoldingBack(venue.name, on_change)
 
     @property
     def name(self) -> str:
@@ -210,29 +208,11 @@ class VenueLink:
 
     def throttled(self, symbol: str, retry_after_s: float | None) -> None:
         """The venue wants fewer orders in this symbol, for so long."""
-        wait_s = retry_after_s if retry_after_s is not None else HELD_BACK_S
-        self._orders_from_s[symbol] = max(
-            self._orders_from_s.get(symbol, 0.0), time.monotonic() + wait_s
-        )
-        self._note_throttled(f"{self.name} takes fewer orders in {symbol}: its limits are reached")
+        self.limits.orders(symbol, retry_after_s)
 
     def orders_wait_s(self, symbol: str) -> float:
         """How long no new order in this symbol is of any use; 0: none."""
-        return max(0.0, self._orders_from_s.get(symbol, 0.0) - time.monotonic())
-
-    @property
-    def held_back(self) -> str:
-        """Why orders, cancels or questions wait for the venue's limits, or did within the last
-        `HELD_BACK_S`; empty where none does."""
-        return self._held_why if time.monotonic() < self._held_until_s else ""
-
-    def _note_throttled(self, why: str) -> None:
-        metrics.THROTTLED.labels(self.name).inc()
-        begins = not self.held_back
-        self._held_until_s, self._held_why = time.monotonic() + HELD_BACK_S, why
-        if begins:
-            log.warning("the venue's limits hold the desk back", venue=self.name, why=why)
-            self._on_change()
+        return self.limits.orders_wait_s(symbol)
 
     def look_soon(self, why: str) -> None:
         """Something only a look at the whole venue can clear up."""
@@ -287,12 +267,13 @@ class VenueLink:
                 await self._stay()
             except FencedError:
                 await asyncio.Event().wait()  # another engine trades; this one only ends
+            except VenueThrottledError as error:
+                self._not_connected(self.limits.questions(error))
+                await asyncio.sleep(max(error.retry_after_s, RECONNECT_S[0]))
             except (VenueError, *STRANGE) as error:
                 self._down(_told(self.name, error))
                 pause_s = RECONNECT_S[min(attempt, len(RECONNECT_S) - 1)]
                 attempt += 1
-                if isinstance(error, VenueThrottledError):
-                    pause_s = max(pause_s, error.retry_after_s)
                 await asyncio.sleep(pause_s)
 
     async def listen(self) -> None:
@@ -349,7 +330,7 @@ class VenueLink:
                 async with asyncio.timeout(WARM_CHECK_S):
                     await self._office.wait()
                 return
-            self.skew_ns = await self._skew_ns()
+            await self._measure_skew()
 
     async def look(self, *, deep: bool = True) -> Reconciliation:
         """Compares and heals once. VenueError where the venue cannot be asked."""
@@ -366,7 +347,8 @@ class VenueLink:
     async def _connect(self) -> None:
         await self.venue.connect()
         self._known.set()
-        self.skew_ns = await self._skew_ns()
+        self.skew_ns = None
+        await self._measure_skew()
         self.connected = True
         self.why_not = "books and venue are not compared yet"
         self._mismatches = 0
@@ -377,23 +359,33 @@ class VenueLink:
         log.info("venue connected", venue=self.name, skew_ns=self.skew_ns)
         self._on_change()
 
-    async def _skew_ns(self) -> int | None:
+    async def _measure_skew(self) -> None:
+        """Stays as it was while the venue's limits hold the question back: that is no reason to
+        take the venue for lost."""
         if not self.venue.capabilities.server_time:
-            return None
+            return
         before_ns = time.time_ns()
-        venue_ns = await self.venue.server_time_ns()
-        return venue_ns - (before_ns + time.time_ns()) // 2
+        try:
+            venue_ns = await self.venue.server_time_ns()
+        except VenueThrottledError as error:
+            self.limits.questions(error)
+            return
+        self.skew_ns = venue_ns - (before_ns + time.time_ns()) // 2
 
     async def _stay(self) -> None:
         while True:
             self._wake.clear()
             deep = await self._turn()
+            if self.skew_ns is None:
+                await self._measure_skew()
             try:
                 found = await self.look(deep=deep)
             except VenueThrottledError as error:
                 # It answers, so it is not down; but nothing can be verified meanwhile.
                 log.warning("venue throttles", venue=self.name, why=error.message)
-                self._note_throttled(error.message)
+                until = self.limits.questions(error)
+                if not self.reconciled:
+                    self._not_reconciled(f"books and venue are not compared yet: {until}", tell=0)
                 self._check_clarity()
                 await asyncio.sleep(max(error.retry_after_s, self._pace.room_s))
                 continue
@@ -480,8 +472,11 @@ class VenueLink:
     def _down(self, error: OpenbellError) -> None:
         if self.connected or not self.why_not.startswith("cannot be reached"):
             log.error("venue cannot be reached", alert=True, venue=self.name, why=error.message)
+        self._not_connected(f"cannot be reached: {error.message}")
+
+    def _not_connected(self, why: str) -> None:
         self.connected = self.reconciled = self._deep_seen = False
-        self.why_not = f"cannot be reached: {error.message}"
+        self.why_not = why
         self.open_orders, self.positions = None, None
         metrics.VENUE_UP.labels(self.name).set(0)
         self._on_change()
