@@ -7,13 +7,14 @@ import asyncio
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import msgspec
 import pytest
 
 from openbell.domain import ids
 from openbell.domain.orders import OrdStatus, Side
-from openbell.trading.engine import ledger
+from openbell.trading.engine import ledger, tracker
 from openbell.trading.messages import CancelIntent
-from openbell.venues.port import StreamUp, VenueThrottledError
+from openbell.venues.port import QueryCosts, StreamUp, VenueThrottledError
 
 S = OrdStatus
 
@@ -42,6 +43,47 @@ async def test_an_order_that_never_arrived_is_rejected_after_many_askings_and_no
     assert len(asked) >= 3
     assert "never_arrived" in desk.engine.ledger.books.orders[order.cl_ord_id].text
     assert desk.venue.submitted() == [order.cl_ord_id]
+
+
+async def test_what_never_arrived_is_proven_as_soon_as_it_can_be_whatever_the_back_off(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The back-off asked again up to two seconds after the answer would have been proof; a desk
+    whose engine was killed does not trade meanwhile."""
+    monkeypatch.setattr(tracker, "ASK_AGAIN_S", (0.05, 0.05, 3600.0))
+    await desk.start()
+    desk.venue.script.append("vanish")
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.REJECTED)
+    asked = [key for what, key in desk.venue.log if what == "ask" and key == order.cl_ord_id]
+    assert len(asked) <= 8, "not asked without a pause either"
+
+
+async def test_looks_do_not_ask_again_for_what_is_asked_for_nor_spend_the_budget_on_it(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look asked for each order in doubt, beside whoever did so already, and counted it as
+    spent. After a take-over with a hundred of them the look that found agreement came up to 15
+    seconds after the last one was resolved."""
+    dear = QueryCosts(open_orders=0, positions=0, fills=0, order=0.5)
+    capable = msgspec.structs.replace(desk.venue.capabilities, costs=dear)
+    monkeypatch.setattr(desk.venue, "capabilities", capable)
+    monkeypatch.setattr(tracker, "PUSHED_WITHIN_S", 3600.0)  # it asks only later
+    await desk.start()
+    desk.venue.mute = True
+    desk.venue.script.append("lost")
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.UNKNOWN)
+    await desk.crash()
+    monkeypatch.setattr(tracker, "PUSHED_WITHIN_S", 1.0)
+    looks = desk.venue.looks
+    await desk.start(until_trading=False)
+    await desk.until(lambda: desk.venue.looks > looks)
+    link = desk.engine.links["fake"]
+    await desk.until(lambda: "not booked yet" in link.why_not)
+    await desk.until(lambda: link.reconciled)
+    asked = [key for what, key in desk.venue.log if what == "ask" and key == order.cl_ord_id]
+    assert len(asked) == 1
 
 
 async def test_an_order_that_is_wrongly_taken_for_gone_is_found_again(desk: Any) -> None:

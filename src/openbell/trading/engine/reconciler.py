@@ -132,6 +132,18 @@ class Reconciler:
         """Does what the comparison calls for. VenueError where the venue stopped answering."""
         await asyncio.gather(*(self._act(action) for action in found.actions))
 
+    def asks(self, found: Reconciliation) -> int:
+        """After how many orders `heal` will ask."""
+        return sum(
+            isinstance(action, AskForOrder) and not self._is_asked_for(action.cl_ord_id)
+            for action in found.actions
+        )
+
+    def _is_asked_for(self, cl_ord_id: ClOrdID) -> bool:
+        """An answer is under way, or waited for: to ask beside it would only cost the venue's
+        budget, and the look that finds agreement would have to wait for more of it."""
+        return self._is_busy(cl_ord_id) or self._tracker.is_resolving(cl_ord_id)
+
     async def _act(self, action: ReconcileAction) -> None:
         match action:
             case AskForOrder():
@@ -153,7 +165,7 @@ class Reconciler:
                 pass  # listed by `look`; nothing is done to it
 
     async def _ask(self, action: AskForOrder) -> None:
-        if self._is_busy(action.cl_ord_id):
+        if self._is_asked_for(action.cl_ord_id):
             return
         known = self._ledger.books.orders.get(action.cl_ord_id)
         seen = await self._tracker.ask(action.symbol, action.cl_ord_id)

@@ -241,6 +241,10 @@ class Tracker:
             task.add_done_callback(lambda _: self._resolved(cl_ord_id))
             metrics.IN_DOUBT.set(len(self._resolving))
 
+    def is_resolving(self, cl_ord_id: ClOrdID) -> bool:
+        """Whether the venue is asked for it already, until it tells."""
+        return cl_ord_id in self._resolving
+
     def _resolved(self, cl_ord_id: ClOrdID) -> None:
         del self._resolving[cl_ord_id]
         metrics.IN_DOUBT.set(len(self._resolving))
@@ -275,6 +279,9 @@ class Tracker:
                 if core.absence_proves(core.NotFound(times=times, settled=asked_s >= late)):
                     await self._ledger.record_surely(_absent(order))
                     return
+                # The first answer that can prove it is the one asked for then: nothing is traded
+                # before, so it is not waited for as long as the back-off says.
+                pause_s = min(pause_s, max(late - time.monotonic(), ASK_AGAIN_S[0]))
             if self._ledger.books.orders[cl_ord_id].status is OrdStatus.UNKNOWN:
                 await asyncio.sleep(pause_s)
 

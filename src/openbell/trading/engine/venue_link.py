@@ -31,7 +31,6 @@ from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import ClOrdID, Order, OrdStatus
 from openbell.domain.reconcile import (
     Agreement,
-    AskForOrder,
     OrderFinding,
     PositionFinding,
     Reconciliation,
@@ -41,7 +40,7 @@ from openbell.state.journal import FencedError
 from openbell.trading.engine import metrics
 from openbell.trading.engine.holding_back import HoldingBack
 from openbell.trading.engine.ledger import Ledger
-from openbell.trading.engine.look_pace import LookPace
+from openbell.trading.engine.look_pace import LOOK_AT_LEAST_S, LookPace
 from openbell.trading.engine.reconciler import Reconciler, Seen
 from openbell.trading.engine.tracker import SendClock, Tracker
 from openbell.venues.port import (
@@ -223,11 +222,12 @@ class VenueLink:
     def booked(self, order: Order) -> None:
         """An event of one of its orders was journaled: may be what was not clear now is. While one
         is in doubt no look finds agreement, and what looks may cost is kept for when none is."""
-        if not self.reconciled and not any(
-            each.new.venue == self.name for each in self._ledger.books.in_doubt()
-        ):
+        if not self.reconciled and not self._has_doubts():
             self._pace.news(deep=False)
             self._wake.set()
+
+    def _has_doubts(self) -> bool:
+        return any(each.new.venue == self.name for each in self._ledger.books.in_doubt())
 
     def follow(self) -> None:
         """What a standby's books need to keep follows what the engine needs them for."""
@@ -339,8 +339,7 @@ class VenueLink:
             found = await self._reconciler.look(deep=deep)
             self._judge(found, deep=deep)
             if found.actions:
-                asked = sum(isinstance(action, AskForOrder) for action in found.actions)
-                self._pace.asked(asked, time.monotonic())
+                self._pace.asked(self._reconciler.asks(found), time.monotonic())
                 await self._reconciler.heal(found)
             return found
 
@@ -391,6 +390,8 @@ class VenueLink:
                 continue
             settled = self.reconciled and found.status is not Agreement.MISMATCH
             pause_s = self._pace.pause_s(deep=deep, settled=settled, now_s=time.monotonic())
+            if not self.reconciled and self._has_doubts():
+                pause_s = max(pause_s, LOOK_AT_LEAST_S)  # the last one that is resolved wakes it
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
