@@ -19,6 +19,7 @@ import signal
 import statistics
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
@@ -122,7 +123,8 @@ async def _measure(desk: LoadedDesk) -> list[Measurement]:
             float(lost),
             "intents",
             bound=0.0,
-            method=f"of {load.marked} intents: those without an order at the venue",
+            method=f"of {load.marked} intents: those without an order at the venue; "
+            f"refused or unanswered: {load.told()}",
         ),
         Measurement(
             "orders sent twice",
@@ -235,6 +237,8 @@ class _Load:
     marked: int = 0
     """Intents before the kills: none of them may be lost."""
     _taken: dict[int, ClOrdID | None] = field(default_factory=dict)
+    _why_not: dict[int, str] = field(default_factory=dict)
+    """Codes of refusals, and the kind of what was raised instead of an answer."""
     _sent: int = 0
     _over: bool = False
 
@@ -267,14 +271,16 @@ class _Load:
             reply = await requester.ask(intent, timeout_s=4.0, attempts=2)
             self._taken[number] = reply.cl_ord_id if reply.taken else None
             if not reply.taken or reply.cl_ord_id is None:
+                self._why_not[number] = reply.code
                 return
             await asyncio.sleep(REST_S)
             cancel = CancelIntent(
                 intent_id=f"c{number}", strategy="bench", cl_ord_id=reply.cl_ord_id
             )
             await requester.ask(cancel, timeout_s=4.0, attempts=2)
-        except OpenbellError:
+        except OpenbellError as error:
             self._taken.setdefault(number, None)  # unknown; the venue's log tells
+            self._why_not.setdefault(number, type(error).__name__)
 
     async def _price(self) -> Decimal:
         url = f"{self.desk.sim_url}/api/v3/ticker/bookTicker"
@@ -288,6 +294,11 @@ class _Load:
 
     def stop(self) -> None:
         self._over = True
+
+    def told(self) -> str:
+        """Why intents before the kills made no order, as far as anybody said."""
+        why = Counter(why for number, why in self._why_not.items() if number < self.marked)
+        return ", ".join(f"{code} {count}" for code, count in why.most_common()) or "none"
 
     def judge(self, rows: list[dict[str, Any]]) -> tuple[int, int]:
         """Intents before the kills that made no order, and orders there are too many of."""
