@@ -46,7 +46,7 @@ from openbell.runtime.spec import (
     StartResult,
     StopResult,
 )
-from openbell.runtime.surge import Succession, release
+from openbell.runtime.surge import Surge, release
 
 LOG_TAIL_LINES = 20
 
@@ -82,7 +82,7 @@ class SupervisedService:
         who is told and may try again."""
         self._failures = 0
         """Failed health probes in a row."""
-        self._succession = Succession(host, lambda: self._run)
+        self._surge = Surge(host, lambda: self._run)
 
     # ------------------------------------------------------------------ asked from outside
 
@@ -107,7 +107,7 @@ class SupervisedService:
 
     async def stop(self, reason: str) -> StopResult:
         """Climbs the ladder; joins a stop that is under way. A replacement is ended with it."""
-        await self._succession.withdraw()
+        await self._surge.withdraw()
         if self._stopping is not None:
             joined = await asyncio.shield(self._stopping)
             if self._run is None and self.state is not ServiceState.STOPPED:  # being withdrawn
@@ -135,7 +135,7 @@ class SupervisedService:
                 service=self.spec.name,
             )
         generation = max(self._generation + 1, time.time_ns())
-        return await self._succession.replace(self.spec, generation, proven, self._succeed)
+        return await self._surge.replace(self.spec, generation, proven, self._succeed)
 
     def reload(self) -> None:
         """Sends the reload signal. Raises RefusedError when it does not run."""
@@ -171,7 +171,7 @@ class SupervisedService:
 
     def end_beside(self, run: Run) -> None:
         """Of an earlier controller that died while it replaced the service."""
-        self._succession.end(run)
+        self._surge.end(run)
 
     def found_gone(self) -> None:
         """Its recorded process is no more."""
@@ -205,7 +205,7 @@ class SupervisedService:
     def detach(self) -> None:
         """Stops watching; the service goes on running."""
         self._end_job()
-        self._succession.detach()
+        self._surge.detach()
         if self._stopping is not None:
             self._stopping.cancel()
         if self._starting is not None and not self._starting.done():
@@ -408,7 +408,7 @@ class SupervisedService:
         now = time.monotonic()
         reason = f"{describe_exit(status)} after {run.uptime_s:.1f}s"
         tail = self._log_tail(run)
-        await self._succession.withdraw()  # its restart takes the place of a replacement
+        await self._surge.withdraw()  # its restart takes the place of a replacement
         # What it forked would hold its port against the next run.
         rest = await self._host.ladder(run.process, run.leader, run.cgroup).kill_rest()
         if rest.survivors:

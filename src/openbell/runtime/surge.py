@@ -38,7 +38,7 @@ _LOG_TAIL_LINES = 20
 T = TypeVar("T")
 
 
-class Succession:
+class Surge:
     """What stands beside one service: the replacement that is being proven, or the process that is
     being ended. At most one of each."""
 
