@@ -68,7 +68,7 @@ def test_a_standby_that_may_not_take_over_stops_the_restart_with_the_desk_tradin
     make_desk: Callable[..., LoadedDesk],
 ) -> None:
     """Its new code does not start: the engine is never touched."""
-    desk = make_desk(within=("[desk]\n", '[rolling]\ntrading_within = "3s"\n[desk]\n'))
+    desk = make_desk(watched=("[desk]\n", '[rolling]\ntrading_within = "3s"\n[desk]\n'))
     desk.open()
     pair = desk.until_paired()
     file = desk.desk.folder / "desk.toml"
