@@ -16,22 +16,14 @@ from collections.abc import Coroutine
 import msgspec
 
 from openbell.config.models import LogReady
-from openbell.domain.restart_policy import (
-    Leave,
-    Restart,
-    RestartPolicy,
-    after_missed_start,
-    decide,
-    still_counting,
-)
+from openbell.domain.restart_policy import Leave, Restart
 from openbell.domain.service_state import ServiceMove, ServiceState, after
-from openbell.errors import FailedError, OpenbellError, RefusedError, StorageError
+from openbell.errors import OpenbellError, RefusedError, StorageError
 from openbell.runtime import logs
 from openbell.runtime.figures import figures
 from openbell.runtime.host import Host
 from openbell.runtime.ladder import KILL_TIMEOUT_S, sweep
 from openbell.runtime.members import Mark
-from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.prober import FIRST_LOOK_S, Prober
 from openbell.runtime.probes import ProbeResult
 from openbell.runtime.records import Record
@@ -46,6 +38,7 @@ from openbell.runtime.spec import (
     StartResult,
     StopResult,
 )
+from openbell.runtime.starting import Restarts, StartUnderWay, clear_port
 from openbell.runtime.surge import Surge, release
 
 LOG_TAIL_LINES = 20
@@ -66,20 +59,14 @@ class SupervisedService:
         self._reason = ""
         self._run: Run | None = None
         self._job: asyncio.Task[None] | None = None
-        self._starting: asyncio.Future[StartResult] | None = None
+        self._start = StartUnderWay(spec.name)
         self._stopping: asyncio.Task[StopResult] | None = None
-        self._began = 0.0
-        """Monotonic time of the start under way."""
         self._generation = 0
         self._left_open: Record | None = None
         """Of a run that crashed: a controller that dies before its restart is to tell of it."""
-        self._restarts = 0
-        self._restarted_at: tuple[float, ...] = ()
+        self._restarts = Restarts()
         self._prober: Prober | None = None
         """Of the present run."""
-        self._missed_starts: int | None = None
-        """Restarts in a row that could not be attempted; None while a person's start is under way,
-        who is told and may try again."""
         self._failures = 0
         """Failed health probes in a row."""
         self._surge = Surge(host, lambda: self._run)
@@ -99,11 +86,9 @@ class SupervisedService:
                 return StartResult(self.spec.name, ready=False, seconds=0.0, reason=self._reason)
             if held := self._host.hold(self.spec):
                 return StartResult(self.spec.name, ready=False, seconds=0.0, reason=held)
-            self._missed_starts = None
-            self._restarted_at = ()  # a person asked: the limit counts anew
+            self._restarts.asked_for()
             self._begin_start("asked to start")
-        assert self._starting is not None
-        return await asyncio.shield(self._starting)
+        return await self._start.result()
 
     async def stop(self, reason: str) -> StopResult:
         """Climbs the ladder; joins a stop that is under way. A replacement is ended with it."""
@@ -116,7 +101,7 @@ class SupervisedService:
         if self._run is None:
             return await self._stop_what_does_not_run(reason)
         self._end_job()
-        self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
+        self._start.answer(ready=False, reason=f"stopped while starting: {reason}")
         self._move(ServiceMove.STOP, reason)
         return await asyncio.shield(self._begin_descent(self._run, None))
 
@@ -152,10 +137,8 @@ class SupervisedService:
         """Takes over a process of an earlier controller. It is probed before it counts as ready,
         and is never restarted for not answering: it may hold orders."""
         self._generation = run.record.generation
-        self._restarts = run.record.restarts
-        self._restarted_at = run.record.restarted_at_s
-        self._began = time.monotonic()
-        self._starting = asyncio.get_running_loop().create_future()
+        self._restarts = Restarts.of(run.record)
+        self._start.begin()
         prober = self._take(run)
         self._move(ServiceMove.ADOPT, "found running, not probed yet")
         self._begin_job(self._prove_adopted(run, prober))
@@ -179,8 +162,7 @@ class SupervisedService:
 
     async def first_answer(self) -> None:
         """Waits until the start or adoption under way is decided."""
-        if self._starting is not None:
-            await asyncio.wait((self._starting,))
+        await self._start.decided()
 
     async def probe_now(self) -> None:
         """Probes at once and lets the result count."""
@@ -208,8 +190,7 @@ class SupervisedService:
         self._surge.detach()
         if self._stopping is not None:
             self._stopping.cancel()
-        if self._starting is not None and not self._starting.done():
-            self._starting.cancel()
+        self._start.detach()
         if self._run is not None:
             self._run.process.close()
             self._run = None
@@ -223,7 +204,7 @@ class SupervisedService:
             state=self.state,
             pid=run.process.pid if run else None,
             port=run.spec.port if run else self.spec.port,
-            restarts=self._restarts,
+            restarts=self._restarts.count,
             started_ns=run.record.started_ns if run else None,
             uptime_s=run.uptime_s if run else None,
             response_ms=self._prober.response_ms if run and self._prober else None,
@@ -239,23 +220,22 @@ class SupervisedService:
     # ------------------------------------------------------------------ coming up
 
     def _begin_start(self, reason: str) -> None:
-        self._began = time.monotonic()
-        if self._starting is None or self._starting.done():
-            self._starting = asyncio.get_running_loop().create_future()
+        self._start.begin()
         self._move(ServiceMove.SPAWN, reason)
         self._begin_job(self._bring_up())
 
     async def _bring_up(self) -> None:
         spec = self.spec
         try:
-            await self._clear_port(spec)
+            await clear_port(spec, self._host)
             await self._host.turns.take()
             if held := self._host.hold(spec):
                 self._held(held)
                 return
             first = self._generation == 0
             self._generation = max(self._generation + 1, time.time_ns())
-            run = spawn_run(self._host, spec, self._generation, self._restarts, self._restarted_at)
+            kept = (self._restarts.count, self._restarts.at_s)
+            run = spawn_run(self._host, spec, self._generation, *kept)
         except OpenbellError as error:
             self._missed_start(error.message)
             return
@@ -284,20 +264,6 @@ class SupervisedService:
         run.process.exit.add_done_callback(lambda _: self._exited(run))
         return self._prober
 
-    async def _clear_port(self, spec: ServiceSpec) -> None:
-        """Raises FailedError where another process listens on the service's port. What an earlier
-        generation of this very service left there is ended first."""
-        if spec.port is None or not is_taken(spec.port):
-            return
-        await self._sweep(None)
-        if (holder := holder_of(spec.port, self._host.table)) is not None:
-            raise FailedError(
-                f"port {spec.port} is held by {holder}",
-                service=spec.name,
-                port=spec.port,
-                pid=holder.pid,
-            )
-
     def _became_ready(self, run: Run) -> None:
         reason = ""
         if isinstance(run.spec.ready, LogReady) and not run.record.was_ready:
@@ -307,8 +273,8 @@ class SupervisedService:
             except StorageError as error:  # only a restarted controller would miss it
                 reason = error.message
         self._failures = 0
-        self._move(ServiceMove.BECOME_READY, reason, seconds=time.monotonic() - self._began)
-        self._answer_start(ready=True, reason="")
+        self._move(ServiceMove.BECOME_READY, reason, seconds=self._start.seconds)
+        self._start.answer(ready=True, reason="")
 
     def _succeed(self, run: Run) -> None:
         """Its replacement is the service from now on."""
@@ -323,7 +289,7 @@ class SupervisedService:
 
     def _failed_to_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
         self._move(ServiceMove.GIVE_UP, reason)
-        self._answer_start(ready=False, reason=reason, tail=tail)
+        self._start.answer(ready=False, reason=reason, tail=tail)
 
     def _held(self, reason: str, tail: tuple[str, ...] = ()) -> None:
         """It does not run, and is not to: whoever holds it is to let it go first."""
@@ -331,18 +297,17 @@ class SupervisedService:
             self._host.records.close(self._left_open)
             self._left_open = None
         self._move(ServiceMove.HOLD, reason)
-        self._answer_start(ready=False, reason=reason, tail=tail)
+        self._start.answer(ready=False, reason=reason, tail=tail)
 
     def _missed_start(self, reason: str, tail: tuple[str, ...] = ()) -> None:
         """A start that could not be attempted: one that nobody waits for is tried again."""
-        if self._missed_starts is None:
+        decision = self._restarts.after_missed(self.spec)
+        if decision is None:
             self._failed_to_start(reason, tail)
             return
-        self._missed_starts += 1
-        decision = after_missed_start(_restart_policy(self.spec), self._missed_starts)
         if isinstance(decision, Restart):
             self._move(ServiceMove.MISS_START, f"{reason}; tried again in {decision.after_s:g}s")
-            self._answer_start(ready=False, reason=reason, tail=tail)
+            self._start.answer(ready=False, reason=reason, tail=tail)
             self._begin_job(self._start_after(decision.after_s, f"tried again: {reason}"))
         else:
             self._failed_to_start(f"{reason}; {decision.why}", tail)
@@ -357,21 +322,8 @@ class SupervisedService:
             self._became_ready(run)
         else:
             self._move(ServiceMove.PROBE_FAILED, f"found running, but {result.reason}")
-            self._answer_start(ready=False, reason=result.reason)
+            self._start.answer(ready=False, reason=result.reason)
         await self._watch_health(run, prober)
-
-    def _answer_start(self, *, ready: bool, reason: str, tail: tuple[str, ...] = ()) -> None:
-        if self._starting is not None and not self._starting.done():
-            self._starting.set_result(
-                StartResult(
-                    self.spec.name,
-                    ready=ready,
-                    seconds=time.monotonic() - self._began,
-                    reason=reason,
-                    log_tail=tail,
-                )
-            )
-        self._starting = None
 
     # ------------------------------------------------------------------ health
 
@@ -422,18 +374,14 @@ class SupervisedService:
             self._held(f"{reason}; {held}", tail)
             await self._sweep(self._generation)
             return
-        policy = _restart_policy(run.spec)
-        decision = decide(policy, status, self._restarted_at, now)
+        decision = self._restarts.after_exit(run.spec, status, now)
         if isinstance(decision, Restart) and not rest.survivors:
             # Callers of start() are told at once; the restarts go on behind their back.
             self._move(ServiceMove.EXIT_TO_RESTART, reason)
-            self._answer_start(ready=False, reason=reason, tail=tail)
+            self._start.answer(ready=False, reason=reason, tail=tail)
             if decision.after_s > 0:
                 await asyncio.sleep(decision.after_s)
-            now = time.monotonic()
-            self._restarts += 1
-            self._missed_starts = 0
-            self._restarted_at = (*still_counting(self._restarted_at, policy.window_s, now), now)
+            self._restarts.begun(run.spec, time.monotonic())
             self._begin_start(f"restarted: {reason}")
             return
         if isinstance(decision, Leave):
@@ -443,7 +391,7 @@ class SupervisedService:
         else:
             why = "" if isinstance(decision, Restart) else f"; {decision.why}"
             self._move(ServiceMove.EXIT_FOR_GOOD, self._reason if rest.survivors else reason + why)
-        self._answer_start(ready=False, reason=reason, tail=tail)
+        self._start.answer(ready=False, reason=reason, tail=tail)
         await self._sweep(self._generation)
 
     async def _stop_what_does_not_run(self, reason: str) -> StopResult:
@@ -451,7 +399,7 @@ class SupervisedService:
         job_pending = self._job is not None and not self._job.done()
         settled = self.state is ServiceState.STOPPED and not job_pending
         self._end_job()
-        self._answer_start(ready=False, reason=f"stopped while starting: {reason}")
+        self._start.answer(ready=False, reason=f"stopped while starting: {reason}")
         if self.state is ServiceState.STARTING:  # waiting for its turn to be spawned
             self._move(ServiceMove.STOP, reason)
             self._move(ServiceMove.GONE, reason)
@@ -531,7 +479,7 @@ class SupervisedService:
     def _job_ended(self, job: asyncio.Task[None]) -> None:
         """A defect must not leave the callers of start() waiting for ever; the loop reports it."""
         if not job.cancelled() and (error := job.exception()) is not None:
-            self._answer_start(ready=False, reason=f"internal error: {type(error).__name__}")
+            self._start.answer(ready=False, reason=f"internal error: {type(error).__name__}")
             job.get_loop().call_exception_handler(
                 {"message": f"supervising {self.spec.name} failed", "exception": error, "task": job}
             )
@@ -559,8 +507,3 @@ class SupervisedService:
 
     def _log_tail(self, run: Run) -> tuple[str, ...]:
         return logs.tail(run.spec.log_path, LOG_TAIL_LINES, run.record.log_offset)
-
-
-def _restart_policy(spec: ServiceSpec) -> RestartPolicy:
-    of = spec.restart
-    return RestartPolicy(of.policy, of.backoff, of.backoff_max, of.limit, of.window)
