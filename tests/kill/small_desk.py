@@ -1,5 +1,5 @@
-"""A desk of real processes without a controller: simulated venues in the test's own loop, engines
-that send to them, and the emergency stop as a process of its own."""
+"""A desk of real processes: simulated venues in the test's own loop, engines that send to them, and
+the emergency stop as a process of its own; without a controller, unless a test starts one."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ class SmallDesk:
     folder: Path
     houses: dict[str, House]
     """By the venue's name in desk.toml."""
+    port: int
+    """Of its controller, should one be started."""
     runs: dict[str, Run] = field(default_factory=dict)
     pressing: list[asyncio.subprocess.Process] = field(default_factory=list)
 
@@ -193,13 +195,14 @@ async def small_desk(
             f"{face}-{n}": await stack.enter_async_context(house(face))
             for n, face in enumerate(faces)
         }
+        (port,) = free_ports(1)
         (folder / "desk.toml").write_text(
-            _desk_file(houses, engines, rate, obeys, venue_more) + more
+            _desk_file(houses, port, engines, rate, obeys, venue_more) + more
         )
         env = folder / ".env"
         env.write_text(f"THE_KEY={KEY}\nTHE_SECRET={SECRET}\n")
         env.chmod(0o600)
-        desk = SmallDesk(folder, houses)
+        desk = SmallDesk(folder, houses, port)
         desk.layout.make()
         try:
             yield desk
@@ -208,9 +211,14 @@ async def small_desk(
 
 
 def _desk_file(
-    houses: dict[str, House], engines: Sequence[str], rate: float, obeys: bool, venue_more: str
+    houses: dict[str, House],
+    port: int,
+    engines: Sequence[str],
+    rate: float,
+    obeys: bool,
+    venue_more: str,
 ) -> str:
-    text = '[desk]\nname = "small"\n'
+    text = f'[desk]\nname = "small"\n[controller]\nport = {port}\n'
     for name, here in houses.items():
         options = ", ".join(f'{k} = "{v}"' for k, v in here.kind.options.items())
         text += (
@@ -232,6 +240,7 @@ def _desk_file(
             f'env = {{ PYTHONPATH = "{ROOT}:{ROOT / "src"}" }}\n'
             + ('role = "engine"\n' if number == 0 else f'venues = ["{next(iter(houses))}"]\n')
             + f"port = {free_ports(1)[0]}\n"
+            + 'ready = { kind = "log", pattern = "sending" }\n'
         )
     text += '[services.helper]\ncommand = ["sleep", "600"]\n'
     text += '[services.outside]\ncommand = ["sleep", "600"]\nrole = "venue"\n'

@@ -1,5 +1,5 @@
-"""SIGKILL to any process at any moment of an emergency stop; then one more press. Judged by the
-venues' own orders.
+"""SIGKILL to any process of the desk at any moment of an emergency stop: to whoever carries it out,
+guard, controller, engines, helpers; then one more press. Judged by the venues' own orders.
 
 `OPENBELL_KILLS=200 pytest tests/kill/test_emergency_kills.py -s` tries 200 of them; the seed of a
 failure is in its message, and `OPENBELL_SEED` repeats it.
@@ -13,122 +13,175 @@ import os
 import random
 import signal
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from tests.harness.controller_process import ControllerProcess
 from tests.kill.small_desk import SmallDesk, small_desk
 
 from openbell.domain.scopes import DESK
-from openbell.kill.marker import clear_marker
+from openbell.kill.marker import is_begun
 from openbell.state.latch import Latches
 
 ROUNDS = int(os.environ.get("OPENBELL_KILLS", "4"))
 SEED = int(os.environ.get("OPENBELL_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
+GUARD, CONTROLLER = "openbell.guard", "openbell.controller"
+STEPS = ("latched", "frozen", "venue", "checkpoint", "processes")
+WATCH = """
+[guard]
+controller_silent_after = "10s"
+guard_silent_after = "10s"
+"""
+"""More than a busy machine may keep either from its beats: nobody but this test is to kill them."""
+OUTSIDE = "outside"
+"""The service of role `venue`, which an emergency stop leaves."""
 
-@pytest.mark.timeout(120 + 60 * ROUNDS)
+
+@pytest.mark.timeout(180 + 60 * ROUNDS)
 async def test_killed_anywhere_one_more_press_ends_at_verified_zero(tmp_path: Path) -> None:
     print(f"seed {SEED}, {ROUNDS} rounds", flush=True)
-    chance = random.Random(SEED)
     began_s = time.monotonic()
-    struck: dict[str, int] = {}
     async with small_desk(
-        tmp_path / "desk", ("mt5", "oanda"), engines=("engine", "second"), rate=20
+        tmp_path / "desk", ("mt5", "oanda"), engines=("engine", "second"), rate=20, more=WATCH
     ) as desk:
-        for number in range(ROUNDS):
-            said = f"seed {SEED}, round {number}"
-            victims = await _round(desk, chance, said)
-            for name in victims:
-                struck[name] = struck.get(name, 0) + 1
-            if number % 10 == 9:
-                took_s = time.monotonic() - began_s
-                print(f"round {number + 1}: {struck}, {took_s:.0f} s", flush=True)
-    print(f"{ROUNDS} rounds, seed {SEED}, struck {struck}", flush=True)
+        whole = WholeDesk(desk, random.Random(SEED))
+        try:
+            for number in range(ROUNDS):
+                await whole.round(f"seed {SEED}, round {number}")
+                if number % 10 == 9:
+                    took_s = time.monotonic() - began_s
+                    print(f"round {number + 1}: {whole.told()}, {took_s:.0f} s", flush=True)
+        finally:
+            await whole.end()
+    print(f"{ROUNDS} rounds, seed {SEED}: {whole.told()}", flush=True)
 
 
-async def _round(desk: SmallDesk, chance: random.Random, said: str) -> list[str]:
-    _open_again(desk)
-    desk.rest(chance.randrange(20))
-    await desk.start("engine", "helper", *(["second"] if chance.random() < 0.3 else []))
-    await desk.until_sending("engine")
-    presses = [await desk.begin()]
-    if chance.random() < 0.4:
-        await asyncio.sleep(chance.uniform(0, 0.5))
-        presses.append(await desk.begin())
-    victims = []
-    for _ in range(chance.choice((1, 1, 2))):
-        # Half of them at the moments that matter, which are a small part of its life.
-        if chance.random() < 0.5:
-            step = chance.choice(("latched", "frozen", "venue", "checkpoint", "processes"))
-            await _until_step(desk, step, presses)
-            await asyncio.sleep(chance.uniform(0, 0.03))
-        else:
-            await asyncio.sleep(chance.uniform(0, 1.5))
-        victims.append(_strike(desk, presses, chance))
-    for process in presses:
-        pressed = await desk.end(process)
-        assert pressed.status in (0, -9), f"{said}: {pressed}"
-        if pressed.status == 0:
-            assert pressed.statement["result"] == "verified", f"{said}: {pressed}"
-            assert desk.own_open() == [], f"{said}: verified, and open at the venue"
+@dataclass
+class WholeDesk:
+    """The small desk with a controller and its guard, opened by them in each round."""
 
-    last = await desk.press()
-    assert last.status == 0, f"{said}: {last}"
-    assert last.statement["result"] == "verified", f"{said}: {last}"
-    assert desk.own_open() == [], f"{said}: open at the venue"
-    assert desk.alive() == {}, f"{said}: processes are left"
-    sent = sum(len(here.sim.exchange.ledger.orders) for here in desk.houses.values())
-    await asyncio.sleep(0.1)
-    now = sum(len(here.sim.exchange.ledger.orders) for here in desk.houses.values())
-    assert now == sent, f"{said}: an order came after the stop"
-    assert DESK in Latches(desk.layout).scopes(), f"{said}: the latch is gone"
-    return victims
+    desk: SmallDesk
+    chance: random.Random
+    struck: Counter[str] = field(default_factory=Counter)
+    carried: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}
+        self.controller = ControllerProcess(self.desk.folder, self.desk.port, environ)
+
+    async def round(self, said: str) -> None:
+        desk, chance = self.desk, self.chance
+        await self.open()
+        desk.rest(chance.randrange(20))
+        desk.pressing.clear()
+        presses = [await desk.begin()]
+        if chance.random() < 0.4:
+            await asyncio.sleep(chance.uniform(0, 0.5))
+            presses.append(await desk.begin())
+        for _ in range(chance.choice((1, 1, 2, 3))):
+            # Half of them at the moments that matter, which are a small part of its life.
+            if chance.random() < 0.5:
+                await self._until_step(chance.choice(STEPS), presses)
+                await asyncio.sleep(chance.uniform(0, 0.03))
+            else:
+                await asyncio.sleep(chance.uniform(0, 1.5))
+            self.struck[self._strike(presses)] += 1
+        for process in presses:
+            pressed = await desk.end(process)
+            assert pressed.status in (0, -9), f"{said}: {pressed}"
+            if pressed.status == 0:
+                assert pressed.statement["result"] == "verified", f"{said}: {pressed}"
+                assert desk.own_open() == [], f"{said}: verified, and open at the venue"
+
+        last = await desk.press()
+        assert last.status == 0, f"{said}: {last}"
+        assert last.statement["result"] == "verified", f"{said}: {last}"
+        assert desk.own_open() == [], f"{said}: open at the venue"
+        assert self._services() == {}, f"{said}: processes are left"
+        sent = self._sent()
+        self.carried["guard" if not last.heard("alone") else "the press itself"] += 1
+        # Longer than the first back-offs of a controller: nobody starts a service again.
+        await asyncio.sleep(0.3)
+        assert self._sent() == sent, f"{said}: an order came after the stop"
+        assert self._services() == {}, f"{said}: something was started after the stop"
+        assert DESK in Latches(desk.layout).scopes(), f"{said}: the latch is gone"
+        assert is_begun(desk.layout), f"{said}: nothing holds the services"
+
+    async def open(self) -> None:
+        """As a person does by `openbell up` and `kill-switch deactivate`; both of controller and
+        guard may be gone."""
+        controller = self.controller
+        if not await asyncio.to_thread(controller.answers):
+            controller.launch()  # or the guard was first: then this one leaves by itself
+            await asyncio.to_thread(controller.until, controller.answers, "a controller answers")
+        last = (await asyncio.to_thread(controller.run, "open", {"safe_mode": True}))[-1]
+        assert last["event"] == "done", last
+        assert "WITHOUT A GUARD" not in last["message"], last
+        if DESK in Latches(self.desk.layout).scopes():
+            path, wish = "kill-switch/deactivate", {"reason": "the next round"}
+            status, answer = await asyncio.to_thread(controller.post, path, wish)
+            assert status == 200, answer
+        before = self._sent()
+        await self.desk.until(lambda: self._sent() > before, "the engines send")
+
+    def told(self) -> str:
+        return f"killed {dict(self.struck)}; the last press by {dict(self.carried)}"
+
+    async def end(self) -> None:
+        await asyncio.to_thread(self.controller.end)
+
+    async def _until_step(self, step: str, presses: list[asyncio.subprocess.Process]) -> None:
+        """The step, or the end of whoever was to reach it."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            events = self.desk.events()
+            if step in events and "ended" not in events:
+                return
+            if all(process.returncode is not None for process in presses):
+                return
+            await asyncio.sleep(0.005)
+
+    def _strike(self, presses: list[asyncio.subprocess.Process]) -> str:
+        """SIGKILL to one process of the desk, or to one that presses."""
+        at_work = [process.pid for process in presses if process.returncode is None]
+        victims = {
+            "press": at_work,
+            "guard": _running(GUARD, self.desk.folder),
+            "controller": _running(CONTROLLER, self.desk.folder),
+        }
+        services = self._services()
+        if services:
+            name = self.chance.choice(sorted(services))
+            victims[name] = list(services[name])
+        there = [name for name, pids in victims.items() if pids]
+        if not there:
+            return "nobody"
+        name = self.chance.choice(there)
+        pids = victims[name]
+        # One of two presses; of a service all of it. Not by `kill()`, which may take a press's exit
+        # status away from the loop.
+        for pid in [self.chance.choice(pids)] if name == "press" else pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return name
+
+    def _services(self) -> dict[str, tuple[int, ...]]:
+        return {name: pids for name, pids in self.desk.alive().items() if name != OUTSIDE}
+
+    def _sent(self) -> int:
+        return sum(len(here.sim.exchange.ledger.orders) for here in self.desk.houses.values())
 
 
-def _open_again(desk: SmallDesk) -> None:
-    """As a person would, by `openbell up` and `kill-switch deactivate`."""
-    clear_marker(desk.layout)
-    latches = Latches(desk.layout)
-    latches.release(latches.read(opened=False))
-    for name in ("engine", "second", "helper"):
-        log = desk.layout.service_log(name)
-        if log.exists():
-            log.write_text("")
-    for run in desk.runs.values():
-        run.process.close()
-    desk.runs.clear()
-    desk.pressing.clear()
-
-
-async def _until_step(
-    desk: SmallDesk, step: str, presses: list[asyncio.subprocess.Process]
-) -> None:
-    """The step, or the end of whoever was to reach it."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        events = desk.events()
-        if step in events and "ended" not in events:
-            return
-        if all(process.returncode is not None for process in presses):
-            return
-        await asyncio.sleep(0.005)
-
-
-def _strike(
-    desk: SmallDesk, presses: list[asyncio.subprocess.Process], chance: random.Random
-) -> str:
-    """SIGKILL to one process; the carriers are half of all."""
-    at_work = [process for process in presses if process.returncode is None]
-    if at_work and chance.random() < 0.6:
-        # Not by `kill()`, which may take its exit status away from the loop.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(chance.choice(at_work).pid, signal.SIGKILL)
-        return "carrier"
-    alive = desk.alive()
-    if not alive:
-        return "nobody"
-    name = chance.choice(sorted(alive))
-    for pid in alive[name]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return name
+def _running(module: str, folder: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command: list[Any] = process.cmdline()
+            if module in command and str(folder) in command:
+                found.append(process.pid)
+    return found
