@@ -13,6 +13,7 @@ import pytest
 from tests.harness.guarded_desk import GuardedDesk
 
 from openbell.controller.guard_keeper import start_guard
+from openbell.kill.course import courses
 from openbell.state.latch import Latches
 
 
@@ -108,6 +109,34 @@ def test_a_controller_whose_beats_nobody_could_hear_is_not_killed(make_guarded: 
     assert (desk.guard_pid(), desk.controller_pid()) == before
     assert "socket lost" in desk.guard_log()
     assert "controller hangs" not in desk.guard_log()
+
+
+async def test_a_stop_whose_asker_went_before_it_was_taken_is_not_carried_out_later(
+    make_guarded: Any,
+) -> None:
+    """A guard that is still loading hears the question when whoever asked has long gone on without
+    it, and has perhaps opened the desk again: the late stop would end that one."""
+    desk: GuardedDesk = make_guarded("binance", watch="20s")
+    desk.layout.make()
+    await desk.rest("binance", 2)
+    start_guard(desk.layout, desk.environ)
+    desk.until(desk.layout.guard_socket.exists, "it listens")
+    desk.until(lambda: _asked_and_left(desk), "a question is taken in")
+    desk.until_warm()
+    # Asked after the other one, and answered: that one was dealt with.
+    told = desk.ask_guard("emergency_stop", reason="mine", actor="ann")["statement"]
+    assert told["result"] == "verified"
+    assert courses(desk.layout.emergency) == ["001"], "the late one was carried out"
+    assert told["reason"] == "mine"
+
+
+def _asked_and_left(desk: GuardedDesk) -> bool:
+    try:
+        with connect(desk) as connection:
+            connection.sendall(b'{"do": "emergency_stop", "reason": "late", "actor": "bob"}\n')
+    except OSError:
+        return False
+    return True
 
 
 async def test_an_emergency_stop_by_the_guard_goes_on_without_its_client(

@@ -145,6 +145,10 @@ class GuardedDesk(ControllerProcess):
                     found.append(process.pid)
         return found
 
+    def nobody_watches(self) -> bool:
+        """Neither guard nor controller is there, so neither will be unless somebody starts one."""
+        return not self.running("openbell.guard") and not self.running("openbell.controller")
+
     def other_than(self, pid: int, of: str) -> int:
         """The pid of the one that took its place and answers."""
         found: list[int] = []

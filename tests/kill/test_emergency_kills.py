@@ -24,6 +24,7 @@ from tests.harness.controller_process import ControllerProcess
 from tests.kill.small_desk import SmallDesk, small_desk
 
 from openbell.domain.scopes import DESK
+from openbell.kill.course import courses
 from openbell.kill.marker import is_begun
 from openbell.state.latch import Latches
 
@@ -69,6 +70,10 @@ class WholeDesk:
     chance: random.Random
     struck: Counter[str] = field(default_factory=Counter)
     carried: Counter[str] = field(default_factory=Counter)
+    stops: int = 0
+    """How many courses there were when the last round ended."""
+    run: str = ""
+    """The last opening."""
 
     def __post_init__(self) -> None:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}
@@ -111,6 +116,7 @@ class WholeDesk:
         assert self._services() == {}, f"{said}: something was started after the stop"
         assert DESK in Latches(desk.layout).scopes(), f"{said}: the latch is gone"
         assert is_begun(desk.layout), f"{said}: nothing holds the services"
+        self.stops = len(courses(desk.layout.emergency))
 
     async def open(self) -> None:
         """As a person does by `openbell up` and `kill-switch deactivate`; both of controller and
@@ -119,7 +125,10 @@ class WholeDesk:
         if not await asyncio.to_thread(controller.answers):
             controller.launch()  # or the guard was first: then this one leaves by itself
             await asyncio.to_thread(controller.until, controller.answers, "a controller answers")
-        last = (await asyncio.to_thread(controller.run, "open", {"safe_mode": True}))[-1]
+        stops = len(courses(self.desk.layout.emergency))
+        assert stops == self.stops, "a stop was begun after the last one had ended"
+        await asyncio.to_thread(controller.until, self._opens, "it begins to open the desk")
+        last = (await asyncio.to_thread(controller.get, f"runs/{self.run}/events"))[1][-1]
         assert last["event"] == "done", last
         assert "WITHOUT A GUARD" not in last["message"], last
         if DESK in Latches(self.desk.layout).scopes():
@@ -128,6 +137,15 @@ class WholeDesk:
             assert status == 200, answer
         before = self._sent()
         await self.desk.until(lambda: self._sent() > before, "the engines send")
+
+    def _opens(self) -> bool:
+        """False: of the stop that has ended the last line is still being kept, so wait, as it says."""
+        status, answer = self.controller.post("open", {"safe_mode": True})
+        if status == 409 and "under way" in answer["message"]:
+            return False
+        assert status == 202, answer
+        self.run = answer["run"]
+        return True
 
     def told(self) -> str:
         return f"killed {dict(self.struck)}; the last press by {dict(self.carried)}"

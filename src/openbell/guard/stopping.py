@@ -65,11 +65,14 @@ class Stopping:
                 "desk.toml has changed since this guard read it",
                 hint="the stop is carried out without the guard, by the file as it is now",
             )
+        # Said before it is begun: whoever got no answer in time, as this guard was still loading, has
+        # gone and done it without, and may have opened the desk again since. Where the word cannot
+        # be said, this generator is not continued.
+        yield {"event": "taken"}
         news: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         task = asyncio.create_task(self._carry_out(request, news), name="emergency stop")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        yield {"event": "taken"}
         while True:
             try:
                 async with asyncio.timeout(ALIVE_S):
