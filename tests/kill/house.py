@@ -108,6 +108,13 @@ KINDS = {
     ),
 }
 
+HOLDINGS = {
+    "kraken": {"BTC": Decimal(5), "ETH": Decimal(100)},
+    "binance": {"BTC": Decimal(5), "ETH": Decimal(100)},
+    "coinbase": {"BTC": Decimal(5), "ETH": Decimal(100)},
+}
+"""Of the accounts at spot venues, before anything is traded."""
+
 
 @dataclass
 class House:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.kill.house import DESK_ID, House, house
+from tests.kill.house import DESK_ID, HOLDINGS, House, house
 
 from openbell.domain.ids import parse
 from openbell.domain.orders import OrdType, Side
@@ -15,11 +15,6 @@ from openbell.venues.port import Unknown, VenuePosition
 from openbell_sim.ledger import Order
 
 EPOCH = 1_700_000_000
-HOLDINGS = {
-    "kraken": {"BTC": Decimal(5), "ETH": Decimal(100)},
-    "binance": {"BTC": Decimal(5), "ETH": Decimal(100)},
-    "coinbase": {"BTC": Decimal(5), "ETH": Decimal(100)},
-}
 SPOT, MARGIN = tuple(HOLDINGS), ("binance-usdm", "mt5", "oanda")
 
 

@@ -127,6 +127,8 @@ def _venue(event: Mapping[str, Any]) -> str:
             return "verified zero"
         case "flattening":
             return f"{event['side']} {number(event['quantity'])} {event['symbol']}, reduce only"
+        case "flattened" if event["status"] != "filled":
+            return f"{event['cl_ord_id']}: {event['status'].replace('_', ' ')}"
         case "ended" if event["statement"]["result"] != "verified":
             return _WORDS[event["statement"]["result"]] + _why(event["statement"])
     return ""

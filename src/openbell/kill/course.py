@@ -45,8 +45,18 @@ logged and stops nothing."""
 POLL_S = 0.02
 """flock knows "now" and "for ever", nothing between; and a file tells nobody that it has grown."""
 _READ_MAX = 1 << 24
+KEPT_S = 1.0
+"""How long is waited for a disk that is to keep something before an order is sent."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Border:
+    """In the lines of a course: whoever put it there waits until what is before it is kept."""
+
+    def __init__(self) -> None:
+        self.passed = threading.Event()
+        self.kept = False
 
 
 class Course:
@@ -60,7 +70,7 @@ class Course:
         """Why it, or the rest of it, is in no file."""
         self._fd = fd
         self._tell = tell
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[bytes | _Border | None] = queue.SimpleQueue()
         """None: a border between phases."""
         self._written = threading.Event()
         self._closing = False
@@ -99,6 +109,16 @@ class Course:
         """A border between phases."""
         self._lines.put(None)
 
+    async def kept(self, timeout_s: float = KEPT_S) -> bool:
+        """Whether everything that was added so far is on the disk. False: it is not, or is not known
+        to be."""
+        border = _Border()
+        if self._fd < 0 or self._written.is_set():
+            return False
+        self._lines.put(border)
+        await aside(lambda: border.passed.wait(timeout_s))
+        return border.kept
+
     async def close(self, timeout_s: float = 1.0) -> None:
         """Returns when everything is on the disk, or was given up."""
         if self._fd < 0:
@@ -113,13 +133,19 @@ class Course:
     def _write(self) -> None:
         """Of its thread. What the disk refuses once is not tried again: an fsync that failed would
         report success for what is gone."""
+        border: _Border | None = None
         try:
             while True:
                 line = self._lines.get()
-                if line is not None:
+                if isinstance(line, bytes):
                     write_all(self._fd, line)
                     continue
+                border = line
                 fsync(self._fd)
+                if border is not None:
+                    border.kept = True
+                    border.passed.set()
+                    border = None
                 if self._closing and self._lines.empty():
                     return
         except OSError as error:
@@ -129,6 +155,8 @@ class Course:
             os.close(self._fd)
             self._fd = -1
             self._written.set()
+            if border is not None:
+                border.passed.set()
 
 
 def _problem(error: OSError, path: Path) -> str:

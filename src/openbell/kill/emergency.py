@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openbell.config.layout import DeskLayout
-from openbell.domain.scopes import Scope, ScopeKind, undeclared
+from openbell.domain.scopes import ScopeKind, undeclared
 from openbell.errors import StorageError
 from openbell.kill.aside import aside
 from openbell.kill.course import Course, Following, Tell, Turn, ended, turns
@@ -49,13 +49,14 @@ from openbell.kill.equipment import Equipment, NotAtHandError, Pairs, ReadyEquip
 from openbell.kill.freezing import freeze
 from openbell.kill.marker import set_marker
 from openbell.kill.own_processes import OwnProcesses
-from openbell.kill.request import EmergencyRequest
+from openbell.kill.request import EmergencyRequest, visits_of
 from openbell.state.halts import Halt
 from openbell.state.latch import Latches, Setting
 from openbell.state.order_latency import read_order_latencies
 
 if TYPE_CHECKING:
     from openbell.config.models import LoadedDesk
+    from openbell.kill.flatten_record import EarlierOrders
     from openbell.kill.statement import VenueStatement
     from openbell.venues.port import Venue
 
@@ -68,9 +69,6 @@ OBEYED_S = 0.1
 NARROWER_S = 1.0
 """How long a wider stop waits for a narrower one that is under way, before it goes on beside it."""
 CHECKPOINT_TIMEOUT_S = 5.0
-EPOCHS_PER_S = 100
-"""Of flattening orders: the clock in hundredths of a second. Engines count in whole seconds, so no
-engine ever has such an epoch, and no two stops have the same one."""
 ORDERS_PER_VENUE = 1_000_000
 
 _log = logging.getLogger(__name__)
@@ -144,6 +142,9 @@ class _Stop:
         self.took_over = ""
         self._held: asyncio.Task[None] | None = None
         self.desk_name = ""
+        self.flatten_epoch: int | None = None
+        self.sent_before: EarlierOrders | None = None
+        """Flattening orders of stops before this one; None: not known."""
         self.latencies: Mapping[str, float] = {}
         """The longest that an order took, as the engine has seen it."""
 
@@ -249,6 +250,8 @@ class _Stop:
     # --- 2 to 5 --------------------------------------------------------------------------------
 
     async def carry(self) -> EmergencyStatement:
+        if self.request.flatten:
+            await self._look_back()
         course = Course.begin(self.layout.emergency, self._hear)
         course.add(
             "begun",
@@ -257,6 +260,7 @@ class _Stop:
             pid=os.getpid(),
             request=self.request.to_wire(),
             took_over=self.took_over,
+            flatten_epoch=self.flatten_epoch,
         )
         course.sync()
         if self.turn.problem:
@@ -298,6 +302,19 @@ class _Stop:
         course.add("ended", statement=stated.to_wire())
         await course.close()
         return stated
+
+    async def _look_back(self) -> None:
+        """At what stops before this one may have sold. Nobody else closes positions now."""
+        from openbell.kill.flatten_record import earlier_orders, next_epoch
+
+        try:
+            self.sent_before = await aside(
+                lambda: earlier_orders(self.layout.emergency), LATCH_TIMEOUT_S
+            )
+        except (OSError, ValueError, TimeoutError) as error:
+            _log.error("earlier courses cannot be read: %s", type(error).__name__)
+            self.problems.append("it is not known what an earlier stop has sold")
+        self.flatten_epoch = next_epoch(self.sent_before)
 
     async def _venues_and_strategies(
         self, course: Course
@@ -361,9 +378,12 @@ class _Stop:
             visit = await self.equipment.visit(name)
             longest_s = max(visit.settle_s, self.latencies.get(name, 0.0))
             visit = replace(visit, settle_s=longest_s)
+            from openbell.kill.flatten_record import FlattenRecord
             from openbell.kill.plan import Scope as Part
             from openbell.kill.stop_venues import stop_venues
 
+            before = self.sent_before
+            record = FlattenRecord(None if before is None else before.at(name), course.kept)
             parts: list[VenueStatement] = []
             for number, symbol in enumerate(symbols):
                 first = place * ORDERS_PER_VENUE + number * (ORDERS_PER_VENUE // 100)
@@ -373,8 +393,9 @@ class _Stop:
                     desk_id=self.layout.desk_id,
                     timeout_s=left_s,
                     scope=Part(symbol=symbol, account_wide=self.request.account_wide),
-                    flatten_epoch=_epoch() if self.request.flatten else None,
+                    flatten_epoch=self.flatten_epoch,
                     first_order=first,
+                    record=record,
                     quiet=self.quiet,
                     tell=tell,
                 )
@@ -463,19 +484,3 @@ class _Stop:
             self.tell(event)
         except Exception:  # noqa: BLE001 - the stop goes on
             _log.exception("whoever follows the stop raised")
-
-
-def _epoch() -> int:
-    return time.time_ns() * EPOCHS_PER_S // 1_000_000_000
-
-
-def visits_of(request: EmergencyRequest, desk: LoadedDesk) -> dict[str, tuple[str | None, ...]]:
-    """Each venue in scope with its symbols in scope; None: all of it."""
-    symbols = request.named(ScopeKind.SYMBOL)
-    wanted: dict[str, tuple[str | None, ...]] = {}
-    for name, venue in desk.file.venues.items():
-        if request.whole_desk or Scope(ScopeKind.VENUE, name) in request.scopes:
-            wanted[name] = (None,)
-        elif some := tuple(symbol for symbol in venue.symbols if symbol in symbols):
-            wanted[name] = some
-    return wanted

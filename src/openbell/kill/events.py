@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
-from openbell.domain.orders import Side
+from openbell.domain.orders import ClOrdID, Side
 from openbell.kill.plan import Means
 from openbell.kill.statement import VenueStatement
 
@@ -67,11 +67,26 @@ class Verified(_Event, frozen=True, kw_only=True, tag="verified"):
 
 
 class Flattening(_Event, frozen=True, kw_only=True, tag="flattening"):
-    """A reduce-only market order is sent."""
+    """A reduce-only market order is about to be sent: its intent, told before its effect."""
 
     symbol: str
     side: Side
     quantity: Decimal
+    cl_ord_id: ClOrdID
+    leg: str
+    """The venue's name of it."""
+    held: Decimal
+    """The position that it is sent for."""
+
+
+class Flattened(_Event, frozen=True, kw_only=True, tag="flattened"):
+    """What became of it; an order without this may have been sent."""
+
+    symbol: str
+    cl_ord_id: ClOrdID
+    status: str
+    """Its last OrdStatus, or `rejected`, `not_sent`, `not_found`."""
+    filled: Decimal = Decimal(0)
 
 
 class Ended(_Event, frozen=True, kw_only=True, tag="ended"):
@@ -87,6 +102,7 @@ StopEvent = (
     | NotKnown
     | Verified
     | Flattening
+    | Flattened
     | Ended
 )
 Tell = Callable[[StopEvent], None]

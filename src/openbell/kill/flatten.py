@@ -5,6 +5,9 @@ Reduce-only market orders, one leg at a time. What always holds:
   one is seen to have ended and the position shows what it did. So none flips a position.
 - An order of which nothing is known is looked for. On a venue that cannot be told to reduce only,
   one that is not found stops its leg: a second might sell what the desk does not hold.
+- An order is written down, and that is on the disk, before it is sent. What a stop before this one
+  may have sent is looked for first. On a venue that cannot be told to reduce only, what is not found
+  keeps its leg from being sold again, and what the disk does not keep is not sent.
 - On such a venue nothing is bought: a spot position below zero means that `holdings` in desk.toml
   is wrong, or that somebody took money out.
 """
@@ -24,6 +27,7 @@ from openbell.kill import events
 from openbell.kill.asking import Asking
 from openbell.kill.cancelling import say
 from openbell.kill.events import Tell
+from openbell.kill.flatten_record import FlattenRecord
 from openbell.kill.pace import Backoff
 from openbell.kill.statement import Flat, Result
 from openbell.venues.port import (
@@ -68,6 +72,7 @@ class Flattening:
         mint: Callable[[], ClOrdID],
         settle_s: float,
         tell: Tell,
+        record: FlattenRecord = FlattenRecord(),  # noqa: B008 # it is immutable
     ) -> None:
         """`mint` makes a ClOrdID that was never used."""
         self._asking = asking
@@ -76,7 +81,14 @@ class Flattening:
         self._mint = mint
         self._settle_s = settle_s
         self._tell = tell
-        self._courses: dict[Leg, _Course] = {}
+        self._record = record
+        self._earlier = [
+            sent for sent in record.earlier or () if self._symbol in (None, sent.symbol)
+        ]
+        # Until the venue has told of it, an order may be on its way.
+        self._courses: dict[Leg, _Course] = {
+            (sent.symbol, sent.leg): _Course(unsure=True) for sent in self._earlier
+        }
         self._held: list[VenuePosition] | None = None
         """Not zero, and no dust, by the last answer; None: there is none."""
         self._stale = False
@@ -86,13 +98,14 @@ class Flattening:
 
     @property
     def traded(self) -> bool:
-        """Whether an order was sent."""
-        return any(course.orders for course in self._courses.values())
+        """Whether an order was sent, by this stop or one before it."""
+        return bool(self._earlier) or any(course.orders for course in self._courses.values())
 
     async def run(self) -> None:
         """Ends when nothing more can be closed. Raises GivenUpError; the caller ends it when time
         is up."""
         retry, lag = Backoff(*RETRY_S), Backoff(*LOOK_S)
+        await asyncio.gather(*(self._settle_earlier(leg) for leg in list(self._courses)))
         while True:
             try:
                 await self.look()
@@ -155,7 +168,13 @@ class Flattening:
             course = self._courses.setdefault(leg, _Course())
             if course.stopped:
                 continue
-            if course.before is None and course.orders >= ORDERS_PER_LEG:
+            if self._record.earlier is None and not self._venue.capabilities.reduce_only:
+                course.stopped = course.unsure = True
+                course.why = (
+                    f"{position.symbol}: the disk does not tell what an earlier stop has sold; "
+                    "nothing is sold that may be sold already"
+                )
+            elif course.before is None and course.orders >= ORDERS_PER_LEG:
                 course.stopped = True
                 course.why = course.why or f"{ORDERS_PER_LEG} orders did not close it"
             elif position.quantity < 0 and not self._venue.capabilities.reduce_only:
@@ -195,8 +214,6 @@ class Flattening:
         # One part of it: the next is planned from what the venue tells after it.
         part = plan.legs[0]
         held = next(p.quantity for p in self._held or [] if _leg(p) == leg)
-        course.orders += 1
-        self._stale = True
         course.why = ""
         order = self._order(part)
         say(
@@ -207,20 +224,51 @@ class Flattening:
                 symbol=order.symbol,
                 side=order.side,
                 quantity=order.order_qty,
+                cl_ord_id=order.cl_ord_id,
+                leg=leg[1],
+                held=held,
             ),
         )
+        if not await self._record.kept() and not self._venue.capabilities.reduce_only:
+            course.stopped = True
+            course.why = (
+                f"{order.symbol}: the disk does not keep what is sent, so it could be sold twice: "
+                "nothing is sold"
+            )
+            self._tell_of(order, "not_sent")
+            return
+        course.orders += 1
+        self._stale = True
         outcome = await self._asking.submit(order)
         if isinstance(outcome, Rejected):
             course.why = f"{order.symbol}: {outcome.code} {outcome.text}"
+            self._tell_of(order, "rejected")
             return
+        await self._settle(leg, order, held, outcome)
+
+    async def _settle_earlier(self, leg: Leg) -> None:
+        """What stops before this one may have sent for the leg, one after the other."""
+        for sent in self._earlier:
+            if (sent.symbol, sent.leg) == leg and not self._courses[leg].stopped:
+                lost = Unknown(why="a stop before this one was to send it")
+                await self._settle(leg, sent.as_order(), sent.held, lost)
+
+    async def _settle(
+        self, leg: Leg, order: NewOrder, held: Decimal, outcome: Accepted | Unknown
+    ) -> None:
+        """Returns when it is known what became of the order, or that nothing will be known."""
+        course = self._courses[leg]
         course.unsure = True
         ended = await self._ended(order, outcome)
         if ended is None:
             course.unsure = not self._venue.capabilities.reduce_only
             course.stopped = course.unsure
             course.why = f"{order.symbol}: order {order.cl_ord_id} is not found at the venue"
+            if not course.unsure:
+                self._tell_of(order, "not_found")
             return
         course.unsure = False
+        self._tell_of(order, ended.status.lower(), ended.cum_qty)
         if ended.cum_qty:
             course.before = held
         if ended.cum_qty < ended.order_qty:
@@ -254,6 +302,19 @@ class Flattening:
                 if loop.time() - absent_since_s > self._settle_s:
                     return None
             await look.pause()
+
+    def _tell_of(self, order: NewOrder, status: str, filled: Decimal = Decimal(0)) -> None:
+        say(
+            self._tell,
+            events.Flattened(
+                venue=self._venue.name,
+                at_ns=time.time_ns(),
+                symbol=order.symbol,
+                cl_ord_id=order.cl_ord_id,
+                status=status,
+                filled=filled,
+            ),
+        )
 
     def _order(self, leg: FlattenLeg) -> NewOrder:
         return NewOrder(

@@ -8,11 +8,10 @@ from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.domain.scopes import ScopeKind
 from openbell.errors import ConfigError
-from openbell.kill.emergency import visits_of
 from openbell.kill.guard_client import guard_socket
 from openbell.kill.marker import OUTSIDE
 from openbell.kill.own_processes import OwnProcesses
-from openbell.kill.request import EmergencyRequest
+from openbell.kill.request import EmergencyRequest, visits_of
 
 
 def emergency_plan(layout: DeskLayout, request: EmergencyRequest) -> dict[str, Any]:

@@ -4,11 +4,14 @@ into the log of its course."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from openbell.domain.scopes import DESK, Scope, ScopeKind, parse_scopes
+
+if TYPE_CHECKING:  # loads the desk's models, while every millisecond counts
+    from openbell.config.models import LoadedDesk
 
 TIMEOUT_S = 60.0
 """What each venue is given: 3,000 single cancels at 50 a second. A second press goes on."""
@@ -79,6 +82,18 @@ class EmergencyRequest(msgspec.Struct, frozen=True, kw_only=True):
             timeout_s=wire.timeout_s,
             set_already=wire.set_already,
         )
+
+
+def visits_of(request: EmergencyRequest, desk: LoadedDesk) -> dict[str, tuple[str | None, ...]]:
+    """Each venue in scope with its symbols in scope; None: all of it."""
+    symbols = request.named(ScopeKind.SYMBOL)
+    wanted: dict[str, tuple[str | None, ...]] = {}
+    for name, venue in desk.file.venues.items():
+        if request.whole_desk or Scope(ScopeKind.VENUE, name) in request.scopes:
+            wanted[name] = (None,)
+        elif some := tuple(symbol for symbol in venue.symbols if symbol in symbols):
+            wanted[name] = some
+    return wanted
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from openbell.kill.asking import GivenUpError
 from openbell.kill.cancelling import say
 from openbell.kill.events import Tell
 from openbell.kill.flatten import Flattening
+from openbell.kill.flatten_record import FlattenRecord
 from openbell.kill.plan import Scope, Target
 from openbell.kill.statement import VenueStatement
 from openbell.kill.venue import SETTLE_S_MIN, VenueStop
@@ -58,6 +59,7 @@ class Orders:
     scope: Scope
     timeout_s: float
     mint: Callable[[], ClOrdID] | None
+    record: FlattenRecord
     quiet: asyncio.Event | None
     tell: Tell
 
@@ -70,13 +72,15 @@ async def stop_venues(
     scope: Scope = Scope(),  # noqa: B008 # it is immutable
     flatten_epoch: int | None = None,
     first_order: int = 0,
+    record: FlattenRecord = FlattenRecord(),  # noqa: B008 # the same
     quiet: asyncio.Event | None = None,
     tell: Tell = lambda _: None,
 ) -> list[VenueStatement]:
     """Withdraws what is in scope, and proves it; a statement per visit in scope, in their order.
 
     `timeout_s` is each venue's. `flatten_epoch`: positions are closed too, by orders under this
-    epoch, which nobody may have used before, counted from `first_order`; None: they stay. `quiet`:
+    epoch, which nobody may have used before, counted from `first_order`; None: they stay. `record`:
+    what stops that came before have sent, and where this one writes down its own. `quiet`:
     set when no engine can send any more, before which no empty list counts; None: so it is.
     """
     counter = itertools.count(first_order)
@@ -87,6 +91,7 @@ async def stop_venues(
         mint=(
             None if flatten_epoch is None else lambda: mint(desk_id, flatten_epoch, next(counter))
         ),
+        record=record,
         quiet=quiet,
         tell=tell,
     )
@@ -139,7 +144,14 @@ async def _visit(visit: Visit, told: Orders) -> VenueStatement:
         tell=told.tell,
     )
     flattening = (
-        Flattening(stop.asking, symbol, told.mint, max(visit.settle_s, SETTLE_S_MIN), told.tell)
+        Flattening(
+            stop.asking,
+            symbol,
+            told.mint,
+            max(visit.settle_s, SETTLE_S_MIN),
+            told.tell,
+            told.record,
+        )
         if told.mint is not None
         else None
     )
