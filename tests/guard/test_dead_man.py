@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 SEED = int(os.environ.get("OPENBELL_SEED", str(random.SystemRandom().randrange(1 << 32))))
 OWN_TIMER = ("kraken", "binance-usdm")
+ALERT_S = 5.0
 
 
 @pytest.mark.parametrize("venue", ["kraken", "binance-usdm", "binance"])
@@ -42,6 +46,45 @@ async def test_a_stopped_engine_lets_it_fire_and_one_that_is_well_does_not(
     await desk.rest(venue, 1)
     time.sleep(2.5)
     assert desk.resting(venue) == 1
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance-usdm", "binance"])
+async def test_with_a_position_it_withdraws_the_orders_trades_nothing_and_tells_at_once(
+    make_guarded: Any, venue: str
+) -> None:
+    """What is held is a person's to decide: no order is sent for it, and the alert does not wait."""
+    desk = make_guarded(venue)
+    desk.open()
+    engine = desk.engine()
+    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+    await desk.buy(venue)
+    await desk.rest(venue)
+    before = traded(desk, venue)
+    assert before[0] == 4 and before[1] > 0
+    engine.kill()
+    desk.until(lambda: desk.resting(venue) == 0, "the venue has none left")
+    assert desk.until_switch(venue, "fired")["fired"]["result"] == "verified"
+    assert traded(desk, venue) == before, "something was traded"
+    actions = ("dead_man.fires", "dead_man.fired")
+    desk.until(
+        lambda: {each["action"] for each in desk.audit()} >= set(actions), "the alert is recorded"
+    )
+    fires = next(each for each in desk.audit() if each["action"] == "dead_man.fires")
+    line = next(each for each in desk.guard_lines() if each["event"] == "dead man fires")
+    assert line["alert"] is True
+    told_s = parse_utc(fires["at"]).timestamp() - parse_utc(line["ts"]).timestamp()
+    assert told_s < ALERT_S, "RTS 6 Art. 16(5)"
+
+
+def traded(desk: Any, venue: str) -> tuple[int, Decimal]:
+    """How many orders ever reached the venue, and how much of them was filled."""
+    rows = desk.truth(venue)
+    return len(rows), sum((Decimal(row["cum_qty"]) for row in rows), Decimal(0))
+
+
+def parse_utc(text: str) -> datetime:
+    """Of a log's line or the audit log; nanoseconds are cut off."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z?", r"\1", text)).replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("venue", ["kraken", "binance"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -61,6 +63,31 @@ def test_a_killed_guard_is_an_alert_and_is_back(make_guarded: Any) -> None:
     assert "guard.lost" in actions(desk)
     log = desk.layout.controller_log.read_text()
     assert any('"alert":true' in line and "the guard is gone" in line for line in log.splitlines())
+
+
+def test_the_loss_of_either_is_told_within_five_seconds(make_guarded: Any) -> None:
+    """RTS 6 Art. 16(5). From the kill to the line that carries the alert."""
+    desk = make_guarded("binance")
+    desk.open()
+    for of, log, event in (
+        ("guard", desk.layout.controller_log, "the guard is gone: it is started again"),
+        ("controller", desk.layout.guard_log, "controller gone"),
+    ):
+        pid = desk.guard_pid() if of == "guard" else desk.controller_pid()
+        killed_s = time.time()
+        os.kill(pid, signal.SIGKILL)
+        found: list[dict[str, Any]] = []
+
+        def told(log: Any = log, event: str = event, found: list[Any] = found) -> bool:
+            lines = [json.loads(each) for each in log.read_text().splitlines() if each[:1] == "{"]
+            found[:] = [each for each in lines if each["event"] == event]
+            return bool(found)
+
+        desk.until(told, f"the loss of the {of} is told")
+        assert found[0]["alert"] is True
+        told_at = datetime.fromisoformat(found[0]["ts"][:26]).replace(tzinfo=UTC)
+        assert told_at.timestamp() - killed_s < 5.0
+        desk.other_than(pid, of)
 
 
 def test_a_hung_guard_is_killed_and_another_one_started(make_guarded: Any) -> None:

@@ -21,8 +21,9 @@ from tests.harness.controller_process import ControllerProcess, free_ports
 
 from openbell.config.loader import load_desk
 from openbell.domain.ids import mint
-from openbell.domain.orders import NewOrder, OrdType, Side
+from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Side
 from openbell.venues.credentials import Credentials
+from openbell.venues.kraken.ids import to_kraken
 from openbell.venues.port import Accepted, Rejected
 from openbell.venues.registry import open_venue
 from openbell_sim.testing import VenueProcess, venue_process
@@ -43,6 +44,12 @@ MORE = {
     # These tests ask far more often than a desk does.
     "kraken": 'options = { call_limit = "1000000", order_limit = "1000000", call_decay = "1000000" }'
 }
+
+
+def wire_id(venue: str, cl_ord_id: str) -> str | None:
+    """A ClOrdID as the venue keeps it."""
+    return to_kraken(ClOrdID(cl_ord_id)) if venue == "kraken" else cl_ord_id
+
 
 BEATING = """
 import os, signal, sys, time
@@ -206,13 +213,24 @@ class GuardedDesk(ControllerProcess):
             raise AssertionError(f"{error}: {found}\n{self.guard_log()}") from None
         return found
 
+    def guard_lines(self) -> list[dict[str, Any]]:
+        """Its log, decoded."""
+        lines = self.layout.guard_log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
     def guard_log(self) -> str:
         return self.layout.guard_log.read_text()[-6000:]
 
     # --- the venues --------------------------------------------------------------------------
 
-    async def rest(self, venue: str, count: int = 3) -> list[str]:
-        """Orders of this desk that rest, far from the market; their ClOrdIDs."""
+    async def buy(self, venue: str) -> None:
+        """The desk holds a position there."""
+        (order,) = await self.rest(venue, 1, at_market=True)
+        filled = [row for row in self.truth(venue) if row["cl_ord_id"] == wire_id(venue, order)]
+        assert [row["status"] for row in filled] == ["FILLED"], filled
+
+    async def rest(self, venue: str, count: int = 3, *, at_market: bool = False) -> list[str]:
+        """Orders of this desk that rest, far from the market, or trade at it; their ClOrdIDs."""
         desk = load_desk(self.folder)
         config = desk.file.venues[venue]
         adapter = open_venue(venue, config, Credentials(KEY, SECRET))
@@ -232,9 +250,9 @@ class GuardedDesk(ControllerProcess):
                     venue=venue,
                     symbol=symbol,
                     side=Side.BUY,
-                    ord_type=OrdType.LIMIT,
+                    ord_type=OrdType.MARKET if at_market else OrdType.LIMIT,
                     order_qty=quantity,
-                    price=price,
+                    price=None if at_market else price,
                 )
                 outcome = await adapter.submit(order)
                 while isinstance(outcome, Rejected) and "nonce" in outcome.code:

@@ -8,12 +8,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.kill.house import DESK_ID, House, house
+from tests.kill.house import DESK_ID, KEY, SECRET, House, house
 
 from openbell.kill.events import NotKnown
 from openbell.kill.statement import VenueStatement, all_settled
 from openbell.kill.stop_venues import stop_venues
+from openbell.venues.credentials import Credentials
+from openbell.venues.kraken import calls
+from openbell.venues.kraken.nonces import Nonces
 from openbell.venues.port import Balance, Listing
+from openbell.venues.registry import open_venue
 
 CANCELS = ["cancel", "mass_cancel"]
 EVERY_MEANS = ("kraken", "binance", "coinbase", "mt5", "oanda")
@@ -54,6 +58,25 @@ async def test_what_is_lost_or_refused_for_a_moment_is_asked_for_again(
         here.rest(4, market=1)
         await here.suffer(fault)
         assert verified(await here.stop(), here)
+
+
+async def test_a_clock_that_was_set_back_over_a_restore_keeps_no_order_from_its_cancel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The desk's last nonces were an hour ahead, and its machine is restored with a clock that is
+    right: whatever it asks now is refused as too old, until its nonces have caught up."""
+    async with house("kraken") as here:
+        here.rest(6)
+        hour_ns = 3600 * 10**9
+        with monkeypatch.context() as clock:
+            clock.setattr(calls, "Nonces", lambda: Nonces(lambda: time.time_ns() + hour_ns))
+            ahead = open_venue("kraken", here.config, Credentials(KEY, SECRET))
+        try:
+            await ahead.connect()
+            assert len((await ahead.open_orders()).orders) == 6
+        finally:
+            await ahead.close()
+        assert verified(await here.stop(timeout_s=30), here)
 
 
 async def test_a_request_that_hangs_does_not_hold_up_the_others() -> None:

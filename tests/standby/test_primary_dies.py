@@ -72,6 +72,41 @@ def test_stopped_for_longer_than_its_permit_and_then_continued_it_sends_nothing(
     desk.require_no_order_twice()
 
 
+def test_a_blocked_event_loop_is_ended_before_the_standby_sends(
+    make_desk: Callable[..., LoadedDesk],
+) -> None:
+    """Unlike a process that is stopped, its other threads live on, and what it has begun goes on when
+    the ten seconds are over, if nobody has ended it by then."""
+    desk = make_desk()
+    folder = desk.desk.folder
+    (folder / "blocking_engine.py").write_text(
+        "import signal, time\n"
+        "from openbell.services.execution_engine import main\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: time.sleep(10))\n"
+        "raise SystemExit(main())\n"
+    )
+    file = folder / "desk.toml"
+    module = '"-m", "openbell.services.execution_engine"'
+    text = file.read_text()
+    assert text.count(module) == 2
+    file.write_text(text.replace(module, '"{desk}/blocking_engine.py"'))
+    desk.open()
+    pair = desk.until_paired()
+    blocked = pair["engine"]["pid"]
+    os.kill(blocked, signal.SIGUSR1)
+    blocked_ns = now_ns()
+    first_ns = desk.until_orders_after(blocked_ns + 100_000_000)
+    assert desk.pair()["engine"]["name"] == pair["standby"]["name"]
+    rows = desk.orders()
+    epoch = epoch_of(max(rows, key=lambda row: int(row["received_ns"])))
+    late = [r["cl_ord_id"] for r in rows if r["received_ns"] >= first_ns and epoch_of(r) != epoch]
+    assert late == [], "the one that was blocked sent as well"
+    assert desk.until_paired()["standby"]["pid"] != blocked
+    assert "the engine hangs" in desk.layout.controller_log.read_text()
+    desk.require_books_agree()
+    desk.require_no_order_twice()
+
+
 def test_both_killed_the_one_that_traded_comes_back_and_trades(
     make_desk: Callable[..., LoadedDesk],
 ) -> None:
