@@ -317,8 +317,10 @@ def test_a_test_order_works_at_every_venue(subject: Subject, tmp_path: Path) -> 
 def test_an_interrupted_test_takes_its_order_back(
     desk: Path, sim: VenueProcess, number: signal.Signals
 ) -> None:
-    """The venue answers questions about the order too late to end the test by itself."""
-    add_fault(sim, kind="hang", method="GET", path="/api/v3/order", hold_s=1.5, count=1)
+    """The venue answers the question about the order too late to end the test by itself."""
+    file = desk / "desk.toml"
+    file.write_text(file.read_text().replace('timeout = "2s"', 'timeout = "60s"'))
+    add_fault(sim, kind="hang", method="GET", path="/api/v3/order", hold_s=30, count=1)
     process = subprocess.Popen(
         [sys.executable, "-m", "openbell", "--desk", str(desk), "venues", "test", "sim", "--order"],
         stdout=subprocess.PIPE,

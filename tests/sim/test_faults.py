@@ -93,9 +93,9 @@ async def test_a_request_that_times_out_before_acceptance_has_no_effect(
 async def test_a_request_that_hangs_is_carried_out_when_nobody_waits_any_more(
     venue: Venue, signed: Any, control: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    await control("hang", count=1, hold_s=1.0, **POST_ORDER)
+    await control("hang", count=1, hold_s=3.0, **POST_ORDER)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(0.5):
             await signed.order(**ORDER)
     assert not venue.exchange.ledger.orders
     await eventually(lambda: venue.exchange.ledger.orders)
@@ -177,7 +177,7 @@ async def test_a_key_is_revoked_in_the_middle_of_cancelling(
 async def test_a_revoked_key_works_again_when_the_fault_is_over(
     signed: Any, control: Callable[..., Any], eventually: Callable[..., Any], venue: Venue
 ) -> None:
-    await control("key_revoked", lasts_s=0.3)
+    await control("key_revoked", lasts_s=2.0)
     assert (await signed("GET", "/api/v3/account"))[0] == 401
     await eventually(lambda: venue.faults.armed[0].ended)
     assert (await signed("GET", "/api/v3/account"))[0] == 200

@@ -72,7 +72,7 @@ async def cancel(signed: Any, order_id: int) -> tuple[int, Any]:
 async def test_a_cancel_is_acknowledged_and_done_later(
     venue: Venue, signed: Any, control: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    await control("lazy_cancels", delay_s=0.5, count=1)
+    await control("lazy_cancels", delay_s=2.0, count=1)
     placed = [(await signed.order(**ORDER))[1]["orderId"] for _ in range(2)]
     begun = time.monotonic()
     for order_id in placed:
@@ -83,13 +83,13 @@ async def test_a_cancel_is_acknowledged_and_done_later(
     _, rows, _ = await signed("GET", "/api/v3/openOrders")
     assert [row["orderId"] for row in rows] == placed[:1]
     await eventually(lambda: lazy.status is OrdStatus.CANCELED)
-    assert time.monotonic() - begun >= 0.5
+    assert time.monotonic() - begun >= 2.0
 
 
 async def test_a_mass_cancel_is_acknowledged_and_done_later(
     venue: Venue, signed: Any, control: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    await control("lazy_cancels", delay_s=0.3)
+    await control("lazy_cancels", delay_s=2.0)
     for _ in range(3):
         await signed.order(**ORDER)
     status, body, _ = await signed("DELETE", "/api/v3/openOrders", symbol="BTCUSDT")
@@ -190,7 +190,7 @@ async def test_the_market_takes_no_orders_for_a_while(
     cancel_goes: bool,
 ) -> None:
     _, placed = await signed.order(**ORDER)
-    await control("market_state", state=state, symbol="BTCUSDT", lasts_s=0.5)
+    await control("market_state", state=state, symbol="BTCUSDT", lasts_s=2.0)
     assert venue.exchange.session("BTCUSDT").value == state
     status, _ = await signed.order(**ORDER)
     assert (status == 200) is order_goes
@@ -257,7 +257,7 @@ async def test_a_dead_mans_switch_fires_in_its_time_and_no_skew_changes_it(
         call = signed_at(venue.url)
         assert (await call("POST", "/fapi/v1/order", **ORDER))[0] == 200
         begun = time.monotonic()
-        countdown = {"symbol": "BTCUSDT", "countdownTime": "500"}
+        countdown = {"symbol": "BTCUSDT", "countdownTime": "2000"}
         status, body, _ = await call("POST", "/fapi/v1/countdownCancelAll", **countdown)
         assert status == 200, body
         skew = {"kind": "clock_skew", "skew_ms": 3_600_000}
@@ -266,7 +266,7 @@ async def test_a_dead_mans_switch_fires_in_its_time_and_no_skew_changes_it(
         (order,) = venue.exchange.ledger.orders.values()
         assert order.is_open
         await eventually(lambda: not order.is_open)
-        assert 0.5 <= time.monotonic() - begun < 10
+        assert 2.0 <= time.monotonic() - begun < 60  # and not after the hour of the skew
 
 
 async def test_a_symbol_or_an_account_that_the_venue_does_not_have_is_told(

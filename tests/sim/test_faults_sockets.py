@@ -85,7 +85,7 @@ async def test_cancels_and_lists_are_struck_on_a_socket(
 async def test_a_call_that_hangs_holds_up_no_other_and_is_carried_out(
     venue: Venue, api: Api, control: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    await control("hang", kinds=["submit"], hold_s=0.5, count=1)
+    await control("hang", kinds=["submit"], hold_s=2.0, count=1)
     await api.send(7, "order.place", **ORDER)
     assert (await api("time"))["id"] == 1
     assert not venue.exchange.ledger.orders

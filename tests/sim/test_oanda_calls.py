@@ -273,7 +273,7 @@ async def test_an_order_is_replaced_by_one_of_its_kind(client: Client) -> None:
 
 
 async def test_an_order_good_till_a_time_ends_then(client: Client) -> None:
-    soon = client.venue.exchange.now_ns() + 300_000_000
+    soon = client.venue.exchange.now_ns() + 2_000_000_000
     made = await client.order(
         type="LIMIT", price="1.08", timeInForce="GTD", gtdTime=f"{soon // 10**9}.{soon % 10**9:09d}"
     )

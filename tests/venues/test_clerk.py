@@ -28,7 +28,7 @@ name = "test"
 [venues.sim]
 url = "{url}"
 symbols = ["BTC/USDT", "ETH/USDT"]
-timeout = "1s"
+timeout = "3s"
 
 [services.engine]
 command = ["true"]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Side, TimeInForce
-from openbell.venues.coinbase import wire
+from openbell.venues.coinbase import pacing, wire
 from openbell.venues.coinbase.pacing import CoinbasePacing
 from openbell.venues.coinbase.problems import problem_in
 from openbell.venues.coinbase.requests import new_order
@@ -259,7 +259,7 @@ async def venue(make_venue, scripted, answers) -> CoinbaseVenue:
         "can_view": True, "can_trade": True, "can_transfer": False, "portfolio_uuid": "p-1",
     }  # fmt: skip
     scripted.on("GET", f"{API}/key_permissions", answers.reply(permissions))
-    made = make_venue(scripted.url, timeout=0.5)
+    made = make_venue(scripted.url, timeout=10.0)
     await made.connect()
     return made
 
@@ -287,11 +287,17 @@ async def test_a_submit_that_is_not_answered_as_it_should_be_is_unknown_and_sent
         ),
     }
     scripted.on("POST", ORDERS, odd[kind] if kind in odd else getattr(answers, kind))
+    if kind == "hang":
+        venue.config = venue.config.model_copy(update={"timeout": 2.0})
     assert isinstance(await venue.submit(make_order()), Unknown)
     assert scripted.count("POST", ORDERS) == 1
 
 
-async def test_after_429_nothing_is_sent_for_a_second_and_then_again(venue, scripted, answers):
+async def test_after_429_nothing_is_sent_for_a_second_and_then_again(
+    venue, scripted, answers, monkeypatch
+):
+    assert pacing.REFUSED_WAIT_S == 1
+    monkeypatch.setattr(pacing, "REFUSED_WAIT_S", 3)  # a busy machine may take a second by itself
     scripted.on("POST", ORDERS, answers.reply({}, 429), answers.reply(PLACED))
     refused = await venue.submit(make_order())
     assert isinstance(refused, Rejected)

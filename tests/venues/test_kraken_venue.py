@@ -56,7 +56,7 @@ async def make(scripted: Any) -> AsyncIterator[Callable[..., KrakenVenue]]:
     opened: list[KrakenVenue] = []
 
     def build(**changes: Any) -> KrakenVenue:
-        fields = {"url": scripted.url, "symbols": ("BTC/USD",), "timeout": 2.0, **changes}
+        fields = {"url": scripted.url, "symbols": ("BTC/USD",), "timeout": 10.0, **changes}
         venue = KrakenVenue(
             "krk", VenueConfig(adapter="kraken", **fields), Credentials(KEY, SECRET)
         )
@@ -183,7 +183,7 @@ async def test_a_submit_ends_as_the_error_says_and_is_sent_once(
 async def test_lost_answers_are_unknown_and_not_asked_for_again(
     venue: KrakenVenue, scripted: Any, answers: Any, make: Callable[..., KrakenVenue]
 ) -> None:
-    impatient = make(timeout=0.3)
+    impatient = make(timeout=1.5)
     for answer in (answers.cut, answers.half, answers.hang, answers.reply({}, 502)):
         scripted.seen.clear()
         scripted.on(*private("AddOrder"), answer)
@@ -300,17 +300,22 @@ async def test_many_requests_at_once_arrive_with_growing_nonces(
 
 
 async def test_a_cancel_waits_for_no_query(
-    venue: KrakenVenue, scripted: Any, answers: Any, says: Callable[..., None]
+    venue: KrakenVenue,
+    scripted: Any,
+    answers: Any,
+    says: Callable[..., None],
+    make: Callable[..., KrakenVenue],
 ) -> None:
+    venue = make(timeout=60.0)
+    await venue.connect()
     scripted.on(*private("OpenOrders"), answers.hang)
     says("CancelOrder", result={"count": 1})
     queries = [asyncio.create_task(venue.open_orders()) for _ in range(5)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not scripted.count(*private("OpenOrders")):
             await asyncio.sleep(0.01)
-    before = time.monotonic()
-    assert isinstance(await venue.cancel("BTC/USD", CL_ORD_ID), Accepted)
-    assert time.monotonic() - before < 1.0
+        assert isinstance(await venue.cancel("BTC/USD", CL_ORD_ID), Accepted)
+    assert not any(query.done() for query in queries)
     for query in queries:
         query.cancel()
     await asyncio.gather(*queries, return_exceptions=True)

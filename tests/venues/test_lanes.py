@@ -83,7 +83,7 @@ async def test_what_found_no_lane_was_not_sent(
     server, url = slow
     monkeypatch.setattr(transport, "CONNECTIONS_MAX", 2)
     sender = Transport(connects_per_s=2)
-    requests = (sender.send(Request("GET", url, {}), timeout_s=0.5) for _ in range(4))
+    requests = (sender.send(Request("GET", url, {}), timeout_s=2.0) for _ in range(4))
     ends = await asyncio.gather(*requests, return_exceptions=True)
     assert sorted(type(end).__name__ for end in ends) == [
         *[NoReplyError.__name__] * 2,

@@ -96,7 +96,7 @@ async def test_an_effect_without_a_clear_answer_is_unknown_and_sent_exactly_once
         "half": answers.half,
         "hang": answers.hang,
     }[fault]
-    venue = open_binance(scripted.url, timeout=0.3)
+    venue = open_binance(scripted.url, timeout=2.0 if fault == "hang" else 10.0)
     method, path = {
         "submit": ("POST", ORDER),
         "cancel": ("DELETE", ORDER),
@@ -278,7 +278,7 @@ async def test_no_secret_and_no_signature_is_in_any_text(
     scripted, open_binance, limit_order, answers, canaries
 ):
     key, secret = canaries
-    venue = open_binance(scripted.url, timeout=0.3)
+    venue = open_binance(scripted.url, timeout=2.0)
     scripted.on("POST", ORDER, answers.refusal(-1022, f"bad signature of {key} with {secret}"))
     texts = [repr(venue._credentials), repr(venue._signed("GET", "private", "account"))]
     texts.append(repr(await venue.submit(limit_order())))
@@ -289,7 +289,7 @@ async def test_no_secret_and_no_signature_is_in_any_text(
         texts.append(chain_of(raised.value))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        gone = open_binance(f"http://127.0.0.1:{free.getsockname()[1]}", timeout=0.3)
+        gone = open_binance(f"http://127.0.0.1:{free.getsockname()[1]}")
     with pytest.raises(VenueUnavailableError) as raised:
         await gone.balances()
     texts.append(chain_of(raised.value))

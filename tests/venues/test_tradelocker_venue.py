@@ -731,7 +731,7 @@ async def test_the_order_is_sent_as_the_reference_says(told, scripted) -> None:
 
 
 async def test_a_429_shuts_its_route_and_leaves_cancels_open(told, scripted) -> None:
-    venue = told(timeout=0.5)
+    venue = told(timeout=2.0)
     await venue.connect()
     scripted.answer("GET", ORDERS, {"errmsg": "Too many requests"}, 429)
     with pytest.raises(VenueThrottledError):

@@ -19,7 +19,7 @@ operation = pytest.mark.operation
 async def test_a_submit_whose_reply_is_lost_is_unknown_and_found_by_asking(
     opened, relay, sim, subject, fault
 ):
-    venue = opened(timeout=1.5)
+    venue = opened(timeout=3.0)
     await venue.connect()
     trader = Trader(venue, subject)
     order = await trader.resting()
@@ -38,7 +38,7 @@ async def test_a_submit_whose_reply_is_lost_is_unknown_and_found_by_asking(
 async def test_a_cancel_whose_reply_is_lost_is_unknown_and_found_by_asking(
     opened, relay, subject, fault
 ):
-    venue = opened(timeout=1.5)
+    venue = opened(timeout=3.0)
     await venue.connect()
     trader = Trader(venue, subject)
     order = await trader.resting()
@@ -78,7 +78,7 @@ async def test_no_order_reached_the_venue_twice(venue, trader, relay, sim, subje
 
 @operation("incomplete list of open orders")
 async def test_open_orders_of_which_a_part_is_lost_are_not_taken_for_all(opened, relay, subject):
-    venue = opened(timeout=1.5)
+    venue = opened(timeout=3.0)
     await venue.connect()
     relay.strike("503", subject.open_orders)
     with contextlib.suppress(VenueError):  # nothing is told then, so nothing can be mistaken
