@@ -327,6 +327,8 @@ def test_an_interrupted_test_takes_its_order_back(
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
+        # Where the tests run in the background of a shell, SIGINT is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     give_up_s = time.monotonic() + 60
     while not orders_at(sim):
