@@ -19,7 +19,13 @@ MINUTE_S = 60.0
 
 
 def looks(
-    pace: LookPace, *, for_s: float, settled: bool = False, news_s: Iterable[float] = ()
+    pace: LookPace,
+    *,
+    for_s: float,
+    settled: bool = False,
+    differs: bool = True,
+    news_s: Iterable[float] = (),
+    deep_news: bool = True,
 ) -> list[tuple[float, bool]]:
     """When looks begin, and whether they are deep, as the venue's link takes them."""
     news = sorted(news_s)
@@ -33,10 +39,11 @@ def looks(
             continue
         pace.began(deep=deep, now_s=now_s)
         taken.append((now_s, deep))
-        until_s = now_s + pace.pause_s(deep=deep, settled=settled, now_s=now_s)
+        pause_s = pace.pause_s(deep=deep, settled=settled, differs=differs, now_s=now_s)
+        until_s = now_s + pause_s
         while news and news[0] <= until_s:
             until_s = max(now_s, news.pop(0))
-            pace.news(deep=True)
+            pace.news(deep=deep_news)
         now_s = until_s
     return taken
 
@@ -67,17 +74,38 @@ def test_news_is_looked_at_soon_and_deeply() -> None:
 @given(
     symbols=st.integers(1, 20),
     settled=st.booleans(),
+    differs=st.booleans(),
+    deep_news=st.booleans(),
     news=st.lists(st.floats(0, 300), max_size=300),
 )
 def test_no_minute_of_looks_uses_more_than_their_share(
-    symbols: int, settled: bool, news: list[float]
+    symbols: int, settled: bool, differs: bool, deep_news: bool, news: list[float]
 ) -> None:
-    taken = looks(LookPace(0.1, symbols, QUERY_COSTS), for_s=300, settled=settled, news_s=news)
+    taken = looks(
+        LookPace(0.1, symbols, QUERY_COSTS),
+        for_s=300,
+        settled=settled,
+        differs=differs,
+        news_s=news,
+        deep_news=deep_news,
+    )
     for begun_s, _ in taken:
         minute = [look for look in taken if begun_s <= look[0] < begun_s + MINUTE_S - 1e-6]
         assert weight(minute, symbols, QUERY_COSTS) <= LOOKS_SHARE + 1e-9
     gaps = [b - a for (a, _), (b, _) in pairwise(taken)]
     assert max(gaps, default=0) <= MINUTE_S + 1e-6, "and none goes by without one"
+
+
+def test_what_is_only_not_clear_yet_is_looked_at_soon_and_costs_no_executions() -> None:
+    """After a take-over orders are resolved one after the other. A look at executions besides each
+    of them used up what a minute has at once, and the one that found agreement came 16 s later."""
+    news = [0.4 * turn for turn in range(1, 10)]
+    pace = LookPace(2.0, 3, QUERY_COSTS)
+    taken = looks(pace, for_s=4.0, differs=False, news_s=news, deep_news=False)
+    assert [deep for _, deep in taken] == [True] + [False] * (len(taken) - 1)
+    assert max(b - a for (a, _), (b, _) in pairwise(taken)) < 0.5
+    later = looks(LookPace(2.0, 3, QUERY_COSTS), for_s=60.0, differs=False)
+    assert [at >= 25 for at, deep in later if deep] == [False, True]
 
 
 def test_questions_that_a_look_calls_for_count_as_well() -> None:

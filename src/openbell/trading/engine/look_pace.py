@@ -2,7 +2,9 @@
 
 - While books and venue agree: every `poll_every`, executions too every `DEEP_EVERY_S`.
 - While they do not: at once again, then less and less often, for what stands for minutes is not
-  cleared up by asking; executions, the dearest of all questions, more rarely still.
+  cleared up by asking; executions, the dearest of all questions, more rarely still, and no sooner than
+  otherwise where nothing differs and only something is not clear yet: an order in doubt, or one that
+  changed meanwhile. Such a look does not learn from them, and the one that finds agreement would wait.
 - News (an order event, a doubt that was resolved, the stream back) begins the back-off anew.
 - However much news there is, looks never use more than `LOOKS_SHARE` of what the venue lets the
   account ask in a minute. What a person asks, and every cancel, finds room.
@@ -83,9 +85,9 @@ class LookPace:
         at_s, cost = self._spent.pop() if self._spent else (now_s, 0.0)
         self._spent.append((at_s, cost + orders * self.costs.order))
 
-    def pause_s(self, *, deep: bool, settled: bool, now_s: float) -> float:
+    def pause_s(self, *, deep: bool, settled: bool, differs: bool, now_s: float) -> float:
         """How long to wait after a look, unless there is news. `settled`: it left nothing to clear
-        up."""
+        up; `differs`: it found something that is not so in the books."""
         if settled:
             self._pauses = 0
             if deep:
@@ -94,8 +96,9 @@ class LookPace:
         longest_s = max(LOOK_AT_LEAST_S, self.poll_every_s)
         pause_s = min(LOOK_AGAIN_S * 2.0 ** min(self._pauses, 16), longest_s)
         if deep:
-            self._deep_due_s = now_s + min(DEEP_AFTER_PAUSES * pause_s, DEEP_EVERY_S)
-        elif self._pauses == 0:
+            after_s = DEEP_AFTER_PAUSES * pause_s if differs else DEEP_EVERY_S
+            self._deep_due_s = now_s + min(after_s, DEEP_EVERY_S)
+        elif self._pauses == 0 and differs:
             self._deep_due_s = now_s  # what has just come up may be an execution not yet heard of
         self._pauses += 1
         return pause_s

@@ -388,8 +388,13 @@ class VenueLink:
                 self._check_clarity()
                 await asyncio.sleep(max(error.retry_after_s, self._pace.room_s))
                 continue
-            settled = self.reconciled and found.status is not Agreement.MISMATCH
-            pause_s = self._pace.pause_s(deep=deep, settled=settled, now_s=time.monotonic())
+            differs = found.status is Agreement.MISMATCH
+            pause_s = self._pace.pause_s(
+                deep=deep,
+                settled=self.reconciled and not differs,
+                differs=differs,
+                now_s=time.monotonic(),
+            )
             if not self.reconciled and self._has_doubts():
                 pause_s = max(pause_s, LOOK_AT_LEAST_S)  # the last one that is resolved wakes it
             with contextlib.suppress(TimeoutError):
