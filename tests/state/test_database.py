@@ -16,6 +16,8 @@ from openbell.state import tables
 from openbell.state.database import open_database
 from openbell.state.migrations import MIGRATIONS, Migration
 
+NEXT = MIGRATIONS[-1].version + 1
+
 
 def test_a_new_database_is_durable_private_and_marked(tmp_path: Path) -> None:
     database = open_database(tmp_path / "desk.db")
@@ -58,11 +60,11 @@ def test_opening_again_migrates_nothing(tmp_path: Path) -> None:
 
 def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
     broken = Migration(
-        2, "broken", {"sqlite": ("CREATE TABLE half (x INTEGER)", "CREATE nonsense")}
+        NEXT, "broken", {"sqlite": ("CREATE TABLE half (x INTEGER)", "CREATE nonsense")}
     )
     with pytest.raises(StorageError):
         open_database(tmp_path / "desk.db", migrations=[*MIGRATIONS, broken])
-    mended = Migration(2, "mended", {"sqlite": ("CREATE TABLE half (x INTEGER, y INTEGER)",)})
+    mended = Migration(NEXT, "mended", {"sqlite": ("CREATE TABLE half (x INTEGER, y INTEGER)",)})
     database = open_database(tmp_path / "desk.db", migrations=[*MIGRATIONS, mended])
     columns = sqlalchemy.inspect(database.engine).get_columns("half")
     assert [column["name"] for column in columns] == ["x", "y"]
@@ -106,10 +108,10 @@ def test_a_reader_neither_makes_nor_migrates_nor_writes(tmp_path: Path) -> None:
     with pytest.raises(NotRunningError):
         open_database(path, read_only=True)
     open_database(path).close()
-    newer = Migration(2, "later", {"sqlite": ("CREATE TABLE later (x INTEGER)",)})
-    with pytest.raises(ConfigError, match="this Openbell reads 2") as raised:
+    newer = Migration(NEXT, "later", {"sqlite": ("CREATE TABLE later (x INTEGER)",)})
+    with pytest.raises(ConfigError, match=f"this Openbell reads {NEXT}") as raised:
         open_database(path, read_only=True, migrations=[*MIGRATIONS, newer])
-    assert raised.value.facts["schema_version"] == 1
+    assert raised.value.facts["schema_version"] == NEXT - 1
     database = open_database(path, read_only=True)
     with pytest.raises(StorageError), database.writing() as connection:
         connection.execute(insert(tables.meta).values(name="a", value="b"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 
 from openbell.errors import StorageError, UsageError
 from openbell.state.database import Database, open_database
-from openbell.state.runs import RunStore
+from openbell.state.requests import RequestStore, StoredRequest
+from openbell.state.runs import Effect, RunStore
 
 
 @pytest.fixture
@@ -150,3 +153,103 @@ def test_a_full_disk_is_refused_and_nothing_is_half_recorded(small_disk: Any) ->
     small_disk.empty()
     store.finish(run, "abandoned")
     database.close()
+
+
+# --- the record, effects, requests -----------------------------------------------------------------
+
+
+def finished_run(store: RunStore) -> int:
+    run = store.begin("close", "ann", "end of day", {"flatten": "keep"}, 3, ["halt", "flatten"])
+    store.step_started(run, 1, "halt")
+    store.note(run, "controller", "step.planned", "halt", {"before": {"n": 1}, "plan": ["x"]})
+    store.step_done(run, 1, "done", {"detail": "quiet"})
+    store.finish(run, "done")
+    return run
+
+
+def test_a_run_keeps_the_version_and_the_steps_it_was_begun_with(database: Database) -> None:
+    store = RunStore(database)
+    record = store.get(finished_run(store))
+    assert (record.version, record.plan) == (3, ("halt", "flatten"))
+
+
+def test_the_record_of_a_run_is_one_chain_up_to_its_head(database: Database) -> None:
+    store = RunStore(database)
+    runs_made = [finished_run(store), finished_run(store)]
+    for run in runs_made:
+        lines, verdict = store.record(run)
+        assert (verdict.finding, verdict.records) == ("whole", 5)
+        actions = [json.loads(line)["action"] for line in lines]
+        assert actions == ["run.begun", "step.started", "step.planned", "step.done", "run.ended"]
+
+
+@pytest.mark.parametrize("line", range(5))
+@pytest.mark.parametrize("how", ["edited", "gone"])
+def test_a_record_that_was_changed_is_found_out(database: Database, line: int, how: str) -> None:
+    """The triggers keep honest code from it; whoever owns the file can drop them."""
+    store = RunStore(database)
+    run = finished_run(store)
+    with database.writing() as connection:
+        for trigger in ("run_record_is_not_edited", "run_record_is_not_cut"):
+            connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
+        if how == "gone":
+            connection.exec_driver_sql(f"DELETE FROM run_record WHERE seq = {line + 1}")
+        else:
+            (text,) = connection.exec_driver_sql(
+                f"SELECT line FROM run_record WHERE seq = {line + 1}"
+            ).one()
+            forged = bytes(text).replace(b'"actor":"', b'"actor":"x', 1)
+            connection.exec_driver_sql(
+                f"UPDATE run_record SET line = ? WHERE seq = {line + 1}", (forged,)
+            )
+    _, verdict = store.record(run)
+    # A missing last line leaves a chain that holds; its head, in the run's row, tells.
+    assert verdict.finding != "whole"
+
+
+def test_the_record_is_append_only(database: Database) -> None:
+    store = RunStore(database)
+    finished_run(store)
+    for statement in ("UPDATE run_record SET line = x'00'", "DELETE FROM run_record"):
+        with pytest.raises(StorageError), database.writing() as connection:
+            connection.exec_driver_sql(statement)
+
+
+def test_facts_that_are_too_long_for_a_record_leave_their_size(database: Database) -> None:
+    store = RunStore(database)
+    run = finished_run(store)
+    store.note(run, "controller", "step.planned", "x", {"before": "y" * (2 << 20)})
+    lines, verdict = store.record(run)
+    assert verdict.finding == "whole"
+    assert json.loads(lines[-1])["detail"]["too_long_bytes"] > 2 << 20
+
+
+def test_an_effect_is_in_doubt_from_its_intent_until_it_is_settled(database: Database) -> None:
+    store = RunStore(database)
+    run = store.begin("close", "ann", "", {})
+    assert store.effect(run, "announce") is None
+    store.intend(run, "announce", "run tell.sh")
+    assert store.effect(run, "announce") == Effect("run tell.sh", None)
+    store.settle(run, "announce", "done")
+    assert store.effect(run, "announce") == Effect("run tell.sh", "done")
+    store.intend(run, "announce", "run tell.sh")
+    assert store.effect(run, "announce") == Effect("run tell.sh", None)
+    assert store.effect(store.begin("close", "ann", "", {}), "announce") is None
+
+
+def test_requests_and_their_approvals_are_read_as_they_were_given(database: Database) -> None:
+    store = RequestStore(database)
+    now = datetime(2026, 3, 1, 12, 0, 0, 123456, UTC)
+    asked = StoredRequest(
+        id="a1", act="procedure-step", parameters={"run": ("close-1",), "roles": ("risk", "operator")},
+        reason="why", asked_by="ann", asked_at=now, expires_at=now + timedelta(minutes=15),
+        used=False, approvals=(),
+    )  # fmt: skip
+    store.add(asked)
+    assert store.newest(5) == (asked,)
+    for _ in range(2):
+        store.approve("a1", "bob", "looked")
+    (kept,) = store.newest(5)
+    assert [(each.approver, each.reason) for each in kept.approvals] == [("bob", "looked")]
+    assert [store.use("a1"), store.use("a1")] == [True, False]
+    assert store.newest(5)[0].used

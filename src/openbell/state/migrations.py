@@ -105,8 +105,64 @@ _FIRST_SQLITE = (
     """,
 )
 
+_PROCEDURES_SQLITE = (
+    "ALTER TABLE runs ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE runs ADD COLUMN plan TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE runs ADD COLUMN head_seq INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE runs ADD COLUMN head_hash TEXT NOT NULL DEFAULT ''",
+    """
+    CREATE TABLE run_record (
+        run INTEGER NOT NULL REFERENCES runs (run),
+        seq INTEGER NOT NULL,
+        line BLOB NOT NULL,
+        PRIMARY KEY (run, seq)
+    ) STRICT
+    """,
+    """
+    CREATE TRIGGER run_record_is_not_edited BEFORE UPDATE ON run_record
+    BEGIN SELECT RAISE(ABORT, 'the record of a run is append-only'); END
+    """,
+    """
+    CREATE TRIGGER run_record_is_not_cut BEFORE DELETE ON run_record
+    BEGIN SELECT RAISE(ABORT, 'the record of a run is append-only'); END
+    """,
+    """
+    CREATE TABLE run_effects (
+        run INTEGER NOT NULL REFERENCES runs (run),
+        effect TEXT NOT NULL,
+        what TEXT NOT NULL,
+        intended_ns INTEGER NOT NULL,
+        settled_ns INTEGER,
+        outcome TEXT,
+        PRIMARY KEY (run, effect)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE requests (
+        id TEXT PRIMARY KEY NOT NULL,
+        act TEXT NOT NULL,
+        parameters TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        asked_by TEXT NOT NULL,
+        asked_ns INTEGER NOT NULL,
+        expires_ns INTEGER NOT NULL,
+        used_ns INTEGER
+    ) STRICT
+    """,
+    """
+    CREATE TABLE approvals (
+        request TEXT NOT NULL REFERENCES requests (id),
+        approver TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at_ns INTEGER NOT NULL,
+        PRIMARY KEY (request, approver)
+    ) STRICT
+    """,
+)
+
 MIGRATIONS: Sequence[Migration] = (
     Migration(1, "journal, snapshots and runs", {"sqlite": _FIRST_SQLITE}),
+    Migration(2, "records of runs, effects and approvals", {"sqlite": _PROCEDURES_SQLITE}),
 )
 
 _VERSIONS_TABLE = {

@@ -3,12 +3,18 @@
 STARTED is on the disk before a step acts, DONE after it was verified, so that whoever comes after
 a crash knows where the run stood. A step begun again (after a crash, or by a failure policy) is a
 new attempt; the earlier one stays as it was left.
+
+Each of these writes also adds a line to the run's record, in the same transaction: lines chained by
+their hashes as the audit log's are (`state.audit_record`), their head in the run's own row.
+
+An effect that must not repeat is intended before it is brought about and settled afterwards: an
+intent without an outcome is in doubt, and nobody brings it about again blindly.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,8 +23,12 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from openbell.errors import UsageError
+from openbell.state.audit_record import EMPTY, LINE_BYTES_MAX, AuditHead, seal
+from openbell.state.audit_verdict import AuditVerdict, judge
 from openbell.state.database import Database
-from openbell.state.tables import run_steps, runs
+from openbell.state.tables import run_effects, run_record, run_steps, runs
+
+_RECORD_ACTOR = "controller"
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,19 @@ class RunRecord:
     outcome: str | None
     steps: tuple[StepRecord, ...]
     """In the order in which they were started."""
+    version: int = 0
+    """Of the procedure, when the run was begun; 0: it was begun before there were any."""
+    plan: tuple[str, ...] = ()
+    """Names of the steps that it was begun with."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something that must not be brought about twice."""
+
+    what: str
+    outcome: str | None
+    """None: intended, and whether it was brought about is not known."""
 
 
 class RunStore:
@@ -61,7 +84,15 @@ class RunStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, kind: str, who: str, why: str, params: Mapping[str, Any]) -> int:
+    def begin(
+        self,
+        kind: str,
+        who: str,
+        why: str,
+        params: Mapping[str, Any],
+        version: int = 0,
+        plan: Sequence[str] = (),
+    ) -> int:
         """Record a new run and return its number."""
         row = {
             "kind": kind,
@@ -69,11 +100,23 @@ class RunStore:
             "why": why,
             "params": _as_json(params),
             "begun_ns": time.time_ns(),
+            "version": version,
+            "plan": msgspec.json.encode(list(plan)).decode(),
+            "head_seq": EMPTY.seq,
+            "head_hash": EMPTY.hash,
         }
         with self._database.writing() as connection:
-            return int(
+            run = int(
                 connection.execute(insert(runs).values(row).returning(runs.c.run)).scalar_one()
             )
+            detail = {
+                "why": why,
+                "parameters": dict(params),
+                "version": version,
+                "steps": list(plan),
+            }
+            _add(connection, run, who, "run.begun", kind, detail)
+            return run
 
     def step_started(self, run: int, index: int, name: str) -> int:
         """Record that a step is about to act; returns which attempt this is, from 1."""
@@ -85,6 +128,7 @@ class RunStore:
                     run=run, step=index, attempt=attempt, name=name, started_ns=time.time_ns()
                 )
             )
+            _add(connection, run, _RECORD_ACTOR, "step.started", name, {"attempt": attempt})
             return attempt
 
     def step_done(
@@ -93,26 +137,41 @@ class RunStore:
         """Record how the newest attempt of a step ended."""
         with self._database.writing() as connection:
             attempt = _last_attempt(connection, run, index)
-            changed = connection.execute(
-                update(run_steps)
-                .where(
-                    run_steps.c.run == run,
-                    run_steps.c.step == index,
-                    run_steps.c.attempt == attempt,
-                    run_steps.c.done_ns.is_(None),
+            at_ns = time.time_ns()
+            newest = (
+                run_steps.c.run == run,
+                run_steps.c.step == index,
+                run_steps.c.attempt == attempt,
+            )
+            row = connection.execute(
+                select(run_steps.c.name, run_steps.c.started_ns).where(
+                    *newest, run_steps.c.done_ns.is_(None)
                 )
-                .values(
-                    done_ns=time.time_ns(),
-                    outcome=outcome,
-                    facts=_as_json(facts),
-                    evidence=evidence,
-                )
-            ).rowcount
-            if changed != 1:
+            ).one_or_none()
+            if row is None:
                 raise ValueError(f"step {index} of run {run} is done but was not started")
+            connection.execute(
+                update(run_steps)
+                .where(*newest)
+                .values(done_ns=at_ns, outcome=outcome, facts=_as_json(facts), evidence=evidence)
+            )
+            detail = {
+                "outcome": outcome,
+                "attempt": attempt,
+                "seconds": round((at_ns - row.started_ns) / 1e9, 3),
+                "after": dict(facts),
+            }
+            _add(connection, run, _RECORD_ACTOR, "step.done", row.name, detail)
 
-    def finish(self, run: int, outcome: str) -> None:
-        """Record the run's end."""
+    def note(
+        self, run: int, actor: str, action: str, subject: str, detail: Mapping[str, Any]
+    ) -> None:
+        """Add a line to the run's record: what was observed and planned, approvals, ..."""
+        with self._database.writing() as connection:
+            _add(connection, run, actor, action, subject, detail)
+
+    def finish(self, run: int, outcome: str, detail: Mapping[str, Any] | None = None) -> AuditHead:
+        """Record the run's end. Returns the head of its record, to be kept elsewhere too."""
         with self._database.writing() as connection:
             _require_unfinished(connection, run)
             connection.execute(
@@ -120,6 +179,45 @@ class RunStore:
                 .where(runs.c.run == run)
                 .values(finished_ns=time.time_ns(), outcome=outcome)
             )
+            told = {"outcome": outcome, **(detail or {})}
+            return _add(connection, run, _RECORD_ACTOR, "run.ended", outcome, told)
+
+    # --- effects that must not repeat ------------------------------------------------------------
+
+    def intend(self, run: int, effect: str, what: str) -> None:
+        """On the disk before the effect is brought about. Intended again: in doubt again."""
+        with self._database.writing() as connection:
+            where = (run_effects.c.run == run, run_effects.c.effect == effect)
+            at_ns = time.time_ns()
+            changed = connection.execute(
+                update(run_effects)
+                .where(*where)
+                .values(what=what, intended_ns=at_ns, settled_ns=None, outcome=None)
+            ).rowcount
+            if not changed:
+                connection.execute(
+                    insert(run_effects).values(run=run, effect=effect, what=what, intended_ns=at_ns)
+                )
+            _add(connection, run, _RECORD_ACTOR, "effect.intended", effect, {"what": what})
+
+    def settle(self, run: int, effect: str, outcome: str) -> None:
+        """What became of it is known."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(run_effects)
+                .where(run_effects.c.run == run, run_effects.c.effect == effect)
+                .values(settled_ns=time.time_ns(), outcome=outcome)
+            )
+            _add(connection, run, _RECORD_ACTOR, "effect.settled", effect, {"outcome": outcome})
+
+    def effect(self, run: int, effect: str) -> Effect | None:
+        """None: it was never intended."""
+        query = select(run_effects).where(run_effects.c.run == run, run_effects.c.effect == effect)
+        with self._database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Effect(row.what, row.outcome)
+
+    # --- reading ---------------------------------------------------------------------------------
 
     def unfinished(self) -> tuple[RunRecord, ...]:
         """Runs without an end, oldest first: to be continued, or declared abandoned."""
@@ -132,9 +230,23 @@ class RunStore:
             raise UsageError(f"there is no run {run}", hint="see the list of runs", run=run)
         return found[0]
 
-    def list(self, limit: int = 20) -> tuple[RunRecord, ...]:
+    def list(self, limit: int = 20, kind: str | None = None) -> tuple[RunRecord, ...]:
         """The newest runs, newest first."""
-        return self._select(select(runs).order_by(runs.c.run.desc()).limit(limit))
+        query = select(runs).order_by(runs.c.run.desc()).limit(limit)
+        return self._select(query if kind is None else query.where(runs.c.kind == kind))
+
+    def record(self, run: int) -> tuple[tuple[bytes, ...], AuditVerdict]:
+        """The lines of a run's record, and whether their chain holds, up to its head."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run == run)
+            ).one_or_none()
+            lines = connection.execute(
+                select(run_record.c.line).where(run_record.c.run == run).order_by(run_record.c.seq)
+            ).all()
+        head = EMPTY if row is None or not row.head_hash else AuditHead(row.head_seq, row.head_hash)
+        told = tuple(bytes(each.line) for each in lines)
+        return told, judge(told, head)
 
     def _select(self, query: Select[Any]) -> tuple[RunRecord, ...]:
         with self._database.reading() as connection:
@@ -145,6 +257,36 @@ class RunStore:
                 .order_by(run_steps.c.started_ns, run_steps.c.step, run_steps.c.attempt)
             ).all()
         return tuple(_run(row, (step for step in steps if step.run == row.run)) for row in rows)
+
+
+def _add(
+    connection: Connection,
+    run: int,
+    actor: str,
+    action: str,
+    subject: str,
+    detail: Mapping[str, Any],
+) -> AuditHead:
+    """The next line of a run's record, and its head; in the caller's transaction."""
+    row = connection.execute(
+        select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run == run)
+    ).one()
+    head = AuditHead(row.head_seq, row.head_hash) if row.head_hash else EMPTY
+    said = {
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "detail": msgspec.to_builtins(dict(detail), str_keys=True),
+    }
+    line, record = seal(head, said)
+    if len(line) > LINE_BYTES_MAX:
+        # A record is of facts: what is too long for it stays in the run's steps, told by its size.
+        line, record = seal(head, {**said, "detail": {"too_long_bytes": len(line)}})
+    connection.execute(insert(run_record).values(run=run, seq=record.seq, line=line))
+    connection.execute(
+        update(runs).where(runs.c.run == run).values(head_seq=record.seq, head_hash=record.hash)
+    )
+    return AuditHead(record.seq, record.hash)
 
 
 def _last_attempt(connection: Connection, run: int, index: int) -> int | None:
@@ -172,6 +314,8 @@ def _run(row: Row[Any], steps: Iterable[Row[Any]]) -> RunRecord:
         finished_at=None if row.finished_ns is None else _utc(row.finished_ns),
         outcome=row.outcome,
         steps=tuple(map(_step, steps)),
+        version=row.version,
+        plan=tuple(msgspec.json.decode(row.plan)),
     )
 
 

@@ -63,6 +63,10 @@ runs = Table(
     Column("begun_ns", BigInteger, nullable=False),
     Column("finished_ns", BigInteger),
     Column("outcome", Text),
+    Column("version", BigInteger, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("head_seq", BigInteger, nullable=False),
+    Column("head_hash", Text, nullable=False),
 )
 
 run_steps = Table(
@@ -77,4 +81,45 @@ run_steps = Table(
     Column("outcome", Text),
     Column("facts", Text),
     Column("evidence", Text),
+)
+
+run_record = Table(
+    "run_record",
+    metadata,
+    Column("run", BigInteger, ForeignKey("runs.run"), primary_key=True, nullable=False),
+    Column("seq", BigInteger, primary_key=True, nullable=False),
+    Column("line", LargeBinary, nullable=False),
+)
+
+run_effects = Table(
+    "run_effects",
+    metadata,
+    Column("run", BigInteger, ForeignKey("runs.run"), primary_key=True, nullable=False),
+    Column("effect", Text, primary_key=True, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("intended_ns", BigInteger, nullable=False),
+    Column("settled_ns", BigInteger),
+    Column("outcome", Text),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("used_ns", BigInteger),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("request", Text, ForeignKey("requests.id"), primary_key=True, nullable=False),
+    Column("approver", Text, primary_key=True, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
 )
