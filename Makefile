@@ -6,7 +6,7 @@ DESK   ?= desks/paper
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env clients conformance up down status test lint unit bench lock clean
+.PHONY: help env clients conformance up down status test lint unit runbooks bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,6 +62,9 @@ unit: env ## the tests alone
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test: lint unit ## everything: lint, types, layers, tests
+
+runbooks: env ## write docs/runbooks from the procedures
+	$(BIN)/python -m openbell.procedures.runbook docs/runbooks
 
 bench: env ## measure, and write docs/benchmarks.md
 	$(BIN)/python -m bench

@@ -29,6 +29,7 @@ MODULES = (
     "guard",
     "standby",
     "reconcile",
+    "procedures",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

@@ -261,7 +261,7 @@ def test_a_closing_that_was_cut_off_is_announced_and_gone_on_with(make_desk: Any
     os.kill(desk.pids()["stubborn"], signal.SIGKILL)
     desk.until(lambda: states(desk)["stubborn"] != "ready", "the service is gone")
     status, again = desk.post("close")
-    assert (status, again) == (202, {"run": run, "resumed": True})
+    assert (status, again) == (202, {"run": run, "resumed": True, "changed": ""})
     assert desk.get(f"runs/{run}/events")[1][-1]["result"]["verified"]
 
 

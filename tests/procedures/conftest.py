@@ -15,6 +15,7 @@ import pytest
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import parse_desk
 from openbell.config.models import LoadedDesk
+from openbell.controller.journal import facts_told
 from openbell.domain.ids import mint
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.context import Closing, Earlier, SavedCheckpoint, Wishes
@@ -356,6 +357,13 @@ class FakeJournal:
 
     async def step_started(self, step: str, index: int) -> None:
         self._write(f"started {step}")
+
+    async def step_planned(
+        self, step: str, index: int, facts: object, plan: Sequence[str], reason: str
+    ) -> None:
+        facts_told(facts)  # whatever a step observes can be written down
+        if self.dies_after == f"planned {step}":
+            raise Killed(step)
 
     async def step_done(
         self, step: str, index: int, outcome: str, evidence: Mapping[str, object]

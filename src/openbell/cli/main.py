@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "stop": ("services", "stop", "stop services that no other needs"),
     "restart": ("services", "restart", "stop and start services"),
     "reload": ("services", "reload", "have services read their configuration again"),
+    "procedure": ("procedure", "procedure", "list, show, plan, run and report procedures"),
     "checkpoint": ("checkpoint", "checkpoint", "save, validate and list checkpoints"),
     "audit": ("audit", "audit", "verify and show the audit log"),
     "down": ("down", "down", "close the desk, and prove it closed"),

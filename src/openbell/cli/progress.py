@@ -55,6 +55,8 @@ def event_line(event: dict[str, Any]) -> str:
             return f"      {event['message']}{_numbers(event.get('count'), event.get('target'))}"
         case "service":
             return _service_line(event)
+        case "resumed" | "cancelling" | "waiting" | "approved":
+            return f"   >> {event['message']}"
         case "step_done":
             mark = _MARKS.get(event["outcome"], " ")
             message = event.get("message") or event["outcome"]

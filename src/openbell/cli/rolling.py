@@ -34,14 +34,16 @@ def rolling_restart(
     count = sum(step["name"].startswith("restart_") for step in document["steps"])
     terminal.confirm(f"Restart {count} service{'' if count == 1 else 's'} one by one?", yes=yes)
     wanted = {"services": list(services), "hand_back": hand_back, "reason": reason}
-    begun = client.post("rolling-restart", wanted)
-    if begun["resumed"]:
-        terminal.say(f"going on with {begun['run']}, which was cut off")
-    last = follow(terminal, client, begun["run"])
+    return follow_rolling(terminal, client, client.post("rolling-restart", wanted)["run"])
+
+
+def follow_rolling(terminal: Terminal, client: Client, run: str) -> int:
+    """Tells how a rolling restart goes and ends; the exit status."""
+    last = follow(terminal, client, run)
     result = last.get("result") or {}
     facts = {key: last[key] for key in ("outcome", "message", "seconds", "error") if last.get(key)}
     restarted = last["event"] == "done"
-    terminal.document({"run": begun["run"], "done": restarted, **facts, **result})
+    terminal.document({"run": run, "done": restarted, **facts, **result})
     terminal.say(_told(last, result))
     if restarted:
         return 0

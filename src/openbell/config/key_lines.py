@@ -10,12 +10,13 @@ from openbell.config.problems import KeyPath
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEY = rf"{_PART}(?:\s*\.\s*{_PART})*"
-_TABLE = re.compile(rf"^\s*\[\[?\s*({_KEY})\s*\]\]?\s*(?:#.*)?$")
+_TABLE = re.compile(rf"^\s*(\[\[?)\s*({_KEY})\s*\]\]?\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"^\s*({_KEY})\s*=")
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """One-based line of each table header and key: `{("desk",): 1, ("desk", "name"): 2}`.
+    """One-based line of each table header and key: `{("desk",): 1, ("desk", "name"): 2}`. Tables of a
+    list (`[[a.b]]`) have their place in it as a key: `("a", "b", "0", "name")`.
 
     Keys inside inline tables are not listed: look up their longest listed prefix (`line_of`).
     """
@@ -23,7 +24,10 @@ def key_lines(text: str) -> dict[KeyPath, int]:
     table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _TABLE.match(line):
-            table = _split(header[1])
+            table = _split(header[2])
+            if header[1] == "[[":
+                place = sum(key[:-1] == table and key[-1].isdigit() for key in lines)
+                table = (*table, str(place))
             for length in range(1, len(table) + 1):
                 lines.setdefault(table[:length], number)
         elif assignment := _ASSIGNMENT.match(line):

@@ -187,6 +187,11 @@ class DeskLayout:
     def checkpoints(self) -> Path:
         return self.state / "checkpoints"
 
+    @property
+    def statements(self) -> Path:
+        """Closing statements, one file for each closing."""
+        return self.state / "statements"
+
     def service_log(self, service: str) -> Path:
         return self.logs / f"{service}.log"
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -20,9 +20,12 @@ from openbell.config.problems import DeskFileError, KeyPath, Problem
 from openbell.config.references import did_you_mean, reference_problems
 from openbell.errors import ConfigError
 
+Check = Callable[[DeskFile], Sequence[Problem]]
+"""Finds problems that are not known here, such as names of procedures."""
 
-def load_desk(path: Path) -> LoadedDesk:
-    """The desk in folder `path` (or in that very file).
+
+def load_desk(path: Path, *checks: Check) -> LoadedDesk:
+    """The desk in folder `path` (or in that very file), held against `checks` too.
 
     Raises ConfigError where there is no readable file, DeskFileError naming every problem in it.
     """
@@ -35,11 +38,11 @@ def load_desk(path: Path) -> LoadedDesk:
         raise ConfigError(
             f"cannot read {file}: {error.strerror}", hint="check its permissions"
         ) from error
-    desk = parse_desk(data, file)
+    desk = parse_desk(data, file, *checks)
     return LoadedDesk(file=desk, path=file, digest=hashlib.sha256(data).hexdigest())
 
 
-def parse_desk(data: bytes, path: Path) -> DeskFile:
+def parse_desk(data: bytes, path: Path, *checks: Check) -> DeskFile:
     """The desk file in `data`; `path` only names it in messages. Raises DeskFileError."""
     try:
         text = data.decode()
@@ -60,6 +63,7 @@ def parse_desk(data: bytes, path: Path) -> DeskFile:
         ]
     else:
         problems = reference_problems(desk)
+        problems += [problem for check in checks for problem in check(desk)]
         if not problems:
             return desk
     raise DeskFileError(path, [_on_line(problem, lines) for problem in problems])
@@ -175,11 +179,13 @@ def _inside(annotation: Any, part: str) -> list[Any]:
         return _alternatives(field.annotation) if field else []
     if get_origin(annotation) is dict:
         return _alternatives(get_args(annotation)[1])
+    if get_origin(annotation) is tuple:
+        return _alternatives(get_args(annotation)[0])
     return []
 
 
 def _alternatives(annotation: Any) -> list[Any]:
     """The members of a union, through `Annotated`."""
-    if isinstance(annotation, type) or get_origin(annotation) is dict:
+    if isinstance(annotation, type) or get_origin(annotation) in (dict, tuple):
         return [annotation]
     return [inner for member in get_args(annotation) for inner in _alternatives(member)]

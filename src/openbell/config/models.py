@@ -1,7 +1,8 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
 One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[rolling]`,
-`[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
+`[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[procedures.NAME]`, `[venues.NAME]`,
+`[strategies.NAME]`, `[services.NAME]`.
 Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
@@ -25,6 +26,7 @@ from pydantic import (
 
 from openbell.config.base import Model, Name, Symbol
 from openbell.config.kill_rules import KillSwitch
+from openbell.config.procedures import ProcedureSettings
 from openbell.config.units import Amount, Bytes, Cores, Percent, Seconds
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -494,6 +496,7 @@ class DeskFile(Model):
     logs: Logs = Logs()
     venues: dict[Name, Venue] = {}
     strategies: dict[Name, Strategy] = {}
+    procedures: dict[Name, ProcedureSettings] = {}
     services: Annotated[dict[Name, Service], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -21,8 +21,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from openbell.config import kill_rules, models
+from openbell.config import kill_rules, models, procedures
 from openbell.config.units import format_duration
+
+_MODULES = (models, kill_rules, procedures)
 
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[desk]", models.Desk),
@@ -39,6 +41,9 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[kill_switch.rules.heartbeat_lost]", kill_rules.HeartbeatRule),
     ("[guard]", models.Guard),
     ("[logs]", models.Logs),
+    ("[procedures.NAME]", procedures.ProcedureSettings),
+    ("[procedures.NAME.steps.STEP]", procedures.StepSettings),
+    ("[[procedures.NAME.extra]]", procedures.ExtraStep),
     ("[venues.NAME]", models.Venue),
     ("[strategies.NAME]", models.Strategy),
     ("[services.NAME]", models.Service),
@@ -56,7 +61,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 def field_docs() -> dict[str, dict[str, str]]:
     """The docstring under each field: `{"Permit": {"ttl": "Life of a permit. ..."}}`."""
     docs: dict[str, dict[str, str]] = {}
-    sources = (inspect.getsource(module) for module in (models, kill_rules))
+    sources = (inspect.getsource(module) for module in _MODULES)
     for node in itertools.chain.from_iterable(ast.parse(source).body for source in sources):
         if not isinstance(node, ast.ClassDef):
             continue
@@ -78,7 +83,8 @@ def schema() -> dict[str, Any]:
     document = models.DeskFile.model_json_schema()
     docs = field_docs()
     for name, definition in document.get("$defs", {}).items():
-        fields = (getattr(models, name, None) or getattr(kill_rules, name)).model_fields
+        model = next(found for each in _MODULES if (found := getattr(each, name, None)) is not None)
+        fields = model.model_fields
         for key, described in definition.get("properties", {}).items():
             if text := docs.get(name, {}).get(key):
                 described["description"] = text

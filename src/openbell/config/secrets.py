@@ -96,6 +96,10 @@ def needed_variables(desk: LoadedDesk) -> dict[str, tuple[str, ...]]:
     for name, service in desk.file.services.items():
         for variable in service.secrets:
             needed.setdefault(variable, ("services", name, "secrets"))
+    for name, procedure in desk.file.procedures.items():
+        for place, extra in enumerate(procedure.extra):
+            for variable in extra.secrets:
+                needed.setdefault(variable, ("procedures", name, "extra", str(place), "secrets"))
     return needed
 
 

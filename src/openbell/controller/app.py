@@ -43,6 +43,7 @@ from openbell.controller.gate import Gate
 from openbell.controller.open_desk import OpenWishes
 from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
+from openbell.controller.procedure_routes import add_procedure_routes
 from openbell.controller.reconcile_routes import add_reconcile_routes
 from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
@@ -106,6 +107,10 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
     _act(app, parts)
     _kill_switch(app, parts)
     _emergency(app, parts)
+    add_procedure_routes(
+        app, V1, parts.procedures,
+        lambda body, status: _json(parts.desk, body, status), parts.desk.redactor.redact,
+    )  # fmt: skip
     add_reconcile_routes(
         app, V1, parts.reconciling, lambda body, status: _json(parts.desk, body, status)
     )
@@ -251,7 +256,7 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
     @app.post(f"{V1}/open", status_code=202, summary="Open the desk")
     async def open_desk(body: OpenBody | None = None, actor: Actor = "api") -> Response:
         asked = body or OpenBody()
-        wishes = OpenWishes(asked.safe_mode, asked.only, asked.force)
+        wishes = OpenWishes(asked.safe_mode, asked.only, asked.force, asked.reason)
         return _json(desk, await parts.openings.open(wishes, actor), 202)
 
     @app.post(f"{V1}/close", status_code=202, summary="Close the desk, or go on closing it")

@@ -1,22 +1,27 @@
 """Requests that wait for a second person's approval, of one act each (`domain.approvals`).
 
-They live in this process: a controller that ends forgets them, and they are asked for again. What
-an act is bound to, its parameters, is part of the request; whether that is still so when it is
-approved is for the act itself to say.
+They are kept in the desk database, so a controller that ends forgets none: the next one reads those
+that still wait. What an act is bound to, its parameters, is part of the request; whether that is still
+so when it is approved is for the act itself to say.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
 from openbell.domain.graph import suggest
 from openbell.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from openbell.state.requests import StoredRequest
 
 REQUESTS_KEPT = 64
 """Requests that were used or have expired are remembered, to say so; the oldest go first."""
@@ -39,6 +44,7 @@ class Approving:
     refused_action: str
     """What the audit log calls a request, and an approval that did not count."""
     clock_ns: Callable[[], int] = time.monotonic_ns
+    """What counts for expiry here: a clock that is set back prolongs nothing."""
     _requests: dict[str, _Pending] = field(default_factory=dict)
 
     @property
@@ -52,6 +58,15 @@ class Approving:
             "expire_after_s": rules.expire_after,
             "people": {name: list(roles) for name, roles in rules.people.items()},
         }
+
+    def restore(self, stored: Iterable[StoredRequest]) -> None:
+        """What an earlier controller was asked for."""
+        for each in stored:
+            if each.act == self.act:
+                request = as_request(
+                    each, self.clock_ns(), self.desk.desk.file.approvals.expire_after
+                )
+                self._requests.setdefault(each.id, _Pending(request, each.used))
 
     def waiting(self) -> list[ActRequest]:
         now_ns = self.clock_ns()
@@ -86,6 +101,8 @@ class Approving:
             expires_mono_ns=self.clock_ns() + int(rules.expire_after * 1e9),
         )
         await self.desk.auditor.record(actor, self.asked_action, request.id, **request.as_dict())
+        store = await self.desk.database.requests()
+        await asyncio.to_thread(store.add, as_stored(request))
         self._requests[request.id] = _Pending(request)
         while len(self._requests) > REQUESTS_KEPT:
             del self._requests[next(iter(self._requests))]
@@ -107,7 +124,7 @@ class Approving:
         if pending is None:
             raise UsageError(
                 f'there is no request "{request_id}"',
-                hint="a controller that ends forgets requests: ask again",
+                hint="it may have been one of long ago: ask again",
                 nearest=suggest(request_id, self._requests),
             )
         request = pending.request
@@ -123,4 +140,29 @@ class Approving:
             await self.desk.auditor.try_record(actor, self.refused_action, request.id, why=problem)
             raise RefusedError(f"not approved: {problem}", request=request.id)
         pending.used = True
+        # On the disk before the act: a controller that is killed in its middle, and the next one that
+        # reads the request, must not let it count twice.
+        store = await self.desk.database.requests()
+        if not await asyncio.to_thread(store.use, request.id):
+            raise RefusedError(f"request {request.id} was approved already", request=request.id)
         return request
+
+
+def as_stored(request: ActRequest) -> StoredRequest:
+    from openbell.state.requests import StoredRequest
+
+    return StoredRequest(
+        id=request.id, act=request.act, parameters=request.parameters, reason=request.reason,
+        asked_by=request.asked_by, asked_at=request.asked_at, expires_at=request.expires_at,
+        used=False, approvals=(),
+    )  # fmt: skip
+
+
+def as_request(stored: StoredRequest, now_mono_ns: int, expire_after_s: float) -> ActRequest:
+    """Its life goes on by this process's monotonic clock, for no longer than a new one's."""
+    left = (stored.expires_at - datetime.now(UTC)).total_seconds()
+    return ActRequest(
+        id=stored.id, act=stored.act, parameters=stored.parameters, reason=stored.reason,
+        asked_by=stored.asked_by, asked_at=stored.asked_at, expires_at=stored.expires_at,
+        expires_mono_ns=now_mono_ns + int(min(left, expire_after_s) * 1e9),
+    )  # fmt: skip

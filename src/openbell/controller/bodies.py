@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,7 @@ class OpenBody(Body):
     safe_mode: bool = False
     only: tuple[str, ...] = ()
     force: bool = False
+    reason: Annotated[str, Field(max_length=500)] = ""
 
 
 class CloseBody(Body):
@@ -23,6 +24,26 @@ class CloseBody(Body):
     reason: Annotated[str, Field(max_length=500)] = ""
     timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
     force: bool = False
+
+
+class PlanBody(Body):
+    parameters: dict[str, Any] = {}
+
+
+class RunBody(Body):
+    parameters: dict[str, Any] = {}
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class CancelBody(Body):
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class ApproveStepBody(Body):
+    step: str
+    digest: str
+    """Of what was shown."""
+    reason: Annotated[str, Field(max_length=500)] = ""
 
 
 class HaltBody(Body):

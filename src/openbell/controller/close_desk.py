@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
 import structlog
 
+from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
@@ -22,14 +24,19 @@ from openbell.procedures.checkpointing import (
     missing_sections,
     save_checkpoint,
 )
-from openbell.procedures.closing import Closing, closing_steps
+from openbell.procedures.closing import PROCEDURE, Closing, closing_steps
 from openbell.procedures.closing.context import Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.closing.statement import closing_statement
+from openbell.procedures.evidence import file_facts
 from openbell.procedures.plans import plan_document
-from openbell.procedures.run import Runner
+from openbell.procedures.ports import Effects
 from openbell.procedures.step import Step
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
+from openbell.state.files import write_atomically
+
+if TYPE_CHECKING:
+    from openbell.state.runs import RunRecord
 
 log = structlog.get_logger()
 
@@ -90,7 +97,8 @@ class Closings:
         wishes = self.wishes_for(asked)
         await desk.board.reserve("close", actor)
         try:
-            number, earlier = await self._begin_closing(wishes, actor)
+            number, record, changed = await self._begin_closing(wishes, actor)
+            earlier = {} if record is None else earlier_steps(record)
             try:
                 desk.targets.command(DeskCommand.CLOSE)
             except StorageError as error:
@@ -105,12 +113,18 @@ class Closings:
             "timeout_s": wishes.timeout_s,
             "force": wishes.force,
         }
-        run = self._runs.admit("close", number, actor, parameters)
+        run = self._runs.admit(
+            "close", number, actor, parameters,
+            reason=wishes.reason, begun_by="" if record is None else record.who,
+        )  # fmt: skip
+        if record is not None:
+            self._runs.tell_resumed(run, record, changed)
         journal = BestEffortJournal(RunJournal(desk.database, number) if number else None)
         self._runs.carry_out(run, self._close(run, journal, wishes, earlier))
-        return {"run": run.id, "resumed": bool(earlier)}
+        return {"run": run.id, "resumed": record is not None, "changed": changed}
 
-    async def _begin_closing(self, wishes: Wishes, actor: str) -> tuple[int, dict[str, Earlier]]:
+    async def _begin_closing(self, wishes: Wishes, actor: str) -> tuple[int, RunRecord | None, str]:
+        """Its number, and, of one that was cut off, its record and what has changed since."""
         desk = self._desk
         interrupted = desk.interrupted
         await desk.auditor.try_record(
@@ -122,22 +136,33 @@ class Closings:
             reason=wishes.reason,
             force=wishes.force,
         )
+        names = [step.name for step in self._steps(self._closing("plan", wishes, {}))]
         try:
-            if interrupted is not None and interrupted.procedure == "close":
-                record = await desk.database.get(interrupted.number)
-                desk.interrupted = None
-                return interrupted.number, earlier_steps(record)
+            if interrupted is not None and interrupted.procedure == PROCEDURE.name:
+                record, changed = await self._runs.go_on(PROCEDURE, actor, names)
+                return record.run, record, changed
             await self._runs.abandon_interrupted("closed instead")
-            parameters = {"flatten": wishes.flatten, "orders": wishes.orders}
-            return await desk.database.begin("close", actor, wishes.reason, parameters), {}
+            parameters = {
+                "flatten": wishes.flatten, "orders": wishes.orders, "force": wishes.force,
+            }  # fmt: skip
+            number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
+            return number, None, ""
         except OpenbellError as error:
             log.error("closing without a journal", why=error.message, alert=True)
-            return 0, {}
+            return 0, None, ""
 
     async def plan_close(self, asked: CloseWishes) -> dict[str, object]:
         """What `close` would do now."""
         closing = self._closing("plan", self.wishes_for(asked), {})
-        return await plan_document("close", closing_steps(closing))
+        return await plan_document("close", self._steps(closing))
+
+    def _steps(
+        self, closing: Closing, effects: Effects | None = None
+    ) -> tuple[Step[Any, Any], ...]:
+        return arranged(
+            self._desk, PROCEDURE, closing_steps(closing),
+            run=closing.run, reason=closing.wishes.reason, effects=effects,
+        )  # fmt: skip
 
     def _closing(self, run: str, wishes: Wishes, earlier: Mapping[str, Earlier]) -> Closing:
         desk = self._desk
@@ -190,10 +215,15 @@ class Closings:
         if closing.guard is not None and wishes.orders == "keep":
             # At once: from now on no timer may withdraw what is to rest.
             closing.disarmed = await closing.guard.disarm()
-        steps: Sequence[Step[Any, Any]] = closing_steps(closing)
-        runner = Runner(journal, run.emit, timeout_s=wishes.timeout_s, on_report=closing.note)
-        statement = await closing_statement(closing, await runner.run(steps))
-        await journal.finish("done" if statement.verified else "failed")
+        runner = self._runs.runner(
+            run, PROCEDURE, journal, timeout_s=wishes.timeout_s, on_report=closing.note
+        )
+        reports = await runner.run(self._steps(closing, journal))
+        statement = await closing_statement(closing, reports)
+        ended = "cancelled" if runner.ended_by else "failed"
+        kept = await asyncio.to_thread(self._keep_statement, run.id, statement.document)
+        detail = {"summary": statement.summary, "files": kept}
+        await self._runs.conclude(run, journal, "done" if statement.verified else ended, detail)
         await desk.auditor.try_record(
             run.actor,
             "desk.closed" if statement.services_stopped else "desk.close_failed",
@@ -218,9 +248,24 @@ class Closings:
             )
         )
         outcome = "verified" if statement.verified else "not_verified"
-        self._runs.finish(run, outcome, statement.summary, statement.document, failure)
+        summary = statement.summary
+        if runner.ended_by:
+            outcome, summary = "cancelled", f"{runner.ended_by}; {summary}"
+        self._runs.finish(run, outcome, summary, statement.document, failure)
         if statement.services_stopped:
             await self._leave(run)
+
+    def _keep_statement(self, run: str, document: Mapping[str, Any]) -> list[dict[str, object]]:
+        """The closing statement as a file of evidence. A disk that is full keeps no desk open."""
+        path = self._desk.layout.statements / f"{run}.json"
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            text = orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2)
+            write_atomically(path, self._desk.redactor.redact(text.decode()).encode() + b"\n")
+        except (StorageError, OSError) as error:
+            log.error("the closing statement is not kept as a file", why=str(error), alert=True)
+            return []
+        return [file_facts(path)]
 
     async def _leave(self, run: LiveRun) -> None:
         """A closed desk needs no controller. It goes once its last word was read, unless somebody

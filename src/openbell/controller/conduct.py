@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.journal import BestEffortJournal, RunJournal
 from openbell.controller.run_board import LiveRun, run_id, run_number
-from openbell.errors import FailedError, OpenbellError
+from openbell.controller.step_approvals import StepApprovals
+from openbell.errors import ConflictError, FailedError, OpenbellError, UsageError
+from openbell.procedures.declared import Procedure, what_changed
+from openbell.procedures.report import RECORDED
+from openbell.procedures.run import Runner
+from openbell.procedures.step import Step, StepReport, Verification
+
+if TYPE_CHECKING:
+    from openbell.state.runs import RunRecord
 
 log = structlog.get_logger()
 
@@ -21,23 +31,140 @@ class Conductor:
     def __init__(self, desk: ControlledDesk) -> None:
         self._desk = desk
         self._tasks: set[asyncio.Task[None]] = set()
+        self.approvals = StepApprovals(desk)
         self._broken_off = ""
         """Why what is cancelled is not to be taken up again."""
 
     def admit(
-        self, procedure: str, number: int, actor: str, parameters: Mapping[str, object]
+        self,
+        procedure: str,
+        number: int,
+        actor: str,
+        parameters: Mapping[str, object],
+        *,
+        reason: str = "",
+        begun_by: str = "",
     ) -> LiveRun:
-        """The run, on the board from now on."""
+        """The run, on the board from now on. `begun_by`: of one that was gone on with."""
         run = LiveRun(
             id=run_id(procedure, number),
             procedure=procedure,
             actor=actor,
             parameters=parameters,
             started_ns=time.time_ns(),
+            reason=reason,
+            begun_by=begun_by,
         )
         self._desk.board.add(run)
         log.info("run", run=run.id, actor=actor)
         return run
+
+    async def begin(
+        self,
+        procedure: Procedure,
+        actor: str,
+        why: str,
+        parameters: Mapping[str, object],
+        steps: Sequence[str],
+    ) -> int:
+        """A new run's number, on the disk. `steps`: their names. Raises StorageError."""
+        return await self._desk.database.begin(
+            procedure.name, actor, why, parameters, procedure.version, steps
+        )
+
+    async def go_on(
+        self, procedure: Procedure, actor: str, steps: Sequence[str]
+    ) -> tuple[RunRecord, str]:
+        """The run that was cut off, which is gone on with from now on, and what has changed of its
+        procedure since it was begun. Raises StorageError."""
+        interrupted = self._desk.interrupted
+        assert interrupted is not None, "there is one to go on with"
+        record = await self._desk.database.get(interrupted.number)
+        changed = what_changed((record.version, record.plan), (procedure.version, steps))
+        detail = {"cut_off_at": interrupted.step, "changed": changed, "steps": list(steps)}
+        await self._desk.database.note(
+            interrupted.number, actor, "run.resumed", interrupted.id, detail
+        )
+        self._desk.interrupted = None
+        if changed:
+            log.warning("the procedure has changed", run=interrupted.id, changed=changed)
+        return record, changed
+
+    def tell_resumed(self, run: LiveRun, record: RunRecord, changed: str) -> None:
+        """The run's first event of this controller."""
+        at = record.steps[-1].name if record.steps else ""
+        told = f"going on with {run.id}, begun by {record.who}, which was cut off"
+        told += f" at {at}" if at else " before its first step"
+        if changed:
+            told += f"; the procedure has changed since ({changed}): each step does what is left"
+        run.emit({"event": "resumed", "message": told, "step": at, "changed": changed})
+
+    def runner(
+        self,
+        run: LiveRun,
+        procedure: Procedure,
+        journal: RunJournal | BestEffortJournal,
+        *,
+        timeout_s: float | None = None,
+        on_report: Callable[[StepReport], None] = lambda _: None,
+    ) -> Runner:
+        """Carries out steps as this run: with the approvals they need, asking people where a policy
+        says so; a person may end it between two steps."""
+
+        async def gate(step: Step[Any, Any]) -> str:
+            return await self.approvals.gate(run, procedure, step)
+
+        async def decide(step: str, found: Verification) -> bool:
+            return await self.approvals.goes_on(run, procedure, step, found)
+
+        return Runner(
+            journal,
+            run.emit,
+            decide=decide,
+            gate=gate,
+            ended=lambda: run.cancelled_by and f"cancelled by {run.cancelled_by}",
+            timeout_s=timeout_s,
+            on_report=on_report,
+        )
+
+    async def conclude(
+        self,
+        run: LiveRun,
+        journal: RunJournal | BestEffortJournal,
+        outcome: str,
+        detail: Mapping[str, object] | None = None,
+    ) -> None:
+        """Writes the run's end down: the last line of its record, whose hash goes into the audit log
+        too. Raises StorageError, unless the journal makes do without."""
+        head = await journal.finish(outcome, detail)
+        if head is not None:
+            self._desk.auditor.note(
+                RECORDED, run.id, outcome=outcome, records=head.seq, hash=head.hash
+            )
+
+    async def cancel_run(self, run: str, reason: str, actor: str) -> dict[str, object]:
+        """Ends a run: the one under way once its step under way has ended, one that was cut off at
+        once. What was done stays done. Raises UsageError, ConflictError for one that is over."""
+        desk = self._desk
+        number = run_number(run)
+        detail = {"run": run, "reason": reason}
+        live = desk.board.find(run)
+        if live is not None and not live.is_over:
+            await desk.auditor.try_record(actor, "run.cancel", run, **detail)
+            live.cancel(actor, reason)
+            if number:
+                await desk.database.note(number, actor, "run.cancelled", run, detail)
+            return {"run": run, "cancelled": True, "after_step": live.step}
+        interrupted = desk.interrupted
+        if interrupted is not None and interrupted.id == run:
+            await desk.auditor.try_record(actor, "run.cancel", run, **detail)
+            await desk.database.note(number, actor, "run.cancelled", run, detail)
+            await self.abandon_interrupted(f"cancelled by {actor}")
+            return {"run": run, "cancelled": True, "after_step": ""}
+        record = await desk.database.get(number)
+        if run_id(record.kind, record.run) != run:
+            raise UsageError(f'there is no run "{run}"', run=run, nearest=[])
+        raise ConflictError(f"{run} is over: {record.outcome}", hint="nothing is to be cancelled")
 
     def carry_out(self, run: LiveRun, body: Coroutine[object, object, None]) -> None:
         """Runs `body` in the background. Whatever it raises ends the run with an event; in the

@@ -12,7 +12,6 @@ import structlog
 
 from openbell.config.layout import DeskLayout
 from openbell.config.live import live_notice
-from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.config.redact import Redactor
 from openbell.config.secrets import Secrets, load_secrets
@@ -27,6 +26,7 @@ from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import ConflictError, UsageError
 from openbell.procedures.desk_voices import DeskVoices, Roles
+from openbell.procedures.settings import load_checked
 from openbell.procedures.wording import count_of
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
@@ -189,7 +189,7 @@ class ControlledDesk:
         Raises ConfigError, and ConflictError where a service still runs that the file no longer
         declares: it would be watched by nobody. The desk then goes on as it was loaded.
         """
-        loaded = load_desk(self.layout.desk)
+        loaded = load_checked(self.layout.desk)
         if loaded.digest == self.desk.digest:
             return False
         dropped = [

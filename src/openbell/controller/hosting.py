@@ -18,6 +18,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.secrets import Secrets
 from openbell.controller.acts import Acts
+from openbell.controller.approving import REQUESTS_KEPT
 from openbell.controller.close_desk import Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk, Interrupted
@@ -29,6 +30,7 @@ from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.pair import EnginePair
 from openbell.controller.parts import Parts
+from openbell.controller.procedures import Procedures
 from openbell.controller.reconciling import Reconciling
 from openbell.controller.rolling import RollingRestarts
 from openbell.controller.run_board import run_id
@@ -82,12 +84,16 @@ class Hosted:
         observer = Observer(desk, guard)
         emergency = Emergency(desk, conductor)
         pair = EnginePair(desk)
+        openings = Openings(desk, conductor, guard, emergency.clear)
+        closings = Closings(desk, conductor, guard, exit_controller)
+        rolling = RollingRestarts(desk, conductor, observer, pair)
         parts = Parts(
             desk=desk,
             observer=observer,
-            openings=Openings(desk, conductor, guard, emergency.clear),
-            closings=Closings(desk, conductor, guard, exit_controller),
-            rolling=RollingRestarts(desk, conductor, observer, pair),
+            openings=openings,
+            closings=closings,
+            rolling=rolling,
+            procedures=Procedures(desk, conductor, openings, closings, rolling),
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
             emergency=emergency,
@@ -186,6 +192,7 @@ class Hosted:
         except OpenbellError as error:
             log.error("earlier runs are not known", why=error.message, alert=True)
             return
+        await self._read_requests()
         if cut_off is not None:
             desk.interrupted = Interrupted(
                 number=cut_off.run,
@@ -196,6 +203,19 @@ class Hosted:
                 step=cut_off.steps[-1].name if cut_off.steps else "",
             )
             log.warning("an earlier run was cut off", **desk.interrupted.as_dict())
+
+    async def _read_requests(self) -> None:
+        """What still waits for people's approval, of steps and of single acts."""
+        desk = self.desk
+        try:
+            await self.conductor.approvals.restore()
+            store = await desk.database.requests()
+            stored = await asyncio.to_thread(store.newest, REQUESTS_KEPT)
+        except OpenbellError as error:
+            log.error("earlier requests are not known", why=error.message, alert=True)
+            return
+        for approving in (self.parts.kill_switch.approving, self.parts.reconciling.approving):
+            approving.restore(stored)
 
     def _write_record(self, port_problem: str) -> None:
         desk = self.desk

@@ -7,22 +7,30 @@ before it loads a database library.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from openbell.errors import OpenbellError, StorageError
 from openbell.procedures.closing.context import Earlier
+from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import Outcome
 
 if TYPE_CHECKING:
+    from openbell.state.audit_record import AuditHead
     from openbell.state.database import Database
     from openbell.state.journal_reader import JournalReader
+    from openbell.state.requests import RequestStore
     from openbell.state.runs import RunRecord, RunStore
 
 log = structlog.get_logger()
+
+FACTS_BYTES_MAX = 64 << 10
+"""Of what a step observed, in the run's record."""
 
 
 class DeskDatabase:
@@ -42,6 +50,13 @@ class DeskDatabase:
             if self._database is None:
                 self._database = await asyncio.to_thread(self._open)
         return RunStore(self._database)
+
+    async def requests(self) -> RequestStore:
+        from openbell.state.requests import RequestStore
+
+        await self.open()
+        assert self._database is not None, "it was just opened"
+        return RequestStore(self._database)
 
     def _open(self) -> Database:
         from openbell.state.database import open_database
@@ -93,13 +108,31 @@ class DeskDatabase:
         store = await self.open()
         return await asyncio.to_thread(store.get, number)
 
-    async def finish(self, number: int, outcome: str) -> None:
+    async def finish(
+        self, number: int, outcome: str, detail: Mapping[str, Any] | None = None
+    ) -> AuditHead:
+        """The head of the run's record, whole now."""
         store = await self.open()
-        await asyncio.to_thread(store.finish, number, outcome)
+        return await asyncio.to_thread(store.finish, number, outcome, detail)
 
-    async def begin(self, kind: str, who: str, why: str, params: Mapping[str, Any]) -> int:
+    async def begin(
+        self,
+        kind: str,
+        who: str,
+        why: str,
+        params: Mapping[str, Any],
+        version: int = 0,
+        plan: Sequence[str] = (),
+    ) -> int:
         store = await self.open()
-        return await asyncio.to_thread(store.begin, kind, who, why, params)
+        return await asyncio.to_thread(store.begin, kind, who, why, params, version, plan)
+
+    async def note(
+        self, number: int, actor: str, action: str, subject: str, detail: Mapping[str, Any]
+    ) -> None:
+        """Into the run's record."""
+        store = await self.open()
+        await asyncio.to_thread(store.note, number, actor, action, subject, detail)
 
     def close(self) -> None:
         if self._reader is not None:
@@ -109,7 +142,7 @@ class DeskDatabase:
 
 
 class RunJournal:
-    """`procedures.run.Journal` of one run, in the desk database."""
+    """`procedures.run.Journal` and `procedures.ports.Effects` of one run, in the desk database."""
 
     def __init__(self, database: DeskDatabase, number: int) -> None:
         self._database = database
@@ -125,8 +158,38 @@ class RunJournal:
         store = await self._database.open()
         await asyncio.to_thread(store.step_done, self._number, index, outcome, evidence)
 
-    async def finish(self, outcome: str) -> None:
-        await self._database.finish(self._number, outcome)
+    async def step_planned(
+        self, step: str, index: int, facts: object, plan: Sequence[str], reason: str
+    ) -> None:
+        detail = {"before": facts_told(facts), "plan": list(plan), "reason": reason}
+        await self._database.note(self._number, "controller", "step.planned", step, detail)
+
+    async def intend(self, effect: str, what: str) -> None:
+        store = await self._database.open()
+        await asyncio.to_thread(store.intend, self._number, effect, what)
+
+    async def settle(self, effect: str, outcome: EarlierEffect) -> None:
+        store = await self._database.open()
+        await asyncio.to_thread(store.settle, self._number, effect, str(outcome))
+
+    async def earlier(self, effect: str) -> EarlierEffect:
+        store = await self._database.open()
+        found = await asyncio.to_thread(store.effect, self._number, effect)
+        if found is None:
+            return EarlierEffect.NONE
+        return EarlierEffect.IN_DOUBT if found.outcome is None else EarlierEffect(found.outcome)
+
+    async def finish(self, outcome: str, detail: Mapping[str, Any] | None = None) -> AuditHead:
+        return await self._database.finish(self._number, outcome, detail)
+
+
+def facts_told(facts: object) -> object:
+    """Facts as a record keeps them; of what is too long, its size and digest."""
+    told = msgspec.to_builtins(facts, enc_hook=str, str_keys=True)
+    written = msgspec.json.encode(told)
+    if len(written) <= FACTS_BYTES_MAX:
+        return told
+    return {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
 
 
 class BestEffortJournal:
@@ -152,12 +215,48 @@ class BestEffortJournal:
             except StorageError as error:
                 self._give_up(error)
 
-    async def finish(self, outcome: str) -> None:
+    async def step_planned(
+        self, step: str, index: int, facts: object, plan: Sequence[str], reason: str
+    ) -> None:
         if self._journal is not None:
             try:
-                await self._journal.finish(outcome)
+                await self._journal.step_planned(step, index, facts, plan, reason)
             except StorageError as error:
                 self._give_up(error)
+
+    async def intend(self, effect: str, what: str) -> None:
+        if self._journal is not None:
+            try:
+                await self._journal.intend(effect, what)
+            except StorageError as error:
+                self._give_up(error)
+
+    async def settle(self, effect: str, outcome: EarlierEffect) -> None:
+        if self._journal is not None:
+            try:
+                await self._journal.settle(effect, outcome)
+            except StorageError as error:
+                self._give_up(error)
+
+    async def earlier(self, effect: str) -> EarlierEffect:
+        """Where that cannot be read, it may have been brought about."""
+        if self._journal is None:
+            return EarlierEffect.NONE
+        try:
+            return await self._journal.earlier(effect)
+        except StorageError as error:
+            self._give_up(error)
+            return EarlierEffect.IN_DOUBT
+
+    async def finish(
+        self, outcome: str, detail: Mapping[str, Any] | None = None
+    ) -> AuditHead | None:
+        if self._journal is not None:
+            try:
+                return await self._journal.finish(outcome, detail)
+            except StorageError as error:
+                self._give_up(error)
+        return None
 
     def _give_up(self, error: StorageError) -> None:
         # Not tried again: a gap between steps would read as steps that never began.

@@ -91,7 +91,11 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
     adoption = await supervisor.adopt()
     adopted = Adopted(in_s=time.monotonic() - began, at_ns=time.time_ns())
 
-    # Only now what takes long to load.
+    # Only now what takes long to load. Names of procedures and their steps are checked with it.
+    from openbell.procedures.settings import load_checked, procedure_problems
+
+    if procedure_problems(loaded.file):
+        load_checked(layout.desk)  # raises, with the lines
     from openbell.controller.hosting import Hosted
     from openbell.controller.open_desk import OpenWishes
     from openbell.service.logging import configure

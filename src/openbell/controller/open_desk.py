@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
@@ -23,8 +24,10 @@ from openbell.procedures.opening import (
     services_to_open,
     start_budget_s,
 )
+from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
-from openbell.procedures.run import Runner
+from openbell.procedures.ports import Effects
+from openbell.procedures.settings import settings_of
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import Outcome, Step, StepReport
 from openbell.procedures.wording import count_of
@@ -38,6 +41,7 @@ class OpenWishes:
     safe_mode: bool = False
     only: tuple[str, ...] = ()
     force: bool = False
+    reason: str = ""
 
 
 class Openings:
@@ -69,20 +73,41 @@ class Openings:
             parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
             if note := desk.targets.latch_note:
                 parameters["latch"] = note
-            await desk.auditor.record(actor, "desk.open", desk.desk.file.desk.name, **parameters)
+            await desk.auditor.record(
+                actor, "desk.open", desk.desk.file.desk.name, **parameters, reason=wishes.reason
+            )
             command = self._command(wishes)
             await self._clear_emergency(actor)
-            await self._runs.abandon_interrupted("opened again")
-            number = await desk.database.begin("open", actor, "", parameters)
+            names = [step.name for step in self._steps(wishes)[0]]
+            record, changed = None, ""
+            if await self._was_cut_off(parameters):
+                record, changed = await self._runs.go_on(PROCEDURE, actor, names)
+                number = record.run
+            else:
+                await self._runs.abandon_interrupted("opened again")
+                number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
             wanted = self._wanted(wishes)
             whole = len(wanted) == len(desk.desk.file.services)
             desk.targets.command(command, () if whole else wanted)
         except BaseException:
             desk.board.release()
             raise
-        run = self._runs.admit("open", number, actor, parameters)
+        run = self._runs.admit(
+            "open", number, actor, parameters,
+            reason=wishes.reason, begun_by="" if record is None else record.who,
+        )  # fmt: skip
+        if record is not None:
+            self._runs.tell_resumed(run, record, changed)
         self._runs.carry_out(run, self._open(run, number, wishes))
-        return {"run": run.id, "resumed": False}
+        return {"run": run.id, "resumed": record is not None, "changed": changed}
+
+    async def _was_cut_off(self, parameters: Mapping[str, object]) -> bool:
+        """Whether the same opening was under way when the controller before this one was killed."""
+        interrupted = self._desk.interrupted
+        if interrupted is None or interrupted.procedure != PROCEDURE.name:
+            return False
+        then = (await self._desk.database.get(interrupted.number)).params
+        return all(then.get(key) == parameters[key] for key in ("safe_mode", "only"))
 
     async def plan_open(self, wishes: OpenWishes) -> dict[str, object]:
         """What `open` would do now. The second step is planned for a desk of which everything that
@@ -90,11 +115,25 @@ class Openings:
         desk = self._desk
         desk.require_known(list(wishes.only))
         self._refuse_safe_mode_while_trading(wishes)
-        guard, start, trade = self._opening_steps(wishes, lambda _: None)
+        steps, start, trade = self._steps(wishes)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
         trade.blocked = lambda: self._blocked(start.wanted, coming=start.wanted)
-        steps: list[Step[Any, Any]] = [*guard, start, trade]
         return await plan_document("open", steps)
+
+    def _steps(
+        self,
+        wishes: OpenWishes,
+        tell: Callable[[ServiceOutcome], None] = lambda _: None,
+        run: str = "",
+        effects: Effects | None = None,
+    ) -> tuple[tuple[Step[Any, Any], ...], StartServices, BeginTrading]:
+        """All of them, and the two that the opening's outcome is told from."""
+        guard, start, trade = self._opening_steps(wishes, tell)
+        steps = arranged(
+            self._desk, PROCEDURE, [*guard, start, trade],
+            run=run, reason=wishes.reason, effects=effects,
+        )  # fmt: skip
+        return steps, start, trade
 
     def _refuse_safe_mode_while_trading(self, wishes: OpenWishes) -> None:
         """Raises RefusedError: opening adds to what is, and a stop has to be asked for as one. A
@@ -187,15 +226,25 @@ class Openings:
                 }
             )
 
-        guard, start, trade = self._opening_steps(wishes, tell)
         journal = RunJournal(desk.database, number)
-        steps: list[Step[Any, Any]] = [*guard, start, trade]
-        reports = await Runner(journal, run.emit).run(steps)
-        *_, started, traded = reports
+        steps, start, trade = self._steps(wishes, tell, run.id, journal)
+        runner = self._runs.runner(run, PROCEDURE, journal)
+        reports = await runner.run(steps)
+        started, traded = (
+            next(each for each in reports if each.name == step.name) for step in (start, trade)
+        )
+        stopped_at = runner.stopped_at
         # Without its guard a desk opens all the same, and says so: it can be stopped by hand.
-        opened = all(each.outcome in (Outcome.DONE, Outcome.SKIPPED) for each in (started, traded))
-        await journal.finish("done" if opened else "failed")
+        opened = (
+            not runner.ended_by
+            and not stopped_at
+            and (all(each.outcome in (Outcome.DONE, Outcome.SKIPPED) for each in (started, traded)))
+        )
         outcome = _opening_outcome(start, trade, started, traded)
+        if runner.ended_by or stopped_at:
+            outcome = "cancelled" if runner.ended_by else "failed"
+        ended = "cancelled" if runner.ended_by else "failed"
+        await self._runs.conclude(run, journal, "done" if opened else ended)
         left_out = desk.left_out()
         if left_out and outcome == Opened.TRADING:
             outcome = "partial"
@@ -206,18 +255,36 @@ class Openings:
             "outcome": outcome,
             "state": str(verdict.opened),
             "waiting_for": verdict.waiting_for,
-            "services": [start.outcomes[name].as_dict() for name in start.wanted],
+            "services": [
+                start.outcomes[name].as_dict() for name in start.wanted if name in start.outcomes
+            ],
             "steps": [report.as_dict() for report in reports],
         }
         desk.auditor.note("desk.opened" if opened else "desk.open_failed", run.id, outcome=outcome)
         message = started.detail if started.outcome is not Outcome.DONE else traded.detail
-        unguarded = [each.detail for each in reports[:-2] if each.outcome is not Outcome.DONE]
+        if runner.ended_by:
+            message = f"{runner.ended_by}; what runs was left running"
+        elif stopped_at:
+            message = f"{stopped_at.name}: {stopped_at.detail}"
+        unguarded = [
+            each.detail
+            for each in reports
+            if each.name == StartGuard.name and each.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+        ]
+        own = {extra.name for extra in settings_of(PROCEDURE, desk.desk.file).extra}
+        missed = [
+            f"{each.name} is {each.outcome}: {each.detail}"
+            for each in reports
+            if each.name in own and each.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+        ]
         if outcome == "already_open":
             message = f"already open: {message}"
         elif outcome == "partial":
             message = self._partly(wishes, traded.detail)
         if unguarded:
             message = f"{message}; WITHOUT A GUARD: {unguarded[0]}"
+        if missed and not stopped_at:
+            message = f"{message}; {'; '.join(missed)}"
         if taken_over := desk.untold_adoption():
             message = f"{message}; {taken_over}"
         failure = None if opened else FailedError(message, hint="mend it and open again")

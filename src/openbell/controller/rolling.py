@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import RunJournal
@@ -26,6 +27,8 @@ from openbell.errors import (
     UsageError,
 )
 from openbell.procedures.plans import plan_document
+from openbell.procedures.ports import Effects
+from openbell.procedures.rolling import PROCEDURE as DECLARED
 from openbell.procedures.rolling import (
     Condition,
     HandedOver,
@@ -39,15 +42,14 @@ from openbell.procedures.rolling import (
     plan_rolling,
     rolling_steps,
 )
-from openbell.procedures.run import Runner
-from openbell.procedures.step import StepReport
+from openbell.procedures.step import Step, StepReport
 from openbell.procedures.wording import count_of
 from openbell.runtime import logs
 from openbell.state.halts import Halt
 
 log = structlog.get_logger()
 
-PROCEDURE = "rolling-restart"
+PROCEDURE = DECLARED.name
 _START_S = 5.0
 """For a service without a readiness probe, beside its probes."""
 _RUNS_LOOKED_AT = 50
@@ -216,21 +218,30 @@ class RollingRestarts:
                 **parameters,
                 reason=wishes.reason,
             )
+            record, changed = None, ""
             if interrupted is not None:
                 number, since_ns, cut_off, trades = interrupted
-                desk.interrupted = None
+                rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
+                names = [step.name for step in self._steps(rolling, wishes)]
+                record, changed = await self._runs.go_on(DECLARED, actor, names)
             else:
+                rolling = await self._rolling(wishes, watched, 2**63, "", trades)
+                names = [step.name for step in self._steps(rolling, wishes)]
                 await self._runs.abandon_interrupted("a rolling restart was begun instead")
                 begun = {**parameters, "trades": trades}
-                number = await desk.database.begin(PROCEDURE, actor, wishes.reason, begun)
-                since_ns, cut_off = await self._begun_ns(number), ""
-            rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
+                number = await self._runs.begin(DECLARED, actor, wishes.reason, begun, names)
+                rolling.since_ns = await self._begun_ns(number)
         except BaseException:
             desk.board.release()
             raise
-        run = self._runs.admit(PROCEDURE, number, actor, parameters)
-        self._runs.carry_out(run, self._carry_out(run, number, rolling))
-        return {"run": run.id, "resumed": interrupted is not None}
+        run = self._runs.admit(
+            PROCEDURE, number, actor, parameters,
+            reason=wishes.reason, begun_by="" if record is None else record.who,
+        )  # fmt: skip
+        if record is not None:
+            self._runs.tell_resumed(run, record, changed)
+        self._runs.carry_out(run, self._carry_out(run, number, rolling, wishes))
+        return {"run": run.id, "resumed": interrupted is not None, "changed": changed}
 
     async def plan(self, wishes: RollingWishes) -> dict[str, object]:
         """What `begin` would do now. Raises UsageError, RefusedError, NotRunningError."""
@@ -240,10 +251,22 @@ class RollingRestarts:
         await self._refuse_unfit(watched, going_on=False)
         trades = desk.roles.engine or ""
         rolling = await self._rolling(wishes, watched, 2**63, "", trades)
-        document = await plan_document(PROCEDURE, rolling_steps(rolling))
+        document = await plan_document(PROCEDURE, self._steps(rolling, wishes))
         return {**document, "left_alone": _left_alone(rolling)}
 
     # ------------------------------------------------------------------
+
+    def _steps(
+        self,
+        rolling: Rolling,
+        wishes: RollingWishes,
+        run: str = "",
+        effects: Effects | None = None,
+    ) -> tuple[Step[Any, Any], ...]:
+        return arranged(
+            self._desk, DECLARED, rolling_steps(rolling),
+            run=run, reason=wishes.reason, effects=effects,
+        )  # fmt: skip
 
     async def _refuse_unfit(self, watched: WatchedDesk, *, going_on: bool) -> None:
         """Raises where the desk is closed, or does not do what it is meant to: then no gate could
@@ -350,12 +373,23 @@ class RollingRestarts:
                     found.setdefault(service, Took(Way(str(way)), float(paused), after))
         return found
 
-    async def _carry_out(self, run: LiveRun, number: int, rolling: Rolling) -> None:
+    async def _carry_out(
+        self, run: LiveRun, number: int, rolling: Rolling, wishes: RollingWishes
+    ) -> None:
         desk = self._desk
         journal = RunJournal(desk.database, number)
-        reports = await Runner(journal, run.emit).run(rolling_steps(rolling))
+        runner = self._runs.runner(run, DECLARED, journal)
+        steps = self._steps(rolling, wishes, run.id, journal)
+        reports = await runner.run(steps)
+        if runner.ended_by:
+            rolling.ended = rolling.ended or runner.ended_by
+        elif runner.stopped_at is not None and rolling.failed is None:
+            # A step of the desk's own, or one that was not approved.
+            stopped = runner.stopped_at
+            rolling.ended = rolling.ended or f"{stopped.name}: {stopped.detail}"
         ending = await self._ending(rolling, reports)
-        await journal.finish("done" if ending.error is None else "failed")
+        ended = "cancelled" if runner.ended_by else "failed"
+        await self._runs.conclude(run, journal, "done" if ending.error is None else ended)
         desk.auditor.note(
             "desk.rolled" if ending.error is None else "desk.roll_stopped",
             run.id,

@@ -35,6 +35,11 @@ class LiveRun:
     events: list[dict[str, object]] = field(default_factory=list)
     finished_ns: int | None = None
     step: str = ""
+    reason: str = ""
+    begun_by: str = ""
+    """Of one that was gone on with: who had begun it; `actor` went on with it."""
+    cancelled_by: str = ""
+    """Who ended it; it ends after the step under way."""
     followers: int = 0
     delivered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a follower was given the last event."""
@@ -56,6 +61,12 @@ class LiveRun:
         task = asyncio.ensure_future(self._wake())
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
+
+    def cancel(self, actor: str, reason: str) -> None:
+        """No further step begins."""
+        self.cancelled_by = actor
+        told = f"cancelled by {actor}" + (f": {reason}" if reason else "")
+        self.emit({"event": "cancelling", "message": f"{told}; ends after {self.step or 'this'}"})
 
     async def _wake(self) -> None:
         async with self._news:

@@ -1,10 +1,11 @@
-"""A second person's approval of an act that one person alone must not do.
+"""Other people's approval of an act that one person alone must not do: a second person's of a single
+act, one or two persons' of a step of a procedure.
 
 Invariants
 - It is bound to exactly one act: who approves repeats the digest of what was asked for, so an act
   with other parameters or another reason is another act.
 - Nobody approves what they asked for; capitals make no other person.
-- It counts once, and only until it expires.
+- It counts once, and only until it expires. That of a step counts for that step of that run alone.
 
 People are whom they say they are (`$OPENBELL_ACTOR`): approvals keep honest people from acting
 alone and leave evidence. They do not hold someone who owns the machine.
@@ -13,8 +14,9 @@ alone and leave evidence. They do not hold someone who owns the machine.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -100,6 +102,62 @@ def may_not_approve(
         return f"the approval is of another act than request {request.id}"
     if rules.people and "risk" not in (*_roles(approver, rules), *_roles(request.asked_by, rules)):
         return f"neither {request.asked_by} nor {approver} has the role risk"
+    return ""
+
+
+STEP_ACT = "procedure-step"
+"""The act of a request for a step that needs approval. Its parameters: `run`, `step`, `what` (digest
+of what the run was asked for), `roles` (of those who must approve), `requesters` (who asked for the
+run, or went on with it)."""
+GO_ON_ACT = "procedure-go-on"
+"""The act of the question whether a run goes on after a step that was not verified. One person
+answers it, the requester too: it is a decision, and no second pair of eyes."""
+
+
+def missing_roles(
+    roles: Sequence[str], approvers: Sequence[str], rules: Approvals
+) -> tuple[str, ...]:
+    """Roles that nobody of the approvers fills yet; each person fills one. Where the desk names no
+    people, any of them fills any role."""
+    best = tuple(roles)
+    for order in itertools.permutations(approvers):
+        left = list(roles)
+        for person in order:
+            theirs = _roles(person, rules) if rules.people else tuple(left)
+            if (fits := next((role for role in left if role in theirs), None)) is not None:
+                left.remove(fits)
+        if len(left) < len(best):
+            best = tuple(left)
+    return best
+
+
+def may_not_approve_step(
+    request: ActRequest,
+    approver: str,
+    digest: str,
+    rules: Approvals,
+    given: Sequence[str],
+    *,
+    now_mono_ns: int,
+) -> str:
+    """Why this approval of a step does not count; empty where it does. `given`: who has approved."""
+    if problem := may_not_take_part(approver, rules):
+        return problem
+    if now_mono_ns >= request.expires_mono_ns:
+        return f"request {request.id} expired at {request.expires_at:%H:%M:%S} UTC"
+    if digest != request.digest:
+        return f"the approval is of another act than request {request.id}"
+    if request.act == GO_ON_ACT:
+        return ""
+    requesters = {_person(each) for each in request.parameters.get("requesters", ())}
+    if _person(approver) in requesters | {_person(request.asked_by)}:
+        return f"{approver} asked for it: another person must approve"
+    if _person(approver) in map(_person, given):
+        return f"{approver} has approved it already: another person must too"
+    roles = request.parameters.get("roles", ())
+    left = missing_roles(roles, given, rules)
+    if len(missing_roles(roles, [*given, approver], rules)) >= len(left):
+        return f"{approver} has not the role {' or '.join(left)}" if left else "it is approved"
     return ""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from openbell.domain.desk_state import DeskTarget
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.desk_voices import DeskVoices, EngineSays, StrategySays
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 
@@ -146,6 +147,19 @@ def plan_trading(facts: TradingFacts) -> Plan[Action]:
     return Plan((*actions, AwaitTrading()))
 
 
+SPEC = StepSpec(
+    name="begin_trading",
+    title="Begin trading, or be what was asked for",
+    does="Lets the engine and the strategies trade, where the desk is meant to; waits for what the "
+    "engine still lacks.",
+    verified_by="The engine is asked whether it trades: trading, safe, halted, or what it waits for.",
+    timeout_s=30.0,
+    on_failure=OnFailure.WARN,
+    needed_because="without it nobody has seen whether the desk trades",
+    evidence="what is waited for",
+)
+
+
 @dataclass
 class BeginTrading:
     """Step: the desk trades, or is what it was asked to be, or says what it waits for."""
@@ -157,9 +171,9 @@ class BeginTrading:
     """Why trading cannot begin whatever is waited for; empty where it may."""
     latch_note: Callable[[], str] = lambda: ""
     """What is latched, in a sentence."""
-    timeout_s: float = 30.0
-    name: str = "begin_trading"
-    on_failure: OnFailure = OnFailure.WARN
+    timeout_s: float = SPEC.timeout_s
+    name: str = SPEC.name
+    on_failure: OnFailure = SPEC.on_failure
     verdict: Verdict = Verdict(Opened.WAITING, "nothing was observed yet")
 
     @property

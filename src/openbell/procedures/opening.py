@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from openbell.domain.graph import start_order, with_dependencies
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import Facts, Services, facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
@@ -89,6 +90,20 @@ def services_to_open(
 ServiceNews = Callable[[ServiceOutcome], None]
 
 
+SPEC = StepSpec(
+    name="start_services",
+    title="Start services in dependency order",
+    does="Starts each service the moment what it depends on is ready; one that fails takes only its "
+    "dependents with it.",
+    verified_by="Every service that is wanted is seen to be ready.",
+    timeout_s=0.0,
+    timeout_note="the longest chain of readiness time-outs, and ten seconds",
+    on_failure=OnFailure.WARN,
+    needed_because="it is the opening",
+    evidence="by service: outcome, seconds, why not",
+)
+
+
 @dataclass
 class StartServices:
     """Step: every wanted service is ready."""
@@ -99,9 +114,9 @@ class StartServices:
     tell: ServiceNews
     """Hears of each service that failed or was not started."""
     timeout_s: float
-    name: str = "start_services"
-    title: str = "Start services in dependency order"
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    on_failure: OnFailure = SPEC.on_failure
     """What does not depend on the failed service may go on, trading included if it is not critical."""
     outcomes: dict[str, ServiceOutcome] = field(default_factory=dict)
 

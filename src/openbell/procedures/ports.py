@@ -6,6 +6,7 @@ import errno
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +42,41 @@ class VenueTruth(Protocol):
     async def cancel(self, *, timeout_s: float) -> Sequence[VenueAnswer]:
         """Withdraws the desk's own open orders, then looks again."""
         ...
+
+
+class EarlierEffect(StrEnum):
+    """What is known of an effect, in this run, before it is brought about."""
+
+    NONE = "none"
+    IN_DOUBT = "in_doubt"
+    """It was intended, and nobody knows what became of it."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Effects(Protocol):
+    """What a run has brought about that must not be brought about twice, in its journal."""
+
+    async def intend(self, effect: str, what: str) -> None:
+        """On the disk before the effect is brought about. Raises StorageError: it must not be."""
+
+    async def settle(self, effect: str, outcome: EarlierEffect) -> None:
+        """What became of it is known."""
+
+    async def earlier(self, effect: str) -> EarlierEffect: ...
+
+
+class NoEffects:
+    """Of a plan: nothing was brought about, and nothing will be."""
+
+    async def intend(self, effect: str, what: str) -> None:
+        raise AssertionError("a plan brings nothing about")
+
+    async def settle(self, effect: str, outcome: EarlierEffect) -> None:
+        raise AssertionError("a plan brings nothing about")
+
+    async def earlier(self, effect: str) -> EarlierEffect:
+        return EarlierEffect.NONE
 
 
 class GuardPort(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import Any
 import psutil
 
 from openbell.config.layout import DeskLayout
-from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
+from openbell.config.procedures import ExtraStep
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
@@ -21,15 +22,20 @@ from openbell.errors import UsageError
 from openbell.guard.record import guard_pid
 from openbell.kill.course import emergency_document
 from openbell.procedures.begin_trading import (
+    BeginTrading,
     TradingFacts,
     plan_trading,
     title_of,
     without_engine,
 )
+from openbell.procedures.command_step import CommandStep, environment_of
 from openbell.procedures.opening import StartServices, services_to_open
-from openbell.procedures.plans import plan_document, planned_row
-from openbell.procedures.ports import Facts
+from openbell.procedures.opening_steps import PROCEDURE
+from openbell.procedures.plans import plan_document
+from openbell.procedures.ports import Facts, NoEffects
+from openbell.procedures.settings import arrange, load_checked
 from openbell.procedures.starting_guard import StartGuard
+from openbell.procedures.step import OnFailure, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
@@ -148,7 +154,7 @@ def opening_plan_of_a_closed_desk(
     force: bool = False,
 ) -> dict[str, object]:
     """What `open` would do, from the same planner. Raises ConfigError, UsageError."""
-    desk = load_desk(desk_path)
+    desk = load_checked(desk_path)
     depends_on = {name: each.depends_on for name, each in desk.file.services.items()}
     for name in only:
         if name not in depends_on:
@@ -162,17 +168,42 @@ def opening_plan_of_a_closed_desk(
     services = _Uncontrolled(desk, _alive(layout))
     start = StartServices(services, wanted, depends_on, lambda _: None, timeout_s=0.0)
     guard = [StartGuard(_AloneGuard(desk, layout))] if desk.file.venues else []
-    document = asyncio.run(plan_document("open", [*guard, start]))
-    steps = document["steps"]
-    assert isinstance(steps, list)
-    steps.append(_trading_row(desk, layout, wanted, safe_mode))
-    return document
+    trade = _trading_to_come(desk, layout, wanted, safe_mode)
+
+    def own(extra: ExtraStep) -> CommandStep:
+        environment = environment_of(extra, layout, os.environ, {}, "", "")
+        return CommandStep(extra, layout, environment, NoEffects())
+
+    steps = arrange(PROCEDURE, desk.file, [*guard, start, trade], own)
+    return asyncio.run(plan_document("open", steps))
 
 
-def _trading_row(
+@dataclass(frozen=True)
+class _TradingToCome:
+    """The last step, planned for when the ones before it have started everything."""
+
+    title: str
+    planned: Plan[Any]
+    name: str = BeginTrading.name
+    timeout_s: float = BeginTrading.timeout_s
+    on_failure: OnFailure = BeginTrading.on_failure
+
+    async def observe(self) -> None:
+        return None
+
+    def plan(self, facts: None) -> Plan[Any]:
+        return self.planned
+
+    async def act(self, plan: Plan[Any], say: Say) -> None:
+        raise AssertionError("a plan does nothing")
+
+    async def verify(self, say: Say) -> Verification:
+        raise AssertionError("a plan does nothing")
+
+
+def _trading_to_come(
     desk: LoadedDesk, layout: DeskLayout, wanted: tuple[str, ...], safe_mode: bool
-) -> dict[str, object]:
-    """The second step, once the first one has started everything."""
+) -> _TradingToCome:
     engine = desk.file.service_with_role("engine")
     target = DeskTarget.SAFE if safe_mode else DeskTarget.TRADING
     if read_halt(layout.halt) is not None:
@@ -190,7 +221,7 @@ def _trading_row(
         blocked="" if engine is None or engine in wanted else without_engine(engine, wanted),
         latch_note=latch_note(latches),
     )
-    return planned_row("begin_trading", title_of(target, latched), plan_trading(facts))
+    return _TradingToCome(title_of(target, latched), plan_trading(facts))
 
 
 class _Uncontrolled:

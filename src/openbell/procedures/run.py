@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from openbell.errors import OpenbellError
+from openbell.procedures.evidence import file_facts
 from openbell.procedures.step import OnFailure, Outcome, Plan, Step, StepReport, Verification
+
+Waited = TypeVar("Waited")
 
 Emit = Callable[[dict[str, object]], None]
 """Takes one event, `{"event": ..., ...}`, as docs/reference/api.md lists them."""
@@ -33,6 +37,12 @@ class Journal(Protocol):
 
     async def step_started(self, step: str, index: int) -> None: ...
 
+    async def step_planned(
+        self, step: str, index: int, facts: object, plan: Sequence[str], reason: str
+    ) -> None:
+        """What was observed, and what will be done about it."""
+        ...
+
     async def step_done(
         self, step: str, index: int, outcome: str, evidence: Mapping[str, object]
     ) -> None: ...
@@ -40,6 +50,14 @@ class Journal(Protocol):
 
 Decide = Callable[[str, Verification], Awaitable[bool]]
 """Answers for a person, for steps that ask: whether to go on after this outcome of that step."""
+
+
+Gate = Callable[[Step[Any, Any]], Awaitable[str]]
+"""Waits until a step may begin. Why it may not, for good; empty where it may."""
+
+
+async def open_gate(_step: Step[Any, Any]) -> str:
+    return ""
 
 
 async def never_go_on(_step: str, _verification: Verification) -> bool:
@@ -59,16 +77,25 @@ class Runner:
         emit: Emit,
         *,
         decide: Decide = never_go_on,
+        gate: Gate = open_gate,
+        ended: Callable[[], str] = lambda: "",
         timeout_s: float | None = None,
         on_report: Callable[[StepReport], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`timeout_s` is the time of all steps together; a step that it cuts short is still
         verified, and the steps after it still observe, so that the end tells the whole truth.
-        `on_report` hears how each step ended, before the next one observes."""
+        What waits for people, at `gate` and in `decide`, does not use it up. `ended`: why no further
+        step may begin. `on_report` hears how each step ended, before the next one observes."""
         self._journal = journal
         self._emit = emit
         self._decide = decide
+        self._gate = gate
+        self._ended = ended
+        self.ended_by = ""
+        """Why no further step began, where somebody ended the run; empty where nobody did."""
+        self.stopped_at: StepReport | None = None
+        """The step after which no further one began, because it was not verified."""
         self._on_report = on_report
         self._clock = clock
         self._deadline = None if timeout_s is None else clock() + timeout_s
@@ -78,28 +105,48 @@ class Runner:
         reports: list[StepReport] = []
         stopped_by = ""
         for index, step in enumerate(steps, start=1):
+            if not stopped_by and (why := self._ended()):
+                self.ended_by = stopped_by = why
+            why_not = "" if stopped_by else await self._waiting(self._gate(step))
+            if not stopped_by and (why := self._ended()):
+                self.ended_by = stopped_by = why
             if stopped_by:
-                detail = f"not reached: {stopped_by} was not verified"
-                reports.append(StepReport(step.name, Outcome.SKIPPED, 0.0, detail))
+                reports.append(
+                    StepReport(step.name, Outcome.SKIPPED, 0.0, f"not reached: {stopped_by}")
+                )
                 continue
-            report = await self._run_step(step, index, len(steps))
+            report = await self._run_step(step, index, len(steps), why_not)
             reports.append(report)
             self._on_report(report)
             verification = Verification(report.outcome, report.detail, report.evidence)
-            if not verification.settled and not await self._goes_on(step, verification):
-                stopped_by = step.name
+            if why_not or (
+                not verification.settled and not await self._goes_on(step, verification)
+            ):
+                stopped_by = f"{step.name} was not verified"
+                self.stopped_at = report
         return tuple(reports)
+
+    async def _waiting(self, for_people: Awaitable[Waited]) -> Waited:
+        """Waits without using up the run's time."""
+        since = self._clock()
+        answer = await for_people
+        if self._deadline is not None:
+            self._deadline += self._clock() - since
+        return answer
 
     async def _goes_on(self, step: Step[Any, Any], verification: Verification) -> bool:
         match step.on_failure:
             case OnFailure.ABORT:
                 return False
             case OnFailure.ASK:
-                return await self._decide(step.name, verification)
+                return await self._waiting(self._decide(step.name, verification))
             case OnFailure.WARN | OnFailure.FORCE:
                 return True
 
-    async def _run_step(self, step: Step[Any, Any], index: int, of: int) -> StepReport:
+    async def _run_step(
+        self, step: Step[Any, Any], index: int, of: int, why_not: str = ""
+    ) -> StepReport:
+        """`why_not`: it may not be done, and has failed by that."""
         started = self._clock()
         await self._journal.step_started(step.name, index)
         self._emit(
@@ -130,7 +177,10 @@ class Runner:
                 }
             )
 
-        verification = await self._carry_out(step, say)
+        if why_not:
+            verification = Verification(Outcome.FAILED, why_not)
+        else:
+            verification = await self._carry_out(step, index, say)
         report = StepReport(
             name=step.name,
             outcome=verification.outcome,
@@ -138,9 +188,12 @@ class Runner:
             detail=verification.detail,
             evidence=verification.evidence,
         )
-        await self._journal.step_done(
-            step.name, index, str(report.outcome), {"detail": report.detail, **report.evidence}
-        )
+        evidence: dict[str, object] = {"detail": report.detail, **report.evidence}
+        if verification.files:
+            evidence["files"] = [
+                await asyncio.to_thread(file_facts, Path(each)) for each in verification.files
+            ]
+        await self._journal.step_done(step.name, index, str(report.outcome), evidence)
         self._emit(
             {
                 "event": "step_done",
@@ -154,12 +207,16 @@ class Runner:
         )
         return report
 
-    async def _carry_out(self, step: Step[Any, Any], say: Callable[..., None]) -> Verification:
+    async def _carry_out(
+        self, step: Step[Any, Any], index: int, say: Callable[..., None]
+    ) -> Verification:
         trouble = ""
         time_s = self._time_for(step)
         try:
             async with asyncio.timeout(time_s):
-                plan: Plan[Any] = step.plan(await step.observe())
+                facts = await step.observe()
+                plan: Plan[Any] = step.plan(facts)
+                await self._journal.step_planned(step.name, index, facts, plan.lines(), plan.reason)
                 self._emit(
                     {
                         "event": "step_planned",
@@ -200,7 +257,8 @@ class Runner:
         if not trouble or found.settled:
             # What was in the way no longer matters where the goal is verified to be reached.
             return found
-        return Verification(found.outcome, f"{found.detail}; {trouble}", found.evidence)
+        told = f"{found.detail}; {trouble}"
+        return Verification(found.outcome, told, found.evidence, found.files)
 
     def _time_for(self, step: Step[Any, Any]) -> float:
         if self._deadline is None:

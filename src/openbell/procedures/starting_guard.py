@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import GuardPort
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 
@@ -14,13 +15,25 @@ class StartTheGuard:
         return "start the guard; it connects to the venues by itself"
 
 
+SPEC = StepSpec(
+    name="start_guard",
+    title="Start the guard",
+    does="Starts the guard, which connects to the venues by itself.",
+    verified_by="The guard answers, and its switches follow the engine.",
+    timeout_s=30.0,
+    on_failure=OnFailure.FORCE,
+    needed_because="a desk without its guard is stopped by hand alone",
+    applies="the desk has a venue",
+)
+
+
 @dataclass
 class StartGuard:
     guard: GuardPort
-    name: str = "start_guard"
-    title: str = "Start the guard"
-    timeout_s: float = 30.0
-    on_failure: OnFailure = OnFailure.FORCE
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
     why_not: str = ""
 
     async def observe(self) -> str:

@@ -68,6 +68,8 @@ class Verification:
     """One sentence for people."""
     evidence: Mapping[str, object] = field(default_factory=dict)
     """JSON-able facts behind the outcome, kept in the run's journal."""
+    files: tuple[str, ...] = ()
+    """Evidence files; the record keeps the digest of each."""
 
     @property
     def settled(self) -> bool:

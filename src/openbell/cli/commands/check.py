@@ -16,13 +16,13 @@ def check(terminal: Terminal) -> int:
 
     Nothing is started. Exit status 0 without problems, 4 with any; warnings do not count.
     """
-    from openbell.config.loader import load_desk
     from openbell.config.problems import DeskFileError, Problem
     from openbell.procedures.preflight import cautions, preflight
+    from openbell.procedures.settings import load_checked
 
     warnings: list[Problem] = []
     try:
-        desk = load_desk(terminal.desk_path)
+        desk = load_checked(terminal.desk_path)
         problems = preflight(desk, terminal.layout, os.environ, _own_pids(terminal))
         warnings = cautions(desk)
         path = desk.path

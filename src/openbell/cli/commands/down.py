@@ -48,6 +48,11 @@ def down(terminal: Terminal, plan: bool, yes: bool, **wanted: Any) -> int:
     Ends with a closing statement of what remains at the venue, asked from the venue. Exit status 0
     only when everything was verified. Killed in the middle, the same command goes on.
     """
+    return close_desk(terminal, wanted, plan=plan, yes=yes)
+
+
+def close_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool, yes: bool) -> int:
+    """Closes the desk, or shows what that would do; the exit status. `wanted` is a closing's body."""
     client = Client(terminal.layout)
     _require_something_to_close(terminal, client)
     if plan:
@@ -57,12 +62,16 @@ def down(terminal: Terminal, plan: bool, yes: bool, **wanted: Any) -> int:
     if not client.is_running():
         _take_over(terminal)
     status = client.get("status")
-    terminal.confirm(_question(status, wanted["flatten"]), yes=yes)
-
-    from openbell.cli.progress import follow
+    terminal.confirm(_question(status, wanted.get("flatten")), yes=yes)
 
     controller_pid = status["controller"]["pid"]
-    run = client.post("close", wanted)["run"]
+    return follow_closing(terminal, client, client.post("close", wanted)["run"], controller_pid)
+
+
+def follow_closing(terminal: Terminal, client: Client, run: str, controller_pid: int) -> int:
+    """Tells how a closing goes and ends; the exit status."""
+    from openbell.cli.progress import follow
+
     last = follow(terminal, client, run)
     statement: dict[str, Any] = last.get("result") or {}
     verified = last["event"] == "done" and statement.get("verified") is True

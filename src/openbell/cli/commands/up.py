@@ -27,15 +27,19 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
     again continues. Opening an open desk is harmless. Ends when the desk trades, or with --safe-mode
     when everything is up.
     """
-    client = Client(terminal.layout)
     wanted: dict[str, Any] = {"safe_mode": safe_mode, "only": list(only), "force": force}
+    return open_desk(terminal, wanted, plan=plan)
+
+
+def open_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool = False) -> int:
+    """Opens the desk, or shows what that would do; the exit status. `wanted` is an opening's body."""
+    client = Client(terminal.layout)
     if plan:
         document = _plan(client, terminal, wanted)
         terminal.show(document, plan_text(document))
         return 0
 
     from openbell.cli.daemon import StartingController
-    from openbell.cli.progress import follow
 
     starting = None
     if not client.is_running():
@@ -50,6 +54,13 @@ def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, f
         terminal.say(f"controller started, log in {terminal.layout.controller_log}")
     if run is None:
         run = _begin(terminal, client, wanted)
+    return follow_opening(terminal, client, run)
+
+
+def follow_opening(terminal: Terminal, client: Client, run: str) -> int:
+    """Tells how an opening goes and ends; the exit status."""
+    from openbell.cli.progress import follow
+
     last = follow(terminal, client, run)
     result = last.get("result") or {}
     opened = last["event"] == "done"

@@ -22,6 +22,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from openbell.procedures.closing import (
+    cancel_orders,
+    checkpoint,
+    disarm,
+    flatten,
+    halt_strategies,
+    reconcile,
+    stop_services,
+    stop_venues,
+    verify,
+    wait_for_orders,
+)
 from openbell.procedures.closing.cancel_orders import CancelOrders
 from openbell.procedures.closing.checkpoint import SaveCheckpoint
 from openbell.procedures.closing.context import Closing
@@ -33,7 +45,40 @@ from openbell.procedures.closing.stop_services import StopServices
 from openbell.procedures.closing.stop_venues import StopVenues
 from openbell.procedures.closing.verify import VerifyClosed
 from openbell.procedures.closing.wait_for_orders import WaitForOrders
+from openbell.procedures.declared import Parameter, Procedure
 from openbell.procedures.step import Step
+
+PROCEDURE = Procedure(
+    name="close",
+    title="Planned shutdown",
+    version=1,
+    purpose="Closes the desk and proves it closed: no order is made, what is open is withdrawn, what "
+    "is held is closed or kept, and what remains is asked from the venues. Orders and positions that "
+    "are not proven keep the services up.",
+    command="openbell down",
+    steps=(
+        halt_strategies.SPEC,
+        cancel_orders.SPEC,
+        flatten.SPEC,
+        wait_for_orders.SPEC,
+        reconcile.SPEC,
+        checkpoint.SPEC,
+        stop_services.SPEC,
+        disarm.SPEC,
+        stop_venues.SPEC,
+        verify.SPEC,
+    ),
+    parameters=(
+        Parameter(
+            name="flatten", kind="aggressive|conservative|keep", help="what becomes of positions"
+        ),
+        Parameter(name="orders", kind="cancel|keep", help="what becomes of open orders"),
+        Parameter(name="timeout_s", kind="seconds", help="of the whole closing"),
+        Parameter(name="force", kind="yes or no", help="stop services whatever the venues say"),
+    ),
+    resumed_by="`openbell down`",
+    aliases=("down", "shutdown", "stop", "closing", "planned-shutdown"),
+)
 
 
 def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
@@ -52,4 +97,4 @@ def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
     )
 
 
-__all__ = ["Closing", "closing_steps"]
+__all__ = ["PROCEDURE", "Closing", "closing_steps"]

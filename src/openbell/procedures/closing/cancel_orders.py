@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 
@@ -58,13 +59,27 @@ def judge_cancel(picture: Picture) -> Verification:
     )
 
 
+SPEC = StepSpec(
+    name="cancel_orders",
+    title="Cancel open orders",
+    does="Withdraws the desk's own open orders through the engine, or past it where none "
+    "runs; or keeps them, where that is asked for.",
+    verified_by="Every venue is asked for its open orders.",
+    timeout_s=45.0,
+    on_failure=OnFailure.WARN,
+    needed_because="orders would rest at the venue with nobody to watch them",
+    progress="open orders, towards 0",
+    evidence="the orders that remain",
+)
+
+
 @dataclass
 class CancelOrders:
     closing: Closing
-    name: str = "cancel_orders"
-    title: str = "Cancel open orders"
-    timeout_s: float = 45.0
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
 
     async def observe(self) -> Picture:
         return await self.closing.look(patience_s=ENGINE_PATIENCE_S)

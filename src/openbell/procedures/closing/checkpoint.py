@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openbell.procedures.closing.context import Closing
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.state.checkpoint import validate
 
@@ -18,13 +19,24 @@ class SaveComplete:
         return "save a complete checkpoint and read it back"
 
 
+SPEC = StepSpec(
+    name="checkpoint",
+    title="Save a complete checkpoint",
+    does="Writes one file with the desk's whole state.",
+    verified_by="The file is read back and its checksums are compared.",
+    timeout_s=60.0,
+    on_failure=OnFailure.WARN,
+    evidence="the checkpoint file",
+)
+
+
 @dataclass
 class SaveCheckpoint:
     closing: Closing
-    name: str = "checkpoint"
-    title: str = "Save a complete checkpoint"
-    timeout_s: float = 60.0
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
     missing: Mapping[str, str] = field(default_factory=dict)
     """Sections that could not be had, with the reason."""
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -65,5 +77,7 @@ class SaveCheckpoint:
                 return Verification(Outcome.FAILED, f"{path} is not complete: {told}")
             stopped = ", ".join(self.left_out.values())
             without = f"; nothing to save of {stopped}: stopped" if stopped else ""
-            found = Verification(Outcome.DONE, f"{path} was read back{without}", {"path": path})
+            found = Verification(
+                Outcome.DONE, f"{path} was read back{without}", {"path": path}, (path,)
+            )
         return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 
 
@@ -21,13 +22,26 @@ class Disarm:
         return f"disarm the dead-man's switches of {', '.join(self.venues)}"
 
 
+SPEC = StepSpec(
+    name="disarm",
+    title="Disarm the dead-man's switches",
+    does="Has the guard switch every dead-man's timer off, once nothing that could send an order is left.",
+    verified_by="The guard tells, by venue, whether the timer is off.",
+    timeout_s=60.0,
+    on_failure=OnFailure.FORCE,
+    needed_because="a timer that is left armed fires at a closed desk, or at the next one",
+    evidence="by venue, what is not known to be off",
+    applies="the desk has a venue",
+)
+
+
 @dataclass
 class DisarmDeadMan:
     closing: Closing
-    name: str = "disarm"
-    title: str = "Disarm the dead-man's switches"
-    timeout_s: float = 60.0
-    on_failure: OnFailure = OnFailure.FORCE
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
 
     async def observe(self) -> None:
         """Nothing to find out first: what is disarmed already stays so."""

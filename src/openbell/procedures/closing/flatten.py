@@ -15,6 +15,7 @@ from openbell.errors import FailedError
 from openbell.procedures.closing.cancel_orders import ENGINE_PATIENCE_S
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.state.latch import Latches, latch_note
@@ -80,13 +81,27 @@ def judge_flatten(picture: Picture) -> Verification:
     return Verification(Outcome.DONE, f"flat, asked from the venue{dust}", evidence)
 
 
+SPEC = StepSpec(
+    name="flatten",
+    title="Flatten positions",
+    does="Closes positions by reduce-only orders, sent by the engine alone; "
+    'or keeps them, where that is asked for (`flatten = "keep"`).',
+    verified_by="Every venue is asked what it holds; what is too small for any order is listed as dust.",
+    timeout_s=90.0,
+    on_failure=OnFailure.WARN,
+    needed_because='to keep positions is a wish of the closing (`flatten = "keep"`), and is then told as one',
+    progress="open positions, towards 0",
+    evidence="positions and dust, as the venues say",
+)
+
+
 @dataclass
 class FlattenPositions:
     closing: Closing
-    name: str = "flatten"
-    title: str = "Flatten positions"
-    timeout_s: float = 90.0
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
 
     async def observe(self) -> Picture:
         return await self.closing.look(patience_s=ENGINE_PATIENCE_S)

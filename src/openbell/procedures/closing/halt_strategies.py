@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.desk_voices import EngineSays, StrategySays
 from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
@@ -82,13 +83,27 @@ def judge_halt(facts: HaltFacts) -> Verification:
     return Verification(Outcome.DONE, f"{halted} halted, no permit to trade", evidence)
 
 
+SPEC = StepSpec(
+    name="halt_strategies",
+    title="Halt strategies",
+    does="Takes the engine's permit to trade back, leaving it the permit to reduce, "
+    "and halts every strategy.",
+    verified_by="The engine is asked for its permit and the strategies for their states: "
+    "no permit to trade, none running.",
+    timeout_s=15.0,
+    on_failure=OnFailure.WARN,
+    needed_because="whatever is cancelled afterwards would be ordered anew",
+    evidence="each strategy's state, the permit's scope",
+)
+
+
 @dataclass
 class HaltStrategies:
     closing: Closing
-    name: str = "halt_strategies"
-    title: str = "Halt strategies"
-    timeout_s: float = 15.0
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
     """Cancelling goes on: the permit is refused by the controller, whoever did not answer here."""
 
     async def observe(self) -> HaltFacts:

@@ -17,6 +17,7 @@ from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
@@ -92,13 +93,25 @@ def _positions(books: Books, picture: Picture) -> list[tuple[str, str, Decimal, 
     return [(*key, ours.get(key, zero), theirs.get(key, zero)) for key in sorted({*ours, *theirs})]
 
 
+SPEC = StepSpec(
+    name="reconcile",
+    title="Reconcile positions with the venue",
+    does="Compares the desk's books with every venue's.",
+    verified_by="The comparison itself, asked again until it is whole.",
+    timeout_s=90.0,
+    on_failure=OnFailure.WARN,
+    needed_because="without it nobody knows whether a fill is missing",
+    evidence="the table of the comparison, each difference",
+)
+
+
 @dataclass
 class ReconcileBooks:
     closing: Closing
-    name: str = "reconcile"
-    title: str = "Reconcile positions with the venue"
-    timeout_s: float = 90.0
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
     patience_s: float = 60.0
     """For venues whose limits hold questions back: most count by the minute."""
 

@@ -16,6 +16,7 @@ import msgspec
 from openbell.domain.graph import stop_order
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.context import Closing
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import Facts, facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.spec import StopResult
@@ -83,12 +84,27 @@ def plan_stop(facts: StopFacts) -> Plan[Action]:
     return Plan((*waves_to_stop(facts.services, facts.depends_on, others), AskVenues()))
 
 
+SPEC = StepSpec(
+    name="stop_services",
+    title="Stop services in reverse order",
+    does="Stops every service but simulated venues, dependents before what they depend on; then asks "
+    "the venues, past everything of ours, what remains. Does nothing where orders or positions are "
+    "not settled, unless the closing is forced.",
+    verified_by="The process groups are seen to be empty, and every venue has said what remains.",
+    timeout_s=0.0,
+    timeout_note="the stop time-outs of all services together, and one minute",
+    on_failure=OnFailure.FORCE,
+    needed_because="a closed desk runs nothing",
+    evidence="every rung of every service's ladder, the venues' last word",
+)
+
+
 @dataclass
 class StopServices:
     closing: Closing
-    name: str = "stop_services"
-    title: str = "Stop services in reverse order"
-    on_failure: OnFailure = OnFailure.FORCE
+    name: str = SPEC.name
+    title: str = SPEC.title
+    on_failure: OnFailure = SPEC.on_failure
     results: dict[str, StopResult] = field(default_factory=dict)
 
     @property

@@ -12,18 +12,30 @@ from openbell.procedures.closing.stop_services import (
     stop_wave,
     waves_to_stop,
 )
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import Facts, facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.spec import StopResult
+
+SPEC = StepSpec(
+    name="stop_venues",
+    title="Stop simulated venues",
+    does="Stops the simulated venues, once their last word is written down.",
+    verified_by="The processes are seen to be gone.",
+    timeout_s=60.0,
+    on_failure=OnFailure.FORCE,
+    needed_because="a closed desk leaves no process",
+    evidence="every rung of every ladder",
+)
 
 
 @dataclass
 class StopVenues:
     closing: Closing
-    name: str = "stop_venues"
-    title: str = "Stop simulated venues"
-    timeout_s: float = 60.0
-    on_failure: OnFailure = OnFailure.FORCE
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
     results: dict[str, StopResult] = field(default_factory=dict)
 
     async def observe(self) -> Facts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import facts_of, run_folder_sockets
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
@@ -24,13 +25,25 @@ class LookAround:
         return "look for processes, sockets, listeners and errors of the last five minutes"
 
 
+SPEC = StepSpec(
+    name="verify",
+    title="Verify that nothing is left",
+    does="Looks for processes, sockets, listeners and errors of the last five minutes.",
+    verified_by="That look is the verification.",
+    timeout_s=30.0,
+    on_failure=OnFailure.WARN,
+    needed_because="it is the proof",
+    evidence="processes and sockets left, errors",
+)
+
+
 @dataclass
 class VerifyClosed:
     closing: Closing
-    name: str = "verify"
-    title: str = "Verify that nothing is left"
-    timeout_s: float = 30.0
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    timeout_s: float = SPEC.timeout_s
+    on_failure: OnFailure = SPEC.on_failure
 
     async def observe(self) -> None:
         """Nothing to find out first: looking is what the step does."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 
@@ -29,12 +30,25 @@ def pending(picture: Picture, orders: str) -> int:
     return 0 if orders == "keep" else len(picture.orders)
 
 
+SPEC = StepSpec(
+    name="wait_for_orders",
+    title="Wait for orders to complete",
+    does="Waits until nothing of the desk's is pending at a venue any more.",
+    verified_by="Every venue is asked for its open orders.",
+    timeout_s=0.0,
+    timeout_note="`wait_for_orders` in `[closing]`, or of this step",
+    on_failure=OnFailure.WARN,
+    needed_because="the services that could still cancel an order would be stopped before it is final",
+    progress="pending orders, towards 0",
+)
+
+
 @dataclass
 class WaitForOrders:
     closing: Closing
-    name: str = "wait_for_orders"
-    title: str = "Wait for orders to complete"
-    on_failure: OnFailure = OnFailure.WARN
+    name: str = SPEC.name
+    title: str = SPEC.title
+    on_failure: OnFailure = SPEC.on_failure
 
     @property
     def timeout_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.rolling.context import FailedTurn, Rolling
 from openbell.procedures.rolling.gate import Gate, longest_s
 from openbell.procedures.rolling.plan import Pair
@@ -27,11 +28,27 @@ class HandBackTo:
         return f"hand trading back to {self.engine} once it can take over"
 
 
+SPEC = StepSpec(
+    name="hand_back",
+    title="Hand trading back",
+    does="Hands trading back to the engine that had it when the run was begun.",
+    verified_by="That engine trades, and the desk as before.",
+    timeout_s=0.0,
+    timeout_note="twice `trading_within` of `[rolling]`, and ten seconds",
+    on_failure=OnFailure.ABORT,
+    policies=(OnFailure.ABORT,),
+    needed_because="it is taken only where it is asked for",
+    timeout_is_set=False,
+    evidence="which engine trades",
+    applies="`hand_back` is asked for",
+)
+
+
 class HandBack:
     """Step: `engine` trades, as it did when the run was begun."""
 
-    name = "hand_back"
-    on_failure = OnFailure.ABORT
+    name = SPEC.name
+    on_failure = SPEC.on_failure
 
     def __init__(self, rolling: Rolling, engine: str) -> None:
         self._rolling = rolling

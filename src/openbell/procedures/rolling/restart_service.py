@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, OpenbellError
+from openbell.procedures.declared import StepSpec
 from openbell.procedures.rolling.context import FailedTurn, Restarted, Rolling, Took
 from openbell.procedures.rolling.gate import LOOK_EVERY_S, Gate, longest_s
 from openbell.procedures.rolling.plan import Turn, Way
@@ -47,15 +48,33 @@ class Restart:
         return self.text
 
 
+SPEC = StepSpec(
+    name="restart_*",
+    title="Restart a service, and see it well",
+    does="Gives one service its new code, in the way that pauses least: by its replacement, by a "
+    "hand-over to the standby, or in place.",
+    verified_by="The service is ready, stays well for `watch_for` and as well as before, and the desk "
+    "trades as before.",
+    timeout_s=0.0,
+    timeout_note="the service's stop and readiness time-outs, and the waits of `[rolling]`",
+    on_failure=OnFailure.ABORT,
+    policies=(OnFailure.ABORT,),
+    needed_because="name the services that are to be restarted instead",
+    timeout_is_set=False,
+    evidence="process before and after, for how long what stood still",
+    applies="one for each service of the run, what others depend on first",
+)
+
+
 class RestartService:
     """Step: one service runs its new code, and the desk is as it was."""
 
-    on_failure = OnFailure.ABORT
+    on_failure = SPEC.on_failure
 
     def __init__(self, rolling: Rolling, turn: Turn) -> None:
         self._rolling = rolling
         self._turn = turn
-        self.name = f"restart_{turn.service}"
+        self.name = SPEC.name.replace("*", turn.service)
         self.title = f"{_VERBS[turn.way]} {turn.service}"
         gates_s = longest_s(rolling.times.trading_within) * _GATES[turn.way]
         waits = rolling.times.watch_for + gates_s

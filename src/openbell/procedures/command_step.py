@@ -1,0 +1,223 @@
+"""A step of the desk's own: a command, and another one that says whether it is so.
+
+The verification is asked first: where it is so already, the command is not run. Before the command is
+run its intent is journaled, and afterwards how it ended. A crash in between leaves the intent without
+an outcome: the command may have taken effect. Neither such a command nor one that has succeeded in this
+run is run again, unless the desk file says that it may be (`repeat`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from openbell.config.layout import DeskLayout
+from openbell.config.procedures import ExtraStep
+from openbell.errors import FailedError
+from openbell.procedures.ports import EarlierEffect, Effects
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.runtime.plan import BASE_VARIABLES
+
+VERIFY_TIMEOUT_S = 20.0
+"""Of one verification; below what the runner gives a step for it, so that its own word is told."""
+LINES_KEPT = 20
+_LINE_CHARS = 300
+_OUTPUT_BYTES_MAX = 256 << 10
+_PLACEHOLDER = re.compile(r"\{(python|desk|state)\}")
+
+
+@dataclass(frozen=True)
+class CommandFacts:
+    """What is so before the command."""
+
+    verified: bool
+    earlier: EarlierEffect
+    """What is known of it from before a crash."""
+    told: str
+    """What the verification printed last."""
+
+
+@dataclass(frozen=True)
+class RunCommand:
+    argv: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"run {' '.join(self.argv)}"
+
+
+def plan_command(facts: CommandFacts, argv: tuple[str, ...], *, repeat: bool) -> Plan[RunCommand]:
+    if facts.verified:
+        return Plan(reason="it is verified to be so already")
+    if repeat:
+        return Plan((RunCommand(argv),))
+    if facts.earlier is EarlierEffect.IN_DOUBT:
+        return Plan(
+            reason="not run again: it was about to be run when the controller was cut off, and may "
+            "have taken effect"
+        )
+    if facts.earlier is EarlierEffect.DONE:
+        return Plan(reason="not run again: it has succeeded in this run")
+    return Plan((RunCommand(argv),))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    status: int | None
+    """None: it could not be run, or did not end in time."""
+    why: str
+    lines: tuple[str, ...]
+
+    @property
+    def told(self) -> str:
+        return self.why or (self.lines[-1] if self.lines else f"exit status {self.status}")
+
+    def as_dict(self) -> dict[str, object]:
+        return {"exit_status": self.status, "why": self.why, "output": list(self.lines)}
+
+
+def environment_of(
+    extra: ExtraStep,
+    layout: DeskLayout,
+    environ: Mapping[str, str],
+    secrets: Mapping[str, str],
+    run: str,
+    reason: str,
+) -> dict[str, str]:
+    """What its commands see: the base variables, what they are told, and the secrets they name."""
+    known = {**secrets, **environ}
+    return {
+        **{name: environ[name] for name in BASE_VARIABLES if name in environ},
+        "OPENBELL_DESK": str(layout.desk),
+        "OPENBELL_STATE": str(layout.state),
+        "OPENBELL_RUN": run,
+        "OPENBELL_STEP": extra.name,
+        "OPENBELL_REASON": reason,
+        **{name: known[name] for name in extra.secrets if name in known},
+    }
+
+
+@dataclass
+class CommandStep:
+    """Step: the verification says that it is so."""
+
+    extra: ExtraStep
+    layout: DeskLayout
+    environment: Mapping[str, str] = field(repr=False)
+    effects: Effects
+    redact: Callable[[str], str] = str
+    """Takes known secrets out of what was printed."""
+    _ran: Ran | None = None
+    _left_in_doubt: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.extra.name
+
+    @property
+    def title(self) -> str:
+        return self.extra.title or self.extra.name
+
+    @property
+    def timeout_s(self) -> float:
+        """Of the command; the look before it has its own time."""
+        return self.extra.timeout + VERIFY_TIMEOUT_S + 5.0
+
+    @property
+    def on_failure(self) -> OnFailure:
+        return OnFailure(self.extra.on_failure)
+
+    async def observe(self) -> CommandFacts:
+        looked = await self._look()
+        return CommandFacts(looked.status == 0, await self.effects.earlier(self.name), looked.told)
+
+    def plan(self, facts: CommandFacts) -> Plan[RunCommand]:
+        plan = plan_command(facts, self._filled(self.extra.command), repeat=self.extra.repeat)
+        self._left_in_doubt = (
+            facts.earlier is EarlierEffect.IN_DOUBT and not plan.actions and not facts.verified
+        )
+        return plan
+
+    async def act(self, plan: Plan[RunCommand], say: Say) -> None:
+        for action in plan.actions:
+            await self.effects.intend(self.name, str(action))
+            self._ran = await self._run(action.argv, self.extra.timeout)
+            if self._ran.status is not None:
+                # Cut off, or never started in time: what it did is for the verification to say.
+                done = EarlierEffect.DONE if self._ran.status == 0 else EarlierEffect.FAILED
+                await self.effects.settle(self.name, done)
+            if self._ran.status != 0:
+                raise FailedError(f"{action.argv[0]}: {self._ran.told}")
+
+    async def verify(self, say: Say) -> Verification:
+        looked = await self._look()
+        evidence: dict[str, object] = {"verification": looked.as_dict()}
+        if self._ran is not None:
+            evidence["command"] = self._ran.as_dict()
+        if looked.status == 0:
+            return Verification(Outcome.DONE, looked.told, evidence)
+        if looked.status is None:
+            return Verification(Outcome.UNKNOWN, f"cannot be verified: {looked.told}", evidence)
+        if self._left_in_doubt:
+            told = "whether it took effect before the controller was cut off is not known"
+            return Verification(Outcome.UNKNOWN, f"{told}: {looked.told}", evidence)
+        return Verification(Outcome.FAILED, f"not so: {looked.told}", evidence)
+
+    def _filled(self, argv: Sequence[str]) -> tuple[str, ...]:
+        values = {
+            "python": sys.executable,
+            "desk": str(self.layout.desk),
+            "state": str(self.layout.state),
+        }
+        return tuple(_PLACEHOLDER.sub(lambda m: values[m[1]], part) for part in argv)
+
+    async def _look(self) -> Ran:
+        return await self._run(self._filled(self.extra.verify), VERIFY_TIMEOUT_S)
+
+    async def _run(self, argv: Sequence[str], timeout_s: float) -> Ran:
+        """Runs it to its end; it is killed with its group when it is late, or we are cancelled."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                cwd=self.layout.desk,
+                env=dict(self.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Ran(None, f"cannot be run: {error.strerror or error}", ())
+        output = bytearray()
+        reading = asyncio.create_task(_read(process, output))
+        try:
+            async with asyncio.timeout(timeout_s):
+                # Its end counts, not that of its output: what it left in the background may hold it.
+                status: int | None = await process.wait()
+            why = ""
+        except TimeoutError:
+            status, why = None, f"did not end within {timeout_s:g}s, and was killed"
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+            await asyncio.wait((reading,), timeout=0.5)
+            reading.cancel()
+        lines = self.redact(output.decode(errors="replace")).splitlines()[-LINES_KEPT:]
+        return Ran(status, why, tuple(line[:_LINE_CHARS] for line in lines))
+
+
+async def _read(process: asyncio.subprocess.Process, output: bytearray) -> None:
+    """Keeps the end of what is printed; reads all of it, so that nobody waits for a full pipe."""
+    assert process.stdout is not None
+    while chunk := await process.stdout.read(1 << 16):
+        output += chunk
+        del output[: max(0, len(output) - _OUTPUT_BYTES_MAX)]

@@ -1,0 +1,434 @@
+"""Procedures by name, their runs and records, and people in the middle of them; a real controller."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TWO = """
+[services.base]
+command = ["sleep", "86400"]
+critical = true
+[services.top]
+command = ["sleep", "86400"]
+depends_on = ["base"]
+"""
+PEOPLE = """
+[approvals]
+expire_after = "{expire_after}"
+[approvals.people]
+ann = ["operator", "risk"]
+joe = ["operator"]
+bob = ["risk"]
+"""
+
+
+def own(procedure: str, name: str, place: str, command: str, verify: str, more: str = "") -> str:
+    """A step of the desk's own, as shell text."""
+    return (
+        f'[[procedures.{procedure}.extra]]\nname = "{name}"\n{place}\n'
+        f"command = ['sh', '-c', '{command}']\nverify = ['sh', '-c', '{verify}']\n{more}\n"
+    )
+
+
+HOLD = "touch held; until test -e go; do sleep 0.02; done; touch held-done"
+HELD = own("open", "hold", 'after = "start_services"', HOLD, "test -e held-done", 'timeout = "60s"')
+
+
+def by(who: str) -> dict[str, str]:
+    return {"X-Openbell-Actor": who}
+
+
+def begin(desk: Any, procedure: str, who: str = "ann", **parameters: Any) -> str:
+    body = {"parameters": parameters, "reason": "trying"}
+    status, answer = desk.post(f"procedures/{procedure}/run", body, headers=by(who))
+    assert status == 202, answer
+    return str(answer["run"])
+
+
+def events(desk: Any, run: str) -> list[dict[str, Any]]:
+    status, told = desk.get(f"runs/{run}/events")
+    assert status == 200, told
+    return list(told)
+
+
+def report(desk: Any, run: str) -> dict[str, Any]:
+    status, document = desk.get(f"runs/{run}/report")
+    assert status == 200, document
+    return dict(document)
+
+
+def running(desk: Any) -> dict[str, bool]:
+    return {row["name"]: row["state"] == "ready" for row in desk.status()["services"]}
+
+
+def test_what_there_is_is_told_as_this_desk_wants_it(make_desk: Any) -> None:
+    desk = make_desk(TWO + HELD + '[procedures.open.steps.start_services]\ntimeout = "77s"\n')
+    desk.start()
+    names = [each["name"] for each in desk.get("procedures")[1]["procedures"]]
+    assert names == ["open", "close", "rolling-restart"]
+    steps = {each["name"]: each for each in desk.get("procedures/open")[1]["steps"]}
+    assert steps["start_services"]["timeout"].startswith("1m17s")
+    assert steps["hold"]["of_the_desk"] and not steps["start_services"]["of_the_desk"]
+    assert desk.get("procedures/opne")[0] == 404
+    planned = desk.post("procedures/open/plan")[1]["steps"]
+    assert [each["name"] for each in planned] == ["start_services", "hold", "begin_trading"]
+    assert not (desk.folder / "held").exists(), "a plan does nothing"
+    status, refused = desk.post("procedures/open/plan", {"parameters": {"flaten": 1}})
+    assert (status, refused["error"]) == (422, "usage")
+
+
+def test_a_run_is_in_the_history_with_a_record_that_holds(desk: Any) -> None:
+    run = begin(desk, "open")
+    assert events(desk, run)[-1]["outcome"] == "trading"
+    (row,) = desk.get("runs")[1]["runs"]
+    assert (row["run"], row["who"], row["why"], row["state"]) == (run, "ann", "trying", "done")
+    desk.until(lambda: report(desk, run)["chain"]["head_is_in_audit_log"], "its head is kept")
+    told = report(desk, run)
+    assert told["chain"]["whole"] is True and told["version"] == told["version_now"]
+    step = told["steps"][0]
+    assert step["plan"] == ["start base", "start top once base is ready"]
+    assert step["before"]["views"]["base"]["state"] == "stopped"
+    assert step["after"]["services"][0]["outcome"] == "ready"
+    assert [each["action"] for each in told["events"]] == ["run.begun", "run.ended"]
+    for form in ("md", "html"):
+        status, text = desk.get(f"runs/{run}/report?format={form}")
+        assert status == 200 and "start base" in text
+
+
+def test_a_second_procedure_is_told_which_run_is_under_way(make_desk: Any) -> None:
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    run = begin(desk, "open")
+    desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    status, refused = desk.post("procedures/close/run")
+    assert (status, refused["error"], refused["run"], refused["actor"]) == (
+        409,
+        "conflict",
+        run,
+        "ann",
+    )
+    (desk.folder / "go").touch()
+    assert events(desk, run)[-1]["event"] == "done"
+
+
+def test_a_run_that_is_cancelled_ends_after_its_step(make_desk: Any) -> None:
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    run = begin(desk, "open")
+    desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    status, answer = desk.post(f"runs/{run}/cancel", {"reason": "wrong day"}, headers=by("joe"))
+    assert (status, answer["after_step"]) == (200, "hold")
+    (desk.folder / "go").touch()
+    last = events(desk, run)[-1]
+    assert (last["event"], last["outcome"]) == ("failed", "cancelled")
+    outcomes = {each["name"]: each["outcome"] for each in last["result"]["steps"]}
+    assert outcomes == {"start_services": "done", "hold": "done", "begin_trading": "skipped"}
+    assert desk.get("runs")[1]["runs"][0]["state"] == "cancelled"
+    assert desk.post(f"runs/{run}/cancel")[0] == 409, "it is over"
+    assert running(desk) == {"base": True, "top": True}, "what runs was left running"
+
+
+def test_a_step_of_the_desks_own_that_fails_ends_the_opening_where_the_desk_says_so(
+    make_desk: Any,
+) -> None:
+    place = 'before = "start_services"'
+    desk = make_desk(
+        TWO + own("open", "gate", place, "true", "echo closed; false", 'on_failure = "abort"')
+    )
+    desk.start()
+    last = events(desk, begin(desk, "open"))[-1]
+    assert (last["event"], last["outcome"]) == ("failed", "failed")
+    assert "gate: not so: closed" in last["message"]
+    assert running(desk) == {"base": False, "top": False}
+
+
+# --- people ----------------------------------------------------------------------------------------
+
+
+def waiting(desk: Any, run: str) -> dict[str, Any]:
+    desk.until(lambda: desk.get(f"runs/{run}/requests")[1]["requests"], "it waits for people")
+    (request,) = desk.get(f"runs/{run}/requests")[1]["requests"]
+    return dict(request)
+
+
+def approve(desk: Any, request: dict[str, Any], who: str) -> tuple[int, Any]:
+    body = {"step": request["step"], "digest": request["digest"], "reason": "looked"}
+    answer: tuple[int, Any] = desk.post(f"runs/{request['run']}/approve", body, headers=by(who))
+    return answer
+
+
+def test_a_step_waits_for_two_people_across_a_killed_controller(make_desk: Any) -> None:
+    """Begun by ann; approved by bob before the controller is killed, by joe after it."""
+    settings = '[procedures.open.steps.start_services]\napprovals = ["risk", "operator"]\n'
+    desk = make_desk(TWO + PEOPLE.format(expire_after="15m") + settings)
+    desk.start()
+    run = begin(desk, "open", "ann")
+    request = waiting(desk, run)
+    assert (request["step"], request["roles"]) == ("start_services", ["risk", "operator"])
+    for who, why in (("Ann", "asked for it"), ("sam", "no role")):
+        status, refused = approve(desk, request, who)
+        assert status == 403 and why in refused["message"]
+    status, refused = approve(desk, {**request, "digest": "0" * 64}, "bob")
+    assert status == 403 and "another act" in refused["message"]
+    assert approve(desk, request, "bob")[1]["complete"] is False
+    assert approve(desk, request, "bob")[0] == 403, "each person once"
+    desk.kill()
+    desk.start()
+    assert desk.status()["interrupted_run"]["id"] == run
+    again = waiting(desk, run)
+    assert (again["digest"], again["approved_by"]) == (request["digest"], ["bob"])
+    assert approve(desk, again, "ann")[0] == 403
+    assert approve(desk, again, "joe")[1]["complete"] is True
+    assert running(desk) == {"base": False, "top": False}
+    assert desk.post(f"runs/{run}/resume", headers=by("ann"))[0] == 202
+    assert events(desk, run)[-1]["outcome"] == "trading"
+    approved = [each for each in report(desk, run)["events"] if each["action"] == "step.approved"]
+    assert [each["actor"] for each in approved] == ["bob", "joe"]
+    kept = [each["actor"] for each in desk.audit() if each["action"] == "run.step_approved"]
+    assert kept == ["bob", "joe"]
+
+
+def test_without_its_approval_a_step_does_not_begin(make_desk: Any) -> None:
+    settings = '[procedures.open.steps.start_services]\napprovals = ["risk"]\n'
+    desk = make_desk(TWO + PEOPLE.format(expire_after="500ms") + settings)
+    desk.start()
+    last = events(desk, begin(desk, "open"))[-1]
+    assert last["event"] == "failed" and "not approved in time" in last["message"]
+    assert running(desk) == {"base": False, "top": False}
+
+
+def test_a_run_that_waits_for_approval_can_be_cancelled(make_desk: Any) -> None:
+    settings = '[procedures.open.steps.start_services]\napprovals = ["risk"]\n'
+    desk = make_desk(TWO + PEOPLE.format(expire_after="15m") + settings)
+    desk.start()
+    run = begin(desk, "open")
+    waiting(desk, run)
+    assert desk.post(f"runs/{run}/cancel")[0] == 200
+    assert events(desk, run)[-1]["outcome"] == "cancelled"
+    assert running(desk) == {"base": False, "top": False}
+
+
+@pytest.mark.parametrize("word", [True, False])
+def test_a_step_that_failed_asks_whether_the_run_goes_on(make_desk: Any, word: bool) -> None:
+    place = 'before = "start_services"'
+    asks = own("open", "odd", place, "true", "false", 'on_failure = "ask"')
+    desk = make_desk(TWO + PEOPLE.format(expire_after="15m" if word else "500ms") + asks)
+    desk.start()
+    run = begin(desk, "open")
+    if word:
+        request = waiting(desk, run)
+        assert request["kind"] == "go_on"
+        assert approve(desk, request, "ann")[0] == 200, "a decision, which the requester may make"
+    last = events(desk, run)[-1]
+    assert (last["event"] == "done") is word
+    assert running(desk) == {"base": word, "top": word}
+    assert "odd is failed" in last["message"] if word else "odd" in last["message"]
+
+
+def test_a_release_that_waits_for_approval_outlives_the_controller(make_desk: Any) -> None:
+    people = PEOPLE.format(expire_after="15m")
+    acts = '[approvals]\nneeded_for = ["kill-switch-deactivate"]'
+    needed = people.replace("[approvals]", acts, 1)
+    desk = make_desk(TWO + needed)
+    desk.start()
+    assert desk.post("kill-switch/activate", {"reason": "odd"}, headers=by("eve"))[0] == 200
+    asked = desk.post("kill-switch/deactivate", {"reason": "fine"}, headers=by("joe"))
+    assert asked[0] == 202
+    desk.kill()
+    desk.start()
+    (request,) = desk.get("kill-switch")[1]["requests"]
+    assert request == asked[1]["request"]
+    body = {"request": request["id"], "digest": request["digest"]}
+    assert desk.post("kill-switch/approve", body, headers=by("joe"))[0] == 403
+    assert desk.post("kill-switch/approve", body, headers=by("bob"))[0] == 200
+    desk.kill()
+    desk.start()
+    status, refused = desk.post("kill-switch/approve", body, headers=by("bob"))
+    assert status == 403 and "approved already" in refused["message"], "it counts once"
+
+
+# --- cut off ---------------------------------------------------------------------------------------
+
+STEPS = (
+    own(
+        "open",
+        "first",
+        'before = "start_services"',
+        "echo x >> first",
+        "test -e first",
+        "repeat = true",
+    )
+    + own(
+        "open", "last", 'after = "begin_trading"', "echo x >> last", "test -e last", "repeat = true"
+    )
+    + own(
+        "close",
+        "early",
+        'before = "cancel_orders"',
+        "echo x >> early",
+        "test -e early",
+        "repeat = true",
+    )
+    + own(
+        "close",
+        "late",
+        'after = "stop_services"',
+        "echo x >> late",
+        "test -e late",
+        "repeat = true",
+    )
+)
+KILLS = int(os.environ.get("OPENBELL_KILLS", "0"))
+"""So many more runs, each cut off at a random moment, of opening and closing."""
+SEED = int(os.environ.get("OPENBELL_SEED", random.randrange(2**32)))
+
+
+def goes_on_to_its_end(desk: Any, run: str) -> dict[str, Any]:
+    """The run's report, after the new controller went on with it, unless it had ended."""
+    desk.start()
+    interrupted = desk.status()["interrupted_run"]
+    if interrupted is not None:
+        assert interrupted["id"] == run
+        status, answer = desk.post(f"runs/{run}/resume")
+        assert status == 202, answer
+        assert answer["resumed"] and answer["run"] == run and answer["changed"] == ""
+        told = events(desk, run)
+        assert told[0]["event"] == "resumed", "it is announced"
+        assert told[-1]["event"] == "done", told[-1]
+    return report(desk, run)
+
+
+def cut_off(desk: Any, procedure: str, ready: Any) -> dict[str, Any]:
+    """The report of a run that was killed once `ready(run)`, and gone on with."""
+    run = begin(desk, procedure)
+    ready(run)
+    desk.kill()
+    told = goes_on_to_its_end(desk, run)
+    assert told["chain"]["whole"] is True, told["chain"]
+    assert told["outcome"] == "done"
+    return told
+
+
+def started(desk: Any, count: int) -> Any:
+    """So many steps have begun, or the run is over."""
+
+    def wait(run: str) -> None:
+        def seen() -> bool:
+            document = report(desk, run)
+            return len(document["steps"]) >= count or document["finished"] is not None
+
+        desk.until(seen, f"{count} steps of {run} have begun")
+
+    return wait
+
+
+def is_opened_as_uninterrupted(desk: Any) -> None:
+    assert running(desk) == {"base": True, "top": True}
+    assert desk.status()["state"] == "trading"
+    assert [row["restarts"] for row in desk.status()["services"]] == [0, 0]
+    for name in ("first", "last"):
+        assert (desk.folder / name).read_text() == "x\n", f"{name} took effect once"
+
+
+def is_closed_as_uninterrupted(desk: Any) -> None:
+    for name in ("early", "late"):
+        assert (desk.folder / name).read_text() == "x\n", f"{name} took effect once"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_an_opening_that_is_killed_in_any_step_ends_as_if_it_had_not(
+    make_desk: Any, count: int
+) -> None:
+    desk = make_desk(TWO + STEPS)
+    desk.start()
+    told = cut_off(desk, "open", started(desk, count))
+    assert [each["name"] for each in told["steps"] if each["outcome"] is not None][-4:] == [
+        "first", "start_services", "begin_trading", "last",
+    ]  # fmt: skip
+    is_opened_as_uninterrupted(desk)
+
+
+@pytest.mark.parametrize("count", [2, 7, 9])
+def test_a_closing_that_is_killed_in_any_step_ends_as_if_it_had_not(
+    make_desk: Any, count: int
+) -> None:
+    desk = make_desk(TWO + STEPS)
+    desk.start()
+    desk.run("open")
+    pids = desk.pids()
+    cut_off(desk, "close", started(desk, count))
+    is_closed_as_uninterrupted(desk)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values()), "nothing is left"
+
+
+@pytest.mark.skipif(not KILLS, reason="OPENBELL_KILLS says how many")
+def test_runs_that_are_killed_at_random_moments_end_as_if_they_had_not(make_desk: Any) -> None:
+    print(f"OPENBELL_SEED={SEED}")
+    chance = random.Random(SEED)
+    for _ in range(KILLS):
+        desk = make_desk(TWO + STEPS)
+        desk.start()
+        cut_off(desk, "open", lambda _run: time.sleep(chance.uniform(0, 0.6)))
+        is_opened_as_uninterrupted(desk)
+        cut_off(desk, "close", lambda _run: time.sleep(chance.uniform(0, 0.8)))
+        is_closed_as_uninterrupted(desk)
+        desk.end()
+
+
+def test_a_procedure_that_was_changed_between_is_told(make_desk: Any) -> None:
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    run = begin(desk, "open")
+    desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    desk.kill()
+    file = desk.folder / "desk.toml"
+    file.write_text(file.read_text().replace('name = "hold"', 'name = "keep"'))
+    (desk.folder / "go").touch()
+    desk.start()
+    status, answer = desk.post(f"runs/{run}/resume")
+    assert status == 202, answer
+    assert answer["changed"] == "steps that are gone: hold; steps that are new: keep"
+    told = events(desk, run)
+    assert "has changed since" in told[0]["message"] and told[-1]["event"] == "done"
+
+
+def test_the_command_line_tells_of_runs_without_a_controller(make_desk: Any) -> None:
+    desk = make_desk(TWO)
+    desk.start()
+    desk.run("open")
+    run = desk.post("close")[1]["run"]
+    events(desk, run)
+    desk.until(lambda: not desk.answers(), "a closed desk's controller leaves")
+
+    def openbell(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "openbell", "--desk", str(desk.folder), "procedure", *arguments],
+            env=desk.environ, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    status, out = openbell("history", "--json")
+    assert status == 0
+    assert [(each["run"], each["state"]) for each in json.loads(out)["runs"]] == [
+        (run, "done"), ("open-1", "done"),
+    ]  # fmt: skip
+    status, out = openbell("report", run, "--json")
+    told = json.loads(out)
+    assert (status, told["chain"]["whole"]) == (0, True)
+    names = {Path(each["path"]).name: each["now"] for each in told["evidence_files"]}
+    assert names[f"{run}.json"] == "unchanged" and len(names) == 2, "statement and checkpoint"
+    assert openbell("report", "close-99")[0] == 2
+    assert openbell("show", "close")[0] == 0
+    statement = desk.layout.statements / f"{run}.json"
+    statement.write_text(statement.read_text().replace("true", "false"))
+    status, out = openbell("report", run, "--json")
+    assert status == 8 and '"changed"' in out

@@ -1,0 +1,152 @@
+"""A step of the desk's own: verified before and after, run once, and in doubt where a crash hid it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from openbell.config.layout import DeskLayout
+from openbell.config.procedures import ExtraStep
+from openbell.procedures.command_step import CommandFacts, CommandStep, environment_of, plan_command
+from openbell.procedures.ports import EarlierEffect
+from openbell.procedures.run import Runner
+from openbell.procedures.step import Outcome
+
+
+@dataclass
+class Kept:
+    """`procedures.ports.Effects`, of a run that may have been cut off."""
+
+    known: dict[str, EarlierEffect] = field(default_factory=dict)
+
+    async def intend(self, effect: str, what: str) -> None:
+        self.known[effect] = EarlierEffect.IN_DOUBT
+
+    async def settle(self, effect: str, outcome: EarlierEffect) -> None:
+        self.known[effect] = outcome
+
+    async def earlier(self, effect: str) -> EarlierEffect:
+        return self.known.get(effect, EarlierEffect.NONE)
+
+
+def step(
+    folder: Path, command: str, verify: str, kept: Kept | None = None, **more: Any
+) -> CommandStep:
+    extra = ExtraStep(
+        name="own",
+        command=("sh", "-c", command),
+        verify=("sh", "-c", verify),
+        before="verify",
+        **more,
+    )
+    layout = DeskLayout(desk=folder, state=folder / "state")
+    environment = environment_of(extra, layout, os.environ, {"KEY": "s3cret"}, "close-7", "why not")
+    return CommandStep(
+        extra, layout, environment, kept or Kept(), lambda text: text.replace("s3cret", "***")
+    )
+
+
+async def carry_out(journal: Any, made: CommandStep) -> Any:
+    (report,) = await Runner(journal, lambda _: None).run([made])
+    return report
+
+
+async def test_a_command_is_run_once_and_verified(journal: Any, tmp_path: Path) -> None:
+    kept = Kept()
+    made = step(tmp_path, 'echo "$OPENBELL_RUN $OPENBELL_REASON" >> done', "test -e done", kept)
+    report = await carry_out(journal, made)
+    assert report.outcome is Outcome.DONE
+    assert (tmp_path / "done").read_text() == "close-7 why not\n"
+    assert kept.known == {"own": EarlierEffect.DONE}
+
+
+async def test_what_is_so_already_is_not_done_again(journal: Any, tmp_path: Path) -> None:
+    (tmp_path / "done").touch()
+    report = await carry_out(journal, step(tmp_path, "echo again >> done", "test -e done"))
+    assert report.outcome is Outcome.DONE
+    assert (tmp_path / "done").read_text() == ""
+
+
+async def test_a_command_that_succeeds_and_changes_nothing_has_failed(
+    journal: Any, tmp_path: Path
+) -> None:
+    report = await carry_out(journal, step(tmp_path, "true", "echo nothing there; false"))
+    assert report.outcome is Outcome.FAILED and "nothing there" in report.detail
+
+
+async def test_a_command_that_fails_is_told_with_its_last_words(
+    journal: Any, tmp_path: Path
+) -> None:
+    report = await carry_out(journal, step(tmp_path, "echo no right; exit 3", "false"))
+    assert report.outcome is Outcome.FAILED and "no right" in report.detail
+
+
+async def test_a_verification_that_cannot_be_run_is_unknown(journal: Any, tmp_path: Path) -> None:
+    made = step(tmp_path, "true", "true")
+    object.__setattr__(made.extra, "verify", ("./not-there",))
+    report = await carry_out(journal, made)
+    assert report.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("earlier", "repeat", "runs", "outcome"),
+    [
+        (EarlierEffect.NONE, False, 1, Outcome.FAILED),
+        (EarlierEffect.IN_DOUBT, False, 0, Outcome.UNKNOWN),
+        (EarlierEffect.IN_DOUBT, True, 1, Outcome.FAILED),
+        (EarlierEffect.DONE, False, 0, Outcome.FAILED),
+        (EarlierEffect.FAILED, False, 1, Outcome.FAILED),
+    ],
+)
+async def test_what_may_have_been_done_before_a_crash_is_not_done_blindly_again(
+    journal: Any,
+    tmp_path: Path,
+    earlier: EarlierEffect,
+    repeat: bool,
+    runs: int,
+    outcome: Outcome,
+) -> None:
+    kept = Kept({"own": earlier})
+    made = step(tmp_path, "echo ran >> runs", "false", kept, repeat=repeat)
+    report = await carry_out(journal, made)
+    ran = (tmp_path / "runs").read_text().splitlines() if (tmp_path / "runs").exists() else []
+    assert (len(ran), report.outcome) == (runs, outcome)
+
+
+@pytest.mark.parametrize("earlier", list(EarlierEffect))
+def test_a_verified_effect_is_never_brought_about(earlier: EarlierEffect) -> None:
+    for repeat in (True, False):
+        plan = plan_command(CommandFacts(True, earlier, ""), ("x",), repeat=repeat)
+        assert plan.actions == ()
+
+
+async def test_a_command_that_does_not_end_is_killed_with_what_it_started(
+    journal: Any, tmp_path: Path
+) -> None:
+    kept = Kept()
+    made = step(tmp_path, "sleep 600 & echo $! > pid; wait", "false", kept, timeout=0.5)
+    report = await carry_out(journal, made)
+    assert report.outcome is Outcome.FAILED and "was killed" in report.detail
+    child = int((tmp_path / "pid").read_text())
+    deadline = asyncio.get_running_loop().time() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert asyncio.get_running_loop().time() < deadline, "its child lives"
+        await asyncio.sleep(0.01)
+    assert kept.known == {"own": EarlierEffect.IN_DOUBT}, "nobody knows what it did"
+
+
+async def test_only_secrets_that_are_named_are_seen_and_none_is_told(
+    journal: Any, tmp_path: Path
+) -> None:
+    made = step(tmp_path, "true", "echo key=$KEY; false")
+    assert "s3cret" not in (await carry_out(journal, made)).detail
+    made = step(tmp_path, "true", "echo key=$KEY; false", secrets=("KEY",))
+    report = await carry_out(journal, made)
+    assert "key=***" in report.detail and "s3cret" not in str(report.evidence)
+    assert "s3cret" not in repr(made)
