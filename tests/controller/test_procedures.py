@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 TWO = """
@@ -135,6 +136,7 @@ def test_a_run_that_is_cancelled_ends_after_its_step(make_desk: Any) -> None:
     assert desk.get("runs")[1]["runs"][0]["state"] == "cancelled"
     assert desk.post(f"runs/{run}/cancel")[0] == 409, "it is over"
     assert running(desk) == {"base": True, "top": True}, "what runs was left running"
+    assert desk.status()["state"] == "safe", "it had not come to trading"
 
 
 def test_a_step_of_the_desks_own_that_fails_ends_the_opening_where_the_desk_says_so(
@@ -195,6 +197,43 @@ def test_a_step_waits_for_two_people_across_a_killed_controller(make_desk: Any) 
     assert [each["actor"] for each in approved] == ["bob", "joe"]
     kept = [each["actor"] for each in desk.audit() if each["action"] == "run.step_approved"]
     assert kept == ["bob", "joe"]
+
+
+def test_nothing_trades_before_what_must_be_approved_whatever_becomes_of_the_controller(
+    make_desk: Any,
+) -> None:
+    """The engine asks for its permit by itself: what is asked for must not be trading yet."""
+    settings = '[procedures.open.steps.begin_trading]\napprovals = ["risk"]\n'
+    desk = make_desk(TWO + PEOPLE.format(expire_after="15m") + settings)
+    desk.start()
+    run = begin(desk, "open")
+    request = waiting(desk, run)
+    assert running(desk) == {"base": True, "top": True}
+    assert desk.status()["state"] == "safe"
+    desk.kill()
+    desk.start()
+    assert desk.status()["state"] == "safe"
+    assert approve(desk, waiting(desk, run), "bob")[0] == 200
+    assert desk.status()["state"] == "safe", "approved, and not gone on with"
+    assert desk.post(f"runs/{run}/resume", headers=by("ann"))[0] == 202
+    assert events(desk, run)[-1]["event"] == "done"
+    assert desk.status()["state"] == "trading" and request["step"] == "begin_trading"
+    begin(desk, "open")
+    assert desk.status()["state"] == "trading", "opening again stops nothing"
+
+
+def test_a_step_that_fails_before_trading_keeps_the_desk_from_it(make_desk: Any) -> None:
+    gate = own(
+        "open", "gate", 'after = "start_services"', "true", "test -e good", 'on_failure = "abort"'
+    )
+    desk = make_desk(TWO + gate)
+    desk.start()
+    last = events(desk, begin(desk, "open"))[-1]
+    assert last["event"] == "failed" and "the desk does not trade" in last["message"]
+    assert (running(desk), desk.status()["state"]) == ({"base": True, "top": True}, "safe")
+    (desk.folder / "good").touch()
+    assert events(desk, begin(desk, "open"))[-1]["event"] == "done"
+    assert desk.status()["state"] == "trading"
 
 
 def test_without_its_approval_a_step_does_not_begin(make_desk: Any) -> None:
@@ -331,6 +370,14 @@ def started(desk: Any, count: int) -> Any:
     return wait
 
 
+def lives(pid: int) -> bool:
+    """One that ended after its controller was killed may be left unreaped."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def is_opened_as_uninterrupted(desk: Any) -> None:
     assert running(desk) == {"base": True, "top": True}
     assert desk.status()["state"] == "trading"
@@ -367,7 +414,7 @@ def test_a_closing_that_is_killed_in_any_step_ends_as_if_it_had_not(
     pids = desk.pids()
     cut_off(desk, "close", started(desk, count))
     is_closed_as_uninterrupted(desk)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values()), "nothing is left"
+    assert not any(map(lives, pids.values())), "nothing is left"
 
 
 @pytest.mark.skipif(not KILLS, reason="OPENBELL_KILLS says how many")

@@ -63,6 +63,7 @@ from openbell.errors import (
     UsageError,
 )
 from openbell.kill.request import EmergencyRequest
+from openbell.procedures.report import run_state
 from openbell.watch.log_line import parse_level
 from openbell.watch.logs import CONTROLLER, GUARD, LogQuery, log_paths, read_logs
 
@@ -436,11 +437,7 @@ def _recorded_run(run: str, record: Any) -> dict[str, object]:
         "id": run,
         "procedure": record.kind,
         "actor": record.who,
-        "state": "interrupted"
-        if record.finished_at is None
-        else "done"
-        if record.outcome == "done"
-        else "failed",
+        "state": run_state(record),
         "parameters": record.params,
         "started": record.begun_at.isoformat(),
         "finished": None if record.finished_at is None else record.finished_at.isoformat(),

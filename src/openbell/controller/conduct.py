@@ -107,12 +107,18 @@ class Conductor:
         *,
         timeout_s: float | None = None,
         on_report: Callable[[StepReport], None] = lambda _: None,
+        before: Callable[[str], None] = lambda _: None,
     ) -> Runner:
         """Carries out steps as this run: with the approvals they need, asking people where a policy
-        says so; a person may end it between two steps."""
+        says so; a person may end it between two steps. `before` hears the name of each step that is
+        about to begin, with its approvals given."""
 
         async def gate(step: Step[Any, Any]) -> str:
-            return await self.approvals.gate(run, procedure, step)
+            why_not = await self.approvals.gate(run, procedure, step)
+            # Nothing is awaited between this look and the runner's own.
+            if not why_not and not run.cancelled_by:
+                before(step.name)
+            return why_not
 
         async def decide(step: str, found: Verification) -> bool:
             return await self.approvals.goes_on(run, procedure, step, found)

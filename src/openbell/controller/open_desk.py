@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import structlog
+
 from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
@@ -15,8 +17,9 @@ from openbell.controller.journal import RunJournal
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
-from openbell.errors import FailedError, RefusedError
+from openbell.errors import FailedError, RefusedError, StorageError
 from openbell.procedures.begin_trading import BeginTrading, Opened, Verdict, without_engine
+from openbell.procedures.command_step import CommandStep
 from openbell.procedures.opening import (
     ServiceOutcome,
     Started,
@@ -27,13 +30,15 @@ from openbell.procedures.opening import (
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
-from openbell.procedures.settings import settings_of
+from openbell.procedures.settings import approvals_of, inner_of, settings_of
 from openbell.procedures.starting_guard import StartGuard
-from openbell.procedures.step import Outcome, Step, StepReport
+from openbell.procedures.step import OnFailure, Outcome, Step, StepReport
 from openbell.procedures.wording import count_of
 from openbell.runtime.ports import is_taken
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import Orphan
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Openings:
             )
             command = self._command(wishes)
             await self._clear_emergency(actor)
-            names = [step.name for step in self._steps(wishes)[0]]
+            steps = self._steps(wishes)[0]
+            names = [step.name for step in steps]
             record, changed = None, ""
             if await self._was_cut_off(parameters):
                 record, changed = await self._runs.go_on(PROCEDURE, actor, names)
@@ -88,7 +94,10 @@ class Openings:
                 number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
             wanted = self._wanted(wishes)
             whole = len(wanted) == len(desk.desk.file.services)
-            desk.targets.command(command, () if whole else wanted)
+            traded = desk.targets.now is DeskTarget.TRADING
+            desk.targets.command(
+                command, () if whole else wanted, hold_back=_holds_trading_back(steps)
+            )
         except BaseException:
             desk.board.release()
             raise
@@ -98,7 +107,7 @@ class Openings:
         )  # fmt: skip
         if record is not None:
             self._runs.tell_resumed(run, record, changed)
-        self._runs.carry_out(run, self._open(run, number, wishes))
+        self._runs.carry_out(run, self._open(run, number, wishes, traded))
         return {"run": run.id, "resumed": record is not None, "changed": changed}
 
     async def _was_cut_off(self, parameters: Mapping[str, object]) -> bool:
@@ -209,7 +218,9 @@ class Openings:
         missing = [name for name in desk.critical_not_ready(engine or "") if name not in coming]
         return f"critical services are not ready: {', '.join(missing)}" if missing else ""
 
-    async def _open(self, run: LiveRun, number: int, wishes: OpenWishes) -> None:
+    async def _open(
+        self, run: LiveRun, number: int, wishes: OpenWishes, traded_before: bool
+    ) -> None:
         desk = self._desk
 
         def tell(outcome: ServiceOutcome) -> None:
@@ -228,8 +239,18 @@ class Openings:
 
         journal = RunJournal(desk.database, number)
         steps, start, trade = self._steps(wishes, tell, run.id, journal)
-        runner = self._runs.runner(run, PROCEDURE, journal)
+        came_to_trading = False
+
+        def before(step: str) -> None:
+            nonlocal came_to_trading
+            if step == trade.name:
+                desk.targets.let_trade()
+                came_to_trading = True
+
+        runner = self._runs.runner(run, PROCEDURE, journal, before=before)
         reports = await runner.run(steps)
+        if not came_to_trading and not traded_before:
+            self._hold_back()
         started, traded = (
             next(each for each in reports if each.name == step.name) for step in (start, trade)
         )
@@ -266,6 +287,8 @@ class Openings:
             message = f"{runner.ended_by}; what runs was left running"
         elif stopped_at:
             message = f"{stopped_at.name}: {stopped_at.detail}"
+        if (runner.ended_by or stopped_at) and desk.targets.held_back:
+            message = f"{message}; the desk does not trade"
         unguarded = [
             each.detail
             for each in reports
@@ -289,6 +312,13 @@ class Openings:
             message = f"{message}; {taken_over}"
         failure = None if opened else FailedError(message, hint="mend it and open again")
         self._runs.finish(run, outcome, message, result, failure)
+
+    def _hold_back(self) -> None:
+        """The engine would ask for its permit by itself, whatever the opening came to."""
+        try:
+            self._desk.targets.hold_back()
+        except StorageError as error:
+            log.error("held back, and not kept on disk", why=error.message, alert=True)
 
     def _partly(self, wishes: OpenWishes, why_no_trading: str) -> str:
         """What is up where the desk was not opened as a whole, or does not trade for lack of it."""
@@ -325,6 +355,17 @@ class Openings:
                 else "end them, or give the services other ports",
                 orphans=[_orphan_dict(orphan) for orphan in left],
             )
+
+
+def _holds_trading_back(steps: Sequence[Step[Any, Any]]) -> bool:
+    """Whether something is to be seen, done or approved before the desk may trade. Without it the
+    engine gets its permit as soon as it is ready, which is soonest."""
+    place = [step.name for step in steps].index(BeginTrading.name)
+    return any(approvals_of(step) for step in steps[: place + 1]) or any(
+        step.on_failure in (OnFailure.ABORT, OnFailure.ASK)
+        or isinstance(inner_of(step), CommandStep)
+        for step in steps[:place]
+    )
 
 
 def _opening_outcome(

@@ -33,7 +33,7 @@ from openbell.domain.approvals import (
 from openbell.errors import OpenbellError, RefusedError, StorageError, UsageError
 from openbell.procedures.command_step import CommandStep
 from openbell.procedures.declared import Procedure
-from openbell.procedures.settings import AdjustedStep, approvals_of
+from openbell.procedures.settings import approvals_of, inner_of
 from openbell.procedures.step import Step, Verification
 
 log = structlog.get_logger()
@@ -253,7 +253,7 @@ class StepApprovals:
 
 def _digest_of(run: LiveRun, procedure: Procedure, step: Step[Any, Any]) -> str:
     """Of everything that makes it this step of this run, and no other act."""
-    inner = step.step if isinstance(step, AdjustedStep) else step
+    inner = inner_of(step)
     own = inner.extra.model_dump(mode="json") if isinstance(inner, CommandStep) else None
     return _digest(
         {

@@ -21,6 +21,8 @@ class _Content(msgspec.Struct, frozen=True):
     target: DeskTarget
     only: tuple[str, ...] = ()
     """Services the desk was opened with; empty: all."""
+    held_back: bool = False
+    """Asked to trade, by an opening that has not come to that yet: until then it is safe."""
 
 
 class Targets:
@@ -32,6 +34,7 @@ class Targets:
         content = _read(layout.target)
         self._asked = content.target
         self._only = content.only
+        self._held_back = content.held_back
 
     @property
     def asked(self) -> DeskTarget:
@@ -45,8 +48,15 @@ class Targets:
 
     @property
     def now(self) -> DeskTarget:
-        """What holds: a halt on disk stands above whatever was asked for."""
-        return self._held(self._asked)
+        """What holds: a halt on disk stands above whatever was asked for, and so does an opening that
+        holds trading back until its steps before that are done."""
+        held = self._held(self._asked)
+        return DeskTarget.SAFE if held is DeskTarget.TRADING and self._held_back else held
+
+    @property
+    def held_back(self) -> bool:
+        """The desk was asked to trade, and its opening has not come to that."""
+        return self._held_back and self._asked is DeskTarget.TRADING
 
     def foreseen(self, command: DeskCommand) -> DeskTarget:
         """What would hold after this command."""
@@ -86,23 +96,49 @@ class Targets:
         """In a sentence what is latched, parts of the desk too; empty where nothing is."""
         return latch_note(self.latches.read())
 
-    def command(self, command: DeskCommand, only: tuple[str, ...] = ()) -> DeskTarget:
-        """Moves the target and keeps it; `only` counts for openings. Raises StorageError: then it
-        has not moved, unless it moved towards less trading, which does not wait for a disk."""
+    def command(
+        self, command: DeskCommand, only: tuple[str, ...] = (), *, hold_back: bool = False
+    ) -> DeskTarget:
+        """Moves the target and keeps it; `only` and `hold_back` count for openings: a desk that does
+        not trade yet is not to until `let_trade`. Raises StorageError: then it has not moved, unless
+        it moved towards less trading, which does not wait for a disk."""
         moved = after(self._asked, command)
+        traded = self._asked is DeskTarget.TRADING and not self._held_back
         before, self._asked = self._asked, moved
         part_before, self._only = self._only, self._part(command, before, only)
-        if moved is before and self._only == part_before:
+        held_before, self._held_back = self._held_back, hold_back and not traded
+        if (moved, self._only, self._held_back) == (before, part_before, held_before):
             return moved
         try:
-            content = _Content(moved, self._only)
-            write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
+            self._keep()
         except Exception:
             if moved is DeskTarget.TRADING:
                 self._asked, self._only = before, part_before
+                self._held_back = held_before
             raise
         log.info("target", target=str(moved), before=str(before), command=str(command))
         return moved
+
+    def hold_back(self) -> None:
+        """An opening ended before it came to trading. Raises StorageError; held back all the same."""
+        if self._asked is DeskTarget.TRADING and not self._held_back:
+            self._held_back = True
+            self._keep()
+
+    def let_trade(self) -> None:
+        """The opening has come to it. Raises StorageError: it is held back then."""
+        if not self._held_back:
+            return
+        self._held_back = False
+        try:
+            self._keep()
+        except Exception:
+            self._held_back = True
+            raise
+
+    def _keep(self) -> None:
+        content = _Content(self._asked, self._only, self._held_back)
+        write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
 
 
 def _read(path: Path) -> _Content:

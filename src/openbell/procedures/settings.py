@@ -167,6 +167,11 @@ def approvals_of(step: Step[Any, Any]) -> tuple[str, ...]:
     return step.approvals if isinstance(step, AdjustedStep) else ()
 
 
+def inner_of(step: Step[Any, Any]) -> Step[Any, Any]:
+    """The step itself, without what the desk file sets of it."""
+    return step.step if isinstance(step, AdjustedStep) else step
+
+
 def arrange(
     procedure: Procedure,
     desk: DeskFile,

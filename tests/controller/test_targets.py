@@ -1,0 +1,70 @@
+"""An opening that has something to see first holds trading back, on the disk, until it comes to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openbell.config.layout import DeskLayout
+from openbell.controller.targets import Targets
+from openbell.domain.desk_state import DeskCommand, DeskTarget
+from openbell.errors import StorageError
+
+T, C = DeskTarget, DeskCommand
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> DeskLayout:
+    made = DeskLayout(desk=tmp_path, state=tmp_path / "state")
+    made.make()
+    return made
+
+
+def test_a_desk_that_is_held_back_is_safe_until_it_may_trade(layout: DeskLayout) -> None:
+    Targets(layout).command(C.OPEN, hold_back=True)
+    again = Targets(layout)
+    assert (again.asked, again.now, again.held_back) == (T.TRADING, T.SAFE, True)
+    again.let_trade()
+    assert (Targets(layout).now, Targets(layout).held_back) == (T.TRADING, False)
+
+
+def test_opening_a_desk_that_trades_does_not_stop_it(layout: DeskLayout) -> None:
+    targets = Targets(layout)
+    targets.command(C.OPEN)
+    targets.command(C.OPEN, hold_back=True)
+    assert targets.now is T.TRADING
+
+
+@pytest.mark.parametrize("command", [C.OPEN, C.RESUME])
+def test_an_opening_without_anything_to_see_and_a_persons_word_let_it_trade(
+    layout: DeskLayout, command: DeskCommand
+) -> None:
+    Targets(layout).command(C.OPEN, hold_back=True)
+    Targets(layout).command(command)
+    assert Targets(layout).now is T.TRADING
+
+
+def test_an_opening_that_ended_before_it_came_to_trading_is_held_back(layout: DeskLayout) -> None:
+    targets = Targets(layout)
+    targets.command(C.OPEN)
+    targets.hold_back()
+    assert Targets(layout).now is T.SAFE
+    targets.command(C.CLOSE)
+    targets.command(C.CLOSED)
+    assert not Targets(layout).held_back
+
+
+def test_what_cannot_be_written_lets_nothing_trade(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = Targets(layout)
+    targets.command(C.OPEN, hold_back=True)
+
+    def full(*_: object) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr("openbell.controller.targets.write_atomically", full)
+    with pytest.raises(StorageError):
+        targets.let_trade()
+    assert targets.now is T.SAFE
