@@ -448,6 +448,24 @@ def test_a_procedure_that_was_changed_between_is_told(make_desk: Any) -> None:
     assert "has changed since" in told[0]["message"] and told[-1]["event"] == "done"
 
 
+def test_a_run_that_was_cut_off_can_be_cancelled(make_desk: Any) -> None:
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    run = begin(desk, "open")
+    desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    desk.kill()
+    desk.start()
+    status, answer = desk.post(f"runs/{run}/cancel", {"reason": "not today"}, headers=by("joe"))
+    assert (status, answer["after_step"]) == (200, "")
+    assert desk.status()["interrupted_run"] is None
+    assert desk.status()["state"] == "safe", "it had not come to trading"
+    desk.until(lambda: report(desk, run)["chain"]["head_is_in_audit_log"], "its head is kept")
+    told = report(desk, run)
+    assert (told["state"], told["chain"]["whole"]) == ("cancelled", True)
+    assert desk.post(f"runs/{run}/resume")[0] == 409
+    (desk.folder / "go").touch()
+
+
 def test_the_command_line_tells_of_runs_without_a_controller(make_desk: Any) -> None:
     desk = make_desk(TWO)
     desk.start()

@@ -20,6 +20,7 @@ from openbell.procedures.run import Runner
 from openbell.procedures.step import Step, StepReport, Verification
 
 if TYPE_CHECKING:
+    from openbell.state.audit_record import AuditHead
     from openbell.state.runs import RunRecord
 
 log = structlog.get_logger()
@@ -80,7 +81,10 @@ class Conductor:
         interrupted = self._desk.interrupted
         assert interrupted is not None, "there is one to go on with"
         record = await self._desk.database.get(interrupted.number)
-        changed = what_changed((record.version, record.plan), (procedure.version, steps))
+        changed = what_changed(
+            (record.version, _kinds(procedure, record.plan)),
+            (procedure.version, _kinds(procedure, steps)),
+        )
         detail = {"cut_off_at": interrupted.step, "changed": changed, "steps": list(steps)}
         await self._desk.database.note(
             interrupted.number, actor, "run.resumed", interrupted.id, detail
@@ -144,9 +148,10 @@ class Conductor:
         too. Raises StorageError, unless the journal makes do without."""
         head = await journal.finish(outcome, detail)
         if head is not None:
-            self._desk.auditor.note(
-                RECORDED, run.id, outcome=outcome, records=head.seq, hash=head.hash
-            )
+            self._keep_head(run.id, outcome, head)
+
+    def _keep_head(self, run: str, outcome: str, head: AuditHead) -> None:
+        self._desk.auditor.note(RECORDED, run, outcome=outcome, records=head.seq, hash=head.hash)
 
     async def cancel_run(self, run: str, reason: str, actor: str) -> dict[str, object]:
         """Ends a run: the one under way once its step under way has ended, one that was cut off at
@@ -165,7 +170,9 @@ class Conductor:
         if interrupted is not None and interrupted.id == run:
             await desk.auditor.try_record(actor, "run.cancel", run, **detail)
             await desk.database.note(number, actor, "run.cancelled", run, detail)
-            await self.abandon_interrupted(f"cancelled by {actor}")
+            head = await desk.database.finish(number, "cancelled")
+            self._keep_head(run, "cancelled", head)
+            desk.interrupted = None
             return {"run": run, "cancelled": True, "after_step": ""}
         record = await desk.database.get(number)
         if run_id(record.kind, record.run) != run:
@@ -202,7 +209,8 @@ class Conductor:
         number = run_number(run.id)
         if number:
             try:
-                await self._desk.database.finish(number, "broken off")
+                head = await self._desk.database.finish(number, "broken off")
+                self._keep_head(run.id, "broken off", head)
             except (OpenbellError, ValueError) as error:
                 log.error("the run's end is not recorded", run=run.id, why=str(error))
 
@@ -233,7 +241,9 @@ class Conductor:
         """Ends, in the journal, a run that a killed controller left and nobody goes on with."""
         interrupted = self._desk.interrupted
         if interrupted is not None:
-            await self._desk.database.finish(interrupted.number, f"abandoned: {why}")
+            outcome = f"abandoned: {why}"
+            head = await self._desk.database.finish(interrupted.number, outcome)
+            self._keep_head(interrupted.id, outcome, head)
             self._desk.interrupted = None
 
     async def break_off(self, why: str) -> None:
@@ -251,3 +261,10 @@ class Conductor:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _kinds(procedure: Procedure, steps: Sequence[str]) -> list[str]:
+    """Steps that are one for each service as one: which of them there are, and in which order, is
+    found out anew each time, and no change of the procedure."""
+    specs = ((name, procedure.spec_of(name)) for name in steps)
+    return list(dict.fromkeys(name if spec is None else spec.name for name, spec in specs))
