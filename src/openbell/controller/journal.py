@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from openbell.errors import OpenbellError, StorageError
+from openbell.errors import OpenbellError
 from openbell.procedures.closing.context import Earlier
 from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import Outcome
@@ -184,16 +184,22 @@ class RunJournal:
 
 
 def facts_told(facts: object) -> object:
-    """Facts as a record keeps them; of what is too long, its size and digest."""
-    told = msgspec.to_builtins(facts, enc_hook=str, str_keys=True)
-    written = msgspec.json.encode(told)
+    """Facts as a record keeps them; of what is too long, its size and digest. Never raises: what
+    cannot be written down must not keep a step from its work."""
+    try:
+        told = msgspec.to_builtins(facts, enc_hook=str, str_keys=True)
+        written = msgspec.json.encode(told)
+    except (TypeError, ValueError, OverflowError) as error:
+        log.warning("facts cannot be told", kind=type(facts).__name__, why=str(error))
+        return {"untold": type(facts).__name__}
     if len(written) <= FACTS_BYTES_MAX:
         return told
     return {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
 
 
 class BestEffortJournal:
-    """For a closing: a full disk must not keep a desk open. What cannot be written is logged."""
+    """For a closing: neither a full disk nor a damaged database must keep a desk open. What cannot be
+    written is logged."""
 
     def __init__(self, journal: RunJournal | None) -> None:
         """None: the run could not even be begun on disk."""
@@ -203,7 +209,7 @@ class BestEffortJournal:
         if self._journal is not None:
             try:
                 await self._journal.step_started(step, index)
-            except StorageError as error:
+            except OpenbellError as error:
                 self._give_up(error)
 
     async def step_done(
@@ -212,7 +218,7 @@ class BestEffortJournal:
         if self._journal is not None:
             try:
                 await self._journal.step_done(step, index, outcome, evidence)
-            except StorageError as error:
+            except OpenbellError as error:
                 self._give_up(error)
 
     async def step_planned(
@@ -221,21 +227,21 @@ class BestEffortJournal:
         if self._journal is not None:
             try:
                 await self._journal.step_planned(step, index, facts, plan, reason)
-            except StorageError as error:
+            except OpenbellError as error:
                 self._give_up(error)
 
     async def intend(self, effect: str, what: str) -> None:
         if self._journal is not None:
             try:
                 await self._journal.intend(effect, what)
-            except StorageError as error:
+            except OpenbellError as error:
                 self._give_up(error)
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:
         if self._journal is not None:
             try:
                 await self._journal.settle(effect, outcome)
-            except StorageError as error:
+            except OpenbellError as error:
                 self._give_up(error)
 
     async def earlier(self, effect: str) -> EarlierEffect:
@@ -244,7 +250,7 @@ class BestEffortJournal:
             return EarlierEffect.NONE
         try:
             return await self._journal.earlier(effect)
-        except StorageError as error:
+        except OpenbellError as error:
             self._give_up(error)
             return EarlierEffect.IN_DOUBT
 
@@ -254,11 +260,11 @@ class BestEffortJournal:
         if self._journal is not None:
             try:
                 return await self._journal.finish(outcome, detail)
-            except StorageError as error:
+            except OpenbellError as error:
                 self._give_up(error)
         return None
 
-    def _give_up(self, error: StorageError) -> None:
+    def _give_up(self, error: OpenbellError) -> None:
         # Not tried again: a gap between steps would read as steps that never began.
         self._journal = None
         log.error("the run goes on without its journal", why=error.message, alert=True)
