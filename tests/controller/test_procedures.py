@@ -362,7 +362,10 @@ def started(desk: Any, count: int) -> Any:
 
     def wait(run: str) -> None:
         def seen() -> bool:
-            document = report(desk, run)
+            try:
+                document = report(desk, run)
+            except OSError:  # a closed desk's controller has left
+                return desk.processes[-1].poll() is not None
             return len(document["steps"]) >= count or document["finished"] is not None
 
         desk.until(seen, f"{count} steps of {run} have begun")
