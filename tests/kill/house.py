@@ -210,16 +210,18 @@ async def house(
     *,
     name: str = "",
     limits: float = 0.0,
+    weight: int | None = None,
     symbols: Sequence[str] | None = None,
     **config: Any,
 ) -> AsyncIterator[House]:
-    """`limits`: the scale of the venue's rate limits; 0: none."""
+    """`limits`: the scale of the venue's rate limits; 0: none. `weight`: as in `FaceOptions`."""
     kind = KINDS[face]
     settings = testing.settings(
         [testing.StillMarket(face, **kind.markets)],
         face=face,
         credentials=(SimCredentials("main", KEY, SECRET),),
         limit_scale=limits,
+        weight_limit=weight,
         max_open_orders=5000,
     )
     async with testing.running_venue(settings) as sim:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.kill.house import DESK_ID, KEY, SECRET, House, house
+from tests.kill.house import DESK_ID, KEY, OTHER_DESK, SECRET, House, house
 
 from openbell.kill.events import NotKnown
 from openbell.kill.statement import VenueStatement, all_settled
@@ -133,6 +133,21 @@ async def test_a_ban_longer_than_the_time_given_ends_the_stop_at_once() -> None:
         assert here.hits() == [1]
         assert "https://venue.example/orders" in stated.by_hand
         assert "+44 20 0000" in stated.by_hand
+
+
+async def test_a_burst_of_cancels_ends_where_the_venues_budget_does() -> None:
+    """Whoever goes on after a 429 is banned: of fifty requests under way none may be the first of
+    many that are refused."""
+    async with house("binance", limits=1.0, weight=150) as here:
+        here.rest(200)
+        here.rest(1, desk=OTHER_DESK)
+        while not 2 < time.time() % 60 < 50:
+            await asyncio.sleep(0.1)
+        stated = await here.stop(timeout_s=4)
+        assert not [key for key in here.sim.face.replies if key[2] in (418, 429)]
+        assert stated.result == "unknown"  # not even a list may be asked for any more
+        assert 50 < len(here.own_open()) < 120
+        assert max(here.waits()) > 1
 
 
 # Cancels that do not work.

@@ -40,6 +40,25 @@ def test_a_fifth_of_the_budget_is_kept_for_orders_and_cancels():
     assert pacing.wait_s(0.0, query=False) == 0
 
 
+def test_what_is_counted_and_what_is_under_way_never_exceed_the_budget():
+    pacing = Pacing(budget=2400)
+    pacing.used(2390, 30, 0.0)
+    pacing.under_way = 9
+    assert pacing.wait_s(0.0, query=False) == 0
+    pacing.under_way = 10
+    assert pacing.wait_s(0.0, query=False) == 30
+    assert pacing.wait_s(30.0, query=False) == 0
+
+
+def test_an_answer_that_was_overtaken_gives_nothing_back():
+    pacing = Pacing(budget=2400)
+    pacing.used(2400, 30, 0.0)
+    pacing.used(2350, 29, 1.0)
+    assert pacing.wait_s(1.0, query=False) == 29
+    pacing.used(5, 60, 31.0)
+    assert pacing.wait_s(31.0, query=False) == 0
+
+
 def test_the_venues_clock_does_not_follow_a_jump_of_ours(monkeypatch):
     clock = VenueClock()
     now_s = time.monotonic()

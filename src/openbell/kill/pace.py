@@ -20,15 +20,23 @@ fills what is left of it is refused as a whole second's work."""
 class Pace:
     """Requests of one venue; `now_s` is the running event loop's clock unless given."""
 
-    def __init__(self, per_s: float | None, now_s: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        per_s: float | None,
+        burst: int | None = None,
+        now_s: Callable[[], float] | None = None,
+    ) -> None:
         """`per_s`: requests in a second, None for any number. At a rate of 50 so many leave in any
-        second, the first of them at once, which is how the venues count."""
+        second, the first of them at once, which is how the venues count. `burst`: so many leave at
+        once, in any time in which `per_s` comes to that; what the desk has used of it before is
+        then for the adapter to know (`Capabilities.cancel_burst`)."""
         self._now_s = now_s or asyncio.get_running_loop().time
-        most = max(1, int(per_s)) if per_s else None
+        most = max(1, burst or int(per_s)) if per_s else None
         self._window_s = MARGIN * most / per_s if most and per_s else 0.0
         self._sent_s: deque[float] | None = None
         if most:
-            self._sent_s = deque([self._now_s()] * int(most * RESERVE), maxlen=most)
+            used = 0 if burst else int(most * RESERVE)
+            self._sent_s = deque([self._now_s()] * used, maxlen=most)
         self._shut_until_s = float("-inf")
 
     def shut(self, seconds: float) -> None:

@@ -59,7 +59,8 @@ class VenueStop:
     ) -> None:
         """`settle_s`: the longest order latency that was seen. `warm`: the venue is connected.
         `quiet`: set when no engine can send any more; None: that is so already."""
-        pace = Pace(venue.capabilities.cancels_per_s)
+        can = venue.capabilities
+        pace = Pace(can.cancels_per_s, can.cancel_burst)
         self.asking = Asking(venue, pace, deadline_s, self._waiting)
         self.verified = False
         self.remain: tuple[VenueOrder, ...] = ()
@@ -157,8 +158,11 @@ class VenueStop:
             raise
         self._looked, self._cancelling.unsettled, self._keys_refused = True, False, 0
         before = len(self.remain)
-        self.remain = tuple(o for o in listing.orders if self._target.holds(o))
-        self.spared = tuple(o for o in listing.orders if not self._target.holds(o))
+        theirs: list[VenueOrder] = []
+        ours: list[VenueOrder] = []
+        for order in listing.orders:
+            (ours if self._target.holds(order) else theirs).append(order)
+        self.remain, self.spared = tuple(ours), tuple(theirs)
         self._cancelling.saw(self.remain)
         self.why = self._why_not(listing)
         name, at_ns = self._venue.name, time.time_ns()

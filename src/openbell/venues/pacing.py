@@ -1,11 +1,13 @@
 """Keeping inside a venue's request budget, so that the desk is never locked out of its orders.
 
-Two rules, both from Binance's limits (429 means stop, and going on leads to 418, a ban of two
+Three rules, all from Binance's limits (429 means stop, and going on leads to 418, a ban of two
 minutes to three days):
 
 - After 429 or 418 nothing at all is sent before the time the venue named. A cancel sent during a
   ban does not cancel; it lengthens the ban.
 - Queries stop at 80 % of the budget. The rest is kept for submits and, above all, cancels.
+- What the venue last counted and what is under way since never exceed the budget: of fifty cancels
+  that leave at once, all those past it would be refused, and so many refusals are a ban.
 """
 
 from __future__ import annotations
@@ -31,8 +33,13 @@ class Pacing:
     """Request weight per minute; None while unknown."""
     default_wait_s: Mapping[int, float] = field(default_factory=lambda: DEFAULT_WAIT_S)
     """By HTTP status, where the answer names no time."""
+    under_way: int = 0
+    """Requests that were sent and not answered; each is taken to weigh 1."""
     _shut_until_s: float = 0.0
     _queries_shut_until_s: float = 0.0
+    _counted: int = 0
+    """Of the budget, by the venue's last word, until `_window_ends_s`."""
+    _window_ends_s: float = 0.0
 
     def refused(self, status: int, headers: Mapping[str, str], now_s: float) -> float:
         """Notes a 429 or 418; returns the seconds to wait."""
@@ -42,12 +49,19 @@ class Pacing:
 
     def used(self, weight: int, window_ends_in_s: float, now_s: float) -> None:
         """Notes how much of the budget the venue says is spent in the current window."""
-        if self.budget is not None and weight >= self.budget * QUERY_SHARE:
+        if self.budget is None:
+            return
+        if weight >= self.budget * QUERY_SHARE:
             self._queries_shut_until_s = now_s + window_ends_in_s
+        # Answers overtake each other: the highest count of a window is the latest.
+        self._counted = max(weight, self._counted) if now_s < self._window_ends_s else weight
+        self._window_ends_s = now_s + window_ends_in_s
 
     def wait_s(self, now_s: float, *, query: bool) -> float:
         """Seconds until such a request may be sent; 0 means now."""
         until_s = self._shut_until_s
+        if self.budget is not None and self._counted + self.under_way >= self.budget:
+            until_s = max(until_s, self._window_ends_s)
         if query:
             until_s = max(until_s, self._queries_shut_until_s)
         return max(0.0, until_s - now_s)

@@ -122,6 +122,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The venue makes no second order of the ClOrdID of an open one."""
     cancels_per_s: float | None = None
     """Single cancels that its budget allows in the long run; None: not stated by the venue."""
+    cancel_burst: int | None = None
+    """How many of them may leave at once, where the budget is counted over longer than a second and
+    the adapter holds back by the venue's own count of it. None: as many as in a second."""
     conformance_tested: bool = False
     """The conformance suite was run over the adapter, against a server of this venue's protocol. An
     adapter says so itself: nothing counts as tested for having said nothing."""

@@ -85,6 +85,7 @@ class RestVenue(VenueBase):
         if wait_s > 0:
             text = f"not sent: retry after {wait_s:.1f} s"
             return Rejected(code=THROTTLED, text=text, retry_after_s=wait_s)
+        self._pacing.under_way += 1
         try:
             reply = await self._transport.send(
                 request, timeout_s=self.config.timeout, on_sent=self._sent_hook(cl_ord_id)
@@ -93,6 +94,8 @@ class RestVenue(VenueBase):
             return Rejected(code=NEVER_ARRIVED, text=str(error))
         except NoReplyError as error:
             return Unknown(why=str(error))
+        finally:
+            self._pacing.under_way -= 1
         problem = self._judged(reply)
         if problem is not None:
             return self._outcome_of(problem, reply)
@@ -112,10 +115,13 @@ class RestVenue(VenueBase):
             raise VenueThrottledError(
                 f"{self.name}: held back to stay inside the request budget", retry_after_s=wait_s
             )
+        self._pacing.under_way += 1
         try:
             reply = await self._transport.send(request, timeout_s=self.config.timeout)
         except (NotSentError, NoReplyError) as error:
             raise VenueUnavailableError(f"{self.name}: {error}") from error
+        finally:
+            self._pacing.under_way -= 1
         problem = self._judged(reply)
         if problem is not None:
             raise self._error_of(problem, reply)

@@ -61,6 +61,7 @@ class BinanceVenue(BinanceRest):
         server_time=True,
         order_stream=True,
         cancels_per_s=wire.CANCELS_PER_S,
+        cancel_burst=wire.WEIGHT_PER_MINUTE,
         conformance_tested=True,
         costs=wire.QUERY_COSTS,
     )

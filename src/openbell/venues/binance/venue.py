@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 RECV_WINDOW_MAX_MS = 60_000
 TRADES_PER_PAGE = 1000
+COUNTED_LATE_S = 1.0
+"""For the way of an answer, and for what our knowledge of the venue's clock may be off by."""
 ED25519_PEM_MAX = 120
 """Characters; an RSA key in PEM is longer. ccxt tells the two apart in the same way."""
 
@@ -192,9 +194,10 @@ class BinanceRest(CcxtVenue):
 
     def _note(self, reply: Reply) -> None:
         weight = wire.weight_used(reply.headers)
-        if weight is not None:
-            window_ends_in_s = 60 - self._clock.now_ms() / 1000 % 60
-            self._pacing.used(weight, window_ends_in_s, time.monotonic())
+        into_minute_s = self._clock.now_ms() / 1000 % 60
+        # Right after the turn of a minute an answer may tell of the one before.
+        if weight is not None and into_minute_s > COUNTED_LATE_S:
+            self._pacing.used(weight, 60 - into_minute_s, time.monotonic())
 
     async def _private(
         self, path: str, params: Mapping[str, str | int], shape: type[T], *, api: str = ""
