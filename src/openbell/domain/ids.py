@@ -60,6 +60,7 @@ def is_own(text: str, desk_id: str) -> bool:
     return own is not None and own.desk_id == desk_id
 
 
+@functools.lru_cache(maxsize=10_000)
 def _base36(number: int) -> str:
     digits = ""
     while number >= 36:

@@ -46,7 +46,7 @@ THROTTLED_S_MIN = 0.05
 
 
 SHORT_LIST = 20
-"""Orders in a list that takes no longer than an order does."""
+"""Orders in a list, or under a mass cancel, that takes no longer than an order does."""
 
 
 class GivenUpError(Exception):
@@ -64,7 +64,7 @@ class Asking:
         self.why_shut = ""
         self.slowest_s = 0.0
         """Of round trips that had the venue for themselves: among others a request waits for us as
-        well, and a long list for its own length."""
+        well, and a long list or a mass cancel for its own length."""
         self._under_way = 0
         self._pace = pace
         self._deadline_s = deadline_s
@@ -123,7 +123,7 @@ class Asking:
             outcomes = [Unknown(why=why) for _ in (call.orders if named else (None,))]
         finally:
             self._under_way -= 1
-        took(not any(isinstance(outcome, Unknown) for outcome in outcomes))
+        took(_is_short_cancel(call) and not any(isinstance(each, Unknown) for each in outcomes))
         if call.means is Means.BATCH and len(outcomes) != len(call.orders):
             why = f"{len(outcomes)} outcomes of {len(call.orders)} cancels"
             outcomes = [Unknown(why=why) for _ in call.orders]
@@ -203,6 +203,13 @@ class Asking:
 
 def _is_short(answer: object) -> bool:
     return not isinstance(answer, Listing) or len(answer.orders) <= SHORT_LIST
+
+
+def _is_short_cancel(call: CancelCall) -> bool:
+    """A mass cancel takes as long as what it withdraws, like a list; of how much that is there may be
+    no list yet."""
+    named = call.means in (Means.BATCH, Means.SINGLE)
+    return named or 0 < len(call.orders) <= SHORT_LIST
 
 
 def is_throttled(outcome: CancelOutcome) -> bool:

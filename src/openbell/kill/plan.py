@@ -140,25 +140,26 @@ def plan_cancels(
     wanted = [o for o in listing.orders if target.holds(o) and o.venue_order_id not in skip]
     first = [order for order in wanted if order.venue_order_id not in stubborn]
     last = [order for order in wanted if order.venue_order_id in stubborn]
-    calls = _narrow_calls(first, listing, capabilities, target, avoid)
+    ranked = riskiest_first(first)
+    calls = _narrow_calls(ranked, listing, capabilities, target, avoid)
     account = capabilities.mass_cancel and (Means.ACCOUNT, "") not in avoid
     if account and len(calls) > 1 and _reaches_only(target, listing, None):
-        calls = [CancelCall(means=Means.ACCOUNT, orders=tuple(riskiest_first(first)))]
-    rank = {id(order): place for place, order in enumerate(riskiest_first(first))}
+        calls = [CancelCall(means=Means.ACCOUNT, orders=tuple(ranked))]
+    rank = {id(order): place for place, order in enumerate(ranked)}
     calls.sort(key=lambda call: rank[id(call.orders[0])])
     return calls + [_single(order) for order in riskiest_first(last)]
 
 
 def _narrow_calls(
-    orders: Iterable[VenueOrder],
+    ranked: Iterable[VenueOrder],
     listing: Listing,
     capabilities: Capabilities,
     target: Target,
     avoid: Collection[Refused],
 ) -> list[CancelCall]:
-    """Without the account's own mass cancel."""
+    """Without the account's own mass cancel; `ranked`: riskiest first."""
     calls: list[CancelCall] = []
-    for symbol, found in _by_symbol(orders).items():
+    for symbol, found in _by_symbol(ranked).items():
         named = list(_batches(found, capabilities.batch_cancel))
         mass = capabilities.mass_cancel_per_symbol and (Means.SYMBOL, symbol) not in avoid
         if mass and len(named) > 1 and _reaches_only(target, listing, symbol):
@@ -169,9 +170,9 @@ def _narrow_calls(
 
 
 def _by_symbol(orders: Iterable[VenueOrder]) -> Mapping[str, list[VenueOrder]]:
-    """Riskiest first within each."""
+    """In their order within each."""
     found: dict[str, list[VenueOrder]] = {}
-    for order in riskiest_first(orders):
+    for order in orders:
         found.setdefault(order.symbol, []).append(order)
     return found
 

@@ -6,7 +6,11 @@ An answer that holds one anywhere is no answer.
 
 from __future__ import annotations
 
+import functools
 from decimal import Decimal
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
@@ -18,9 +22,25 @@ class Finite(msgspec.Struct, frozen=True):
     number. Raises ValueError, which msgspec turns into a `ValidationError`."""
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
+        for name in _may_hold_numbers(type(self)):
             if not _is_finite(getattr(self, name)):
                 raise ValueError(f"{name} is not a finite number")
+
+
+@functools.cache
+def _may_hold_numbers(kind: type[Finite]) -> tuple[str, ...]:
+    """Names of its fields, but for those that never can: a list of a thousand orders is looked at
+    while each of them is to be cancelled."""
+    return tuple(
+        field.name for field in msgspec.structs.fields(kind) if not _holds_none(field.type)
+    )
+
+
+def _holds_none(kind: Any) -> bool:
+    """Text, truth, whole numbers, names of a list, or nothing. What is not known may hold one."""
+    if get_origin(kind) in (Union, UnionType):
+        return all(map(_holds_none, get_args(kind)))
+    return isinstance(kind, type) and issubclass(kind, str | int | NoneType | Enum)
 
 
 def _is_finite(value: object) -> bool:

@@ -44,7 +44,7 @@ def from_kraken(text: str | None) -> ClOrdID:
     """The ClOrdID; others' identifiers stay as they are, and none is empty."""
     if text is None or not _UUID.fullmatch(text):
         return ClOrdID(text or "")
-    number = UUID(text).int
+    number = int(text.replace("-", ""), 16)
     version, variant = number >> 76 & 0xF, number >> 62 & 0b11
     bits = number >> 80 << 74 | (number >> 64 & 0xFFF) << 62 | number & (1 << 62) - 1
     if (version, variant) != (_VERSION, _VARIANT):

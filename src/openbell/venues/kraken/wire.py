@@ -281,7 +281,7 @@ def moment_ns(text: str) -> int:
 
 
 def side_of(name: BuyOrSell) -> Side:
-    return Side(name.upper())
+    return Side.BUY if name == "buy" else Side.SELL
 
 
 def ord_type_of(name: str) -> OrdType:
