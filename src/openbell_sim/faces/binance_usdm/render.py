@@ -10,7 +10,7 @@ matching engine afterwards (`algo`). Its number is the same in both, which it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from openbell.domain.orders import OrdStatus, OrdType, Side
 from openbell_sim.exchange import Market
@@ -35,7 +35,10 @@ def money(amount: Decimal) -> str:
 
 def on_grid(number: Decimal, step: Decimal) -> str:
     """With as many digits as `step` has."""
-    return f"{number:.{digits(step)}f}"
+    try:
+        return format(number.quantize(step), "f")
+    except InvalidOperation:  # more digits than Decimal counts with
+        return f"{number:.{digits(step)}f}"
 
 
 def digits(step: Decimal) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from base64 import b32encode
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _LENGTH = 16
@@ -52,8 +53,5 @@ def ledger_id(reference: str, asset: str) -> str:
 
 
 def _text(kind: str, number: int) -> str:
-    mixed, digits = number * _MIX % _SPACE, ""
-    for _ in range(_LENGTH):
-        mixed, digit = divmod(mixed, 32)
-        digits = _ALPHABET[digit] + digits
+    digits = b32encode((number * _MIX % _SPACE).to_bytes(_LENGTH * 5 // 8, "big")).decode()
     return f"{kind}{digits[:5]}-{digits[5:10]}-{digits[10:]}"

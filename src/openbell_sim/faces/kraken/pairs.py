@@ -12,6 +12,7 @@ Kraken publishes; they change there now and then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -91,11 +92,11 @@ class Pair:
     def v2(self) -> str:
         return f"{self.base.v2}/{self.quote.v2}"
 
-    @property
+    @functools.cached_property
     def price_decimals(self) -> int:
         return decimals_of(self.instrument.tick)
 
-    @property
+    @functools.cached_property
     def lot_decimals(self) -> int:
         return decimals_of(self.instrument.lot)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
@@ -39,7 +40,12 @@ NO_POSITION = "TKH2SE-M7IF5-CFI7LT"
 
 def fixed(amount: Decimal, decimals: int) -> str:
     """Cut, with so many decimals."""
-    return format(amount.quantize(Decimal(1).scaleb(-decimals), ROUND_DOWN), "f")
+    return format(amount.quantize(_step(decimals), ROUND_DOWN), "f")
+
+
+@functools.cache
+def _step(decimals: int) -> Decimal:
+    return Decimal(1).scaleb(-decimals)
 
 
 def number(amount: Decimal, decimals: int) -> msgspec.Raw:

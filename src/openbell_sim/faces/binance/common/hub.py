@@ -191,8 +191,14 @@ class Hub:
             self._send(clients, f"{name}@aggTrade", self._words.aggregate_trade(trade))
 
     def on_reports(self, reports: Sequence[Report]) -> None:
-        for account, event in self._words.reports(reports):
+        heard = [report for report in reports if self._hears(report.order.account)]
+        for account, event in self._words.reports(heard):
             self.tell_account(account, event)
+
+    def _hears(self, account: str) -> bool:
+        """Whether anybody does: an event takes longer to put into words than an order to cancel."""
+        key = self.listen_keys.of(account)
+        return bool(self._accounts.get(account) or (key is not None and self._subscribers.get(key)))
 
     def on_deposit(self, deposit: Deposit) -> None:
         self.tell_account(deposit.account, self._words.deposit(deposit))
