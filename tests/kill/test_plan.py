@@ -7,7 +7,7 @@ from collections import Counter
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openbell.domain.ids import is_own, mint
@@ -100,6 +100,7 @@ listings = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(listings, capabilities, targets, st.data())
 def test_each_order_of_the_target_is_covered_exactly_once_and_no_other_is_reached(
     listing: Listing, can: Capabilities, target: Target, data: st.DataObject
