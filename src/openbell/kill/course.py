@@ -34,6 +34,7 @@ from openbell.errors import ConflictError, StorageError
 from openbell.kill.aside import aside
 from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.marker import read_marker
+from openbell.runtime.processes import system_processes
 from openbell.state.files import fsync, storage_error, write_all
 from openbell.state.lock import FileLock
 
@@ -187,7 +188,11 @@ class Turn:
 
 
 class Following:
-    """Whoever came second reads the first one's course, and takes over when the first one dies."""
+    """Whoever came second reads the first one's course, and takes over when the first one dies.
+
+    Of a course that has no end yet only the newest is followed, and only while its carrier lives:
+    what a carrier that was killed had written says nothing of the one who holds the lock now and has
+    not begun its own yet."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -197,15 +202,26 @@ class Following:
 
     def news(self) -> list[dict[str, Any]]:
         """Events of the course under way that were not given yet."""
-        if not self.name:
-            self.name = next(
-                (n for n in reversed(courses(self._folder)) if n not in self._over), ""
-            )
-        if not self.name:
-            return []
-        events = read_course(self._folder, self.name)
-        new, self._seen = events[self._seen :], len(events)
-        return new
+        for name in reversed(courses(self._folder)):
+            if name in self._over:
+                continue
+            events = read_course(self._folder, name)
+            if name != self.name and not _has_carrier(events):
+                if events:
+                    self._over.add(name)
+                continue
+            if name != self.name:
+                self.name, self._seen = name, 0
+            new, self._seen = events[self._seen :], len(events)
+            return new
+        return []
+
+
+def _has_carrier(events: list[dict[str, Any]]) -> bool:
+    """Whether the process that began the course lives. One that wrote nothing yet may be torn."""
+    pid = events[0].get("pid") if events else None
+    facts = system_processes().facts(pid) if isinstance(pid, int) else None
+    return facts is not None and facts.alive
 
 
 def courses(folder: Path) -> list[str]:
