@@ -18,7 +18,12 @@ from typing import Any
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.secrets import load_secrets
-from openbell.kill.emergency import EmergencyRequest, emergency_stop, make_ready
+from openbell.kill.emergency import (
+    EmergencyRequest,
+    emergency_stop,
+    keep_loaded,
+    make_ready,
+)
 from openbell.venues.credentials import Credentials
 from openbell.venues.registry import open_venue
 
@@ -35,6 +40,7 @@ async def main(folder: Path) -> None:
         await venue.connect()
         await venue.open_orders()
     make_ready()
+    keep_loaded()
     print("warm", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     began_ns = time.time_ns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import msgspec
@@ -12,9 +13,10 @@ from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.domain.dead_man import Mode
 from openbell.guard import guard as guard_module
+from openbell.guard import record as record_module
 from openbell.guard.guard import Guard, own_record
 from openbell.guard.main import _earlier
-from openbell.guard.record import write_record
+from openbell.guard.record import GuardRecord, write_record
 
 DESK = """
 [desk]
@@ -71,3 +73,28 @@ async def test_a_guard_begins_with_the_mode_of_the_one_before_it(guard: Guard) -
     assert _earlier(guard.layout) == (True, Mode.OPEN, "")
     write_record(guard.layout.guard_record, msgspec.structs.replace(record, boot_id="another"))
     assert _earlier(guard.layout) == (False, Mode.OPEN, "")
+
+
+async def test_a_disk_that_hangs_holds_up_no_answer_and_gets_the_newest_record_when_it_is_back(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Mode] = []
+    is_back = threading.Event()
+
+    def hang(_path: Path, record: GuardRecord) -> None:
+        is_back.wait(60)
+        written.append(record.mode)
+
+    monkeypatch.setattr(record_module, "write_record", hang)
+    monkeypatch.setattr(guard_module, "RECORD_S", 0.05)
+    told: list[str] = []
+    monkeypatch.setattr(guard, "tell", lambda event, **_: told.append(event))
+    for wish in ("hold", "open", "disarm"):
+        async for _ in guard.handlers()[wish]({}, None):
+            pass
+    assert guard.mode is Mode.OFF
+    assert written == []
+    assert told.count("record_not_written") == 3
+    is_back.set()
+    await guard._keeper.kept(20)
+    assert written == [Mode.HOLD, Mode.OFF]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from openbell.kill import heartbeat_rule
 from openbell.kill.heartbeat_rule import HeartbeatRule
 from openbell.kill.rule_keeper import RuleKeeper
 from openbell.state.halts import Halt
-from openbell.state.latch import Latches
+from openbell.state.latch import Latch, Latches
 
 D = Decimal
 
@@ -241,6 +242,37 @@ async def test_right_after_the_guard_itself_was_stopped_nothing_is_judged(
     async with asyncio.timeout(20):
         while not heard.latched:
             await asyncio.sleep(0.01)
+    running.cancel()
+
+
+async def test_a_disk_that_hangs_holds_up_nothing_but_the_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the guard the same event loop refreshes the dead-man's switches."""
+    monkeypatch.setattr(heartbeat_rule, "LOOK_EVERY_S", 0.02)
+    hangs, is_back = threading.Event(), threading.Event()
+    read = Latches.read
+
+    def hang(latches: Latches, **keys: bool) -> tuple[Latch, ...]:
+        hangs.set()
+        is_back.wait(60)
+        return read(latches, **keys)
+
+    heard = Heard(tmp_path)
+    heard.silent_s = 20.0
+    with monkeypatch.context() as patch:
+        patch.setattr(Latches, "read", hang)
+        running = asyncio.create_task(heard.rule.run())
+        async with asyncio.timeout(20):
+            while not hangs.is_set():
+                await asyncio.sleep(0.01)
+            for _ in range(5):
+                await asyncio.sleep(0.01)  # the loop goes on
+        assert not is_back.is_set()
+        is_back.set()
+        async with asyncio.timeout(20):
+            while not heard.latched:
+                await asyncio.sleep(0.01)
     running.cancel()
 
 

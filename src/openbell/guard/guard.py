@@ -24,7 +24,7 @@ from openbell.errors import OpenbellError, StorageError, UsageError
 from openbell.guard.controller_watch import ControllerWatch
 from openbell.guard.dead_man import DeadMan
 from openbell.guard.engine_watch import EngineWatch
-from openbell.guard.record import GuardRecord, write_record
+from openbell.guard.record import GuardRecord, RecordKeeper
 from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
 from openbell.guard.warm_venue import WarmVenue
@@ -52,6 +52,8 @@ KEEP_HOUSE_S = 10.0
 DISARM_S_MAX = 50.0
 """However slow the venues are; then what is not known to be disarmed is said."""
 LATCH_S = 5.0
+RECORD_S = 1.0
+"""For a disk to take what a guard that comes after has to know; an answer waits no longer for it."""
 WELL_AGAIN_S = 30.0
 """A part that failed and goes on for so long since is no problem any more."""
 PAUSE_S = 1.0
@@ -109,7 +111,9 @@ class Guard:
         """By part, until it has gone on for `WELL_AGAIN_S`."""
         self.keep_reachable: Callable[[], Awaitable[bool]] | None = None
         """Opens again the sockets whose path leads elsewhere; False: no beat could arrive."""
-        self._record = record
+        self._keeper = RecordKeeper(
+            layout.guard_record, record, lambda why: self.tell("record_not_written", why=why)
+        )
         self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._on_end = on_end
         self._beat_every_s = settings.beat_every_s
@@ -128,6 +132,10 @@ class Guard:
         """That a guard which comes after has to know."""
         told = self.mode is not Mode.OPEN and not self.controller.is_closed
         return not self._record.engine_heard and not told
+
+    @property
+    def _record(self) -> GuardRecord:
+        return self._keeper.record
 
     # --- its life ----------------------------------------------------------------------------
 
@@ -153,6 +161,7 @@ class Guard:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(warm.close() for warm in self.venues.values()))
+        await self._keeper.kept(RECORD_S)
 
     async def _lasting(self, name: str, body: Callable[[], Any]) -> None:
         """One part that fails is begun again; the others go on."""
@@ -244,16 +253,7 @@ class Guard:
     def _engine_changed(self) -> None:
         self._wake()
         heard = self.engine.state in (EngineIs.WELL, EngineIs.SILENT)
-        self._remember(msgspec.structs.replace(self._record, engine_heard=heard))
-
-    def _remember(self, record: GuardRecord) -> None:
-        if self._record == record:
-            return
-        self._record = record
-        try:
-            write_record(self.layout.guard_record, self._record)
-        except StorageError as error:
-            self.tell("record_not_written", why=error.message)
+        self._keeper.keep(msgspec.structs.replace(self._record, engine_heard=heard))
 
     def _wake(self) -> None:
         for switch in self.switches.values():
@@ -364,6 +364,7 @@ class Guard:
         if self.mode is not Mode.OPEN:
             self.engine.forget()
         self._set_mode(Mode.OPEN)
+        await self._keeper.kept(RECORD_S)
         yield {"mode": str(self.mode), "final": True}
 
     async def _hold(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
@@ -371,12 +372,13 @@ class Guard:
         until it is disarmed."""
         if self.mode is Mode.OPEN:
             self._set_mode(Mode.HOLD)
+        await self._keeper.kept(RECORD_S)
         yield {"mode": str(self.mode), "final": True}
 
     async def _disarm(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
         """Never armed again before the next `open`."""
         self._set_mode(Mode.OFF)
-        self._remember(msgspec.structs.replace(self._record, engine_heard=False))
+        self._keeper.keep(msgspec.structs.replace(self._record, engine_heard=False))
         waits = [asyncio.create_task(switch.disarmed()) for switch in self.switches.values()]
         if waits:
             needed_s = max(switch.disarming_s for switch in self.switches.values())
@@ -389,6 +391,7 @@ class Guard:
             for name, switch in self.switches.items()
         ]
         unknown = [name for name, switch in self.switches.items() if not switch.is_known_disarmed]
+        await self._keeper.kept(RECORD_S)
         why = "; ".join(
             f"{name}: {self.switches[name].problem or 'its adapter is not loaded'}"
             for name in unknown
@@ -459,7 +462,7 @@ class Guard:
             self.tell("mode", mode=str(mode), before=str(self.mode))
         self.mode = mode
         self._wake()
-        self._remember(msgspec.structs.replace(self._record, mode=mode))
+        self._keeper.keep(msgspec.structs.replace(self._record, mode=mode))
 
 
 class _LatchWish(msgspec.Struct, frozen=True, kw_only=True):

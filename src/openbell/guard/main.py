@@ -22,6 +22,7 @@ from openbell.domain.dead_man import Mode
 from openbell.errors import OpenbellError
 from openbell.guard.record import GuardRecord, read_record, write_record
 from openbell.guard.server import Answer, Fields, GuardServer, Handler, Peer
+from openbell.kill.aside import aside
 from openbell.kill.beats import Beat, BeatReceiver
 from openbell.state.files import write_atomically
 from openbell.state.lock import FileLock
@@ -143,8 +144,8 @@ async def _live(layout: DeskLayout) -> int:
 
 
 async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.Event) -> int:
-    from openbell.guard.guard import Guard, own_record
-    from openbell.kill.emergency import make_ready
+    from openbell.guard.guard import RECORD_S, Guard, own_record
+    from openbell.kill.emergency import keep_loaded, make_ready
     from openbell.service.logging import REDACTOR, configure, get_logger
 
     configure("guard")
@@ -152,9 +153,11 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
     watching, mode, note = _earlier(layout)
     record = own_record(watching, mode)
     try:
-        write_record(layout.guard_record, record)
+        await aside(lambda: write_record(layout.guard_record, record), RECORD_S)
     except OpenbellError as error:
         log.error("no record of the guard", why=error.message, alert=True)
+    except TimeoutError:
+        log.error("no record of the guard", why="the disk does not answer", alert=True)
     loaded, problem = await asyncio.to_thread(_load, layout)
     secrets, unreadable = _secrets(loaded, layout)
     if secrets is not None:
@@ -172,15 +175,25 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
     reception.admit(guard)
     # What a stop loads on its way: whoever presses must not wait for it.
     await asyncio.to_thread(make_ready)
-    await ended.wait()
+    ending = asyncio.create_task(ended.wait())
+    opened = asyncio.create_task(_all_opened(guard))
+    await asyncio.wait({ending, opened}, return_when=asyncio.FIRST_COMPLETED)
+    keep_loaded()
+    await ending
+    opened.cancel()
     log.info("ending")
     await guard.stopping.finish()
     await guard.close()
     if guard.leaves_nothing:
-        with contextlib.suppress(OSError):
-            layout.guard_record.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, TimeoutError):
+            await aside(lambda: layout.guard_record.unlink(missing_ok=True), RECORD_S)
     log.info("ended")
     return 0
+
+
+async def _all_opened(guard: Guard) -> None:
+    for warm in guard.venues.values():
+        await warm.opened.wait()
 
 
 def _earlier(layout: DeskLayout) -> tuple[bool, Mode, str]:

@@ -6,6 +6,9 @@ says whether there is a guard at all. So a record that cannot be read costs noth
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +16,9 @@ import msgspec
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.dead_man import Mode
+from openbell.errors import StorageError
 from openbell.guard.peer import listener_pid
+from openbell.kill.aside import aside
 from openbell.runtime.processes import ProcessFacts, ProcessTable, system_processes
 from openbell.state.files import write_atomically
 
@@ -36,6 +41,42 @@ class GuardRecord(msgspec.Struct, frozen=True, kw_only=True):
 def write_record(path: Path, record: GuardRecord) -> None:
     """Raises StorageError; the guard goes on without."""
     write_atomically(path, msgspec.json.encode(record) + b"\n")
+
+
+class RecordKeeper:
+    """Writes the record on threads, one write at a time and always the newest: a disk that hangs must
+    not hold up what refreshes the dead-man's switches. On the event loop."""
+
+    def __init__(self, path: Path, record: GuardRecord, failed: Callable[[str], None]) -> None:
+        """`record`: as it was written last. `failed` is told why one could not be written."""
+        self.record = record
+        self._path = path
+        self._failed = failed
+        self._done = record
+        """Written, or told that it could not be."""
+        self._writing: asyncio.Task[None] | None = None
+
+    def keep(self, record: GuardRecord) -> None:
+        if record == self.record:
+            return
+        self.record = record
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+
+    async def kept(self, timeout_s: float) -> None:
+        """Returns when there is nothing left to write, or after the time."""
+        if self._writing is not None and not self._writing.done():
+            await asyncio.wait({self._writing}, timeout=timeout_s)
+            if not self._writing.done():
+                self._failed(f"the disk did not answer within {timeout_s:g} s")
+
+    async def _write(self) -> None:
+        while (record := self.record) != self._done:
+            try:
+                await aside(partial(write_record, self._path, record))
+            except StorageError as error:
+                self._failed(error.message)
+            self._done = record
 
 
 def read_record(path: Path) -> GuardRecord | None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -60,7 +61,14 @@ if TYPE_CHECKING:
     from openbell.kill.statement import VenueStatement
     from openbell.venues.port import Venue
 
-__all__ = ["EmergencyRequest", "EmergencyStatement", "carry_out", "emergency_stop", "make_ready"]
+__all__ = [
+    "EmergencyRequest",
+    "EmergencyStatement",
+    "carry_out",
+    "emergency_stop",
+    "keep_loaded",
+    "make_ready",
+]
 
 LATCH_TIMEOUT_S = 0.5
 """For a disk that hangs; what is frozen needs no latch."""
@@ -68,6 +76,9 @@ OBEYED_S = 0.1
 """From the latch on, for what every engine has looked at it by; what is promised for a latch."""
 NARROWER_S = 1.0
 """How long a wider stop waits for a narrower one that is under way, before it goes on beside it."""
+OTHERS_AFTER_S = 0.5
+"""How long services that cannot send wait to be asked to end, unless every venue is done before: what
+they do on their way out would compete with the cancels for the processor."""
 CHECKPOINT_TIMEOUT_S = 5.0
 ORDERS_PER_VENUE = 1_000_000
 
@@ -89,6 +100,13 @@ def make_ready() -> None:
         "openbell.venues.registry",
     ):
         importlib.import_module(module)
+
+
+def keep_loaded() -> None:
+    """Nothing that is loaded by now, adapters above all, is looked through for garbage again: that
+    takes as long as some round trips, and a long list of orders would set it off."""
+    gc.collect()
+    gc.freeze()
 
 
 async def emergency_stop(
@@ -141,6 +159,8 @@ class _Stop:
         self.problems: list[str] = []
         self.took_over = ""
         self._held: asyncio.Task[None] | None = None
+        self._visited = asyncio.Event()
+        """Every venue is done."""
         self.desk_name = ""
         self.flatten_epoch: int | None = None
         self.sent_before: EarlierOrders | None = None
@@ -268,6 +288,7 @@ class _Stop:
         whole = self.request.whole_desk
         others = asyncio.create_task(self._held_then_others(course))
         venues, strategies, by_hand = await self._venues_and_strategies(course)
+        self._visited.set()
         course.sync()
         await self.settled()
         stated = EmergencyStatement(
@@ -447,6 +468,9 @@ class _Stop:
             return []
         course.add("frozen", services=self.frozen)
         course.sync()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OTHERS_AFTER_S):
+                await self._visited.wait()
         try:
             return await stop_others(self.layout, self.own)
         except Exception as error:  # noqa: BLE001 - told, and stops nothing

@@ -16,6 +16,7 @@ from openbell.config.kill_rules import KillRules
 from openbell.config.layout import DeskLayout
 from openbell.domain.kill_rules import Judge, Judgement, Now, Reading, Rule, rules_document
 from openbell.domain.scopes import DESK
+from openbell.kill.aside import aside
 from openbell.kill.rule_keeper import RuleKeeper, Tell, tell_controller
 
 LOOK_EVERY_S = 0.25
@@ -49,26 +50,38 @@ class HeartbeatRule:
             tell or partial(tell_controller, layout),
             rules=(Rule.HEARTBEAT_LOST,),
         )
-        if self._rule is not None:
-            self._keeper.start()
+        self._started = False
 
     async def run(self) -> None:
-        """Looks for ever. Not right after this process itself was stopped: what the engine said
-        meanwhile is not read yet, and that silence is nobody's."""
-        self.look()
+        """Looks for ever, and asks the disk on a thread: whoever hears the engine has timers to refresh
+        too, and must not wait for a disk that hangs. Not right after this process itself was stopped:
+        what the engine said meanwhile is not read yet, and that silence is nobody's."""
+        if self._rule is None:
+            await asyncio.Event().wait()
+        since_s, wait_s = time.monotonic(), 0.0
+        await aside(self._start)
         while True:
-            since_s = time.monotonic()
-            await asyncio.sleep(LOOK_EVERY_S)
-            if time.monotonic() - since_s - LOOK_EVERY_S <= self._beat_every_s:
-                self.look()
+            latched = await aside(self._keeper.latched)
+            if wait_s:
+                since_s = time.monotonic()
+                await asyncio.sleep(wait_s)
+            if time.monotonic() - since_s - wait_s <= self._beat_every_s:
+                await self._keeper.follow_aside(*self._keeper.judge(latched))
+            wait_s = LOOK_EVERY_S
+
+    def _start(self) -> None:
+        if not self._started:
+            self._keeper.start()
+            self._started = True
 
     def look(self) -> None:
         if self._rule is not None:
+            self._start()
             self._keeper.look()
 
     def document(self) -> list[dict[str, object]]:
         """As `kill-switch status` shows it."""
-        return rules_document(self._keeper.judgements)
+        return rules_document(dict(self._keeper.judgements))
 
     def _gather(self, now: Now) -> Iterable[Judgement]:
         assert self._rule is not None

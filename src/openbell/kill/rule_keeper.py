@@ -1,8 +1,9 @@
 """Carries out what the kill rules say: latch, note, tell.
 
 Order of writes, so that a kill -9 between any two does no harm: the latch (fsync) first; then the
-memory that the rule has triggered; then the kill switch's log; then the controller is told, who
-records it in the audit log. Without the second, the latch is found again by its `by` at the next start.
+memory that the rule has triggered; then the kill switch's log; the controller, who records it in the
+audit log, is told after the memory. Without that, the latch is found again by its `by` at the next
+start.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from openbell.domain.kill_rules import (
     key_of,
 )
 from openbell.errors import OpenbellError, StorageError
+from openbell.kill.aside import aside
 from openbell.service.logging import alert, get_logger
 from openbell.state.files import write_atomically
 from openbell.state.halts import Halt
@@ -78,6 +80,7 @@ class RuleKeeper:
         self._unkept = False
         self._failed: set[str] = set()
         self._telling: set[asyncio.Task[None]] = set()
+        self._to_tell: list[Mapping[str, object]] = []
         self._log = get_logger()
 
     def start(self) -> None:
@@ -107,22 +110,55 @@ class RuleKeeper:
         self._judge.memory[key] = msgspec.structs.replace(kept, trip=trip)
 
     def look(self) -> None:
-        """Once: judges everything, and latches what has triggered."""
-        ids: frozenset[str] | None = frozenset(latch.id for latch in self._latches.read())
-        if ids is not None and UNLISTED in ids:
-            ids = None
-        now = Now(time.time_ns(), time.monotonic_ns(), ids)
-        for judgement in self._gather(now):
-            before = self.judgements.get(judgement.key)
-            if judgement.state is State.TRIGGERED and judgement.since_ns is None:
-                judgement = self._trigger(judgement, now)  # with its time
-            elif before is not None and before.state is not judgement.state:
-                self._log.info(
-                    "kill rule", rule=str(judgement.rule), scope=str(judgement.scope),
-                    state=str(judgement.state), why=judgement.text,
-                )  # fmt: skip
-            self.judgements[judgement.key] = judgement
-        self._keep()
+        """Once: judges everything, and latches what has triggered. On the event loop."""
+        now = self._now(self.latched())
+        try:
+            for judgement in self._gather(now):
+                self._follow(judgement, now)
+            self._keep()
+        finally:
+            self._tell_now()
+
+    # The same in three parts, for whoever has more to do than to wait for a disk that hangs.
+
+    def latched(self) -> frozenset[str] | None:
+        """Ids of the latches there are; None: that is not known. Asks the disk."""
+        ids = frozenset(latch.id for latch in self._latches.read())
+        return None if UNLISTED in ids else ids
+
+    def judge(self, latched: frozenset[str] | None) -> tuple[Now, list[Judgement]]:
+        """Asks no disk."""
+        now = self._now(latched)
+        return now, list(self._gather(now))
+
+    async def follow_aside(self, now: Now, judgements: Iterable[Judgement]) -> None:
+        """Latches what has triggered, on a thread of its own. One at a time."""
+
+        def follow() -> None:
+            for judgement in judgements:
+                self._follow(judgement, now)
+            self._keep()
+
+        following = asyncio.ensure_future(aside(follow))
+        while not following.done():
+            await asyncio.wait({following}, timeout=TELL_AGAIN_S)
+            self._tell_now()  # of a latch that is set, though the disk hangs at its record
+        following.result()
+
+    @staticmethod
+    def _now(latched: frozenset[str] | None) -> Now:
+        return Now(time.time_ns(), time.monotonic_ns(), latched)
+
+    def _follow(self, judgement: Judgement, now: Now) -> None:
+        before = self.judgements.get(judgement.key)
+        if judgement.state is State.TRIGGERED and judgement.since_ns is None:
+            judgement = self._trigger(judgement, now)  # with its time
+        elif before is not None and before.state is not judgement.state:
+            self._log.info(
+                "kill rule", rule=str(judgement.rule), scope=str(judgement.scope),
+                state=str(judgement.state), why=judgement.text,
+            )  # fmt: skip
+        self.judgements[judgement.key] = judgement
 
     def _trigger(self, judgement: Judgement, now: Now) -> Judgement:
         actor = f"{ACTOR}{judgement.rule}"
@@ -153,14 +189,18 @@ class RuleKeeper:
             "reason": judgement.text,
             "latches": list(ids),
         }
+        self._to_tell.append({"rule": str(judgement.rule), **detail})
         try:
             append_act(self._layout.kill_switch_log, actor, "kill_switch.activate", detail)
         except OpenbellError as error:
             self._log.error("the kill switch's log takes no record", why=error.message)
-        task = asyncio.ensure_future(self._tell({"rule": str(judgement.rule), **detail}))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
         return replace(judgement, since_ns=now.wall_ns)
+
+    def _tell_now(self) -> None:
+        while self._to_tell:
+            task = asyncio.ensure_future(self._tell(self._to_tell.pop(0)))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     def _keep(self) -> None:
         if self._judge.memory == self._kept:
