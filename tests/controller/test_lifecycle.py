@@ -579,6 +579,7 @@ def test_events_can_be_read_again_from_any_number(desk: Any, after: int) -> None
     assert run["run"] is None
     again = desk.get(f"runs/open-1/events?after={after}")[1]
     assert again == events[after:]
+    assert desk.get(f"runs/open-1/events?after={after}&follow=false")[1] == events[after:]
     assert desk.get("runs/open-1")[1]["state"] == "done"
     desk.kill()
     desk.start()

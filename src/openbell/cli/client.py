@@ -108,6 +108,13 @@ class Client:
                 return
             yield event
 
+    def lines(self, path: str, *, timeout_s: float = 30) -> list[dict[str, Any]]:
+        """Lines of JSON of an answer that ends. A line that is cut off raises UnverifiedError."""
+        response = self._request("GET", path, None, timeout_s)
+        self._raise_for(response)
+        with _cut_off_is_unverified():
+            return [json.loads(line) for line in response.read().splitlines()]
+
     def _call(self, method: str, path: str, body: object, timeout_s: float) -> Any:
         response = self._request(method, path, body, timeout_s)
         self._raise_for(response)

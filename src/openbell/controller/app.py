@@ -188,12 +188,12 @@ def _look(app: FastAPI, parts: Parts) -> None:
         return _json(desk, await documents.health_document(desk, parts.observer))
 
     @app.get(f"{V1}/orders", summary="Open orders, as the venues say")
-    async def orders() -> Response:
-        return _json(desk, await asking.orders(desk))
+    async def orders(past_engine: bool = True) -> Response:
+        return _json(desk, await asking.orders(desk, past_engine=past_engine))
 
     @app.get(f"{V1}/positions", summary="Positions and P&L")
-    async def positions() -> Response:
-        return _json(desk, await asking.positions(desk))
+    async def positions(past_engine: bool = True) -> Response:
+        return _json(desk, await asking.positions(desk, past_engine=past_engine))
 
     @app.get(f"{V1}/connections", summary="Market data and order entry of each venue")
     async def connections() -> Response:
@@ -292,10 +292,16 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
         return _json(desk, _recorded_run(run, await desk.database.get(run_number(run))))
 
     @app.get(f"{V1}/runs/{{run}}/events", summary="A run's events as lines of JSON, to the last")
-    async def run_events(run: str, after: Annotated[int, Query(ge=0)] = 0) -> Response:
+    async def run_events(
+        run: str, after: Annotated[int, Query(ge=0)] = 0, follow: bool = True
+    ) -> Response:
         live = desk.board.find(run)
         if live is None:
             raise UsageError(f'there is no run "{run}" of this controller', run=run, nearest=[])
+
+        if not follow:
+            so_far = "".join(_line(desk, event) for event in live.events[after:])
+            return Response(so_far, media_type="application/x-ndjson")
 
         async def lines() -> AsyncIterator[str]:
             async for event in live.follow(after):

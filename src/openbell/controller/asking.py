@@ -13,14 +13,14 @@ from openbell.procedures.closing.picture import CLERK_TIMEOUT_S
 TIMEOUT_S = 10.0
 
 
-async def orders(desk: ControlledDesk) -> dict[str, Any]:
+async def orders(desk: ControlledDesk, *, past_engine: bool = True) -> dict[str, Any]:
     """Open orders: the engine's answer, or the venues'."""
-    return await _engine_or_venues(desk, "/v1/orders")
+    return await _engine_or_venues(desk, "/v1/orders", past_engine=past_engine)
 
 
-async def positions(desk: ControlledDesk) -> dict[str, Any]:
+async def positions(desk: ControlledDesk, *, past_engine: bool = True) -> dict[str, Any]:
     """Positions and P&L: the engine's answer, or the venues' without P&L."""
-    return await _engine_or_venues(desk, "/v1/positions")
+    return await _engine_or_venues(desk, "/v1/positions", past_engine=past_engine)
 
 
 async def passed_on(
@@ -33,12 +33,16 @@ async def passed_on(
     return {"source": "unknown", "known": False, "why": answer.why}
 
 
-async def _engine_or_venues(desk: ControlledDesk, path: str) -> dict[str, Any]:
+async def _engine_or_venues(
+    desk: ControlledDesk, path: str, *, past_engine: bool
+) -> dict[str, Any]:
+    """`past_engine`: where the engine does not answer a process is started that asks the venues;
+    whoever only looks on, again and again, wants none."""
     told = await passed_on(desk, "engine", desk.roles.engine, path)
     if told["known"]:
         unknown = unknown_parts(told)
         return {**told, "known": not unknown, "why": "; ".join(unknown)}
-    if not desk.desk.file.venues:
+    if not desk.desk.file.venues or not past_engine:
         return told
     answers = await desk.clerk.look(timeout_s=CLERK_TIMEOUT_S)
     unknown = [f"{each.name}: {each.why}" for each in answers if each.status != "ok"]

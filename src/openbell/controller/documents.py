@@ -95,6 +95,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
             "adopted": list(desk.adoption.adopted),
         },
         "guard": None if seen.guard is None else dict(seen.guard),
+        "order_outcomes": None if seen.outcomes is None else dict(seen.outcomes),
         "run": None if run is None else run.brief(),
         "interrupted_run": None if desk.interrupted is None else desk.interrupted.as_dict(),
         "services": [service_row(desk, view) for view in seen.views],

@@ -39,6 +39,8 @@ class Seen:
     """As `status` shows them."""
     guard: Mapping[str, Any] | None
     """None: the desk has no venue, and so no guard."""
+    outcomes: Mapping[str, Any] | None
+    """Of the last minute's orders; None where the engine does not say."""
 
 
 class Observer:
@@ -90,6 +92,7 @@ class Observer:
             desk=self._desk_facts(state, target, latched, engine, in_part),
             venue_rows=tuple(self._venue_rows(engine)),
             guard=self._guard.view(),
+            outcomes=engine.get("outcomes") if engine.known else None,
         )
 
     async def _ask_engine(self) -> Answer:

@@ -110,6 +110,7 @@ class EngineApi:
             "last_journal_seq": engine.ledger.last_seq,
             "in_doubt": engine.in_doubt,
             "last_order_sent_ns": engine.desk.last_sent_ns,
+            "outcomes": engine.desk.outcomes.document(),
             "venues": [_venue_state(link) for link in engine.links.values()],
             "pnl": self._pnl(),
             "parity": None if self._likeness is None else self._likeness.facts(engine),

@@ -43,6 +43,7 @@ from openbell.state.journal import FencedError
 from openbell.trading.engine import core, metrics
 from openbell.trading.engine.gate import Gate
 from openbell.trading.engine.ledger import Ledger
+from openbell.trading.engine.outcomes import Outcomes
 from openbell.trading.engine.tracker import SendClock
 from openbell.trading.messages import IntentReply, SubmitIntent
 from openbell.venues.port import Rejected, SubmitOutcome, Unknown, Venue
@@ -76,6 +77,7 @@ class OrderDesk:
     ) -> None:
         self.last_sent_ns = 0
         """Wall clock, of the last order handed to a venue."""
+        self.outcomes = Outcomes()
         self._desk_id = desk_id
         self._ledger = ledger
         self._gate = gate
@@ -163,6 +165,7 @@ class OrderDesk:
                     text=f"{refusal.code}: {refusal.text}",
                 )
             metrics.OUTCOMES.labels(order.venue, type(event).__name__).inc()
+            self.outcomes.note(event)
             known = self._ledger.books.orders[order.cl_ord_id]
             if isinstance(event, OrderAccepted) and _is_past_acceptance(known):
                 return  # the event stream was faster
