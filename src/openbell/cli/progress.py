@@ -57,6 +57,8 @@ def event_line(event: dict[str, Any]) -> str:
             return _service_line(event)
         case "resumed" | "cancelling" | "waiting" | "approved":
             return f"   >> {event['message']}"
+        case "alert":
+            return f"    ! ALERT {event['rule']}: {event['message']}"
         case "step_done":
             mark = _MARKS.get(event["outcome"], " ")
             message = event.get("message") or event["outcome"]

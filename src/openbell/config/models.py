@@ -1,7 +1,7 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
-One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[rolling]`,
-`[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[procedures.NAME]`, `[venues.NAME]`,
+One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[alerts]`,
+`[rolling]`, `[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[procedures.NAME]`, `[venues.NAME]`,
 `[strategies.NAME]`, `[services.NAME]`.
 Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
@@ -96,6 +96,23 @@ class Closing(Model):
                 'orders = "keep" needs flatten = "keep": a resting order could reopen a flattened position'
             )
         return self
+
+
+class Alerts(Model):
+    """`[alerts]`: what a person is alerted of by `openbell watch`, and by the controller during a
+    closing."""
+
+    order_open_for: Annotated[Seconds, Field(gt=0)] = 60.0
+    """During a closing that cancels orders: how long it may leave one open."""
+    loss: Annotated[Amount, Field(gt=0)] | None = None
+    """Loss since midnight UTC, realized and unrealized, in the quote currency; unset: `[risk]
+    max_daily_loss`, and none where that is unset too."""
+    reject_share: Annotated[Percent, Field(gt=0, le=1)] = Decimal("0.05")
+    """Of the orders that had an outcome within the last minute: so many may be rejected."""
+    rejects_at_least: Annotated[int, Field(ge=1)] = 20
+    """Fewer outcomes than this are not judged."""
+    zombie_for: Seconds = 2.0
+    """How long a process that has ended may stay unreaped."""
 
 
 class Rolling(Model):
@@ -488,6 +505,7 @@ class DeskFile(Model):
     controller: Controller = Controller()
     permit: Permit = Permit()
     closing: Closing = Closing()
+    alerts: Alerts = Alerts()
     rolling: Rolling = Rolling()
     risk: Risk = Risk()
     approvals: Approvals = Approvals()

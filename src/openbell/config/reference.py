@@ -31,6 +31,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[controller]", models.Controller),
     ("[permit]", models.Permit),
     ("[closing]", models.Closing),
+    ("[alerts]", models.Alerts),
     ("[rolling]", models.Rolling),
     ("[risk]", models.Risk),
     ("[approvals]", models.Approvals),

@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from openbell.controller.arranging import arranged
+from openbell.controller.closing_alerts import ClosingAlerts
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
@@ -212,6 +213,9 @@ class Closings:
     ) -> None:
         desk = self._desk
         closing = self._closing(run.id, wishes, earlier)
+        alerts = ClosingAlerts(desk, run, keeps_orders=wishes.orders == "keep")
+        closing.on_look = alerts.saw
+        alerts.begin()
         if closing.guard is not None and wishes.orders == "keep":
             # At once: from now on no timer may withdraw what is to rest.
             closing.disarmed = await closing.guard.disarm()

@@ -68,6 +68,8 @@ class Closing:
     now_ns: Callable[[], int] = time.time_ns
     guard: GuardPort | None = None
     """None: the desk has no venue, and so no guard."""
+    on_look: Callable[[Picture], None] = lambda _: None
+    """Told of every look at the venues; raises nothing."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the steps so far, for those that depend on them."""
@@ -118,4 +120,5 @@ class Closing:
         picture = self.restored() or await self.sight.look(patience_s=patience_s)
         if picture.pnl is not None:
             self.pnl = picture.pnl
+        self.on_look(picture)
         return picture

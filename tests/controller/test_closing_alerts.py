@@ -1,0 +1,102 @@
+"""Alerts of a closing: told once, in the run's events, from what the closing itself sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from openbell.config.loader import load_desk
+from openbell.controller.closing_alerts import ClosingAlerts
+from openbell.controller.desk import ControlledDesk
+from openbell.controller.run_board import LiveRun
+from openbell.procedures.closing.picture import Picture
+
+DESK = (
+    '[desk]\nname = "small"\n[alerts]\norder_open_for = "30s"\n[services.a]\ncommand = ["true"]\n'
+)
+
+
+def holding(quantity: str | None, *orders: str, known: bool = True) -> Picture:
+    rows = (
+        ()
+        if quantity is None
+        else ({"venue": "v", "symbol": "A/B", "quantity": "9", "venue_quantity": quantity},)
+    )
+    return Picture(
+        source="engine", positions=rows, all_positions=known, all_orders=known,
+        orders=tuple({"venue": "v", "symbol": "A/B", "cl_ord_id": o, "age_s": 500.0} for o in orders),
+    )  # fmt: skip
+
+
+class Closed:
+    """A closing at a clock of the test's."""
+
+    def __init__(self, folder: Path, *, keeps_orders: bool = False) -> None:
+        (folder / "desk.toml").write_text(DESK)
+        desk = cast(ControlledDesk, SimpleNamespace(desk=load_desk(folder)))
+        self.now = 0.0
+        self.run = LiveRun("close-1", "close", "alice", {}, 0)
+        self.alerts = ClosingAlerts(
+            desk, self.run, keeps_orders=keeps_orders, clock=lambda: self.now
+        )
+
+    def told(self) -> list[tuple[Any, Any]]:
+        return [
+            (event["rule"], event["subject"])
+            for event in self.run.events
+            if event["event"] == "alert" and event["alert"] is True
+        ]
+
+
+async def test_a_position_that_grows_is_told_once_and_again_after_it_shrank(tmp_path: Path) -> None:
+    closing = Closed(tmp_path)
+    for quantity in ("2", "1", "1.5", "1.6"):
+        closing.alerts.saw(holding(quantity))
+    assert closing.told() == [("position_grew", "v A/B")]
+    closing.alerts.saw(holding("0.5"))
+    closing.alerts.saw(holding("-0.1"))
+    assert len(closing.told()) == 2
+
+
+async def test_a_position_that_comes_back_from_flat_has_grown(tmp_path: Path) -> None:
+    closing = Closed(tmp_path)
+    for quantity in ("1", None, "0.2"):
+        closing.alerts.saw(holding(quantity))
+    assert closing.told() == [("position_grew", "v A/B")]
+
+
+async def test_a_position_that_was_never_said_to_be_flat_has_not_grown_when_it_is_first_told(
+    tmp_path: Path,
+) -> None:
+    closing = Closed(tmp_path)
+    closing.alerts.saw(holding(None, known=False))
+    closing.alerts.saw(holding("0.2"))
+    assert closing.told() == []
+
+
+@pytest.mark.parametrize("keeps_orders", [True, False])
+async def test_an_order_left_open_is_told_by_the_desks_own_threshold(
+    tmp_path: Path, keeps_orders: bool
+) -> None:
+    closing = Closed(tmp_path, keeps_orders=keeps_orders)
+    for now in (0.0, 30.0, 31.0, 32.0):
+        closing.now = now
+        closing.alerts.saw(holding(None, "ob1"))
+    assert closing.told() == ([] if keeps_orders else [("order_open", "v ob1")])
+
+
+async def test_nothing_is_told_after_the_runs_end(tmp_path: Path) -> None:
+    closing = Closed(tmp_path)
+    closing.alerts.saw(holding("1"))
+    closing.run.emit({"event": "done"})
+    closing.alerts.saw(holding("2"))
+    assert [event["event"] for event in closing.run.events] == ["done"]
+
+
+async def test_a_defect_in_an_alert_does_not_reach_the_closing(tmp_path: Path) -> None:
+    closing = Closed(tmp_path)
+    closing.alerts.saw(cast(Picture, None))
+    assert closing.told() == []
