@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schema": ("schema", "schema", "print the JSON schema of desk.toml"),
     "up": ("up", "up", "open the desk in dependency order"),
     "status": ("status", "status", "what runs, and how it is"),
+    "watch": ("watch", "watch", "the desk live: runs, alerts, orders, strategies, actions"),
     "health": ("health", "health", "probe everything now; the exit status tells"),
     "orders": ("trading", "orders", "open orders, as the venue says"),
     "positions": ("trading", "positions", "positions and P&L, as the venue says"),
