@@ -37,4 +37,3 @@ def test_a_child_that_nobody_reaps_is_found_with_its_service_and_its_time() -> N
         assert found.seen_for_s == 3.0
         assert watch.look({}) == ()
         service.communicate()
-    assert watch.look({"engine": service.pid}) == ()
