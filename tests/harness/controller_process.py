@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
@@ -147,16 +148,10 @@ class ControllerProcess:
             time.sleep(LOOK_EVERY_S)
 
     def end(self) -> None:
-        # The guard first: it would start a controller.
-        ours = ("openbell.guard", "openbell.controller")
-        for module in ours:
-            for process in psutil.process_iter():
-                try:
-                    command = process.cmdline()
-                    if module in command and str(self.folder) in command:
-                        process.kill()
-                except psutil.Error:
-                    continue
+        # The guard first: it would start a controller. Again until there is none: each starts the
+        # other, and one may have done so behind our back.
+        while self._kill_guards_and_controllers():
+            pass
         mark = f"{self.layout.desk_id}:"
         for process in psutil.process_iter():
             try:
@@ -170,6 +165,19 @@ class ControllerProcess:
             started.wait()
             if started.stderr is not None:
                 started.stderr.close()
+
+    def _kill_guards_and_controllers(self) -> bool:
+        """Whether there was any."""
+        killed = []
+        for module in ("openbell.guard", "openbell.controller"):
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):
+                    command = process.cmdline()
+                    if module in command and str(self.folder) in command:
+                        process.kill()
+                        killed.append(process)
+        psutil.wait_procs(killed, timeout=TIMEOUT_S)
+        return bool(killed)
 
 
 def free_ports(count: int) -> list[int]:
