@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +42,13 @@ def document(*arguments: str, folder: Path, expect: int) -> Any:
 
 
 @pytest.fixture
-def new_desk(tmp_path: Path) -> Path:
-    document("init", "mine", folder=tmp_path, expect=0)
-    return tmp_path / "mine"
+def new_desk(tmp_path: Path) -> Iterator[Path]:
+    """One at a time on this machine: its ports are those that were free as it was made, and one of
+    these tests takes some."""
+    with (Path(tempfile.gettempdir()) / "openbell-tests-new-desk.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        document("init", "mine", folder=tmp_path, expect=0)
+        yield tmp_path / "mine"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

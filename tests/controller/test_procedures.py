@@ -62,7 +62,11 @@ def events(desk: Any, run: str) -> list[dict[str, Any]]:
 
 
 def report(desk: Any, run: str) -> dict[str, Any]:
-    status, document = desk.get(f"runs/{run}/report")
+    try:
+        status, document = desk.get(f"runs/{run}/report")
+    except OSError:  # the desk is closed, and its controller has left meanwhile
+        desk.start()
+        status, document = desk.get(f"runs/{run}/report")
     assert status == 200, document
     return dict(document)
 

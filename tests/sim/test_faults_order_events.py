@@ -51,7 +51,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 @pytest.fixture
 async def venue(subject: Subject) -> AsyncIterator[Venue]:
     environ = {"OPENBELL_SIM_KEY": subject.key, "OPENBELL_SIM_SECRET": subject.secret}
-    given = settings(["--face", subject.face, *subject.sim], environ)
+    given = settings(["--port", "0", "--face", subject.face, *subject.sim], environ)
     async with testing.running_venue(given) as running:
         yield running
 
