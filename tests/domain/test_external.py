@@ -8,7 +8,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openbell.domain.books import Books, BooksSnapshot
@@ -179,6 +179,16 @@ def history(steps: list[tuple[str, int, Side, int, bool]], seed: int) -> World:
     return world
 
 
+THIRDS = [
+    ("own", 0, Side.BUY, 1, False), ("own", 0, Side.BUY, 1, False), ("own", 0, Side.BUY, 1, False),
+    ("own", 1, Side.BUY, 1, False), ("own", 1, Side.BUY, 2, False), ("own", 1, Side.BUY, 4, False),
+    ("own", 1, Side.BUY, 4, False), ("own", 1, Side.BUY, 5, False), ("own", 2, Side.BUY, 1, False),
+    ("own", 2, Side.BUY, 1, False), ("others", 0, Side.BUY, 3, True), ("tell", 0, Side.BUY, 1, False),
+]  # fmt: skip
+"""A fee in kind that is dealt out in thirds."""
+
+
+@example(steps=THIRDS, seed=4)
 @settings(max_examples=300)
 @given(steps=STEPS, seed=st.integers(0, 1 << 30))
 def test_inferred_adopted_and_late_real_fills_give_the_exact_quantity_in_any_order(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 
 from openbell.domain import order_book, positions
 from openbell.domain.external import EXTERNAL, Change
@@ -26,6 +26,9 @@ from openbell.domain.positions import Instrument, Position
 
 DESK = ""
 """The name under which the desk's own orders are booked."""
+
+FEE_STEP = Decimal("1e-12")
+"""Below every venue's own step of a fee (a satoshi is 1e-8, a gwei 1e-9)."""
 
 
 class StrategyLedger:
@@ -49,11 +52,14 @@ class StrategyLedger:
             return
         # A real fill in place of an inferred one was dealt out already; only what is more counts.
         replaced = sum((quantity for quantity, _ in counted.replaced), Decimal(0))
+        change = _share(before, event, counted.qty)
         if replaced:
             # Its fee was not known then; it is the desk's.
-            fee = replace(_share(before, event, replaced), qty=Decimal(0))
-            self._add(DESK, instrument, fee)
-        self._deal(DESK, instrument, _share(before, event, counted.qty - replaced))
+            all_of_it = replaced == counted.qty
+            fee = change.fee if all_of_it else _portion(change.fee, replaced, counted.qty)
+            self._add(DESK, instrument, replace(change, qty=Decimal(0), fee=fee))
+            change = replace(change, qty=counted.qty - replaced, fee=change.fee - fee)
+        self._deal(DESK, instrument, change)
 
     def apply_external(self, instrument: Instrument, changes: Iterable[Change]) -> None:
         """Count what `Books.gives_way` told of an event, after the event itself."""
@@ -72,16 +78,18 @@ class StrategyLedger:
 
     def _deal(self, owner: str, instrument: Instrument, change: Change) -> None:
         """To the strategies that hold what it closes; what none holds stays with `owner`."""
-        left = change.qty
+        left, fee_left = change.qty, change.fee
         for (strategy, held_in), position in sorted(self._held.items(), key=lambda item: item[0]):
             closes = -change.side.sign * position.quantity
             if strategy in (DESK, EXTERNAL) or held_in != instrument or closes <= 0 or left <= 0:
                 continue
             share = min(closes, left)
-            self._add(strategy, instrument, _part(change, share))
-            left -= share
+            # The last one bears what rounding left of the fee: a fee in kind is part of the position.
+            fee = fee_left if share == left else _portion(change.fee, share, change.qty)
+            self._add(strategy, instrument, replace(change, qty=share, fee=fee))
+            left, fee_left = left - share, fee_left - fee
         if left > 0:
-            self._add(owner, instrument, _part(change, left))
+            self._add(owner, instrument, replace(change, qty=left, fee=fee_left))
         self._cross(instrument, change.px)
 
     def _cross(self, instrument: Instrument, price: Decimal) -> None:
@@ -120,13 +128,14 @@ class StrategyLedger:
 
 
 def _share(order: Order, event: OrderFilled, quantity: Decimal) -> Change:
-    """So much of an execution, with as much of its fee."""
-    fee = event.fee * quantity / event.last_qty if event.last_qty else event.fee
+    """So much of an execution as counts, with all of its fee, as the books have it."""
     return Change(
-        order.new.side, quantity, event.last_px, fee, event.fee_currency, event.fee_in_kind
+        order.new.side, quantity, event.last_px, event.fee, event.fee_currency, event.fee_in_kind
     )
 
 
-def _part(change: Change, quantity: Decimal) -> Change:
-    fee = change.fee * quantity / change.qty
-    return replace(change, qty=quantity, fee=fee)
+def _portion(fee: Decimal, quantity: Decimal, of: Decimal) -> Decimal:
+    """The fee of so much of a quantity. A third is rounded, so that sums of parts stay exact."""
+    exact = fee * quantity / of
+    rounded = exact.quantize(FEE_STEP, ROUND_HALF_EVEN)
+    return exact if exact == rounded else rounded
