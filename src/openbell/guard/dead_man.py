@@ -296,9 +296,10 @@ class DeadMan:
         return self.warm.config.timeout + 1
 
     @property
-    def problem(self) -> str:
-        """Why the last request for its timer failed; empty where it did not."""
-        return self._problem
+    def why_not_disarmed(self) -> str:
+        if self.warm.venue is None:
+            return "its adapter is not loaded"
+        return self._problem or "no answer yet"
 
     @property
     def is_known_disarmed(self) -> bool:

@@ -392,10 +392,7 @@ class Guard:
         ]
         unknown = [name for name, switch in self.switches.items() if not switch.is_known_disarmed]
         await self._keeper.kept(RECORD_S)
-        why = "; ".join(
-            f"{name}: {self.switches[name].problem or 'its adapter is not loaded'}"
-            for name in unknown
-        )
+        why = "; ".join(f"{name}: {self.switches[name].why_not_disarmed}" for name in unknown)
         yield {
             "disarmed": not unknown, "unknown": unknown, "why": why, "venues": rows, "final": True,
         }  # fmt: skip

@@ -25,9 +25,9 @@ Emit = Callable[[dict[str, object]], None]
 """Takes one event, `{"event": ..., ...}`, as docs/reference/api.md lists them."""
 
 VERIFY_TIMEOUT_S = 30.0
+"""Of one verification: a venue asked over a slow line answers within it, or is unknown."""
 LATE_VERIFY_TIMEOUT_S = 6.0
 """Of a verification after the run's time is over: venues can be asked past everything in that."""
-"""Of one verification: a venue asked over a slow line answers within it, or is unknown."""
 
 log = structlog.get_logger()
 
