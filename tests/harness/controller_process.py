@@ -166,18 +166,35 @@ class ControllerProcess:
             if started.stderr is not None:
                 started.stderr.close()
 
+    def running(self, module: str) -> list[int]:
+        """Pids of this desk's processes of that module, zombies aside."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                command = process.cmdline()
+                if module in command and str(self.folder) in command:
+                    found.append(process.pid)
+        return found
+
+    def nobody_watches(self) -> bool:
+        """Neither guard nor controller is there, so neither will be unless somebody starts one."""
+        return not self.running("openbell.guard") and not self.running("openbell.controller")
+
     def _kill_guards_and_controllers(self) -> bool:
         """Whether there was any."""
+        found = [
+            pid
+            for module in ("openbell.guard", "openbell.controller")
+            for pid in self.running(module)
+        ]
         killed = []
-        for module in ("openbell.guard", "openbell.controller"):
-            for process in psutil.process_iter():
-                with contextlib.suppress(psutil.Error):
-                    command = process.cmdline()
-                    if module in command and str(self.folder) in command:
-                        process.kill()
-                        killed.append(process)
+        for pid in found:
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                process.kill()
+                killed.append(process)
         psutil.wait_procs(killed, timeout=TIMEOUT_S)
-        return bool(killed)
+        return bool(found)
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from tests.harness.controller_process import ControllerProcess, free_ports
 
 from openbell.config.loader import load_desk
@@ -141,20 +140,6 @@ class GuardedDesk(ControllerProcess):
             return int(self.status()["controller"]["pid"])
         except (OSError, AssertionError, ValueError, KeyError):
             return None
-
-    def running(self, module: str) -> list[int]:
-        """Pids of this desk's processes of that module, zombies aside."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                command = process.cmdline()
-                if module in command and str(self.folder) in command:
-                    found.append(process.pid)
-        return found
-
-    def nobody_watches(self) -> bool:
-        """Neither guard nor controller is there, so neither will be unless somebody starts one."""
-        return not self.running("openbell.guard") and not self.running("openbell.controller")
 
     def other_than(self, pid: int, of: str) -> int:
         """The pid of the one that took its place and answers."""
