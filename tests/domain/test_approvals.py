@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from openbell.config.models import Approvals
+from openbell.config.approvals import Approvals
 from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openbell.config.models import Approvals
+from openbell.config.approvals import Approvals
 from openbell.domain.approvals import (
     GO_ON_ACT,
     STEP_ACT,

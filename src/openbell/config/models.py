@@ -24,7 +24,11 @@ from pydantic import (
     model_validator,
 )
 
+from openbell.config.alerts import Alerts
+from openbell.config.approvals import Approvals
 from openbell.config.base import Model, Name, Symbol
+from openbell.config.closing import Closing
+from openbell.config.guard import Guard
 from openbell.config.kill_rules import KillSwitch
 from openbell.config.procedures import ProcedureSettings
 from openbell.config.units import Amount, Bytes, Cores, Percent, Seconds
@@ -74,47 +78,6 @@ class Permit(Model):
         return self
 
 
-class Closing(Model):
-    """`[closing]`: what `openbell down` does with orders and positions."""
-
-    flatten: Literal["aggressive", "conservative", "keep"] = "aggressive"
-    """aggressive: market orders. conservative: IOC limits at mid first, then market orders.
-    keep: positions stay."""
-    orders: Literal["cancel", "keep"] = "cancel"
-    """keep is allowed only together with `flatten = "keep"`."""
-    wait_for_orders: Seconds = 60.0
-    """How long orders that were cancelled or sent may take to become final."""
-    timeout: Seconds = 300.0
-    """Of the whole shutdown."""
-    conservative_wait: Seconds = 5.0
-    """How long limit orders get before market orders follow."""
-
-    @model_validator(mode="after")
-    def _kept_orders_need_kept_positions(self) -> Closing:
-        if self.orders == "keep" and self.flatten != "keep":
-            raise ValueError(
-                'orders = "keep" needs flatten = "keep": a resting order could reopen a flattened position'
-            )
-        return self
-
-
-class Alerts(Model):
-    """`[alerts]`: what a person is alerted of by `openbell watch`, and by the controller during a
-    closing."""
-
-    order_open_for: Annotated[Seconds, Field(gt=0)] = 60.0
-    """During a closing that cancels orders: how long it may leave one open."""
-    loss: Annotated[Amount, Field(gt=0)] | None = None
-    """Loss since midnight UTC, realized and unrealized, in the quote currency; unset: `[risk]
-    max_daily_loss`, and none where that is unset too."""
-    reject_share: Annotated[Percent, Field(gt=0, le=1)] = Decimal("0.05")
-    """Of the orders that had an outcome within the last minute: so many may be rejected."""
-    rejects_at_least: Annotated[int, Field(ge=1)] = 20
-    """Fewer outcomes than this are not judged."""
-    zombie_for: Seconds = 2.0
-    """How long a process that has ended may stay unreaped."""
-
-
 class Rolling(Model):
     """`[rolling]`: what `openbell restart --rolling` waits for after each service."""
 
@@ -149,72 +112,6 @@ class Risk(Model):
     """How far a limit price may be from the last mid, as a share: `"5%"`."""
     stale_quote_after: Seconds = 5.0
     """A quote older than this opens no position."""
-
-
-Person = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,64}$")]
-"""As `$OPENBELL_ACTOR` or the system's user name says it; capitals make no other person."""
-Role = Literal["operator", "risk"]
-
-
-class Approvals(Model):
-    """`[approvals]`: acts that one person alone must not do."""
-
-    needed_for: tuple[Literal["kill-switch-deactivate", "reconcile-adopt"], ...] = ()
-    """Acts that need the approval of a second person: releasing the kill switch, and booking what
-    a venue says against the books. Setting the kill switch never does."""
-    expire_after: Seconds = 900.0
-    """How long a request waits for its approval."""
-    people: dict[Person, Annotated[tuple[Role, ...], Field(min_length=1)]] = {}
-    """Who may ask and approve, with their roles: one of the two must have the role risk. Left out,
-    any two people."""
-
-    @model_validator(mode="after")
-    def _can_be_given(self) -> Approvals:
-        names = {name.casefold() for name in self.people}
-        if len(names) < len(self.people):
-            raise ValueError("two names in people differ only in capitals")
-        risk = any("risk" in roles for roles in self.people.values())
-        if self.needed_for and self.people and (len(names) < 2 or not risk):
-            raise ValueError("an approval takes two people, one of them with the role risk")
-        return self
-
-
-class Guard(Model):
-    """`[guard]`: the independent process that can always stop the desk. A desk without venues has
-    none."""
-
-    dead_man_timeout: Seconds = 60.0
-    """How long the desk's orders may rest without an engine that is well. Of a venue's own timer it
-    is the time-out, refreshed at a quarter of it; elsewhere the guard cancels after it."""
-    engine_silent_after: Seconds = 5.0
-    """An engine that was not heard for so long is not well: no timer is refreshed for it."""
-    controller_silent_after: Seconds = 5.0
-    """A controller that was not heard for so long hangs: it is killed, and another one started."""
-    guard_silent_after: Seconds = 5.0
-    """A guard that was not heard for so long hangs: it is killed, and another one started."""
-    restart_controller: bool = True
-    """False: a controller that is gone stays gone until a person starts one; for desks whose
-    controller is kept up by something else."""
-    cancel_timeout: Seconds = 30.0
-    """How long the guard tries to prove, of one venue, that it cancelled everything."""
-
-    @model_validator(mode="after")
-    def _silence_fits(self) -> Guard:
-        if self.engine_silent_after * 2 > self.dead_man_timeout:
-            raise ValueError(
-                "engine_silent_after must be at most half of dead_man_timeout, or a timer could fire "
-                "for an engine that is well"
-            )
-        return self
-
-    @property
-    def beat_every_s(self) -> float:
-        """How often engine, controller and guard say that they are well: a second, or a quarter of
-        the shortest silence that counts."""
-        shortest = min(
-            self.engine_silent_after, self.controller_silent_after, self.guard_silent_after
-        )
-        return min(1.0, shortest / 4)
 
 
 class Venue(Model):

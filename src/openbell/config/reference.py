@@ -21,26 +21,26 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from openbell.config import kill_rules, models, procedures
+from openbell.config import alerts, approvals, closing, guard, kill_rules, models, procedures
 from openbell.config.units import format_duration
 
-_MODULES = (models, kill_rules, procedures)
+_MODULES = (models, closing, alerts, approvals, kill_rules, guard, procedures)
 
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[desk]", models.Desk),
     ("[controller]", models.Controller),
     ("[permit]", models.Permit),
-    ("[closing]", models.Closing),
-    ("[alerts]", models.Alerts),
+    ("[closing]", closing.Closing),
+    ("[alerts]", alerts.Alerts),
     ("[rolling]", models.Rolling),
     ("[risk]", models.Risk),
-    ("[approvals]", models.Approvals),
+    ("[approvals]", approvals.Approvals),
     ("[kill_switch.rules]", kill_rules.KillRules),
     ("[kill_switch.rules.max_daily_loss], [kill_switch.rules.max_drawdown]", kill_rules.LossRule),
     ("[kill_switch.rules.reject_rate]", kill_rules.RejectRule),
     ("[kill_switch.rules.stale_market_data]", kill_rules.StaleRule),
     ("[kill_switch.rules.heartbeat_lost]", kill_rules.HeartbeatRule),
-    ("[guard]", models.Guard),
+    ("[guard]", guard.Guard),
     ("[logs]", models.Logs),
     ("[procedures.NAME]", procedures.ProcedureSettings),
     ("[procedures.NAME.steps.STEP]", procedures.StepSettings),

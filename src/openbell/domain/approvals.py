@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from openbell.config.models import Approvals
+from openbell.config.approvals import Approvals
 
 UNNAMED = "api"
 """The actor of a request over the API that does not say who asks."""

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from openbell.config.guard import Guard as GuardSettings
 from openbell.config.layout import DeskLayout
-from openbell.config.models import Guard as GuardSettings
 from openbell.domain.dead_man import (
     Act,
     Applies,

@@ -1,0 +1,37 @@
+"""`[approvals]` of desk.toml: acts that one person alone must not do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from openbell.config.base import Model
+from openbell.config.units import Seconds
+
+Person = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,64}$")]
+"""As `$OPENBELL_ACTOR` or the system's user name says it; capitals make no other person."""
+Role = Literal["operator", "risk"]
+
+
+class Approvals(Model):
+    """`[approvals]`: acts that one person alone must not do."""
+
+    needed_for: tuple[Literal["kill-switch-deactivate", "reconcile-adopt"], ...] = ()
+    """Acts that need the approval of a second person: releasing the kill switch, and booking what
+    a venue says against the books. Setting the kill switch never does."""
+    expire_after: Seconds = 900.0
+    """How long a request waits for its approval."""
+    people: dict[Person, Annotated[tuple[Role, ...], Field(min_length=1)]] = {}
+    """Who may ask and approve, with their roles: one of the two must have the role risk. Left out,
+    any two people."""
+
+    @model_validator(mode="after")
+    def _can_be_given(self) -> Approvals:
+        names = {name.casefold() for name in self.people}
+        if len(names) < len(self.people):
+            raise ValueError("two names in people differ only in capitals")
+        risk = any("risk" in roles for roles in self.people.values())
+        if self.needed_for and self.people and (len(names) < 2 or not risk):
+            raise ValueError("an approval takes two people, one of them with the role risk")
+        return self
