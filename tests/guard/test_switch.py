@@ -26,7 +26,7 @@ from openbell.kill.course import Course, has_stopped
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
 from openbell.kill.marker import clear_marker, set_marker
 from openbell.kill.statement import Result, VenueStatement
-from openbell.venues.port import DeadMansSwitch, VenueUnavailableError
+from openbell.venues.port import DeadMansSwitch, VenueThrottledError, VenueUnavailableError
 
 LATE_S = 0.4
 
@@ -44,12 +44,15 @@ class Timer:
     """Time-out, and when its answer came."""
     delay_s: float = 0.0
     lose: bool = False
+    throttle: bool = False
 
     async def arm_dead_mans_switch(self, timeout_s: float, symbols: object = ()) -> None:
         await asyncio.sleep(self.delay_s)
         self.asked.append((timeout_s, time.monotonic()))
         if self.lose and timeout_s:
             raise VenueUnavailableError("its answer was lost")
+        if self.throttle:
+            raise VenueThrottledError("too many requests", retry_after_s=1.0)
 
 
 @dataclass
@@ -141,6 +144,21 @@ async def test_after_a_refresh_whose_answer_was_lost_it_is_disarmed_once_more_wh
     lost_s = max(at_s for timeout_s, at_s in tried.timer.asked if timeout_s)
     offs = [at_s for timeout_s, at_s in tried.timer.asked if not timeout_s]
     assert len(offs) >= 2 and offs[-1] >= lost_s + LATE_S
+
+
+async def test_a_venue_that_wants_fewer_requests_is_told_from_one_that_does_not_answer(
+    tried: Tried,
+) -> None:
+    """The one is waited for: it takes the disarming as soon as its counter has fallen."""
+    await until(lambda: tried.switch.armed is True)
+    tried.timer.throttle = True
+    tried.world.mode = Mode.OFF
+    tried.switch.changed.set()
+    await until(lambda: tried.switch.held_back)
+    assert not tried.switch.is_known_disarmed
+    tried.timer.throttle = False
+    await tried.switch.disarmed()
+    assert tried.switch.is_known_disarmed and not tried.switch.held_back
 
 
 async def test_without_an_adapter_it_is_not_called_disarmed(tried: Tried) -> None:

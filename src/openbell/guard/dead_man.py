@@ -36,7 +36,7 @@ from openbell.kill.statement import VenueStatement
 from openbell.kill.stop_venues import Visit, stop_venues
 from openbell.kill.venue import SETTLE_S_MIN
 from openbell.state.order_latency import read_order_latencies
-from openbell.venues.port import DeadMansSwitch
+from openbell.venues.port import DeadMansSwitch, VenueThrottledError
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +95,8 @@ class DeadMan:
         self._cancel_retry_s = CANCEL_RETRY_S
         self._late = False
         self._problem = ""
+        self.held_back = False
+        """The venue answered the last request with its rate limit: it is well, and will take it."""
         self._disarmed = asyncio.Event()
 
     # --- what is so --------------------------------------------------------------------------
@@ -199,12 +201,14 @@ class DeadMan:
         venue = self.warm.venue
         assert venue is not None
         limit_s = self._answer_within_s
+        self.held_back = False
         try:
             async with asyncio.timeout(limit_s):
                 await venue.arm_dead_mans_switch(timeout_s)
         except TimeoutError:
             return f"no answer within {limit_s:g} s"
         except OpenbellError as error:
+            self.held_back = isinstance(error, VenueThrottledError)
             return error.message
         except Exception as error:  # noqa: BLE001 - an adapter's defect must not end the guard
             _log.error("the adapter of %s raised %s", self.warm.name, type(error).__name__)

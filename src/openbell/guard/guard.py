@@ -379,11 +379,14 @@ class Guard:
         """Never armed again before the next `open`."""
         self._set_mode(Mode.OFF)
         self._keeper.keep(msgspec.structs.replace(self._record, engine_heard=False))
-        waits = [asyncio.create_task(switch.disarmed()) for switch in self.switches.values()]
+        switches = tuple(self.switches.values())
+        waits = [asyncio.create_task(switch.disarmed()) for switch in switches]
         if waits:
-            needed_s = max(switch.disarming_s for switch in self.switches.values())
-            limit_s = min(needed_s, DISARM_S_MAX)
-            _, late = await asyncio.wait(waits, timeout=limit_s)
+            needed_s = min(max(switch.disarming_s for switch in switches), DISARM_S_MAX)
+            _, late = await asyncio.wait(waits, timeout=needed_s)
+            # A venue that only wants fewer requests is waited for as long as there is time.
+            if any(switch.held_back and not switch.is_known_disarmed for switch in switches):
+                _, late = await asyncio.wait(waits, timeout=DISARM_S_MAX - needed_s)
             for each in late:
                 each.cancel()
         rows = [
