@@ -297,6 +297,9 @@ async def test_no_secret_and_no_signature_is_in_any_text(
     assert key not in told
     assert secret not in told
     assert "signature=" not in told
+    # The originals are there all the same.
+    assert "aiohttp.client_exceptions.ClientConnectorError: Connect call failed" in told
+    assert "aiohttp.client_exceptions.ServerDisconnectedError" in told
 
 
 async def test_a_refused_time_stamp_makes_the_next_query_read_the_venues_clock_again(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from openbell.config.models import Venue as VenueConfig
 from openbell.venues.ccxt_classes import exchange_class, is_bad_credentials
 from openbell.venues.credentials import Credentials
+from openbell.venues.original import original
 from openbell.venues.port import VenueAuthError
 from openbell.venues.rest import RestVenue
 from openbell.venues.transport import Request
@@ -67,7 +68,7 @@ class CcxtVenue(RestVenue):
         except Exception as error:
             if not is_bad_credentials(error):
                 raise
-            raise VenueAuthError(f"{self.name}: key or secret is missing") from None
+            raise VenueAuthError(f"{self.name}: key or secret is missing") from original(error)
         body = signed["body"]
         return Request(
             method=method,

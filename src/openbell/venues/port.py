@@ -6,10 +6,9 @@ Rules every adapter keeps (the conformance suite in tests/venues tries them):
   connection after the request may have left is unknown.
 - It never retries an order by itself, and no library under it may.
 - An incomplete list is not an empty one: `complete` says whether everything was seen.
-- Vendor exceptions do not pass: they become the errors below, texts trimmed of secrets. The original
-  is chained where its text is ours or the decoder's; what ccxt, aiohttp and the signing raise is not
-  (`from None`): its text can hold a signed URL, and whoever logs an error logs its chain. Its kind is
-  in our text.
+- Vendor exceptions do not pass: they become the errors below, texts trimmed of secrets, the original
+  chained. What ccxt, aiohttp and the signing raise is chained as an `original`, without its secrets:
+  whoever logs an error logs its chain.
 
 Errors of queries:
     VenueError

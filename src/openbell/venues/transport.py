@@ -27,6 +27,7 @@ from aiohttp import ClientHandlerType
 from yarl import URL
 
 from openbell.venues.lanes import Lanes
+from openbell.venues.original import original
 
 DNS_CACHE_S = 300
 """How long an address is kept: a short outage of the name service must not cut a desk off from
@@ -125,11 +126,11 @@ class Transport:
                     body = await response.read()
                     return Reply(response.status, response.headers, body)
         except aiohttp.ClientConnectorError as error:
-            raise NotSentError(f"no connection ({_reason(error)})") from None
+            raise NotSentError(f"no connection ({_reason(error)})") from original(error)
         except TimeoutError:
             raise NoReplyError(f"no answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise NoReplyError(f"connection lost ({type(error).__name__})") from None
+            raise NoReplyError(f"connection lost ({type(error).__name__})") from original(error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -148,11 +149,11 @@ class Transport:
                     allow_redirects=False,
                 )
         except aiohttp.ClientConnectorError as error:
-            raise NotSentError(f"no connection ({_reason(error)})") from None
+            raise NotSentError(f"no connection ({_reason(error)})") from original(error)
         except TimeoutError:
             raise NoReplyError(f"no answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise NoReplyError(f"connection lost ({type(error).__name__})") from None
+            raise NoReplyError(f"connection lost ({type(error).__name__})") from original(error)
 
     async def open_websocket(self, url: str, *, heartbeat_s: float) -> WebSocket:
         """A connected WebSocket that pings every `heartbeat_s` and closes itself where no pong
@@ -160,7 +161,7 @@ class Transport:
         try:
             return await self._open().ws_connect(URL(url), heartbeat=heartbeat_s, max_msg_size=0)
         except (aiohttp.ClientError, OSError) as error:
-            raise NotSentError(f"no connection ({type(error).__name__})") from None
+            raise NotSentError(f"no connection ({type(error).__name__})") from original(error)
 
     async def close(self) -> None:
         """Requests still under way end in NoReplyError. The transport may be used again."""

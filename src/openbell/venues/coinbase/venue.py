@@ -26,6 +26,7 @@ from openbell.venues.coinbase.problems import problem_in
 from openbell.venues.coinbase.stream import UserChannel
 from openbell.venues.credentials import Credentials
 from openbell.venues.holdings import spot_positions
+from openbell.venues.original import original
 from openbell.venues.port import (
     Accepted,
     AccountSummary,
@@ -408,8 +409,8 @@ class CoinbaseVenue(CcxtVenue):
             raise VenueAuthError(f"{self.name}: key or secret is missing")
         try:
             return super()._signed(method, api, path, params)
-        except ValueError:
-            raise VenueAuthError(f"{self.name}: the secret is no private key") from None
+        except ValueError as error:
+            raise VenueAuthError(f"{self.name}: the secret is no private key") from original(error)
 
     def _problem_in(self, reply: Reply) -> Problem | None:
         if reply.status == 401:

@@ -18,6 +18,7 @@ from openbell.venues.base import VenueBase
 from openbell.venues.credentials import Credentials
 from openbell.venues.generic import outcomes
 from openbell.venues.generic.calls import Sending, open_session, sending
+from openbell.venues.original import original, without_urls
 from openbell.venues.pacing import Pacing
 from openbell.venues.port import (
     Rejected,
@@ -33,7 +34,6 @@ from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, NoSuchOrderError
 T = TypeVar("T")
 _AUTH = re.compile(r"invalid (api.?)?(key|signature)", re.IGNORECASE)
 """How exchanges say it where ccxt has no class for their words. Of queries only."""
-_URL = re.compile(r"https?://\S+")
 
 DEFAULT_WAIT = {"Retry-After": "10"}
 """Seconds after a refusal for too many requests that names no time. Ours."""
@@ -127,8 +127,7 @@ class CcxtCalls(VenueBase):
                 f"{self.name}: no answer within {self.config.timeout:g} s"
             ) from None
         except Exception as error:  # noqa: BLE001 # the same
-            # Not chained: ccxt puts the URL, and with it the signature, into its texts.
-            raise self._error_of(error) from None
+            raise self._error_of(error) from original(error, self._clean)
 
     def _throttled(self, error: Exception) -> str:
         headers = self._exchange.last_response_headers or {}
@@ -154,7 +153,7 @@ class CcxtCalls(VenueBase):
 
     def _text_of(self, error: Exception) -> str:
         """Without addresses: ccxt puts the whole URL into its texts, signature included."""
-        return self._clean(_URL.sub("(url)", str(error)))
+        return self._clean(without_urls(str(error)))
 
     def _opened(self) -> Any:
         """The ccxt object with our session in it, in the event loop that now runs."""

@@ -14,6 +14,7 @@ from openbell.errors import ConfigError
 from openbell.venues.ccxt_common import moved_to
 from openbell.venues.credentials import Credentials
 from openbell.venues.generic.quirks import Quirks
+from openbell.venues.original import original
 
 
 def make_exchange(
@@ -53,11 +54,11 @@ def make_exchange(
     elif config.environment == "practice":
         try:
             exchange.set_sandbox_mode(True)
-        except (ccxt.NotSupported, TypeError):  # TypeError where its entry is empty
+        except (ccxt.NotSupported, TypeError) as error:  # TypeError where its entry is empty
             raise ConfigError(
                 f"ccxt knows no test system of {exchange_id}",
                 hint='environment = "practice" is not possible there',
-            ) from None
+            ) from original(error)
     return exchange
 
 
