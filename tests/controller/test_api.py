@@ -28,6 +28,31 @@ def test_a_foreign_host_is_refused_before_the_token_is_looked_at(desk: Any, host
         assert (status, body["error"]) == (421, "misdirected")
 
 
+def test_what_a_page_of_another_site_sends_changes_nothing_though_it_has_the_token(
+    desk: Any,
+) -> None:
+    foreign = (
+        "https://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "http://127.0.0.1:1",
+    )
+    for origin in foreign:
+        for path in ("kill-switch/activate", "halt", "open", "exit"):
+            answers = (
+                desk.post(path, tcp=tcp, headers={"Origin": origin}) for tcp in (False, True)
+            )
+            assert [(status, body["error"]) for status, body in answers] == [
+                (403, "foreign_origin")
+            ] * 2
+    status = desk.status()
+    assert (status["state"], status["latch"]["active"]) == ("offline", False)
+    assert not status["halt"]["active"]
+    own = {"Origin": f"http://127.0.0.1:{desk.port}", "Host": f"127.0.0.1:{desk.port}"}
+    assert desk.post("kill-switch/activate", tcp=True, headers=own)[0] == 200
+    assert desk.status()["latch"]["active"]
+
+
 def test_the_services_token_opens_what_services_ask_and_nothing_else(desk: Any) -> None:
     service = desk.layout.service_token.read_text().strip()
     question = {"service": "e", "epoch": 1, "reconciled": True, "phase": "ready"}

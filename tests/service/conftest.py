@@ -67,11 +67,14 @@ class RunningService:
         *,
         token: str | None = TOKEN,
         host: str | None = None,
+        origin: str | None = None,
     ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         headers = {"Host": host or f"127.0.0.1:{self.port}"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        if origin is not None:
+            headers["Origin"] = origin
         content = None if body is None else body if isinstance(body, bytes) else json.dumps(body)
         try:
             connection.request(method, path, content, headers)

@@ -81,6 +81,21 @@ def test_a_foreign_host_is_refused_on_every_path(start_service: Start) -> None:
         assert service.ask("GET", "/health", host=host)[0] == 200
 
 
+def test_what_a_page_of_another_site_sends_is_not_handled(start_service: Start) -> None:
+    service = start_service(
+        """
+        acts = []
+        app.route("POST", "/v1/act", lambda request: acts.append(1))
+        app.route("GET", "/v1/acts", lambda request: {"acts": len(acts)})
+        """
+    )
+    for origin in ("https://evil.example", "null", "http://localhost:1"):
+        assert service.ask("POST", "/v1/act", {}, origin=origin)[0] == 403
+        assert service.ask("GET", "/v1/acts", origin=origin) == (200, {"acts": 0})
+    assert service.ask("POST", "/v1/act", {}, origin=f"http://127.0.0.1:{service.port}")[0] == 200
+    assert service.ask("GET", "/v1/acts")[1] == {"acts": 1}
+
+
 def test_a_handler_gets_query_path_and_body_and_gives_json(start_service: Start) -> None:
     service = start_service(
         """

@@ -1,4 +1,4 @@
-"""Who may ask: the Host allow-list and the tokens, before any handler runs."""
+"""Who may ask: the Host allow-list, the Origin and the tokens, before any handler runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from openbell.service.http import is_cross_site
+
 SERVICE_PATHS = frozenset({"/api/v1/permit", "/api/v1/kill-switch/triggered"})
 """What the desk's own services ask, with their token."""
 OPEN_PATHS = frozenset({"/api/v1/openapi.json", "/api/v1/docs"})
@@ -17,7 +19,8 @@ OPEN_PATHS = frozenset({"/api/v1/openapi.json", "/api/v1/docs"})
 
 
 class Gate:
-    """ASGI middleware: 421 for a foreign Host, 401 without the right token."""
+    """ASGI middleware: 421 for a foreign Host, 403 for what a foreign page sent and may change
+    something, 401 without the right token."""
 
     def __init__(
         self, app: ASGIApp, *, allowed_hosts: Collection[str], api_token: str, service_token: str
@@ -35,6 +38,9 @@ class Gate:
         path = str(scope["path"])
         if host_name(headers.get("host", "")) not in self._allowed:
             refusal = _refusal(421, "misdirected", "this host name is not served here")
+            await refusal(scope, receive, send)
+        elif is_cross_site(scope["method"], headers.get("origin"), headers.get("host", "")):
+            refusal = _refusal(403, "foreign_origin", "pages of other sites change nothing here")
             await refusal(scope, receive, send)
         elif path not in OPEN_PATHS and not self._admits(path, headers.get("authorization", "")):
             refusal = _refusal(

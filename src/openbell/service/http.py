@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -80,8 +81,21 @@ def error_response(error: OpenbellError, status: int = 0) -> Response:
     return json_response(error.as_dict(), code)
 
 
+def is_cross_site(method: str, origin: str | None, host: str) -> bool:
+    """Whether a request that may change something was sent by a page that this `Host` did not serve.
+
+    A browser says with every such request of whose page it is, and a page cannot change what it says;
+    `null` is that of a page without a name. Programs send no Origin.
+    """
+    if origin is None or method in ("GET", "HEAD", "OPTIONS"):
+        return False
+    _, _, authority = origin.strip().lower().partition("://")
+    return not authority or authority != host.strip().lower()
+
+
 class HostGuard:
-    """Answers only requests that were addressed to this machine; others get 421.
+    """Answers only requests that were addressed to this machine, others get 421; and none that a page
+    of another site sent and that may change something: 403.
 
     A page in a browser can make a foreign name resolve to 127.0.0.1 (DNS rebinding); its requests
     carry that name in their Host header.
@@ -92,11 +106,22 @@ class HostGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            host = next((v for k, v in scope["headers"] if k == b"host"), b"").decode("latin-1")
+            headers = Headers(scope=scope)
+            host = headers.get("host", "")
             name = host if host.endswith("]") else host.rpartition(":")[0] or host
             if name.lower() not in ALLOWED_HOSTS:
                 refusal = json_response(
                     {"error": "wrong_host", "message": "this service answers on loopback only"}, 421
+                )
+                await refusal(scope, receive, send)
+                return
+            if is_cross_site(scope["method"], headers.get("origin"), host):
+                refusal = json_response(
+                    {
+                        "error": "foreign_origin",
+                        "message": "pages of other sites change nothing here",
+                    },
+                    403,
                 )
                 await refusal(scope, receive, send)
                 return
