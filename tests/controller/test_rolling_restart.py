@@ -39,8 +39,8 @@ GOOD = "#!/bin/sh\nexec sleep 86400\n"
 BAD = "#!/bin/sh\necho no such symbol >&2\nexit 3\n"
 
 
-def chain(make_desk: Any, watch: str = "100ms") -> Any:
-    desk = make_desk(CHAIN.replace("{watch}", watch).replace("{{", "{").replace("}}", "}"))
+def chain(make_desk: Any, watch: str = "100ms", services: str = CHAIN) -> Any:
+    desk = make_desk(services.replace("{watch}", watch).replace("{{", "{").replace("}}", "}"))
     put(desk, GOOD)
     (desk.folder / "middle.ok").touch()
     desk.start()
@@ -247,6 +247,78 @@ def test_changed_code_shows_until_the_rolling_restart(make_desk: Any) -> None:
     assert advice[0]["action"] == "openbell restart --rolling base"
     assert desk.run("rolling-restart", {"services": ["base"]})[-1]["event"] == "done"
     assert drift() == {}
+
+
+TRIED = CHAIN.replace(
+    "[services.top]",
+    """trial = {{ command = ["sh", "{{desk}}/trial.sh"] }}
+critical = true
+[services.top]""",
+)
+
+
+def test_code_that_a_trial_refuses_leaves_a_critical_service_trading_on_its_old_code(
+    make_desk: Any,
+) -> None:
+    """Restarted in place it would have been stopped first, with nothing left to go on with."""
+    desk = chain(make_desk, services=TRIED)
+    before = desk.pids()
+    trial = desk.folder / "trial.sh"
+
+    trial.write_text("echo no such symbol >&2; exit 3")
+    (step,) = desk.get("plan/rolling-restart?services=middle")[1]["steps"]
+    assert step["actions"][0].startswith("try its new code beside it first: sh ")
+    last = desk.run("rolling-restart")[-1]
+    assert (last["event"], last["outcome"]) == ("failed", "failed"), last
+    failed = last["result"]["failed"]
+    assert failed["service"] == "middle" and "the old one goes on" in failed["why"]
+    assert failed["log_tail"] == ["no such symbol"]
+    assert desk.pids()["middle"] == before["middle"] and desk.pids()["top"] == before["top"]
+    assert last["result"]["desk"]["trades"] is True
+
+    status, answer = desk.post("services/restart", {"services": ["middle", "top"]})
+    rows = {row["service"]: row for row in answer["results"]}
+    assert (status, rows["middle"]["outcome"], rows["top"]["outcome"]) == (200, "refused", "ready")
+    assert rows["middle"]["log_tail"] == ["no such symbol"]
+    assert desk.pids()["middle"] == before["middle"] and desk.pids()["top"] != before["top"]
+    answer = desk.post("services/restart", {"services": ["middle"], "force": True})[1]
+    assert answer["results"][0]["outcome"] == "ready"
+    forced = desk.pids()["middle"]
+    assert forced != before["middle"]
+
+    trial.write_text('echo "$OPENBELL_SERVICE" > "$OPENBELL_STATE/tried"')
+    last = desk.run("rolling-restart", {"services": ["middle"]})[-1]
+    assert last["event"] == "done", last
+    assert (desk.layout.state / "tried").read_text() == "middle\n", "in its own environment"
+    assert desk.pids()["middle"] != forced
+
+
+def test_a_halt_during_a_trial_leaves_the_service_and_one_left_behind_ends_with_it(
+    make_desk: Any,
+) -> None:
+    desk = chain(make_desk, services=TRIED)
+    before = desk.pids()
+    trial = desk.folder / "trial.sh"
+    trial.write_text("while ! test -e go; do sleep 0.05; done")
+    wanted = {"services": ["middle"]}
+
+    run = desk.post("rolling-restart", wanted)[1]["run"]
+    desk.until(lambda: len(processes(desk, "middle")) > 1, "the trial runs")
+    assert desk.status()["state"] == "trading", "nothing stands still meanwhile"
+    desk.post("halt", {"reason": "fat finger"})
+    (desk.folder / "go").touch()
+    last = desk.get(f"runs/{run}/events")[1][-1]
+    assert (last["event"], last["outcome"]) == ("failed", "ended"), last
+    assert desk.pids() == before and last["result"]["restarted"] == []
+
+    (desk.folder / "go").unlink()
+    desk.post("rolling-restart", wanted)
+    desk.until(lambda: len(processes(desk, "middle")) > 1, "the trial runs again")
+    desk.kill()
+    desk.start()
+    assert desk.pids()["middle"] == before["middle"], "the service was taken over, not the trial"
+    desk.post("services/stop", {"services": ["middle"], "force": True})
+    assert processes(desk, "middle") == []
 
 
 def test_an_emergency_stop_ends_it_and_nothing_is_started_again(make_desk: Any) -> None:

@@ -149,6 +149,19 @@ def test_bad_code_in_the_standby_or_in_a_critical_service_leaves_the_desk_tradin
     loaded.until_orders_after(now_ns())
 
     file.write_text(good)
+    strategies = loaded.desk.folder / "my_load.py"
+    well = strategies.read_text()
+    strategies.write_text(well + "\nraise RuntimeError('half an edit')\n")
+    with Witness(loaded) as witness:
+        failed = roll(loaded, "market-analysis", expect=1)
+    assert "the old one goes on" in failed["failed"]["why"]
+    assert any("half an edit" in line for line in failed["failed"]["log_tail"]), failed["failed"]
+    assert (
+        witness.without == [] and pids(loaded.desk)["market-analysis"] == before["market-analysis"]
+    )
+    loaded.until_orders_after(now_ns())
+    strategies.write_text(well)
+
     assert roll(loaded, ENGINE)["done"]
     loaded.until_paired()
     loaded.require_books_agree()

@@ -93,6 +93,15 @@ def test_a_missing_secret_or_port_is_named(plan):
         plan({"command": ("x", "{port}")})
 
 
+def test_own_services_have_a_trial_and_others_the_one_they_name(plan):
+    own = ("{python}", "-m", "openbell.services.market_analysis")
+    assert plan({"command": own}).trial == (sys.executable, *own[1:], "--trial")
+    assert plan({"command": own, "trial": {"command": ()}}).trial == ()
+    assert plan({"command": ("x",)}).trial == ()
+    tried = plan({"command": ("x",), "trial": {"command": ("{python}", "a"), "timeout": "2s"}})
+    assert (tried.trial, tried.trial_timeout_s) == ((sys.executable, "a"), 2.0)
+
+
 def test_another_shell_is_no_other_specification(plan):
     service = {"command": ("x",)}
     assert plan(service, {"PATH": "/bin"}).digest == plan(service, {"PATH": "/venv:/bin"}).digest

@@ -285,6 +285,21 @@ class Restart(Model):
     """Within which restarts are counted."""
 
 
+TRIAL_FLAG = "--trial"
+"""Openbell's own services understand it: `openbell.service.launch`."""
+
+
+class Trial(Model):
+    """`[services.NAME.trial]`: tries what the service would be started with, beside the one that runs."""
+
+    command: tuple[str, ...] | None = None
+    """Program and arguments, as `command` of the service and in its environment. It loads what a start
+    would load, takes and sends nothing, and ends with status 0 where a start may be tried. Unset: of
+    Openbell's own services their command with `--trial`, of others none. `[]`: none."""
+    timeout: Seconds = 60.0
+    """A trial that takes longer has failed, and is killed."""
+
+
 class Limits(Model):
     cpu: Cores | None = None
     """Most CPU the service may use, where the system enforces it (cgroup v2)."""
@@ -318,6 +333,8 @@ class Service(Model):
     """How it is stopped."""
     restart: Restart = Restart()
     """What happens when it ends by itself."""
+    trial: Trial = Trial()
+    """Before a service that runs is restarted in place; refused, it goes on as it is."""
     limits: Limits = Limits()
     """What it may use."""
     critical: bool = False

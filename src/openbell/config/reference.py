@@ -55,6 +55,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[services.NAME.health]", models.Health),
     ("[services.NAME.stop]", models.Stop),
     ("[services.NAME.restart]", models.Restart),
+    ("[services.NAME.trial]", models.Trial),
     ("[services.NAME.limits]", models.Limits),
 )
 

@@ -18,7 +18,7 @@ from openbell.domain.graph import start_order, stop_order, with_dependencies, wi
 from openbell.domain.health import resume_blockers
 from openbell.errors import OpenbellError, RefusedError, StorageError
 from openbell.procedures.checkpointing import save_checkpoint
-from openbell.runtime.spec import StartResult, StopResult
+from openbell.runtime.spec import StartResult, StopResult, TrialResult
 from openbell.state.checkpoint import CheckpointInfo, list_checkpoints
 from openbell.state.halts import Halt, clear_halt, set_halt
 
@@ -124,7 +124,7 @@ class Acts:
                 self._refuse_needed(names, force)
                 carry_out = self._stop
             case "restart":
-                carry_out = self._restart
+                carry_out = self._restart if force else self._restart_tried
             case "reload":
                 carry_out = self._reload
         detail = {"services": list(names), "force": force}
@@ -163,6 +163,13 @@ class Acts:
             )
             results.extend(map(_stopped, ended))
         return results
+
+    async def _restart_tried(self, names: Sequence[str]) -> list[dict[str, object]]:
+        """What a trial refuses is not stopped: it goes on with its old code."""
+        tried = await asyncio.gather(*map(self.desk.supervisor.trial, names))
+        refused = {each.service: each for each in tried if each.refused}
+        restarted = await self._restart([name for name in names if name not in refused])
+        return [*map(_refused, refused.values()), *restarted]
 
     async def _restart(self, names: Sequence[str]) -> list[dict[str, object]]:
         """Dependents stay up: they see the service go and come, as they would in a crash."""
@@ -265,6 +272,18 @@ def _started(result: StartResult) -> dict[str, object]:
         "outcome": "ready" if result.ready else "failed",
         "seconds": round(result.seconds, 3),
         "reason": result.reason,
+        "log_tail": list(result.log_tail),
+    }
+
+
+def _refused(result: TrialResult) -> dict[str, object]:
+    reason = f"a trial of its new code failed and the old one goes on: {result.refused}"
+    return {
+        "service": result.service,
+        "ok": False,
+        "outcome": "refused",
+        "seconds": round(result.seconds, 3),
+        "reason": reason,
         "log_tail": list(result.log_tail),
     }
 

@@ -344,6 +344,7 @@ class RollingRestarts:
             times=Times(settings.watch_for, settings.trading_within),
             timeouts_s={
                 name: each.stop.timeout
+                + each.trial.timeout
                 + (ready.timeout if (ready := each.readiness()) is not None else 0.0)
                 + _START_S
                 for name, each in declared.items()

@@ -8,11 +8,7 @@ run is run again, unless the desk file says that it may be (`repeat`).
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +18,11 @@ from openbell.config.procedures import ExtraStep
 from openbell.errors import FailedError
 from openbell.procedures.ports import EarlierEffect, Effects
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.runtime.commands import Ran, run_command
 from openbell.runtime.plan import BASE_VARIABLES
 
 VERIFY_TIMEOUT_S = 20.0
 """Of one verification; below what the runner gives a step for it, so that its own word is told."""
-LINES_KEPT = 20
-_LINE_CHARS = 300
-_OUTPUT_BYTES_MAX = 256 << 10
 _PLACEHOLDER = re.compile(r"\{(python|desk|state)\}")
 
 
@@ -64,23 +58,6 @@ def plan_command(facts: CommandFacts, argv: tuple[str, ...], *, repeat: bool) ->
     if facts.earlier is EarlierEffect.DONE:
         return Plan(reason="not run again: it has succeeded in this run")
     return Plan((RunCommand(argv),))
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    status: int | None
-    """None: it could not be run, or did not end in time."""
-    why: str
-    lines: tuple[str, ...]
-
-    @property
-    def told(self) -> str:
-        return self.why or (self.lines[-1] if self.lines else f"exit status {self.status}")
-
-    def as_dict(self) -> dict[str, object]:
-        return {"exit_status": self.status, "why": self.why, "output": list(self.lines)}
 
 
 def environment_of(
@@ -182,42 +159,10 @@ class CommandStep:
         return await self._run(self._filled(self.extra.verify), VERIFY_TIMEOUT_S)
 
     async def _run(self, argv: Sequence[str], timeout_s: float) -> Ran:
-        """Runs it to its end; it is killed with its group when it is late, or we are cancelled."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                cwd=self.layout.desk,
-                env=dict(self.environment),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            return Ran(None, f"cannot be run: {error.strerror or error}", ())
-        output = bytearray()
-        reading = asyncio.create_task(_read(process, output))
-        try:
-            async with asyncio.timeout(timeout_s):
-                # Its end counts, not that of its output: what it left in the background may hold it.
-                status: int | None = await process.wait()
-            why = ""
-        except TimeoutError:
-            status, why = None, f"did not end within {timeout_s:g}s, and was killed"
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-            await asyncio.wait((reading,), timeout=0.5)
-            reading.cancel()
-        lines = self.redact(output.decode(errors="replace")).splitlines()[-LINES_KEPT:]
-        return Ran(status, why, tuple(line[:_LINE_CHARS] for line in lines))
-
-
-async def _read(process: asyncio.subprocess.Process, output: bytearray) -> None:
-    """Keeps the end of what is printed; reads all of it, so that nobody waits for a full pipe."""
-    assert process.stdout is not None
-    while chunk := await process.stdout.read(1 << 16):
-        output += chunk
-        del output[: max(0, len(output) - _OUTPUT_BYTES_MAX)]
+        return await run_command(
+            argv,
+            cwd=self.layout.desk,
+            environment=self.environment,
+            timeout_s=timeout_s,
+            redact=self.redact,
+        )

@@ -10,13 +10,13 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from openbell.config.layout import DeskLayout
-from openbell.config.models import ExecReady, LoadedDesk, Service
+from openbell.config.models import TRIAL_FLAG, ExecReady, LoadedDesk, Service
 from openbell.errors import ConfigError
 from openbell.runtime.spec import ServiceSpec
 
@@ -29,6 +29,7 @@ _DEFAULTS = {
     # A Python service's output would otherwise sit in its buffer while the log looks idle.
     "PYTHONUNBUFFERED": "1",
 }
+_OWN_SERVICES = "openbell.services."
 _NOTHING: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 PLACEHOLDERS = ("python", "desk", "port", "state")
 _PLACEHOLDER = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
@@ -132,7 +133,16 @@ def _build(
         digest=_digest(service, argv, cwd, named, layout.service_log(name)),
         role=service.role,
         venues=service.venues,
+        trial=_trial(service, argv, fill),
+        trial_timeout_s=service.trial.timeout,
     )
+
+
+def _trial(service: Service, argv: tuple[str, ...], fill: Callable[[str], str]) -> tuple[str, ...]:
+    if service.trial.command is not None:
+        return tuple(fill(part) for part in service.trial.command)
+    is_own = "-m" in argv[:-1] and argv[argv.index("-m") + 1].startswith(_OWN_SERVICES)
+    return (*argv, TRIAL_FLAG) if is_own else ()
 
 
 def _digest(

@@ -45,6 +45,9 @@ class ServiceSpec:
     """As in desk.toml: what it is to the desk."""
     venues: tuple[str, ...] = ()
     """Venues whose credentials it is given."""
+    trial: tuple[str, ...] = ()
+    """Tries what it would be started with, beside the one that runs; empty: there is no such command."""
+    trial_timeout_s: float = 60.0
     alternate: ServiceSpec | None = None
     """The same on its second port (the same digest); None: it has no second one."""
 
@@ -138,6 +141,19 @@ class StopResult:
     exit_status: int | None
     """None where it is unknown (an adopted process on an old kernel). Negative: killed by signal."""
     survivors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of a trial."""
+
+    service: str
+    refused: str = ""
+    """Why the service must not be restarted with what lies on the disk now; empty: nothing was found
+    that speaks against it, or there was nothing to try."""
+    seconds: float = 0.0
+    log_tail: tuple[str, ...] = ()
+    """What a trial that refused it printed last."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import msgspec
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Logs
 from openbell.config.references import did_you_mean
+from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError, UsageError
 from openbell.runtime import logs as log_files
 from openbell.runtime.host import Hold, Host
@@ -35,8 +36,10 @@ from openbell.runtime.spec import (
     ServiceView,
     StartResult,
     StopResult,
+    TrialResult,
 )
 from openbell.runtime.supervised import SupervisedService
+from openbell.runtime.trial import try_out
 
 _FIRST_ANSWERS_S = 2.0
 """How long an adoption waits for its services to answer; those that take longer are probed on."""
@@ -176,6 +179,20 @@ class Supervisor:
         """SIGKILL to a service that hangs, and to its whole group; it is then treated like one that
         crashed, and its view shows a pid for as long as anything of it is left."""
         await self._service(name).kill()
+
+    def trial_of(self, name: str) -> tuple[str, ...]:
+        """The command that `trial` would run now; empty: the service has none, or does not run."""
+        service = self._service(name)
+        runs = service.state in (ServiceState.READY, ServiceState.DEGRADED)
+        return service.spec.trial if runs and service.mark is not None else ()
+
+    async def trial(self, name: str) -> TrialResult:
+        """Tries what the service would be started with now, and leaves the one that runs alone. Where
+        nothing runs there is nothing to protect, and nothing is tried."""
+        service = self._service(name)
+        if not self.trial_of(name) or service.mark is None:
+            return TrialResult(name)
+        return await try_out(service.spec, service.mark)
 
     async def replace(self, name: str, proven: Proven) -> ReplaceResult:
         """Starts a second process of the service beside it, and ends the first once the second is

@@ -74,6 +74,7 @@ class ServiceApp:
         self._on_start: list[Hook] = []
         self._on_stop: list[Hook] = []
         self._on_exit: list[Hook] = []
+        self._on_trial: list[Hook] = []
         self._on_reload: list[Reload] = []
         self._ready: bool | None = None
         self._why_not_ready = "starting"
@@ -112,6 +113,11 @@ class ServiceApp:
     def on_exit(self, hook: Hook) -> None:
         """Runs after the tasks have ended, last declared first: close what they used."""
         self._on_exit.append(hook)
+
+    def on_trial(self, hook: Hook) -> None:
+        """Runs, in order, in a trial and only there: loads what `on_start` would load, beside the process
+        that runs. It takes and sends nothing. If it raises, the trial has failed."""
+        self._on_trial.append(hook)
 
     def on_reload(self, fn: Reload) -> None:
         """Runs on SIGHUP. What it raises is an alert line; the service goes on as it was."""
@@ -156,7 +162,22 @@ class ServiceApp:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(self._live(listener))
 
+    def try_out(self) -> int:
+        """Instead of `run`: nothing is bound, served or started. Exit status 0 where nothing speaks
+        against a start, else 1, and a line that says what."""
+        return asyncio.run(self._try_out())
+
     # --- its life ----------------------------------------------------------------------------
+
+    async def _try_out(self) -> int:
+        for hook in self._on_trial:
+            try:
+                await hook()
+            except Exception as error:  # noqa: BLE001 - whatever it is, a start would meet it too
+                alert("trial failed", critical=True, why=_sentence(error), exc_info=error)
+                return 1
+        self.log.info("trial passed", seconds=round(time.monotonic() - self._started, 3))
+        return 0
 
     def _bind(self) -> socket.socket:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -1,9 +1,14 @@
-"""The last line of a service's `main`."""
+"""The last line of a service's `main`.
+
+With `--trial` what a start would load is loaded, and that is all (docs/how-to/rolling-restart.md).
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
+from openbell.config.models import TRIAL_FLAG
 from openbell.errors import OpenbellError
 from openbell.service.app import ServiceApp
 from openbell.service.context import ServiceContext
@@ -21,4 +26,8 @@ def launch(
     except OpenbellError as error:
         alert(error.message, critical=True, hint=error.hint)
         return error.exit_code
-    return app.run()
+    return app.try_out() if is_trial() else app.run()
+
+
+def is_trial() -> bool:
+    return TRIAL_FLAG in sys.argv[1:]

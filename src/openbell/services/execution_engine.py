@@ -20,6 +20,7 @@ from openbell.errors import ConfigError, ConflictError, OpenbellError
 from openbell.service import CheckResult, ServiceApp, degraded, failing, ok
 from openbell.service.context import ServiceContext
 from openbell.service.http import Handler, deadline_mono_ns
+from openbell.service.launch import is_trial
 from openbell.service.logging import alert, get_logger
 from openbell.trading.engine.api import EngineApi
 from openbell.trading.engine.engine import Engine, Setup
@@ -45,6 +46,7 @@ class ExecutionEngine:
         self._api: EngineApi | None = None
         self._likeness: Likeness | None = None
         app.on_start(self._start)
+        app.on_trial(self._try_out)
         app.on_stop(self._stop)
         app.on_exit(self._close)
         for check in (self._check_venues, self._check_storage):
@@ -73,16 +75,8 @@ class ExecutionEngine:
             get_logger().warning(live_notice(live), venues=live)
         layout = self._context.layout
         layout.make()
-        setup = Setup(
-            service=self._app.name,
-            file=self._context.file,
-            layout=layout,
-            token=layout.state / "service.token",
-            venues=self._venues,
-        )
-        self._likeness = await asyncio.to_thread(
-            Likeness.of, self._context.desk, layout.desk_id, self._context.credentials
-        )
+        setup = self._setup()
+        self._likeness = await asyncio.to_thread(self._make_likeness)
         is_paired = self._app.name in (self._context.file.engine_pair() or ())
         begin = Engine.stand_by if is_paired else Engine.start
         self._engine = await begin(setup)
@@ -90,6 +84,35 @@ class ExecutionEngine:
         for name, body in self._engine.tasks():
             self._app.task(body, name)
         self._app.task(self._end_when_fenced, "epoch")
+
+    def _setup(self) -> Setup:
+        layout = self._context.layout
+        return Setup(
+            service=self._app.name,
+            file=self._context.file,
+            layout=layout,
+            token=layout.state / "service.token",
+            venues=self._venues,
+        )
+
+    def _make_likeness(self) -> Likeness:
+        context = self._context
+        return Likeness.of(context.desk, context.layout.desk_id, context.credentials)
+
+    async def _try_out(self) -> None:
+        """Makes the whole engine over the journal that there is, read only, and ends it again. It connects
+        to no venue, asks for no permit and no epoch, and binds nothing."""
+        await asyncio.to_thread(self._make_likeness)
+        try:
+            engine = await Engine.try_out(self._setup())
+        except ConfigError as error:
+            version, known = error.facts.get("schema_version"), error.facts.get("known_version")
+            if not (isinstance(version, int) and isinstance(known, int) and version < known):
+                raise
+            # A start migrates it; a trial must not, while the old code works on it.
+            get_logger().warning("the journal was not read", why=error.message)
+            return
+        await engine.close()
 
     async def _end_when_fenced(self) -> None:
         assert self._engine is not None
@@ -176,6 +199,8 @@ def main() -> int:
     except OpenbellError as error:
         alert(error.message, critical=True, hint=error.hint)
         return error.exit_code
+    if is_trial():
+        return app.try_out()
     status = app.run()
     return ConflictError.exit_code if engine.fenced else status
 

@@ -27,7 +27,7 @@ from openbell import __version__
 from openbell.config.models import Strategy as Declared
 from openbell.config.references import did_you_mean
 from openbell.domain.market import Quote, Trade
-from openbell.errors import StorageError, UsageError
+from openbell.errors import ConfigError, StorageError, UsageError
 from openbell.service import CheckResult, ServiceApp, degraded, ok
 from openbell.service.context import ServiceContext
 from openbell.service.launch import launch
@@ -37,7 +37,7 @@ from openbell.trading.bus import Requester, Subscriber
 from openbell.trading.event_feed import EngineEventFeed
 from openbell.trading.host import StrategyHost, StrategyState
 from openbell.trading.hosting import StrategyHosts
-from openbell.trading.loading import make_path_importable
+from openbell.trading.loading import load_strategy, make_path_importable
 from openbell.trading.messages import (
     INSTRUMENTS_TOPIC,
     INTENTS_SOCKET,
@@ -62,6 +62,7 @@ class MarketAnalysis:
         self._hosts: StrategyHosts | None = None
         self._saved = b""
         app.on_start(self._start)
+        app.on_trial(self._try_out)
         app.on_stop(self._stop)
         app.on_exit(self._close)
         app.check("strategies", self._check)
@@ -103,6 +104,20 @@ class MarketAnalysis:
         for name in hosts.hosts:
             self._app.task(partial(hosts.run_timer, name), f"timer {name}")
             self._app.task(partial(hosts.run_sender, name), f"sender {name}")
+
+    async def _try_out(self) -> None:
+        """Every strategy is made, and shown what the one that runs kept last. ConfigError for one that
+        cannot be made; that what was kept cannot be restored costs its averages only, at a start too."""
+        make_path_importable(self._context.desk.folder)
+        wrong = []
+        for name, declared in self._context.file.strategies.items():
+            if declared.enabled:
+                try:
+                    load_strategy(name, declared)
+                except ConfigError as error:
+                    wrong.append(f"{error.message} ({error.hint})" if error.hint else error.message)
+        if wrong:
+            raise ConfigError("; ".join(wrong))
 
     async def _stop(self) -> None:
         self._save()

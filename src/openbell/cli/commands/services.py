@@ -40,6 +40,7 @@ def stop(terminal: Terminal, services: tuple[str, ...], force: bool) -> int:
 @click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--reason", default="", help="Why; kept in the audit log.")
+@click.option("--force", is_flag=True, help="Without a trial of the new code before the old stops.")
 def restart(
     terminal: Terminal,
     services: tuple[str, ...],
@@ -48,13 +49,19 @@ def restart(
     plan: bool,
     yes: bool,
     reason: str,
+    force: bool,
 ) -> int:
     """Stop and start services; those that depend on them stay up.
+
+    What a service would be started with is tried beside it first, where there is a trial for it (the
+    desk's own services, strategies too): refused, it goes on as it is. --force leaves that out.
 
     With --rolling one service at a time, dependencies first, each gated on its health and on the
     desk trading as before; it stops at the first that fails. Without names: every service but
     simulated venues. Killed in the middle, the same command goes on.
     """
+    if rolling and force:
+        raise UsageError("a rolling restart tries new code always", hint="leave --force out")
     if rolling:
         from openbell.cli.rolling import rolling_restart
 
@@ -66,7 +73,7 @@ def restart(
         raise UsageError(f"{named[0]} belongs to --rolling", hint="add --rolling")
     if not services:
         raise UsageError("no service is named", hint="name some, or add --rolling for all")
-    return _act(terminal, "restart", {"services": services})
+    return _act(terminal, "restart", {"services": services, "force": force})
 
 
 @command()

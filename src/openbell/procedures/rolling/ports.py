@@ -7,7 +7,7 @@ from typing import Protocol
 
 from openbell.procedures.ports import Services
 from openbell.procedures.rolling.plan import Pair
-from openbell.runtime.spec import Proven, ReplaceResult, ServiceView
+from openbell.runtime.spec import Proven, ReplaceResult, ServiceView, TrialResult
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,14 @@ class RollingServices(Services, Protocol):
     """The desk's processes."""
 
     async def probe_now(self, name: str) -> ServiceView: ...
+
+    def trial_of(self, name: str) -> tuple[str, ...]:
+        """The command that `trial` would run now; empty: there is nothing to try."""
+        ...
+
+    async def trial(self, name: str) -> TrialResult:
+        """Tries what the service would be started with, beside the one that runs."""
+        ...
 
     async def replace(self, name: str, proven: Proven) -> ReplaceResult:
         """Starts a second process beside it; ends the first once the second is ready, healthy and

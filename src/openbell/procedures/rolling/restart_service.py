@@ -52,7 +52,7 @@ SPEC = StepSpec(
     name="restart_*",
     title="Restart a service, and see it well",
     does="Gives one service its new code, in the way that pauses least: by its replacement, by a "
-    "hand-over to the standby, or in place.",
+    "hand-over to the standby, or in place, tried beside the old one first.",
     verified_by="The service is ready, stays well for `watch_for` and as well as before, and the desk "
     "trades as before.",
     timeout_s=0.0,
@@ -110,7 +110,11 @@ class RestartService:
         turn, times = self._turn, self._rolling.times
         last = self._rolling.last.get(turn.service)
         took = f"last time {last}" if last else "not measured yet"
-        lines = [f"{_ACTS[turn.way].format(turn.service)} (pauses {turn.pauses}; {took})"]
+        lines = []
+        trial = self._rolling.services.trial_of(turn.service)
+        if trial and turn.way in (Way.STANDBY, Way.IN_PLACE):
+            lines.append(f"try its new code beside it first: {' '.join(trial)}")
+        lines.append(f"{_ACTS[turn.way].format(turn.service)} (pauses {turn.pauses}; {took})")
         lines.append(
             f"go on when it stayed well for {seconds_text(times.watch_for)} and the desk is as "
             f"before, within {seconds_text(times.trading_within)}; else stop here"
@@ -143,6 +147,8 @@ class RestartService:
             case Way.SURGE:
                 took = await self._replace(say)
             case Way.STANDBY | Way.IN_PLACE:
+                await self._try_out(say)
+                left = time.monotonic()
                 took = Took(self._turn.way, await self._stop_and_start(say))
         gate = Gate(self._rolling)
         await gate.wait("well again", self._why_not_well, say)
@@ -156,6 +162,22 @@ class RestartService:
         return Restarted(self._turn.service, self._before.view.pid, view.pid, took)
 
     # ------------------------------------------------------------------ the ways
+
+    async def _try_out(self, say: Say) -> None:
+        """What is refused here is never started: the service goes on as it is."""
+        services, name = self._rolling.services, self._turn.service
+        if not services.trial_of(name):
+            return
+        say("trying the new code beside the old one")
+        tried = await services.trial(name)
+        if tried.refused:
+            raise FailedError(
+                f"{name}: a trial of its new code failed and the old one goes on: {tried.refused}",
+                log_tail=tried.log_tail,
+            )
+        if self._rolling.desk.ended_by():
+            raise _EndedError(self._rolling.desk.ended_by())
+        say(f"tried in {seconds_text(tried.seconds)}, stopping the old one")
 
     async def _stop_and_start(self, say: Say) -> float:
         """How long it was away. Begun, it is carried through: a stop without its start would

@@ -177,6 +177,14 @@ class Engine:
         return engine
 
     @classmethod
+    async def try_out(cls, setup: Setup) -> Engine:
+        """An engine over the books as they are, for one that only wants to see that it can be made: the
+        database is not written, and `close` is all that may follow. StorageError, CorruptError."""
+        engine = await cls._with(setup, lambda hear: Ledger.look_at(setup.layout.database, hear))
+        engine.permit.give_up("a trial")
+        return engine
+
+    @classmethod
     async def _with(cls, setup: Setup, ledger: Callable[[Hear], Awaitable[Ledger]]) -> Engine:
         engine: Engine | None = None
 

@@ -101,13 +101,21 @@ class Ledger:
         await asyncio.to_thread(
             lambda: open_database(database).close()
         )  # the first to come makes it
+        ledger = await cls.look_at(database, hear)
+        books = ledger.books
+        log.info("following", last_seq=ledger.last_seq, open=len(books.open_orders()))
+        return ledger
+
+    @classmethod
+    async def look_at(cls, database: Path, hear: Hear) -> Ledger:
+        """Folds what is there, reading only. NotRunningError where there is no database, ConfigError
+        where its schema is another; StorageError, CorruptError."""
         reader = JournalReader.open(database)
         try:
             books, last_seq = await asyncio.to_thread(fold, reader)
         except BaseException:
             reader.close()
             raise
-        log.info("following", last_seq=last_seq, open=len(books.open_orders()))
         return cls(database, None, reader, books, last_seq, hear)
 
     @property
