@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from tests.harness.paper_desk import REPOSITORY, free_ports
 
-from openbell.cli.commands.init import rendered
+from openbell.cli.commands.init import TEMPLATE_PORTS, rendered, with_standby
 from openbell.cli.main import COMMANDS
+from openbell.config.loader import load_desk
 
 
 def openbell(*arguments: str, folder: Path) -> tuple[int, str, str]:
@@ -86,6 +87,30 @@ def test_no_desk_says_how_to_name_or_make_one(tmp_path: Path) -> None:
 
 def test_a_new_desk_passes_check(new_desk: Path) -> None:
     assert document("check", folder=new_desk, expect=0)["ok"]
+
+
+def test_a_new_desk_can_have_a_standby(new_desk: Path) -> None:
+    document("init", "paired", "--standby", folder=new_desk.parent, expect=0)
+    paired = new_desk.parent / "paired"
+    assert document("check", folder=paired, expect=0)["ok"]
+    pair = ("execution-engine", "execution-engine-standby")
+    assert load_desk(paired).file.engine_pair() == pair
+    assert load_desk(new_desk).file.engine_pair() is None
+
+
+def test_the_standby_of_the_template_is_its_comment_and_nothing_else_changes() -> None:
+    plain = rendered("desk.toml", "mine", 0)
+    pairs = zip(plain.splitlines(), with_standby(plain).splitlines(), strict=True)
+    changed = [(before, after) for before, after in pairs if before != after]
+    assert len(changed) > 10 and all(before == f"# {after}" for before, after in changed)
+    assert changed[0][1] == "[services.execution-engine-standby]"
+
+
+def test_two_desks_of_the_template_share_no_port() -> None:
+    one, other = (
+        set(re.findall(r"port = (\d+)", rendered("desk.toml", "mine", shift))) for shift in (0, 100)
+    )
+    assert len(one) == len(other) == len(TEMPLATE_PORTS) and not one & other
 
 
 def test_init_overwrites_nothing(new_desk: Path) -> None:

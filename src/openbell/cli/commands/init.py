@@ -12,7 +12,7 @@ import click
 from openbell.cli.command import Terminal, command
 from openbell.errors import ConflictError, UsageError
 
-TEMPLATE_PORTS = (8000, 7001, 8001, 8002, 8003, 8004)
+TEMPLATE_PORTS = (8000, 7001, 8001, 8002, 8003, 8004, 8005, 8011, 8013)
 """The ports in the template, those of the paper desk."""
 _PORT_STEP = 100
 _FILES = {
@@ -26,7 +26,10 @@ _FILES = {
 @command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", help="The desk's name; else the folder's.")
-def init(terminal: Terminal, folder: Path, name: str | None) -> int:
+@click.option(
+    "--standby", is_flag=True, help="With a second engine that takes over from the first."
+)
+def init(terminal: Terminal, folder: Path, name: str | None, standby: bool) -> int:
     """Make a desk of your own in DIR: commented files that pass `check` and open at once.
 
     It begins as the paper desk, with a simulated venue, on ports that are free now.
@@ -46,7 +49,8 @@ def init(terminal: Terminal, folder: Path, name: str | None) -> int:
     shift = free_port_shift()
     folder.mkdir(parents=True, exist_ok=True)
     for source, target in _FILES.items():
-        (folder / target).write_text(rendered(source, desk_name, shift))
+        text = rendered(source, desk_name, shift)
+        (folder / target).write_text(with_standby(text) if standby else text)
     written = [str(folder / target) for target in _FILES.values()]
     terminal.show(
         {
@@ -68,6 +72,16 @@ def rendered(source: str, name: str, shift: int) -> str:
     for port in TEMPLATE_PORTS:
         text = re.sub(rf"\b{port}\b", str(port + shift), text)
     return text.replace('name = "paper"', f'name = "{name}"', 1)
+
+
+def with_standby(text: str) -> str:
+    """The template's table of a standby, which is a comment, as a table; other texts as they are."""
+    return re.sub(
+        r"^# \[services\.execution-engine-standby\]\n(?:# .+\n)+",
+        lambda block: re.sub(r"^# ", "", block[0], flags=re.M),
+        text,
+        flags=re.M,
+    )
 
 
 def free_port_shift() -> int:
