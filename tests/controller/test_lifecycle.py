@@ -234,6 +234,10 @@ def test_a_closing_that_was_cut_off_can_be_taken_back(make_desk: Any) -> None:
     assert desk.status()["interrupted_run"]["id"] == run
     os.kill(desk.pids()["stubborn"], signal.SIGKILL)
     desk.until(lambda: states(desk)["stubborn"] != "ready", "the service is gone")
+    status, refused = desk.post("open")
+    assert (status, refused["run"]) == (403, run), "the closing has locked the desk"
+    assert "openbell unlock" in refused["hint"]
+    assert desk.post("unlock", headers={"X-Openbell-Actor": "joe"})[1]["was"]["run"] == run
     assert desk.run("open")[-1]["event"] == "done"
     seen = desk.status()
     assert (seen["state"], seen["interrupted_run"]) == ("trading", None)
@@ -568,7 +572,8 @@ def test_plans_say_what_would_be_done_and_do_nothing(desk: Any) -> None:
     desk.run("open")
     assert desk.get("plan/open")[1]["steps"][0]["actions"] == []
     _, plan = desk.get("plan/close?flatten=keep&orders=keep")
-    assert plan["steps"][0]["name"] == "halt_strategies"
+    assert [step["name"] for step in plan["steps"][:2]] == ["lock", "halt_strategies"]
+    assert not desk.status()["lock"]["active"], "a plan locks nothing"
     assert desk.status()["state"] == "trading"
 
 

@@ -309,6 +309,7 @@ class FakeDesk:
 
         return Closing(
             run="close-1",
+            actor="ann",
             desk=self.desk,
             layout=self.layout,
             services=self.services,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ from openbell.domain.orders import (
 )
 from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
-from openbell.procedures.closing import closing_steps
+from openbell.procedures.closing import closing_steps, lock
 from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
 from openbell.procedures.closing.flatten import plan_flatten
 from openbell.procedures.closing.halt_strategies import HaltFacts, judge_halt, plan_halt
@@ -32,10 +33,12 @@ from openbell.procedures.ports import Facts
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
 from openbell.state.database import open_database
+from openbell.state.desk_lock import DeskLock
 from openbell.state.journal import Journal
 from openbell.watch.service_client import Answer
 
 STEPS = (
+    "lock",
     "halt_strategies",
     "cancel_orders",
     "flatten",
@@ -480,6 +483,46 @@ def halt_facts(**given: Any) -> HaltFacts:
         "strategies_why": "",
     }
     return HaltFacts(**(known | given))
+
+
+async def test_the_lock_comes_first_and_tells_what_the_desk_consists_of(
+    fake_desk: Any, journal: Any
+) -> None:
+    statement = await close(fake_desk, journal)
+    assert journal.lines[:3] == ["started lock", "done lock", "started halt_strategies"]
+    evidence = journal.ended["lock"].evidence
+    assert evidence["desk_digest"] == fake_desk.desk.digest
+    assert set(evidence["services"]) == {"venue", "engine", "strategies"}
+    assert "close-1 of ann" in evidence["lock"]
+    assert statement.verified
+
+
+async def test_a_lock_that_cannot_be_set_keeps_no_desk_open(
+    fake_desk: Any, journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(lock, "set_lock", full)
+    statement = await close(fake_desk, journal)
+    assert outcomes(statement)["lock"] == "failed"
+    assert statement.services_stopped and not statement.verified
+    assert fake_desk.venue.sent == ["market 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("run", "planned"),
+    [
+        ("", []),
+        ("close-2", []),
+        ("close-1", ["lock deployments and configuration, so far by close-1"]),
+    ],
+)
+def test_a_persons_lock_is_left_and_an_earlier_closings_taken_over(
+    run: str, planned: list[str]
+) -> None:
+    held = DeskLock("audit", "ann", datetime(2026, 1, 31, tzinfo=UTC), run)
+    assert list(lock.plan_lock(lock.LockFacts(held, "close-2")).lines()) == planned
 
 
 def test_a_halted_desk_needs_no_halting() -> None:

@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("logs", "logs", "read the services' logs together"),
     "halt": ("halt", "halt", "stop new orders; services stay up"),
     "resume": ("halt", "resume", "let new orders go on, once healthy"),
+    "lock": ("lock", "lock", "keep the desk as it is deployed and configured"),
+    "unlock": ("lock", "unlock", "release that lock"),
     "kill-switch": ("kill_switch", "kill_switch", "stop orders at once: the desk or a part of it"),
     "dead-man": ("dead_man", "dead_man", "what becomes of resting orders without an engine"),
     "emergency-stop": (

@@ -10,6 +10,7 @@
       latches/  latch.json  kill-switch.jsonl                            the kill switch
       emergency.json  emergency.lock  emergency/                         the emergency stop
       order-latency.json                                                 the longest seen, by venue
+      lock.json                                                          deployments are locked
       target.json                                                        what the desk was asked to be
       guard.lock  guard.json  guard.toml                                 the guard
       credentials.env                                                    made for simulated venues
@@ -128,6 +129,11 @@ class DeskLayout:
     @property
     def halt(self) -> Path:
         return self.state / "halt.json"
+
+    @property
+    def lock(self) -> Path:
+        """Deployments and configuration are locked while it exists: `openbell.state.desk_lock`."""
+        return self.state / "lock.json"
 
     @property
     def target(self) -> Path:

@@ -18,8 +18,10 @@ from openbell.domain.graph import start_order, stop_order, with_dependencies, wi
 from openbell.domain.health import resume_blockers
 from openbell.errors import OpenbellError, RefusedError, StorageError
 from openbell.procedures.checkpointing import save_checkpoint
+from openbell.procedures.preview import lock_row
 from openbell.runtime.spec import StartResult, StopResult, TrialResult
 from openbell.state.checkpoint import CheckpointInfo, list_checkpoints
+from openbell.state.desk_lock import DeskLock, clear_lock, read_lock, set_lock
 from openbell.state.halts import Halt, clear_halt, set_halt
 
 log = structlog.get_logger()
@@ -103,6 +105,29 @@ class Acts:
         after = await self.observer.observe()
         return {"resumed": True, "state": str(after.state), "why": after.why}
 
+    async def lock(self, reason: str, actor: str) -> dict[str, object]:
+        """Keeps the desk as it is deployed and configured, until a person releases it. A closing's
+        lock becomes this person's: the closing does not release it any more. Raises StorageError."""
+        desk = self.desk
+        await desk.auditor.record(actor, "desk.lock", desk.desk.file.desk.name, reason=reason)
+        lock = DeskLock(reason, actor, datetime.now(UTC))
+        await asyncio.to_thread(set_lock, desk.layout.lock, lock)
+        return lock_row(await asyncio.to_thread(read_lock, desk.layout.lock))
+
+    async def unlock(self, reason: str, actor: str) -> dict[str, object]:
+        """Releases the lock, whoever set it; that there was none changes nothing. Raises ConflictError
+        while the desk is being closed, StorageError."""
+        desk = self.desk
+        with desk.board.acting():
+            was = await asyncio.to_thread(read_lock, desk.layout.lock)
+            if was is not None:
+                name = desk.desk.file.desk.name
+                await desk.auditor.record(
+                    actor, "desk.unlock", name, reason=reason, was=str(was), run=was.run
+                )
+                await asyncio.to_thread(clear_lock, desk.layout.lock)
+        return {"unlocked": was is not None, "was": lock_row(was)}
+
     async def services(
         self, verb: Verb, names: Sequence[str], actor: str, *, force: bool = False
     ) -> dict[str, object]:
@@ -126,6 +151,7 @@ class Acts:
             case "restart":
                 carry_out = self._restart if force else self._restart_tried
             case "reload":
+                desk.refuse_locked("nothing is reloaded")
                 carry_out = self._reload
         detail = {"services": list(names), "force": force}
         if verb == "stop":

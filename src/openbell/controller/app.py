@@ -28,12 +28,14 @@ from openbell.controller.bodies import (
     EmergencyBody,
     ExitBody,
     HaltBody,
+    LockBody,
     OpenBody,
     PermitBody,
     ResumeBody,
     RollingRestartBody,
     ServicesBody,
     TriggeredBody,
+    UnlockBody,
 )
 from openbell.controller.close_desk import CloseWishes
 from openbell.controller.connections import connections_document
@@ -321,6 +323,14 @@ def _act(app: FastAPI, parts: Parts) -> None:
     @app.post(f"{V1}/resume", summary="New orders go on, if nothing speaks against it")
     async def resume(body: ResumeBody | None = None, actor: Actor = "api") -> Response:
         return _json(desk, await acts.resume(actor))
+
+    @app.post(f"{V1}/lock", summary="No opening, reload or rolling restart until it is released")
+    async def lock(body: LockBody, actor: Actor = "api") -> Response:
+        return _json(desk, await acts.lock(body.reason, actor))
+
+    @app.post(f"{V1}/unlock", summary="Release that lock, whoever set it")
+    async def unlock(body: UnlockBody | None = None, actor: Actor = "api") -> Response:
+        return _json(desk, await acts.unlock((body or UnlockBody()).reason, actor))
 
     verbs: tuple[Verb, ...] = ("start", "stop", "restart", "reload")
     for verb in verbs:

@@ -50,6 +50,14 @@ class HaltBody(Body):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
+class LockBody(Body):
+    reason: Annotated[str, Field(max_length=500)]
+
+
+class UnlockBody(Body):
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
 class ResumeBody(Body):
     pass
 

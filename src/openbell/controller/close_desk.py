@@ -165,7 +165,9 @@ class Closings:
             run=closing.run, reason=closing.wishes.reason, effects=effects,
         )  # fmt: skip
 
-    def _closing(self, run: str, wishes: Wishes, earlier: Mapping[str, Earlier]) -> Closing:
+    def _closing(
+        self, run: str, wishes: Wishes, earlier: Mapping[str, Earlier], actor: str = ""
+    ) -> Closing:
         desk = self._desk
 
         async def save() -> SavedCheckpoint:
@@ -192,6 +194,7 @@ class Closings:
 
         return Closing(
             run=run,
+            actor=actor,
             desk=desk.desk,
             layout=desk.layout,
             services=desk.supervisor,
@@ -212,7 +215,7 @@ class Closings:
         earlier: Mapping[str, Earlier],
     ) -> None:
         desk = self._desk
-        closing = self._closing(run.id, wishes, earlier)
+        closing = self._closing(run.id, wishes, earlier, run.actor)
         alerts = ClosingAlerts(desk, run, keeps_orders=wishes.orders == "keep")
         closing.on_look = alerts.saw
         alerts.begin()
@@ -243,6 +246,10 @@ class Closings:
                 log.error("offline is not kept on disk", why=error.message)
         elif closing.disarmed is None:
             await self._guard.resumed()
+        if statement.services_stopped or runner.ended_by:
+            # One that left services up is not over: it is gone on with, or a person releases the lock
+            # to take it back.
+            await asyncio.to_thread(desk.release_lock_of, run.id, unreadable=closing.locked)
         failure = (
             None
             if statement.verified

@@ -173,6 +173,7 @@ class Conductor:
             head = await desk.database.finish(number, "cancelled")
             self._keep_head(run, "cancelled", head)
             desk.interrupted = None
+            await asyncio.to_thread(desk.release_lock_of, run)
             return {"run": run, "cancelled": True, "after_step": ""}
         record = await desk.database.get(number)
         if run_id(record.kind, record.run) != run:

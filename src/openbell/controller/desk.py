@@ -24,13 +24,14 @@ from openbell.controller.specs import specs_of
 from openbell.controller.targets import Targets
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
-from openbell.errors import ConflictError, UsageError
+from openbell.errors import ConflictError, RefusedError, StorageError, UsageError
 from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.procedures.settings import load_checked
 from openbell.procedures.wording import count_of
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
 from openbell.state.audit import AuditLog
+from openbell.state.desk_lock import clear_lock, read_lock
 from openbell.watch.service_client import ServiceClient
 
 log = structlog.get_logger()
@@ -182,6 +183,30 @@ class ControlledDesk:
                     service=name,
                     nearest=nearest,
                 )
+
+    def refuse_locked(self, what: str) -> None:
+        """Raises RefusedError while deployments and configuration are locked. `what` is not done."""
+        lock = read_lock(self.layout.lock)
+        if lock is None:
+            return
+        on = "`openbell down` goes on with the closing; " if lock.run else ""
+        raise RefusedError(
+            f"{what}: the desk is {lock}",
+            hint=f"{on}`openbell unlock` releases the lock",
+            locked_by=lock.who,
+            run=lock.run or None,
+        )
+
+    def release_lock_of(self, run: str, *, unreadable: bool = False) -> None:
+        """Releases the lock that this closing set; a person's stays. `unreadable`: also one whose
+        file does not say whose it is. What cannot be released stays, and is told."""
+        lock = read_lock(self.layout.lock)
+        if lock is None or not (lock.run == run or (unreadable and not lock.readable)):
+            return
+        try:
+            clear_lock(self.layout.lock)
+        except StorageError as error:
+            log.error("the desk stays locked", why=error.message, alert=True)
 
     async def reload_desk_file(self) -> bool:
         """Reads desk.toml again: what changed counts from a service's next start on.

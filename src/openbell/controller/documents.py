@@ -17,8 +17,9 @@ from openbell.controller.observing import Observer, Seen
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
 from openbell.kill.course import emergency_document
-from openbell.procedures.preview import halt_row, latch_row
+from openbell.procedures.preview import halt_row, latch_row, lock_row
 from openbell.runtime.spec import Orphan, ServiceView
+from openbell.state.desk_lock import read_lock
 
 
 async def status_document(desk: ControlledDesk, observer: Observer) -> dict[str, Any]:
@@ -82,6 +83,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "why": seen.why,
         "latch": latch_row(desk.targets.latches.read(), active=desk.targets.latched),
         "halt": halt_row(desk.targets.halt, desk.targets.halt is not None),
+        "lock": lock_row(read_lock(desk.layout.lock)),
         "emergency": emergency_document(desk.layout),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,
         "controller": {

@@ -71,6 +71,7 @@ class Openings:
         desk = self._desk
         await desk.board.reserve("open", actor)
         try:
+            desk.refuse_locked("not opened")
             self._refuse_safe_mode_while_trading(wishes)
             await desk.reload_desk_file()
             desk.require_known(list(wishes.only))
@@ -123,6 +124,7 @@ class Openings:
         the first one starts is up. Raises UsageError, RefusedError."""
         desk = self._desk
         desk.require_known(list(wishes.only))
+        desk.refuse_locked("it would not be opened")
         self._refuse_safe_mode_while_trading(wishes)
         steps, start, trade = self._steps(wishes)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))

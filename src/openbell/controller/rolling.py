@@ -201,6 +201,7 @@ class RollingRestarts:
         desk.require_known(list(wishes.services))
         await desk.board.reserve(PROCEDURE, actor)
         try:
+            desk.refuse_locked("nothing is restarted")
             await desk.reload_desk_file()
             desk.require_known(list(wishes.services))
             interrupted = await self._cut_off(wishes)
@@ -247,6 +248,7 @@ class RollingRestarts:
         """What `begin` would do now. Raises UsageError, RefusedError, NotRunningError."""
         desk = self._desk
         desk.require_known(list(wishes.services))
+        desk.refuse_locked("nothing would be restarted")
         watched = WatchedDesk(desk, self._observer)
         await self._refuse_unfit(watched, going_on=False)
         trades = desk.roles.engine or ""

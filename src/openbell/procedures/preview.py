@@ -40,6 +40,7 @@ from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
+from openbell.state.desk_lock import DeskLock, read_lock
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
 
@@ -77,6 +78,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "why": why,
         "latch": latch_row(latches, active=latched),
         "halt": halt_row(halt, halt is not None),
+        "lock": lock_row(read_lock(layout.lock)),
         "emergency": emergency,
         "permit": None,
         "controller": {
@@ -318,6 +320,17 @@ def halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
         "reason": halt.reason if halt else "",
         "by": halt.who if halt else "",
         "since": halt.at.isoformat() if halt else None,
+    }
+
+
+def lock_row(lock: DeskLock | None) -> dict[str, object]:
+    """The lock of deployments as `status` shows it; `run`: the closing that set it."""
+    return {
+        "active": lock is not None,
+        "reason": lock.reason if lock else "",
+        "by": lock.who if lock else "",
+        "run": (lock.run or None) if lock else None,
+        "since": lock.at.isoformat() if lock else None,
     }
 
 

@@ -78,7 +78,7 @@ def set_halt(path: Path, halt: Halt) -> None:
     try:
         write_atomically(path, encode_halt(halt))
     except StorageError as error:
-        if not _make_empty(path):
+        if not make_empty(path):
             raise
         _log.error("halted by %s without its reason on disk: %s", path.name, error.message)
 
@@ -111,7 +111,8 @@ def _folder_is_gone(path: Path) -> bool:
     return False
 
 
-def _make_empty(path: Path) -> bool:
+def make_empty(path: Path) -> bool:
+    """A file without content, which takes no space; whether it is there, durably."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         fsync_folder(path.parent)

@@ -47,6 +47,10 @@ def status_text(document: dict[str, Any]) -> str:
         held = document.get(name) or {}
         if held.get("active"):
             lines.append(f"{name:<11} ACTIVE since {held.get('since')}: {held.get('reason')}")
+    lock = document.get("lock") or {}
+    if lock.get("active"):
+        by = f"{lock['run']} of {lock['by']}" if lock.get("run") else lock["by"]
+        lines.append(f"locked      since {lock['since']} by {by}: {lock['reason']}")
     lines += emergency_lines(document.get("emergency"))
     parts = [each for each in (document.get("latch") or {}).get("scopes", ()) if each != "desk"]
     if parts:

@@ -1,5 +1,6 @@
 """Closing the desk: one module for each step, in the order they are taken.
 
+    lock             nothing is deployed and no configuration is changed meanwhile
     halt_strategies  no new order is made
     cancel_orders    own open orders are withdrawn, or kept
     flatten          positions are closed, or kept
@@ -28,6 +29,7 @@ from openbell.procedures.closing import (
     disarm,
     flatten,
     halt_strategies,
+    lock,
     reconcile,
     stop_services,
     stop_venues,
@@ -40,6 +42,7 @@ from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.disarm import DisarmDeadMan
 from openbell.procedures.closing.flatten import FlattenPositions
 from openbell.procedures.closing.halt_strategies import HaltStrategies
+from openbell.procedures.closing.lock import LockDesk
 from openbell.procedures.closing.reconcile import ReconcileBooks
 from openbell.procedures.closing.stop_services import StopServices
 from openbell.procedures.closing.stop_venues import StopVenues
@@ -51,12 +54,13 @@ from openbell.procedures.step import Step
 PROCEDURE = Procedure(
     name="close",
     title="Planned shutdown",
-    version=1,
+    version=2,
     purpose="Closes the desk and proves it closed: no order is made, what is open is withdrawn, what "
     "is held is closed or kept, and what remains is asked from the venues. Orders and positions that "
     "are not proven keep the services up.",
     command="openbell down",
     steps=(
+        lock.SPEC,
         halt_strategies.SPEC,
         cancel_orders.SPEC,
         flatten.SPEC,
@@ -84,6 +88,7 @@ PROCEDURE = Procedure(
 def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
     """The steps of the planned shutdown; a desk without venues has no guard to disarm."""
     return (
+        LockDesk(closing),
         HaltStrategies(closing),
         CancelOrders(closing),
         FlattenPositions(closing),

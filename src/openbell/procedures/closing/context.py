@@ -53,6 +53,7 @@ class Closing:
     """One closing of one desk."""
 
     run: str
+    actor: str
     desk: LoadedDesk
     layout: DeskLayout
     services: Services
@@ -77,6 +78,8 @@ class Closing:
     """The venue's word after everything that could send an order was stopped."""
     pnl: Mapping[str, object] | None = None
     checkpoint: str | None = None
+    locked: bool = False
+    """This closing has set the lock, whatever its file can say of that."""
     disarmed: Mapping[str, object] | None = None
     """What came of disarming the dead-man's switches."""
     processes_left: tuple[Mapping[str, object], ...] | None = None

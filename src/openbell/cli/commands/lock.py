@@ -1,0 +1,45 @@
+"""`openbell lock`, `openbell unlock`"""
+
+from __future__ import annotations
+
+import click
+
+from openbell.cli.client import Client
+from openbell.cli.command import Terminal, command
+from openbell.domain.desk_state import DeskState
+
+
+@command()
+@click.option("--reason", required=True, help="Why; kept with the lock and in the audit log.")
+def lock(terminal: Terminal, reason: str) -> int:
+    """Refuse to open, reload and restart rolling, until `openbell unlock`. Trading goes on.
+
+    The lock is kept on disk: it outlives every process. A closing sets one of its own.
+    """
+    document = Client(terminal.layout).post("lock", {"reason": reason})
+    terminal.show(document, f"locked by {document['by']}: {document['reason']}")
+    return 0
+
+
+@command()
+@click.option("--reason", default="", help="Why; kept in the audit log.")
+def unlock(terminal: Terminal, reason: str) -> int:
+    """Release the lock of deployments and configuration, whoever set it.
+
+    Of a closing that was cut off or not proven this is the word to take it back: `openbell up` may
+    follow. Of a closed desk it starts a controller for the moment, so that the release is recorded.
+    """
+    from openbell.cli.daemon import ensure_controller
+    from openbell.config.loader import load_desk
+
+    client = Client(terminal.layout)
+    started = not client.is_running()
+    if started:
+        ensure_controller(terminal.layout, load_desk(terminal.desk_path).path)
+    document = client.post("unlock", {"reason": reason})
+    if started and client.get("status")["state"] == DeskState.OFFLINE:
+        client.post("exit")
+    was = document["was"]
+    told = f"released; it was set by {was['by']}: {was['reason']}" if was["active"] else ""
+    terminal.show(document, told or "nothing was locked")
+    return 0

@@ -1,0 +1,77 @@
+"""A locked desk is neither opened, reloaded nor restarted rolling, until the lock is released."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+STUBBORN = (
+    '[services.stubborn]\ncommand = ["sh", "-c", "trap : TERM; while :; do sleep 0.1; done"]\n'
+    'stop = { timeout = "20s" }\n'
+)
+
+
+def by(name: str) -> dict[str, str]:
+    return {"X-Openbell-Actor": name}
+
+
+def test_a_locked_desk_is_kept_as_it_is_across_a_killed_controller(desk: Any) -> None:
+    desk.run("open")
+    status, locked = desk.post("lock", {"reason": "audit"}, headers=by("ann"))
+    assert (status, locked["by"], locked["run"]) == (200, "ann", None)
+    desk.kill()
+    desk.start()
+    for path, body in (
+        ("open", {}),
+        ("services/reload", {"services": ["base"]}),
+        ("rolling-restart", {}),
+    ):
+        status, refused = desk.post(path, body)
+        assert status == 403, f"{path}: {refused}"
+        assert "locked by ann" in refused["message"] and refused["locked_by"] == "ann"
+    for path in ("plan/open", "plan/rolling-restart"):
+        assert desk.get(path)[0] == 403, "a plan says so as well"
+    assert desk.get("status")[1]["lock"]["reason"] == "audit"
+    assert desk.post("unlock", headers=by("joe"))[1]["unlocked"] is True
+    assert desk.run("open")[-1]["outcome"] == "already_open"
+    assert desk.post("unlock")[1]["unlocked"] is False, "nothing was locked any more"
+    acts = [
+        line["action"]
+        for line in desk.audit()
+        if line["action"].startswith(("desk.lock", "desk.unl"))
+    ]
+    assert acts == ["desk.lock", "desk.unlock"]
+
+
+def test_a_closing_releases_its_own_lock_and_no_persons(desk: Any) -> None:
+    desk.run("open")
+    desk.post("lock", {"reason": "audit"}, headers=by("ann"))
+    last = desk.run("close")[-1]
+    assert last["outcome"] == "verified", last
+    desk.until(lambda: not desk.answers(), "the controller has left")
+    desk.start()
+    assert desk.status()["lock"]["by"] == "ann"
+    assert desk.post("open")[0] == 403
+    desk.post("unlock", headers=by("ann"))
+    desk.run("open")
+    assert desk.run("close")[-1]["outcome"] == "verified"
+    assert not (desk.folder / "state" / "lock.json").exists(), "the closing's own is released"
+
+
+def test_a_closing_that_is_cancelled_releases_the_lock(make_desk: Any) -> None:
+    desk = make_desk(STUBBORN)
+    desk.start()
+    desk.run("open")
+    run = desk.post("close")[1]["run"]
+    desk.until(lambda: desk.status()["lock"]["active"], "it is locked")
+    assert desk.status()["lock"]["run"] == run
+    assert desk.post("unlock")[0] == 409, "not in the middle of the closing"
+    desk.until(
+        lambda: desk.status()["services"][0]["state"] == "stopping", "the service is being stopped"
+    )
+    desk.kill()
+    desk.start()
+    assert desk.post(f"runs/{run}/cancel", headers=by("joe"))[0] == 200
+    assert not desk.status()["lock"]["active"]
+    os.kill(desk.pids()["stubborn"], signal.SIGKILL)
