@@ -24,6 +24,7 @@ from openbell.procedures.step import Outcome
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.checkpoint import CheckpointMeta, write_checkpoint
 from openbell.venues.asking import HeldPosition, OpenOrder, VenueAnswer
+from openbell.watch.channels import Channels
 from openbell.watch.service_client import Answer
 
 DESK = """
@@ -284,6 +285,10 @@ class FakeDesk:
     asks: FakeAsks
     earlier: dict[str, Earlier] = field(default_factory=dict)
     checkpoints: int = 0
+    channels: Channels = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.channels = Channels({}, self.layout.desk, self.layout.state, {})
 
     def own_order(self, counter: int) -> str:
         return str(mint(self.layout.desk_id, 1, counter))
@@ -316,6 +321,7 @@ class FakeDesk:
             voices=DeskVoices(self.asks, Roles.of(self.desk.file)),
             venues=self.venue,
             wishes=Wishes(**given),
+            channels=self.channels,
             save_checkpoint=save,
             earlier=self.earlier,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from openbell.cli.commands.down import closing_statement_text
+from openbell.config.channels import Channel
 from openbell.domain.orders import (
     NewOrder,
     OrderAccepted,
@@ -495,6 +497,54 @@ async def test_the_lock_comes_first_and_tells_what_the_desk_consists_of(
     assert set(evidence["services"]) == {"venue", "engine", "strategies"}
     assert "close-1 of ann" in evidence["lock"]
     assert statement.verified
+
+
+def _speaks(fake_desk: Any, **commands: str) -> None:
+    """Channels of commands that write what they are told into a file."""
+    fake_desk.channels = replace(
+        fake_desk.channels,
+        channels={
+            name: Channel(command=("sh", "-c", command), timeout="2s")  # type: ignore[arg-type]
+            for name, command in commands.items()
+        },
+    )
+
+
+async def test_people_are_told_first_and_once(
+    fake_desk: Any, make_journal: Any, killed: Any
+) -> None:
+    """Also by a closing that is cut off after it has told them."""
+    _speaks(fake_desk, ops='cat >> told; echo "$OPENBELL_EVENT" >> told')
+    first = make_journal(dies_after="done announce")
+    with pytest.raises(killed):
+        await close(fake_desk, first)
+    assert first.lines == ["started announce", "done announce"]
+    fake_desk.earlier = first.ended
+    statement = await close(fake_desk, make_journal())
+    assert statement.verified, statement.summary
+    told = (fake_desk.layout.desk / "told").read_text().splitlines()
+    assert told == ["faked: SHUTTING DOWN, close-1 by ann: test", "closing"]
+
+
+async def test_who_could_not_be_told_is_named_and_the_desk_is_closed_all_the_same(
+    fake_desk: Any, journal: Any
+) -> None:
+    _speaks(fake_desk, ops="cat > told", deaf="exit 3", slow="sleep 60")
+    fake_desk.channels = replace(
+        fake_desk.channels,
+        channels={
+            name: each.model_copy(update={"timeout": 0.3 if name == "slow" else 2.0})
+            for name, each in fake_desk.channels.channels.items()
+        },
+    )
+    statement = await close(fake_desk, journal)
+    assert statement.verified, "that the desk is closed was seen all the same"
+    assert outcomes(statement)["announce"] == "failed"
+    assert "deaf: exit status 3" in statement.summary
+    assert "slow: no answer within 0.3s" in statement.summary
+    assert journal.ended["announce"].evidence["told"] == {
+        "ops": "told", "deaf": "failed", "slow": "unknown",
+    }  # fmt: skip
 
 
 async def test_a_lock_that_cannot_be_set_keeps_no_desk_open(

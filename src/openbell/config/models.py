@@ -1,8 +1,8 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
 One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[alerts]`,
-`[rolling]`, `[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[procedures.NAME]`, `[venues.NAME]`,
-`[strategies.NAME]`, `[services.NAME]`.
+`[rolling]`, `[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[channels.NAME]`,
+`[procedures.NAME]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
 Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
@@ -27,6 +27,7 @@ from pydantic import (
 from openbell.config.alerts import Alerts
 from openbell.config.approvals import Approvals
 from openbell.config.base import Model, Name, Symbol
+from openbell.config.channels import Channel
 from openbell.config.closing import Closing
 from openbell.config.guard import Guard
 from openbell.config.kill_rules import KillSwitch
@@ -426,6 +427,7 @@ class DeskFile(Model):
     kill_switch: KillSwitch = KillSwitch()
     guard: Guard = Guard()
     logs: Logs = Logs()
+    channels: dict[Name, Channel] = {}
     venues: dict[Name, Venue] = {}
     strategies: dict[Name, Strategy] = {}
     procedures: dict[Name, ProcedureSettings] = {}

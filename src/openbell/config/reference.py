@@ -21,10 +21,19 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from openbell.config import alerts, approvals, closing, guard, kill_rules, models, procedures
+from openbell.config import (
+    alerts,
+    approvals,
+    channels,
+    closing,
+    guard,
+    kill_rules,
+    models,
+    procedures,
+)
 from openbell.config.units import format_duration
 
-_MODULES = (models, closing, alerts, approvals, kill_rules, guard, procedures)
+_MODULES = (models, closing, alerts, approvals, kill_rules, guard, procedures, channels)
 
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[desk]", models.Desk),
@@ -42,6 +51,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[kill_switch.rules.heartbeat_lost]", kill_rules.HeartbeatRule),
     ("[guard]", guard.Guard),
     ("[logs]", models.Logs),
+    ("[channels.NAME]", channels.Channel),
     ("[procedures.NAME]", procedures.ProcedureSettings),
     ("[procedures.NAME.steps.STEP]", procedures.StepSettings),
     ("[[procedures.NAME.extra]]", procedures.ExtraStep),

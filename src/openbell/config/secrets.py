@@ -96,6 +96,11 @@ def needed_variables(desk: LoadedDesk) -> dict[str, tuple[str, ...]]:
     for name, service in desk.file.services.items():
         for variable in service.secrets:
             needed.setdefault(variable, ("services", name, "secrets"))
+    for name, channel in desk.file.channels.items():
+        if channel.url_env is not None:
+            needed.setdefault(channel.url_env, ("channels", name, "url_env"))
+        for variable in channel.secrets:
+            needed.setdefault(variable, ("channels", name, "secrets"))
     for name, procedure in desk.file.procedures.items():
         for place, extra in enumerate(procedure.extra):
             for variable in extra.secrets:

@@ -201,6 +201,7 @@ class Closings:
             voices=desk.voices,
             venues=desk.clerk,
             wishes=wishes,
+            channels=desk.channels,
             save_checkpoint=save,
             marked=marked,
             earlier=earlier,

@@ -32,6 +32,7 @@ from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
 from openbell.state.audit import AuditLog
 from openbell.state.desk_lock import clear_lock, read_lock
+from openbell.watch.channels import Channels
 from openbell.watch.service_client import ServiceClient
 
 log = structlog.get_logger()
@@ -248,6 +249,12 @@ class ControlledDesk:
         )
         self.tell_of_live_venues()
         return True
+
+    @property
+    def channels(self) -> Channels:
+        """Where people are told what becomes of the desk, as desk.toml says now."""
+        folder, state = self.layout.desk, self.layout.state
+        return Channels(self.desk.file.channels, folder, state, self.secrets.as_environment())
 
     def tell_of_live_venues(self) -> None:
         """Into the log: at every start, and whenever desk.toml was read again."""

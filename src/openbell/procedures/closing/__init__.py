@@ -1,5 +1,6 @@
 """Closing the desk: one module for each step, in the order they are taken.
 
+    announce         people are told
     lock             nothing is deployed and no configuration is changed meanwhile
     halt_strategies  no new order is made
     cancel_orders    own open orders are withdrawn, or kept
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openbell.procedures.closing import (
+    announce,
     cancel_orders,
     checkpoint,
     disarm,
@@ -36,6 +38,7 @@ from openbell.procedures.closing import (
     verify,
     wait_for_orders,
 )
+from openbell.procedures.closing.announce import Announce
 from openbell.procedures.closing.cancel_orders import CancelOrders
 from openbell.procedures.closing.checkpoint import SaveCheckpoint
 from openbell.procedures.closing.context import Closing
@@ -60,6 +63,7 @@ PROCEDURE = Procedure(
     "are not proven keep the services up.",
     command="openbell down",
     steps=(
+        announce.SPEC,
         lock.SPEC,
         halt_strategies.SPEC,
         cancel_orders.SPEC,
@@ -86,8 +90,10 @@ PROCEDURE = Procedure(
 
 
 def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
-    """The steps of the planned shutdown; a desk without venues has no guard to disarm."""
+    """The steps of the planned shutdown; a desk without venues has no guard to disarm, and one without
+    channels nobody to tell."""
     return (
+        *([Announce(closing)] if closing.channels.for_event(announce.EVENT) else []),
         LockDesk(closing),
         HaltStrategies(closing),
         CancelOrders(closing),

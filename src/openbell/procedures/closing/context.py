@@ -15,6 +15,7 @@ from openbell.procedures.closing.picture import Picture, Sight
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.ports import GuardPort, Services, VenueTruth
 from openbell.procedures.step import Outcome, StepReport
+from openbell.watch.channels import Channels
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Closing:
     voices: DeskVoices
     venues: VenueTruth
     wishes: Wishes
+    channels: Channels
+    """Where people are told."""
     save_checkpoint: Callable[[], Awaitable[SavedCheckpoint]]
     """Saves as complete a checkpoint as can be had."""
     marked: Callable[[], Mapping[int, str]] = dict

@@ -1,4 +1,4 @@
-"""Closing, step 3: positions are closed by reduce-only orders, or kept because it was asked for.
+"""Closing, step 5: positions are closed by reduce-only orders, or kept because it was asked for.
 
 Aggressive: market orders. Conservative: IOC limits at mid, some seconds of waiting, then market
 orders for what is left. What is too small for any order is

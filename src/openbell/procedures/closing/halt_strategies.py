@@ -1,4 +1,4 @@
-"""Closing, step 1: no new order is made. The engine's leave to trade is taken back at once."""
+"""Closing, step 3: no new order is made. The engine's leave to trade is taken back at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closing, step 1: what is deployed and configured stays as it is until the desk is closed.
+"""Closing, step 2: what is deployed and configured stays as it is until the desk is closed.
 
 `openbell up`, `reload` and rolling restarts respect the lock, also after a controller was killed or a
 closing was not proven. What the desk consists of at this moment goes into the record.

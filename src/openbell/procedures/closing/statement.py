@@ -19,6 +19,9 @@ from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.step import Outcome, StepReport
 
+ASIDE = frozenset({"announce"})
+"""Steps that say nothing about whether the desk is closed: told, and no open point."""
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -52,14 +55,18 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         reconciled=closing.outcomes.get("reconcile")
         in (Outcome.DONE, Outcome.SKIPPED, Outcome.UNKNOWN),
     )
+    aside = tuple(report for report in reports if report.name in ASIDE)
     told_of = {"reconcile", "verify"} | ({"checkpoint"} if closing.checkpoint is None else set())
     points = [
         *([] if picture.known else [f"what remains is not known ({'; '.join(picture.unknown)})"]),
         *open_points(statement),
-        *_step_points(reports, told_of),
+        *_step_points((each for each in reports if each.name not in ASIDE), told_of),
     ]
     verified = not points
     summary = "closed and verified" if verified else "; ".join(points)
+    for report in aside:
+        if report.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
+            summary = f"{summary}; {report.name}: {report.detail}"
     return Statement(
         verified=verified,
         summary=summary,
