@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -50,6 +51,7 @@ STEPS = (
     "stop_services",
     "stop_venues",
     "verify",
+    "afterwards",
 )
 
 
@@ -545,6 +547,50 @@ async def test_who_could_not_be_told_is_named_and_the_desk_is_closed_all_the_sam
     assert journal.ended["announce"].evidence["told"] == {
         "ops": "told", "deaf": "failed", "slow": "unknown",
     }  # fmt: skip
+
+
+async def test_afterwards_the_logs_are_archived_and_people_told_what_remains(
+    fake_desk: Any, journal: Any
+) -> None:
+    _speaks(fake_desk, ops='if [ "$OPENBELL_EVENT" = closed ]; then cat > told; fi')
+    fake_desk.layout.service_log("engine").write_text("one\n")
+    statement = await close(fake_desk, journal)
+    assert statement.verified, statement.summary
+    assert (fake_desk.layout.desk / "told").read_text().splitlines() == [
+        "faked: OFFLINE; close-1: closed and verified",
+        "orders remaining at the venues: 1",
+        "positions remaining at the venues: none",
+        "P&L net: 1.5 USDT",
+    ]
+    evidence = journal.ended["afterwards"].evidence
+    assert evidence["status"] == "offline" and evidence["went_wrong"] == []
+    with tarfile.open(fake_desk.layout.archive / "close-1-logs.tar.gz") as archive:
+        content = archive.extractfile("engine.log")
+        assert content is not None and content.read() == b"one\n"
+
+
+async def test_a_desk_that_is_not_proven_closed_is_told_as_such(
+    fake_desk: Any, journal: Any
+) -> None:
+    """Its services are up and write their logs: those stay where they are."""
+    _speaks(fake_desk, ops='if [ "$OPENBELL_EVENT" = not_closed ]; then cat > told; fi')
+    fake_desk.venue.stuck = frozenset({fake_desk.own_order(1)})
+    statement = await close(fake_desk, journal)
+    assert not statement.verified
+    told = (fake_desk.layout.desk / "told").read_text()
+    assert "NOT CLOSED, services are up" in told and "cancel_orders" in told
+    assert not fake_desk.layout.archive.exists()
+    wrong = journal.ended["afterwards"].evidence["went_wrong"]
+    assert any(note.startswith("cancel_orders failed") for note in wrong)
+
+
+async def test_logs_that_cannot_be_archived_are_told_of_and_keep_no_desk_open(
+    fake_desk: Any, journal: Any
+) -> None:
+    fake_desk.layout.archive.write_text("in the way of the folder")
+    statement = await close(fake_desk, journal)
+    assert statement.verified and outcomes(statement)["afterwards"] == "failed"
+    assert "afterwards: the logs are not archived" in statement.summary
 
 
 async def test_a_lock_that_cannot_be_set_keeps_no_desk_open(

@@ -18,6 +18,7 @@
       records/     one file per running service: pid, start time, boot id, ...
       logs/        one file per service
       checkpoints/
+      archive/     logs, one file per closing
       services/NAME/   a service's own files
 """
 
@@ -197,6 +198,11 @@ class DeskLayout:
     def statements(self) -> Path:
         """Closing statements, one file for each closing."""
         return self.state / "statements"
+
+    @property
+    def archive(self) -> Path:
+        """Logs of closed desks, one file for each closing."""
+        return self.state / "archive"
 
     def service_log(self, service: str) -> Path:
         return self.logs / f"{service}.log"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,15 +26,18 @@ from openbell.procedures.checkpointing import (
     save_checkpoint,
 )
 from openbell.procedures.closing import PROCEDURE, Closing, closing_steps
+from openbell.procedures.closing.afterwards import SPEC as AFTER
+from openbell.procedures.closing.afterwards import ending_text
 from openbell.procedures.closing.context import Earlier, SavedCheckpoint, Wishes
-from openbell.procedures.closing.statement import closing_statement
+from openbell.procedures.closing.statement import Statement, closing_statement
 from openbell.procedures.evidence import file_facts
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
-from openbell.procedures.step import Step
+from openbell.procedures.step import Outcome, Step, StepReport
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.state.files import write_atomically
+from openbell.watch.channels import Notice
 
 if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
@@ -229,6 +232,7 @@ class Closings:
         reports = await runner.run(self._steps(closing, journal))
         statement = await closing_statement(closing, reports)
         ended = "cancelled" if runner.ended_by else "failed"
+        await self._tell_of_the_end(closing, statement, reports)
         kept = await asyncio.to_thread(self._keep_statement, run.id, statement.document)
         detail = {"summary": statement.summary, "files": kept}
         await self._runs.conclude(run, journal, "done" if statement.verified else ended, detail)
@@ -266,6 +270,19 @@ class Closings:
         self._runs.finish(run, outcome, summary, statement.document, failure)
         if statement.services_stopped:
             await self._leave(run)
+
+    async def _tell_of_the_end(
+        self, closing: Closing, statement: Statement, reports: Sequence[StepReport]
+    ) -> None:
+        """By the last step, which a closing that was ended does not reach."""
+        if any(each.name == AFTER.name and each.outcome is not Outcome.SKIPPED for each in reports):
+            return
+        event = "closed" if statement.verified else "not_closed"
+        names = closing.channels.for_event(event)
+        notice = Notice(event, ending_text(closing, statement), closing.run)
+        for told in await closing.channels.tell(names, notice):
+            if told.outcome != "told":
+                log.warning("not known to be told", channel=told.channel, why=told.why)
 
     def _keep_statement(self, run: str, document: Mapping[str, Any]) -> list[dict[str, object]]:
         """The closing statement as a file of evidence. A disk that is full keeps no desk open."""

@@ -12,6 +12,7 @@
     disarm           the dead-man's switches, last of what acts on a venue, and not armed again
     stop_venues      simulated ones, once that word is written down
     verify           nothing of the desk is left on this machine
+    afterwards       what remains is written down, the logs are archived, people are told
 
 Every step finds out what is so by asking, whoever did what before it: a closing that was cut off
 is taken up again by doing the same once more. A step that could not be verified does not hide
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openbell.procedures.closing import (
+    afterwards,
     announce,
     cancel_orders,
     checkpoint,
@@ -38,6 +40,7 @@ from openbell.procedures.closing import (
     verify,
     wait_for_orders,
 )
+from openbell.procedures.closing.afterwards import Afterwards
 from openbell.procedures.closing.announce import Announce
 from openbell.procedures.closing.cancel_orders import CancelOrders
 from openbell.procedures.closing.checkpoint import SaveCheckpoint
@@ -75,6 +78,7 @@ PROCEDURE = Procedure(
         disarm.SPEC,
         stop_venues.SPEC,
         verify.SPEC,
+        afterwards.SPEC,
     ),
     parameters=(
         Parameter(
@@ -105,6 +109,7 @@ def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
         *([] if closing.guard is None else [DisarmDeadMan(closing)]),
         StopVenues(closing),
         VerifyClosed(closing),
+        Afterwards(closing),
     )
 
 

@@ -77,6 +77,8 @@ class Closing:
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the steps so far, for those that depend on them."""
+    reports: list[StepReport] = field(default_factory=list)
+    """Of the steps so far, in their order."""
     final: Picture | None = None
     """The venue's word after everything that could send an order was stopped."""
     pnl: Mapping[str, object] | None = None
@@ -99,6 +101,7 @@ class Closing:
     def note(self, report: StepReport) -> None:
         """Keeps how a step ended, for the steps after it."""
         self.outcomes[report.name] = report.outcome
+        self.reports.append(report)
 
     @property
     def depends_on(self) -> Mapping[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.step import Outcome, StepReport
 
-ASIDE = frozenset({"announce"})
+ASIDE = frozenset({"announce", "afterwards"})
 """Steps that say nothing about whether the desk is closed: told, and no open point."""
 
 
