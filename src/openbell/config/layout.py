@@ -11,6 +11,7 @@
       emergency.json  emergency.lock  emergency/                         the emergency stop
       order-latency.json                                                 the longest seen, by venue
       lock.json                                                          deployments are locked
+      planned-closing.json                                               announced for later
       target.json                                                        what the desk was asked to be
       guard.lock  guard.json  guard.toml                                 the guard
       credentials.env                                                    made for simulated venues
@@ -135,6 +136,11 @@ class DeskLayout:
     def lock(self) -> Path:
         """Deployments and configuration are locked while it exists: `openbell.state.desk_lock`."""
         return self.state / "lock.json"
+
+    @property
+    def planned_closing(self) -> Path:
+        """A closing that was announced for later."""
+        return self.state / "planned-closing.json"
 
     @property
     def target(self) -> Path:

@@ -22,8 +22,10 @@ from openbell.controller.acts import Verb
 from openbell.controller.bodies import (
     ActivateBody,
     ApproveBody,
+    CallOffBody,
     CheckpointBody,
     CloseBody,
+    CloseLaterBody,
     DeactivateBody,
     EmergencyBody,
     ExitBody,
@@ -269,6 +271,15 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
             asked.flatten, asked.orders, asked.reason, asked.timeout_s, asked.force
         )
         return _json(desk, await parts.closings.close(wishes, actor), 202)
+
+    @app.post(f"{V1}/close/later", summary="Announce a closing that begins later; lock the desk")
+    async def close_later(body: CloseLaterBody, actor: Actor = "api") -> Response:
+        wishes = CloseWishes(body.flatten, body.orders, body.reason, body.timeout_s, body.force)
+        return _json(desk, await parts.planned.announce(wishes, body.at, actor))
+
+    @app.post(f"{V1}/close/call-off", summary="Take the announced closing back")
+    async def call_off(body: CallOffBody | None = None, actor: Actor = "api") -> Response:
+        return _json(desk, await parts.planned.call_off((body or CallOffBody()).reason, actor))
 
     @app.get(f"{V1}/plan/rolling-restart", summary="What a rolling restart would do now")
     async def plan_rolling_restart(

@@ -26,6 +26,15 @@ class CloseBody(Body):
     force: bool = False
 
 
+class CloseLaterBody(CloseBody):
+    at: Annotated[str, Field(min_length=1, max_length=40)]
+    """`15:45` on the desk's clock, or a date and time of ISO 8601."""
+
+
+class CallOffBody(Body):
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
 class PlanBody(Body):
     parameters: dict[str, Any] = {}
 

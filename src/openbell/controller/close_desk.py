@@ -71,6 +71,8 @@ class Closings:
         self._runs = runs
         self._guard = guard
         self._exit = exit_controller
+        self.begun: Callable[[], None] = lambda: None
+        """Told that a closing has begun."""
 
     def wishes_for(self, asked: CloseWishes) -> Wishes:
         """What is asked, filled up from `[closing]`. Raises UsageError where it contradicts itself."""
@@ -123,6 +125,7 @@ class Closings:
         )  # fmt: skip
         if record is not None:
             self._runs.tell_resumed(run, record, changed)
+        self.begun()
         journal = BestEffortJournal(RunJournal(desk.database, number) if number else None)
         self._runs.carry_out(run, self._close(run, journal, wishes, earlier))
         return {"run": run.id, "resumed": record is not None, "changed": changed}

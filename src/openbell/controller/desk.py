@@ -81,6 +81,8 @@ class ControlledDesk:
     """Told of every change of a service's state, after the desk knows it."""
     pair_row: Callable[[str], dict[str, Any]] = lambda _: {}
     """What is told of a service that is one of an engine and its standby."""
+    closing_soon: Callable[[], dict[str, object] | None] = lambda: None
+    """A closing that is announced for later, as `status` shows it."""
     _adoption_told: bool = False
 
     def __post_init__(self) -> None:

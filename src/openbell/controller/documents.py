@@ -84,6 +84,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "latch": latch_row(desk.targets.latches.read(), active=desk.targets.latched),
         "halt": halt_row(desk.targets.halt, desk.targets.halt is not None),
         "lock": lock_row(read_lock(desk.layout.lock)),
+        "shutting_down_soon": desk.closing_soon(),
         "emergency": emergency_document(desk.layout),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,
         "controller": {

@@ -30,6 +30,7 @@ from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.pair import EnginePair
 from openbell.controller.parts import Parts
+from openbell.controller.planned_closing import PlannedClosings
 from openbell.controller.procedures import Procedures
 from openbell.controller.reconciling import Reconciling
 from openbell.controller.rolling import RollingRestarts
@@ -86,12 +87,15 @@ class Hosted:
         pair = EnginePair(desk)
         openings = Openings(desk, conductor, guard, emergency.clear)
         closings = Closings(desk, conductor, guard, exit_controller)
+        planned = PlannedClosings(desk, closings)
+        desk.closing_soon = planned.view
         rolling = RollingRestarts(desk, conductor, observer, pair)
         parts = Parts(
             desk=desk,
             observer=observer,
             openings=openings,
             closings=closings,
+            planned=planned,
             rolling=rolling,
             procedures=Procedures(desk, conductor, openings, closings, rolling),
             acts=Acts(desk, observer),
@@ -132,6 +136,7 @@ class Hosted:
         watching = [
             asyncio.create_task(guard.run(), name="guard"),
             asyncio.create_task(self.parts.pair.run(), name="engine pair"),
+            asyncio.create_task(self.parts.planned.run(), name="planned closing"),
         ]
         if open_at_once is not None:
             await self._open(open_at_once, actor)

@@ -14,6 +14,7 @@ from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
 from openbell.controller.pair import EnginePair
+from openbell.controller.planned_closing import PlannedClosings
 from openbell.controller.procedures import Procedures
 from openbell.controller.reconciling import Reconciling
 from openbell.controller.rolling import RollingRestarts
@@ -27,6 +28,7 @@ class Parts:
     observer: Observer
     openings: Openings
     closings: Closings
+    planned: PlannedClosings
     rolling: RollingRestarts
     procedures: Procedures
     acts: Acts

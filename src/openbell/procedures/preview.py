@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from openbell.config.procedures import ExtraStep
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
-from openbell.errors import UsageError
+from openbell.errors import OpenbellError, UsageError
 from openbell.guard.record import guard_pid
 from openbell.kill.course import emergency_document
 from openbell.procedures.begin_trading import (
@@ -43,6 +44,7 @@ from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.desk_lock import DeskLock, read_lock
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
+from openbell.state.planned_closing import PlannedClosing, read_planned
 
 
 def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "latch": latch_row(latches, active=latched),
         "halt": halt_row(halt, halt is not None),
         "lock": lock_row(read_lock(layout.lock)),
+        "shutting_down_soon": _planned_on_disk(layout),
         "emergency": emergency,
         "permit": None,
         "controller": {
@@ -321,6 +324,27 @@ def halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
         "by": halt.who if halt else "",
         "since": halt.at.isoformat() if halt else None,
     }
+
+
+def planned_row(planned: PlannedClosing | None, now: datetime) -> dict[str, object] | None:
+    """A closing that is announced, as `status` shows it; None where none is."""
+    if planned is None:
+        return None
+    return {
+        "at": planned.at.isoformat(),
+        "in_s": round(max(0.0, (planned.at - now).total_seconds()), 3),
+        "by": planned.who,
+        "reason": planned.reason,
+        "announced": planned.announced.isoformat(),
+    }
+
+
+def _planned_on_disk(layout: DeskLayout) -> dict[str, object] | None:
+    """What cannot be read is told by the controller that would have to begin it."""
+    try:
+        return planned_row(read_planned(layout.planned_closing), datetime.now(UTC))
+    except OpenbellError:
+        return None
 
 
 def lock_row(lock: DeskLock | None) -> dict[str, object]:

@@ -15,7 +15,7 @@ from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
 from openbell.cli.tables import duration, number, table
 from openbell.domain.desk_state import DeskState, DeskTarget
-from openbell.errors import ConflictError, NotRunningError, UnverifiedError
+from openbell.errors import ConflictError, NotRunningError, UnverifiedError, UsageError
 
 
 @command()
@@ -37,18 +37,61 @@ from openbell.errors import ConflictError, NotRunningError, UnverifiedError
     metavar="S",
     help="Of the whole closing.",
 )
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Announce it now, begin then: 15:45 on the desk's clock, or 2026-01-31T15:45.",
+)
+@click.option("--call-off", is_flag=True, help="Take back what was announced by --at.")
 @click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--force", is_flag=True, help="Stop the services even if the venue's state is unknown."
 )
-def down(terminal: Terminal, plan: bool, yes: bool, **wanted: Any) -> int:
+def down(
+    terminal: Terminal, at: str | None, call_off: bool, plan: bool, yes: bool, **wanted: Any
+) -> int:
     """Close the desk: halt, cancel, flatten, wait, reconcile, checkpoint, stop, verify.
 
     Ends with a closing statement of what remains at the venue, asked from the venue. Exit status 0
     only when everything was verified. Killed in the middle, the same command goes on.
     """
+    if call_off:
+        if at is not None or plan:
+            raise UsageError("--call-off goes with --reason alone")
+        return _call_off(terminal, wanted["reason"])
+    if at is not None and not plan:
+        return _close_later(terminal, {**wanted, "at": at}, yes=yes)
     return close_desk(terminal, wanted, plan=plan, yes=yes)
+
+
+def _close_later(terminal: Terminal, wanted: dict[str, Any], *, yes: bool) -> int:
+    """Announces it. That somebody was not told is said, and changes nothing of what is to come."""
+    client = Client(terminal.layout)
+    status = client.get("status")
+    terminal.confirm(f"{_question(status, wanted.get('flatten'))} At {wanted['at']}", yes=yes)
+    document = client.post("close/later", wanted)
+    soon = document["shutting_down_soon"]
+    terminal.show(
+        document,
+        f"announced: the desk closes at {soon['at']} (in {duration(soon['in_s'])}); it trades until "
+        "then, and nothing is deployed\n  `openbell down --call-off` takes it back",
+    )
+    _warn_of_the_untold(terminal, document)
+    return 0
+
+
+def _call_off(terminal: Terminal, reason: str) -> int:
+    document = Client(terminal.layout).post("close/call-off", {"reason": reason})
+    terminal.show(document, "called off: the desk stays open, and is no longer locked by it")
+    _warn_of_the_untold(terminal, document)
+    return 0
+
+
+def _warn_of_the_untold(terminal: Terminal, document: dict[str, Any]) -> None:
+    missed = [name for name, outcome in document["told"].items() if outcome != "told"]
+    if missed:
+        terminal.warn(f"not known to be told: {', '.join(missed)}")
 
 
 def close_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool, yes: bool) -> int:

@@ -47,6 +47,11 @@ def status_text(document: dict[str, Any]) -> str:
         held = document.get(name) or {}
         if held.get("active"):
             lines.append(f"{name:<11} ACTIVE since {held.get('since')}: {held.get('reason')}")
+    if soon := document.get("shutting_down_soon"):
+        lines.append(
+            f"SHUTTING_DOWN_SOON  at {soon['at']}, in {duration(soon['in_s'])}, by {soon['by']}"
+            + _because(soon.get("reason"))
+        )
     lock = document.get("lock") or {}
     if lock.get("active"):
         by = f"{lock['run']} of {lock['by']}" if lock.get("run") else lock["by"]

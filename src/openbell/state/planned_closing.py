@@ -1,0 +1,53 @@
+"""A closing that was announced for later, in a file, so that it outlives the controller."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from openbell.errors import CorruptError
+from openbell.state.files import remove_durably, storage_error, write_atomically
+
+
+class PlannedClosing(msgspec.Struct, frozen=True, kw_only=True):
+    """When, by whom, and what is to be done with orders and positions."""
+
+    at: datetime
+    """Aware, UTC."""
+    who: str
+    reason: str
+    announced: datetime
+    flatten: Literal["aggressive", "conservative", "keep"] | None = None
+    orders: Literal["cancel", "keep"] | None = None
+    timeout_s: float | None = None
+    force: bool = False
+
+
+def read_planned(path: Path) -> PlannedClosing | None:
+    """None where nothing is announced. Raises StorageError, CorruptError."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(error, "read", path) from error
+    try:
+        planned = msgspec.json.decode(content, type=PlannedClosing)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptError(f"{path.name} does not say what was announced: {error}") from error
+    if planned.at.tzinfo is None:
+        raise CorruptError(f"{path.name} does not say in which time zone")
+    return planned
+
+
+def keep_planned(path: Path, planned: PlannedClosing) -> None:
+    """Raises StorageError: nothing is announced then."""
+    write_atomically(path, msgspec.json.encode(planned) + b"\n")
+
+
+def drop_planned(path: Path) -> bool:
+    """Durably. False: there was none. Raises StorageError."""
+    return remove_durably(path)
