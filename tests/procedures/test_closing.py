@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +26,7 @@ from openbell.domain.orders import (
 )
 from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
-from openbell.procedures.closing import closing_steps, lock
+from openbell.procedures.closing import closing_steps, lock, verify
 from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
 from openbell.procedures.closing.flatten import plan_flatten
 from openbell.procedures.closing.halt_strategies import HaltFacts, judge_halt, plan_halt
@@ -414,6 +418,41 @@ async def test_books_that_differ_are_not_verified(fake_desk: Any, journal: Any) 
     fake_desk.asks.mismatches = [{"symbol": "BTC/USDT"}]
     statement = await close(fake_desk, journal)
     assert not statement.verified and outcomes(statement)["reconcile"] == "failed"
+
+
+async def test_a_checkpoint_that_breaks_after_it_was_saved_is_not_proven(
+    fake_desk: Any, journal: Any
+) -> None:
+    """The file is cut when the services are stopped, after it was read back."""
+    closing = fake_desk.closing()
+    stop = fake_desk.services.stop
+
+    async def stop_and_cut(name: str, *, reason: str) -> Any:
+        if closing.checkpoint is not None:
+            Path(closing.checkpoint).write_bytes(b"cut")
+        return await stop(name, reason=reason)
+
+    fake_desk.services.stop = stop_and_cut
+    runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=10)
+    statement = await closing_statement(closing, await runner.run(closing_steps(closing)))
+    assert not statement.verified and statement.services_stopped
+    assert "the checkpoint cannot be read any more" in statement.summary
+    assert outcomes(statement)["verify"] == "failed"
+
+
+async def test_logs_that_are_not_on_the_disk_are_not_proven(
+    fake_desk: Any, journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_desk.layout.service_log("engine").write_text("one\n")
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    # Of the logs alone: the checkpoint's own way to the disk is another module's.
+    monkeypatch.setattr(verify, "os", SimpleNamespace(**{**vars(os), "fsync": broken}))
+    statement = await close(fake_desk, journal)
+    assert not statement.verified
+    assert "logs are not known to be on the disk: engine.log" in statement.summary
 
 
 async def test_a_process_that_stays_is_named(fake_desk: Any, journal: Any) -> None:

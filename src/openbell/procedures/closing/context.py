@@ -90,6 +90,8 @@ class Closing:
     processes_left: tuple[Mapping[str, object], ...] | None = None
     sockets_left: tuple[str, ...] | None = None
     errors: tuple[Mapping[str, object], ...] | None = None
+    not_proven: tuple[str, ...] = ()
+    """What the last look found wrong besides what is left, a sentence each."""
 
     def __post_init__(self) -> None:
         self.sight = Sight(self.services, self.voices, self.venues)

@@ -60,6 +60,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
     points = [
         *([] if picture.known else [f"what remains is not known ({'; '.join(picture.unknown)})"]),
         *open_points(statement),
+        *closing.not_proven,
         *_step_points((each for each in reports if each.name not in ASIDE), told_of),
     ]
     verified = not points

@@ -1,17 +1,22 @@
-"""Closing, step 10: nothing of the desk is left on this machine, and its logs are looked at."""
+"""Closing, the last look: nothing of the desk is left on this machine, the checkpoint can still be
+read, the logs are on the disk, and the errors in them are told."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from openbell.errors import OpenbellError
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import facts_of, run_folder_sockets
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.ports import holder_of
+from openbell.state.checkpoint import validate
 from openbell.watch.logs import CONTROLLER, GUARD, errors_since, log_paths
 
 ERRORS_WITHIN_NS = 300 * 1_000_000_000
@@ -22,18 +27,22 @@ ERRORS_SHOWN = 100
 @dataclass(frozen=True)
 class LookAround:
     def __str__(self) -> str:
-        return "look for processes, sockets, listeners and errors of the last five minutes"
+        return (
+            "look for processes, sockets, listeners and errors of the last five minutes, read the "
+            "checkpoint once more, and bring the logs to the disk"
+        )
 
 
 SPEC = StepSpec(
     name="verify",
     title="Verify that nothing is left",
-    does="Looks for processes, sockets, listeners and errors of the last five minutes.",
+    does="Looks for processes, sockets, listeners and errors of the last five minutes, reads the "
+    "checkpoint once more, and brings the logs to the disk.",
     verified_by="That look is the verification.",
     timeout_s=30.0,
     on_failure=OnFailure.WARN,
     needed_because="it is the proof",
-    evidence="processes and sockets left, errors",
+    evidence="processes, orphans and sockets left, errors, the checkpoint, logs not on the disk",
 )
 
 
@@ -65,16 +74,32 @@ class VerifyClosed:
         closing.processes_left = processes
         closing.sockets_left = sockets
         closing.errors = tuple(line.as_dict() for line in errors)
+        # Last: a slow disk must not hide what was found out before.
+        unflushed = await asyncio.to_thread(not_on_disk, paths.values())
+        broken = await asyncio.to_thread(_why_broken, closing.checkpoint)
+        closing.not_proven = (
+            *((f"the checkpoint cannot be read any more: {broken}",) if broken else ()),
+            *(
+                (f"logs are not known to be on the disk: {', '.join(unflushed)}",)
+                if unflushed
+                else ()
+            ),
+        )
         left = [count_of(len(processes), "process", "processes")] if processes else []
         left += [count_of(len(sockets), "socket")] if sockets else []
         evidence: dict[str, object] = {
             "processes": list(processes),
             "sockets": list(sockets),
             "dead_sockets_removed": list(removed),
+            "orphans": [each["pid"] for each in processes if each["found_by"] == "marker"],
             "errors": len(errors),
+            "checkpoint": closing.checkpoint,
+            "logs_not_on_disk": unflushed,
         }
-        if left:
-            found = Verification(Outcome.FAILED, f"left behind: {', '.join(left)}", evidence)
+        wrong = [f"left behind: {', '.join(left)}"] if left else []
+        wrong += closing.not_proven
+        if wrong:
+            found = Verification(Outcome.FAILED, "; ".join(wrong), evidence)
         else:
             told = f"; {count_of(len(errors), 'error')} in the last five minutes" if errors else ""
             found = Verification(Outcome.DONE, f"no process, no socket left{told}", evidence)
@@ -106,3 +131,36 @@ class VerifyClosed:
                 if holder is not None:
                     left.append(f"port {port} ({name}): {holder}")
         return tuple(left), tuple(map(str, removed))
+
+
+def not_on_disk(logs: Iterable[Path]) -> list[str]:
+    """Brings every log that exists to the disk; names of those of which that is not known. An fsync
+    that failed once says nothing when it is asked again, so it is not."""
+    failed = []
+    for path in logs:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            failed.append(path.name)
+            continue
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            failed.append(path.name)
+        finally:
+            os.close(descriptor)
+    return failed
+
+
+def _why_broken(checkpoint: str | None) -> str:
+    """Why it cannot be read back; empty where it can, and where there is none, which is told by the
+    step that did not write it."""
+    if checkpoint is None:
+        return ""
+    try:
+        validate(Path(checkpoint))
+    except OpenbellError as error:
+        return error.message
+    return ""
