@@ -15,11 +15,13 @@ import pytest
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import parse_desk
 from openbell.config.models import LoadedDesk
+from openbell.config.redact import Redactor
 from openbell.controller.journal import facts_told
 from openbell.domain.ids import mint
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.context import Closing, Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.desk_voices import DeskVoices, Roles
+from openbell.procedures.extraction import Extraction, extract_state
 from openbell.procedures.step import Outcome
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.checkpoint import CheckpointMeta, write_checkpoint
@@ -303,14 +305,19 @@ class FakeDesk:
             "conservative_wait_s": 0.01,
         } | wishes
 
-        async def save() -> SavedCheckpoint:
+        async def save(folder: Path | None) -> SavedCheckpoint:
             from datetime import UTC, datetime
 
             self.checkpoints += 1
-            path = self.layout.checkpoints / f"{self.checkpoints}.ckpt"
+            path = (folder or self.layout.checkpoints) / f"{self.checkpoints}.ckpt"
             meta = CheckpointMeta("faked", "complete", datetime.now(UTC))
             write_checkpoint(path, {"trading": b"{}"}, meta)
             return SavedCheckpoint(str(path), {})
+
+        async def extract() -> Extraction:
+            return extract_state(
+                self.desk, self.layout, Redactor(), "close-1-state.json", [self.layout.checkpoints]
+            )
 
         return Closing(
             run="close-1",
@@ -323,6 +330,7 @@ class FakeDesk:
             wishes=Wishes(**given),
             channels=self.channels,
             save_checkpoint=save,
+            extract=extract,
             earlier=self.earlier,
         )
 

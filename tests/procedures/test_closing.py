@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tarfile
 from dataclasses import replace
@@ -365,7 +366,7 @@ async def test_orders_of_an_engine_that_hangs_are_cancelled_past_it(
 async def test_a_full_disk_keeps_no_desk_open(fake_desk: Any, journal: Any) -> None:
     """The checkpoint could not be written, and the closing ended there with everything running."""
 
-    async def refuse() -> Any:
+    async def refuse(_: Path | None) -> Any:
         raise StorageError("no space left on device")
 
     closing = fake_desk.closing()
@@ -375,9 +376,40 @@ async def test_a_full_disk_keeps_no_desk_open(fake_desk: Any, journal: Any) -> N
     assert not statement.verified
     found = outcomes(statement)
     assert found["checkpoint"] == "failed"
+    assert "no checkpoint was written" in statement.summary
+    evidence = journal.ended["checkpoint"].evidence
+    taken = json.loads(Path(evidence["extraction"]).read_text())
+    assert taken["trading"] is None and "journal" in taken["trading_missing"]
+    assert set(taken["logs"]) == {"venue", "engine", "strategies", "controller"}
     assert (found["flatten"], found["stop_services"], found["verify"]) == ("done", "done", "done")
     assert set(fake_desk.services.states.values()) == {ServiceState.STOPPED}
     assert fake_desk.venue.position == 0
+
+
+async def test_a_checkpoint_goes_elsewhere_where_its_own_folder_does_not_take_it(
+    fake_desk: Any, journal: Any, tmp_path: Path
+) -> None:
+    """The state folder's disk is full, and so is the first of the others."""
+    closing = fake_desk.closing()
+    full, free = tmp_path / "full", tmp_path / "free"
+    free.mkdir(mode=0o700)
+    closing.elsewhere = (full, free)
+    save = closing.save_checkpoint
+
+    async def refuse(folder: Path | None) -> Any:
+        if folder != free:
+            raise StorageError(f"no space left on the disk of {folder or 'the state folder'}")
+        return await save(folder)
+
+    closing.save_checkpoint = refuse
+    runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=10)
+    statement = await closing_statement(closing, await runner.run(closing_steps(closing)))
+    assert statement.verified, statement.summary
+    assert Path(statement.document["checkpoint"]).parent == free
+    assert journal.ended["checkpoint"].evidence["not_taken"] == [
+        "no space left on the disk of the state folder",
+        f"no space left on the disk of {full}",
+    ]
 
 
 async def test_a_venue_that_falls_silent_at_the_end_keeps_its_simulation_up(

@@ -24,6 +24,9 @@ class Closing(Model):
     """Of the whole shutdown."""
     conservative_wait: Seconds = 5.0
     """How long limit orders get before market orders follow."""
+    checkpoint_elsewhere: tuple[str, ...] = ()
+    """Folders for the checkpoint where the state folder does not take it, as when its disk is full;
+    the first that does is used, and at last one in the temporary folder. On another disk, mode 700."""
 
     @model_validator(mode="after")
     def _kept_orders_need_kept_positions(self) -> Closing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -31,6 +32,12 @@ from openbell.procedures.closing.afterwards import ending_text
 from openbell.procedures.closing.context import Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.closing.statement import Statement, closing_statement
 from openbell.procedures.evidence import file_facts
+from openbell.procedures.extraction import (
+    Extraction,
+    extract_state,
+    make_private,
+    other_folders,
+)
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
 from openbell.procedures.step import Outcome, Step, StepReport
@@ -176,13 +183,18 @@ class Closings:
     ) -> Closing:
         desk = self._desk
 
-        async def save() -> SavedCheckpoint:
+        elsewhere = other_folders(desk.desk, desk.layout)
+
+        async def save(folder: Path | None) -> SavedCheckpoint:
+            if folder is not None:
+                await asyncio.to_thread(make_private, folder)
             info = await save_checkpoint(
                 desk.desk,
                 desk.layout,
                 desk.voices,
                 desk.redactor,
                 facts={"run": run, "reason": wishes.reason or "closing"},
+                folder=folder,
                 without_books=True,
                 stopped=[
                     view.name
@@ -191,6 +203,13 @@ class Closings:
                 ],
             )
             return SavedCheckpoint(str(info.path), missing_sections(info), left_out_sections(info))
+
+        async def extract() -> Extraction:
+            name = f"{run}-state.json"
+            folders = (desk.layout.checkpoints, *elsewhere)
+            return await asyncio.to_thread(
+                extract_state, desk.desk, desk.layout, desk.redactor, name, folders
+            )
 
         def marked() -> dict[int, str]:
             found = scan(system_processes(), desk.layout.desk_id)
@@ -209,6 +228,8 @@ class Closings:
             wishes=wishes,
             channels=desk.channels,
             save_checkpoint=save,
+            extract=extract,
+            elsewhere=elsewhere,
             marked=marked,
             earlier=earlier,
             guard=self._guard if desk.desk.file.venues else None,

@@ -93,7 +93,7 @@ async def gather_sections(
     left_out = {s: name for s, name in asked.items() if name is not None and name in stopped}
     if left_out.pop("trading", None) is not None:
         try:
-            books = await asyncio.to_thread(_books_at_rest, layout.database)
+            books = await asyncio.to_thread(books_snapshot, layout.database)
             content["trading"] = orjson.dumps(redactor.redact_value(books))
         except OpenbellError as error:
             missing["trading"] = error.message
@@ -117,6 +117,7 @@ async def save_checkpoint(
     *,
     level: Level = "complete",
     path: Path | None = None,
+    folder: Path | None = None,
     verify: bool = True,
     facts: Mapping[str, str] | None = None,
     without_books: bool = False,
@@ -125,7 +126,7 @@ async def save_checkpoint(
     """Gathers, writes, and with `verify` reads everything back.
 
     Raises FailedError where a desk that has an engine cannot have its books, unless
-    `without_books`; RefusedError where `path` exists, StorageError, CorruptError. `stopped` as in
+    `without_books`; `folder`: instead of the desk's own. RefusedError where `path` exists, StorageError, CorruptError. `stopped` as in
     `gather_sections`.
     """
     sections = await gather_sections(desk, layout, voices, level, redactor, stopped)
@@ -145,7 +146,7 @@ async def save_checkpoint(
             **{f"{LEFT_OUT}{section}": name for section, name in sections.left_out.items()},
         },
     )
-    target = path or _free_name(layout.checkpoints, level, created)
+    target = path or _free_name(folder or layout.checkpoints, level, created)
     info = await asyncio.to_thread(write_checkpoint, target, sections.content, meta)
     return await asyncio.to_thread(validate, info.path) if verify else info
 
@@ -168,8 +169,9 @@ def _facts_with(prefix: str, info: CheckpointInfo) -> dict[str, str]:
     }
 
 
-def _books_at_rest(database: Path) -> dict[str, object]:
-    """As the engine's `GET /v1/snapshot`; without P&L, since nobody knows a price."""
+def books_snapshot(database: Path) -> dict[str, object]:
+    """As the engine's `GET /v1/snapshot`, from the journal; without P&L, since nobody knows a price.
+    Raises NotRunningError where there is no journal, CorruptError, StorageError."""
     # Later than this module: a controller adopts its services before it loads a database.
     from openbell.state.books_at_rest import books_at_rest
 

@@ -1,4 +1,4 @@
-"""`openbell checkpoint save|validate|list`"""
+"""`openbell checkpoint save|validate|extract|list`"""
 
 from __future__ import annotations
 
@@ -60,6 +60,41 @@ def validate_file(terminal: Terminal, file: Path) -> int:
 
     document = validate(file).as_dict()
     terminal.show({"valid": True, **document}, f"{file}: valid\n{_sections(document)}")
+    return 0
+
+
+@command("extract", group=checkpoint)
+@click.option(
+    "--path", type=click.Path(path_type=Path), help="A new file; else to standard output."
+)
+def extract(terminal: Terminal, path: Path | None) -> int:
+    """Take what the desk holds out of its journal and logs, where no checkpoint can be had.
+
+    Needs no controller and no engine. It is text for people and scripts, and no checkpoint: nothing
+    restores it. Exit status 7 where the journal could not be read.
+    """
+    import json
+
+    from openbell.config.loader import load_desk
+    from openbell.config.redact import Redactor
+    from openbell.config.secrets import load_secrets
+    from openbell.errors import RefusedError, UnverifiedError
+    from openbell.procedures.extraction import extracted_state
+    from openbell.state.files import write_atomically
+
+    if path is not None and path.exists():
+        raise RefusedError(f"{path} exists", hint="name another path")
+    desk = load_desk(terminal.desk_path)
+    redactor = Redactor(load_secrets(desk, terminal.layout).values())
+    document, why = extracted_state(desk, terminal.layout, redactor)
+    text = json.dumps(document, default=str, indent=2, ensure_ascii=False)
+    if path is not None:
+        write_atomically(path, text.encode() + b"\n")
+        text = f"{path}: what journal and logs hold; not a checkpoint"
+    terminal.show(document, text)
+    if why:
+        terminal.warn(f"without books: {why}")
+        return UnverifiedError.exit_code
     return 0
 
 

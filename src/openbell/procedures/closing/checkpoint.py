@@ -1,4 +1,8 @@
-"""Closing, step 6: one file with the desk's whole state, written and read back."""
+"""Closing: one file with the desk's whole state, written and read back.
+
+Where the state folder does not take it, as when its disk is full, it goes elsewhere. Where no folder
+does, what journal and logs hold is taken out of them: that is no checkpoint, and not called one.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openbell.errors import CorruptError, RefusedError, StorageError
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.declared import StepSpec
+from openbell.procedures.extraction import Extraction
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.state.checkpoint import validate
 
@@ -22,11 +28,13 @@ class SaveComplete:
 SPEC = StepSpec(
     name="checkpoint",
     title="Save a complete checkpoint",
-    does="Writes one file with the desk's whole state.",
+    does="Writes one file with the desk's whole state: into the state folder, or where that does "
+    "not take it, elsewhere (`checkpoint_elsewhere` in `[closing]`). Where no folder takes it, takes "
+    "what is held out of journal and logs.",
     verified_by="The file is read back and its checksums are compared.",
     timeout_s=60.0,
     on_failure=OnFailure.WARN,
-    evidence="the checkpoint file",
+    evidence="the checkpoint file; without one, what the journal holds",
 )
 
 
@@ -41,6 +49,9 @@ class SaveCheckpoint:
     """Sections that could not be had, with the reason."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Sections of services that are stopped, each with its service."""
+    not_taken: list[str] = field(default_factory=list)
+    """Folders that did not take it, with the reason."""
+    extraction: Extraction | None = None
 
     async def observe(self) -> bool:
         """Whether the engine can still tell its books."""
@@ -59,16 +70,26 @@ class SaveCheckpoint:
         return path if isinstance(path, str) else None
 
     async def act(self, plan: Plan[SaveComplete], say: Say) -> None:
-        saved = await self.closing.save_checkpoint()
-        self.closing.checkpoint = saved.path
-        self.missing = saved.missing
-        self.left_out = saved.left_out
-        say(f"saved {saved.path}")
+        closing = self.closing
+        for folder in (None, *closing.elsewhere):
+            try:
+                saved = await closing.save_checkpoint(folder)
+            except (StorageError, CorruptError, RefusedError) as error:
+                self.not_taken.append(error.message)
+                say(f"not saved: {error.message}")
+                continue
+            closing.checkpoint = saved.path
+            self.missing = saved.missing
+            self.left_out = saved.left_out
+            say(f"saved {saved.path}")
+            return
+        say("taking what is held out of journal and logs")
+        self.extraction = await closing.extract()
 
     async def verify(self, say: Say) -> Verification:
         path = self.closing.checkpoint or self._of_earlier_attempt()
         if path is None:
-            found = Verification(Outcome.FAILED, "no checkpoint was saved")
+            found = self._without_one()
         else:
             await asyncio.to_thread(validate, Path(path))  # raises CorruptError
             self.closing.checkpoint = path
@@ -77,7 +98,33 @@ class SaveCheckpoint:
                 return Verification(Outcome.FAILED, f"{path} is not complete: {told}")
             stopped = ", ".join(self.left_out.values())
             without = f"; nothing to save of {stopped}: stopped" if stopped else ""
+            why = "; ".join(self.not_taken)
+            instead = f"; not where it belongs: {why}" if why else ""
+            evidence: dict[str, object] = {"path": path, "not_taken": list(self.not_taken)}
             found = Verification(
-                Outcome.DONE, f"{path} was read back{without}", {"path": path}, (path,)
+                Outcome.DONE, f"{path} was read back{instead}{without}", evidence, (path,)
             )
         return found
+
+    def _without_one(self) -> Verification:
+        """What the journal holds goes into the record as well: there may be no file of it."""
+        why = "; ".join(dict.fromkeys(self.not_taken))
+        told = f"no checkpoint was saved{f': {why}' if why else ''}"
+        taken = self.extraction
+        if taken is None:
+            return Verification(Outcome.FAILED, told, {"not_taken": list(self.not_taken)})
+        evidence: dict[str, object] = {
+            "not_taken": list(self.not_taken),
+            "extraction": taken.path,
+            "extraction_why": taken.why,
+            "positions": None if taken.books is None else taken.books.get("positions"),
+            "orders": None if taken.books is None else taken.books.get("orders"),
+        }
+        where = f"is in {taken.path}" if taken.path else "is in the record alone"
+        lacking = "" if taken.books is not None else " (without books)"
+        return Verification(
+            Outcome.FAILED,
+            f"{told}; what journal and logs hold{lacking} {where}",
+            evidence,
+            () if taken.path is None else (taken.path,),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.procedures.closing.picture import Picture, Sight
 from openbell.procedures.desk_voices import DeskVoices
+from openbell.procedures.extraction import Extraction
 from openbell.procedures.ports import GuardPort, Services, VenueTruth
 from openbell.procedures.step import Outcome, StepReport
 from openbell.watch.channels import Channels
@@ -63,8 +65,12 @@ class Closing:
     wishes: Wishes
     channels: Channels
     """Where people are told."""
-    save_checkpoint: Callable[[], Awaitable[SavedCheckpoint]]
-    """Saves as complete a checkpoint as can be had."""
+    save_checkpoint: Callable[[Path | None], Awaitable[SavedCheckpoint]]
+    """Saves as complete a checkpoint as can be had, into the desk's own folder or another."""
+    extract: Callable[[], Awaitable[Extraction]]
+    """Takes what is held from journal and logs, where no checkpoint can be saved."""
+    elsewhere: tuple[Path, ...] = ()
+    """Folders for a checkpoint that the desk's own does not take."""
     marked: Callable[[], Mapping[int, str]] = dict
     """Living processes that carry this desk's mark, by pid, each with its service."""
     earlier: Mapping[str, Earlier] = field(default_factory=dict)
