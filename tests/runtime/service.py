@@ -14,10 +14,12 @@ wait SECONDS
 pid-file NAME   writes its pid into a file in its folder
 slow-stop SECONDS   ends so long after SIGTERM
 on-hup          prints "reloaded" on SIGHUP
+stack-on-quit   prints where it stands on SIGQUIT, as an openbell.service does
 sleep           until it is stopped
 """
 
 import contextlib
+import faulthandler
 import os
 import signal
 import socket
@@ -97,6 +99,8 @@ for word in words:
         signal.signal(signal.SIGTERM, end_slowly(float(next(words))))
     elif word == "on-hup":
         signal.signal(signal.SIGHUP, lambda *_: print("reloaded", flush=True))
+    elif word == "stack-on-quit":
+        faulthandler.register(signal.SIGQUIT, all_threads=True)
     elif word == "sleep":
         while True:
             time.sleep(60)

@@ -93,6 +93,31 @@ async def test_a_service_that_ignores_sigterm_is_killed(bench, until):
     assert stopped.rungs[0].seconds >= 0.2
 
 
+async def test_a_service_that_hangs_is_asked_where_it_stands_before_it_is_killed(bench):
+    bench.add(
+        "deaf",
+        "ignore-term",
+        "stack-on-quit",
+        "say",
+        "ready",
+        "sleep",
+        ready={"kind": "log", "pattern": "^ready$"},
+        stop={"timeout": "200ms"},
+    )
+    supervisor = bench.supervisor()
+    assert (await supervisor.start("deaf")).ready
+
+    stopped = await supervisor.stop("deaf", reason="test")
+
+    assert stopped.stopped and stopped.exit_status == -signal.SIGKILL
+    assert [(rung.action, rung.outcome) for rung in stopped.rungs] == [
+        ("TERM", "timed out"),
+        ("QUIT for its stack", "taken: see its log"),
+        ("KILL group", "group empty"),
+    ]
+    assert "most recent call first" in bench.log("deaf"), "its stack"
+
+
 @pytest.mark.parametrize("kind", ["child", "daemon"])
 async def test_a_stop_waits_for_children_and_then_kills_them(bench, kind):
     """A leader that exits is not a stopped service: its child may hold the port. One that called

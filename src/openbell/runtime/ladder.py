@@ -11,6 +11,7 @@ import signal
 import time
 from dataclasses import dataclass
 
+from openbell.runtime.hung import STACK_SIGNAL, awaits, catches
 from openbell.runtime.limits import ServiceCgroup
 from openbell.runtime.members import Leader, Scan, Scanner, end_members
 from openbell.runtime.process_watch import ProcessWatch, WatchedProcess
@@ -19,6 +20,11 @@ from openbell.runtime.spec import Rung
 
 KILL_TIMEOUT_S = 5.0
 """SIGKILL cannot be refused; what outlives it so long hangs in the kernel (a dead disk)."""
+STACK_TIMEOUT_S = 0.5
+"""For a process that hangs to take the signal that asks for its stack."""
+_WRITING_S = 0.1
+"""For its stack to be written, once it has taken it: nobody tells when it is."""
+_PENDING_EVERY_S = 0.01
 _LOOK_AGAIN_S = 0.25
 """New members may be forked while the known ones are waited for."""
 
@@ -52,8 +58,11 @@ class Ladder:
         self._cgroup = cgroup
         self._with_earlier_runs = with_earlier_runs
 
-    async def stop(self, stop_signal: signal.Signals, timeout_s: float) -> LadderResult:
-        """`stop_signal` to the leader, `timeout_s` for all to end, then SIGKILL to all."""
+    async def stop(
+        self, stop_signal: signal.Signals, timeout_s: float, *, ask_where: bool = False
+    ) -> LadderResult:
+        """`stop_signal` to the leader, `timeout_s` for all to end, then SIGKILL to all. `ask_where`:
+        a leader that is left is first asked for its stack, which costs half a second at most."""
         rungs = []
         asked = time.monotonic()
         action = stop_signal.name.removeprefix("SIG")
@@ -71,9 +80,33 @@ class Ladder:
             )
         )
         if left:
+            if ask_where and (asking := await self._ask_where(left)) is not None:
+                rungs.append(asking)
             rung, left = await self._kill()
             rungs.append(rung)
         return LadderResult(tuple(rungs), tuple(sorted(facts.pid for facts in left)))
+
+    async def _ask_where(self, left: list[ProcessFacts]) -> Rung | None:
+        """Has a leader that hangs print its stack into its log; None where it has no handler for
+        that."""
+        pid = self._leader.pid
+        exit_ = self._process.exit
+        if exit_.done() or pid not in {facts.pid for facts in left}:
+            return None
+        if not catches(pid, STACK_SIGNAL) or not self._process.signal(STACK_SIGNAL):
+            return None
+        began = time.monotonic()
+        until = began + STACK_TIMEOUT_S
+        while awaits(pid, STACK_SIGNAL) and not exit_.done() and time.monotonic() < until:
+            await asyncio.wait((exit_,), timeout=_PENDING_EVERY_S)
+        taken = not awaits(pid, STACK_SIGNAL)
+        if taken:
+            await asyncio.wait((exit_,), timeout=_WRITING_S)
+        return Rung(
+            "QUIT for its stack",
+            time.monotonic() - began,
+            "taken: see its log" if taken else "not taken",
+        )
 
     async def kill_rest(self) -> LadderResult:
         """SIGKILL to whatever a leader that has ended left in its group; nothing when it left none.

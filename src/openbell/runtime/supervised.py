@@ -441,7 +441,8 @@ class SupervisedService:
         tail = self._log_tail(run) if failure is not None else ()
         try:
             ladder = self._host.ladder(run.process, run.leader, run.cgroup)
-            result = await ladder.stop(run.stop_signal, run.spec.stop.timeout)
+            timeout_s = run.spec.stop.timeout
+            result = await ladder.stop(run.stop_signal, timeout_s, ask_where=True)
             seconds = time.monotonic() - began
             status = run.process.exit.result() if run.process.exit.done() else None
             if not result.survivors:

@@ -11,6 +11,7 @@ requests under `/v1` are refused with 503.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import inspect
 import os
@@ -41,6 +42,8 @@ Reload = Callable[[], Awaitable[None] | None]
 
 STOP_TIMEOUT_S = 8.0
 """Of all `on_stop` hooks together: below the runtime's default 10 s, after which it sends SIGKILL."""
+
+_STANDARD_ERROR = 2
 
 _READY = Gauge("openbell_service_ready", "1 while the service is ready", ["service"])
 _LOST_LINES = Gauge("openbell_log_lines_lost", "Log lines that could not be written")
@@ -200,6 +203,9 @@ class ServiceApp:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        # Printed by the handler itself, so by a loop that is blocked too. By its number: what stands
+        # for standard error in Python may be no file.
+        faulthandler.register(signal.SIGQUIT, file=_STANDARD_ERROR, all_threads=True)
         server = QuietServer(self._asgi(), graceful_s=1)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         self.log.info("listening", port=self.port, pid=os.getpid(), version=self.version)
