@@ -256,6 +256,11 @@ class Closings:
         reports = await runner.run(self._steps(closing, journal))
         statement = await closing_statement(closing, reports)
         ended = "cancelled" if runner.ended_by else "failed"
+        if statement.services_stopped or runner.ended_by:
+            # One that left services up is not over: it is gone on with, or a person releases the lock
+            # to take it back. Before the run is concluded: a controller that is killed between the two
+            # leaves a run to go on with, and not a lock of which nothing is left to release it.
+            await asyncio.to_thread(desk.release_lock_of, run.id, unreadable=closing.locked)
         await self._tell_of_the_end(closing, statement, reports)
         kept = await asyncio.to_thread(self._keep_statement, run.id, statement.document)
         detail = {"summary": statement.summary, "files": kept}
@@ -275,10 +280,6 @@ class Closings:
                 log.error("offline is not kept on disk", why=error.message)
         elif closing.disarmed is None:
             await self._guard.resumed()
-        if statement.services_stopped or runner.ended_by:
-            # One that left services up is not over: it is gone on with, or a person releases the lock
-            # to take it back.
-            await asyncio.to_thread(desk.release_lock_of, run.id, unreadable=closing.locked)
         failure = (
             None
             if statement.verified
@@ -299,7 +300,7 @@ class Closings:
         self, closing: Closing, statement: Statement, reports: Sequence[StepReport]
     ) -> None:
         """By the last step, which a closing that was ended does not reach."""
-        if any(each.name == AFTER.name and each.outcome is not Outcome.SKIPPED for each in reports):
+        if not any(each.name == AFTER.name and each.outcome is Outcome.SKIPPED for each in reports):
             return
         event = "closed" if statement.verified else "not_closed"
         names = closing.channels.for_event(event)

@@ -255,8 +255,13 @@ class ControlledDesk:
     @property
     def channels(self) -> Channels:
         """Where people are told what becomes of the desk, as desk.toml says now."""
-        folder, state = self.layout.desk, self.layout.state
-        return Channels(self.desk.file.channels, folder, state, self.secrets.as_environment())
+        return Channels(
+            self.desk.file.channels,
+            self.layout.desk,
+            self.layout.state,
+            self.secrets.as_environment(),
+            self.redactor.redact,
+        )
 
     def tell_of_live_venues(self) -> None:
         """Into the log: at every start, and whenever desk.toml was read again."""

@@ -13,8 +13,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -60,6 +60,8 @@ class Channels:
     desk: Path
     state: Path
     secrets: Mapping[str, str] = field(repr=False)
+    redact: Callable[[str], str] = str
+    """Takes known secrets out of what is told."""
 
     def for_event(self, event: str) -> tuple[str, ...]:
         """Names of the channels that are told of it."""
@@ -67,6 +69,7 @@ class Channels:
 
     async def tell(self, names: tuple[str, ...], notice: Notice) -> tuple[Told, ...]:
         """All of `names` at once. Never raises: a channel that is broken is told of."""
+        notice = replace(notice, text=self.redact(notice.text))
         return tuple(await asyncio.gather(*(self._tell(name, notice) for name in names)))
 
     async def _tell(self, name: str, notice: Notice) -> Told:
