@@ -219,6 +219,11 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
         told = "disarmed" if switches.get("disarmed") else "NOT KNOWN TO BE DISARMED: "
         lines.append(f"  dead-man's switches: {told}{', '.join(switches.get('unknown') or ())}")
     lines.append(f"  checkpoint: {statement.get('checkpoint') or 'none'}")
+    if links := statement.get("connections"):
+        keys = ("venue", "market_data", "order_entry", "other", "left")
+        rows = [tuple(link.get(key, "") for key in keys) for link in links]
+        heads = ("venue", "market data", "order entry", "other", "left with")
+        lines += ["", *("  " + line for line in table(heads, rows).splitlines())]
     steps = [(s["name"], s["outcome"], duration(s["seconds"])) for s in statement.get("steps", ())]
     if steps:
         lines += [

@@ -85,6 +85,8 @@ class Closing:
     """Of the steps so far, for those that depend on them."""
     reports: list[StepReport] = field(default_factory=list)
     """Of the steps so far, in their order."""
+    connections: tuple[Mapping[str, object], ...] | None = None
+    """By venue, after the services were stopped; None: it did not come to that."""
     final: Picture | None = None
     """The venue's word after everything that could send an order was stopped."""
     pnl: Mapping[str, object] | None = None

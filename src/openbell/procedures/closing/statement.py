@@ -85,6 +85,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
             "checkpoint": closing.checkpoint,
             "dead_man": None if closing.disarmed is None else dict(closing.disarmed),
             "pnl": None if closing.pnl is None else dict(closing.pnl),
+            "connections": _listed(closing.connections),
             "processes_left": _listed(closing.processes_left),
             "sockets_left": _listed(closing.sockets_left),
             "errors_last_5m": _listed(closing.errors),

@@ -15,6 +15,7 @@ import msgspec
 
 from openbell.domain.graph import stop_order
 from openbell.domain.service_state import ServiceState
+from openbell.procedures.closing.connections import links_after
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import Facts, facts_of
@@ -95,7 +96,8 @@ SPEC = StepSpec(
     timeout_note="the stop time-outs of all services together, and one minute",
     on_failure=OnFailure.FORCE,
     needed_because="a closed desk runs nothing",
-    evidence="every rung of every service's ladder, the venues' last word",
+    evidence="every rung of every service's ladder, by venue what is still connected and what "
+    "of our orders rests, the venues' last word",
 )
 
 
@@ -158,7 +160,13 @@ class StopServices:
             for name in facts.views
             if facts.state(name).is_running and name not in closing.voices.roles.venues
         ]
-        evidence: dict[str, object] = {"services": stop_evidence(self.results)}
+        closing.connections = links_after(
+            closing.desk.file, facts, closing.wishes.orders, closing.final
+        )
+        evidence: dict[str, object] = {
+            "services": stop_evidence(self.results),
+            "connections": list(closing.connections),
+        }
         if closing.final is not None:
             evidence["venues"] = msgspec.to_builtins(closing.final)
         if up:

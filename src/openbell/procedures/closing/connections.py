@@ -1,0 +1,58 @@
+"""What is connected to each venue when the services are stopped, and how it was left.
+
+A service's connections end with its process, so a process that is seen to be gone is a connection
+that is closed. Which services connect to a venue, the desk file says (`venues`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from openbell.config.models import DeskFile
+from openbell.procedures.closing.picture import Picture
+from openbell.procedures.ports import Facts
+from openbell.procedures.wording import count_of
+
+_ORDER_ENTRY = frozenset({"engine", "standby"})
+
+
+def links_after(
+    desk: DeskFile, facts: Facts, orders: Literal["cancel", "keep"], final: Picture | None
+) -> tuple[Mapping[str, object], ...]:
+    """`[{"venue", "market_data", "order_entry", "other", "left"}]`: each `CLOSED`, `OPEN: who`, or
+    empty where no service of the desk has such a connection. `left`: what of the desk's orders rests
+    there, by the venues' last word, and whether that was meant."""
+    rows: list[Mapping[str, object]] = []
+    for venue in desk.venues:
+        connected = [name for name, each in desk.services.items() if venue in each.venues]
+        by_kind: dict[str, list[str]] = {"market_data": [], "order_entry": [], "other": []}
+        for name in connected:
+            role = desk.services[name].role
+            kind = "other"
+            if role == "market-data":
+                kind = "market_data"
+            elif role in _ORDER_ENTRY:
+                kind = "order_entry"
+            by_kind[kind].append(name)
+        told = {kind: _told(names, facts) for kind, names in by_kind.items()}
+        rows.append({"venue": venue, **told, "left": _left(venue, orders, final)})
+    return tuple(rows)
+
+
+def _left(venue: str, orders: Literal["cancel", "keep"], final: Picture | None) -> str:
+    """That there is none is an answer only where every venue said so."""
+    resting = [] if final is None else [row for row in final.orders if row.get("venue") == venue]
+    if not resting:
+        told = final is not None and (final.known or final.all_orders)
+        return "no order of ours" if told else "not known"
+    count = count_of(len(resting), "order")
+    return f"{count} kept" if orders == "keep" else f"{count} NOT CANCELLED"
+
+
+def _told(names: Iterable[str], facts: Facts) -> str:
+    names = tuple(names)
+    up = [name for name in names if facts.state(name).is_running]
+    if up:
+        return f"OPEN: {', '.join(up)}"
+    return "CLOSED" if names else ""
