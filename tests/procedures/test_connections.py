@@ -24,10 +24,12 @@ url = "http://127.0.0.1:2"
 symbols = ["BTC/USDT"]
 [services.feed]
 command = ["true"]
+port = 9001
 role = "market-data"
 venues = ["one", "two"]
 [services.engine]
 command = ["true"]
+port = 9002
 role = "engine"
 venues = ["one"]
 [services.recorder]
