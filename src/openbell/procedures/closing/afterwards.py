@@ -1,4 +1,4 @@
-"""Closing, the last step: what remains is written down, the logs are archived, people are told.
+"""Closing, step 13: what remains is written down, the logs are archived, people are told.
 
 It says nothing about whether the desk is closed. What it could not do is named in the closing
 statement, and makes no proven closing unproven.

@@ -1,4 +1,4 @@
-"""Closing: one file with the desk's whole state, written and read back.
+"""Closing, step 8: one file with the desk's whole state, written and read back.
 
 Where the state folder does not take it, as when its disk is full, it goes elsewhere. Where no folder
 does, what journal and logs hold is taken out of them: that is no checkpoint, and not called one.

@@ -1,4 +1,4 @@
-"""Closing, step 5: our books and the venue's say the same.
+"""Closing, step 7: our books and the venue's say the same.
 
 Where no engine runs, because the desk was opened in part, the books are read from the journal and
 compared here: equal positions and no order in either prove that nothing is missing. Any other

@@ -1,4 +1,4 @@
-"""Closing, step 7: services stop, whatever depends on another before it.
+"""Closing, step 9: services stop, whatever depends on another before it.
 
 Simulated venues stay: when nothing that could send an order is left, the venues are asked once more,
 past everything of ours. That word is the closing statement's, and it is in the run's journal before

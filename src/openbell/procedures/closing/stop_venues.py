@@ -1,4 +1,4 @@
-"""Closing, step 9: simulated venues stop, last of all, once their last word is written down."""
+"""Closing, step 11: simulated venues stop, last of all, once their last word is written down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closing, the last look: nothing of the desk is left on this machine, the checkpoint can still be
+"""Closing, step 12: nothing of the desk is left on this machine, the checkpoint can still be
 read, the logs are on the disk, and the errors in them are told."""
 
 from __future__ import annotations

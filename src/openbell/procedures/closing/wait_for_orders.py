@@ -1,4 +1,4 @@
-"""Closing, step 4: nothing of ours is pending at the venue any more. Target 0, with a time-out."""
+"""Closing, step 6: nothing of ours is pending at the venue any more. Target 0, with a time-out."""
 
 from __future__ import annotations
 
