@@ -125,9 +125,9 @@ async def save_checkpoint(
 ) -> CheckpointInfo:
     """Gathers, writes, and with `verify` reads everything back.
 
-    Raises FailedError where a desk that has an engine cannot have its books, unless
-    `without_books`; `folder`: instead of the desk's own. RefusedError where `path` exists, StorageError, CorruptError. `stopped` as in
-    `gather_sections`.
+    `folder`: instead of the desk's own; `stopped` as in `gather_sections`. Raises FailedError where
+    a desk that has an engine cannot have its books, unless `without_books`; RefusedError where
+    `path` exists; StorageError, CorruptError.
     """
     sections = await gather_sections(desk, layout, voices, level, redactor, stopped)
     if "trading" in sections.missing and not without_books:
