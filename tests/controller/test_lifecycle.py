@@ -236,12 +236,13 @@ def test_a_closing_that_was_cut_off_can_be_taken_back(make_desk: Any) -> None:
     desk.until(lambda: states(desk)["stubborn"] != "ready", "the service is gone")
     status, refused = desk.post("open")
     assert (status, refused["run"]) == (403, run), "the closing has locked the desk"
-    assert "openbell unlock" in refused["hint"]
-    assert desk.post("unlock", headers={"X-Openbell-Actor": "joe"})[1]["was"]["run"] == run
+    assert "openbell down" in refused["hint"]
+    assert f"openbell procedure cancel {run}" in refused["hint"]
+    assert desk.post(f"runs/{run}/cancel", headers={"X-Openbell-Actor": "joe"})[0] == 200
     assert desk.run("open")[-1]["event"] == "done"
     seen = desk.status()
     assert (seen["state"], seen["interrupted_run"]) == ("trading", None)
-    assert desk.get(f"runs/{run}")[1]["outcome"] == "abandoned: opened again"
+    assert desk.get(f"runs/{run}")[1]["outcome"] == "cancelled"
 
 
 def test_a_closing_that_was_cut_off_is_announced_and_gone_on_with(make_desk: Any) -> None:

@@ -75,3 +75,36 @@ def test_a_closing_that_is_cancelled_releases_the_lock(make_desk: Any) -> None:
     assert desk.post(f"runs/{run}/cancel", headers=by("joe"))[0] == 200
     assert not desk.status()["lock"]["active"]
     os.kill(desk.pids()["stubborn"], signal.SIGKILL)
+
+
+def test_a_closing_that_is_not_proven_keeps_nobody_from_opening_the_desk_again(
+    make_desk: Any,
+) -> None:
+    desk = make_desk(
+        '[services.top]\ncommand = ["sleep", "86400"]\n'
+        '[[procedures.close.extra]]\nname = "never"\nafter = "lock"\non_failure = "abort"\n'
+        'command = ["true"]\nverify = ["false"]\n'
+    )
+    desk.start()
+    desk.run("open")
+    last = desk.run("close")[-1]
+    assert (last["event"], last["outcome"]) == ("failed", "not_verified"), last
+    assert not desk.status()["lock"]["active"]
+    assert desk.run("open")[-1]["outcome"] == "already_open"
+
+
+def test_a_lock_whose_closing_is_over_is_no_lock(desk: Any) -> None:
+    """As a controller leaves it that is killed between the end of a run and the release."""
+    desk.layout.lock.write_text(
+        '{"reason": "end of day", "who": "ann", "at": "2026-01-31T12:00:00Z", "run": "close-7"}'
+    )
+    assert desk.run("open")[-1]["outcome"] == "trading"
+    assert not desk.layout.lock.exists()
+
+
+def test_a_lock_that_cannot_be_read_is_released_by_a_person(desk: Any) -> None:
+    desk.layout.lock.write_bytes(b"")
+    status, refused = desk.post("open")
+    assert status == 403 and "openbell unlock" in refused["hint"], refused
+    assert desk.post("unlock", headers=by("ann"))[1]["unlocked"] is True
+    assert desk.run("open")[-1]["outcome"] == "trading"

@@ -42,8 +42,22 @@ def announce(desk: Any, at: str, **body: Any) -> dict[str, Any]:
     return dict(answer)
 
 
+def announce_soon(desk: Any, **body: Any) -> None:
+    """As soon as this machine takes it: by the time it is read, the moment must not be over."""
+    ahead_s = 1.0
+    while desk.post("close/later", {"at": in_s(ahead_s), **body}, headers=by("ann"))[0] != 200:
+        ahead_s *= 2
+        assert ahead_s < 100.0
+
+
+def pretend_it_was_for(desk: Any, at: str) -> None:
+    """Of a desk without a controller."""
+    path = desk.layout.planned_closing
+    path.write_text(json.dumps({**json.loads(path.read_text()), "at": at}))
+
+
 def is_closed(desk: Any) -> None:
-    assert desk.processes[-1].wait(30) == 0, "the desk is closed and its controller has left"
+    assert desk.processes[-1].wait(120) == 0, "the desk is closed and its controller has left"
     assert json.loads(desk.layout.target.read_text())["target"] == "offline"
     assert not desk.layout.planned_closing.exists()
     assert not desk.layout.lock.exists()
@@ -64,7 +78,7 @@ def test_it_is_announced_and_the_desk_trades_and_is_locked(open_desk: Any) -> No
 
 
 def test_it_begins_at_its_time(open_desk: Any) -> None:
-    announce(open_desk, in_s(1.0), reason="maintenance")
+    announce_soon(open_desk, reason="maintenance")
     is_closed(open_desk)
     assert [line for line in told(open_desk) if line.startswith("clos")] == [
         "closing_soon", "closing", "closed",
@@ -75,23 +89,24 @@ def test_it_begins_at_its_time(open_desk: Any) -> None:
 
 def test_it_outlives_the_controller(open_desk: Any) -> None:
     """Whose successor begins it late, where its time passed meanwhile."""
-    announce(open_desk, in_s(0.5))
+    announce(open_desk, in_s(3600))
     open_desk.kill()
+    pretend_it_was_for(open_desk, in_s(-60))
     open_desk.start()
     is_closed(open_desk)
 
 
-def test_one_that_was_missed_is_told_and_leaves_the_desk_locked(open_desk: Any) -> None:
+def test_one_that_was_missed_is_told_and_leaves_the_desk_open_and_unlocked(open_desk: Any) -> None:
     announce(open_desk, in_s(3600))
     open_desk.kill()
-    path = open_desk.layout.planned_closing
-    path.write_text(json.dumps({**json.loads(path.read_text()), "at": in_s(-7200)}))
+    pretend_it_was_for(open_desk, in_s(-7200))
     open_desk.start()
     open_desk.until(lambda: "closing_called_off" in told(open_desk), "it is told")
     assert open_desk.status()["shutting_down_soon"] is None
-    assert open_desk.status()["lock"]["active"], "a person decides"
-    assert open_desk.status()["state"] == "trading"
-    assert not path.exists()
+    assert not open_desk.status()["lock"]["active"]
+    assert not open_desk.layout.planned_closing.exists()
+    open_desk.until(lambda: open_desk.status()["state"] == "trading", "it trades on")
+    assert open_desk.run("open")[-1]["outcome"] == "already_open"
 
 
 def test_it_can_be_called_off(open_desk: Any) -> None:

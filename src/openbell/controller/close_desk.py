@@ -256,11 +256,8 @@ class Closings:
         reports = await runner.run(self._steps(closing, journal))
         statement = await closing_statement(closing, reports)
         ended = "cancelled" if runner.ended_by else "failed"
-        if statement.services_stopped or runner.ended_by:
-            # One that left services up is not over: it is gone on with, or a person releases the lock
-            # to take it back. Before the run is concluded: a controller that is killed between the two
-            # leaves a run to go on with, and not a lock of which nothing is left to release it.
-            await asyncio.to_thread(desk.release_lock_of, run.id, unreadable=closing.locked)
+        # Proven or not: one that left services up may be taken back by opening the desk again.
+        await asyncio.to_thread(desk.release_lock_of, run.id, unreadable=closing.locked)
         await self._tell_of_the_end(closing, statement, reports)
         kept = await asyncio.to_thread(self._keep_statement, run.id, statement.document)
         detail = {"summary": statement.summary, "files": kept}

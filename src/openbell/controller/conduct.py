@@ -207,6 +207,7 @@ class Conductor:
             self.finish(run, "broken_off", told.message, {}, told)
 
     async def _record_end(self, run: LiveRun) -> None:
+        await asyncio.to_thread(self._desk.release_lock_of, run.id)
         number = run_number(run.id)
         if number:
             try:

@@ -31,7 +31,7 @@ from openbell.procedures.wording import count_of
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
 from openbell.state.audit import AuditLog
-from openbell.state.desk_lock import clear_lock, read_lock
+from openbell.state.desk_lock import ANNOUNCED, DeskLock, clear_lock, read_lock
 from openbell.watch.channels import Channels
 from openbell.watch.service_client import ServiceClient
 
@@ -189,16 +189,38 @@ class ControlledDesk:
 
     def refuse_locked(self, what: str) -> None:
         """Raises RefusedError while deployments and configuration are locked. `what` is not done."""
-        lock = read_lock(self.layout.lock)
+        lock = self.lock_in_force()
         if lock is None:
             return
-        on = "`openbell down` goes on with the closing; " if lock.run else ""
+        if not lock.run:
+            hint = "`openbell unlock` releases the lock"
+        elif lock.run == ANNOUNCED:
+            hint = "`openbell down --call-off` takes the closing back"
+        else:
+            hint = (
+                f"`openbell down` goes on with the closing; `openbell procedure cancel {lock.run}` "
+                "takes it back, and `openbell up` may follow"
+            )
         raise RefusedError(
-            f"{what}: the desk is {lock}",
-            hint=f"{on}`openbell unlock` releases the lock",
-            locked_by=lock.who,
-            run=lock.run or None,
+            f"{what}: the desk is {lock}", hint=hint, locked_by=lock.who, run=lock.run or None
         )
+
+    def lock_in_force(self) -> DeskLock | None:
+        """The lock; None where nothing is locked. That of a closing which is over, whatever came of
+        it, is taken away: it would keep a desk that was not proven closed from being opened again."""
+        lock = read_lock(self.layout.lock)
+        if lock is None or not lock.run:
+            return lock
+        if lock.run == ANNOUNCED:
+            lasts = os.path.lexists(self.layout.planned_closing)
+        else:
+            current, cut_off = self.board.current, self.interrupted
+            lasts = lock.run in {each.id for each in (current, cut_off) if each is not None}
+        if lasts:
+            return lock
+        log.warning("a lock has outlived its closing, and is released", lock=str(lock))
+        self.release_lock_of(lock.run)
+        return None
 
     def release_lock_of(self, run: str, *, unreadable: bool = False) -> None:
         """Releases the lock that this closing set; a person's stays. `unreadable`: also one whose

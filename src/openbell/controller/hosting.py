@@ -208,6 +208,8 @@ class Hosted:
                 step=cut_off.steps[-1].name if cut_off.steps else "",
             )
             log.warning("an earlier run was cut off", **desk.interrupted.as_dict())
+        # That of a closing whose end was written down, and no more, is released here.
+        await asyncio.to_thread(desk.lock_in_force)
 
     async def _read_requests(self) -> None:
         """What still waits for people's approval, of steps and of single acts."""

@@ -27,7 +27,7 @@ from openbell.errors import (
     UsageError,
 )
 from openbell.procedures.preview import planned_row
-from openbell.state.desk_lock import DeskLock, read_lock, set_lock
+from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock, set_lock
 from openbell.state.planned_closing import (
     PlannedClosing,
     drop_planned,
@@ -37,9 +37,6 @@ from openbell.state.planned_closing import (
 from openbell.watch.channels import Notice, Told
 
 log = structlog.get_logger()
-
-LOCKED_BY = "the announced closing"
-"""In the place of a run, in the lock that stands until the run begins."""
 
 LATE_MAX = timedelta(hours=1)
 """A closing whose time passed without a controller begins late by this at most. Later, the desk is
@@ -129,7 +126,7 @@ class PlannedClosings:
             )
             await asyncio.to_thread(drop_planned, desk.layout.planned_closing)
             self._set(None)
-            await asyncio.to_thread(desk.release_lock_of, LOCKED_BY)
+            await asyncio.to_thread(desk.release_lock_of, ANNOUNCED)
         told = await self._called_off(planned, f"by {actor}" + (f": {reason}" if reason else ""))
         return {"called_off": True, "told": {each.channel: each.outcome for each in told}}
 
@@ -187,7 +184,7 @@ class PlannedClosings:
             await self._called_off(planned, f"it cannot begin: {error.message}")
 
     async def _miss(self, planned: PlannedClosing) -> None:
-        """The desk stays locked: a person decides."""
+        """A person decides what becomes of the desk; nothing keeps them from it."""
         log.error(
             "the announced closing was missed: close the desk by hand",
             at=planned.at.isoformat(), alert=True,
@@ -219,15 +216,16 @@ class PlannedClosings:
             await asyncio.to_thread(drop_planned, self._desk.layout.planned_closing)
         except StorageError as error:
             log.error("what was announced stays on the disk", why=error.message, alert=True)
+        await asyncio.to_thread(self._desk.release_lock_of, ANNOUNCED)
 
     async def _lock(self, planned: PlannedClosing) -> None:
         """A person's lock is left as it is."""
         path = self._desk.layout.lock
         held = await asyncio.to_thread(read_lock, path)
-        if held is not None and held.run != LOCKED_BY:
+        if held is not None and held.run != ANNOUNCED:
             return
         reason = planned.reason or "closing"
-        lock = DeskLock(reason, planned.who, planned.announced, LOCKED_BY)
+        lock = DeskLock(reason, planned.who, planned.announced, ANNOUNCED)
         await asyncio.to_thread(set_lock, path, lock)
 
     async def _tell(self, event: str, text: str) -> tuple[Told, ...]:

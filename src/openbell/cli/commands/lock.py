@@ -26,8 +26,8 @@ def lock(terminal: Terminal, reason: str) -> int:
 def unlock(terminal: Terminal, reason: str) -> int:
     """Release the lock of deployments and configuration, whoever set it.
 
-    Of a closing that was cut off or not proven this is the word to take it back: `openbell up` may
-    follow. Of a closed desk it starts a controller for the moment, so that the release is recorded.
+    A closing releases its own at its end. Of a closed desk it starts a controller for the moment, so
+    that the release is recorded.
     """
     from openbell.cli.daemon import ensure_controller
     from openbell.config.loader import load_desk

@@ -1,7 +1,8 @@
 """Closing, step 2: what is deployed and configured stays as it is until the desk is closed.
 
-`openbell up`, `reload` and rolling restarts respect the lock, also after a controller was killed or a
-closing was not proven. What the desk consists of at this moment goes into the record.
+`openbell up`, `reload` and rolling restarts respect the lock, also after a controller was killed,
+until the closing is over, proven or not, or cancelled (docs/decisions/lock-of-a-closing.md). What the
+desk consists of at this moment goes into the record.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ def plan_lock(facts: LockFacts) -> Plan[SetLock]:
 SPEC = StepSpec(
     name="lock",
     title="Lock deployments and configuration",
-    does="Refuses openings, reloads and rolling restarts until the desk is closed, or a person "
-    "releases the lock (`openbell unlock`), and writes down what the desk consists of.",
+    does="Refuses openings, reloads and rolling restarts until the closing is over or cancelled, and "
+    "writes down what the desk consists of.",
     verified_by="The lock's file is read back.",
-    timeout_s=5.0,
+    timeout_s=30.0,
     on_failure=OnFailure.WARN,
     evidence="the lock, the digest of desk.toml, each service's state and whether it has drifted",
 )

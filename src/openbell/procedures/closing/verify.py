@@ -39,7 +39,7 @@ SPEC = StepSpec(
     does="Looks for processes, sockets, listeners and errors of the last five minutes, reads the "
     "checkpoint once more, and brings the logs to the disk.",
     verified_by="That look is the verification.",
-    timeout_s=30.0,
+    timeout_s=60.0,
     on_failure=OnFailure.WARN,
     needed_because="it is the proof",
     evidence="processes, orphans and sockets left, errors, the checkpoint, logs not on the disk",
