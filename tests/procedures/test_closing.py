@@ -577,7 +577,7 @@ def _speaks(fake_desk: Any, **commands: str) -> None:
     fake_desk.channels = replace(
         fake_desk.channels,
         channels={
-            name: Channel(command=("sh", "-c", command), timeout="2s")  # type: ignore[arg-type]
+            name: Channel(command=("sh", "-c", command), timeout="60s")  # type: ignore[arg-type]
             for name, command in commands.items()
         },
     )
@@ -596,7 +596,8 @@ async def test_people_are_told_first_and_once(
     statement = await close(fake_desk, make_journal())
     assert statement.verified, statement.summary
     told = (fake_desk.layout.desk / "told").read_text().splitlines()
-    assert told == ["faked: SHUTTING DOWN, close-1 by ann: test", "closing"]
+    assert told[:2] == ["faked: SHUTTING DOWN, close-1 by ann: test", "closing"]
+    assert told[2] == "faked: OFFLINE; close-1: closed and verified", "not told twice"
 
 
 async def test_who_could_not_be_told_is_named_and_the_desk_is_closed_all_the_same(
@@ -606,7 +607,7 @@ async def test_who_could_not_be_told_is_named_and_the_desk_is_closed_all_the_sam
     fake_desk.channels = replace(
         fake_desk.channels,
         channels={
-            name: each.model_copy(update={"timeout": 0.3 if name == "slow" else 2.0})
+            name: each.model_copy(update={"timeout": 0.3 if name == "slow" else 60.0})
             for name, each in fake_desk.channels.channels.items()
         },
     )

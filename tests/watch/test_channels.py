@@ -20,7 +20,7 @@ NOTICE = Notice("closing", "desk: SHUTTING DOWN", "close-3")
 
 
 def channels(tmp_path: Path, secrets: dict[str, str] | None = None, **each: Any) -> Channels:
-    made = {name: Channel(**given) for name, given in each.items()}
+    made = {name: Channel(**{"timeout": "60s", **given}) for name, given in each.items()}
     return Channels(made, tmp_path, tmp_path / "state", secrets or {})
 
 
@@ -110,7 +110,7 @@ async def test_a_command_gets_the_text_and_only_the_secrets_it_names(tmp_path: P
 async def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
     made = channels(
         tmp_path,
-        slow={"command": ("sh", "-c", "sleep 600 & echo $! > pid; wait"), "timeout": "2s"},
+        slow={"command": ("sh", "-c", "sleep 600 & echo $! > pid; wait"), "timeout": "5s"},
         gone={"command": ("/nowhere/to/be/found",)},
     )
     slow, gone = await made.tell(("slow", "gone"), NOTICE)
@@ -124,7 +124,7 @@ async def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path: Path
         except psutil.NoSuchProcess:
             return False
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while lives():
             await asyncio.sleep(0.01)
 
