@@ -188,7 +188,7 @@ def test_a_halt_or_the_kill_switch_ends_it(make_desk: Any, what: str) -> None:
     stopped_at = time.monotonic()
     assert desk.post(what, {"reason": "fat finger"})[0] == 200
     last = desk.get(f"runs/{run}/events")[1][-1]
-    assert time.monotonic() - stopped_at < 5
+    assert time.monotonic() - stopped_at < 15, "it watched to the end"
     assert (last["event"], last["outcome"]) == ("failed", "ended"), last
     assert "fat finger" in last["message"]
     after = desk.pids()

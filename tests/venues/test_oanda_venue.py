@@ -332,16 +332,16 @@ async def test_balances_are_the_accounts_money_and_no_order_locks_it(venue) -> N
 
 
 async def test_a_burst_stays_within_the_documented_limits(opened) -> None:
-    """Twenty orders at once, at a venue that allows two new connections in a second."""
+    """Forty orders at once, at a venue that allows two new connections in a second."""
     settings = testing.settings([testing.StillMarket("oanda", **MARKET)], face="oanda")
     async with testing.running_venue(settings) as sim:
         venue = opened(sim.url)
         await venue.connect()
         began_s = time.monotonic()
-        outcomes = await asyncio.gather(*(venue.submit(order(f"o{n}")) for n in range(20)))
+        outcomes = await asyncio.gather(*(venue.submit(order(f"o{n}")) for n in range(40)))
         assert all(isinstance(each, Accepted) for each in outcomes), outcomes
         # Not one connection for each, two in a second.
-        assert time.monotonic() - began_s < 8  # twenty, two in a second, are nine seconds
+        assert time.monotonic() - began_s < 15  # forty, two in a second, are nineteen seconds
         assert not [status for _, _, status in sim.face.replies if status == 429]
 
 

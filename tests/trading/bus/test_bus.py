@@ -312,7 +312,7 @@ async def test_what_a_responder_did_not_answer_is_asked_of_its_successor(run: Pa
     await old.close()
     replies = await asyncio.gather(*asked)
     assert [reply.last_seq for reply in replies] == list(range(20))
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < WAIT_S / 2, "they were not told, and asked again"
     assert (await requester.ask(ReplayRequest(after_seq=7), timeout_s=WAIT_S)).last_seq == 7
     await requester.close()
     await new.close()
@@ -339,7 +339,7 @@ async def test_a_responder_that_dies_is_replaced_before_the_asker_gives_up(run: 
     new = Responder(path, ReplayRequest, answer)
     began = time.monotonic()
     assert (await asked).last_seq == 4
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < WAIT_S / 2, "they were not told, and asked again"
     for task in list(dead._tasks):
         task.cancel()
     dead._reader.cancel()
