@@ -414,8 +414,10 @@ class Requester(Generic[Req, Rep]):
         self._close()
 
     def _close(self) -> None:
-        self._monitor.close(linger=0)
+        # In this order: libzmq's I/O thread, which tells the monitor of a peer that goes at this very
+        # moment, would wait for ever for a monitor that is closed, and with it all of this process.
         self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)
 
 

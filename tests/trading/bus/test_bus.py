@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -316,6 +319,23 @@ async def test_what_a_responder_did_not_answer_is_asked_of_its_successor(run: Pa
     assert (await requester.ask(ReplayRequest(after_seq=7), timeout_s=WAIT_S)).last_seq == 7
     await requester.close()
     await new.close()
+
+
+def test_a_requester_that_is_closed_as_its_responder_goes_does_not_freeze_the_process(
+    tmp_path: Path,
+) -> None:
+    """libzmq's own thread tells the monitor of a peer that goes; a monitor that was closed first would
+    hold it, and the process with it, for ever."""
+    script = Path(__file__).with_name("closing_as_the_peer_goes.py")
+    with tempfile.TemporaryDirectory() as short:  # a socket's path is short
+        done = subprocess.run(
+            [sys.executable, str(script), short, "800"],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=150,
+            check=True,
+        )
+    assert len(done.stdout.splitlines()) == 800
 
 
 async def test_a_responder_that_dies_is_replaced_before_the_asker_gives_up(run: Path) -> None:

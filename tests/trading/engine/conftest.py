@@ -304,7 +304,7 @@ class Desk:
         self.venue = FakeVenue()
         self.settings: dict[str, Any] = {
             "desk": {"name": "test"},
-            "permit": {"ttl": "1s", "renew_every": "100ms"},
+            "permit": {"ttl": "3s", "renew_every": "100ms"},
             "risk": {"stale_quote_after": "60s"},
             "venues": {
                 "fake": {
@@ -314,7 +314,7 @@ class Desk:
             },
             "services": {"execution-engine": {"command": ("x",), "role": "engine"}},
         }  # fmt: skip
-        self.grant: dict[str, Any] = {"granted": True, "scope": "trade", "ttl_s": 1.0}
+        self.grant: dict[str, Any] = {"granted": True, "scope": "trade", "ttl_s": 3.0}
         self.asked: list[dict[str, Any]] = []
         self.quoting = True
         self.engine: Engine

@@ -45,7 +45,7 @@ async def test_a_flatten_needs_leave_to_reduce_and_no_more(desk: Any) -> None:
     refused = await desk.api.flatten({"mode": "market"})
     assert refused.legs == ()
     assert "nobody asked for it" in refused.blocked[0]
-    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 3.0}
     await desk.until(lambda: desk.engine.permit.scope() == "reduce")
     assert (await desk.send()).code == "no_permit"
     assert (await desk.api.flatten({"mode": "market"})).legs[0].outcome == "FILLED"
@@ -57,7 +57,7 @@ async def test_a_halted_engine_flattens_only_on_the_controllers_word(desk: Any) 
     await hold(desk, "1")
     await desk.api.halt({"reason": "closing"})
     assert (await desk.api.flatten({"mode": "market"})).legs == (), "trade is not reduce"
-    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 3.0}
     assert (await desk.api.flatten({"mode": "market"})).legs[0].outcome == "FILLED"
     assert desk.engine.permit.scope() == "none", "halted as before"
 
@@ -95,7 +95,7 @@ async def test_a_trade_by_hand_in_one_symbol_keeps_no_other_open(desk: Any) -> N
     engine = await desk.start()
     await hold(desk, "1")
     await desk.api.halt({"reason": "closing"})
-    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 3.0}
     desk.venue.others["ETH/USDT"] = Decimal(3)
     await desk.until(lambda: not engine.reconciled)
     result = await desk.api.flatten({"mode": "market"})
@@ -110,7 +110,7 @@ async def test_the_symbol_that_was_traded_by_hand_is_left_alone(desk: Any) -> No
     engine = await desk.start()
     await hold(desk, "1")
     await desk.api.halt({"reason": "closing"})
-    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 3.0}
     desk.venue.held += Decimal(2)
     await desk.until(lambda: not engine.reconciled)
     result = await desk.api.flatten({"mode": "market"})
@@ -122,7 +122,7 @@ async def test_while_anything_differs_no_strategy_trades(desk: Any) -> None:
     desk.settings["venues"]["fake"]["symbols"] = ("BTC/USDT", "ETH/USDT")
     desk.venue.others["ETH/USDT"] = Decimal(3)
     engine = await desk.start(until_trading=False)
-    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 1.0}
+    desk.grant = {"granted": True, "scope": "reduce", "ttl_s": 3.0}
     await desk.until(lambda: engine.permit.scope() == "reduce")
     assert (await desk.send()).code == "not_reconciled"
 
