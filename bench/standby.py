@@ -31,7 +31,7 @@ from tests.harness.loaded_desk import ENGINE, LoadedDesk
 from tests.harness.paper_desk import end_everything
 
 from bench.measurement import Measurement
-from openbell.domain.external import PositionAdopted
+from openbell.domain.external import OfVenue
 from openbell.domain.orders import ClOrdID, OrderInDoubt, OrdType, Side
 from openbell.errors import OpenbellError
 from openbell.state.journal_reader import JournalReader
@@ -209,7 +209,7 @@ def _doubts(desk: LoadedDesk, from_ns: int, until_ns: int) -> tuple[int, int]:
                 continue
             if isinstance(entry.event, OrderInDoubt):
                 doubted.add(entry.event.cl_ord_id)
-            elif not isinstance(entry.event, PositionAdopted) and entry.event.cl_ord_id in doubted:
+            elif not isinstance(entry.event, OfVenue) and entry.event.cl_ord_id in doubted:
                 resolved_ns = max(resolved_ns, entry.at_ns)
     finally:
         reader.close()

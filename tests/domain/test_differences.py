@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from openbell.domain import ids
 from openbell.domain.books import Books
+from openbell.domain.compared import Difference, VenueComparison
 from openbell.domain.differences import (
     EMPTY_FOR_S,
     BalanceFacts,
-    Difference,
     More,
-    VenueComparison,
     classify,
     digest_of,
     overall,

@@ -222,6 +222,7 @@ class Observer:
                     "positions": None if row is None else _count(row.get("positions")),
                     "clock_skew_ms": None if row is None else row.get("clock_skew_ms"),
                     "held_back": None if row is None else str(row.get("held_back") or ""),
+                    "cash": None if row is None else row.get("cash"),
                     "sim_url": venue.url if venue.environment == "simulated" else None,
                     "why": engine.why if row is None else str(row.get("why_not") or ""),
                     "dead_man": switches.get(name),

@@ -18,6 +18,7 @@ import structlog
 from openbell import errors
 from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
+from openbell.domain.compared import ADOPTABLE
 from openbell.domain.graph import suggest
 from openbell.errors import (
     ConflictError,
@@ -198,11 +199,11 @@ def _told(answer: Answer, otherwise: str) -> dict[str, Any]:
 def _lines(document: dict[str, Any]) -> tuple[str, ...]:
     """What would be adopted, a sentence each."""
     return tuple(
-        f"{d['venue']} {d['symbol']}: the books hold {_figure(d['books'])},"
+        f"{d['venue']} {d['symbol'] or d['currency']}: the books hold {_figure(d['books'])},"
         f" the venue {_figure(d['venue_says'])}; "
         + (", ".join(f"execution {e['exec_id']}" for e in d["executions"]) or "no execution told")
         for d in document["differences"]
-        if d["kind"] in ("external_trade", "unexplained")
+        if d["kind"] in ADOPTABLE
     )
 
 

@@ -1,7 +1,8 @@
 """The desk's books: the fold of all order events, and of what was adopted from the venues.
 
-Orders, positions per instrument and per strategy, and which intents have already made an order. Two
-folds of the same events are equal; a snapshot and the events after it are as good as all of them.
+Orders, positions per instrument and per strategy, cash where its opening is known, and which intents
+have already made an order. Two folds of the same events are equal; a snapshot and the events after it
+are as good as all of them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,16 @@ from typing import overload
 
 import msgspec
 
-from openbell.domain import external, order_book, positions
-from openbell.domain.external import EXTERNAL, Baseline, Change, JournalEvent, PositionAdopted
+from openbell.domain import cash, external, order_book, positions
+from openbell.domain.cash import Account, Cash, CashBooked
+from openbell.domain.external import (
+    EXTERNAL,
+    Baseline,
+    Change,
+    JournalEvent,
+    OfVenue,
+    PositionAdopted,
+)
 from openbell.domain.market import base_quote
 from openbell.domain.orders import (
     ClOrdID,
@@ -55,6 +64,7 @@ class BooksSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     intents: tuple[RecentIntent, ...] = ()
     """Oldest first."""
     adopted: tuple[Baseline, ...] = ()
+    cash: tuple[Cash, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +100,22 @@ class Books:
         self._by_strategy: dict[tuple[str, Instrument], Position] = {}
         self._intents: dict[tuple[str, str], ClOrdID] = {}
         self._adopted: dict[Instrument, Baseline] = {}
+        self._cash: dict[Account, Cash] = {}
 
     @overload
     def apply(self, event: OrderEvent) -> Order: ...
     @overload
-    def apply(self, event: PositionAdopted) -> None: ...
+    def apply(self, event: OfVenue) -> None: ...
     @overload
     def apply(self, event: JournalEvent) -> Order | None: ...
     def apply(self, event: JournalEvent) -> Order | None:
-        """Folds one event in and returns its order; None for an adoption. Raises
+        """Folds one event in and returns its order; None for what a venue told. Raises
         ImpossibleEventError, or ValueError where a symbol is not one, with nothing changed."""
         if isinstance(event, PositionAdopted):
             self._adopt(event)
+            return None
+        if isinstance(event, CashBooked):
+            self._cash[event.account] = cash.opened(event)
             return None
         before = self._orders.get(event.cl_ord_id)
         after = order_book.apply(before, event)
@@ -181,10 +195,16 @@ class Books:
         """By symbol: what the last adoption left behind."""
         return {symbol: each for (at, symbol), each in self._adopted.items() if at == venue}
 
+    def cash_at(self, venue: str) -> dict[str, Cash]:
+        """By currency: what is held of those whose opening is known."""
+        return {currency: each for (at, currency), each in self._cash.items() if at == venue}
+
     def gives_way(self, event: JournalEvent) -> tuple[Change, ...]:
         """What this event, once applied, will change in the external position."""
         if isinstance(event, PositionAdopted):
             return tuple(external.changes_of(event))
+        if isinstance(event, CashBooked):
+            return ()
         order = self._orders.get(event.cl_ord_id)
         if not isinstance(event, OrderFilled) or order is None:
             return ()
@@ -232,6 +252,7 @@ class Books:
                 for (strategy, intent_id), cl_ord_id in self._intents.items()
             ),
             adopted=tuple(self._adopted[key] for key in sorted(self._adopted)),
+            cash=tuple(self._cash[key] for key in sorted(self._cash)),
         )
 
     @classmethod
@@ -248,6 +269,7 @@ class Books:
             (intent.strategy, intent.intent_id): intent.cl_ord_id for intent in snapshot.intents
         }
         books._adopted = {baseline.instrument: baseline for baseline in snapshot.adopted}
+        books._cash = {each.account: each for each in snapshot.cash}
         return books
 
     def _remember(self, order: Order) -> None:
@@ -268,6 +290,8 @@ class Books:
             self._positions.get(instrument), order, event, counted
         )
         self._by_strategy[key] = _counted(self._by_strategy.get(key), order, event, counted)
+        if self._cash:
+            self._cash |= cash.after_fill(self._cash, order, event, counted)
         baseline = self._adopted.get(instrument)
         if baseline is not None:
             after, changes = external.give_way(baseline, order, event, counted)
@@ -281,6 +305,16 @@ class Books:
             event, earlier, self._orders.values()
         )
         self._change(event.instrument, external.changes_of(event))
+        if self._cash and event.fee_in_kind:
+            self._cash |= cash.after_trades(
+                self._cash,
+                event.venue,
+                event.symbol,
+                (
+                    cash.Trade(t.side, t.qty, t.px, t.fee, t.fee_currency, t.venue_time_ns)
+                    for t in event.trades
+                ),
+            )
 
     def _change(self, instrument: Instrument, changes: Iterable[Change]) -> None:
         venue, symbol = instrument

@@ -8,13 +8,9 @@ from typing import Any
 
 import msgspec
 
-from openbell.domain.differences import (
-    Difference,
-    VenueComparison,
-    digest_of,
-    overall,
-    to_adopt,
-)
+from openbell.domain import cash_compared
+from openbell.domain.compared import Difference, VenueComparison
+from openbell.domain.differences import digest_of, overall, to_adopt
 from openbell.domain.reconcile import Agreement
 
 RESULTS: Mapping[Agreement, str] = {
@@ -23,6 +19,13 @@ RESULTS: Mapping[Agreement, str] = {
     Agreement.UNKNOWN: "unknown",
 }
 
+CASH: Mapping[Agreement | None, str] = {
+    Agreement.OK: "agrees",
+    Agreement.MISMATCH: "differs",
+    Agreement.UNKNOWN: "unknown",
+    None: "not_compared",
+}
+"""What `cash` tells; beside `result`, which is of orders and positions: cash holds no trading."""
 
 _WORSE = {"ok": 0, "unknown": 1, "mismatch": 2}
 
@@ -34,6 +37,7 @@ def document(
     adoptable = to_adopt(comparisons)
     return {
         "result": RESULTS[overall(comparisons)],
+        "cash": CASH[cash_compared.overall(each.cash for each in comparisons)],
         "source": source,
         "venues": [
             {
@@ -43,6 +47,7 @@ def document(
                 "open_orders": each.open_orders,
                 "fills": each.fills,
                 "balances": each.balances,
+                "cash": CASH[each.cash],
             }
             for each in comparisons
         ],

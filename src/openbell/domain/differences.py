@@ -7,6 +7,8 @@ at rest, by the same rules. Nothing here says that a venue agrees where it did n
 An external trade is found from two sides: the position differs, and the venue lists executions of
 orders that are not the desk's. Those that add up to the difference explain it. What they leave over
 is `unexplained`: a transfer, a correction by the venue, an execution that it lists only later.
+
+Cash (`domain.cash_compared`) is told beside it, with a result of its own: it holds no trading.
 """
 
 from __future__ import annotations
@@ -14,13 +16,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 
-import msgspec
-
-from openbell.domain import ids
+from openbell.domain import cash_compared, ids
+from openbell.domain.cash_compared import CashFacts, CashFinding, compare_cash
+from openbell.domain.compared import (
+    MEND,
+    BalanceRow,
+    Difference,
+    Execution,
+    FillsSeen,
+    PositionRow,
+    VenueComparison,
+)
 from openbell.domain.external import Baseline, effect
 from openbell.domain.market import base_quote
 from openbell.domain.orders import ClOrdID
@@ -41,112 +51,6 @@ ZERO = Decimal(0)
 
 EMPTY_FOR_S = 30.0
 """An answer with nothing in it, where something is held, is believed when it stood so long. Ours."""
-
-ADOPTABLE = frozenset({Kind.EXTERNAL_TRADE, Kind.UNEXPLAINED})
-"""What `--adopt` can book."""
-
-_MEND = {
-    Kind.MISSING_FILL: "the engine books them as the venue tells them: run it again",
-    Kind.UNKNOWN_ORDER: "the engine asks for the order, and books and watches it from then on",
-    Kind.STRAY_ORDER: "the engine cancels it and asks what it filled",
-    Kind.ORDER_DIFFERS: "look at the venue; `openbell kill-switch activate` if in any doubt",
-    Kind.EXTERNAL_TRADE: "undo it at the venue, or `openbell reconcile --adopt --reason WHY`",
-    Kind.UNEXPLAINED: "find out what it was, then undo it at the venue,"
-    " or `openbell reconcile --adopt --reason WHY`",
-    Kind.IN_DOUBT: "the engine asks for it until the venue has told: run it again",
-    Kind.MOVING: "run it again",
-    Kind.INCOMPLETE: "run it again; nothing is concluded from this answer",
-    Kind.UNREACHABLE: "see `openbell connections`; nothing is concluded without an answer",
-    Kind.ROUNDING: "nothing: no order could trade it",
-    Kind.INFERRED_FILL: "nothing: it is replaced when the venue lists it, and counts once",
-    Kind.FOREIGN_ORDER: "nothing: it is left alone",
-}
-
-
-class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """One that the venue lists."""
-
-    exec_id: str
-    venue_order_id: str
-    symbol: str
-    side: str
-    qty: Decimal
-    px: Decimal
-    fee: Decimal
-    fee_currency: str
-    venue_time_ns: int
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    venue: str
-    kind: Kind
-    status: Agreement
-    why: str
-    mend: str
-    symbol: str = ""
-    """Empty where it is about the venue as a whole."""
-    cl_ord_id: ClOrdID | str = ""
-    venue_order_id: str = ""
-    books: Decimal | None = None
-    """Position in the books; None where the difference is not about a position."""
-    venue_says: Decimal | None = None
-    executions: tuple[Execution, ...] = ()
-    """What explains it, oldest first."""
-    unexplained: Decimal = ZERO
-    """Signed: what of a position's difference no execution explains."""
-
-    @property
-    def adoptable(self) -> bool:
-        return self.kind in ADOPTABLE
-
-
-class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
-    venue: str
-    symbol: str
-    books: Decimal
-    venue_says: Decimal | None
-    status: Agreement
-    kind: Kind | None = None
-    why: str = ""
-
-
-class BalanceRow(msgspec.Struct, frozen=True, kw_only=True):
-    venue: str
-    currency: str
-    free: Decimal
-    locked: Decimal
-    expected: Decimal | None
-    """Free and locked, by the books and the declared holdings; None: the books do not tell."""
-    status: Agreement | None
-    """None: not compared."""
-
-
-class FillsSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """Executions of the time since books and venue last agreed."""
-
-    listed: int
-    own: int
-    booked: int
-    """Of its own, those that the books hold."""
-    others: int
-    adopted: int
-    """Of others, those that were adopted before."""
-
-
-class VenueComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One venue against the books."""
-
-    venue: str
-    status: Agreement
-    why: str
-    """Why it is unknown, or differs; empty where it agrees."""
-    open_orders: int | None
-    """Own ones that the venue lists; None: it did not tell all."""
-    positions: tuple[PositionRow, ...] = ()
-    balances: tuple[BalanceRow, ...] = ()
-    fills: FillsSeen | None = None
-    """None: executions were not asked for."""
-    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +76,9 @@ class More:
     stood_s: float = 0.0
     """For how long something differed, look after look."""
     fills_asked: bool = True
+    cash: CashFacts | None = None
+    """None: cash is not compared. What of it only the comparison knows (`clear`, `inferred`,
+    `others`) is filled in there."""
 
 
 def classify(
@@ -206,15 +113,18 @@ def classify(
     if status is Agreement.OK and not found.complete:
         status = Agreement.UNKNOWN
     first = next((d for d in differences if d.status is status), None)
+    why = "" if status is Agreement.OK else _told(first)
+    money = _cash(ours, more, others, why)
     return VenueComparison(
         venue=ours.venue,
         status=status,
-        why="" if status is Agreement.OK else _told(first),
+        why=why,
         open_orders=len(venue.open_orders) - len(found.foreign) if venue.complete else None,
         positions=tuple(rows),
-        balances=tuple(_balances(ours, more)),
+        balances=tuple(_balances(ours, more, money)),
         fills=_fills_seen(ours, venue, others, more) if more.fills_asked else None,
-        differences=tuple(differences),
+        differences=(*differences, *_of_cash(ours.venue, money)),
+        cash=cash_compared.overall(finding.status for finding in money),
     )
 
 
@@ -260,7 +170,9 @@ def digest_of(differences: Iterable[Difference]) -> str:
     unexplained move on, and are not part of it."""
     said = sorted(
         [
-            d.venue, d.symbol, d.kind.value, _plain(d.books), _plain(d.venue_says),
+            d.venue, d.symbol or d.currency, d.kind.value,
+            # Of cash the difference is what stays: both sides move with every execution.
+            *(("", "") if d.currency else (_plain(d.books), _plain(d.venue_says))),
             _plain(d.unexplained), [execution.exec_id for execution in d.executions],
         ]
         for d in differences
@@ -275,7 +187,7 @@ def _plain(number: Decimal | None) -> str:
 def _difference(venue: str, kind: Kind, why: str, **more: object) -> Difference:
     made = {
         "venue": venue, "kind": kind, "status": agreement_of(kind), "why": why,
-        "mend": _MEND[kind], **more,
+        "mend": MEND[kind], **more,
     }  # fmt: skip
     return Difference(**made)  # type: ignore[arg-type]
 
@@ -411,7 +323,42 @@ def _locked_for_nothing(venue: VenueFacts, more: More) -> str:
     return f"no open order is listed, yet {locked} is locked" if locked else ""
 
 
-def _balances(ours: BookFacts, more: More) -> Iterable[BalanceRow]:
+def _cash(
+    ours: BookFacts,
+    more: More,
+    others: Mapping[str, Sequence[FillFacts]],
+    unclear: str,
+) -> tuple[CashFinding, ...]:
+    if more.cash is None:
+        return ()
+    strangers = [
+        fill
+        for symbol, fills in others.items()
+        for fill in fills
+        if (baseline := more.adopted.get(symbol)) is None
+        or not baseline.covers(fill.exec_id, fill.venue_time_ns)
+    ]
+    facts = replace(
+        more.cash,
+        clear=unclear or ("" if more.fills_asked else "executions were not asked for"),
+        inferred=any(order.inferred_qty for order in ours.orders),
+        others=sorted(strangers, key=lambda fill: fill.venue_time_ns),
+    )
+    return compare_cash(facts)
+
+
+def _of_cash(venue: str, findings: Iterable[CashFinding]) -> Iterable[Difference]:
+    for finding in findings:
+        if finding.kind is not None and finding.rest:
+            yield _difference(
+                venue, finding.kind, finding.why, currency=finding.currency,
+                books=finding.books, venue_says=finding.venue_says, unexplained=finding.rest,
+                executions=tuple(map(_execution, finding.executions)),
+            )  # fmt: skip
+
+
+def _balances(ours: BookFacts, more: More, money: Iterable[CashFinding]) -> Iterable[BalanceRow]:
+    cash = {finding.currency: finding for finding in money}
     expected: dict[str, Decimal] = {}
     tolerance: dict[str, Decimal] = {}
     if more.holdings is not None:
@@ -423,6 +370,10 @@ def _balances(ours: BookFacts, more: More) -> Iterable[BalanceRow]:
     for balance in more.balances or ():
         total = balance.free + balance.locked
         books = expected.get(balance.currency)
+        finding = cash.pop(balance.currency, None) if books is None else None
+        if finding is not None:
+            yield _cash_row(ours.venue, finding, balance.free, balance.locked)
+            continue
         if books is None and not total:
             continue
         status = None
@@ -434,6 +385,16 @@ def _balances(ours: BookFacts, more: More) -> Iterable[BalanceRow]:
             venue=ours.venue, currency=balance.currency, free=balance.free, locked=balance.locked,
             expected=books, status=status,
         )  # fmt: skip
+    for finding in cash.values():
+        if finding.books and finding.venue_says is None:
+            yield _cash_row(ours.venue, finding, ZERO, ZERO)
+
+
+def _cash_row(venue: str, finding: CashFinding, free: Decimal, locked: Decimal) -> BalanceRow:
+    return BalanceRow(
+        venue=venue, currency=finding.currency, free=free, locked=locked,
+        expected=finding.books, status=finding.status, kind=finding.kind, why=finding.why,
+    )  # fmt: skip
 
 
 def _fills_seen(
@@ -479,7 +440,7 @@ def _executions(fills: Sequence[FillFacts]) -> str:
 def _told(difference: Difference | None) -> str:
     if difference is None:
         return "the venue's answer was not complete"
-    about = difference.symbol or difference.cl_ord_id
+    about = difference.symbol or difference.currency or difference.cl_ord_id
     return f"{about}: {difference.why}" if about else difference.why
 
 

@@ -24,6 +24,7 @@ from decimal import Decimal
 import msgspec
 
 from openbell.domain import positions
+from openbell.domain.cash import CashBooked
 from openbell.domain.market import base_quote
 from openbell.domain.order_book import Counted, ImpossibleEventError
 from openbell.domain.orders import ClOrdID, Order, OrderEvent, OrderFilled, Side
@@ -82,7 +83,10 @@ class PositionAdopted(msgspec.Struct, frozen=True, kw_only=True, tag="adopted"):
         return self.venue, self.symbol
 
 
-JournalEvent = OrderEvent | PositionAdopted
+OfVenue = PositionAdopted | CashBooked
+"""What the books take from a venue, and not from an order of the desk."""
+
+JournalEvent = OrderEvent | OfVenue
 """What the journal holds."""
 
 

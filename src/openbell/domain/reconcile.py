@@ -62,6 +62,10 @@ class Kind(StrEnum):
     """An own order's executed quantity is booked, its executions are not listed yet."""
     FOREIGN_ORDER = "foreign_order"
     """An open order on the account that is not the desk's."""
+    EXTERNAL_TRANSFER = "external_transfer"
+    """Cash differs, and no execution explains it: a deposit, a withdrawal, interest, a charge."""
+    FEE_UNKNOWN = "fee_unknown"
+    """Cash differs, and the fee or price of an own execution is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,7 +378,7 @@ def _equal(books: Decimal, says: Decimal, tolerance: Decimal | None) -> bool:
 
 
 _UNKNOWN = frozenset({Kind.IN_DOUBT, Kind.MOVING, Kind.INCOMPLETE, Kind.UNREACHABLE})
-_AGREED = frozenset({Kind.ROUNDING, Kind.INFERRED_FILL, Kind.FOREIGN_ORDER})
+_AGREED = frozenset({Kind.ROUNDING, Kind.INFERRED_FILL, Kind.FOREIGN_ORDER, Kind.FEE_UNKNOWN})
 
 
 def agreement_of(kind: Kind) -> Agreement:

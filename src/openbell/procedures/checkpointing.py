@@ -186,6 +186,7 @@ def books_snapshot(database: Path) -> dict[str, object]:
             "positions": snapshot.positions,
             "strategy_positions": snapshot.strategy_positions,
             "adopted": snapshot.adopted,
+            "cash": snapshot.cash,
             "pnl": None,
         }
     )

@@ -18,14 +18,10 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.books import Books
+from openbell.domain.cash_compared import CashFacts
+from openbell.domain.compared import VenueComparison
 from openbell.domain.comparison import document
-from openbell.domain.differences import (
-    BalanceFacts,
-    More,
-    VenueComparison,
-    classify,
-    unreachable,
-)
+from openbell.domain.differences import BalanceFacts, More, classify, unreachable
 from openbell.domain.orders import Side
 from openbell.domain.reconcile import BookFacts, FillFacts, OrderFacts, VenueFacts, reconcile
 from openbell.state.books_at_rest import books_at_rest
@@ -125,5 +121,12 @@ def compare(
         holdings=holdings,
         agreed_ns=fills_since_ns(books, (name,), asked_ns) + OVERLAP_NS,
         fills_asked=answer.fills is not None,
+        cash=CashFacts(
+            symbols=config.symbols,
+            books=books.cash_at(name),
+            venue={each.currency: each.free + each.locked for each in answer.balances},
+            keeps_positions=answer.keeps_positions,
+            fee_currency=config.fee_currency,
+        ),
     )
     return classify(ours, venue, reconcile(ours, venue), more)

@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from openbell.config.models import Strategy as Declared
+from openbell.domain.cash import CashBooked
 from openbell.domain.external import PositionAdopted
 from openbell.domain.market import Quote, Trade
 from openbell.domain.orders import ClOrdID, OrderFilled
@@ -171,6 +172,9 @@ class StrategyHosts:
         if isinstance(event, PositionAdopted):
             books.apply(event)
             ledger.apply_external(event.instrument, external)
+            return
+        if isinstance(event, CashBooked):
+            books.apply(event)
             return
         before = books.orders.get(event.cl_ord_id)
         after = books.apply(event)

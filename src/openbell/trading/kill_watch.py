@@ -21,6 +21,7 @@ from openbell.config.kill_rules import LossRule, RejectRule, RuleScope, StaleRul
 from openbell.config.models import DeskFile
 from openbell.domain import positions
 from openbell.domain.books import Books
+from openbell.domain.cash import CashBooked
 from openbell.domain.external import JournalEvent, PositionAdopted
 from openbell.domain.kill_rules import Judge, Judgement, Now, Reading, Rule
 from openbell.domain.market import Quote
@@ -94,6 +95,8 @@ class KillWatch:
         external = self.books.gives_way(event)
         if isinstance(event, PositionAdopted):
             self.ledger.apply_external(event.instrument, external)
+            return
+        if isinstance(event, CashBooked):
             return
         before = self.books.orders.get(event.cl_ord_id)
         if isinstance(event, OrderFilled) and before is not None:

@@ -88,6 +88,7 @@ class FakeVenue:
         self.orders: dict[str, VenueOrder] = {}
         self.trades: list[VenueFill] = []
         self.held = D(0)
+        self.cash = D(1000)
         self.others: dict[str, Decimal] = {}
         """Positions in other symbols: nobody trades them here, but people do elsewhere."""
         self.is_down = False
@@ -131,12 +132,14 @@ class FakeVenue:
         )  # fmt: skip
         self.trades.append(fill)
         self.held += order.side.sign * D(qty)
+        self.cash -= order.side.sign * D(qty) * D(px)
         if tell:
             self.push(OrderReport(order=order, fill=fill))
 
     def hand(self, side: Side, qty: str, px: str = "100", *, listed: bool = True) -> str:
         """Somebody else trades on the account; returns the execution's id."""
         self.held += side.sign * D(qty)
+        self.cash -= side.sign * D(qty) * D(px)
         number = next(self._ids)
         if listed:
             self.trades.append(
@@ -267,7 +270,7 @@ class FakeVenue:
             return {}
         return {
             "BTC": Balance(currency="BTC", free=self.held, locked=D(0)),
-            "USDT": Balance(currency="USDT", free=D(1000), locked=D(0)),
+            "USDT": Balance(currency="USDT", free=self.cash, locked=D(0)),
         }
 
     async def positions(self) -> list[VenuePosition]:
@@ -317,6 +320,8 @@ class Desk:
         self.grant: dict[str, Any] = {"granted": True, "scope": "trade", "ttl_s": 3.0}
         self.asked: list[dict[str, Any]] = []
         self.quoting = True
+        self.keeps_cash = False
+        """Its looks come besides those that tests count."""
         self.engine: Engine
         self.api: EngineApi
         self._running: dict[Engine, list[asyncio.Task[None]]] = {}
@@ -343,7 +348,11 @@ class Desk:
         )
         self.engine = engine = await Engine.start(setup)
         self.api = EngineApi(engine)
-        self._running[engine] = [asyncio.create_task(body()) for _, body in engine.tasks()]
+        self._running[engine] = [
+            asyncio.create_task(body())
+            for name, body in engine.tasks()
+            if self.keeps_cash or not name.startswith("cash ")
+        ]
         if until_trading:
             await self.until(lambda: not engine.why_not_trading() and bool(engine.market.quotes))
         return engine

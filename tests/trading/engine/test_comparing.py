@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from openbell.domain.cash import CashBooked
 from openbell.domain.external import EXTERNAL, PositionAdopted
 from openbell.domain.orders import OrdStatus, Side
 from openbell.errors import ConflictError, RefusedError, StorageError, UsageError
@@ -292,3 +293,114 @@ async def test_a_venue_that_the_desk_has_not_is_refused(desk: Any) -> None:
     with pytest.raises(UsageError):
         await compare(desk, venues=["krakn"])
     assert (await compare(desk, venues=["fake"]))["result"] == "clean"
+
+
+async def cash_is_kept(desk: Any, result: str = "agrees") -> None:
+    await desk.until(lambda: desk.engine.cash.word("fake").result == result)
+
+
+def booked(desk: Any) -> list[CashBooked]:
+    return [event for event in journal(desk) if isinstance(event, CashBooked)]
+
+
+async def test_the_first_cash_is_journaled_with_its_source_and_followed_to_the_digit(
+    desk: Any,
+) -> None:
+    quietly(desk)
+    desk.keeps_cash = True
+    await desk.start()
+    await cash_is_kept(desk)
+    (opening,) = booked(desk)
+    assert (opening.currency, opening.amount, opening.books) == ("USDT", 1000, None)
+    assert opening.source == "first_seen"
+    order = await desk.order(price=D(101))
+    desk.venue.fill(order.cl_ord_id, "1", "100.5")
+    await desk.until(lambda: desk.position == 1)
+    answer = await compare(desk)
+    (row,) = [r for v in answer["venues"] for r in v["balances"] if r.currency == "USDT"]
+    assert (row.expected, row.status, row.why) == (D("899.5"), "ok", "")
+    assert (answer["result"], answer["cash"], answer["differences"]) == ("clean", "agrees", [])
+
+    # A restarted engine goes on from the same books, and books no second opening.
+    await desk.crash()
+    await desk.start()
+    await cash_is_kept(desk)
+    assert booked(desk) == [opening]
+    assert desk.engine.ledger.books.cash_at("fake")["USDT"].amount == D("899.5")
+
+
+async def test_a_deposit_is_told_stops_no_trading_and_is_adopted_once(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openbell.trading.engine.cash_keeper.AGAIN_S", 0.05)
+    monkeypatch.setattr("openbell.trading.engine.cash_keeper.CHECK_EVERY_S", 0.05)
+    quietly(desk)
+    desk.keeps_cash = True
+    engine = await desk.start()
+    await cash_is_kept(desk)
+    desk.venue.cash += 250
+    await cash_is_kept(desk, "differs")
+    assert "a transfer, interest, or a charge" in engine.cash.word("fake").why
+    assert not engine.why_not_trading()
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+
+    shown = await compare(desk)
+    (difference,) = shown["differences"]
+    assert (difference.kind, difference.currency) == ("external_transfer", "USDT")
+    assert (difference.books, difference.venue_says, difference.unexplained) == (1000, 1250, 250)
+    assert (shown["result"], shown["cash"], shown["mismatches"]) == ("clean", "differs", [])
+    assert shown["ok"], "a closing is told, and not held up"
+    done = await adopt(desk, shown, reason="deposit", approved_by="bob", request="r1")
+    assert (done["cash"], done["differences"]) == ("agrees", [])
+    event = booked(desk)[-1]
+    assert (event.amount, event.books, event.source) == (1250, 1000, "adopted")
+    assert (event.by, event.approved_by, event.reason, event.request) == (
+        "alice", "bob", "deposit", "r1",
+    )  # fmt: skip
+    await cash_is_kept(desk)
+    with pytest.raises(ConflictError):
+        await adopt(desk, shown)
+    before = len(journal(desk))
+    for _ in range(10):
+        assert (await compare(desk))["cash"] == "agrees"
+    assert len(journal(desk)) == before
+
+
+async def test_cash_moves_with_every_execution_and_the_same_difference_can_still_be_adopted(
+    desk: Any,
+) -> None:
+    """On a desk that trades both sides change between what was shown and what is booked."""
+    quietly(desk)
+    desk.keeps_cash = True
+    await desk.start()
+    await cash_is_kept(desk)
+    desk.venue.cash -= 40
+    shown = await compare(desk)
+    order = await desk.order(price=D(101))
+    desk.venue.fill(order.cl_ord_id, "1", "100")
+    await desk.until(lambda: desk.position == 1)
+    await adopt(desk, shown)
+    assert (booked(desk)[-1].books, booked(desk)[-1].amount) == (900, 860)
+
+
+async def test_while_a_position_differs_nothing_is_said_of_cash(desk: Any) -> None:
+    quietly(desk)
+    desk.keeps_cash = True
+    await desk.start()
+    await cash_is_kept(desk)
+    desk.venue.hand(Side.BUY, "1", "107")
+    answer = await compare(desk)
+    assert (answer["cash"], kinds(answer)) == ("not_compared", ["external_trade"])
+    done = await adopt(desk, answer)
+    assert (done["result"], done["cash"]) == ("clean", "agrees")
+
+
+async def test_no_cash_is_opened_at_a_venue_that_keeps_positions(desk: Any) -> None:
+    desk.keeps_cash = True
+    desk.venue.capabilities = msgspec.structs.replace(desk.venue.capabilities, positions=True)
+    await desk.start()
+    answer = await compare(desk)
+    assert answer["cash"] == "not_compared"
+    assert "keeps positions" in desk.engine.cash.word("fake").why
+    assert booked(desk) == []

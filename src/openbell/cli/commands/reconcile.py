@@ -25,7 +25,7 @@ TIMEOUT_S = 45.0
 ADOPT_TIMEOUT_S = 150.0
 ROWS_SHOWN = 200
 """Symbols that agree are left out of a longer table; `--json` tells all."""
-_ADOPTABLE = ("external_trade", "unexplained")
+_ADOPTABLE = ("external_trade", "unexplained", "external_transfer", "fee_unknown")
 _WORDS = {"ok": "agrees", "mismatch": "DIFFERS", "unknown": "unknown"}
 
 
@@ -43,11 +43,11 @@ _WORDS = {"ok": "agrees", "mismatch": "DIFFERS", "unknown": "unknown"}
 def reconcile(
     terminal: Terminal, venues: tuple[str, ...], adopt: bool, reason: str, approve: str, yes: bool
 ) -> int:
-    """Compare orders, positions, balances and executions in the books with every venue.
+    """Compare orders, positions, cash and executions in the books with every venue.
 
     The exit status is 0 where all agree, 1 where something differs, 7 where nothing differs and
     something is unknown: an incomplete answer is never read as an empty one. Running it again
-    changes nothing.
+    changes nothing. Cash that differs is told, and holds no trading.
 
     With --adopt what a venue holds is booked as traded by nobody of this desk, and trading goes on.
     Where `[approvals]` asks for it, another person must approve; the exit status is 6 until then.
@@ -152,7 +152,7 @@ def _done(terminal: Terminal, done: dict[str, Any]) -> int:
     approved = f", approved by {done['approved_by']}" if done.get("approved_by") else ""
     lines = [f"adopted{approved}:"]
     lines += [
-        f"  {d['venue']} {d['symbol']}: the books held {number(d['books'])},"
+        f"  {d['venue']} {_what(d)}: the books held {number(d['books'])},"
         f" now {number(d['venue_says'])}{_explained(d)}"
         for d in done["adopted"]
     ]
@@ -162,6 +162,10 @@ def _done(terminal: Terminal, done: dict[str, Any]) -> int:
 
 def _status(document: dict[str, Any]) -> int:
     match document["result"]:
+        case "clean" if document["cash"] == "differs":
+            return FailedError.exit_code
+        case "clean" if document["cash"] == "unknown":
+            return UnverifiedError.exit_code
         case "clean":
             return 0
         case "differs":
@@ -216,6 +220,10 @@ def _text(document: dict[str, Any]) -> str:
 
 def _verdict(document: dict[str, Any]) -> str:
     match document["result"]:
+        case "clean" if document["cash"] == "differs":
+            return "CASH DIFFERS: orders and positions agree, and trading is not held"
+        case "clean" if document["cash"] == "unknown":
+            return "CASH UNKNOWN: orders and positions agree, and trading is not held"
         case "clean":
             return "clean: books and venues agree"
         case "differs":
@@ -244,11 +252,12 @@ def _venues_text(document: dict[str, Any]) -> str:
 
 def _balances_text(balances: list[dict[str, Any]]) -> str:
     return table(
-        ("venue", "currency", "free", "locked", "books and holdings", "status"),
+        ("venue", "currency", "free", "locked", "books and holdings", "status", "why"),
         [
             (
                 b["venue"], b["currency"], number(b["free"]), number(b["locked"]),
-                number(b["expected"]), _WORDS[b["status"]] if b["status"] else "not in the books",
+                number(b["expected"]), _WORDS[b["status"]] if b["status"] else "not compared",
+                b["why"],
             )
             for b in balances
         ],
@@ -258,7 +267,7 @@ def _balances_text(balances: list[dict[str, Any]]) -> str:
 
 def _difference_text(difference: dict[str, Any], *, mend: bool) -> str:
     about = " ".join(
-        filter(None, (difference["venue"], difference["symbol"], difference["cl_ord_id"]))
+        filter(None, (difference["venue"], _what(difference), difference["cl_ord_id"]))
     )
     lines = [f"{difference['kind'].replace('_', ' ')}: {about}: {difference['why']}"]
     lines += [
@@ -275,11 +284,16 @@ def _difference_text(difference: dict[str, Any], *, mend: bool) -> str:
 
 def _adoption_text(document: dict[str, Any]) -> str:
     return "\n".join(
-        f"{d['venue']} {d['symbol']}: the books hold {number(d['books'])},"
+        f"{d['venue']} {_what(d)}: the books hold {number(d['books'])},"
         f" the venue {number(d['venue_says'])}{_explained(d)}"
         for d in document["differences"]
         if d["kind"] in _ADOPTABLE
     )
+
+
+def _what(difference: dict[str, Any]) -> str:
+    """The instrument, or the currency of cash."""
+    return str(difference["symbol"] or difference.get("currency") or "")
 
 
 def _explained(difference: dict[str, Any]) -> str:

@@ -188,7 +188,7 @@ def venue_table(venues: list[dict[str, Any]]) -> str:
                 "unknown" if v["positions"] is None else v["positions"],
                 dead_man_word(v.get("dead_man")),
                 v.get("sim_url"),
-                "; ".join(filter(None, (v.get("why"), _held_back(v)))),
+                "; ".join(filter(None, (v.get("why"), _held_back(v), _cash(v)))),
             )
             for v in venues
         ],
@@ -199,6 +199,12 @@ def venue_table(venues: list[dict[str, Any]]) -> str:
 def environment_word(environment: str | None) -> str | None:
     """Real money stands out."""
     return "LIVE" if environment == "live" else environment
+
+
+def _cash(venue: dict[str, Any]) -> str:
+    """Only what a person should look at."""
+    cash = venue.get("cash") or {}
+    return f"CASH DIFFERS: {cash['why']}" if cash.get("result") == "differs" else ""
 
 
 def _held_back(venue: dict[str, Any]) -> str:

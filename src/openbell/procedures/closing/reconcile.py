@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from openbell.domain.books import Books
+from openbell.domain.reconcile import Agreement
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError
 from openbell.procedures.closing.context import Closing
@@ -40,7 +42,7 @@ def judge_reconciliation(answer: Answer) -> Verification:
     if not answer.known:
         return Verification(Outcome.UNKNOWN, f"books not compared: {answer.why}")
     mismatches = list(answer.get("mismatches") or ())
-    evidence = {
+    evidence: dict[str, object] = {
         "positions": list(answer.get("positions") or ()),
         "mismatches": mismatches,
     }
@@ -52,7 +54,26 @@ def judge_reconciliation(answer: Answer) -> Verification:
         return Verification(Outcome.FAILED, told, evidence)
     if answer.get("ok") is not True:
         return Verification(Outcome.UNKNOWN, "the engine did not say that they agree", evidence)
+    cash = cash_that_differs(answer.get("differences") or ())
+    if cash:
+        # Said, and no failure: a transfer is the owner's business, and nothing a closing could mend.
+        evidence["cash"] = cash
+        told = "; ".join(f"{row['venue']} {row['currency']}" for row in cash)
+        return Verification(
+            Outcome.DONE,
+            f"books and venue agree in orders and positions; CASH DIFFERS: {told}",
+            evidence,
+        )
     return Verification(Outcome.DONE, "books and venue agree", evidence)
+
+
+def cash_that_differs(differences: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Those of cash that are certain, as the comparison tells them."""
+    return [
+        dict(each)
+        for each in differences
+        if each.get("currency") and each.get("status") == Agreement.MISMATCH
+    ]
 
 
 def judge_at_rest(books: Books, picture: Picture) -> Verification:

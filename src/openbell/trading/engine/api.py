@@ -25,7 +25,7 @@ from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, un
 from openbell.domain.reconcile import Agreement, Kind
 from openbell.domain.scopes import DESK
 from openbell.errors import UsageError
-from openbell.trading.engine.comparing import AdoptBody, Compared, Comparing, asked
+from openbell.trading.engine.comparing import AdoptBody, Compared, asked
 from openbell.trading.engine.engine import Engine
 from openbell.trading.engine.flatten import FlattenResult
 from openbell.trading.engine.likeness import Likeness
@@ -84,7 +84,7 @@ class EngineApi:
         self._books = engine.ledger.books
         self._flatten_runs = itertools.count(1)
         self._flattening = asyncio.Lock()
-        self._comparing = Comparing(engine.links, engine.ledger, engine.mark)
+        self._comparing = engine.comparing
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -111,7 +111,10 @@ class EngineApi:
             "in_doubt": engine.in_doubt,
             "last_order_sent_ns": engine.desk.last_sent_ns,
             "outcomes": engine.desk.outcomes.document(),
-            "venues": [_venue_state(link) for link in engine.links.values()],
+            "venues": [
+                {**_venue_state(link), "cash": engine.cash.word(link.name).document()}
+                for link in engine.links.values()
+            ],
             "pnl": self._pnl(),
             "parity": None if self._likeness is None else self._likeness.facts(engine),
         }
@@ -156,6 +159,7 @@ class EngineApi:
             "positions": snapshot.positions,
             "strategy_positions": snapshot.strategy_positions,
             "adopted": snapshot.adopted,
+            "cash": snapshot.cash,
             "pnl": self._pnl(),
         }
 

@@ -4,7 +4,7 @@ booked where a person says so.
 A comparison heals what asking and booking can heal, as each of the engine's own looks does; without
 news it changes nothing. An adoption is bound to the differences that the person was shown: they
 must be found again twice, some time apart, before anything is written, and what is written is one
-journal event for each instrument.
+journal event for each instrument or currency.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from openbell.domain.cash import ADOPTED, Cash, CashBooked
+from openbell.domain.cash_compared import CashFacts
+from openbell.domain.compared import Difference, Execution, VenueComparison
 from openbell.domain.differences import (
     BalanceFacts,
-    Difference,
-    Execution,
     More,
-    VenueComparison,
     classify,
     digest_of,
     to_adopt,
     unreachable,
 )
-from openbell.domain.external import AdoptedTrade, PositionAdopted
+from openbell.domain.external import AdoptedTrade, OfVenue, PositionAdopted
 from openbell.domain.order_book import ImpossibleEventError
 from openbell.domain.orders import Side
 from openbell.domain.reconcile import Kind, QuarantineForeign, Reconciliation
 from openbell.errors import ConflictError, RefusedError, UsageError
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.venue_link import VenueLink
-from openbell.venues.port import VenueError, VenueThrottledError
+from openbell.venues.port import Balance, VenueError, VenueThrottledError
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +78,9 @@ class Compared:
     """Our clock before the last look."""
     done_ns: int = 0
     """And after it."""
+    begun_ns: int = 0
+    """And before balances were asked for."""
+    cash: CashFacts | None = None
 
 
 class Comparing:
@@ -130,10 +133,8 @@ class Comparing:
                 ) from error
             for event in events:
                 log.warning(
-                    "adopted from the venue", alert=True, venue=event.venue, symbol=event.symbol,
-                    books=str(event.books_qty), venue_says=str(event.venue_qty), by=event.by,
-                    approved_by=event.approved_by, reason=event.reason,
-                    exec_ids=[trade.exec_id for trade in event.trades],
+                    "adopted from the venue", alert=True, by=event.by,
+                    approved_by=event.approved_by, reason=event.reason, **_said(event),
                 )  # fmt: skip
             return wanted, await self.compare(body.venues)
 
@@ -142,7 +143,7 @@ class Comparing:
     async def _settled(self, link: VenueLink) -> Compared:
         shown: dict[tuple[str, str, Kind], Difference] = {}
         for attempt in range(LOOKS):
-            now = await self._look(link)
+            now = await self.look(link)
             current = {_key(each): each for each in now.comparison.differences}
             shown |= {key: each for key, each in current.items() if each.kind in _HEALED}
             if now.found is None or attempt == LOOKS - 1 or not _is_worth_another(now):
@@ -150,7 +151,10 @@ class Comparing:
         mended = tuple(each for key, each in shown.items() if key not in current)
         return replace(now, mended=mended)
 
-    async def _look(self, link: VenueLink) -> Compared:
+    async def look(self, link: VenueLink) -> Compared:
+        """Once. StorageError, FencedError: what it found could not be booked."""
+        begun_ns = time.time_ns()
+        before = self._ledger.books.cash_at(link.name)
         balances = await asked(link.venue.balances, PATIENCE_S)
         if isinstance(balances, VenueError):
             return self._unreachable(link, balances)
@@ -161,6 +165,7 @@ class Comparing:
         seen = link.seen
         assert seen is not None, "a look leaves what it saw"
         spot = not link.venue.capabilities.positions
+        cash = self._cash_facts(link, balances, before)
         comparison = classify(
             seen.ours,
             seen.venue,
@@ -175,9 +180,31 @@ class Comparing:
                 holdings=dict(link.config.holdings) if spot else None,
                 agreed_ns=seen.agreed_ns,
                 stood_s=link.differs_s,
+                cash=cash,
             ),
         )
-        return Compared(comparison, found, asked_ns=seen.venue.asked_ns, done_ns=time.time_ns())
+        return Compared(
+            comparison,
+            found,
+            asked_ns=seen.venue.asked_ns,
+            done_ns=time.time_ns(),
+            begun_ns=begun_ns,
+            cash=cash,
+        )
+
+    def _cash_facts(
+        self, link: VenueLink, balances: Mapping[str, Balance], before: Mapping[str, Cash]
+    ) -> CashFacts:
+        """`before`: the books' cash before the balances were asked for."""
+        now = self._ledger.books.cash_at(link.name)
+        return CashFacts(
+            symbols=link.config.symbols,
+            books=now,
+            venue={balance.currency: balance.total for balance in balances.values()},
+            keeps_positions=link.venue.capabilities.positions,
+            fee_currency=link.config.fee_currency,
+            still=now == before,
+        )
 
     def _unreachable(self, link: VenueLink, error: VenueError) -> Compared:
         held = self._ledger.books.quantities(link.name)
@@ -206,7 +233,7 @@ class Comparing:
 
     async def _price(self, difference: Difference) -> Decimal:
         """At which what no execution explains is booked; 0 where there is none of it."""
-        if not difference.unexplained:
+        if not difference.unexplained or difference.currency:
             return Decimal(0)
         mark = self._mark(difference.venue, difference.symbol)
         if mark is None:
@@ -223,8 +250,22 @@ class Comparing:
 
     def _event(
         self, difference: Difference, price: Decimal, as_of_ns: int, now_ns: int, body: AdoptBody
-    ) -> PositionAdopted:
+    ) -> OfVenue:
         assert difference.books is not None and difference.venue_says is not None
+        if difference.currency:
+            return CashBooked(
+                at_ns=now_ns,
+                venue=difference.venue,
+                currency=difference.currency,
+                amount=difference.venue_says,
+                as_of_ns=as_of_ns,
+                source=ADOPTED,
+                books=difference.books,
+                by=body.by,
+                approved_by=body.approved_by,
+                reason=body.reason,
+                request=body.request,
+            )
         return PositionAdopted(
             at_ns=now_ns,
             venue=difference.venue,
@@ -269,6 +310,18 @@ def _is_worth_another(compared: Compared) -> bool:
 
 def _key(difference: Difference) -> tuple[str, str, Kind]:
     return difference.symbol, difference.cl_ord_id, difference.kind
+
+
+def _said(event: OfVenue) -> dict[str, object]:
+    if isinstance(event, CashBooked):
+        return {
+            "venue": event.venue, "currency": event.currency, "books": str(event.books),
+            "venue_says": str(event.amount),
+        }  # fmt: skip
+    return {
+        "venue": event.venue, "symbol": event.symbol, "books": str(event.books_qty),
+        "venue_says": str(event.venue_qty), "exec_ids": [trade.exec_id for trade in event.trades],
+    }  # fmt: skip
 
 
 def _trade(execution: Execution) -> AdoptedTrade:

@@ -34,6 +34,8 @@ from openbell.state.order_latency import OrderLatencies
 from openbell.trading.bus import MovedError, Publisher, Responder, producer_name
 from openbell.trading.engine import metrics
 from openbell.trading.engine.canceller import Canceller
+from openbell.trading.engine.cash_keeper import CashKeeper
+from openbell.trading.engine.comparing import Comparing
 from openbell.trading.engine.flatten import Flattener
 from openbell.trading.engine.gate import Gate
 from openbell.trading.engine.ledger import Hear, Ledger
@@ -144,6 +146,8 @@ class Engine:
         )
         for link in self.links.values():
             link.venue.on_sent = self.desk.on_sent
+        self.comparing = Comparing(self.links, ledger, self.mark)
+        self.cash = CashKeeper(self.links, ledger, self.comparing)
         self.follow_problem = ""
         """Why a standby's books do not follow the journal; empty while they do."""
         self.intake = asyncio.Event()
@@ -231,7 +235,7 @@ class Engine:
             tasks.append(("risk", self.risk_view.run))
         for name, link in self.links.items():
             tasks += [(f"venue {name}", link.run), (f"order stream {name}", link.listen)]
-        return tasks
+        return tasks + self.cash.tasks()
 
     # --- what it is asked --------------------------------------------------------------------
 

@@ -20,9 +20,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from openbell.domain import external, order_book
+from openbell.domain import cash, external, order_book
 from openbell.domain.books import Books
-from openbell.domain.external import EXTERNAL, JournalEvent, PositionAdopted
+from openbell.domain.cash import CashBooked
+from openbell.domain.external import EXTERNAL, JournalEvent, OfVenue, PositionAdopted
 from openbell.domain.orders import ClOrdID, Order, OrderFilled, OrderIntended
 from openbell.errors import CorruptError, StorageError
 from openbell.state.books_at_rest import fold
@@ -256,6 +257,9 @@ class Ledger:
             if isinstance(event, PositionAdopted):
                 self._check_adoption(event)
                 continue
+            if isinstance(event, CashBooked):
+                self._check_cash(event)
+                continue
             key = event.cl_ord_id
             known = ahead.get(key) or (self._ahead[key][0] if key in self._ahead else None)
             ahead[key] = order_book.apply(known or self.books.orders.get(key), event)
@@ -275,8 +279,19 @@ class Ledger:
                 f"{event.venue} {event.symbol} changed while its adoption was written"
             )
 
+    def _check_cash(self, event: CashBooked) -> None:
+        """As of an adoption: it was concluded from the books as they are."""
+        cash.check(event)
+        known = self.books.cash_at(event.venue).get(event.currency)
+        held = None if known is None else known.amount
+        under_way = any(order.new.venue == event.venue for order, _ in self._ahead.values())
+        if under_way or held != event.books:
+            raise order_book.ImpossibleEventError(
+                f"{event.currency} at {event.venue} moved while it was booked"
+            )
+
     def _arrived(self, events: Iterable[JournalEvent]) -> None:
-        for key in {e.cl_ord_id for e in events if not isinstance(e, PositionAdopted)}:
+        for key in {e.cl_ord_id for e in events if not isinstance(e, OfVenue)}:
             order, appends = self._ahead[key]
             if appends == 1:
                 del self._ahead[key]
@@ -322,7 +337,7 @@ class Ledger:
     def _strategy(self, event: JournalEvent) -> str:
         """Whose order it is. Pages of a replay come in order, so an order that the books forgot has
         been seen with its intent before its other events are asked for."""
-        if isinstance(event, PositionAdopted):
+        if isinstance(event, OfVenue):
             return EXTERNAL
         if isinstance(event, OrderIntended):
             self._strategies[event.cl_ord_id] = event.order.strategy
