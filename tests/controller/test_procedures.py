@@ -497,7 +497,8 @@ def test_the_command_line_tells_of_runs_without_a_controller(make_desk: Any) -> 
     told = json.loads(out)
     assert (status, told["chain"]["whole"]) == (0, True)
     names = {Path(each["path"]).name: each["now"] for each in told["evidence_files"]}
-    assert names[f"{run}.json"] == "unchanged" and len(names) == 2, "statement and checkpoint"
+    assert names[f"{run}.json"] == names[f"{run}-logs.tar.gz"] == "unchanged"
+    assert len(names) == 3, "statement, checkpoint and the archive of the logs"
     assert openbell("report", "close-99")[0] == 2
     assert openbell("show", "close")[0] == 0
     statement = desk.layout.statements / f"{run}.json"
