@@ -86,6 +86,26 @@ async def test_looks_do_not_ask_again_for_what_is_asked_for_nor_spend_the_budget
     assert len(asked) == 1
 
 
+async def test_an_engine_that_ends_leaves_no_asking_behind(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The asking that closing cancelled found its order still in doubt, and began anew."""
+    monkeypatch.setattr(tracker, "ASK_AGAIN_S", (3600.0,))
+    await desk.start()
+    before = asyncio.all_tasks()
+    desk.venue.script.append("vanish")
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.UNKNOWN)
+    asking = desk.engine.links["fake"].tracker
+    await desk.until(lambda: asking.is_resolving(order.cl_ord_id))
+    await desk.stop()
+    await asyncio.sleep(0)  # what a cancelled task leaves to be called
+    assert not asking.is_resolving(order.cl_ord_id)
+    assert asking.in_doubt == 0
+    assert [task for task in asyncio.all_tasks() - before if "_run" in repr(task.get_coro())] == []
+    assert desk.status(order.cl_ord_id) is S.UNKNOWN, "the next engine asks"
+
+
 async def test_an_order_that_is_wrongly_taken_for_gone_is_found_again(desk: Any) -> None:
     """The venue says "no such order" many times over, and lists it afterwards."""
     await desk.start()

@@ -149,6 +149,7 @@ class Tracker:
         self._asking = asyncio.Semaphore(ASKING_AT_ONCE)
         self._hearing = asyncio.Semaphore(HEARING_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def hear(self, report: OrderReport) -> None:
         """A pushed report. Returns as soon as it is in line behind earlier ones of its order."""
@@ -248,6 +249,8 @@ class Tracker:
     def _resolved(self, cl_ord_id: ClOrdID) -> None:
         del self._resolving[cl_ord_id]
         metrics.IN_DOUBT.set(len(self._resolving))
+        if self._closed:
+            return  # an asking that closing ended would begin anew, and nobody would end that one
         order = self._ledger.books.orders.get(cl_ord_id)
         if order is not None and order.status is OrdStatus.UNKNOWN:
             self.resolve(order)  # came into doubt again while the last answer was booked
@@ -320,6 +323,8 @@ class Tracker:
             self._on_strange(f"work on {about} failed: {type(error).__name__}")
 
     async def close(self) -> None:
+        """Ends what runs aside. An order in doubt stays so in the journal; the next engine asks."""
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
