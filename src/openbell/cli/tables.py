@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from openbell.config.units import format_duration
+from openbell.config.unit_texts import format_duration
 
 NOTHING = "-"
 

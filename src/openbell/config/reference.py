@@ -31,7 +31,7 @@ from openbell.config import (
     models,
     procedures,
 )
-from openbell.config.units import format_duration
+from openbell.config.unit_texts import format_duration
 
 _MODULES = (models, closing, alerts, approvals, kill_rules, guard, procedures, channels)
 

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 import openbell
-from openbell.config.units import parse_duration
+from openbell.config.unit_texts import parse_duration
 from openbell.controller import asking, documents
 from openbell.controller.acts import Verb
 from openbell.controller.bodies import (

@@ -58,7 +58,7 @@ class StepSpec:
         return fnmatchcase(step, self.name)
 
     def timeout_text(self) -> str:
-        from openbell.config.units import format_duration
+        from openbell.config.unit_texts import format_duration
 
         told = format_duration(self.timeout_s) if self.timeout_s else ""
         return "; ".join(filter(None, (told, self.timeout_note)))

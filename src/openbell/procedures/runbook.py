@@ -13,7 +13,7 @@ from typing import Any
 
 from openbell.config.models import DeskFile
 from openbell.config.procedures import ExtraStep, StepSettings
-from openbell.config.units import format_duration
+from openbell.config.unit_texts import format_duration
 from openbell.procedures.declared import Procedure, StepSpec
 from openbell.procedures.registry import PROCEDURES
 from openbell.procedures.settings import declared_steps

@@ -35,7 +35,7 @@ from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.config.models import Venue as VenueConfig
 from openbell.config.secrets import load_secrets, venue_variables
-from openbell.config.units import parse_duration
+from openbell.config.unit_texts import parse_duration
 from openbell.errors import OpenbellError, UnverifiedError, UsageError
 from openbell.venues.asking import VenueAnswer, ask, ask_and_withdraw, unknown
 from openbell.venues.credentials import Credentials

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openbell.cli.command import Terminal, command
-from openbell.config.units import parse_duration
+from openbell.config.unit_texts import parse_duration
 from openbell.errors import UsageError
 
 if TYPE_CHECKING:

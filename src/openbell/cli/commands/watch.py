@@ -15,7 +15,7 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.commands.status import offline_status
-from openbell.config.units import parse_duration
+from openbell.config.unit_texts import parse_duration
 from openbell.errors import UsageError
 
 if TYPE_CHECKING:
