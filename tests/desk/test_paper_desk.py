@@ -54,10 +54,12 @@ def recorded_desk(tmp_path: Path) -> Iterator[PaperDesk]:
 
 
 @pytest.mark.recorded
-def test_on_recorded_data_it_trades_survives_every_kill_and_closes_flat(
+def test_on_recorded_data_it_trades_survives_the_kill_of_who_passes_it_on_and_closes_flat(
     recorded_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
-    trade_survive_and_close(recorded_desk, await_that, filled_in="ETHUSDT")
+    trade_survive_and_close(
+        recorded_desk, await_that, filled_in="ETHUSDT", killed=("venue-sim", "market-data")
+    )
 
 
 def test_it_trades_survives_every_kill_and_closes_flat(
@@ -67,9 +69,13 @@ def test_it_trades_survives_every_kill_and_closes_flat(
 
 
 def trade_survive_and_close(
-    paper_desk: PaperDesk, await_that: Callable[..., None], filled_in: str = ""
+    paper_desk: PaperDesk,
+    await_that: Callable[..., None],
+    filled_in: str = "",
+    killed: tuple[str, ...] = (),
 ) -> None:
-    """`filled_in`: a symbol that must have traded before anything is killed."""
+    """`filled_in`: a symbol that must have traded before anything is killed; `killed`: these
+    services instead of every one."""
     opened = paper_desk.run("up").document
     assert opened["opened"]
     status = paper_desk.status()
@@ -88,8 +94,11 @@ def trade_survive_and_close(
         s["pid"] for s in status["services"]
     }
 
+    assert set(killed) <= {service["name"] for service in status["services"]}
     for service in status["services"]:
         name = service["name"]
+        if killed and name not in killed:
+            continue
         fills_before = len(paper_desk.venue_truth("fills"))
         os.kill(paper_desk.service(name)["pid"], signal.SIGKILL)
         await_that(
@@ -138,14 +147,17 @@ def trade_survive_and_close(
     assert paper_desk.own_processes() == [], "closing a closed desk left a controller"
 
 
-def test_the_venue_itself_is_flat_when_the_desk_says_so(
+def test_opened_twice_at_once_and_closed_the_venue_itself_is_flat_and_no_secret_was_told(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
     """The closing's word is held against the venue: its own service is stopped last, so it is asked
     again by opening the closed desk in safe mode, which sends nothing."""
-    paper_desk.run("up")
+    open_twice_at_once(paper_desk)
     await_that(lambda: len(paper_desk.venue_truth("fills")) > 0, "a fill at the venue")
+    said = json.dumps(paper_desk.status())
     paper_desk.run("down", "--yes")
+    assert_no_secret_was_told(paper_desk.folder / "state", said)
+
     safe = paper_desk.run("up", "--safe-mode").document
     assert safe["opened"]
     assert paper_desk.status()["state"] == "safe"
@@ -154,10 +166,32 @@ def test_the_venue_itself_is_flat_when_the_desk_says_so(
     assert {o["status"] for o in orders} <= FINAL
     assert all(Decimal(p["quantity"]) == 0 for p in paper_desk.venue_truth("positions"))
     assert len(paper_desk.venue_truth("orders")) == len(orders), "safe mode sent an order"
+
+    refused = paper_desk.run("down", expect=2).document
+    assert "--yes" in refused["hint"], "nobody can be asked"
+    assert paper_desk.status()["state"] == "safe"
     paper_desk.run("down", "--yes")
 
 
-def test_two_openings_at_once_start_every_service_once(paper_desk: PaperDesk) -> None:
+def assert_no_secret_was_told(state: Path, said: str) -> None:
+    """In no file but those that keep them, and not in what was `said`."""
+    pairs = (state / "credentials.env").read_text().splitlines()
+    secrets = [line.partition("=")[2] for line in pairs]
+    secrets += [
+        (state / "api.token").read_text().strip(),
+        (state / "service.token").read_text().strip(),
+    ]
+    keepers = {"credentials.env", "api.token", "service.token"}
+    for file in state.rglob("*"):
+        if file.is_file() and file.name not in keepers:
+            content = file.read_bytes()
+            for secret in secrets:
+                assert secret.encode() not in content, f"a secret is in {file}"
+    assert all(secret not in said for secret in secrets)
+
+
+def open_twice_at_once(paper_desk: PaperDesk) -> None:
+    """Every service is started once; one opens, and the other does so too or says why not."""
     first, second = (
         subprocess.Popen(
             paper_desk.command("up", "--json"),
@@ -182,7 +216,6 @@ def test_two_openings_at_once_start_every_service_once(paper_desk: PaperDesk) ->
         for process in paper_desk.own_processes()
     )
     assert all(count == 1 for count in running.values()), running
-    paper_desk.run("down", "--yes")
 
 
 def test_a_plan_changes_nothing(paper_desk: PaperDesk) -> None:
@@ -190,14 +223,6 @@ def test_a_plan_changes_nothing(paper_desk: PaperDesk) -> None:
     assert plan["steps"]
     assert paper_desk.own_processes() == []
     assert paper_desk.run("status").document["state"] == "offline"
-
-
-def test_down_wants_a_yes_where_nobody_can_be_asked(paper_desk: PaperDesk) -> None:
-    paper_desk.run("up", "--safe-mode")
-    refused = paper_desk.run("down", expect=2).document
-    assert "--yes" in refused["hint"]
-    assert paper_desk.status()["state"] == "safe"
-    paper_desk.run("down", "--yes")
 
 
 def test_a_service_that_cannot_start_is_named_with_its_log_and_the_rest_runs(
@@ -224,32 +249,28 @@ def test_a_service_that_cannot_start_is_named_with_its_log_and_the_rest_runs(
     paper_desk.run("down", "--yes")
 
 
-def test_secrets_reach_no_log_and_no_answer(paper_desk: PaperDesk) -> None:
-    paper_desk.run("up")
-    status = json.dumps(paper_desk.status())
-    paper_desk.run("down", "--yes")
-    state = paper_desk.folder / "state"
-    pairs = (state / "credentials.env").read_text().splitlines()
-    secrets = [line.partition("=")[2] for line in pairs]
-    secrets += [
-        (state / "api.token").read_text().strip(),
-        (state / "service.token").read_text().strip(),
-    ]
-    keepers = {"credentials.env", "api.token", "service.token"}
-    for file in state.rglob("*"):
-        if file.is_file() and file.name not in keepers:
-            content = file.read_bytes()
-            for secret in secrets:
-                assert secret.encode() not in content, f"a secret is in {file}"
-    assert all(secret not in status for secret in secrets)
-
-
-def test_a_foreign_process_with_a_recorded_pid_is_not_touched(
+def test_a_person_is_asked_about_what_an_earlier_run_left_and_no_foreign_process_is_touched(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
-    """A controller, its guard and its services killed leave records; another process that got a recorded
-    pid is never touched."""
+    """The records are lost with the controller: only the marker tells whose the processes are. Then all
+    of it is killed, which leaves records; another process that got a recorded pid is never touched."""
     paper_desk.run("up", "--safe-mode")
+    status = paper_desk.status()
+    end_guard(paper_desk)
+    for record in (paper_desk.folder / "state" / "records").glob("*.json"):
+        record.unlink()
+    before = {s["pid"] for s in status["services"]}
+    for answer, opened in (("n", False), ("y", True)):
+        refused = paper_desk.run("up", "--safe-mode", expect=5).document
+        assert {orphan["pid"] for orphan in refused["orphans"] if orphan["ours"]} == before
+
+        said, exit_status = answered_at_a_terminal(paper_desk.command("up", "--safe-mode"), answer)
+        assert "left" in said or "in the way" in said
+        assert (exit_status == 0) is opened, said
+        running = [p for p in paper_desk.own_processes() if "OPENBELL_SERVICE" in p.environ()]
+        after = {process.pid for process in running}
+        assert after == before if answer == "n" else not after & before
+
     status = paper_desk.status()
     end_guard(paper_desk)
     for service in status["services"]:
@@ -266,29 +287,6 @@ def test_a_foreign_process_with_a_recorded_pid_is_not_touched(
     finally:
         bystander.kill()
         bystander.wait()
-
-
-@pytest.mark.parametrize(("answer", "opened"), [("y", True), ("n", False)])
-def test_a_person_is_asked_about_what_an_earlier_run_left(
-    paper_desk: PaperDesk, answer: str, opened: bool
-) -> None:
-    """The records are lost with the controller: only the marker tells whose the processes are."""
-    paper_desk.run("up", "--safe-mode")
-    status = paper_desk.status()
-    end_guard(paper_desk)
-    for record in (paper_desk.folder / "state" / "records").glob("*.json"):
-        record.unlink()
-    before = {s["pid"] for s in status["services"]}
-    refused = paper_desk.run("up", "--safe-mode", expect=5).document
-    assert {orphan["pid"] for orphan in refused["orphans"] if orphan["ours"]} == before
-
-    said, exit_status = answered_at_a_terminal(paper_desk.command("up", "--safe-mode"), answer)
-    assert "left" in said or "in the way" in said
-    assert (exit_status == 0) is opened, said
-    after = {p.pid for p in paper_desk.own_processes() if "OPENBELL_SERVICE" in p.environ()}
-    assert (after & before == set()) is opened
-    if opened:
-        paper_desk.run("down", "--yes")
 
 
 def answered_at_a_terminal(command: list[str], answer: str) -> tuple[str, int]:

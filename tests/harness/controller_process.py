@@ -20,7 +20,7 @@ import psutil
 from openbell.config.layout import DeskLayout
 
 TIMEOUT_S = 60.0
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.1
 """A look costs the desk's processes more than it costs the test."""
 
 WEB = """

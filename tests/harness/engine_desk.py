@@ -184,7 +184,7 @@ class EngineDesk:
                 while any(
                     row["mark_px"] is None for row in (await self.get("/v1/positions"))["positions"]
                 ):
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
         assert self._process is not None
@@ -229,7 +229,7 @@ class EngineDesk:
                 rows: list[dict[str, Any]] = (await self.get("/v1/orders"))["orders"]
                 if len(rows) == count:
                     return rows
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def until_agreed(self, symbol: str) -> Decimal:
         """The position, once the venue and the books, which know of it, tell the same."""
@@ -240,7 +240,7 @@ class EngineDesk:
                 held, said = Decimal(row["quantity"]), row["venue_quantity"]
                 if said is not None and held == Decimal(said):
                     return held
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def until_state(self, key: str, value: object) -> dict[str, Any]:
         state: dict[str, Any] = {}
@@ -251,7 +251,7 @@ class EngineDesk:
                         state = await self.get("/v1/state")
                         if state[key] == value:
                             return state
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"{key} is not {value}: {state}\n{self.log()}") from None
 
@@ -312,7 +312,7 @@ class EngineDesk:
                     if '"event":"listening"' in line and marker in line:
                         return int(line.split('"port":')[1].split(",")[0].split("}")[0])
                 assert self._process.returncode is None, self.log()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

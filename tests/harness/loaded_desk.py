@@ -61,6 +61,11 @@ class Load(Strategy):
 '''
 
 
+QUIET = 10.0
+"""Orders per second of a desk that has to trade and whose load proves nothing; each costs CPU in four
+processes."""
+
+
 @dataclass(frozen=True)
 class LoadedDesk:
     desk: PaperDesk
@@ -219,4 +224,4 @@ def now_ns() -> int:
     return time.time_ns()
 
 
-__all__ = ["ENGINE", "STANDBY", "LoadedDesk", "now_ns"]
+__all__ = ["ENGINE", "QUIET", "STANDBY", "LoadedDesk", "now_ns"]

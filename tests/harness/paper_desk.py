@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from openbell.errors import NotRunningError, UnverifiedError
 REPOSITORY = Path(__file__).parents[2]
 PAPER = REPOSITORY / "desks" / "paper"
 COMMAND_TIMEOUT_S = 120
+LOOK_EVERY_S = 0.25
+"""A look costs the desk's processes far more than it costs the test, and others run beside it."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,11 @@ class PaperDesk:
     def service(self, name: str) -> dict[str, Any]:
         return next(s for s in self.status()["services"] if s["name"] == name)
 
-    def venue_truth(self, what: str) -> list[dict[str, Any]]:
-        """`orders`, `fills` or `positions` as the simulated venue itself tells them."""
-        url = self.status()["venues"][0]["sim_url"]
+    def venue_truth(self, what: str, at: str | None = None) -> list[dict[str, Any]]:
+        """`orders`, `fills` or `positions` as the simulated venue itself tells them; `at` names one
+        that is not the first."""
+        venues = tomllib.loads((self.folder / "desk.toml").read_text())["venues"]
+        url = venues[at or next(iter(venues))]["url"]
         with urllib.request.urlopen(f"{url}/sim/v1/{what}", timeout=10) as answer:
             items = json.load(answer)[what]
         assert isinstance(items, list)
@@ -117,7 +122,7 @@ def await_condition(condition: Callable[[], bool], what: str, timeout_s: float =
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f}s: {what}"
-        time.sleep(0.1)
+        time.sleep(LOOK_EVERY_S)
 
 
 def free_ports(count: int) -> list[int]:

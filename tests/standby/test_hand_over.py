@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.harness.loaded_desk import ENGINE, STANDBY, LoadedDesk, now_ns
+import pytest
+from tests.harness.loaded_desk import ENGINE, QUIET, STANDBY, LoadedDesk, now_ns
 from tests.harness.paper_desk import await_condition
+
+pytestmark = pytest.mark.timeout(400)
 
 SEED = int(os.environ.get("OPENBELL_SEED", str(time.time_ns() % 1_000_000)))
 INTERRUPTIONS = int(os.environ.get("OPENBELL_INTERRUPTIONS", "3"))
 
 
-def test_a_rolling_restart_moves_trading_over_and_back_and_loses_nothing(
+def test_a_rolling_restart_moves_trading_over_and_back_loses_nothing_and_two_at_once_are_one(
     make_desk: Callable[..., LoadedDesk],
 ) -> None:
     desk = make_desk()
@@ -39,14 +42,7 @@ def test_a_rolling_restart_moves_trading_over_and_back_and_loses_nothing(
     acts = [line["action"] for line in desk.desk.run("audit", "show").document]
     assert acts.count("engine.promoted") == 3
     desk.until_orders_after(now_ns())
-    desk.require_books_agree()
-    desk.require_no_order_twice()
 
-
-def test_two_rolling_restarts_at_once_are_one(make_desk: Callable[..., LoadedDesk]) -> None:
-    desk = make_desk()
-    desk.open()
-    desk.until_paired()
     command = desk.desk.command("restart", "--rolling", "--yes", ENGINE, "--json")
     first, second = (
         subprocess.Popen(
@@ -61,6 +57,7 @@ def test_two_rolling_restarts_at_once_are_one(make_desk: Callable[..., LoadedDes
     ended = sorted((first, second), key=lambda each: each.wait(120) != 0)
     assert [each.returncode for each in ended] == [0, 5]
     desk.until_paired()
+    desk.require_books_agree()
     desk.require_no_order_twice()
 
 
@@ -68,7 +65,9 @@ def test_a_standby_that_may_not_take_over_stops_the_restart_with_the_desk_tradin
     make_desk: Callable[..., LoadedDesk],
 ) -> None:
     """Its new code does not start: the engine is never touched."""
-    desk = make_desk(watched=("[desk]\n", '[rolling]\ntrading_within = "3s"\n[desk]\n'))
+    desk = make_desk(
+        orders_per_s=QUIET, watched=("[desk]\n", '[rolling]\ntrading_within = "3s"\n[desk]\n')
+    )
     desk.open()
     pair = desk.until_paired()
     file = desk.desk.folder / "desk.toml"

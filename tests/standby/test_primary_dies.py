@@ -12,8 +12,11 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.harness.loaded_desk import LoadedDesk, now_ns
+import pytest
+from tests.harness.loaded_desk import QUIET, LoadedDesk, now_ns
 from tests.harness.paper_desk import await_condition
+
+pytestmark = pytest.mark.timeout(400)
 
 KILLS = int(os.environ.get("OPENBELL_KILLS", "4"))
 SEED = int(os.environ.get("OPENBELL_SEED", str(time.time_ns() % 1_000_000)))
@@ -107,22 +110,7 @@ def test_a_blocked_event_loop_is_ended_before_the_standby_sends(
     desk.require_no_order_twice()
 
 
-def test_both_killed_the_one_that_traded_comes_back_and_trades(
-    make_desk: Callable[..., LoadedDesk],
-) -> None:
-    desk = make_desk()
-    desk.open()
-    pair = desk.until_paired()
-    killed_ns = now_ns()
-    for row in pair.values():
-        os.kill(row["pid"], signal.SIGKILL)
-    desk.until_orders_after(killed_ns + 20_000_000)
-    desk.until_paired()
-    desk.require_books_agree()
-    desk.require_no_order_twice()
-
-
-def test_a_killed_standby_costs_no_order_and_stands_by_again(
+def test_a_killed_standby_costs_no_order_and_of_both_killed_the_one_that_traded_comes_back(
     make_desk: Callable[..., LoadedDesk],
 ) -> None:
     desk = make_desk()
@@ -133,8 +121,17 @@ def test_a_killed_standby_costs_no_order_and_stands_by_again(
     await_condition(
         lambda: desk.pair()["standby"]["pid"] not in (None, dead), "it is started again"
     )
-    assert desk.until_paired()["engine"]["pid"] == pair["engine"]["pid"]
+    paired = desk.until_paired()
+    assert paired["engine"]["pid"] == pair["engine"]["pid"]
     assert desk.api("status")["state"] == "trading"
+    desk.require_no_order_twice()
+
+    killed_ns = now_ns()
+    for row in paired.values():
+        os.kill(row["pid"], signal.SIGKILL)
+    desk.until_orders_after(killed_ns + 20_000_000)
+    desk.until_paired()
+    desk.require_books_agree()
     desk.require_no_order_twice()
 
 
@@ -161,7 +158,7 @@ def test_venue_that_drops_answers_while_the_standby_takes_over(
 def test_a_standby_of_another_kind_is_never_promoted(make_desk: Callable[..., LoadedDesk]) -> None:
     """It was started by a desk file that has changed meanwhile: not promotable, said aloud, and the
     engine that dies is restarted as if there were none."""
-    desk = make_desk()
+    desk = make_desk(orders_per_s=QUIET)
     desk.open()
     pair = desk.until_paired()
     file = desk.desk.folder / "desk.toml"
