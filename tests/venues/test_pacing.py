@@ -65,3 +65,18 @@ def test_the_venues_clock_does_not_follow_a_jump_of_ours(monkeypatch):
     clock.measured(5_000_000, now_s, now_s)
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     assert 5_000_000 <= clock.now_ms() < 5_010_000
+
+
+@pytest.mark.parametrize("read_s", [100.0, 101.5, 103.0], ids=["at once", "halfway", "at last"])
+def test_an_answer_that_took_seconds_never_gives_stamps_that_a_venue_refuses(
+    monkeypatch: pytest.MonkeyPatch, read_s: float
+) -> None:
+    """Halfway between question and answer was taken for the moment at which the venue read its clock: a
+    controller that loaded adapters meanwhile read the answer seconds later, and Binance refused all it
+    asked (-1021, the stamp is 1000 ms ahead)."""
+    sent_s, received_s = 100.0, 103.0
+    clock = VenueClock()
+    clock.measured(int(read_s * 1000), sent_s, received_s)  # its clock shows ours
+    monkeypatch.setattr(time, "monotonic", lambda: received_s)
+    ahead_ms = clock.now_ms() - received_s * 1000
+    assert -5000 < ahead_ms < 1000, "what Binance accepts"
