@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import time
@@ -141,6 +142,7 @@ class Hosted:
         if open_at_once is not None:
             await self._open(open_at_once, actor)
         server = await asyncio.to_thread(self._load_server)
+        gc.enable()  # which `main` had disabled
         serving = asyncio.create_task(server.serve(sockets), name="serve")
         housekeeping = asyncio.create_task(self._keep_house(housekeeping_s), name="housekeeping")
         emergencies = asyncio.create_task(self.parts.emergency.watch(), name="emergencies")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lock.acquire()
         if not options.foreground:
             _log_to(layout.controller_log)
+        # What loading makes stays: to look through it for garbage again and again is a tenth of
+        # it. Until all is loaded: `Hosted.serve_until`.
+        gc.disable()
         return asyncio.run(_live(layout, options.open, options.actor))
     except OpenbellError as error:
         with contextlib.suppress(OSError):  # a log on a full disk must not hide the exit status

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import hashlib
 import os
 import signal
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lock.acquire()
         if not options.foreground:
             _log_to(layout.guard_log)
+        # What loading makes stays. To look through it for garbage again and again is a tenth of it.
+        gc.disable()
         return asyncio.run(_live(layout))
     except (OpenbellError, OSError) as error:
         told = error.message if isinstance(error, OpenbellError) else str(error)
@@ -175,6 +178,7 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
     reception.admit(guard)
     # What a stop loads on its way: whoever presses must not wait for it.
     await asyncio.to_thread(make_ready)
+    gc.enable()
     ending = asyncio.create_task(ended.wait())
     opened = asyncio.create_task(_all_opened(guard))
     await asyncio.wait({ending, opened}, return_when=asyncio.FIRST_COMPLETED)
