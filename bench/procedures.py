@@ -20,6 +20,7 @@ from openbell.controller.run_board import LiveRun
 from openbell.procedures.report import report_of
 from openbell.procedures.run import Runner
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.state.new_run import NewRun
 
 STEPS = 200
 BOUND_MS = 10.0
@@ -68,7 +69,7 @@ async def _measure(folder: Path) -> list[Measurement]:
     database = DeskDatabase(folder / "desk.db")
     steps = [Idle(f"step_{number}") for number in range(STEPS)]
     names = [step.name for step in steps]
-    number = await database.begin("open", "bench", "", {}, 1, names)
+    number = await database.begin(NewRun(kind="open", who="bench", version=1, plan=tuple(names)))
     live = LiveRun(f"open-{number}", "open", "bench", {}, time.time_ns())
     stopwatch = Stopwatch([time.perf_counter()])
     runner = Runner(RunJournal(database, number), live.emit, on_report=stopwatch)

@@ -15,6 +15,7 @@ import pytest
 
 from openbell.errors import StorageError, UsageError
 from openbell.state.database import Database, open_database
+from openbell.state.new_run import NewRun
 from openbell.state.requests import RequestStore, StoredRequest
 from openbell.state.runs import Effect, RunStore
 
@@ -32,7 +33,9 @@ def store(database: Database) -> RunStore:
 
 
 def test_a_run_is_told_as_it_went(store: RunStore) -> None:
-    run = store.begin("close", "operator", "end of day", {"flatten": "aggressive"})
+    run = store.begin(
+        NewRun(kind="close", who="operator", why="end of day", params={"flatten": "aggressive"})
+    )
     assert [r.run for r in store.unfinished()] == [run]
     assert store.step_started(run, 0, "halt strategies") == 1
     store.step_done(run, 0, "done", {"halted": 3}, "three answered HALTED")
@@ -55,7 +58,7 @@ def test_a_run_is_told_as_it_went(store: RunStore) -> None:
 
 
 def test_a_step_begun_again_is_a_new_attempt_and_the_old_one_stays(store: RunStore) -> None:
-    run = store.begin("close", "operator", "", {})
+    run = store.begin(NewRun(kind="close", who="operator"))
     store.step_started(run, 0, "cancel orders")
     assert store.step_started(run, 0, "cancel orders") == 2
     store.step_done(run, 0, "done", {})
@@ -67,14 +70,14 @@ def test_facts_with_money_and_dataclasses_are_kept(store: RunStore) -> None:
     class Position:
         quantity: Decimal
 
-    run = store.begin("close", "operator", "", {})
+    run = store.begin(NewRun(kind="close", who="operator"))
     store.step_started(run, 0, "flatten")
     store.step_done(run, 0, "done", {"pnl": Decimal("1.10"), "left": [Position(Decimal("0.1"))]})
     assert store.get(run).steps[0].facts == {"pnl": "1.10", "left": [{"quantity": "0.1"}]}
 
 
 def test_the_list_is_newest_first_and_bounded(store: RunStore) -> None:
-    runs = [store.begin("open", "operator", "", {}) for _ in range(5)]
+    runs = [store.begin(NewRun(kind="open", who="operator")) for _ in range(5)]
     assert [r.run for r in store.list(3)] == runs[:1:-1]
     assert [r.run for r in store.unfinished()] == runs
 
@@ -85,7 +88,7 @@ def test_an_unknown_run_is_said_to_be_so(store: RunStore) -> None:
 
 
 def test_moves_that_cannot_be_are_defects(store: RunStore) -> None:
-    run = store.begin("open", "operator", "", {})
+    run = store.begin(NewRun(kind="open", who="operator"))
     with pytest.raises(ValueError, match="was not started"):
         store.step_done(run, 0, "done", {})
     store.step_started(run, 0, "start")
@@ -103,7 +106,7 @@ def test_moves_that_cannot_be_are_defects(store: RunStore) -> None:
 
 def test_threads_may_share_a_store(store: RunStore) -> None:
     def one_run(number: int) -> int:
-        run = store.begin("open", "operator", "", {"n": number})
+        run = store.begin(NewRun(kind="open", who="operator", params={"n": number}))
         for step in range(5):
             store.step_started(run, step, f"step {step}")
             store.step_done(run, step, "done", {"step": step})
@@ -126,7 +129,7 @@ def test_a_run_survives_the_process_that_began_it(tmp_path: Path, spawn: Any) ->
         from openbell.state.runs import RunStore
 
         store = RunStore(open_database(Path(sys.argv[1])))
-        run = store.begin("close", "operator", "", {})
+        run = store.begin(NewRun(kind="close", who="operator"))
         store.step_started(run, 0, "cancel orders")
         os.kill(os.getpid(), signal.SIGKILL)
         """,
@@ -142,7 +145,7 @@ def test_a_run_survives_the_process_that_began_it(tmp_path: Path, spawn: Any) ->
 def test_a_full_disk_is_refused_and_nothing_is_half_recorded(small_disk: Any) -> None:
     database = open_database(small_disk.folder / "desk.db")
     store = RunStore(database)
-    run = store.begin("close", "operator", "", {})
+    run = store.begin(NewRun(kind="close", who="operator"))
     small_disk.fill()
     started = 0
     with pytest.raises(StorageError):
@@ -159,7 +162,16 @@ def test_a_full_disk_is_refused_and_nothing_is_half_recorded(small_disk: Any) ->
 
 
 def finished_run(store: RunStore) -> int:
-    run = store.begin("close", "ann", "end of day", {"flatten": "keep"}, 3, ["halt", "flatten"])
+    run = store.begin(
+        NewRun(
+            kind="close",
+            who="ann",
+            why="end of day",
+            params={"flatten": "keep"},
+            version=3,
+            plan=("halt", "flatten"),
+        )
+    )
     store.step_started(run, 1, "halt")
     store.note(run, "controller", "step.planned", "halt", {"before": {"n": 1}, "plan": ["x"]})
     store.step_done(run, 1, "done", {"detail": "quiet"})
@@ -226,7 +238,7 @@ def test_facts_that_are_too_long_for_a_record_leave_their_size(database: Databas
 
 def test_an_effect_is_in_doubt_from_its_intent_until_it_is_settled(database: Database) -> None:
     store = RunStore(database)
-    run = store.begin("close", "ann", "", {})
+    run = store.begin(NewRun(kind="close", who="ann"))
     assert store.effect(run, "announce") is None
     store.intend(run, "announce", "run tell.sh")
     assert store.effect(run, "announce") == Effect("run tell.sh", None)
@@ -234,7 +246,7 @@ def test_an_effect_is_in_doubt_from_its_intent_until_it_is_settled(database: Dat
     assert store.effect(run, "announce") == Effect("run tell.sh", "done")
     store.intend(run, "announce", "run tell.sh")
     assert store.effect(run, "announce") == Effect("run tell.sh", None)
-    assert store.effect(store.begin("close", "ann", "", {}), "announce") is None
+    assert store.effect(store.begin(NewRun(kind="close", who="ann")), "announce") is None
 
 
 def test_requests_and_their_approvals_are_read_as_they_were_given(database: Database) -> None:

@@ -18,6 +18,7 @@ from openbell.procedures.declared import Procedure, what_changed
 from openbell.procedures.report import RECORDED
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Step, StepReport, Verification
+from openbell.state.new_run import NewRun
 
 if TYPE_CHECKING:
     from openbell.state.audit_record import AuditHead
@@ -70,7 +71,14 @@ class Conductor:
     ) -> int:
         """A new run's number, on the disk. `steps`: their names. Raises StorageError."""
         return await self._desk.database.begin(
-            procedure.name, actor, why, parameters, procedure.version, steps
+            NewRun(
+                kind=procedure.name,
+                who=actor,
+                why=why,
+                params=parameters,
+                version=procedure.version,
+                plan=tuple(steps),
+            )
         )
 
     async def go_on(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openbell.state.audit_record import AuditHead
     from openbell.state.database import Database
     from openbell.state.journal_reader import JournalReader
+    from openbell.state.new_run import NewRun
     from openbell.state.requests import RequestStore
     from openbell.state.runs import RunRecord, RunStore
 
@@ -115,17 +116,10 @@ class DeskDatabase:
         store = await self.open()
         return await asyncio.to_thread(store.finish, number, outcome, detail)
 
-    async def begin(
-        self,
-        kind: str,
-        who: str,
-        why: str,
-        params: Mapping[str, Any],
-        version: int = 0,
-        plan: Sequence[str] = (),
-    ) -> int:
+    async def begin(self, new: NewRun) -> int:
+        """Its number."""
         store = await self.open()
-        return await asyncio.to_thread(store.begin, kind, who, why, params, version, plan)
+        return await asyncio.to_thread(store.begin, new)
 
     async def note(
         self, number: int, actor: str, action: str, subject: str, detail: Mapping[str, Any]

@@ -14,7 +14,7 @@ intent without an outcome is in doubt, and nobody brings it about again blindly.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from openbell.errors import UsageError
 from openbell.state.audit_record import EMPTY, LINE_BYTES_MAX, AuditHead, seal
 from openbell.state.audit_verdict import AuditVerdict, judge
 from openbell.state.database import Database
+from openbell.state.new_run import NewRun
 from openbell.state.tables import run_effects, run_record, run_steps, runs
 
 _RECORD_ACTOR = "controller"
@@ -84,24 +85,16 @@ class RunStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(
-        self,
-        kind: str,
-        who: str,
-        why: str,
-        params: Mapping[str, Any],
-        version: int = 0,
-        plan: Sequence[str] = (),
-    ) -> int:
+    def begin(self, new: NewRun) -> int:
         """Record a new run and return its number."""
         row = {
-            "kind": kind,
-            "who": who,
-            "why": why,
-            "params": _as_json(params),
+            "kind": new.kind,
+            "who": new.who,
+            "why": new.why,
+            "params": _as_json(new.params),
             "begun_ns": time.time_ns(),
-            "version": version,
-            "plan": msgspec.json.encode(list(plan)).decode(),
+            "version": new.version,
+            "plan": msgspec.json.encode(new.plan).decode(),
             "head_seq": EMPTY.seq,
             "head_hash": EMPTY.hash,
         }
@@ -110,12 +103,12 @@ class RunStore:
                 connection.execute(insert(runs).values(row).returning(runs.c.run)).scalar_one()
             )
             detail = {
-                "why": why,
-                "parameters": dict(params),
-                "version": version,
-                "steps": list(plan),
+                "why": new.why,
+                "parameters": dict(new.params),
+                "version": new.version,
+                "steps": list(new.plan),
             }
-            _add(connection, run, who, "run.begun", kind, detail)
+            _add(connection, run, new.who, "run.begun", new.kind, detail)
             return run
 
     def step_started(self, run: int, index: int, name: str) -> int:
