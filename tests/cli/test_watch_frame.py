@@ -229,3 +229,28 @@ def test_writing_the_changes_makes_the_screen_show_the_new_frame(
     assert shown == [*after, *[""] * (rows - len(after))]
     if before == after:
         assert written == ""
+
+
+def test_what_people_have_to_do_with_a_run_is_drawn_and_the_newest_stay() -> None:
+    told = [
+        {"event": "resumed", "message": "going on with open-3, begun by ann"},
+        {"event": "step_started", "step": "first", "title": "First", "index": 1, "of": 2},
+        {
+            "event": "waiting",
+            "step": "second",
+            "message": "second waits for the approval of a risk",
+        },
+        {"event": "approved", "step": "second", "message": "second was approved by bob"},
+        {"event": "cancelling", "message": "cancelled by joe: enough; ends after second"},
+    ]
+    run = {"id": "open-3", "procedure": "open", "actor": "ann", "started": None, "parameters": {}}
+    look = replace(LOOK, run=run, events=tuple(told), status={**STATUS, "run": run})
+    document = frame_document(look, THRESHOLDS)
+    texts = [str(each["message"]) for each in told if each["event"] != "step_started"]
+    assert [each["text"] for each in document["run"]["notes"]] == texts
+    lines = frame_lines(document, 120)
+    assert [line.removeprefix("  >> ") for line in lines if line.startswith("  >> ")] == texts
+    later = replace(look, events=(*told, {"event": "waiting", "message": "and again"}))
+    lines = frame_lines(frame_document(later, THRESHOLDS), 120)
+    drawn = [line for line in lines if line.startswith("  >> ")]
+    assert len(drawn) == 4 and drawn[-1] == "  >> and again", "a low window is not filled by them"

@@ -246,6 +246,9 @@ def _action(row: Mapping[str, Any]) -> dict[str, Any]:
 
 # --- the run -------------------------------------------------------------------------------------
 
+NOTES = ("resumed", "waiting", "approved", "cancelling")
+"""Events of a run as a whole, with what people have to do with it."""
+
 
 def run_document(
     look: Look, open_orders: int | None, open_positions: int | None
@@ -269,6 +272,11 @@ def run_document(
         "why": look.events_why,
         "towards": _towards(look, open_orders, open_positions),
         "steps": steps,
+        "notes": [
+            {"event": event["event"], "text": str(event.get("message") or "")}
+            for event in look.events
+            if event.get("event") in NOTES
+        ],
         "alerts": [
             {"rule": event.get("rule"), "subject": event.get("subject"), "text": event["message"]}
             for event in look.events

@@ -20,6 +20,9 @@ UNKNOWN = "unknown"
 ROWS_LEAST = 2
 """So many lines a list keeps as long as others are longer."""
 
+NOTES_SHOWN = 4
+"""Of what a run says as a whole, the newest so many."""
+
 _MARKS = {"running": ">", "done": "+", "failed": "x", "unknown": "?", "skipped": "-"}
 
 
@@ -122,6 +125,7 @@ def _run(run: Mapping[str, Any] | None, *, ages: bool) -> Section:
         head.append(f"  its steps are not known: {run['why']}")
     head += [f"  {each['what']:<12} {_towards(each)}" for each in run["towards"]]
     head += [f"  ALERT {each['rule']}: {each['text']}" for each in run["alerts"]]
+    head += [f"  >> {each['text']}" for each in run["notes"][-NOTES_SHOWN:]]
     over = run["state"] in ("done", "failed")
     return Section(head, [] if over else [_step(step) for step in reversed(run["steps"])])
 
