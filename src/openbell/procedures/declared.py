@@ -86,9 +86,12 @@ class Procedure:
     """The command that runs it, for people."""
     steps: tuple[StepSpec, ...]
     """In the order in which they are taken."""
-    parameters: tuple[Parameter, ...] = ()
-    resumed_by: str = ""
+    resumed_by: str
     """What goes on with a run that was cut off."""
+    not_by_itself: str
+    """Why a run that was cut off waits for a person's word. None goes on by itself: each acts on the
+    desk, and what cut it off may speak against it."""
+    parameters: tuple[Parameter, ...] = ()
     aliases: tuple[str, ...] = ()
     """Other words people use for it; only for suggestions."""
     notes: tuple[str, ...] = field(default=())

@@ -24,5 +24,6 @@ PROCEDURE = Procedure(
         Parameter(name="force", kind="yes or no", help="end processes of an earlier run first"),
     ),
     resumed_by="`openbell up`, asking for the same",
+    not_by_itself="it leads to trading, which only a person asks for",
     aliases=("up", "start", "startup", "start-up", "opening"),
 )

@@ -50,6 +50,7 @@ def procedure_document(procedure: Procedure, desk: DeskFile | None = None) -> di
         "purpose": procedure.purpose,
         "command": procedure.command,
         "resumed_by": procedure.resumed_by,
+        "not_by_itself": procedure.not_by_itself,
         "desk": None if desk is None else desk.desk.name,
         "parameters": [
             {"name": each.name, "kind": each.kind, "help": each.help}
@@ -91,6 +92,7 @@ def runbook(document: Mapping[str, Any]) -> str:
         f"| run by | `{document['command']}`, or `openbell procedure run {document['name']}` |",
         f"| seen first by | `openbell procedure plan {document['name']}` |",
         f"| cut off, gone on with by | {document['resumed_by']}, or `openbell procedure resume RUN` |",
+        f"| goes on by itself | no: {document['not_by_itself']} |",
         "",
     ]
     if document["parameters"]:

@@ -89,6 +89,8 @@ PROCEDURE = Procedure(
         Parameter(name="force", kind="yes or no", help="stop services whatever the venues say"),
     ),
     resumed_by="`openbell down`",
+    not_by_itself="it sells what is held, and whoever ended the controller may have meant to stop that; "
+    "until somebody goes on with it no new order is sent",
     aliases=("down", "shutdown", "stop", "closing", "planned-shutdown"),
 )
 
