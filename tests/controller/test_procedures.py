@@ -43,6 +43,12 @@ def own(procedure: str, name: str, place: str, command: str, verify: str, more: 
 HOLD = "touch held; until test -e go; do sleep 0.02; done; touch held-done"
 HELD = own("open", "hold", 'after = "start_services"', HOLD, "test -e held-done", 'timeout = "60s"')
 
+SLOW = """
+[services.slow]
+command = ["sleep", "86400"]
+ready = { kind = "exec", command = ["test", "-e", "go"], timeout = "120s" }
+"""
+
 
 def by(who: str) -> dict[str, str]:
     return {"X-Openbell-Actor": who}
@@ -455,15 +461,24 @@ def test_a_procedure_that_was_changed_between_is_told(make_desk: Any) -> None:
     assert "has changed since" in told[0]["message"] and told[-1]["event"] == "done"
 
 
-def test_a_run_that_was_cut_off_can_be_cancelled(make_desk: Any) -> None:
-    desk = make_desk(TWO + HELD)
+@pytest.mark.parametrize("holds_back", [True, False])
+def test_a_run_that_was_cut_off_can_be_cancelled(make_desk: Any, holds_back: bool) -> None:
+    """With nothing to be seen first the desk was asked to trade from the beginning on: an engine
+    would get its permit as soon as it is ready, though nobody opens the desk any more."""
+    desk = make_desk(TWO + (HELD if holds_back else SLOW))
     desk.start()
     run = begin(desk, "open")
-    desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    if holds_back:
+        desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    else:
+        started(desk, 1)(run)
     desk.kill()
+    asked = json.loads((desk.folder / "state" / "target.json").read_bytes())
+    assert (asked["target"], asked["held_back"]) == ("trading", holds_back)
     desk.start()
     status, answer = desk.post(f"runs/{run}/cancel", {"reason": "not today"}, headers=by("joe"))
     assert (status, answer["after_step"]) == (200, "")
+    assert "does not trade until it is opened again" in answer["left"]
     assert desk.status()["interrupted_run"] is None
     assert desk.status()["state"] == "safe", "it had not come to trading"
     desk.until(lambda: report(desk, run)["chain"]["head_is_in_audit_log"], "its head is kept")

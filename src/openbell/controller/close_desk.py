@@ -51,6 +51,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+HALF_CLOSED = (
+    "the desk stays half closed and does not trade: "
+    "`openbell down` closes it, `openbell up` opens it"
+)
+
 EXIT_GRACE_S = 5.0
 """How long a closed desk's controller waits for someone to read the closing statement."""
 
@@ -76,6 +81,7 @@ class Closings:
     ) -> None:
         self._desk = desk
         self._runs = runs
+        runs.leave[PROCEDURE.name] = lambda _: HALF_CLOSED
         self._guard = guard
         self._exit = exit_controller
         self.begun: Callable[[], None] = lambda: None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+AS_IT_IS = "what it has done stays done, and the desk is as `openbell status` shows it"
+
 
 class Conductor:
     """The runs of one desk."""
@@ -36,6 +38,9 @@ class Conductor:
         self.approvals = StepApprovals(desk)
         self._broken_off = ""
         """Why what is cancelled is not to be taken up again."""
+        self.leave: dict[str, Callable[[RunRecord], str]] = {}
+        """By procedure: makes the desk safe where a run that was cut off is given up, and tells in
+        what condition it is left."""
 
     def admit(
         self,
@@ -173,16 +178,20 @@ class Conductor:
             live.cancel(actor, reason)
             if number:
                 await desk.database.note(number, actor, "run.cancelled", run, detail)
-            return {"run": run, "cancelled": True, "after_step": live.step}
+            return {"run": run, "cancelled": True, "after_step": live.step, "left": ""}
         interrupted = desk.interrupted
         if interrupted is not None and interrupted.id == run:
             await desk.auditor.try_record(actor, "run.cancel", run, **detail)
+            # Before its end is written: a controller that is killed in between finds it again.
+            leave = self.leave.get(interrupted.procedure)
+            left = AS_IT_IS if leave is None else leave(await desk.database.get(number))
+            detail |= {"left": left}
             await desk.database.note(number, actor, "run.cancelled", run, detail)
-            head = await desk.database.finish(number, "cancelled")
+            head = await desk.database.finish(number, "cancelled", {"left": left})
             self._keep_head(run, "cancelled", head)
             desk.interrupted = None
             await asyncio.to_thread(desk.release_lock_of, run)
-            return {"run": run, "cancelled": True, "after_step": ""}
+            return {"run": run, "cancelled": True, "after_step": "", "left": left}
         record = await desk.database.get(number)
         if run_id(record.kind, record.run) != run:
             raise UsageError(f'there is no run "{run}"', run=run, nearest=[])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -38,6 +38,9 @@ from openbell.runtime.ports import is_taken
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import Orphan
 
+if TYPE_CHECKING:
+    from openbell.state.runs import RunRecord
+
 log = structlog.get_logger()
 
 
@@ -64,6 +67,7 @@ class Openings:
         self._runs = runs
         self._guard = guard
         self._clear_emergency = clear_emergency
+        runs.leave[PROCEDURE.name] = self._give_up_cut_off
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
         """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,
@@ -86,16 +90,19 @@ class Openings:
             await self._clear_emergency(actor)
             steps = self._steps(wishes)[0]
             names = [step.name for step in steps]
+            traded = desk.targets.now is DeskTarget.TRADING
             record, changed = None, ""
             if await self._was_cut_off(parameters):
                 record, changed = await self._runs.go_on(PROCEDURE, actor, names)
                 number = record.run
+                traded = _had_traded(record)
             else:
                 await self._runs.abandon_interrupted("opened again")
+                if traded:
+                    parameters["traded_before"] = True
                 number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
             wanted = self._wanted(wishes)
             whole = len(wanted) == len(desk.desk.file.services)
-            traded = desk.targets.now is DeskTarget.TRADING
             desk.targets.command(
                 command, () if whole else wanted, hold_back=_holds_trading_back(steps)
             )
@@ -322,6 +329,16 @@ class Openings:
         except StorageError as error:
             log.error("held back, and not kept on disk", why=error.message, alert=True)
 
+    def _give_up_cut_off(self, record: RunRecord) -> str:
+        """A cut-off opening may have held nothing back: then the desk is asked to trade, and its
+        engine would get its permit though nobody opens the desk any more."""
+        targets = self._desk.targets
+        if _had_traded(record):
+            return "the desk had come to trading, and is left as it is"
+        if targets.asked is DeskTarget.TRADING:
+            self._hold_back()
+        return "what runs is left running; the desk does not trade until it is opened again"
+
     def _partly(self, wishes: OpenWishes, why_no_trading: str) -> str:
         """What is up where the desk was not opened as a whole, or does not trade for lack of it."""
         if not wishes.only:
@@ -357,6 +374,13 @@ class Openings:
                 else "end them, or give the services other ports",
                 orphans=[_orphan_dict(orphan) for orphan in left],
             )
+
+
+def _had_traded(record: RunRecord) -> bool:
+    """Whether the desk was trading when the run was begun, or came to it before it was cut off."""
+    return bool(record.params.get("traded_before")) or any(
+        step.name == BeginTrading.name and step.outcome == Outcome.DONE for step in record.steps
+    )
 
 
 def _holds_trading_back(steps: Sequence[Step[Any, Any]]) -> bool:

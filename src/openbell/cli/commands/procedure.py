@@ -138,13 +138,15 @@ def resume(terminal: Terminal, run: str) -> int:
 def cancel(terminal: Terminal, run: str, reason: str, yes: bool) -> int:
     """End a run: after the step under way, or at once where it was cut off.
 
-    What was done stays done, and what runs is left running: look with `openbell status`.
+    What was done stays done, and what runs is left running. A desk that a cut-off opening did not
+    bring to trading does not trade until it is opened again.
     """
     client = Client(terminal.layout)
     terminal.confirm(f"End {run}? What it has done stays done.", yes=yes)
     document = client.post(f"runs/{run}/cancel", {"reason": reason})
     after = document["after_step"]
-    terminal.show(document, f"{run} ends {f'after {after}' if after else 'here'}")
+    told = f"{run} ends {f'after {after}' if after else 'here'}"
+    terminal.show(document, f"{told}: {document['left']}" if document["left"] else told)
     return 0
 
 
