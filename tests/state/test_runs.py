@@ -126,6 +126,7 @@ def test_a_run_survives_the_process_that_began_it(tmp_path: Path, spawn: Any) ->
         import os, signal, sys
         from pathlib import Path
         from openbell.state.database import open_database
+        from openbell.state.new_run import NewRun
         from openbell.state.runs import RunStore
 
         store = RunStore(open_database(Path(sys.argv[1])))
