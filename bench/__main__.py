@@ -31,6 +31,7 @@ MODULES = (
     "standby",
     "reconcile",
     "procedures",
+    "closing",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _ADDITIONS = 1_000_000
