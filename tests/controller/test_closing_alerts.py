@@ -6,8 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-
 from openbell.config.loader import load_desk
 from openbell.controller.closing_alerts import ClosingAlerts
 from openbell.controller.desk import ControlledDesk
@@ -34,13 +32,16 @@ def holding(quantity: str | None, *orders: str, known: bool = True) -> Picture:
 class Closed:
     """A closing at a clock of the test's."""
 
-    def __init__(self, folder: Path, *, keeps_orders: bool = False) -> None:
+    def __init__(self, folder: Path, *, resting: frozenset[str] = frozenset()) -> None:
         (folder / "desk.toml").write_text(DESK)
         desk = cast(ControlledDesk, SimpleNamespace(desk=load_desk(folder)))
         self.now = 0.0
         self.run = LiveRun("close-1", "close", "alice", {}, 0)
         self.alerts = ClosingAlerts(
-            desk, self.run, keeps_orders=keeps_orders, clock=lambda: self.now
+            desk,
+            self.run,
+            may_rest=lambda row: row["cl_ord_id"] in resting,
+            clock=lambda: self.now,
         )
 
     def told(self) -> list[tuple[Any, Any]]:
@@ -77,15 +78,14 @@ async def test_a_position_that_was_never_said_to_be_flat_has_not_grown_when_it_i
     assert closing.told() == []
 
 
-@pytest.mark.parametrize("keeps_orders", [True, False])
-async def test_an_order_left_open_is_told_by_the_desks_own_threshold(
-    tmp_path: Path, keeps_orders: bool
+async def test_an_order_left_open_is_told_by_the_desks_own_threshold_unless_it_may_rest(
+    tmp_path: Path,
 ) -> None:
-    closing = Closed(tmp_path, keeps_orders=keeps_orders)
+    closing = Closed(tmp_path, resting=frozenset({"ob2"}))
     for now in (0.0, 30.0, 31.0, 32.0):
         closing.now = now
-        closing.alerts.saw(holding(None, "ob1"))
-    assert closing.told() == ([] if keeps_orders else [("order_open", "v ob1")])
+        closing.alerts.saw(holding(None, "ob1", "ob2"))
+    assert closing.told() == [("order_open", "v ob1")]
 
 
 async def test_nothing_is_told_after_the_runs_end(tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ def resting(
     symbol: str = "BTC/USDT",
     strategy: str = "mm",
     status: OrdStatus = OrdStatus.NEW,
+    post_only: bool = False,
 ) -> Order:
     return Order(
         new=NewOrder(
@@ -198,6 +199,7 @@ def resting(
             order_qty=D(qty),
             price=None if price is None else D(price),
             strategy=strategy,
+            post_only=post_only,
         ),
         status=status,
         created_ns=number,
@@ -241,6 +243,17 @@ def test_exactly_the_orders_of_the_scope_are_cancelled() -> None:
     assert chosen(CancelScope(cl_ord_ids=())) == [], "an empty list is not every order"
 
 
+def test_only_what_can_never_take_liquidity_is_passive() -> None:
+    """A price that is far away now may be near in the next moment."""
+    orders = [
+        resting(1, Side.BUY, "90", post_only=True),
+        resting(2, Side.BUY, "1"),
+        resting(3, Side.BUY, None, post_only=True),
+    ]
+    targets = plan_cancels(orders, CancelScope(passive_stay=True), {KEY: quote()})
+    assert sorted(target.cl_ord_id[-1] for target in targets) == ["2", "3"]
+
+
 GOOD = ClosingStatement(checkpoint="/state/a.obc", processes_left=0, sockets_left=0)
 ORDER = RemainingOrder(
     venue="binance",
@@ -280,4 +293,6 @@ def test_a_closing_is_verified_with_what_the_policy_keeps_and_what_is_anothers()
     assert verified(replace(GOOD, remaining_orders=(replace(ORDER, own=False),)))
     assert verified(replace(GOOD, remaining_positions=(POSITION,), positions_kept=True))
     assert verified(replace(GOOD, remaining_orders=(ORDER,), orders_kept=True))
+    assert verified(replace(GOOD, remaining_orders=(ORDER,), kept=(ORDER.cl_ord_id,)))
+    assert not verified(replace(GOOD, remaining_orders=(ORDER,), kept=("another",)))
     assert verified(replace(GOOD, dust=(Dust(venue="b", symbol="BTC/USDT", quantity=D("0.0001")),)))

@@ -126,10 +126,14 @@ class FakeVenue:
     stuck: frozenset[str] = frozenset()
     """Orders that no cancel ends."""
     errands: int = 0
+    passive: frozenset[str] = frozenset()
+    """Orders that can only provide liquidity, as the engine's books tell."""
 
-    def cancel_own(self) -> None:
+    def cancel_own(self, but: frozenset[str] = frozenset()) -> None:
         self.orders = {
-            name: own for name, own in self.orders.items() if not own or name in self.stuck
+            name: own
+            for name, own in self.orders.items()
+            if not own or name in self.stuck or name in but
         }
 
     # `procedures.ports.VenueTruth`
@@ -230,7 +234,10 @@ class FakeAsks:
                 shown = venue.orders if venue.reachable else {}
                 return {
                     "venues": {"sim": ok},
-                    "orders": [{"cl_ord_id": n, "own": own} for n, own in shown.items()],
+                    "orders": [
+                        {"cl_ord_id": n, "own": own, "passive": n in venue.passive}
+                        for n, own in shown.items()
+                    ],
                 }
             case "/v1/positions":
                 return {
@@ -259,7 +266,7 @@ class FakeAsks:
                 self.scope = "reduce"
             case "/v1/cancel":
                 if venue.reachable:
-                    venue.cancel_own()
+                    venue.cancel_own(venue.passive if body.get("passive_stay") else frozenset())
             case "/v1/flatten":
                 run = str(body["run"])
                 if venue.reachable and venue.position and run not in self.flattened:

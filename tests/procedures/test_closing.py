@@ -139,6 +139,62 @@ async def test_kept_orders_and_positions_are_kept(fake_desk: Any, journal: Any) 
     assert fake_desk.venue.sent == []
 
 
+async def test_passive_orders_are_kept_and_the_others_cancelled(
+    fake_desk: Any, journal: Any
+) -> None:
+    kept, going = fake_desk.own_order(1), fake_desk.own_order(2)
+    fake_desk.venue.passive = frozenset({kept})
+    statement = await close(fake_desk, journal, flatten="keep", orders="keep-passive")
+    assert statement.verified, statement.summary
+    assert set(fake_desk.venue.orders) == {kept, "someone-else"}
+    assert going not in fake_desk.venue.orders
+    evidence = journal.ended["cancel_orders"].evidence
+    assert evidence["kept"] == [kept]
+    assert {row["cl_ord_id"] for row in statement.document["remaining_orders"]} == {
+        kept, "someone-else",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", [f"{when} {step}" for step in STEPS for when in ("started", "done")]
+)
+async def test_passive_orders_are_kept_wherever_the_closing_is_killed(
+    fake_desk: Any, make_journal: Any, killed: Any, line: str
+) -> None:
+    """Which are passive only the engine tells; when it is gone, what it told is in the record."""
+    kept = fake_desk.own_order(1)
+    fake_desk.venue.passive = frozenset({kept})
+    first = make_journal(dies_after=line)
+    wishes = {"flatten": "keep", "orders": "keep-passive"}
+    with pytest.raises(killed):
+        await close(fake_desk, first, **wishes)
+    fake_desk.earlier = first.ended
+    statement = await close(fake_desk, make_journal(), **wishes)
+    assert statement.verified, statement.summary
+    assert set(fake_desk.venue.orders) == {kept, "someone-else"}
+
+
+async def test_without_an_engine_no_order_is_taken_for_passive(
+    fake_desk: Any, journal: Any
+) -> None:
+    fake_desk.venue.passive = frozenset({fake_desk.own_order(1)})
+    fake_desk.asks.deaf = frozenset({"engine"})
+    statement = await close(fake_desk, journal, flatten="keep", orders="keep-passive")
+    assert set(fake_desk.venue.orders) == {"someone-else"}
+    assert outcomes(statement)["cancel_orders"] == "done"
+
+
+async def test_an_order_that_does_not_go_is_told_beside_the_passive_ones(
+    fake_desk: Any, journal: Any
+) -> None:
+    kept, stuck = fake_desk.own_order(1), fake_desk.own_order(2)
+    fake_desk.venue.passive, fake_desk.venue.stuck = frozenset({kept}), frozenset({stuck})
+    statement = await close(fake_desk, journal, flatten="keep", orders="keep-passive")
+    assert not statement.verified and not statement.services_stopped
+    assert "1 order remains" in statement.summary
+    assert journal.ended["cancel_orders"].evidence["kept"] == [kept]
+
+
 async def test_conservative_sends_limits_first(fake_desk: Any, journal: Any) -> None:
     await close(fake_desk, journal, flatten="conservative", conservative_wait_s=60.0)
     assert fake_desk.venue.sent == ["limit 0.5"]

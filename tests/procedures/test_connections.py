@@ -46,7 +46,7 @@ def facts(make_view: Any, **states: ServiceState) -> Facts:
 def test_each_venue_says_what_is_still_connected(make_view: Any) -> None:
     desk = parse_desk(DESK, Path("desk.toml"))
     up = facts(make_view, recorder=ServiceState.READY)
-    one, two = links_after(desk, up, "cancel", Picture(source="venue"))
+    one, two = links_after(desk, up, lambda _: False, Picture(source="venue"))
     left = "no order of ours"
     assert one == {
         "venue": "one", "market_data": "CLOSED", "order_entry": "CLOSED", "other": "", "left": left,
@@ -57,24 +57,30 @@ def test_each_venue_says_what_is_still_connected(make_view: Any) -> None:
     }  # fmt: skip
 
 
-ORDERS = ({"venue": "one"}, {"venue": "one"})
+ORDERS = ({"venue": "one", "cl_ord_id": "a"}, {"venue": "one", "cl_ord_id": "b"})
 
 
 @pytest.mark.parametrize(
-    ("orders", "final", "left"),
+    ("kept", "final", "left"),
     [
-        ("cancel", None, ["not known", "not known"]),
-        ("cancel", Picture(source="none", unknown=("no route",)), ["not known", "not known"]),
+        ("", None, ["not known", "not known"]),
+        ("", Picture(source="none", unknown=("no route",)), ["not known", "not known"]),
         (
-            "cancel",
+            "",
             Picture(source="venue", orders=ORDERS, unknown=("two: no route",)),
             ["2 orders NOT CANCELLED", "not known"],
         ),
-        ("keep", Picture(source="venue", orders=ORDERS), ["2 orders kept", "no order of ours"]),
+        ("ab", Picture(source="venue", orders=ORDERS), ["2 orders kept", "no order of ours"]),
+        (
+            "a",
+            Picture(source="venue", orders=ORDERS),
+            ["1 order kept, 1 order NOT CANCELLED", "no order of ours"],
+        ),
     ],
 )
 def test_how_it_was_left_is_the_venues_word(
-    make_view: Any, orders: Any, final: Picture | None, left: list[str]
+    make_view: Any, kept: str, final: Picture | None, left: list[str]
 ) -> None:
-    rows = links_after(parse_desk(DESK, Path("desk.toml")), facts(make_view), orders, final)
+    desk = parse_desk(DESK, Path("desk.toml"))
+    rows = links_after(desk, facts(make_view), lambda row: row["cl_ord_id"] in kept, final)
     assert [row["left"] for row in rows] == left

@@ -16,8 +16,9 @@ class Closing(Model):
     flatten: Literal["aggressive", "conservative", "keep"] = "aggressive"
     """aggressive: market orders. conservative: IOC limits at mid first, then market orders.
     keep: positions stay."""
-    orders: Literal["cancel", "keep"] = "cancel"
-    """keep is allowed only together with `flatten = "keep"`."""
+    orders: Literal["cancel", "keep", "keep-passive"] = "cancel"
+    """keep-passive: those that can only provide liquidity (`post_only`) stay, the others are
+    cancelled. It and keep are allowed only together with `flatten = "keep"`."""
     wait_for_orders: Seconds = 60.0
     """How long orders that were cancelled or sent may take to become final."""
     timeout: Seconds = 300.0
@@ -30,8 +31,9 @@ class Closing(Model):
 
     @model_validator(mode="after")
     def _kept_orders_need_kept_positions(self) -> Closing:
-        if self.orders == "keep" and self.flatten != "keep":
+        if self.orders != "cancel" and self.flatten != "keep":
             raise ValueError(
-                'orders = "keep" needs flatten = "keep": a resting order could reopen a flattened position'
+                f'orders = "{self.orders}" needs flatten = "keep": a resting order could reopen a '
+                "flattened position"
             )
         return self

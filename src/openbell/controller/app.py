@@ -250,7 +250,7 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
     @app.get(f"{V1}/plan/close", summary="What closing would do now")
     async def plan_close(
         flatten: Literal["aggressive", "conservative", "keep"] | None = None,
-        orders: Literal["cancel", "keep"] | None = None,
+        orders: Literal["cancel", "keep", "keep-passive"] | None = None,
         reason: str = "",
         timeout_s: Annotated[float | None, Query(gt=0)] = None,
         force: bool = False,

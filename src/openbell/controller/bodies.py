@@ -20,7 +20,7 @@ class OpenBody(Body):
 
 class CloseBody(Body):
     flatten: Literal["aggressive", "conservative", "keep"] | None = None
-    orders: Literal["cancel", "keep"] | None = None
+    orders: Literal["cancel", "keep", "keep-passive"] | None = None
     reason: Annotated[str, Field(max_length=500)] = ""
     timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
     force: bool = False

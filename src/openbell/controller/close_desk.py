@@ -63,7 +63,7 @@ EXIT_GRACE_S = 5.0
 @dataclass(frozen=True)
 class CloseWishes:
     flatten: Literal["aggressive", "conservative", "keep"] | None = None
-    orders: Literal["cancel", "keep"] | None = None
+    orders: Literal["cancel", "keep", "keep-passive"] | None = None
     reason: str = ""
     timeout_s: float | None = None
     force: bool = False
@@ -92,7 +92,7 @@ class Closings:
         settings = self._desk.desk.file.closing
         flatten = asked.flatten or settings.flatten
         orders = asked.orders or ("cancel" if flatten != "keep" else settings.orders)
-        if orders == "keep" and flatten != "keep":
+        if orders != "cancel" and flatten != "keep":
             raise UsageError(
                 "orders can be kept only together with positions",
                 hint="a resting order could reopen a flattened position: use flatten = keep too",
@@ -250,10 +250,10 @@ class Closings:
     ) -> None:
         desk = self._desk
         closing = self._closing(run.id, wishes, earlier, run.actor)
-        alerts = ClosingAlerts(desk, run, keeps_orders=wishes.orders == "keep")
+        alerts = ClosingAlerts(desk, run, may_rest=closing.may_rest)
         closing.on_look = alerts.saw
         alerts.begin()
-        if closing.guard is not None and wishes.orders == "keep":
+        if closing.guard is not None and wishes.orders != "cancel":
             # At once: from now on no timer may withdraw what is to rest.
             closing.disarmed = await closing.guard.disarm()
         runner = self._runs.runner(

@@ -30,7 +30,7 @@ from openbell.domain.alerts import (
     news,
 )
 from openbell.domain.service_state import ServiceState
-from openbell.procedures.closing.picture import Picture
+from openbell.procedures.closing.picture import Picture, Row
 from openbell.runtime.processes import system_processes
 from openbell.runtime.zombies import ZombieWatch
 
@@ -52,12 +52,13 @@ class ClosingAlerts:
         desk: ControlledDesk,
         run: LiveRun,
         *,
-        keeps_orders: bool,
+        may_rest: Callable[[Row], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`may_rest`: whether an open order is meant to stay."""
         self._desk = desk
         self._run = run
-        self._keeps_orders = keeps_orders
+        self._may_rest = may_rest
         self._clock = clock
         self._began = clock()
         self._thresholds = Thresholds.of(desk.desk.file)
@@ -138,12 +139,15 @@ class ClosingAlerts:
         fresh = self._clock() - self._picture_at <= PICTURE_AGE_MAX_S
         return ClosingFacts(
             elapsed_s=self._clock() - self._began,
-            keeps_orders=self._keeps_orders,
-            orders=tuple(map(_order, picture.orders)) if picture is not None and fresh else None,
+            keeps_orders=False,
+            orders=self._to_go(picture) if picture is not None and fresh else None,
             positions=self._positions if picture is not None and fresh else None,
             least=self._least,
             unknown=picture.unknown if picture is not None and fresh else (),
         )
+
+    def _to_go(self, picture: Picture) -> tuple[OpenOrder, ...]:
+        return tuple(_order(row) for row in picture.orders if not self._may_rest(row))
 
     def _tell(self, facts: AlertFacts) -> None:
         """What stands and was not told. What stands no more is forgotten, where that could be

@@ -31,14 +31,23 @@ class CancelScope:
     symbol: str | None = None
     strategy: str | None = None
     cl_ord_ids: Collection[ClOrdID] | None = None
+    passive_stay: bool = False
+    """Orders that can only provide liquidity are not in it: see `is_passive`."""
 
     def holds(self, order: Order) -> bool:
         return (
-            (self.venue is None or order.new.venue == self.venue)
+            not (self.passive_stay and is_passive(order))
+            and (self.venue is None or order.new.venue == self.venue)
             and (self.symbol is None or order.new.symbol == self.symbol)
             and (self.strategy is None or order.new.strategy == self.strategy)
             and (self.cl_ord_ids is None or order.cl_ord_id in self.cl_ord_ids)
         )
+
+
+def is_passive(order: Order) -> bool:
+    """Whether the order can only provide liquidity: a limit order that the venue rejects rather than
+    matches at once. How far a price is from trading says nothing of the next moment."""
+    return order.new.ord_type is OrdType.LIMIT and order.new.post_only
 
 
 class CancelTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +216,8 @@ class ClosingStatement(msgspec.Struct, frozen=True, kw_only=True):
     errors_last_5m: int | None = None
     orders_kept: bool = False
     """The desk's policy was to keep resting orders."""
+    kept: tuple[str, ...] = ()
+    """ClOrdIDs that were to stay where only some were."""
     positions_kept: bool = False
     reconciled: bool = True
     """The books agreed with the venues at the end."""
@@ -216,7 +227,11 @@ def open_points(statement: ClosingStatement) -> list[str]:
     """Why the closing is not verified; empty if it is. Errors in the log are told, but do not make
     a verified closing unverified: they are not what remains."""
     points: list[str] = [f"not verified: {venue}" for venue in statement.unknown]
-    own = [order for order in statement.remaining_orders if order.own]
+    own = [
+        order
+        for order in statement.remaining_orders
+        if order.own and order.cl_ord_id not in statement.kept
+    ]
     if own and not statement.orders_kept:
         points.append(
             f"{len(own)} {'order remains' if len(own) == 1 else 'orders remain'} at the venue"

@@ -21,7 +21,7 @@ class PlannedClosing(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     announced: datetime
     flatten: Literal["aggressive", "conservative", "keep"] | None = None
-    orders: Literal["cancel", "keep"] | None = None
+    orders: Literal["cancel", "keep", "keep-passive"] | None = None
     timeout_s: float | None = None
     force: bool = False
 

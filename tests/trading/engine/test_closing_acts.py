@@ -192,6 +192,19 @@ async def test_cancel_answers_when_every_order_is_final(desk: Any) -> None:
     assert (await desk.api.cancel({}))["asked"] == 0
 
 
+async def test_passive_orders_stay_where_that_is_asked_for(desk: Any) -> None:
+    await desk.start()
+    passive, other = await desk.order(post_only=True), await desk.order()
+    for order in (passive, other):
+        await desk.until_status(order.cl_ord_id, S.NEW)
+    told = {row["cl_ord_id"]: row["passive"] for row in (await desk.api.orders({}))["orders"]}
+    assert told == {passive.cl_ord_id: True, other.cl_ord_id: False}
+    result = await desk.api.cancel({"passive_stay": True})
+    assert (result["asked"], result["final"]) == (1, 1)
+    assert desk.status(passive.cl_ord_id) is S.NEW
+    assert desk.status(other.cl_ord_id) is S.CANCELED
+
+
 async def test_a_cancel_that_loses_to_a_fill_tells_so(desk: Any) -> None:
     await desk.start()
     order = await desk.order()
@@ -236,7 +249,8 @@ async def test_every_answer_can_be_encoded_and_has_the_documented_keys(desk: Any
     (row,) = (await desk.api.orders({}))["orders"]
     assert {
         "venue", "cl_ord_id", "venue_order_id", "symbol", "side", "ord_type", "price", "order_qty",
-        "cum_qty", "leaves_qty", "status", "age_s", "strategy", "own", "listed",
+        "cum_qty", "leaves_qty", "status", "age_s", "strategy", "own", "passive",
+        "listed",
     } <= row.keys()  # fmt: skip
     for answer in (
         state,

@@ -26,8 +26,8 @@ from openbell.errors import ConflictError, NotRunningError, UnverifiedError, Usa
 )
 @click.option(
     "--orders",
-    type=click.Choice(["cancel", "keep"]),
-    help="Open orders; keep needs --flatten keep.",
+    type=click.Choice(["cancel", "keep", "keep-passive"]),
+    help="Open orders; keep and keep-passive (those that are post-only) need --flatten keep.",
 )
 @click.option("--reason", default="", help="Why; kept in the audit log.")
 @click.option(

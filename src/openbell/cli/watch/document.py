@@ -335,7 +335,7 @@ def _towards(
             "what": what,
             "from": look.started_with.get(key),
             "now": now,
-            "target": None if parameters.get(wish) == "keep" else 0,
+            "target": None if parameters.get(wish) in ("keep", "keep-passive") else 0,
         }
         for what, key, now, wish in (
             ("open orders", "orders", open_orders, "orders"),
@@ -367,6 +367,7 @@ def _closing(look: Look) -> ClosingFacts | None:
     orders = positions = None
     unknown = []
     # What is listed is open, and what is told is held, though a venue may not have said all.
+    wanted = (run.get("parameters") or {}).get("orders")
     if look.orders.says and look.orders.body is not None:
         unknown += [f"orders: {look.orders.why_not}"] if look.orders.why_not else []
         orders = tuple(
@@ -376,13 +377,14 @@ def _closing(look: Look) -> ClosingFacts | None:
             )
             for row in look.orders.body.get("orders") or ()
             if row.get("own", True) is not False
+            and not (wanted == "keep-passive" and row.get("passive") is True)
         )  # fmt: skip
     if look.positions.says and look.positions.body is not None:
         unknown += [f"positions: {look.positions.why_not}"] if look.positions.why_not else []
         positions = held(look.positions.body)
     return ClosingFacts(
         elapsed_s=look.run_elapsed_s or 0.0,
-        keeps_orders=(run.get("parameters") or {}).get("orders") == "keep",
+        keeps_orders=wanted == "keep",
         orders=orders,
         positions=positions,
         least=look.least,

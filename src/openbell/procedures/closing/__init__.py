@@ -84,7 +84,9 @@ PROCEDURE = Procedure(
         Parameter(
             name="flatten", kind="aggressive|conservative|keep", help="what becomes of positions"
         ),
-        Parameter(name="orders", kind="cancel|keep", help="what becomes of open orders"),
+        Parameter(
+            name="orders", kind="cancel|keep|keep-passive", help="what becomes of open orders"
+        ),
         Parameter(name="timeout_s", kind="seconds", help="of the whole closing"),
         Parameter(name="force", kind="yes or no", help="stop services whatever the venues say"),
     ),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
-from openbell.procedures.closing.picture import Picture
+from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
@@ -32,7 +33,24 @@ class CancelAll:
         return f"cancel {count_of(self.count, 'open order')}"
 
 
-def plan_cancel(picture: Picture, orders: str) -> Plan[CancelAll]:
+@dataclass(frozen=True)
+class CancelAggressive:
+    count: int | None
+    kept: int
+
+    def __str__(self) -> str:
+        if self.count is None:
+            return "cancel whatever own order is open and not known to be passive"
+        return f"cancel {count_of(self.count, 'open order')}, keep {count_of(self.kept, 'passive one')}"
+
+
+Action = CancelAll | CancelAggressive
+
+
+def plan_cancel(
+    picture: Picture, orders: str, must_go: Sequence[Row] | None = None
+) -> Plan[Action]:
+    """`must_go`: the own orders that are not to stay; None: all."""
     if orders == "keep":
         return Plan(
             reason=f"{count_of(len(picture.orders), 'order is', 'orders are')} kept as asked"
@@ -40,30 +58,44 @@ def plan_cancel(picture: Picture, orders: str) -> Plan[CancelAll]:
             else "orders are kept as asked; which there are is not known",
             skipped=True,
         )
+    if orders == "keep-passive":
+        going = len(picture.orders if must_go is None else must_go)
+        kept = len(picture.orders) - going
+        if not going and picture.known:
+            return Plan(reason=f"{count_of(kept, 'passive order')} kept, no other is open")
+        count = going if picture.tells_orders else None
+        return Plan((CancelAggressive(count, kept),))
     if picture.orders or not picture.known:
         # Also where it is not known what rests there: a cancel of nothing harms nobody.
         return Plan((CancelAll(len(picture.orders) if picture.tells_orders else None),))
     return Plan(reason="no order is open")
 
 
-def judge_cancel(picture: Picture) -> Verification:
-    evidence = {"source": picture.source, "orders": [dict(row) for row in picture.orders]}
+def judge_cancel(picture: Picture, must_go: Sequence[Row] | None = None) -> Verification:
+    """`must_go` as for `plan_cancel`."""
+    remaining = picture.orders if must_go is None else must_go
+    going = {id(row) for row in remaining}
+    kept = [str(row.get("cl_ord_id")) for row in picture.orders if id(row) not in going]
+    evidence: dict[str, object] = {
+        "source": picture.source,
+        "orders": [dict(row) for row in picture.orders],
+        "kept": kept,
+    }
     if not picture.known:
         return Verification(Outcome.UNKNOWN, picture.describe(), evidence)
-    if picture.orders:
-        told = count_of(len(picture.orders), "order remains", "orders remain")
+    if remaining:
+        told = count_of(len(remaining), "order remains", "orders remain")
         return Verification(Outcome.FAILED, f"{told} open", evidence)
     others = f"; {len(picture.foreign_orders)} of others" if picture.foreign_orders else ""
-    return Verification(
-        Outcome.DONE, f"no own order is open, asked from the venue{others}", evidence
-    )
+    open_ = f"{count_of(len(kept), 'passive order')} kept, no other own" if kept else "no own order"
+    return Verification(Outcome.DONE, f"{open_} is open, asked from the venue{others}", evidence)
 
 
 SPEC = StepSpec(
     name="cancel_orders",
     title="Cancel open orders",
     does="Withdraws the desk's own open orders through the engine, or past it where none "
-    "runs; or keeps them, where that is asked for.",
+    "runs; or keeps them, or the passive ones, where that is asked for.",
     verified_by="Every venue is asked for its open orders.",
     timeout_s=45.0,
     on_failure=OnFailure.WARN,
@@ -82,24 +114,30 @@ class CancelOrders:
     on_failure: OnFailure = SPEC.on_failure
 
     async def observe(self) -> Picture:
-        return await self.closing.look(patience_s=ENGINE_PATIENCE_S)
+        closing = self.closing
+        if (earlier := closing.earlier.get(self.name)) is not None:
+            kept = earlier.evidence.get("kept")
+            if isinstance(kept, list | tuple):
+                closing.kept |= {str(name) for name in kept}
+        return await closing.look(patience_s=ENGINE_PATIENCE_S)
 
-    def plan(self, facts: Picture) -> Plan[CancelAll]:
+    def plan(self, facts: Picture) -> Plan[Action]:
         if not self.closing.has_venues:
             return Plan(reason="the desk has no venue", skipped=True)
-        return plan_cancel(facts, self.closing.wishes.orders)
+        return plan_cancel(facts, self.closing.wishes.orders, self.closing.must_go(facts))
 
-    async def act(self, plan: Plan[CancelAll], say: Say) -> None:
+    async def act(self, plan: Plan[Action], say: Say) -> None:
         """Asks, looks, and asks again for what is left: an order may be on its way while the first
         cancel passes it."""
         pause_s = _RETRY_S
         while True:
             picture = await self._cancel()
+            left = len(self.closing.must_go(picture))
             if picture.tells_orders:
-                say("open orders", len(picture.orders), 0)
+                say("open orders", left, 0)
             else:
                 say(f"open orders are not known: {'; '.join(picture.unknown)}")
-            if picture.known and not picture.orders:
+            if picture.known and not left:
                 return
             # Where the venue does not say, asking more often may keep it from ever answering.
             pause_s = _RETRY_S if picture.known else min(2 * pause_s, _RETRY_MAX_S)
@@ -108,14 +146,24 @@ class CancelOrders:
     async def _cancel(self) -> Picture:
         """Through the engine, or past one that is not there or hangs: a cancel makes no exposure
         larger, whoever sends it."""
+        passive_stay = self.closing.wishes.orders == "keep-passive"
         if await self.closing.sight.engine_is_up():
             answer = await self.closing.voices.tell_engine(
-                "/v1/cancel", {}, timeout_s=ENGINE_CANCEL_S
+                "/v1/cancel",
+                {"passive_stay": True} if passive_stay else {},
+                timeout_s=ENGINE_CANCEL_S,
             )
             if answer.known:
                 return await self.closing.look()
             self.closing.sight.engine_is_silent()
+        if passive_stay:
+            picture = await self.closing.look()
+            if picture.known and not self.closing.must_go(picture):
+                return picture
+        # Past the engine all go: nobody else knows which are passive, and to keep one too few makes
+        # no exposure larger.
         return await self.closing.sight.cancel_past_the_engine()
 
     async def verify(self, say: Say) -> Verification:
-        return judge_cancel(await self.closing.look())
+        picture = await self.closing.look()
+        return judge_cancel(picture, self.closing.must_go(picture))

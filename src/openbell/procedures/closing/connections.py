@@ -6,11 +6,10 @@ that is closed. Which services connect to a venue, the desk file says (`venues`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
 
 from openbell.config.models import DeskFile
-from openbell.procedures.closing.picture import Picture
+from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.ports import Facts
 from openbell.procedures.wording import count_of
 
@@ -18,7 +17,7 @@ _ORDER_ENTRY = frozenset({"engine", "standby"})
 
 
 def links_after(
-    desk: DeskFile, facts: Facts, orders: Literal["cancel", "keep"], final: Picture | None
+    desk: DeskFile, facts: Facts, may_rest: Callable[[Row], bool], final: Picture | None
 ) -> tuple[Mapping[str, object], ...]:
     """`[{"venue", "market_data", "order_entry", "other", "left"}]`: each `CLOSED`, `OPEN: who`, or
     empty where no service of the desk has such a connection. `left`: what of the desk's orders rests
@@ -36,18 +35,21 @@ def links_after(
                 kind = "order_entry"
             by_kind[kind].append(name)
         told = {kind: _told(names, facts) for kind, names in by_kind.items()}
-        rows.append({"venue": venue, **told, "left": _left(venue, orders, final)})
+        rows.append({"venue": venue, **told, "left": _left(venue, may_rest, final)})
     return tuple(rows)
 
 
-def _left(venue: str, orders: Literal["cancel", "keep"], final: Picture | None) -> str:
+def _left(venue: str, may_rest: Callable[[Row], bool], final: Picture | None) -> str:
     """That there is none is an answer only where every venue said so."""
     resting = [] if final is None else [row for row in final.orders if row.get("venue") == venue]
     if not resting:
-        told = final is not None and (final.known or final.all_orders)
-        return "no order of ours" if told else "not known"
-    count = count_of(len(resting), "order")
-    return f"{count} kept" if orders == "keep" else f"{count} NOT CANCELLED"
+        every = final is not None and (final.known or final.all_orders)
+        return "no order of ours" if every else "not known"
+    kept = sum(map(may_rest, resting))
+    told = [f"{count_of(kept, 'order')} kept"] if kept else []
+    if missed := len(resting) - kept:
+        told.append(f"{count_of(missed, 'order')} NOT CANCELLED")
+    return ", ".join(told)
 
 
 def _told(names: Iterable[str], facts: Facts) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
-from openbell.procedures.closing.picture import Picture, Sight
+from openbell.procedures.closing.picture import Picture, Row, Sight
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.extraction import Extraction
 from openbell.procedures.ports import GuardPort, Services, VenueTruth
@@ -25,7 +25,7 @@ class Wishes:
     """What the person who closes wants done; unset ones were taken from `[closing]`."""
 
     flatten: Literal["aggressive", "conservative", "keep"]
-    orders: Literal["cancel", "keep"]
+    orders: Literal["cancel", "keep", "keep-passive"]
     reason: str
     timeout_s: float
     wait_for_orders_s: float
@@ -87,6 +87,8 @@ class Closing:
     """Of the steps so far, in their order."""
     connections: tuple[Mapping[str, object], ...] | None = None
     """By venue, after the services were stopped; None: it did not come to that."""
+    kept: frozenset[str] = frozenset()
+    """ClOrdIDs of open orders that the engine has told to be passive."""
     final: Picture | None = None
     """The venue's word after everything that could send an order was stopped."""
     pnl: Mapping[str, object] | None = None
@@ -103,6 +105,21 @@ class Closing:
 
     def __post_init__(self) -> None:
         self.sight = Sight(self.services, self.voices, self.venues)
+
+    def may_rest(self, row: Row) -> bool:
+        """Whether an own open order is to stay. What is not known to be passive is not: the books
+        alone tell, and the engine's word is kept for when it is gone."""
+        match self.wishes.orders:
+            case "cancel":
+                return False
+            case "keep":
+                return True
+            case "keep-passive":
+                return row.get("passive") is True or str(row.get("cl_ord_id")) in self.kept
+
+    def must_go(self, picture: Picture) -> list[Row]:
+        """Own open orders that are not to stay."""
+        return [row for row in picture.orders if not self.may_rest(row)]
 
     @property
     def has_venues(self) -> bool:
@@ -139,5 +156,9 @@ class Closing:
         picture = self.restored() or await self.sight.look(patience_s=patience_s)
         if picture.pnl is not None:
             self.pnl = picture.pnl
+        if self.wishes.orders == "keep-passive":
+            # For good: when the engine is gone, nobody else can tell which are passive.
+            passive = (row for row in picture.orders if row.get("passive") is True)
+            self.kept |= {str(row.get("cl_ord_id")) for row in passive}
         self.on_look(picture)
         return picture

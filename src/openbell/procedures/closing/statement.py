@@ -50,6 +50,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         sockets_left=None if closing.sockets_left is None else len(closing.sockets_left),
         errors_last_5m=None if closing.errors is None else len(closing.errors),
         orders_kept=closing.wishes.orders == "keep",
+        kept=tuple(str(row.get("cl_ord_id")) for row in picture.orders if closing.may_rest(row)),
         positions_kept=closing.wishes.flatten == "keep",
         # Books that were not compared are among the steps that are not verified: no difference.
         reconciled=closing.outcomes.get("reconcile")

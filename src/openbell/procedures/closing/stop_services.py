@@ -146,8 +146,10 @@ class StopServices:
             return
         say("asking the venues what remains")
         picture = closing.restored() or await closing.sight.past_the_engine()
-        if picture.orders and closing.wishes.orders == "cancel":
-            say("withdrawing orders that remained", len(picture.orders), 0)
+        if left := closing.must_go(picture):
+            # All of them where passive ones were to stay: past the engine there is no telling them
+            # from one that was on its way, and an order that is missed rests with nobody to watch it.
+            say("withdrawing orders that remained", len(left), 0)
             picture = await closing.sight.cancel_past_the_engine()
         closing.final = picture
         say(f"venues: {picture.describe()}")
@@ -160,9 +162,7 @@ class StopServices:
             for name in facts.views
             if facts.state(name).is_running and name not in closing.voices.roles.venues
         ]
-        closing.connections = links_after(
-            closing.desk.file, facts, closing.wishes.orders, closing.final
-        )
+        closing.connections = links_after(closing.desk.file, facts, closing.may_rest, closing.final)
         evidence: dict[str, object] = {
             "services": stop_evidence(self.results),
             "connections": list(closing.connections),

@@ -25,11 +25,6 @@ class Await:
         return f"wait for {', and '.join(awaited)}"
 
 
-def pending(picture: Picture, orders: str) -> int:
-    """Orders that have to be gone; kept ones may rest."""
-    return 0 if orders == "keep" else len(picture.orders)
-
-
 SPEC = StepSpec(
     name="wait_for_orders",
     title="Wait for orders to complete",
@@ -60,7 +55,7 @@ class WaitForOrders:
     def plan(self, facts: Picture) -> Plan[Await]:
         if not self.closing.has_venues:
             return Plan(reason="the desk has no venue", skipped=True)
-        count = pending(facts, self.closing.wishes.orders)
+        count = len(self.closing.must_go(facts))
         if facts.known and not count:
             return Plan(reason="no order is pending")
         return Plan((Await(count, facts.unknown),))
@@ -68,7 +63,7 @@ class WaitForOrders:
     async def act(self, plan: Plan[Await], say: Say) -> None:
         while True:
             picture = await self.closing.look()
-            count = pending(picture, self.closing.wishes.orders)
+            count = len(self.closing.must_go(picture))
             if picture.known:
                 say("pending orders", count, 0)
             else:
@@ -79,7 +74,7 @@ class WaitForOrders:
 
     async def verify(self, say: Say) -> Verification:
         picture = await self.closing.look()
-        count = pending(picture, self.closing.wishes.orders)
+        count = len(self.closing.must_go(picture))
         if not picture.known:
             found = Verification(Outcome.UNKNOWN, picture.describe())
         elif count:

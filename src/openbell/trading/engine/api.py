@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from openbell.domain import ids
-from openbell.domain.closing import CancelScope, Flatness, is_flat, plan_cancels
+from openbell.domain.closing import CancelScope, Flatness, is_flat, is_passive, plan_cancels
 from openbell.domain.comparison import document, plain
 from openbell.domain.market import base_quote
 from openbell.domain.orders import ClOrdID, Order
@@ -52,6 +52,8 @@ class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     symbol: str | None = None
     strategy: str | None = None
     cl_ord_ids: tuple[ClOrdID, ...] | None = None
+    passive_stay: bool = False
+    """Orders that can only provide liquidity are left."""
     reason: str = "asked for"
 
 
@@ -182,7 +184,11 @@ class EngineApi:
         body = _read(fields, CancelBody)
         self._known_venue(body.venue)
         scope = CancelScope(
-            venue=body.venue, symbol=body.symbol, strategy=body.strategy, cl_ord_ids=body.cl_ord_ids
+            venue=body.venue,
+            symbol=body.symbol,
+            strategy=body.strategy,
+            cl_ord_ids=body.cl_ord_ids,
+            passive_stay=body.passive_stay,
         )
         engine = self._engine
         targets = [
@@ -254,6 +260,8 @@ class EngineApi:
                 "age_s": round(max(0, now_ns - there.created_ns) / 1e9, 3),
                 "strategy": here.new.strategy if here is not None else "",
                 "own": own,
+                # The books alone know: an order that they do not is not taken for passive.
+                "passive": here is not None and is_passive(here),
                 "listed": True,
                 "books": _books_say(here, there),
             }
@@ -381,6 +389,7 @@ def _unlisted_row(order: Order) -> dict[str, object]:
         "age_s": round(max(0, time.time_ns() - order.created_ns) / 1e9, 3),
         "strategy": new.strategy,
         "own": True,
+        "passive": is_passive(order),
         "listed": False,
         "books": {"status": order.status, "cum_qty": order.cum_qty, "agrees": False},
     }
