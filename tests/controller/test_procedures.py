@@ -417,7 +417,7 @@ def test_an_opening_that_is_killed_in_any_step_ends_as_if_it_had_not(
     is_opened_as_uninterrupted(desk)
 
 
-@pytest.mark.parametrize("count", [2, 3, 8, 10])
+@pytest.mark.parametrize("count", [2, 3, 9, 12])
 def test_a_closing_that_is_killed_in_any_step_ends_as_if_it_had_not(
     make_desk: Any, count: int
 ) -> None:

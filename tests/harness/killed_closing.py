@@ -16,7 +16,10 @@ import psutil
 from tests.harness.paper_desk import PaperDesk, await_condition
 from tests.harness.venue_log import require_flat
 
-STEPS = ("halt_strategies", "cancel_orders", "flatten", "reconcile", "checkpoint", "stop_services")
+STEPS = (
+    "halt_strategies", "cancel_orders", "flatten", "reconcile", "checkpoint", "stop_market_data",
+    "disconnect", "stop_services",
+)  # fmt: skip
 NOT_RUNNING = 3
 
 

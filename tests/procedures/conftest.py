@@ -47,11 +47,23 @@ port = {0}
 role = "engine"
 critical = true
 depends_on = ["venue"]
+[services.feed]
+command = ["true"]
+role = "market-data"
 [services.strategies]
 command = ["true"]
 port = {1}
 role = "strategies"
-depends_on = ["engine"]
+depends_on = ["engine", "feed"]
+[services.risk]
+command = ["true"]
+role = "risk"
+[services.bus]
+command = ["true"]
+[services.board]
+command = ["true"]
+role = "monitoring"
+depends_on = ["bus", "risk"]
 """
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from openbell.cli.commands.down import closing_statement_text
 from openbell.config.channels import Channel
+from openbell.config.loader import parse_desk
 from openbell.domain.orders import (
     NewOrder,
     OrderAccepted,
@@ -29,20 +30,28 @@ from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
 from openbell.procedures.closing import closing_steps, lock, verify
 from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
+from openbell.procedures.closing.disconnect import (
+    Disconnect,
+    DisconnectFacts,
+    plan_disconnect,
+)
 from openbell.procedures.closing.flatten import plan_flatten
 from openbell.procedures.closing.halt_strategies import HaltFacts, judge_halt, plan_halt
 from openbell.procedures.closing.picture import Picture, from_engine
 from openbell.procedures.closing.reconcile import judge_reconciliation
 from openbell.procedures.closing.statement import Statement, closing_statement
-from openbell.procedures.closing.stop_services import StopFacts, plan_stop
+from openbell.procedures.closing.stop_market_data import plan_stop_market_data
+from openbell.procedures.closing.stop_services import plan_stop
+from openbell.procedures.closing.stopping import StopFacts
 from openbell.procedures.desk_voices import EngineSays, StrategySays
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts
 from openbell.procedures.run import Runner
-from openbell.procedures.step import Outcome
+from openbell.procedures.step import Outcome, StepReport
 from openbell.state.database import open_database
 from openbell.state.desk_lock import DeskLock
 from openbell.state.journal import Journal
+from openbell.watch.log_line import LogLine
 from openbell.watch.service_client import Answer
 
 STEPS = (
@@ -53,6 +62,8 @@ STEPS = (
     "wait_for_orders",
     "reconcile",
     "checkpoint",
+    "stop_market_data",
+    "disconnect",
     "stop_services",
     "stop_venues",
     "verify",
@@ -94,12 +105,6 @@ async def test_a_desk_is_closed_flat_and_proven(fake_desk: Any, journal: Any) ->
     assert document["pnl"] == {"net": "1.5", "currency": "USDT"}
     assert document["checkpoint"].endswith(".ckpt")
     assert fake_desk.venue.sent == ["market 0.5"]
-
-
-async def test_services_stop_in_reverse_and_the_venue_last(fake_desk: Any, journal: Any) -> None:
-    await close(fake_desk, journal)
-    stops = [name for verb, name in fake_desk.services.calls if verb == "stop"]
-    assert stops == ["strategies", "engine", "venue"]
 
 
 async def test_the_permit_to_trade_goes_before_anything_is_cancelled(
@@ -436,7 +441,7 @@ async def test_a_full_disk_keeps_no_desk_open(fake_desk: Any, journal: Any) -> N
     evidence = journal.ended["checkpoint"].evidence
     taken = json.loads(Path(evidence["extraction"]).read_text())
     assert taken["trading"] is None and "journal" in taken["trading_missing"]
-    assert set(taken["logs"]) == {"venue", "engine", "strategies", "controller"}
+    assert set(taken["logs"]) == {*fake_desk.desk.file.services, "controller"}
     assert (found["flatten"], found["stop_services"], found["verify"]) == ("done", "done", "done")
     assert set(fake_desk.services.states.values()) == {ServiceState.STOPPED}
     assert fake_desk.venue.position == 0
@@ -543,6 +548,20 @@ async def test_logs_that_are_not_on_the_disk_are_not_proven(
     assert "logs are not known to be on the disk: engine.log" in statement.summary
 
 
+def test_errors_of_the_last_minutes_are_counted_and_named() -> None:
+    lines = [
+        LogLine(service, at, "error", text)
+        for at, (service, text) in enumerate(
+            [("risk", "no price"), ("engine", "venue timed out"), ("engine", "x" * 500)]
+        )
+    ]
+    assert verify.errors_told([]) == ""
+    told = verify.errors_told(lines)
+    assert told.startswith("; 3 errors in the last five minutes (engine 2, the last: xxx")
+    assert told.endswith("; risk 1, the last: no price)") and len(told) < 250
+    assert verify.errors_told(lines * 50).startswith("; at least 150 errors"), "no more are read"
+
+
 async def test_a_process_that_stays_is_named(fake_desk: Any, journal: Any) -> None:
     fake_desk.services.stubborn = frozenset({"strategies"})
     statement = await close(fake_desk, journal)
@@ -556,7 +575,59 @@ async def test_a_plan_changes_nothing(fake_desk: Any) -> None:
     steps = {step["name"]: step["actions"] for step in plan["steps"]}  # type: ignore[attr-defined]
     assert steps["cancel_orders"] == ["cancel 2 open orders"]
     assert steps["flatten"] == ["flatten sim BTC/USDT (0.5) with market orders"]
-    assert steps["stop_services"][0] == "stop strategies"
+    assert steps["stop_market_data"] == ["stop strategies", "stop feed"]
+    assert steps["disconnect"] == ["stop engine: no order of ours is to rest"]
+    assert steps["stop_services"] == [
+        "stop risk", "stop board", "stop bus", "ask the venues, past everything of ours, what remains",
+    ]  # fmt: skip
+
+
+async def test_a_desk_stops_as_planned(fake_desk: Any, journal: Any) -> None:
+    """By what the services are to trading; a store outlives whatever depends on it."""
+    plan = await plan_document("close", closing_steps(fake_desk.closing()))
+    foreseen = [
+        action.removeprefix("stop ").partition(":")[0]
+        for step in plan["steps"]  # type: ignore[attr-defined]
+        for action in step["actions"]
+        if action.startswith("stop ")
+    ]
+    await close(fake_desk, journal)
+    stopped = [name for verb, name in fake_desk.services.calls if verb == "stop"]
+    assert stopped == foreseen
+    assert stopped == ["strategies", "feed", "engine", "risk", "board", "bus", "venue"]
+
+
+async def test_market_data_outlives_risk_where_its_silence_would_set_the_kill_switch(
+    fake_desk: Any, journal: Any
+) -> None:
+    text = fake_desk.desk.path.read_text().replace(
+        "[closing]", '[kill_switch.rules.stale_market_data]\nafter = "5s"\n[closing]'
+    )
+    file = parse_desk(text.encode(), fake_desk.desk.path)
+    fake_desk.desk = fake_desk.desk.model_copy(update={"file": file})
+    statement = await close(fake_desk, journal, flatten="keep", orders="keep")
+    assert statement.verified, statement.summary
+    assert outcomes(statement)["stop_market_data"] == "skipped"
+    stopped = [name for verb, name in fake_desk.services.calls if verb == "stop"]
+    assert stopped == ["strategies", "engine", "risk", "feed", "board", "bus", "venue"]
+
+
+async def test_an_order_that_turns_up_is_withdrawn_before_the_engine_logs_out(
+    fake_desk: Any,
+) -> None:
+    closing = fake_desk.closing()
+    late = fake_desk.own_order(7)
+    step = Disconnect(closing)
+    closing.note(StepReport("lock", Outcome.DONE, 0.0, ""))
+    fake_desk.venue.orders[late] = True
+    plan = step.plan(await step.observe())
+    assert plan.lines()[0].startswith("withdraw "), plan.lines()
+    await step.act(plan, lambda *_: None)
+    found = await step.verify(lambda *_: None)
+    assert found.outcome is Outcome.DONE
+    assert late not in fake_desk.venue.orders and "someone-else" in fake_desk.venue.orders
+    assert {row["left"] for row in found.evidence["connections"]} == {"no order of ours"}
+    assert fake_desk.services.calls[-1] == ("stop", "engine")
 
 
 # --- planners alone -------------------------------------------------------------------------------
@@ -623,7 +694,7 @@ async def test_the_lock_comes_first_and_tells_what_the_desk_consists_of(
     assert journal.lines[:3] == ["started lock", "done lock", "started halt_strategies"]
     evidence = journal.ended["lock"].evidence
     assert evidence["desk_digest"] == fake_desk.desk.digest
-    assert set(evidence["services"]) == {"venue", "engine", "strategies"}
+    assert set(evidence["services"]) == set(fake_desk.desk.file.services)
     assert "close-1 of ann" in evidence["lock"]
     assert statement.verified
 
@@ -781,8 +852,19 @@ def test_a_desk_whose_engine_and_host_are_down_is_quiet() -> None:
 def test_the_services_are_not_stopped_over_open_points(make_view: Any, outcome: Outcome) -> None:
     def facts(force: bool) -> StopFacts:
         return StopFacts(
-            Facts({"a": make_view("a")}), {"a": ()}, frozenset(), {"flatten": outcome}, force
+            Facts({"a": make_view("a"), "feed": make_view("feed")}),
+            {"a": (), "feed": ()},
+            {"a": "engine", "feed": "market-data"},
+            {"flatten": outcome},
+            force,
         )
 
+    def connected(force: bool) -> DisconnectFacts:
+        return DisconnectFacts(facts(force), frozenset({"a"}), None, 0, "cancel")
+
     assert plan_stop(facts(False)).skipped
-    assert "stop a" in plan_stop(facts(True)).lines()
+    assert plan_stop_market_data(facts(False)).skipped
+    assert plan_disconnect(connected(False)).skipped
+    assert plan_stop(facts(True)).lines()[:2] == ("stop a", "stop feed")
+    assert plan_stop_market_data(facts(True)).lines() == ("stop feed",)
+    assert plan_disconnect(connected(True)).lines() == ("stop a: the desk has no venue",)

@@ -308,6 +308,20 @@ class Limits(Model):
     """Most memory the service may use, where the system enforces it."""
 
 
+ServiceRole = Literal[
+    "engine",
+    "standby",
+    "strategies",
+    "risk",
+    "order-management",
+    "market-data",
+    "venue",
+    "agent",
+    "monitoring",
+    "other",
+]
+
+
 class Service(Model):
     """`[services.NAME]`: a process of the desk."""
 
@@ -340,10 +354,10 @@ class Service(Model):
     """What it may use."""
     critical: bool = False
     """The desk does not trade while a critical service is not ready."""
-    role: Literal["engine", "standby", "strategies", "risk", "market-data", "venue", "other"] = (
-        "other"
-    )
-    """What the service is to the desk; at most one engine, and at most one standby for it."""
+    role: ServiceRole = "other"
+    """What the service is to the desk; at most one engine, and at most one standby for it. By it a
+    closing knows in which order to stop: strategies, engine, risk, order management, market data,
+    agents and others, monitoring."""
     standby_for: Name | None = None
     """Of a standby: the engine whose work it takes over."""
     promote_after: Seconds = 3.0

@@ -8,7 +8,9 @@
     wait_for_orders  nothing is pending at the venue
     reconcile        books and venue say the same
     checkpoint       the desk's state is in one file that was read back
-    stop_services    in reverse order; then the venues' own word, asked past everything of ours
+    stop_market_data and before it the strategies that follow it
+    disconnect       whoever could send an order logs out, cancelling or keeping
+    stop_services    in order; then the venues' own word, asked past everything of ours
     disarm           the dead-man's switches, last of what acts on a venue, and not armed again
     stop_venues      simulated ones, once that word is written down
     verify           nothing of the desk is left on this machine
@@ -31,10 +33,12 @@ from openbell.procedures.closing import (
     cancel_orders,
     checkpoint,
     disarm,
+    disconnect,
     flatten,
     halt_strategies,
     lock,
     reconcile,
+    stop_market_data,
     stop_services,
     stop_venues,
     verify,
@@ -46,10 +50,12 @@ from openbell.procedures.closing.cancel_orders import CancelOrders
 from openbell.procedures.closing.checkpoint import SaveCheckpoint
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.disarm import DisarmDeadMan
+from openbell.procedures.closing.disconnect import Disconnect
 from openbell.procedures.closing.flatten import FlattenPositions
 from openbell.procedures.closing.halt_strategies import HaltStrategies
 from openbell.procedures.closing.lock import LockDesk
 from openbell.procedures.closing.reconcile import ReconcileBooks
+from openbell.procedures.closing.stop_market_data import StopMarketData
 from openbell.procedures.closing.stop_services import StopServices
 from openbell.procedures.closing.stop_venues import StopVenues
 from openbell.procedures.closing.verify import VerifyClosed
@@ -60,7 +66,7 @@ from openbell.procedures.step import Step
 PROCEDURE = Procedure(
     name="close",
     title="Planned shutdown",
-    version=2,
+    version=3,
     purpose="Closes the desk and proves it closed: no order is made, what is open is withdrawn, what "
     "is held is closed or kept, and what remains is asked from the venues. Orders and positions that "
     "are not proven keep the services up.",
@@ -74,6 +80,8 @@ PROCEDURE = Procedure(
         wait_for_orders.SPEC,
         reconcile.SPEC,
         checkpoint.SPEC,
+        stop_market_data.SPEC,
+        disconnect.SPEC,
         stop_services.SPEC,
         disarm.SPEC,
         stop_venues.SPEC,
@@ -109,6 +117,8 @@ def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
         WaitForOrders(closing),
         ReconcileBooks(closing),
         SaveCheckpoint(closing),
+        StopMarketData(closing),
+        Disconnect(closing),
         StopServices(closing),
         *([] if closing.guard is None else [DisarmDeadMan(closing)]),
         StopVenues(closing),

@@ -91,6 +91,27 @@ def judge_cancel(picture: Picture, must_go: Sequence[Row] | None = None) -> Veri
     return Verification(Outcome.DONE, f"{open_} is open, asked from the venue{others}", evidence)
 
 
+async def withdraw(closing: Closing) -> Picture:
+    """Asks once for every own order to be cancelled that is not to stay, and looks: through the
+    engine, or past one that is not there or hangs. A cancel makes no exposure larger, whoever sends
+    it."""
+    passive_stay = closing.wishes.orders == "keep-passive"
+    if await closing.sight.engine_is_up():
+        answer = await closing.voices.tell_engine(
+            "/v1/cancel", {"passive_stay": True} if passive_stay else {}, timeout_s=ENGINE_CANCEL_S
+        )
+        if answer.known:
+            return await closing.look()
+        closing.sight.engine_is_silent()
+    if passive_stay:
+        picture = await closing.look()
+        if picture.known and not closing.must_go(picture):
+            return picture
+    # Past the engine all go: nobody else knows which are passive, and to keep one too few makes no
+    # exposure larger.
+    return await closing.sight.cancel_past_the_engine()
+
+
 SPEC = StepSpec(
     name="cancel_orders",
     title="Cancel open orders",
@@ -131,7 +152,7 @@ class CancelOrders:
         cancel passes it."""
         pause_s = _RETRY_S
         while True:
-            picture = await self._cancel()
+            picture = await withdraw(self.closing)
             left = len(self.closing.must_go(picture))
             if picture.tells_orders:
                 say("open orders", left, 0)
@@ -142,27 +163,6 @@ class CancelOrders:
             # Where the venue does not say, asking more often may keep it from ever answering.
             pause_s = _RETRY_S if picture.known else min(2 * pause_s, _RETRY_MAX_S)
             await asyncio.sleep(pause_s)
-
-    async def _cancel(self) -> Picture:
-        """Through the engine, or past one that is not there or hangs: a cancel makes no exposure
-        larger, whoever sends it."""
-        passive_stay = self.closing.wishes.orders == "keep-passive"
-        if await self.closing.sight.engine_is_up():
-            answer = await self.closing.voices.tell_engine(
-                "/v1/cancel",
-                {"passive_stay": True} if passive_stay else {},
-                timeout_s=ENGINE_CANCEL_S,
-            )
-            if answer.known:
-                return await self.closing.look()
-            self.closing.sight.engine_is_silent()
-        if passive_stay:
-            picture = await self.closing.look()
-            if picture.known and not self.closing.must_go(picture):
-                return picture
-        # Past the engine all go: nobody else knows which are passive, and to keep one too few makes
-        # no exposure larger.
-        return await self.closing.sight.cancel_past_the_engine()
 
     async def verify(self, say: Say) -> Verification:
         picture = await self.closing.look()

@@ -13,15 +13,23 @@ from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.ports import Facts
 from openbell.procedures.wording import count_of
 
-_ORDER_ENTRY = frozenset({"engine", "standby"})
+ORDER_ENTRY = frozenset({"engine", "standby"})
+"""Roles whose connections to a venue carry orders."""
 
 
 def links_after(
-    desk: DeskFile, facts: Facts, may_rest: Callable[[Row], bool], final: Picture | None
+    desk: DeskFile, facts: Facts, may_rest: Callable[[Row], bool], said: Picture | None
 ) -> tuple[Mapping[str, object], ...]:
-    """`[{"venue", "market_data", "order_entry", "other", "left"}]`: each `CLOSED`, `OPEN: who`, or
-    empty where no service of the desk has such a connection. `left`: what of the desk's orders rests
-    there, by the venues' last word, and whether that was meant."""
+    """As `links`, and with `left`: what of the desk's orders rests there, as the venues `said`, and
+    whether that was meant."""
+    return tuple(
+        {**row, "left": _left(str(row["venue"]), may_rest, said)} for row in links(desk, facts)
+    )
+
+
+def links(desk: DeskFile, facts: Facts) -> tuple[Mapping[str, object], ...]:
+    """`[{"venue", "market_data", "order_entry", "other"}]`: each `CLOSED`, `OPEN: who`, or empty where
+    no service of the desk has such a connection."""
     rows: list[Mapping[str, object]] = []
     for venue in desk.venues:
         connected = [name for name, each in desk.services.items() if venue in each.venues]
@@ -31,19 +39,19 @@ def links_after(
             kind = "other"
             if role == "market-data":
                 kind = "market_data"
-            elif role in _ORDER_ENTRY:
+            elif role in ORDER_ENTRY:
                 kind = "order_entry"
             by_kind[kind].append(name)
         told = {kind: _told(names, facts) for kind, names in by_kind.items()}
-        rows.append({"venue": venue, **told, "left": _left(venue, may_rest, final)})
+        rows.append({"venue": venue, **told})
     return tuple(rows)
 
 
-def _left(venue: str, may_rest: Callable[[Row], bool], final: Picture | None) -> str:
+def _left(venue: str, may_rest: Callable[[Row], bool], said: Picture | None) -> str:
     """That there is none is an answer only where every venue said so."""
-    resting = [] if final is None else [row for row in final.orders if row.get("venue") == venue]
+    resting = [] if said is None else [row for row in said.orders if row.get("venue") == venue]
     if not resting:
-        every = final is not None and (final.known or final.all_orders)
+        every = said is not None and (said.known or said.all_orders)
         return "no order of ours" if every else "not known"
     kept = sum(map(may_rest, resting))
     told = [f"{count_of(kept, 'order')} kept"] if kept else []

@@ -122,6 +122,12 @@ class Closing:
         return [row for row in picture.orders if not self.may_rest(row)]
 
     @property
+    def is_foreseen(self) -> bool:
+        """No step was taken: it is being planned, and what the steps before one will have done is to
+        be foreseen."""
+        return not self.reports
+
+    @property
     def has_venues(self) -> bool:
         return bool(self.desk.file.venues)
 

@@ -1,4 +1,4 @@
-"""Closing, step 10: the dead-man's switches are disarmed, when nothing that could send an order is
+"""Closing, after step 11: the dead-man's switches are disarmed, when nothing that could send an order is
 left, and not armed again before the desk is opened.
 
 Where orders are kept, they were disarmed before the closing began: a timer must not withdraw what a

@@ -1,19 +1,21 @@
-"""Closing, step 11: simulated venues stop, last of all, once their last word is written down."""
+"""Closing, after step 11: simulated venues stop, last of all, once their last word is written down."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from openbell.procedures.closing.context import Closing
-from openbell.procedures.closing.stop_services import (
+from openbell.procedures.closing.stopping import (
+    StopFacts,
     StopWave,
     killed_note,
     stop_evidence,
+    stop_facts,
     stop_wave,
     waves_to_stop,
 )
 from openbell.procedures.declared import StepSpec
-from openbell.procedures.ports import Facts, facts_of
+from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.spec import StopResult
 
@@ -38,10 +40,10 @@ class StopVenues:
     on_failure: OnFailure = SPEC.on_failure
     results: dict[str, StopResult] = field(default_factory=dict)
 
-    async def observe(self) -> Facts:
-        return facts_of(self.closing.services)
+    async def observe(self) -> StopFacts:
+        return stop_facts(self.closing)
 
-    def plan(self, facts: Facts) -> Plan[StopWave]:
+    def plan(self, facts: StopFacts) -> Plan[StopWave]:
         closing = self.closing
         if not closing.voices.roles.venues:
             return Plan(reason="the desk has no simulated venue", skipped=True)
@@ -51,7 +53,7 @@ class StopVenues:
                 reason=f"they stay up, because stop_services is {before}: they know what remains",
                 skipped=True,
             )
-        waves = waves_to_stop(facts, closing.depends_on, closing.voices.roles.venues)
+        waves = waves_to_stop(facts, closing.voices.roles.venues)
         return Plan(tuple(waves), "" if waves else "they are stopped")
 
     async def act(self, plan: Plan[StopWave], say: Say) -> None:

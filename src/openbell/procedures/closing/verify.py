@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.ports import holder_of
 from openbell.state.checkpoint import validate
+from openbell.watch.log_line import LogLine
 from openbell.watch.logs import CONTROLLER, GUARD, errors_since, log_paths
 
 ERRORS_WITHIN_NS = 300 * 1_000_000_000
 """Five minutes."""
 ERRORS_SHOWN = 100
+ERROR_TEXT_MAX = 120
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ SPEC = StepSpec(
     timeout_s=60.0,
     on_failure=OnFailure.WARN,
     needed_because="it is the proof",
-    evidence="processes, orphans and sockets left, errors, the checkpoint, logs not on the disk",
+    evidence="processes, orphans and sockets left, errors by service, the checkpoint, logs not on the disk",
 )
 
 
@@ -93,6 +96,7 @@ class VerifyClosed:
             "dead_sockets_removed": list(removed),
             "orphans": [each["pid"] for each in processes if each["found_by"] == "marker"],
             "errors": len(errors),
+            "errors_by_service": errors_by_service(errors),
             "checkpoint": closing.checkpoint,
             "logs_not_on_disk": unflushed,
         }
@@ -101,8 +105,9 @@ class VerifyClosed:
         if wrong:
             found = Verification(Outcome.FAILED, "; ".join(wrong), evidence)
         else:
-            told = f"; {count_of(len(errors), 'error')} in the last five minutes" if errors else ""
-            found = Verification(Outcome.DONE, f"no process, no socket left{told}", evidence)
+            found = Verification(
+                Outcome.DONE, f"no process, no socket left{errors_told(errors)}", evidence
+            )
         return found
 
     def _processes(self) -> tuple[Mapping[str, object], ...]:
@@ -131,6 +136,28 @@ class VerifyClosed:
                 if holder is not None:
                     left.append(f"port {port} ({name}): {holder}")
         return tuple(left), tuple(map(str, removed))
+
+
+def errors_by_service(lines: Sequence[LogLine]) -> dict[str, dict[str, object]]:
+    """`{"execution-engine": {"count": 2, "last": "the newest one's text"}}`, most errors first."""
+    found: dict[str, dict[str, object]] = {}
+    counts = Counter(line.service for line in lines)
+    last = {line.service: line.text for line in lines}
+    for service, count in counts.most_common():
+        found[service] = {"count": count, "last": last[service][:ERROR_TEXT_MAX]}
+    return found
+
+
+def errors_told(lines: Sequence[LogLine]) -> str:
+    """Each service that wrote errors, with their number and the newest; empty where there is none."""
+    if not lines:
+        return ""
+    least = "at least " if len(lines) >= ERRORS_SHOWN else ""
+    named = "; ".join(
+        f"{service} {each['count']}, the last: {each['last']}"
+        for service, each in errors_by_service(lines).items()
+    )
+    return f"; {least}{count_of(len(lines), 'error')} in the last five minutes ({named})"
 
 
 def not_on_disk(logs: Iterable[Path]) -> list[str]:
