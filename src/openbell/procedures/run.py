@@ -29,6 +29,9 @@ VERIFY_TIMEOUT_S = 30.0
 LATE_VERIFY_TIMEOUT_S = 6.0
 """Of a verification after the run's time is over: venues can be asked past everything in that."""
 
+NOT_REACHED = "not reached"
+"""How the detail of a step begins that was skipped because the run had ended before it."""
+
 log = structlog.get_logger()
 
 
@@ -112,7 +115,7 @@ class Runner:
                 self.ended_by = stopped_by = why
             if stopped_by:
                 reports.append(
-                    StepReport(step.name, Outcome.SKIPPED, 0.0, f"not reached: {stopped_by}")
+                    StepReport(step.name, Outcome.SKIPPED, 0.0, f"{NOT_REACHED}: {stopped_by}")
                 )
                 continue
             report = await self._run_step(step, index, len(steps), why_not)

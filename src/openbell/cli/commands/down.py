@@ -16,6 +16,7 @@ from openbell.cli.plans import plan_text
 from openbell.cli.tables import duration, number, table
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.errors import ConflictError, NotRunningError, UnverifiedError, UsageError
+from openbell.procedures.checklists import Check, Checklist
 
 
 @command()
@@ -224,6 +225,10 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
         rows = [tuple(link.get(key, "") for key in keys) for link in links]
         heads = ("venue", "market data", "order entry", "other", "left with")
         lines += ["", *("  " + line for line in table(heads, rows).splitlines())]
+    for checklist in statement.get("checklists", ()):
+        checks = tuple(Check.from_dict(row) for row in checklist["checks"])
+        shown = Checklist(name=checklist["name"], title=checklist["title"], checks=checks).lines()
+        lines += ["", *("  " + line for line in shown)]
     steps = [(s["name"], s["outcome"], duration(s["seconds"])) for s in statement.get("steps", ())]
     if steps:
         lines += [

@@ -15,6 +15,7 @@ from openbell.domain.closing import (
     open_points,
 )
 from openbell.domain.orders import Side
+from openbell.procedures.closing.checklist import ClosingRecord, closing_checklists
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.step import Outcome, StepReport
@@ -56,6 +57,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         reconciled=closing.outcomes.get("reconcile")
         in (Outcome.DONE, Outcome.SKIPPED, Outcome.UNKNOWN),
     )
+    services_stopped = not any(view.state.is_running for view in closing.services.views())
     aside = tuple(report for report in reports if report.name in ASIDE)
     told_of = {"reconcile", "verify"} | ({"checkpoint"} if closing.checkpoint is None else set())
     points = [
@@ -72,7 +74,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
     return Statement(
         verified=verified,
         summary=summary,
-        services_stopped=not any(view.state.is_running for view in closing.services.views()),
+        services_stopped=services_stopped,
         document={
             "verified": verified,
             "summary": summary,
@@ -91,8 +93,35 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
             "sockets_left": _listed(closing.sockets_left),
             "errors_last_5m": _listed(closing.errors),
             "steps": [report.as_dict() for report in reports],
+            "checklists": [
+                each.as_dict()
+                for each in closing_checklists(
+                    ClosingRecord(
+                        reports=reports,
+                        reason=closing.wishes.reason,
+                        approvals=_approvals(closing),
+                        services_stopped=services_stopped,
+                        positions_left=len(told) if picture.tells_positions else None,
+                        pnl=closing.pnl,
+                        checkpoint=closing.checkpoint,
+                        processes_left=statement.processes_left,
+                        sockets_left=statement.sockets_left,
+                        errors=statement.errors_last_5m,
+                    )
+                )
+            ],
         },
     )
+
+
+def _approvals(closing: Closing) -> frozenset[str]:
+    """Roles that the desk file wants to approve some step of a closing."""
+    settings = closing.desk.file.procedures.get("close")
+    if settings is None:
+        return frozenset()
+    wanted = [step.approvals for step in settings.steps.values()]
+    wanted += [extra.approvals for extra in settings.extra]
+    return frozenset(role for roles in wanted for role in roles)
 
 
 def _picture(closing: Closing) -> Picture:

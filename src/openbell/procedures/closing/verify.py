@@ -98,6 +98,7 @@ class VerifyClosed:
             "errors": len(errors),
             "errors_by_service": errors_by_service(errors),
             "checkpoint": closing.checkpoint,
+            "checkpoint_valid": None if closing.checkpoint is None else not broken,
             "logs_not_on_disk": unflushed,
         }
         wrong = [f"left behind: {', '.join(left)}"] if left else []

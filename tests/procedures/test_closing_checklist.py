@@ -1,0 +1,125 @@
+"""The checklists of a planned shutdown say what its steps saw, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from openbell.procedures.checklists import Checklist, Found
+from openbell.procedures.closing.checklist import ClosingRecord, closing_checklists
+from openbell.procedures.run import NOT_REACHED
+from openbell.procedures.step import Outcome, StepReport
+
+STEPS = (
+    "announce", "lock", "halt_strategies", "cancel_orders", "flatten", "wait_for_orders",
+    "reconcile", "checkpoint", "stop_market_data", "disconnect", "stop_services", "verify",
+    "afterwards",
+)  # fmt: skip
+EVIDENCE: Mapping[str, Mapping[str, object]] = {
+    "halt_strategies": {"permit_scope": "reduce"},
+    "verify": {"orphans": [], "checkpoint_valid": True},
+    "afterwards": {"told": {"ops": "told"}, "archive": "logs.tar.gz", "went_wrong": []},
+}
+WHOLE = ClosingRecord(
+    reports=tuple(
+        StepReport(name, Outcome.DONE, 0.1, "", EVIDENCE.get(name, {})) for name in STEPS
+    ),
+    reason="end of day",
+    approvals=(),
+    services_stopped=True,
+    positions_left=0,
+    pnl={"net": "1.5", "currency": "USDT"},
+    checkpoint="a.ckpt",
+    processes_left=0,
+    sockets_left=0,
+    errors=0,
+)
+
+
+def found(record: ClosingRecord) -> dict[str, Found]:
+    return {each.name: each.found for one in closing_checklists(record) for each in one.checks}
+
+
+def ended(step: str, outcome: Outcome, detail: str = "", **evidence: object) -> ClosingRecord:
+    reports = tuple(
+        StepReport(step, outcome, 0.1, detail, {**each.evidence, **evidence})
+        if each.name == step
+        else each
+        for each in WHOLE.reports
+    )
+    return replace(WHOLE, reports=reports)
+
+
+def test_a_closing_that_saw_everything_ticks_everything_that_the_system_can_know() -> None:
+    lists = closing_checklists(WHOLE)
+    assert [each.name for each in lists] == ["before", "during", "after", "verification"]
+    assert [each.found for each in lists] == [Found.OK] * 4
+    asked_of_people = {name for name, what in found(WHOLE).items() if what is not Found.OK}
+    assert asked_of_people == {"downtime", "approved"}
+
+
+@pytest.mark.parametrize(
+    ("step", "check"),
+    [
+        ("announce", "announced"), ("lock", "locked"), ("wait_for_orders", "no_order_pending"),
+        ("halt_strategies", "strategies_halted"), ("cancel_orders", "orders_handled"),
+        ("flatten", "positions_handled"), ("reconcile", "reconciled"),
+        ("checkpoint", "checkpoint_saved"), ("stop_market_data", "market_data_stopped"),
+        ("disconnect", "disconnected"), ("stop_services", "services_stopped"),
+    ],
+)  # fmt: skip
+def test_a_check_says_what_its_step_came_to(step: str, check: str) -> None:
+    assert found(ended(step, Outcome.FAILED))[check] is Found.FAILED
+    assert found(ended(step, Outcome.UNKNOWN))[check] is Found.UNKNOWN
+    assert found(ended(step, Outcome.SKIPPED, f"{NOT_REACHED}: lock"))[check] is Found.UNKNOWN
+    assert found(ended(step, Outcome.SKIPPED, "as asked"))[check] is Found.NOT_CONFIGURED
+
+
+def test_what_was_not_looked_for_is_never_ticked() -> None:
+    nothing = ClosingRecord(
+        reports=(), reason="", approvals=("risk",), services_stopped=False, positions_left=None,
+        pnl=None, checkpoint=None, processes_left=None, sockets_left=None, errors=None,
+    )  # fmt: skip
+    ticked = {name for name, what in found(nothing).items() if what is Found.OK}
+    assert ticked == set()
+
+
+def test_services_that_were_left_up_are_not_stopped() -> None:
+    record = replace(ended("stop_services", Outcome.SKIPPED, "stay up"), services_stopped=False)
+    assert found(record)["services_stopped"] is Found.FAILED
+    assert found(record)["status_offline"] is Found.FAILED
+
+
+def test_what_was_killed_stopped_but_not_cleanly() -> None:
+    record = ended("disconnect", Outcome.DONE, "disconnected; killed: engine")
+    assert found(record)["services_stopped"] is Found.WARN
+
+
+def test_findings_of_the_last_look_are_told() -> None:
+    assert found(replace(WHOLE, errors=3))["no_errors"] is Found.WARN
+    assert found(replace(WHOLE, processes_left=1))["no_process"] is Found.FAILED
+    assert found(ended("verify", Outcome.FAILED, orphans=[7]))["no_orphan"] is Found.FAILED
+    assert found(ended("verify", Outcome.FAILED, checkpoint_valid=False))["checkpoint_valid"] is (
+        Found.FAILED
+    )
+    assert found(ended("halt_strategies", Outcome.FAILED, permit_scope="trade"))[
+        "no_new_orders"
+    ] is (Found.FAILED)
+    assert found(ended("afterwards", Outcome.FAILED, told={"ops": "failed"}))["notified"] is (
+        Found.FAILED
+    )
+
+
+def test_an_approval_is_known_where_nothing_is_left_open() -> None:
+    wanted = replace(WHOLE, approvals=("risk",))
+    assert found(wanted)["approved"] is Found.OK
+    held = replace(ended("flatten", Outcome.UNKNOWN), approvals=("risk",))
+    assert found(held)["approved"] is Found.UNKNOWN
+
+
+def test_a_checklist_of_a_closing_reads_as_any_other() -> None:
+    (before, *_) = closing_checklists(WHOLE)
+    assert isinstance(before, Checklist)
+    assert any("end of day" in line for line in before.lines())
