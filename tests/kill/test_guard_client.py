@@ -18,7 +18,6 @@ from openbell.kill.guard_client import (
     GuardGoneError,
     GuardRefusedError,
     ask_guard,
-    guard_socket,
 )
 from openbell.kill.request import EmergencyRequest
 from openbell.state.latch import Latches
@@ -43,7 +42,7 @@ async def guard(desk: SmallDesk, answer: Answer) -> AsyncIterator[list[dict[str,
             await answer(asked[-1], writer)
         writer.close()
 
-    server = await asyncio.start_unix_server(serve, str(guard_socket(desk.layout)))
+    server = await asyncio.start_unix_server(serve, str(desk.layout.guard_socket))
     try:
         yield asked
     finally:

@@ -27,6 +27,12 @@ from openbell.errors import ConflictError, NotRunningError, OpenbellError, Unver
 from openbell.guard.peer import credentials
 from openbell.guard.record import process_of, read_record
 from openbell.kill.beats import BeatSender
+from openbell.kill.guard_client import (
+    GuardGoneError,
+    GuardRefusedError,
+    NoGuardError,
+    ask_guard,
+)
 from openbell.runtime.process_watch import WatchedProcess, choose_watch
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spawn import spawn_module
@@ -446,26 +452,18 @@ class GuardKeeper:
 
     async def _ask(self, do: str, *, timeout_s: float = 5.0, **fields: object) -> dict[str, Any]:
         """Its final answer. Raises NotRunningError, UnverifiedError, and what it names."""
-        writer = None
+        question = {"do": do, **fields}
         try:
             async with asyncio.timeout(timeout_s):
-                reader, writer = await asyncio.open_unix_connection(
-                    str(self._layout.guard_socket), limit=LINE_MAX
-                )
-                writer.write(msgspec.json.encode({"do": do, **fields}) + b"\n")
-                while line := await reader.readline():
-                    answer = msgspec.json.decode(line, type=dict[str, Any])
-                    if "error" in answer:
-                        raise OpenbellError(f"the guard: {answer['error']}")
+                async for answer in ask_guard(self._layout, question, first_within_s=timeout_s):
                     if answer.get("final"):
                         return answer
-        except (FileNotFoundError, ConnectionError) as error:
+        except NoGuardError as error:
             raise NotRunningError("no guard answers") from error
-        except (OSError, TimeoutError, ValueError) as error:
+        except GuardRefusedError as error:
+            raise OpenbellError(f"the guard: {error}") from error
+        except (GuardGoneError, TimeoutError) as error:
             raise UnverifiedError(f"the guard did not answer: {do}") from error
-        finally:
-            if writer is not None:
-                writer.close()
         raise UnverifiedError(f"the guard ended in the middle of its answer: {do}")
 
 

@@ -17,7 +17,6 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,16 +40,16 @@ class GuardGoneError(Exception):
     """No guard answers, or it ended, or hung, before it had answered in full."""
 
 
+class NoGuardError(GuardGoneError):
+    """Nobody listens on its socket."""
+
+
 class GuardRefusedError(Exception):
     """It answered with an error; `code` as in `openbell.errors`."""
 
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-def guard_socket(layout: DeskLayout) -> Path:
-    return layout.run / "guard.sock"
 
 
 async def ask_guard(
@@ -64,7 +63,7 @@ async def ask_guard(
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(first_within_s):
-            path = str(guard_socket(layout))
+            path = str(layout.guard_socket)
             reader, writer = await asyncio.open_unix_connection(path, limit=LINE_MAX)
             _require_own(writer)
             writer.write(msgspec.json.encode(question) + b"\n")
@@ -79,7 +78,7 @@ async def ask_guard(
             async with asyncio.timeout(each_within_s):
                 answer = _decoded(await reader.readline())
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise GuardGoneError("no guard is running") from error
+        raise NoGuardError("no guard is running") from error
     except (OSError, TimeoutError, ValueError) as error:
         raise GuardGoneError(str(error) or type(error).__name__) from error
     finally:

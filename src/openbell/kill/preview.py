@@ -8,7 +8,6 @@ from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.domain.scopes import ScopeKind
 from openbell.errors import ConfigError
-from openbell.kill.guard_client import guard_socket
 from openbell.kill.marker import OUTSIDE
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.request import EmergencyRequest, visits_of
@@ -42,7 +41,7 @@ def emergency_plan(layout: DeskLayout, request: EmergencyRequest) -> dict[str, A
         ]
     return {
         "procedure": "emergency-stop",
-        "by": "guard" if guard_socket(layout).exists() else "this command",
+        "by": "guard" if layout.guard_socket.exists() else "this command",
         "steps": steps,
     }
 
