@@ -23,6 +23,7 @@ from openbell.domain.orders import (
     OrderIntended,
     OrderRejected,
     OrdType,
+    Purpose,
     Side,
 )
 from openbell.trading.kill_watch import KillWatch
@@ -89,19 +90,26 @@ class Desk:
         self.books.apply(event)
         self.watch.after_event(event)
 
-    def order(self, *, venue: str = "a", strategy: str = "s", at_ns: int | None = None) -> ClOrdID:
+    def order(
+        self,
+        *,
+        venue: str = "a",
+        strategy: str = "s",
+        at_ns: int | None = None,
+        purpose: Purpose = Purpose.TRADE,
+    ) -> ClOrdID:
         self.number += 1
         cl_ord_id = ClOrdID(f"ob00000000-1-{self.number}")
         new = NewOrder(
             cl_ord_id=cl_ord_id, venue=venue, symbol=BTC, side=Side.BUY, ord_type=OrdType.LIMIT,
-            order_qty=D(1), price=D(100), strategy=strategy,
+            order_qty=D(1), price=D(100), strategy=strategy, purpose=purpose,
         )  # fmt: skip
         at_ns = NOON_NS + self.now_ns if at_ns is None else at_ns
         self.event(OrderIntended(cl_ord_id=cl_ord_id, at_ns=at_ns, order=new))
         return cl_ord_id
 
-    def buy(self, price: str = "100", *, venue: str = "a", strategy: str = "s") -> None:
-        cl_ord_id = self.order(venue=venue, strategy=strategy)
+    def buy(self, price: str = "100", **of: Any) -> None:
+        cl_ord_id = self.order(**of)
         self.event(
             OrderFilled(
                 cl_ord_id=cl_ord_id, at_ns=NOON_NS + self.now_ns, exec_id=f"{self.number}",
@@ -275,6 +283,50 @@ def test_rejections_are_of_their_strategy() -> None:
         desk.outcome(rejected=True, strategy="t")
         desk.outcome(rejected=False, strategy="s")
     assert desk.states() == {"strategy:s": "armed", "strategy:t": "triggered"}
+
+
+def test_one_order_too_many_that_trades_latches_its_strategy_until_a_person_releases_it() -> None:
+    desk = Desk(repeated_executions={"at_most": 3, "within": "60s"})
+    for _ in range(3):
+        desk.buy(strategy="t")
+        desk.outcome(rejected=False, strategy="t")  # one that rests is no execution
+    assert desk.states() == {"strategy:s": "armed", "strategy:t": "armed"}
+    desk.buy(strategy="t")
+    (found,) = [each for each in desk.look() if each.state is State.TRIGGERED]
+    assert "4 orders of strategy:t traded within 60 s, 3 may" in found.text
+    desk.judge.latched(found, ("latch",), desk.at())
+    desk.latches.add("latch")
+
+    desk.now_ns += 3600 * S
+    assert desk.states()["strategy:t"] == "triggered", "it does not end by itself"
+    desk.buy(strategy="t")
+    desk.now_ns += S
+    desk.latches.clear()
+    for _ in range(3):
+        assert desk.states()["strategy:t"] == "armed"
+        desk.now_ns += S
+        desk.buy(strategy="t")
+    assert desk.states()["strategy:t"] == "armed"
+    desk.buy(strategy="t")
+    assert desk.states() == {"strategy:s": "armed", "strategy:t": "triggered"}
+
+
+def test_parts_of_one_order_flattens_and_old_executions_are_no_repetition() -> None:
+    desk = Desk(repeated_executions={"at_most": 1, "within": "60s", "scope": "desk"})
+    cl_ord_id = desk.order()
+    for number in range(4):
+        desk.event(
+            OrderFilled(
+                cl_ord_id=cl_ord_id, at_ns=NOON_NS, exec_id=f"p{number}",
+                last_qty=D("0.25"), last_px=D(100),
+            )
+        )  # fmt: skip
+    assert desk.one().value == 1
+    desk.now_ns += 61 * S
+    assert desk.one().value == 0
+    desk.buy()
+    desk.buy(purpose=Purpose.FLATTEN)
+    assert (desk.one().value, desk.one().state) == (1, State.ARMED)
 
 
 STALE = {"stale_market_data": {"after": "10s", "scope": "symbol"}}

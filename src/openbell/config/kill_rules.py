@@ -45,6 +45,21 @@ class RejectRule(Model):
     """How long it must last."""
 
 
+class ExecutionsRule(Model):
+    """`[kill_switch.rules.repeated_executions]`: a strategy trades over and over (RTS 6, Art. 15(3)).
+
+    The engine's own throttle (`[risk] max_orders_per_second`) ends with the second; this one ends with
+    a person."""
+
+    at_most: Annotated[int, Field(ge=1)]
+    """So many orders may trade within the window, however many executions each has; one more sets the
+    kill switch. Orders that flatten are not counted."""
+    within: Seconds = 60.0
+    """The window."""
+    scope: RuleScope = "strategy"
+    """Whose orders, and what is latched."""
+
+
 class StaleRule(Model):
     """`[kill_switch.rules.stale_market_data]`: orders rest, and nothing sound is quoted."""
 
@@ -81,6 +96,8 @@ class KillRules(Model):
     """Lost since the highest P&L."""
     reject_rate: RejectRule | None = None
     """Orders rejected."""
+    repeated_executions: ExecutionsRule | None = None
+    """Too many orders traded; a person lets it go on."""
     stale_market_data: StaleRule | None = None
     """No sound quotes while orders rest."""
     heartbeat_lost: HeartbeatRule | None = None
@@ -90,7 +107,13 @@ class KillRules(Model):
     def of_risk(self) -> bool:
         """Whether a rule is set that risk-management judges."""
         return any(
-            (self.max_daily_loss, self.max_drawdown, self.reject_rate, self.stale_market_data)
+            (
+                self.max_daily_loss,
+                self.max_drawdown,
+                self.reject_rate,
+                self.repeated_executions,
+                self.stale_market_data,
+            )
         )
 
 

@@ -47,6 +47,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[kill_switch.rules]", kill_rules.KillRules),
     ("[kill_switch.rules.max_daily_loss], [kill_switch.rules.max_drawdown]", kill_rules.LossRule),
     ("[kill_switch.rules.reject_rate]", kill_rules.RejectRule),
+    ("[kill_switch.rules.repeated_executions]", kill_rules.ExecutionsRule),
     ("[kill_switch.rules.stale_market_data]", kill_rules.StaleRule),
     ("[kill_switch.rules.heartbeat_lost]", kill_rules.HeartbeatRule),
     ("[guard]", guard.Guard),

@@ -1,19 +1,19 @@
 """When the kill switch is set without a person: rules over validated facts.
 
-A rule measures one number in one scope: a loss, a drawdown, a share of rejections, the age of market
-data, the silence of the engine. At its limit, for as long as it says, it triggers, and the scope is
-latched. Two invariants:
+A rule measures one number in one scope: a loss, a drawdown, a share of rejections, how many orders
+traded, the age of market data, the silence of the engine. At its limit, for as long as it says, it
+triggers, and the scope is latched. Two invariants:
 
 - What is not known triggers nothing: a number that is missing, not finite, or made from stale prices,
   books that were not reconciled, or another currency is `NOT_JUDGED`, and says why.
 - A known breach triggers within one look once it has lasted.
 
 A person's release is a word about the breach that stands. A loss is accepted as it is then, and the
-same amount may be lost again before the rule triggers anew; of rejections
-only those after it count; what cannot grow in steps (data stays stale, an engine stays silent) is not
-judged again until it was well once. Back inside the limit, or
-on another day for a day's loss, the rule is as new. So no release leaves a desk unguarded, and no
-release is undone at once (docs/decisions/kill-rules-after-a-release.md).
+same amount may be lost again before the rule triggers anew; of rejections and executions only those
+after it count; what cannot grow in steps (data stays stale, an engine stays silent) is not judged
+again until it was well once. Back inside the limit, or on another day for a day's loss, the rule is
+as new. So no release leaves a desk unguarded, and no release is undone at once
+(docs/decisions/kill-rules-after-a-release.md).
 
 Facts in, judgements out: no clock, no files. `Memory` is what must outlive a crash.
 """
@@ -39,6 +39,7 @@ class Rule(StrEnum):
     MAX_DAILY_LOSS = "max_daily_loss"
     MAX_DRAWDOWN = "max_drawdown"
     REJECT_RATE = "reject_rate"
+    REPEATED_EXECUTIONS = "repeated_executions"
     STALE_MARKET_DATA = "stale_market_data"
     HEARTBEAT_LOST = "heartbeat_lost"
 
@@ -46,6 +47,11 @@ class Rule(StrEnum):
     def accepts(self) -> bool:
         """Whether a release accepts what is measured as it stands."""
         return self in (Rule.MAX_DAILY_LOSS, Rule.MAX_DRAWDOWN)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts events, of which after a release only later ones count."""
+        return self in (Rule.REJECT_RATE, Rule.REPEATED_EXECUTIONS)
 
 
 class State(StrEnum):
@@ -260,6 +266,14 @@ class Judge:
             reading = Reading(Decimal(rejected) / Decimal(outcomes), note=note)
         return self._judge(Rule.REJECT_RATE, scope, reading, now, share, lasting_s)
 
+    def repeated_executions(
+        self, scope: Scope, orders: int, now: Now, *, at_most: int, within_s: float
+    ) -> Judgement:
+        """`orders`: those that traded in the window, and no earlier than `counted_from_ns`."""
+        note = f"{orders} orders of {scope} traded within {within_s:g} s, {at_most} may"
+        reading = Reading(Decimal(orders), note=note)
+        return self._judge(Rule.REPEATED_EXECUTIONS, scope, reading, now, Decimal(at_most + 1), 0.0)
+
     def counted_from_ns(self, rule: Rule, scope: Scope) -> int:
         kept = self.memory.get(key_of(rule, scope))
         return kept.counted_from_ns if kept else 0
@@ -295,11 +309,11 @@ class Judge:
                     rule, scope, State.TRIGGERED, kept.trip.text, reading.value, limit,
                     kept.trip.at_ns,
                 )  # fmt: skip
-            # Rejections are counted anew, so nothing of them stands.
+            # What is counted is counted anew, so nothing of it stands.
             kept = msgspec.structs.replace(
                 kept,
                 trip=None,
-                released=rule is not Rule.REJECT_RATE,
+                released=not rule.counts,
                 counted_from_ns=now.wall_ns,
             )
             self.memory[key] = kept

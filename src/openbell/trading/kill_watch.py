@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from openbell.config.hours import OpenHours
-from openbell.config.kill_rules import LossRule, RejectRule, RuleScope, StaleRule
+from openbell.config.kill_rules import ExecutionsRule, LossRule, RejectRule, RuleScope, StaleRule
 from openbell.config.models import DeskFile
 from openbell.domain import positions
 from openbell.domain.books import Books
@@ -31,6 +31,7 @@ from openbell.domain.orders import (
     OrderAccepted,
     OrderFilled,
     OrderRejected,
+    Purpose,
 )
 from openbell.domain.positions import Instrument, Position
 from openbell.domain.scopes import DESK, Scope, ScopeKind
@@ -44,16 +45,18 @@ ENGINE_SILENCE_S = 3.0
 CLOCK_STEP_NS = 1_000_000_000
 """What comes from further in the future was stamped by a clock that was set back since."""
 OUTCOMES_MAX = 200_000
-"""Remembered for the reject rate; at 200 orders a second, a quarter of an hour."""
+"""Remembered for the reject rate and of orders that traded; at 200 a second, a quarter of an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    """What became of an order, or that it began to trade."""
+
     at_ns: int
     venue: str
     strategy: str
     symbol: str
-    rejected: bool
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class KillWatch:
     _outcomes: deque[_Outcome] = field(default_factory=lambda: deque(maxlen=OUTCOMES_MAX))
     _counted: dict[ClOrdID, None] = field(default_factory=dict)
     """Orders whose first outcome was counted."""
+    _traded: deque[_Outcome] = field(default_factory=lambda: deque(maxlen=OUTCOMES_MAX))
     _heard_mono_ns: int | None = None
     _unreconciled: tuple[str, ...] | None = None
     _day_open: dict[Scope, Decimal | None] | None = None
@@ -102,6 +106,9 @@ class KillWatch:
         if isinstance(event, OrderFilled) and before is not None:
             self.ledger.apply(before, event)
             self.ledger.apply_external((before.new.venue, before.new.symbol), external)
+            new = before.new
+            if before.cum_qty == 0 and new.purpose is Purpose.TRADE:
+                self._traded.append(_Outcome(event.at_ns, new.venue, new.strategy, new.symbol))
 
     def after_event(self, event: JournalEvent) -> None:
         """And this after it."""
@@ -141,6 +148,8 @@ class KillWatch:
             found += self._losses(Rule.MAX_DRAWDOWN, drawdown, now)
         if (rejects := rules.reject_rate) is not None:
             found += self._reject_rates(rejects, now)
+        if (executions := rules.repeated_executions) is not None:
+            found += self._executions(executions, now)
         if (stale := rules.stale_market_data) is not None:
             found += self._stale(stale, now)
         return found
@@ -165,21 +174,40 @@ class KillWatch:
             )  # fmt: skip
 
     def _reject_rates(self, config: RejectRule, now: Now) -> Iterable[Judgement]:
-        oldest_ns = now.wall_ns - int(config.within * 1e9)
-        while self._outcomes and self._outcomes[0].at_ns < oldest_ns:
-            self._outcomes.popleft()
-        for scope in self.scopes(config.scope):
-            from_ns = max(oldest_ns, self.judge.counted_from_ns(Rule.REJECT_RATE, scope))
-            counted = [
-                each
-                for each in self._outcomes
-                if from_ns <= each.at_ns <= now.wall_ns + CLOCK_STEP_NS
-                and scope.covers(each.venue, each.strategy, each.symbol)
-            ]
+        for scope, counted in self._counted_of(
+            Rule.REJECT_RATE, self._outcomes, config.scope, config.within, now
+        ):
             yield self.judge.reject_rate(
                 scope, sum(each.rejected for each in counted), len(counted), now,
                 share=config.share, at_least=config.at_least, lasting_s=config.lasting,
             )  # fmt: skip
+
+    def _executions(self, config: ExecutionsRule, now: Now) -> Iterable[Judgement]:
+        for scope, counted in self._counted_of(
+            Rule.REPEATED_EXECUTIONS, self._traded, config.scope, config.within, now
+        ):
+            yield self.judge.repeated_executions(
+                scope, len(counted), now, at_most=config.at_most, within_s=config.within
+            )
+
+    def _counted_of(
+        self, rule: Rule, kept: deque[_Outcome], of: RuleScope, within_s: float, now: Now
+    ) -> Iterable[tuple[Scope, list[_Outcome]]]:
+        """What of `kept` lies within the window and after the last release, by scope."""
+        oldest_ns = now.wall_ns - int(within_s * 1e9)
+        while kept and kept[0].at_ns < oldest_ns:
+            kept.popleft()
+        for scope in self.scopes(of):
+            from_ns = max(oldest_ns, self.judge.counted_from_ns(rule, scope))
+            yield (
+                scope,
+                [
+                    each
+                    for each in kept
+                    if from_ns <= each.at_ns <= now.wall_ns + CLOCK_STEP_NS
+                    and scope.covers(each.venue, each.strategy, each.symbol)
+                ],
+            )
 
     def _stale(self, config: StaleRule, now: Now) -> Iterable[Judgement]:
         hours = {name: OpenHours.parse(text) for name, text in config.open_hours.items()}
