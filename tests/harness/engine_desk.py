@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from tests.harness.wall_clock import WallClock
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.market import Quote
@@ -127,6 +128,9 @@ class EngineDesk:
         self.cutter = cutter
         self.scope = "trade"
         self.pid = 0
+        self.clock: WallClock | None = None
+        """Of engine and market, where a test sets it before the start."""
+        self.controller_answers = True
         self._url = url
         self._process: asyncio.subprocess.Process | None = None
         self._requester: Requester[Intent, IntentReply] | None = None
@@ -172,6 +176,7 @@ class EngineDesk:
                 "OPENBELL_PORT": "0",
                 "OPENBELL_VENUE_BINANCE_KEY": KEY,
                 "OPENBELL_VENUE_BINANCE_SECRET": SECRET,
+                **(self.clock.environment if self.clock is not None else {}),
             },
         )  # fmt: skip
         log.close()
@@ -286,11 +291,13 @@ class EngineDesk:
             venue=VENUE, symbol=symbol,
             bid_px=Decimal(ticker["bidPrice"]), bid_qty=Decimal(ticker["bidQty"]),
             ask_px=Decimal(ticker["askPrice"]), ask_qty=Decimal(ticker["askQty"]),
-            venue_time_ns=0, received_ns=time.time_ns(),
+            venue_time_ns=0, received_ns=self.clock.now_ns() if self.clock else time.time_ns(),
         )  # fmt: skip
 
     async def _permit(self, request: web.Request) -> web.Response:
         asked = await request.json()
+        if not self.controller_answers:
+            raise web.HTTPServiceUnavailable
         if not asked["reconciled"]:
             return web.json_response({"granted": False, "scope": "none", "why_not": "reconcile"})
         return web.json_response({"granted": True, "scope": self.scope, "ttl_s": 1.0})

@@ -5,8 +5,8 @@ is noted when midnight passes and kept by the service; where no note exists (the
 running at midnight) it is what had been realized by the last event of the day before, so that a
 position held overnight counts its whole unrealized P&L to today: the careful side.
 
-A price that is missing, not sound or older than the desk's limit values nothing: the position is
-named as unpriced, and neither exposure nor P&L is concluded from it.
+A price that is missing, not sound, older than the desk's limit or from the future values nothing:
+the position is named as unpriced, and neither exposure nor P&L is concluded from it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from openbell.domain import positions
 from openbell.domain.books import Books
 from openbell.domain.exposure import ExposureReport
 from openbell.domain.external import JournalEvent
+from openbell.domain.limits import CLOCK_STEP_S
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.positions import Instrument, Pnl
 from openbell.trading.messages import RiskState
@@ -127,10 +128,12 @@ class RiskWatch:
 
     def _marks(self, now_ns: int) -> tuple[dict[Instrument, Decimal], tuple[str, ...]]:
         oldest_ns = now_ns - int(self.desk.risk.stale_quote_after * 1e9)
+        # One from the future: the clock was set back, and it would look fresh for as long as that.
+        newest_ns = now_ns + int(CLOCK_STEP_S * 1e9)
         marks: dict[Instrument, Decimal] = {}
         stale: list[str] = []
         for (venue, symbol), quote in self._quotes.items():
-            if quote.received_ns < oldest_ns or not quote.is_sound:
+            if not (oldest_ns <= quote.received_ns <= newest_ns and quote.is_sound):
                 stale.append(f"{venue} {symbol}")
             else:
                 marks[venue, symbol] = quote.mid

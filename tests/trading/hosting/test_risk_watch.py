@@ -114,6 +114,20 @@ def test_a_stale_quote_breaches_nothing() -> None:
     assert late.stale == ("sim BTC/USDT",)
 
 
+def test_a_quote_from_before_the_clock_was_set_back_values_nothing_however_long_that_takes() -> (
+    None
+):
+    """The feed ends and the clock is set back an hour: the last price was taken for fresh until the
+    hour was over, and what was lost meanwhile went unseen."""
+    facts = Facts(RiskWatch(desk(max_daily_loss="50", stale_quote_after="5s")))
+    facts.trade(Side.BUY, "2", "100")
+    facts.quote("100", "100", at_ns=MORNING_NS)
+    for back_s in (3600, 60, 2):
+        seen = facts.watch.assess(MORNING_NS - back_s * 1_000_000_000)
+        assert seen.stale == ("sim BTC/USDT",) and seen.daily_pnl is None
+    assert facts.watch.assess(MORNING_NS - 500_000_000).stale == ()
+
+
 def test_at_midnight_utc_the_days_pnl_begins_at_zero() -> None:
     facts = Facts(RiskWatch(desk(max_daily_loss="50")))
     facts.trade(Side.BUY, "2", "100")
