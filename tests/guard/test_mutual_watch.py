@@ -103,6 +103,7 @@ def test_a_hung_guard_is_killed_and_another_one_started(make_guarded: Any) -> No
 def test_a_killed_controller_is_started_again_and_takes_the_services_over(
     make_guarded: Any,
 ) -> None:
+    """Though by then nobody can read any more that the desk is open: that is an alert, and trades nothing."""
     desk = make_guarded("binance")
     desk.open()
     before = desk.pids()
@@ -114,6 +115,14 @@ def test_a_killed_controller_is_started_again_and_takes_the_services_over(
     desk.until(lambda: desk.status()["guard"]["state"] == "running", "the guard is heard")
     assert desk.guard()["controller"]["restarts"] == 1
     assert '"alert":true' in desk.guard_log()
+
+    desk.layout.target.write_bytes(b'{"tar')
+    desk.until(lambda: "target unreadable" in desk.guard_log(), "the guard says so")
+    os.kill(after, signal.SIGKILL)
+    assert desk.other_than(after, "controller")
+    assert desk.pids() == before
+    assert desk.status()["state"] != "trading"
+    assert "target unreadable" in desk.layout.controller_log.read_text()
 
 
 def test_a_hung_controller_is_killed_for_certain_before_another_one_starts(

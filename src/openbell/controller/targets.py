@@ -149,5 +149,5 @@ def _read(path: Path) -> _Content:
     except FileNotFoundError:
         return _Content(DeskTarget.OFFLINE)
     except (OSError, msgspec.DecodeError) as error:
-        log.error("target unreadable: taken as offline", path=str(path), why=str(error))
+        log.error("target unreadable: taken as offline", alert=True, path=str(path), why=str(error))
         return _Content(DeskTarget.OFFLINE)

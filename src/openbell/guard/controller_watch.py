@@ -72,6 +72,9 @@ class ControllerWatch:
         self._detached = False
         """It was told to leave the desk running without it."""
         self._resting = False
+        self._known: DeskTarget | None = self._target()
+        """What the desk was last known to be meant to be."""
+        self._told_unreadable = False
 
     # --- what it hears -----------------------------------------------------------------------
 
@@ -123,14 +126,21 @@ class ControllerWatch:
 
     @property
     def is_wanted(self) -> bool:
-        """The desk is meant to be open. A file that cannot be read is taken for "no": what is not
-        known to be wanted is not started."""
-        return self._target() not in (None, DeskTarget.OFFLINE)
+        """The desk is meant to be open, as far as was ever known: a file that can be read no more
+        says nothing else than it said before. One that could never be read is taken for "no"."""
+        return (self._target() or self._known) not in (None, DeskTarget.OFFLINE)
 
     @property
     def is_closed(self) -> bool:
         """It is known to be; a desk that was never opened is."""
         return self._target() is DeskTarget.OFFLINE
+
+    def _note_target(self) -> None:
+        now = self._target()
+        if now is None and not self._told_unreadable:
+            known = None if self._known is None else str(self._known)
+            self._tell("target_unreadable", last_known=known)
+        self._known, self._told_unreadable = now or self._known, now is None
 
     def _target(self) -> DeskTarget | None:
         """None: not known."""
@@ -179,6 +189,7 @@ class ControllerWatch:
 
     def _facts(self) -> PeerFacts:
         now_s = self._clock_s()
+        self._note_target()
         wanted = self._restart and not self._detached and self.is_wanted
         alive = None if self._process is None else not self._process.exit.done()
         if not wanted:

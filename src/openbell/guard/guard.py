@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 ALERTS = frozenset(
     {
         "controller_gone", "controller_hangs", "controller_given_up", "controller_not_started",
-        "controller_outlives_kill", "dead_man_fires", "dead_man_fired", "dead_man_late",
-        "dead_man_problem", "socket_lost", "paused", "emergency_stop",
+        "controller_outlives_kill", "target_unreadable", "dead_man_fires", "dead_man_fired",
+        "dead_man_late", "dead_man_problem", "socket_lost", "paused", "emergency_stop",
     }
 )  # fmt: skip
 """Events that a person must see."""
