@@ -91,7 +91,9 @@ def test_what_there_is_is_told_as_this_desk_wants_it(make_desk: Any) -> None:
     assert steps["hold"]["of_the_desk"] and not steps["start_services"]["of_the_desk"]
     assert desk.get("procedures/opne")[0] == 404
     planned = desk.post("procedures/open/plan")[1]["steps"]
-    assert [each["name"] for each in planned] == ["start_services", "hold", "begin_trading"]
+    assert [each["name"] for each in planned] == [
+        "preflight", "start_services", "hold", "begin_trading",
+    ]  # fmt: skip
     assert not (desk.folder / "held").exists(), "a plan does nothing"
     status, refused = desk.post("procedures/open/plan", {"parameters": {"flaten": 1}})
     assert (status, refused["error"]) == (422, "usage")
@@ -105,7 +107,11 @@ def test_a_run_is_in_the_history_with_a_record_that_holds(desk: Any) -> None:
     desk.until(lambda: report(desk, run)["chain"]["head_is_in_audit_log"], "its head is kept")
     told = report(desk, run)
     assert told["chain"]["whole"] is True and told["version"] == told["version_now"]
-    step = told["steps"][0]
+    looked, step = told["steps"][:2]
+    assert looked["name"] == "preflight" and looked["outcome"] == "done"
+    found = {each["name"]: each["found"] for each in looked["after"]["checks"]}
+    assert found["credentials"] == "ok"
+    assert found["backups"] == found["market_hours"] == found["network"] == "not_configured"
     assert step["plan"] == ["start base", "start top once base is ready"]
     assert step["before"]["views"]["base"]["state"] == "stopped"
     assert step["after"]["services"][0]["outcome"] == "ready"
@@ -113,6 +119,25 @@ def test_a_run_is_in_the_history_with_a_record_that_holds(desk: Any) -> None:
     for form in ("md", "html"):
         status, text = desk.get(f"runs/{run}/report?format={form}")
         assert status == 200 and "start base" in text
+
+
+def test_what_speaks_against_opening_ends_it_before_anything_is_started(make_desk: Any) -> None:
+    room = '[preflight]\ndisk_free = "9000000G"\ndisk_free_warn = "9000000G"\n'
+    desk = make_desk(TWO + room)
+    desk.start()
+    run = begin(desk, "open")
+    last = events(desk, run)[-1]
+    assert (last["event"], last["result"]["failed_at"]) == ("failed", "preflight")
+    assert "make room" in last["message"] and "the desk does not trade" in last["message"]
+    assert running(desk) == {"base": False, "top": False}
+    (looked,) = report(desk, run)["steps"]
+    assert {each["name"]: each["found"] for each in looked["after"]["checks"]}["disk"] == "failed"
+    file = desk.folder / "desk.toml"
+    file.write_text(file.read_text() + '[procedures.open.steps.preflight]\non_failure = "warn"\n')
+    last = events(desk, begin(desk, "open"))[-1]
+    assert last["event"] == "done" and running(desk) == {"base": True, "top": True}
+    file.write_text(file.read_text().replace(room, ""))
+    assert events(desk, begin(desk, "open"))[-1]["outcome"] == "already_open"
 
 
 def test_a_second_procedure_is_told_which_run_is_under_way(make_desk: Any) -> None:
@@ -142,7 +167,9 @@ def test_a_run_that_is_cancelled_ends_after_its_step(make_desk: Any) -> None:
     last = events(desk, run)[-1]
     assert (last["event"], last["outcome"]) == ("failed", "cancelled")
     outcomes = {each["name"]: each["outcome"] for each in last["result"]["steps"]}
-    assert outcomes == {"start_services": "done", "hold": "done", "begin_trading": "skipped"}
+    assert outcomes == {
+        "preflight": "done", "start_services": "done", "hold": "done", "begin_trading": "skipped",
+    }  # fmt: skip
     assert desk.get("runs")[1]["runs"][0]["state"] == "cancelled"
     assert desk.post(f"runs/{run}/cancel")[0] == 409, "it is over"
     assert running(desk) == {"base": True, "top": True}, "what runs was left running"
@@ -404,7 +431,7 @@ def is_closed_as_uninterrupted(desk: Any) -> None:
         assert (desk.folder / name).read_text() == "x\n", f"{name} took effect once"
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_an_opening_that_is_killed_in_any_step_ends_as_if_it_had_not(
     make_desk: Any, count: int
 ) -> None:

@@ -13,14 +13,22 @@ from openbell.domain.graph import start_order, with_dependents
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.begin_trading import Opened, TradingFacts, judge, plan_trading
 from openbell.procedures.desk_voices import EngineSays, StrategySays
-from openbell.procedures.opening import Started, StartServices, start_budget_s
+from openbell.procedures.opening import (
+    Started,
+    Starting,
+    StartServices,
+    let_run_ahead,
+    phase_steps,
+    start_budget_s,
+    trouble,
+)
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
 
 
 def opening(services: Any, deps: dict[str, tuple[str, ...]]) -> StartServices:
     wanted = tuple(name for wave in start_order(deps) for name in wave)
-    return StartServices(services, wanted, deps, lambda _: None, timeout_s=10)
+    return StartServices(Starting(services, deps, lambda _: None), wanted, timeout_s=10)
 
 
 async def carry_out(step: StartServices, journal: Any) -> Any:
@@ -50,7 +58,7 @@ def test_no_service_starts_before_its_dependencies_are_ready(
     for name, ready in services.ready_when_started.items():
         assert set(deps[name]) <= ready
     held_back = with_dependents(deps, failing) - failing
-    for name, outcome in step.outcomes.items():
+    for name, outcome in step.starting.outcomes.items():
         if name in held_back:
             assert outcome.outcome is Started.NOT_STARTED
         elif name in failing:
@@ -88,7 +96,7 @@ async def test_what_runs_is_left_as_it_is(make_services: Any, journal: Any) -> N
     report = await carry_out(step, journal)
     assert services.calls == []
     assert report.outcome is Outcome.DONE
-    assert {each.outcome for each in step.outcomes.values()} == {Started.ALREADY_RUNNING}
+    assert {each.outcome for each in step.starting.outcomes.values()} == {Started.ALREADY_RUNNING}
 
 
 async def test_what_a_service_event_tells_is_not_said_again(
@@ -106,7 +114,7 @@ async def test_a_failed_service_is_told_with_its_last_words(
 ) -> None:
     services = make_services({"a": ServiceState.STOPPED}, fails={"a": "exited with status 1"})
     told: list[Any] = []
-    step = StartServices(services, ("a",), {"a": ()}, told.append, timeout_s=5)
+    step = StartServices(Starting(services, {"a": ()}, told.append), ("a",), timeout_s=5)
     report = await carry_out(step, journal)
     assert report.detail == "a: exited with status 1"
     assert told[0].log_tail == ("last words",)
@@ -158,3 +166,107 @@ def test_what_is_not_known_is_waited_for() -> None:
 
 def test_it_is_no_use_to_wait_while_a_critical_service_is_down() -> None:
     assert plan_trading(facts(blocked="engine is not up")).skipped
+
+
+# --- phases ----------------------------------------------------------------------------------------
+
+
+def two_phases(services: Any) -> tuple[Starting, list[StartServices]]:
+    """`db` is infrastructure; `risk`, which needs nothing, and `engine`, which needs it, are core."""
+    deps: dict[str, tuple[str, ...]] = {"db": (), "risk": (), "engine": ("db",)}
+    starting = Starting(services, deps, lambda _: None)
+    phases = {"db": "infrastructure", "risk": "core", "engine": "core"}
+    return starting, phase_steps(starting, ("db", "risk", "engine"), phases, dict.fromkeys(deps, 5))  # type: ignore[arg-type]
+
+
+def ahead_of(services: Any, *between: tuple[bool, bool]) -> list[str]:
+    """What the first phase may begin of the second, with `(gated, can_end)` of each."""
+    _, steps = two_phases(services)
+    let_run_ahead([(step, *said) for step, said in zip(steps, between, strict=True)])
+    return list(steps[0].ahead)
+
+
+def test_a_phase_begins_the_next_one_unless_something_is_to_be_seen_in_between(
+    make_services: Any,
+) -> None:
+    services = make_services(dict.fromkeys(("db", "risk", "engine"), ServiceState.STOPPED))
+    free, gated, ends = (False, False), (True, False), (False, True)
+    assert ahead_of(services, free, free) == ["risk", "engine"]
+    assert ahead_of(services, free, gated) == []
+    assert ahead_of(services, ends, free) == []
+    _, (first, second) = two_phases(services)
+    let_run_ahead([(first, *free), (None, *free), (second, *free)])
+    assert first.ahead == (), "a step of the desk's own stands between them"
+
+
+async def test_what_needs_nothing_of_a_phase_does_not_wait_for_it(
+    make_services: Any, journal: Any
+) -> None:
+    services = make_services(dict.fromkeys(("db", "risk", "engine"), ServiceState.STOPPED))
+    risk_came = asyncio.Event()
+    begin = services.start
+
+    async def start(name: str) -> Any:
+        if name == "db":
+            await risk_came.wait()
+        result = await begin(name)
+        if name == "risk":
+            risk_came.set()
+        return result
+
+    services.start = start
+    _, steps = two_phases(services)
+    let_run_ahead([(step, False, False) for step in steps])
+    reports = await asyncio.wait_for(Runner(journal, lambda _: None).run(steps), 20)
+    assert [each.outcome for each in reports] == [Outcome.DONE, Outcome.DONE]
+    assert services.ready_when_started["engine"] >= {"db"}
+    rows = reports[1].evidence["services"]
+    assert isinstance(rows, list) and [row["name"] for row in rows] == ["risk", "engine"]
+
+
+async def test_a_phase_that_failed_is_named_and_the_next_one_says_what_it_lacks(
+    make_services: Any, journal: Any
+) -> None:
+    services = make_services(
+        dict.fromkeys(("db", "risk", "engine"), ServiceState.STOPPED), fails={"db": "exited with 1"}
+    )
+    starting, steps = two_phases(services)
+    reports = await Runner(journal, lambda _: None).run(steps)
+    assert [(each.name, each.outcome) for each in reports] == [
+        ("start_infrastructure", Outcome.FAILED),
+        ("start_core", Outcome.FAILED),
+    ]
+    assert "engine: not started because db is not ready" in reports[1].detail
+    assert starting.outcomes["risk"].outcome is Started.READY
+    assert trouble(starting.outcomes.values()) == "db: exited with 1"
+
+
+async def test_opening_again_goes_on_at_the_phase_that_failed(
+    make_services: Any, journal: Any
+) -> None:
+    services = make_services(
+        {"db": ServiceState.READY, "risk": ServiceState.READY, "engine": ServiceState.FAILED}
+    )
+    _, steps = two_phases(services)
+    reports = await Runner(journal, lambda _: None).run(steps)
+    assert services.calls == [("start", "engine")]
+    assert [each.outcome for each in reports] == [Outcome.DONE, Outcome.DONE]
+
+
+async def test_what_nobody_waits_for_any_more_is_not_brought_up(make_services: Any) -> None:
+    """A run that ends after its first phase, with a service of the next one waiting for its turn."""
+    services = make_services(dict.fromkeys(("db", "risk", "engine"), ServiceState.STOPPED))
+    never = asyncio.Event()
+    begin = services.start
+
+    async def start(name: str) -> Any:
+        if name == "db":
+            await never.wait()
+        return await begin(name)
+
+    services.start = start
+    starting, _ = two_phases(services)
+    starting.begin(("db", "risk", "engine"))
+    await asyncio.wait_for(starting.ended(("risk",)), 10)
+    await asyncio.wait_for(starting.end(), 10)
+    assert [name for _, name in services.calls] == ["risk"]

@@ -13,7 +13,10 @@ def second_step(desk: Any, **wishes: Any) -> dict[str, Any]:
     plan = opening_plan_of_a_closed_desk(desk.desk.path, desk.layout, **wishes)
     steps = plan["steps"]
     assert isinstance(steps, list)
-    assert [step["name"] for step in steps] == ["start_guard", "start_services", "begin_trading"]
+    phases = [f"start_{each}" for each in ("infrastructure", "core", "services")]
+    names = [step["name"] for step in steps]
+    assert [*names[:2], names[-1]] == ["preflight", "start_guard", "begin_trading"]
+    assert names[2:-1] == (phases if "only" not in wishes else phases[:1])
     return dict(steps[-1])
 
 

@@ -1,8 +1,8 @@
 """What desk.toml may say: strict, immutable models. Unknown keys are errors.
 
 One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[alerts]`,
-`[rolling]`, `[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[channels.NAME]`,
-`[procedures.NAME]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
+`[rolling]`, `[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[preflight]`, `[dependencies.NAME]`,
+`[channels.NAME]`, `[procedures.NAME]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
 Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
@@ -31,6 +31,8 @@ from openbell.config.channels import Channel
 from openbell.config.closing import Closing
 from openbell.config.guard import Guard
 from openbell.config.kill_rules import KillSwitch
+from openbell.config.phases import Phase
+from openbell.config.preflight import Dependency, Preflight, Session
 from openbell.config.procedures import ProcedureSettings
 from openbell.config.units import Amount, Bytes, Cores, Percent, Seconds
 
@@ -156,6 +158,9 @@ class Venue(Model):
     """Who cancels when no engine is well any more. venue: its own timer where it has one, which also
     cancels orders that are not the desk's; else the guard. guard: the guard, own orders only. off:
     nobody."""
+    sessions: tuple[Session, ...] = ()
+    """When its market is open, in UTC: `["mon-fri 14:30-21:00"]`, holidays not counted. Left out: it
+    trades all day. Kept out of by openings: `[preflight] during_session`."""
     web: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = None
     """The venue's page on which a person can see and cancel orders; shown where a stop cannot be
     proven."""
@@ -363,6 +368,10 @@ class Service(Model):
     promote_after: Seconds = 3.0
     """Of a standby: an engine that does not answer for so long counts as hung; it is killed, and the
     standby takes over. A dead one is replaced at once."""
+    phase: Phase | None = None
+    """Where it belongs in a start-up. Named: it is started when everything of the phases before is
+    ready (infrastructure, core, services, console). Unset: by its role and by what needs it, for the
+    telling alone, and started as soon as what it depends on is ready."""
     group: Name | None = None
     """Name shared by services that belong together, for people."""
     reload_signal: SignalName = "HUP"
@@ -440,6 +449,8 @@ class DeskFile(Model):
     approvals: Approvals = Approvals()
     kill_switch: KillSwitch = KillSwitch()
     guard: Guard = Guard()
+    preflight: Preflight = Preflight()
+    dependencies: dict[Name, Dependency] = {}
     logs: Logs = Logs()
     channels: dict[Name, Channel] = {}
     venues: dict[Name, Venue] = {}

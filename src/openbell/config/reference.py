@@ -29,11 +29,22 @@ from openbell.config import (
     guard,
     kill_rules,
     models,
+    preflight,
     procedures,
 )
 from openbell.config.unit_texts import format_duration
 
-_MODULES = (models, closing, alerts, approvals, kill_rules, guard, procedures, channels)
+_MODULES = (
+    models,
+    closing,
+    alerts,
+    approvals,
+    kill_rules,
+    guard,
+    preflight,
+    procedures,
+    channels,
+)
 
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[desk]", models.Desk),
@@ -51,6 +62,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[kill_switch.rules.stale_market_data]", kill_rules.StaleRule),
     ("[kill_switch.rules.heartbeat_lost]", kill_rules.HeartbeatRule),
     ("[guard]", guard.Guard),
+    ("[preflight]", preflight.Preflight),
+    ("[dependencies.NAME]", preflight.Dependency),
     ("[logs]", models.Logs),
     ("[channels.NAME]", channels.Channel),
     ("[procedures.NAME]", procedures.ProcedureSettings),

@@ -8,12 +8,16 @@ from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 
 from openbell.config.models import DeskFile
+from openbell.config.phases import phase_problems
 from openbell.config.problems import Problem
 
 
 def reference_problems(desk: DeskFile) -> list[Problem]:
     """Every reference that leads nowhere or round in a circle; empty when all agree."""
-    return [*_unknown_names(desk), *_cycle(desk), *_shared_ports(desk), *_roles(desk)]
+    unclear = [*_unknown_names(desk), *_cycle(desk)]
+    # Phases follow dependencies: there are none before those make sense.
+    phases = [] if unclear else [*phase_problems(desk.services)]
+    return [*unclear, *phases, *_shared_ports(desk), *_roles(desk)]
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from openbell.config.phases import phases_of, waits_for
 from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
@@ -21,15 +23,22 @@ from openbell.errors import FailedError, RefusedError, StorageError
 from openbell.procedures.begin_trading import BeginTrading, Opened, Verdict, without_engine
 from openbell.procedures.command_step import CommandStep
 from openbell.procedures.opening import (
+    PHASE_STEPS,
     ServiceOutcome,
     Started,
+    Starting,
     StartServices,
+    let_run_ahead,
+    only_wanted,
+    phase_steps,
     services_to_open,
-    start_budget_s,
+    trouble,
 )
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
+from openbell.procedures.preflight_facts import Surroundings
+from openbell.procedures.preflighting import TakePreflight
 from openbell.procedures.settings import approvals_of, inner_of, settings_of
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step, StepReport
@@ -104,7 +113,7 @@ class Openings:
             wanted = self._wanted(wishes)
             whole = len(wanted) == len(desk.desk.file.services)
             desk.targets.command(
-                command, () if whole else wanted, hold_back=_holds_trading_back(steps)
+                command, () if whole else wanted, hold_back=bool(_trading_is_let_from(steps))
             )
         except BaseException:
             desk.board.release()
@@ -133,9 +142,10 @@ class Openings:
         desk.require_known(list(wishes.only))
         desk.refuse_locked("it would not be opened")
         self._refuse_safe_mode_while_trading(wishes)
-        steps, start, trade = self._steps(wishes)
+        steps, _, trade = self._steps(wishes)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
-        trade.blocked = lambda: self._blocked(start.wanted, coming=start.wanted)
+        wanted = self._wanted(wishes)
+        trade.blocked = lambda: self._blocked(wanted, coming=wanted)
         return await plan_document("open", steps)
 
     def _steps(
@@ -144,14 +154,38 @@ class Openings:
         tell: Callable[[ServiceOutcome], None] = lambda _: None,
         run: str = "",
         effects: Effects | None = None,
-    ) -> tuple[tuple[Step[Any, Any], ...], StartServices, BeginTrading]:
-        """All of them, and the two that the opening's outcome is told from."""
-        guard, start, trade = self._opening_steps(wishes, tell)
+    ) -> tuple[tuple[Step[Any, Any], ...], Starting, BeginTrading]:
+        """All of them, and what the opening's outcome is told from."""
+        guard, starting, phases, trade = self._opening_steps(wishes, tell)
         steps = arranged(
-            self._desk, PROCEDURE, [*guard, start, trade],
+            self._desk, PROCEDURE, [self._preflight(wishes), *guard, *phases, trade],
             run=run, reason=wishes.reason, effects=effects,
         )  # fmt: skip
-        return steps, start, trade
+        let_run_ahead(
+            [
+                (
+                    inner if isinstance(inner := inner_of(step), StartServices) else None,
+                    bool(approvals_of(step)),
+                    step.on_failure in (OnFailure.ABORT, OnFailure.ASK),
+                )
+                for step in steps
+            ]
+        )
+        return steps, starting, trade
+
+    def _preflight(self, wishes: OpenWishes) -> TakePreflight:
+        desk = self._desk
+        engine = desk.roles.engine
+        up = (ServiceState.READY, ServiceState.DEGRADED)
+        return TakePreflight(
+            Surroundings(
+                desk=desk.desk,
+                layout=desk.layout,
+                environ={**os.environ, **desk.secrets.as_environment()},
+                engine_runs=engine is not None and desk.states.get(engine) in up,
+                force=wishes.force,
+            )
+        )
 
     def _refuse_safe_mode_while_trading(self, wishes: OpenWishes) -> None:
         """Raises RefusedError: opening adds to what is, and a stop has to be asked for as one. A
@@ -187,24 +221,18 @@ class Openings:
 
     def _opening_steps(
         self, wishes: OpenWishes, tell: Callable[[ServiceOutcome], None]
-    ) -> tuple[list[StartGuard], StartServices, BeginTrading]:
+    ) -> tuple[list[StartGuard], Starting, list[StartServices], BeginTrading]:
         """A desk without venues has no guard to start."""
         desk = self._desk
         guard = [StartGuard(self._guard)] if desk.desk.file.venues else []
         services = desk.desk.file.services
-        depends_on = {name: service.depends_on for name, service in services.items()}
         wanted = self._wanted(wishes)
         timeouts = {
             name: ready.timeout if (ready := service.readiness()) is not None else 5.0
             for name, service in services.items()
         }
-        start = StartServices(
-            services=desk.supervisor,
-            wanted=wanted,
-            depends_on=depends_on,
-            tell=tell,
-            timeout_s=start_budget_s(wanted, depends_on, timeouts),
-        )
+        starting = Starting(desk.supervisor, only_wanted(waits_for(services), wanted), tell)
+        phases = phase_steps(starting, wanted, phases_of(services), timeouts)
         trade = BeginTrading(
             voices=desk.voices,
             target=lambda: desk.targets.now,
@@ -212,7 +240,7 @@ class Openings:
             latch_note=lambda: desk.targets.latch_note,
             blocked=lambda: self._blocked(wanted),
         )
-        return guard, start, trade
+        return guard, starting, phases, trade
 
     def _blocked(self, wanted: Collection[str], coming: Collection[str] = ()) -> str:
         """Why waiting for trading would be of no use; `coming` counts as up."""
@@ -247,30 +275,31 @@ class Openings:
             )
 
         journal = RunJournal(desk.database, number)
-        steps, start, trade = self._steps(wishes, tell, run.id, journal)
+        steps, starting, trade = self._steps(wishes, tell, run.id, journal)
         came_to_trading = False
+        let_from = _trading_is_let_from(steps)
 
         def before(step: str) -> None:
             nonlocal came_to_trading
-            if step == trade.name:
+            if step in (let_from, trade.name):
                 desk.targets.let_trade()
-                came_to_trading = True
+            came_to_trading = came_to_trading or step == trade.name
 
         runner = self._runs.runner(run, PROCEDURE, journal, before=before)
-        reports = await runner.run(steps)
+        try:
+            reports = await runner.run(steps)
+        finally:
+            # Of a run that ended early: nothing goes on coming up that no step waits for.
+            await starting.end()
         if not came_to_trading and not traded_before:
             self._hold_back()
-        started, traded = (
-            next(each for each in reports if each.name == step.name) for step in (start, trade)
-        )
+        traded = next(each for each in reports if each.name == trade.name)
+        settled = (Outcome.DONE, Outcome.SKIPPED)
+        not_up = [r for r in reports if r.name in PHASE_STEPS and r.outcome not in settled]
         stopped_at = runner.stopped_at
         # Without its guard a desk opens all the same, and says so: it can be stopped by hand.
-        opened = (
-            not runner.ended_by
-            and not stopped_at
-            and (all(each.outcome in (Outcome.DONE, Outcome.SKIPPED) for each in (started, traded)))
-        )
-        outcome = _opening_outcome(start, trade, started, traded)
+        opened = not runner.ended_by and not stopped_at and not not_up and traded.outcome in settled
+        outcome = _opening_outcome(starting, trade, not_up, traded)
         if runner.ended_by or stopped_at:
             outcome = "cancelled" if runner.ended_by else "failed"
         ended = "cancelled" if runner.ended_by else "failed"
@@ -281,17 +310,25 @@ class Openings:
         verdict = trade.verdict
         if traded.outcome is Outcome.SKIPPED:
             verdict = Verdict(Opened.SAFE) if left_out else Verdict(Opened.WAITING, traded.detail)
+        culprits = (*([stopped_at] if stopped_at else ()), *not_up, traded)
+        failed_at = next((each.name for each in culprits if each.outcome not in settled), "")
         result = {
             "outcome": outcome,
             "state": str(verdict.opened),
             "waiting_for": verdict.waiting_for,
+            "failed_at": "" if opened else failed_at,
             "services": [
-                start.outcomes[name].as_dict() for name in start.wanted if name in start.outcomes
+                starting.outcomes[name].as_dict()
+                for name in self._wanted(wishes)
+                if name in starting.outcomes
             ],
             "steps": [report.as_dict() for report in reports],
         }
         desk.auditor.note("desk.opened" if opened else "desk.open_failed", run.id, outcome=outcome)
-        message = started.detail if started.outcome is not Outcome.DONE else traded.detail
+        message = traded.detail
+        if not_up:
+            told = trouble(starting.outcomes.values())
+            message = told if told and len(not_up) > 1 else not_up[0].detail
         if runner.ended_by:
             message = f"{runner.ended_by}; what runs was left running"
         elif stopped_at:
@@ -383,26 +420,35 @@ def _had_traded(record: RunRecord) -> bool:
     )
 
 
-def _holds_trading_back(steps: Sequence[Step[Any, Any]]) -> bool:
-    """Whether something is to be seen, done or approved before the desk may trade. Without it the
-    engine gets its permit as soon as it is ready, which is soonest."""
-    place = [step.name for step in steps].index(BeginTrading.name)
-    return any(approvals_of(step) for step in steps[: place + 1]) or any(
-        step.on_failure in (OnFailure.ABORT, OnFailure.ASK)
-        or isinstance(inner_of(step), CommandStep)
-        for step in steps[:place]
-    )
+def _trading_is_let_from(steps: Sequence[Step[Any, Any]]) -> str:
+    """The step from which on the desk may trade, where something is to be seen, done or approved
+    before; empty where nothing is. The engine gets its permit as soon as it is ready, which is soonest:
+    so trading is let as soon as the last such thing is done, and not only where trading is waited for."""
+    names = [step.name for step in steps]
+    place = names.index(BeginTrading.name)
+    let_from = 0
+    for index, step in enumerate(steps[: place + 1]):
+        if approvals_of(step):
+            let_from = index
+        if index < place and (
+            step.on_failure in (OnFailure.ABORT, OnFailure.ASK)
+            or isinstance(inner_of(step), CommandStep)
+        ):
+            let_from = index + 1
+    return names[let_from] if let_from else ""
 
 
 def _opening_outcome(
-    start: StartServices, trade: BeginTrading, started: StepReport, traded: StepReport
+    starting: Starting, trade: BeginTrading, not_up: Sequence[StepReport], traded: StepReport
 ) -> str:
     """The opening in a word, as docs/reference/api.md lists them."""
-    if started.outcome is not Outcome.DONE:
+    if not_up:
         return "failed"
     if traded.outcome is Outcome.SKIPPED:
         return "partial"
-    nothing_done = all(each.outcome is Started.ALREADY_RUNNING for each in start.outcomes.values())
+    nothing_done = all(
+        each.outcome is Started.ALREADY_RUNNING for each in starting.outcomes.values()
+    )
     if nothing_done and trade.verdict.opened is not Opened.WAITING:
         return "already_open"
     return str(trade.verdict.opened)

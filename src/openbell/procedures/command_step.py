@@ -148,12 +148,7 @@ class CommandStep:
         return Verification(Outcome.FAILED, f"not so: {looked.told}", evidence)
 
     def _filled(self, argv: Sequence[str]) -> tuple[str, ...]:
-        values = {
-            "python": sys.executable,
-            "desk": str(self.layout.desk),
-            "state": str(self.layout.state),
-        }
-        return tuple(_PLACEHOLDER.sub(lambda m: values[m[1]], part) for part in argv)
+        return filled(argv, self.layout)
 
     async def _look(self) -> Ran:
         return await self._run(self._filled(self.extra.verify), VERIFY_TIMEOUT_S)
@@ -166,3 +161,9 @@ class CommandStep:
             timeout_s=timeout_s,
             redact=self.redact,
         )
+
+
+def filled(argv: Sequence[str], layout: DeskLayout) -> tuple[str, ...]:
+    """With what `{python}`, `{desk}` and `{state}` stand for."""
+    values = {"python": sys.executable, "desk": str(layout.desk), "state": str(layout.state)}
+    return tuple(_PLACEHOLDER.sub(lambda m: values[m[1]], part) for part in argv)

@@ -1,20 +1,23 @@
-"""Opening the desk: its services in dependency order, then leave to trade.
+"""Opening the desk: its services, phase by phase, each when what it depends on is ready.
 
-Each service is started the moment its own dependencies are ready, not in waves: the opening takes
-as long as the longest chain of dependencies. A service that fails takes only its dependents with
-it. Nothing is undone: what runs is left running, and opening again does what is left to do.
+Each service is started the moment what it waits for is ready, not in waves: the opening takes as long
+as the longest chain of dependencies. So a phase may begin services of the next ones while it brings up
+its own, where nothing stands between them (`StartServices.ahead`); each phase is still shown, waited
+for and verified by itself. A service that fails takes only its dependents with it. Nothing is undone:
+what runs is left running, and opening again does what is left to do.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from openbell.config.phases import PHASES, Phase
 from openbell.domain.graph import start_order, with_dependencies
 from openbell.procedures.declared import StepSpec
-from openbell.procedures.ports import Facts, Services, facts_of
+from openbell.procedures.ports import Facts, Services
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.spec import StartResult
@@ -87,97 +90,231 @@ def services_to_open(
     return tuple(name for wave in start_order(depends_on) for name in wave if name in chosen)
 
 
+def only_wanted(
+    wait_for: Mapping[str, tuple[str, ...]], wanted: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """What each of these waits for among them: what is not started is not waited for."""
+    return {name: tuple(each for each in wait_for[name] if each in wanted) for name in wanted}
+
+
 ServiceNews = Callable[[ServiceOutcome], None]
 
 
-SPEC = StepSpec(
-    name="start_services",
-    title="Start services in dependency order",
-    does="Starts each service the moment what it depends on is ready; one that fails takes only its "
-    "dependents with it.",
-    verified_by="Every service that is wanted is seen to be ready.",
-    timeout_s=0.0,
-    timeout_note="the longest chain of readiness time-outs, and ten seconds",
-    on_failure=OnFailure.WARN,
-    needed_because="it is the opening",
-    evidence="by service: outcome, seconds, why not",
-)
+def _spec(phase: Phase, name: str, title: str, what: str) -> StepSpec:
+    return StepSpec(
+        name=name,
+        title=title,
+        does=f"Starts {what}, each the moment what it depends on is ready; one that fails takes only "
+        "its dependents with it.",
+        verified_by="Every service of the phase that is wanted is seen to be ready.",
+        timeout_s=0.0,
+        timeout_note="the longest chain of readiness time-outs, and ten seconds",
+        on_failure=OnFailure.WARN,
+        needed_because="it is the opening",
+        evidence="by service: outcome, seconds until ready, memory, why not",
+        applies=f"a service that is wanted is of the phase {phase}",
+    )
+
+
+SPECS: dict[Phase, StepSpec] = {
+    "infrastructure": _spec(
+        "infrastructure",
+        "start_infrastructure",
+        "Start the infrastructure",
+        "stores, brokers and simulated venues: what the others need",
+    ),
+    "core": _spec(
+        "core",
+        "start_core",
+        "Start the core",
+        "limits and breakers, the engine and its standby, market data",
+    ),
+    "services": _spec(
+        "services",
+        "start_services",
+        "Start the services",
+        "strategies, agents and every service that is of no other phase",
+    ),
+    "console": _spec(
+        "console",
+        "start_console",
+        "Start the console",
+        "consoles and gateways: what people look at",
+    ),
+}
+PHASE_STEPS = frozenset(spec.name for spec in SPECS.values())
+
+
+@dataclass
+class Starting:
+    """The starts of one opening, which its phases share."""
+
+    services: Services
+    wait_for: Mapping[str, tuple[str, ...]]
+    """By service: what must be ready before it is started, of what is wanted."""
+    tell: ServiceNews
+    """Hears of each service that failed or was not started."""
+    outcomes: dict[str, ServiceOutcome] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[bool]] = field(default_factory=dict)
+
+    def is_up_already(self, name: str) -> None:
+        if name not in self._tasks:
+            self.outcomes[name] = ServiceOutcome(name, Started.ALREADY_RUNNING)
+
+    def begin(self, names: Iterable[str]) -> None:
+        """Begins them, in start order; what was begun is under way or done."""
+        for name in names:
+            if name not in self._tasks and name not in self.outcomes:
+                self._tasks[name] = asyncio.create_task(self._start(name), name=f"start {name}")
+
+    async def ended(self, names: Collection[str]) -> None:
+        """Returns when each of these is ready, or it is known why not. Where it is not waited for
+        any longer, they are not brought up any further. Raises what a start raised."""
+        tasks = [self._tasks[name] for name in names if name in self._tasks]
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            await _cancelled(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    async def seen(self, names: Collection[str]) -> None:
+        """Returns when the starts of these have told how they ended: what is seen to be ready may
+        be a moment ahead of that."""
+        if tasks := [self._tasks[name] for name in names if name in self._tasks]:
+            await asyncio.wait(tasks)
+
+    async def end(self) -> None:
+        """Nothing is brought up any further; does nothing where all has ended."""
+        await _cancelled(self._tasks.values())
+
+    async def _start(self, name: str) -> bool:
+        waiting = [each for each in self.wait_for[name] if each in self._tasks]
+        if waiting:
+            await asyncio.wait([self._tasks[each] for each in waiting])
+        missing = [each for each in self.wait_for[name] if not self._is_up(each)]
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
+            reason = f"not started because {', '.join(missing)} {verb} not ready"
+            outcome = ServiceOutcome(name, Started.NOT_STARTED, reason=reason)
+        else:
+            outcome = _outcome(await self.services.start(name))
+        self.outcomes[name] = outcome
+        if not outcome.is_up:
+            self.tell(outcome)
+        return outcome.is_up
+
+    def _is_up(self, name: str) -> bool:
+        return name in self.outcomes and self.outcomes[name].is_up
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[bool]]) -> None:
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left)
 
 
 @dataclass
 class StartServices:
-    """Step: every wanted service is ready."""
+    """Step: every wanted service of a phase is ready."""
 
-    services: Services
+    starting: Starting
     wanted: tuple[str, ...]
-    depends_on: Mapping[str, tuple[str, ...]]
-    tell: ServiceNews
-    """Hears of each service that failed or was not started."""
+    """Of this phase, in start order."""
     timeout_s: float
-    name: str = SPEC.name
-    title: str = SPEC.title
-    on_failure: OnFailure = SPEC.on_failure
+    phase: Phase = "services"
+    ahead: tuple[str, ...] = ()
+    """Of later phases: what may be started meanwhile, since nothing stands between this step and
+    theirs."""
+    on_failure: OnFailure = OnFailure.WARN
     """What does not depend on the failed service may go on, trading included if it is not critical."""
-    outcomes: dict[str, ServiceOutcome] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return SPECS[self.phase].name
+
+    @property
+    def title(self) -> str:
+        return SPECS[self.phase].title
+
+    def _facts(self, names: Iterable[str]) -> Facts:
+        return Facts({name: self.starting.services.view(name) for name in names})
 
     async def observe(self) -> Facts:
-        facts = facts_of(self.services)
-        self.outcomes = {
-            name: ServiceOutcome(name, Started.ALREADY_RUNNING)
-            for name in self.wanted
-            if facts.is_up(name)
-        }
+        facts = self._facts((*self.wanted, *self.ahead))
+        for name in facts.views:
+            if facts.is_up(name):
+                self.starting.is_up_already(name)
         return facts
 
     def plan(self, facts: Facts) -> Plan[StartService]:
-        return plan_services(facts, self.wanted, self.depends_on)
+        return plan_services(facts, self.wanted, self.starting.wait_for)
 
     async def act(self, plan: Plan[StartService], say: Say) -> None:
         """Says nothing: every change of a service's state is an event of the run by itself."""
-        loop = asyncio.get_running_loop()
-        ready: dict[str, asyncio.Future[bool]] = {
-            name: loop.create_future() for name in self.wanted
-        }
-        for name in self.outcomes:
-            ready[name].set_result(True)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for action in plan.actions:
-                    group.create_task(self._start(action, ready), name=f"start {action.name}")
-        finally:
-            # Whoever still waits when time runs out must not wait for ever.
-            for future in ready.values():
-                future.cancel()
-
-    async def _start(self, action: StartService, ready: Mapping[str, asyncio.Future[bool]]) -> None:
-        for dependency in action.after:
-            await asyncio.wait([ready[dependency]])
-        missing = [name for name in action.after if not ready[name].result()]
-        if missing:
-            verb = "is" if len(missing) == 1 else "are"
-            reason = f"not started because {', '.join(missing)} {verb} not ready"
-            outcome = ServiceOutcome(action.name, Started.NOT_STARTED, reason=reason)
-        else:
-            outcome = _outcome(await self.services.start(action.name))
-        self.outcomes[action.name] = outcome
-        ready[action.name].set_result(outcome.is_up)
-        if not outcome.is_up:
-            self.tell(outcome)
+        own = [action.name for action in plan.actions]
+        self.starting.begin((*own, *self.ahead))
+        await self.starting.ended(own)
 
     async def verify(self, say: Say) -> Verification:
-        facts = facts_of(self.services)
+        await self.starting.seen([name for name in self.wanted if self._facts((name,)).is_up(name)])
+        facts, outcomes = self._facts(self.wanted), self.starting.outcomes
         for name in self.wanted:
-            if name not in self.outcomes or (self.outcomes[name].is_up and not facts.is_up(name)):
+            if name not in outcomes or (outcomes[name].is_up and not facts.is_up(name)):
                 reason = facts.views[name].reason or f"is {facts.state(name)}"
-                self.outcomes[name] = ServiceOutcome(name, Started.FAILED, reason=reason)
-        missing = [outcome for outcome in self.outcomes.values() if not outcome.is_up]
-        evidence = {"services": [self.outcomes[name].as_dict() for name in self.wanted]}
-        if not missing:
-            told = count_of(len(self.wanted), "service is", "services are")
-            return Verification(Outcome.DONE, f"{told} ready", evidence)
-        failed = [each for each in missing if each.outcome is Started.FAILED]
-        told = "; ".join(f"{each.name}: {each.reason}" for each in failed or missing)
+                outcomes[name] = ServiceOutcome(name, Started.FAILED, reason=reason)
+        rows = [
+            {**outcomes[name].as_dict(), "memory_bytes": facts.views[name].memory_bytes}
+            for name in self.wanted
+        ]
+        evidence = {"phase": self.phase, "services": rows}
+        if not (told := trouble(outcomes[name] for name in self.wanted)):
+            ready = count_of(len(self.wanted), "service is", "services are")
+            return Verification(Outcome.DONE, f"{ready} ready", evidence)
         return Verification(Outcome.FAILED, told, evidence)
+
+
+def trouble(outcomes: Iterable[ServiceOutcome]) -> str:
+    """Which of these are not up, and why: those that failed, or else those that were not started
+    for it. Empty: all are up."""
+    missing = [outcome for outcome in outcomes if not outcome.is_up]
+    failed = [each for each in missing if each.outcome is Started.FAILED]
+    return "; ".join(f"{each.name}: {each.reason}" for each in failed or missing)
+
+
+def phase_steps(
+    starting: Starting,
+    wanted: Sequence[str],
+    phases: Mapping[str, Phase],
+    ready_timeout_s: Mapping[str, float],
+) -> list[StartServices]:
+    """A step for each phase of which something is wanted. `wanted` is in start order."""
+    steps = []
+    for phase in PHASES:
+        own = tuple(name for name in wanted if phases[name] == phase)
+        if own:
+            budget = start_budget_s(own, starting.wait_for, ready_timeout_s)
+            steps.append(StartServices(starting, own, budget, phase))
+    return steps
+
+
+def let_run_ahead(steps: Sequence[tuple[StartServices | None, bool, bool]]) -> None:
+    """Lets each phase begin the services of the phases right after it. `steps` are all those of the
+    run, each with its phase (None: it starts nothing), whether something has to be decided before it,
+    and whether it can end the run: what stands behind any of that is not begun before its turn."""
+    ahead: tuple[str, ...] = ()
+    open_behind = False
+    for phase, gated, can_end in reversed(steps):
+        if phase is None:
+            ahead, open_behind = (), False
+            continue
+        phase.ahead = ahead if open_behind and not can_end else ()
+        ahead = (*phase.wanted, *phase.ahead)
+        open_behind = not gated
 
 
 def _outcome(result: StartResult) -> ServiceOutcome:
@@ -195,10 +332,11 @@ def start_budget_s(
     depends_on: Mapping[str, tuple[str, ...]],
     ready_timeout_s: Mapping[str, float],
 ) -> float:
-    """Longest time an opening may take: the chain whose readiness time-outs sum up highest, and
-    ten seconds for what is not waiting. `wanted` is in start order."""
+    """Longest time these may take: the chain of them whose readiness time-outs sum up highest, and
+    ten seconds for what is not waiting. `wanted` is in start order; what one of them waits for and is
+    not among them takes no time any more."""
     longest: dict[str, float] = {}
     for name in wanted:
-        before = max((longest[each] for each in depends_on[name]), default=0.0)
+        before = max((longest[each] for each in depends_on[name] if each in longest), default=0.0)
         longest[name] = before + ready_timeout_s[name]
     return max(longest.values(), default=0.0) + 10.0

@@ -15,6 +15,7 @@ import psutil
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.config.phases import phases_of, waits_for
 from openbell.config.procedures import ExtraStep
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.graph import suggest
@@ -30,10 +31,12 @@ from openbell.procedures.begin_trading import (
     without_engine,
 )
 from openbell.procedures.command_step import CommandStep, environment_of
-from openbell.procedures.opening import StartServices, services_to_open
+from openbell.procedures.opening import Starting, only_wanted, phase_steps, services_to_open
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts, NoEffects
+from openbell.procedures.preflight_facts import Surroundings
+from openbell.procedures.preflighting import TakePreflight
 from openbell.procedures.settings import arrange, load_checked
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Plan, Say, Verification
@@ -172,15 +175,30 @@ def opening_plan_of_a_closed_desk(
             )
     wanted = services_to_open(depends_on, only)
     services = _Uncontrolled(desk, _alive(layout))
-    start = StartServices(services, wanted, depends_on, lambda _: None, timeout_s=0.0)
+    starting = Starting(
+        services, only_wanted(waits_for(desk.file.services), wanted), lambda _: None
+    )
+    phases = phase_steps(
+        starting, wanted, phases_of(desk.file.services), dict.fromkeys(wanted, 0.0)
+    )
     guard = [StartGuard(_AloneGuard(desk, layout))] if desk.file.venues else []
     trade = _trading_to_come(desk, layout, wanted, safe_mode)
+
+    look = TakePreflight(
+        Surroundings(
+            desk=desk,
+            layout=layout,
+            environ=os.environ,
+            engine_runs=desk.file.service_with_role("engine") in _alive(layout),
+            force=force,
+        )
+    )
 
     def own(extra: ExtraStep) -> CommandStep:
         environment = environment_of(extra, layout, os.environ, {}, "", "")
         return CommandStep(extra, layout, environment, NoEffects())
 
-    steps = arrange(PROCEDURE, desk.file, [*guard, start, trade], own)
+    steps = arrange(PROCEDURE, desk.file, [look, *guard, *phases, trade], own)
     return asyncio.run(plan_document("open", steps))
 
 

@@ -39,9 +39,11 @@ async def run_command(
     environment: Mapping[str, str],
     timeout_s: float,
     redact: Callable[[str], str] = str,
+    line_chars: int = _LINE_CHARS,
 ) -> Ran:
     """Runs it to its end; it is killed with its group when it is late, or we are cancelled. `redact`
-    takes known secrets out of what was printed."""
+    takes known secrets out of what was printed, of which the last lines are kept, each up to
+    `line_chars`."""
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
@@ -71,7 +73,7 @@ async def run_command(
         await asyncio.wait((reading,), timeout=0.5)
         reading.cancel()
     lines = redact(output.decode(errors="replace")).splitlines()[-LINES_KEPT:]
-    return Ran(status, why, tuple(line[:_LINE_CHARS] for line in lines))
+    return Ran(status, why, tuple(line[:line_chars] for line in lines))
 
 
 async def _read(process: asyncio.subprocess.Process, output: bytearray) -> None:

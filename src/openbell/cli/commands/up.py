@@ -19,7 +19,11 @@ from openbell.errors import ConflictError, FailedError, NotRunningError, Refused
     "--only", multiple=True, metavar="SERVICE", help="Only this service and what it needs."
 )
 @click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="End processes left over from an earlier run first.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="End processes left over from an earlier run first; open in a session too.",
+)
 def up(terminal: Terminal, safe_mode: bool, only: tuple[str, ...], plan: bool, force: bool) -> int:
     """Open the desk: start its services in dependency order, each gated on readiness.
 
@@ -126,7 +130,8 @@ def _tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, An
             terminal.warn(f"  x {service['name']}: {service['reason']}")
             for line in service.get("log_tail", ()):
                 terminal.warn(f"      | {line}")
-    terminal.warn("  what runs was left running; mend it and run `openbell up` again")
+    at = f"it failed at {result['failed_at']}; " if result.get("failed_at") else ""
+    terminal.warn(f"  {at}what runs was left running; mend it and run `openbell up` again")
 
 
 def _opened_text(

@@ -1,0 +1,211 @@
+"""What is to be thought of what a pre-flight found. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from openbell.config.hours import OpenHours
+from openbell.config.models import DeskFile
+from openbell.config.preflight import Preflight
+from openbell.procedures.checklists import Check, Found
+from openbell.procedures.dependencies import DependencyFact
+from openbell.procedures.preflight_facts import PreflightFacts
+from openbell.venues.greeter import Greeting
+
+INSIST = "--force"
+
+
+def judge(facts: PreflightFacts, desk: DeskFile) -> tuple[Check, ...]:
+    """A check for each thing that was looked at, in the order in which people think of them."""
+    settings = desk.preflight
+    return (
+        _market_hours(facts, desk),
+        Check(
+            name="backups",
+            title="Backups",
+            found=Found.NOT_CONFIGURED,
+            detail="this desk declares none, so nothing is known of any",
+        ),
+        _free(
+            "disk",
+            "Disk space",
+            facts.disk_free,
+            (settings.disk_free, settings.disk_free_warn),
+            "make room where the state folder lies",
+        ),
+        _free(
+            "memory",
+            "Memory",
+            facts.memory_free,
+            (settings.memory_free, settings.memory_free_warn),
+            "end what else runs on this machine",
+        ),
+        _credentials(facts),
+        *_network(facts, desk),
+        *_clocks(facts, settings),
+        *map(_dependency, facts.dependencies),
+    )
+
+
+def _market_hours(facts: PreflightFacts, desk: DeskFile) -> Check:
+    name, title = "market_hours", "Market hours"
+    with_sessions = {each: venue.sessions for each, venue in desk.venues.items() if venue.sessions}
+    if not with_sessions:
+        detail = "no venue of this desk has sessions"
+        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+    running = in_session(with_sessions, facts.wall_ns)
+    at = datetime.fromtimestamp(facts.wall_ns / 1e9, UTC)
+    if not running:
+        detail = f"no session is under way on {at:%A at %H:%M} UTC"
+        return Check(name=name, title=title, found=Found.OK, detail=detail)
+    detail = "in session: " + "; ".join(f"{each} ({hours})" for each, hours in running.items())
+    during = desk.preflight.during_session
+    if during == "refuse" and not facts.engine_runs and not facts.force:
+        remedy = f"open before the session or after it, or insist with {INSIST}"
+        return Check(name=name, title=title, found=Found.REFUSED, detail=detail, remedy=remedy)
+    if facts.engine_runs:
+        detail += "; the engine runs already, so that nothing is begun"
+    elif facts.force:
+        detail += f"; opened all the same ({INSIST})"
+    found = Found.OK if during == "allow" or facts.engine_runs else Found.WARN
+    return Check(name=name, title=title, found=found, detail=detail)
+
+
+def in_session(sessions: Mapping[str, tuple[str, ...]], wall_ns: int) -> dict[str, str]:
+    """Venues of which a session is under way, each with that session."""
+    return {
+        venue: hours
+        for venue, all_hours in sessions.items()
+        for hours in all_hours
+        if OpenHours.parse(hours).holds(wall_ns)
+    }
+
+
+def _free(name: str, title: str, free: int | None, least: tuple[int, int], remedy: str) -> Check:
+    """`least`: below the first it stands in the way, below the second it is told."""
+    if free is None:
+        return Check(name=name, title=title, found=Found.UNKNOWN, detail="could not be read")
+    must, should = least
+    facts: dict[str, object] = {"free_bytes": free, "least_bytes": must, "warn_bytes": should}
+    detail = f"{size_text(free)} free"
+    if free < must:
+        detail += f", less than {size_text(must)}"
+        return Check(
+            name=name, title=title, found=Found.FAILED, detail=detail, remedy=remedy, facts=facts
+        )
+    if free < should:
+        detail += f", less than {size_text(should)}"
+        return Check(
+            name=name, title=title, found=Found.WARN, detail=detail, remedy=remedy, facts=facts
+        )
+    return Check(name=name, title=title, found=Found.OK, detail=detail, facts=facts)
+
+
+def size_text(size: int) -> str:
+    """`512 MiB`, `1.5 GiB`"""
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
+
+
+def _credentials(facts: PreflightFacts) -> Check:
+    name, title = "credentials", "Credentials"
+    if not facts.missing:
+        return Check(name=name, title=title, found=Found.OK, detail="every variable is set")
+    return Check(
+        name=name,
+        title=title,
+        found=Found.FAILED,
+        detail="; ".join(facts.missing),
+        remedy="set them in the environment or in .env beside desk.toml",
+    )
+
+
+def _network(facts: PreflightFacts, desk: DeskFile) -> Iterator[Check]:
+    """A simulated venue that is not there keeps no desk closed: the engine waits for it."""
+    greeted = {each.name: each for each in facts.greetings}
+    for host in facts.hosts:
+        if host.venue in greeted and host.connected:
+            continue  # the greeting says more
+        simulated = desk.venues[host.venue].environment == "simulated"
+        found = Found.OK
+        if not host.connected:
+            found = Found.UNKNOWN if host.connected is None else Found.FAILED
+            found = Found.WARN if simulated else found
+        greeted.pop(host.venue, None)
+        yield Check(
+            name=f"network_{host.venue}",
+            title=f"Network to {host.venue}",
+            found=found,
+            detail=f"{host.host} takes connections"
+            if host.connected
+            else f"{host.host}: {host.why}",
+            remedy=""
+            if host.connected
+            else "look at the network, at DNS and at the venue's status",
+            facts={"connect_ms": host.took_ms},
+        )
+    for name, greeting in greeted.items():
+        yield _greeting(name, greeting)
+    if not facts.hosts and not facts.greetings:
+        yield Check(
+            name="network",
+            title="Network",
+            found=Found.NOT_CONFIGURED,
+            detail="every venue is a service of this desk, and asked once that runs"
+            if desk.venues
+            else "this desk has no venue",
+        )
+
+
+def _greeting(name: str, greeting: Greeting) -> Check:
+    found = {True: Found.OK, False: Found.FAILED, None: Found.UNKNOWN}[greeting.reached]
+    return Check(
+        name=f"network_{name}",
+        title=f"Network to {name}",
+        found=found,
+        detail="reached, credentials accepted" if greeting.reached else greeting.why,
+        remedy="" if greeting.reached else f"`openbell venues test {name}` tries it step by step",
+        facts={"connect_ms": greeting.took_ms},
+    )
+
+
+def _clocks(facts: PreflightFacts, settings: Preflight) -> Iterator[Check]:
+    for each in facts.greetings:
+        found, remedy = clock_found(each.skew_ms, settings.max_clock_skew)
+        detail = f"{each.skew_ms:+.0f} ms from ours" if each.skew_ms is not None else each.skew_why
+        if not each.tells_time:
+            found, remedy = Found.NOT_CONFIGURED, ""
+        elif each.skew_ms is None and not detail:
+            detail = "it is not reached"
+        yield Check(
+            name=f"clock_{each.name}",
+            title=f"Clock of {each.name}",
+            found=found,
+            detail=detail,
+            remedy=remedy,
+            facts={"skew_ms": each.skew_ms, "max_ms": settings.max_clock_skew * 1000},
+        )
+
+
+def clock_found(skew_ms: float | None, max_s: float) -> tuple[Found, str]:
+    """With what would mend it."""
+    if skew_ms is None:
+        return Found.UNKNOWN, "orders carry a time stamp that a venue refuses when it is wrong"
+    if abs(skew_ms) > max_s * 1000:
+        return Found.FAILED, "set this machine's clock (chrony, ntpd)"
+    return Found.OK, ""
+
+
+def _dependency(fact: DependencyFact) -> Check:
+    found = {True: Found.OK, False: Found.FAILED, None: Found.UNKNOWN}[fact.serves]
+    detail = fact.why
+    if not fact.serves and not fact.required:
+        found, detail = Found.WARN, f"{fact.why}; the desk is opened without it"
+    return Check(
+        name=f"dependency_{fact.name}",
+        title=f"{fact.name} ({fact.kind})",
+        found=found,
+        detail=detail,
+        remedy="" if fact.serves else f"start {fact.name}, or mend [dependencies.{fact.name}]",
+        facts={"took_ms": fact.took_ms},
+    )
