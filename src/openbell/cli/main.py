@@ -49,6 +49,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "restart": ("services", "restart", "stop and start services"),
     "reload": ("services", "reload", "have services read their configuration again"),
     "procedure": ("procedure", "procedure", "list, show, plan, run and report procedures"),
+    "checklist": (
+        "checklist",
+        "checklist",
+        "morning, startup, shutdown, eod: filled by the system",
+    ),
     "checkpoint": ("checkpoint", "checkpoint", "save, validate and list checkpoints"),
     "audit": ("audit", "audit", "verify and show the audit log"),
     "down": ("down", "down", "close the desk, and prove it closed"),

@@ -27,24 +27,11 @@ def judge(facts: PreflightFacts, desk: DeskFile) -> tuple[Check, ...]:
             found=Found.NOT_CONFIGURED,
             detail="this desk declares none, so nothing is known of any",
         ),
-        _free(
-            "disk",
-            "Disk space",
-            facts.disk_free,
-            (settings.disk_free, settings.disk_free_warn),
-            "make room where the state folder lies",
-        ),
-        _free(
-            "memory",
-            "Memory",
-            facts.memory_free,
-            (settings.memory_free, settings.memory_free_warn),
-            "end what else runs on this machine",
-        ),
+        *free_checks(facts.disk_free, facts.memory_free, settings),
         _credentials(facts),
         *_network(facts, desk),
         *_clocks(facts, settings),
-        *map(_dependency, facts.dependencies),
+        *map(dependency_check, facts.dependencies),
     )
 
 
@@ -80,6 +67,28 @@ def in_session(sessions: Mapping[str, tuple[str, ...]], wall_ns: int) -> dict[st
         for hours in all_hours
         if OpenHours.parse(hours).holds(wall_ns)
     }
+
+
+def free_checks(
+    disk_free: int | None, memory_free: int | None, settings: Preflight
+) -> tuple[Check, Check]:
+    """Room for what the desk writes, and for its processes; in bytes, None where it is not known."""
+    return (
+        _free(
+            "disk",
+            "Disk space",
+            disk_free,
+            (settings.disk_free, settings.disk_free_warn),
+            "make room where the state folder lies",
+        ),
+        _free(
+            "memory",
+            "Memory",
+            memory_free,
+            (settings.memory_free, settings.memory_free_warn),
+            "end what else runs on this machine",
+        ),
+    )
 
 
 def _free(name: str, title: str, free: int | None, least: tuple[int, int], remedy: str) -> Check:
@@ -196,7 +205,7 @@ def clock_found(skew_ms: float | None, max_s: float) -> tuple[Found, str]:
     return Found.OK, ""
 
 
-def _dependency(fact: DependencyFact) -> Check:
+def dependency_check(fact: DependencyFact) -> Check:
     found = {True: Found.OK, False: Found.FAILED, None: Found.UNKNOWN}[fact.serves]
     detail = fact.why
     if not fact.serves and not fact.required:

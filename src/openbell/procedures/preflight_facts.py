@@ -78,30 +78,24 @@ async def look(around: Surroundings) -> PreflightFacts:
     desk, layout = around.desk, around.layout
     outside = venues_outside(desk.file)
     greeted = [name for name in outside if desk.file.venues[name].environment != "simulated"]
-    environment = {name: around.environ[name] for name in BASE_VARIABLES if name in around.environ}
-    environment["OPENBELL_STATE"] = str(layout.state)
     hosts, greetings, dependencies = await asyncio.gather(
         asyncio.gather(
             *(_reach(desk.file, name) for name in outside if desk.file.venues[name].url)
         ),
         _greet(around, greeted),
-        asyncio.gather(
-            *(
-                ask_dependency(name, each, layout, environment)
-                for name, each in desk.file.dependencies.items()
-            )
-        ),
+        ask_dependencies(desk, layout, around.environ),
     )
+    disk_free, memory_free = room(layout)
     return PreflightFacts(
         wall_ns=time.time_ns(),
         engine_runs=around.engine_runs,
         force=around.force,
-        disk_free=_disk_free(layout),
-        memory_free=psutil.virtual_memory().available,
+        disk_free=disk_free,
+        memory_free=memory_free,
         missing=_missing(desk, around.environ),
         hosts=tuple(hosts),
         greetings=tuple(greetings),
-        dependencies=tuple(dependencies),
+        dependencies=dependencies,
     )
 
 
@@ -116,13 +110,32 @@ def _is_own(url: str | None, ports: set[int]) -> bool:
     return parts.hostname in _LOOPBACK and parts.port in ports
 
 
-def _disk_free(layout: DeskLayout) -> int | None:
-    """Where the desk writes; the folder may not exist yet."""
+def room(layout: DeskLayout) -> tuple[int | None, int | None]:
+    """Bytes free where the desk writes, whose folder may not exist yet, and bytes of memory that
+    processes can still have; None where that cannot be read."""
     folder = next(each for each in (layout.state, *layout.state.parents) if each.exists())
     try:
-        return shutil.disk_usage(folder).free
+        disk_free = shutil.disk_usage(folder).free
     except OSError:
-        return None
+        disk_free = None
+    try:
+        return disk_free, psutil.virtual_memory().available
+    except OSError:
+        return disk_free, None
+
+
+async def ask_dependencies(
+    desk: LoadedDesk, layout: DeskLayout, environ: Mapping[str, str]
+) -> tuple[DependencyFact, ...]:
+    """All at once, in the order of the desk file."""
+    environment = {name: environ[name] for name in BASE_VARIABLES if name in environ}
+    environment["OPENBELL_STATE"] = str(layout.state)
+    declared = desk.file.dependencies.items()
+    return tuple(
+        await asyncio.gather(
+            *(ask_dependency(name, each, layout, environment) for name, each in declared)
+        )
+    )
 
 
 def _missing(desk: LoadedDesk, environ: Mapping[str, str]) -> tuple[str, ...]:

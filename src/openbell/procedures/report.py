@@ -16,6 +16,7 @@ import msgspec
 
 from openbell.procedures.evidence import file_facts
 from openbell.procedures.registry import PROCEDURES
+from openbell.procedures.startup_log import log_rows, startup_log
 from openbell.state.audit_record import AuditRecord, check_line
 from openbell.state.audit_verdict import AuditVerdict
 from openbell.state.runs import RunRecord, RunStore
@@ -72,13 +73,15 @@ def report_document(
     said = [found for line in lines if (found := check_line(line.rstrip(b"\n"))[1]) is not None]
     procedure = PROCEDURES.get(record.kind)
     row = history_row(record)
+    steps = _steps(said) if said else _bare_steps(record)
     return {
         **row,
         "title": procedure.title if procedure else record.kind,
         "version_now": procedure.version if procedure else None,
         "parameters": dict(record.params),
         "planned_steps": list(record.plan),
-        "steps": _steps(said) if said else _bare_steps(record),
+        "steps": steps,
+        "startup_log": startup_log(steps) if record.kind == "open" else None,
         "events": _events(said),
         "evidence_files": [_checked(each) for each in _files(said)],
         "chain": _chain(record, lines, said, verdict, audited),
@@ -251,6 +254,10 @@ def report_markdown(report: Mapping[str, Any]) -> str:
             step["outcome"] or "cut off", step["detail"],
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    if rows := _log_rows(report):
+        lines += ["", "## Start-up log", "", f"| {' | '.join(_LOG_HEADINGS)} |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
+        lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     for step in report["steps"]:
         lines += ["", f"### {step['name']}, attempt {step['attempt']}", ""]
         lines += [f"- planned: {_cell(each)}" for each in step["plan"] or ()]
@@ -270,6 +277,14 @@ def report_markdown(report: Mapping[str, Any]) -> str:
             for each in report["evidence_files"]
         ]
     return "\n".join(lines) + "\n"
+
+
+_LOG_HEADINGS = ("component", "phase", "", "until ready", "memory")
+
+
+def _log_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    log = report.get("startup_log")
+    return log_rows(log) if log else []
 
 
 _STYLE = (
@@ -316,6 +331,11 @@ def report_html(report: Mapping[str, Any]) -> str:
             "<h2>Steps</h2>",
             _html_table(
                 ("step", "attempt", "begun", "s", "outcome", "", "plan", "before", "after"), steps
+            ),
+            *(
+                ["<h2>Start-up log</h2>", _html_table(_LOG_HEADINGS, rows)]
+                if (rows := _log_rows(report))
+                else []
             ),
             "<h2>Besides the steps</h2>",
             _html_table(("at", "who", "what", "of", ""), events),

@@ -21,7 +21,7 @@ def connections(terminal: Terminal) -> int:
     try:
         document = Client(terminal.layout).get("connections")
     except NotRunningError:
-        document = _without_controller(terminal)
+        document = connections_without_controller(terminal)
     rows = document["connections"]
     terminal.show(
         document,
@@ -54,7 +54,7 @@ def _status(row: dict[str, Any]) -> str:
     return "closed" if "closed" in states else "no services"
 
 
-def _without_controller(terminal: Terminal) -> dict[str, Any]:
+def connections_without_controller(terminal: Terminal) -> dict[str, Any]:
     """A desk without its controller: what its services hold is closed where they do not run, and
     cannot be told where they do."""
     import msgspec

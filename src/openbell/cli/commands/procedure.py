@@ -88,7 +88,7 @@ def run(terminal: Terminal, name: str, settings: tuple[str, ...], reason: str, y
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def history(terminal: Terminal, name: str | None, limit: int) -> int:
     """Runs, newest first: who, when, how they ended."""
-    runs = _history(terminal, name, limit)
+    runs = history_rows(terminal, name, limit)
     rows = [
         (
             each["run"], str(each["begun"])[:19].replace("T", " "), each["who"],
@@ -106,11 +106,11 @@ def history(terminal: Terminal, name: str | None, limit: int) -> int:
 def status(terminal: Terminal, run: str | None) -> int:
     """A run and how its steps went; without RUN the one under way, else the newest."""
     if run is None:
-        newest = _history(terminal, None, 1)
+        newest = history_rows(terminal, None, 1)
         if not newest:
             raise NotRunningError("no procedure has run yet", hint="open the desk: `openbell up`")
         run = str(newest[0]["run"])
-    document = _report(terminal, run)
+    document = report_document(terminal, run)
     terminal.show(document, _status_text(document))
     return 0
 
@@ -195,7 +195,7 @@ def report(terminal: Terminal, run: str, form: str) -> int:
     """
     from openbell.procedures.report import chain_text, report_html, report_markdown
 
-    document = _report(terminal, run)
+    document = report_document(terminal, run)
     whole = document["chain"]["whole"] is not False and not any(
         each["now"] == "changed" for each in document["evidence_files"]
     )
@@ -286,7 +286,7 @@ def _desk_file(terminal: Terminal) -> Any:
     return load_checked(path).file
 
 
-def _history(terminal: Terminal, name: str | None, limit: int) -> list[dict[str, Any]]:
+def history_rows(terminal: Terminal, name: str | None, limit: int) -> list[dict[str, Any]]:
     try:
         return list(Client(terminal.layout).get("runs", procedure=name, limit=limit)["runs"])
     except (NotRunningError, UnverifiedError):
@@ -298,7 +298,7 @@ def _history(terminal: Terminal, name: str | None, limit: int) -> list[dict[str,
             return [history_row(record) for record in store.list(limit, kind)] if store else []
 
 
-def _report(terminal: Terminal, run: str) -> dict[str, Any]:
+def report_document(terminal: Terminal, run: str) -> dict[str, Any]:
     from openbell.cli.stored_runs import report_at_rest
 
     try:

@@ -1,0 +1,275 @@
+"""A checklist says what is seen, of a desk that is well, one that is not, and one that is silent."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openbell.config.loader import parse_desk
+from openbell.procedures.checklists import Check, Found
+from openbell.procedures.dependencies import DependencyFact
+from openbell.procedures.filled_checklists import NAMES, Seen, fill
+from openbell.procedures.registry import PROCEDURES
+
+DESK = b"""
+[desk]
+name = "x"
+[risk]
+max_open_orders = 5
+[kill_switch.rules.heartbeat_lost]
+after = "10s"
+[venues.v]
+url = "http://127.0.0.1:1"
+symbols = ["BTC/USDT"]
+[services.engine]
+command = ["true"]
+port = 1
+role = "engine"
+[services.limits]
+command = ["true"]
+role = "risk"
+[services.web]
+command = ["true"]
+phase = "console"
+"""
+SERVICES = ("engine", "limits", "web")
+
+
+def service(name: str, state: str = "ready", **more: Any) -> dict[str, Any]:
+    return {"name": name, "state": state, "pid": 7 if state == "ready" else None, **more}
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    return {
+        "state": "trading",
+        "why": "",
+        "latch": {"active": False, "scopes": []},
+        "halt": {"active": False},
+        "emergency": None,
+        "interrupted_run": None,
+        "guard": {"state": "running", "pid": 9, "venues": [{"name": "v", "warm": True}]},
+        "services": [service(name) for name in SERVICES],
+        "venues": [{"name": "v", "open_orders": 1, "positions": 0, "clock_skew_ms": 5}],
+        "recommendations": [{"severity": "note", "subject": "a", "text": "b", "action": "c"}],
+        **changes,
+    }
+
+
+def record(kind: str, begun: str, outcome: str = "done") -> dict[str, Any]:
+    names = [spec.name for spec in PROCEDURES[kind].steps if not spec.is_family]
+    return {
+        "run": f"{kind}-1",
+        "who": "ann",
+        "begun": begun,
+        "state": "done" if outcome == "done" else "failed",
+        "planned_steps": names,
+        "steps": [{"name": n, "outcome": outcome, "detail": "", "after": {}} for n in names],
+        "chain": {"whole": True, "records": 9, "problem": ""},
+        "evidence_files": [{"path": "statement.json", "now": "unchanged"}],
+    }
+
+
+WELL = Seen(
+    desk=parse_desk(DESK, Path("desk.toml")),
+    status=status(),
+    controller=True,
+    health={"verdict": "healthy", "reasons": []},
+    connections={
+        "connections": [
+            {"venue": "v", "market_data": "connected", "order_entry": "connected", "why": ""}
+        ]
+    },
+    positions={
+        "known": True,
+        "positions": [
+            {"venue": "v", "symbol": "BTC/USDT", "quantity": "0.1", "venue_quantity": "0.1"}
+        ],
+    },
+    opening=record("open", "2026-11-30T08:00:00"),
+    closing=record("close", "2026-11-29T21:00:00"),
+    checkpoints=[{"path": "c", "valid": True}],
+    disk_free=1 << 40,
+    memory_free=1 << 36,
+    dependencies=(DependencyFact("ledger", "postgres", True, True, "serves"),),
+)
+CLOSED = dataclasses.replace(
+    WELL,
+    status=status(
+        state="offline",
+        guard={"state": "off", "pid": None},
+        services=[service(name, "stopped") for name in SERVICES],
+    ),
+    controller=False,
+    health=None,
+    positions=None,
+    closing=record("close", "2026-11-30T21:00:00"),
+)
+
+
+def found(name: Any, seen: Seen) -> dict[str, Check]:
+    return {each.name: each for each in fill(name, seen).checks}
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [("morning", WELL), ("startup", WELL), ("shutdown", CLOSED), ("eod", CLOSED)],
+)
+def test_a_desk_that_is_well_ends_well(name: Any, seen: Seen) -> None:
+    filled = fill(name, seen)
+    bad = [each for each in filled.checks if each.found not in (Found.OK, Found.NOT_CONFIGURED)]
+    assert (filled.exit_code, bad) == (0, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_told_apart_and_every_bad_line_has_a_word_on_it(name: Any) -> None:
+    for seen in (WELL, CLOSED):
+        checks = fill(name, seen).checks
+        assert len({each.name for each in checks}) == len(checks)
+        assert all(each.detail for each in checks if each.found not in (Found.OK,))
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "result"),
+    [
+        ({"health": None}, "health", Found.UNKNOWN),
+        ({"health": {"verdict": "degraded", "reasons": ["x"]}}, "health", Found.WARN),
+        ({"health": {"verdict": "unhealthy", "reasons": ["x"]}}, "health", Found.FAILED),
+        ({"positions": None}, "positions", Found.UNKNOWN),
+        ({"positions": {"known": False, "why": "silent"}}, "positions", Found.UNKNOWN),
+        ({"disk_free": None}, "disk", Found.UNKNOWN),
+        ({"disk_free": 1}, "disk", Found.FAILED),
+        ({"status": status(state="safe")}, "trading", Found.WARN),
+        ({"status": status(state="starting", why="a venue")}, "trading", Found.FAILED),
+        ({"status": status(halt={"active": True})}, "latch", Found.FAILED),
+        ({"status": status(latch={"active": False, "scopes": ["venue:v"]})}, "latch", Found.FAILED),
+        ({"status": status(guard={"state": "off", "pid": None})}, "guard", Found.FAILED),
+        (
+            {"status": status(interrupted_run={"id": "open-3", "step": "start_core"})},
+            "cut_off",
+            Found.FAILED,
+        ),
+        (
+            {"status": status(services=[service("limits", "backoff")])},
+            "risk",
+            Found.FAILED,
+        ),
+        (
+            {"status": status(services=[service("limits", drifted=True)])},
+            "risk",
+            Found.WARN,
+        ),
+        (
+            {"closing": record("close", "2026-11-29T21:00:00", "failed")},
+            "last_closing",
+            Found.FAILED,
+        ),
+        ({"closing": None}, "last_closing", Found.NOT_CONFIGURED),
+        (
+            {
+                "status": status(
+                    recommendations=[
+                        {"severity": "critical", "subject": "a", "text": "b", "action": "c"}
+                    ]
+                )
+            },
+            "alerts",
+            Found.FAILED,
+        ),
+        ({"dependencies": ()}, "dependencies", Found.NOT_CONFIGURED),
+    ],
+)
+def test_the_morning_finds_what_is_not_as_it_should_be(
+    change: dict[str, Any], check: str, result: Found
+) -> None:
+    assert found("morning", dataclasses.replace(WELL, **change))[check].found is result
+
+
+@pytest.mark.parametrize(
+    ("link", "result"),
+    [
+        ("connected", Found.OK),
+        ("held back", Found.WARN),
+        ("down", Found.FAILED),
+        ("closed", Found.FAILED),
+        ("unknown", Found.UNKNOWN),
+        ("none", Found.NOT_CONFIGURED),
+    ],
+)
+def test_a_connection_is_what_its_worst_venue_is(link: str, result: Found) -> None:
+    rows = [
+        {"venue": "v", "market_data": "connected" if link != "none" else link, "why": ""},
+        {"venue": "w", "market_data": link, "why": "x"},
+    ]
+    for row in rows:
+        row["order_entry"] = "connected"
+    seen = dataclasses.replace(WELL, connections={"connections": rows})
+    assert found("morning", seen)["market_data"].found is result
+
+
+@pytest.mark.parametrize("skew_ms", [-1001, None])
+def test_a_clock_that_is_off_or_unheard_is_found_in_the_morning(skew_ms: int | None) -> None:
+    rows = [{"name": "v", "open_orders": 0, "positions": 0, "clock_skew_ms": skew_ms}]
+    seen = dataclasses.replace(WELL, status=status(venues=rows))
+    wanted = Found.UNKNOWN if skew_ms is None else Found.FAILED
+    assert found("morning", seen)["clock_v"].found is wanted
+
+
+def test_a_step_that_was_not_reached_is_unknown_and_a_failed_one_failed() -> None:
+    opening = record("open", "2026-11-30T08:00:00")
+    opening["steps"] = opening["steps"][:3]
+    opening["steps"][-1]["outcome"] = "failed"
+    checks = found("startup", dataclasses.replace(WELL, opening=opening))
+    assert checks["step_preflight"].found is Found.OK
+    assert checks["step_start_infrastructure"].found is Found.FAILED
+    assert checks["step_start_core"].found is Found.UNKNOWN
+
+
+def test_the_last_attempt_of_a_step_counts() -> None:
+    opening = record("open", "2026-11-30T08:00:00")
+    opening["steps"].insert(0, {**opening["steps"][0], "outcome": None})
+    checks = found("startup", dataclasses.replace(WELL, opening=opening))
+    assert checks["step_preflight"].found is Found.OK
+
+
+def test_without_a_record_nothing_is_known_of_a_closing() -> None:
+    checks = found("shutdown", dataclasses.replace(CLOSED, closing=None))
+    assert checks["run"].found is checks["record"].found is Found.UNKNOWN
+
+
+def test_what_still_runs_was_not_shut_down() -> None:
+    left = status(state="offline", services=[service("engine")], guard={"pid": None})
+    checks = found("shutdown", dataclasses.replace(CLOSED, status=left))
+    assert checks["processes"].found is Found.FAILED and "engine" in checks["processes"].detail
+
+
+def test_a_closing_proves_nothing_of_what_was_opened_after_it() -> None:
+    for name in ("shutdown", "eod"):
+        assert found(name, WELL)["opened_since"].found is Found.FAILED
+        assert "opened_since" not in found(name, CLOSED)
+
+
+def test_a_record_that_was_changed_is_no_documentation() -> None:
+    broken = record("close", "2026-11-30T21:00:00")
+    broken["evidence_files"][0]["now"] = "changed"
+    assert found("eod", dataclasses.replace(CLOSED, closing=broken))["record"].found is Found.FAILED
+    broken = record("close", "2026-11-30T21:00:00")
+    broken["chain"] = {"whole": False, "problem": "a line is missing", "records": 3}
+    assert found("eod", dataclasses.replace(CLOSED, closing=broken))["record"].found is Found.FAILED
+
+
+def test_positions_of_a_closed_desk_are_those_its_closing_proved() -> None:
+    closing = record("close", "2026-11-30T21:00:00")
+    for outcome, result in (("unknown", Found.UNKNOWN), ("skipped", Found.WARN)):
+        for step in closing["steps"]:
+            step["outcome"] = outcome if step["name"] == "flatten" else "done"
+        seen = dataclasses.replace(CLOSED, closing=closing)
+        assert found("eod", seen)["positions"].found is result
+
+
+def test_backups_and_reports_are_never_ticked() -> None:
+    checks = found("eod", CLOSED)
+    for name in ("backup", "daily_report", "risk_report"):
+        assert checks[name].found is Found.NOT_CONFIGURED
