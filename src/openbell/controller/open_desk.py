@@ -39,6 +39,7 @@ from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
 from openbell.procedures.preflight_facts import Surroundings
 from openbell.procedures.preflighting import TakePreflight
+from openbell.procedures.readiness import CheckReadiness
 from openbell.procedures.settings import approvals_of, inner_of, settings_of
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step, StepReport
@@ -158,7 +159,13 @@ class Openings:
         """All of them, and what the opening's outcome is told from."""
         guard, starting, phases, trade = self._opening_steps(wishes, tell)
         steps = arranged(
-            self._desk, PROCEDURE, [self._preflight(wishes), *guard, *phases, trade],
+            self._desk, PROCEDURE, [
+                self._preflight(wishes),
+                *guard,
+                *phases,
+                *self._readiness(wishes, trade),
+                trade,
+            ],
             run=run, reason=wishes.reason, effects=effects,
         )  # fmt: skip
         let_run_ahead(
@@ -186,6 +193,23 @@ class Openings:
                 force=wishes.force,
             )
         )
+
+    def _readiness(self, wishes: OpenWishes, trade: BeginTrading) -> list[CheckReadiness]:
+        """Of a desk whose engine is wanted."""
+        desk = self._desk
+        engine = desk.roles.engine
+        if engine is None or engine not in self._wanted(wishes):
+            return []
+        up = (ServiceState.READY, ServiceState.DEGRADED)
+        return [
+            CheckReadiness(
+                desk=desk.desk.file,
+                ask_engine=lambda: desk.voices.ask_engine("/v1/state"),
+                states=lambda: desk.states,
+                patience=trade.patience,
+                engine_is_to_come=desk.states.get(engine) not in up,
+            )
+        ]
 
     def _refuse_safe_mode_while_trading(self, wishes: OpenWishes) -> None:
         """Raises RefusedError: opening adds to what is, and a stop has to be asked for as one. A
@@ -344,7 +368,9 @@ class Openings:
         missed = [
             f"{each.name} is {each.outcome}: {each.detail}"
             for each in reports
-            if each.name in own and each.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+            if (each.name in own and each.outcome in (Outcome.FAILED, Outcome.UNKNOWN))
+            # Where the desk does not trade, that is told already, and why.
+            or (opened and each.name == CheckReadiness.name and each.outcome is Outcome.FAILED)
         ]
         if outcome == "already_open":
             message = f"already open: {message}"

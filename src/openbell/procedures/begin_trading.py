@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from openbell.domain.desk_state import DeskTarget
@@ -20,6 +20,21 @@ POLL_S = 0.05
 VENUE_PATIENCE_S = 5.0
 """How long an unreachable venue is waited for before the opening ends with saying so. The engine
 goes on trying by itself, and the desk trades as soon as the venue is there."""
+
+
+@dataclass
+class VenuePatience:
+    """With unreachable venues, over all steps of one opening: they are waited for once."""
+
+    since_s: float | None = None
+
+    def is_over(self, missing: bool, now_s: float) -> bool:
+        """`missing`: the engine waits for a venue at this moment, on the loop's clock."""
+        if not missing:
+            self.since_s = None
+            return False
+        self.since_s = now_s if self.since_s is None else self.since_s
+        return now_s - self.since_s > VENUE_PATIENCE_S
 
 
 RELEASE = "`openbell kill-switch deactivate` releases it"
@@ -175,6 +190,7 @@ class BeginTrading:
     name: str = SPEC.name
     on_failure: OnFailure = SPEC.on_failure
     verdict: Verdict = Verdict(Opened.WAITING, "nothing was observed yet")
+    patience: VenuePatience = field(default_factory=VenuePatience)
 
     @property
     def title(self) -> str:
@@ -212,7 +228,6 @@ class BeginTrading:
 
     async def _await(self, say: Say) -> None:
         loop = asyncio.get_running_loop()
-        venue_missing_since: float | None = None
         told = ""
         while True:
             facts = await self.observe()
@@ -227,12 +242,9 @@ class BeginTrading:
                 await self.voices.tell_strategies(
                     "/v1/strategies/resume", {"names": halted, "reason": "opening"}
                 )
-            if facts.engine is not None and facts.engine.phase == "waiting_for_venue":
-                venue_missing_since = venue_missing_since or loop.time()
-                if loop.time() - venue_missing_since > VENUE_PATIENCE_S:
-                    return
-            else:
-                venue_missing_since = None
+            missing = facts.engine is not None and facts.engine.phase == "waiting_for_venue"
+            if self.patience.is_over(missing, loop.time()):
+                return
             await asyncio.sleep(POLL_S)
 
     async def verify(self, say: Say) -> Verification:

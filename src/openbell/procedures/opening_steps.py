@@ -6,12 +6,13 @@ start_infrastructure  what the others need: stores, brokers, simulated venues
 start_core            limits and breakers, the engine, market data
 start_services        strategies, agents, everything else
 start_console         what people look at
+check_readiness       venues met, books reconciled, limits and rules there
 begin_trading         the desk trades, or is what it was asked to be
 """
 
 from __future__ import annotations
 
-from openbell.procedures import begin_trading, opening, preflighting, starting_guard
+from openbell.procedures import begin_trading, opening, preflighting, readiness, starting_guard
 from openbell.procedures.declared import Parameter, Procedure
 
 PROCEDURE = Procedure(
@@ -25,6 +26,7 @@ PROCEDURE = Procedure(
         preflighting.SPEC,
         starting_guard.SPEC,
         *opening.SPECS.values(),
+        readiness.SPEC,
         begin_trading.SPEC,
     ),
     parameters=(

@@ -26,6 +26,7 @@ from openbell.kill.course import emergency_document
 from openbell.procedures.begin_trading import (
     BeginTrading,
     TradingFacts,
+    VenuePatience,
     plan_trading,
     title_of,
     without_engine,
@@ -37,6 +38,7 @@ from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts, NoEffects
 from openbell.procedures.preflight_facts import Surroundings
 from openbell.procedures.preflighting import TakePreflight
+from openbell.procedures.readiness import CheckReadiness
 from openbell.procedures.settings import arrange, load_checked
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Plan, Say, Verification
@@ -48,6 +50,7 @@ from openbell.state.desk_lock import DeskLock, read_lock
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
 from openbell.state.planned_closing import PlannedClosing, read_planned
+from openbell.watch.service_client import Answer
 
 
 def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any]:
@@ -194,12 +197,23 @@ def opening_plan_of_a_closed_desk(
         )
     )
 
+    engine = desk.file.service_with_role("engine")
+    ready = (
+        [CheckReadiness(desk.file, _not_asked, dict, VenuePatience(), engine_is_to_come=True)]
+        if engine in wanted
+        else []
+    )
+
     def own(extra: ExtraStep) -> CommandStep:
         environment = environment_of(extra, layout, os.environ, {}, "", "")
         return CommandStep(extra, layout, environment, NoEffects())
 
-    steps = arrange(PROCEDURE, desk.file, [look, *guard, *phases, trade], own)
+    steps = arrange(PROCEDURE, desk.file, [look, *guard, *phases, *ready, trade], own)
     return asyncio.run(plan_document("open", steps))
+
+
+async def _not_asked() -> Answer:
+    return Answer(None, why="not started yet")
 
 
 @dataclass(frozen=True)
