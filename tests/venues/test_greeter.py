@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ async def test_a_venue_is_reached_with_our_credentials_and_has_the_time(tmp_path
         layout = DeskLayout.for_desk(tmp_path, {})
         around = Surroundings(load_desk(tmp_path), layout, environ, engine_runs=False, force=False)
         found = await look(around)
+        past_an_engine = await look(dataclasses.replace(around, engine_runs=True))
+    assert past_an_engine.greetings == (), "a second user of its key would overtake its nonces"
     assert found.missing == ()
     hosts = {each.venue: each.connected for each in found.hosts}
     assert hosts == {"there": True, "gone": False}

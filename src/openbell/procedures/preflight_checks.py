@@ -156,13 +156,14 @@ def _network(facts: PreflightFacts, desk: DeskFile) -> Iterator[Check]:
     for name, greeting in greeted.items():
         yield _greeting(name, greeting)
     if not facts.hosts and not facts.greetings:
+        why = "every venue is a service of this desk, and asked once that runs"
+        if facts.engine_runs:
+            why = "the engine runs already, and tells of its venues itself"
         yield Check(
             name="network",
             title="Network",
             found=Found.NOT_CONFIGURED,
-            detail="every venue is a service of this desk, and asked once that runs"
-            if desk.venues
-            else "this desk has no venue",
+            detail=why if desk.venues else "this desk has no venue",
         )
 
 
