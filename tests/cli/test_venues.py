@@ -301,7 +301,8 @@ def test_a_test_order_works_at_every_venue(subject: Subject, tmp_path: Path) -> 
         file = desk.folder / "desk.toml"
         file.write_text(
             re.sub(r'url = "http://127.0.0.1:\d+"', f'url = "{sim.url}"', file.read_text()).replace(
-                "adapter = ", 'key_env = "SIM_KEY"\nsecret_env = "SIM_SECRET"\nadapter = '
+                "adapter = ",
+                'key_env = "SIM_KEY"\nsecret_env = "SIM_SECRET"\ntimeout = "30s"\nadapter = ',
             )
         )
         env = desk.folder / ".env"

@@ -1,7 +1,8 @@
 """A desk on each venue, from opening to a proven closing, judged from the venue's side.
 
 What the adapters promise one by one, put to use: the feed's quotes reach a strategy, its orders
-reach the venue through the engine, and closing leaves neither order nor position behind.
+reach the venue through the engine, and closing leaves neither order nor position behind. Several
+venues share a desk, as they do where people trade, and as a desk costs far more than a venue.
 """
 
 from __future__ import annotations
@@ -14,49 +15,67 @@ from pathlib import Path
 
 import pytest
 from tests.harness.paper_desk import PaperDesk, end_everything
-from tests.harness.venue_desk import make_desk
+from tests.harness.venue_desk import make_desk_of
 from tests.venues.subjects import Subject, all_subjects
 
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
 
+DESKS = 3
 
-@pytest.mark.parametrize("subject", all_subjects(), ids=lambda subject: subject.name)
+
+def name_of(subject: Subject) -> str:
+    """`ccxt (kraken)` as the name of a venue in desk.toml."""
+    return subject.name.replace(" (", "-").removesuffix(")")
+
+
+VENUES = {name_of(subject): subject for subject in all_subjects()}
+SHARES = [dict(list(VENUES.items())[first::DESKS]) for first in range(DESKS)]
+
+
+@pytest.mark.parametrize("share", SHARES, ids=", ".join)
 def test_a_desk_trades_there_and_closes_flat(
-    subject: Subject, tmp_path: Path, await_that: Callable[..., None]
+    share: dict[str, Subject], tmp_path: Path, await_that: Callable[..., None]
 ) -> None:
-    desk = make_desk(tmp_path / "desk", subject, tick=subject.coarse_tick)
+    desk = make_desk_of(tmp_path / "desk", share)
     try:
-        trade_and_close(desk, await_that)
+        trade_and_close(desk, list(share), await_that)
     finally:
         end_everything(desk)
 
 
-def trade_and_close(desk: PaperDesk, await_that: Callable[..., None]) -> None:
+def trade_and_close(desk: PaperDesk, venues: list[str], await_that: Callable[..., None]) -> None:
     assert desk.run("up").document["opened"]
 
     def connected() -> bool:
-        return all(row["ok"] for row in desk.look("connections")["connections"])
+        rows = desk.look("connections")["connections"]
+        return sorted(row["venue"] for row in rows if row["ok"]) == sorted(venues)
 
-    await_that(connected, "market data, order entry and order events connected")
-    await_that(lambda: len(desk.venue_truth("fills")) > 0, "a fill at the venue")
-    await_that(
-        lambda: any(o["status"] == "NEW" for o in desk.venue_truth("orders")), "a resting order"
-    )
+    await_that(connected, "market data, order entry and order events connected at every venue")
+    for venue in venues:
+        await_that(lambda v=venue: desk.venue_truth("fills", at=v) != [], f"a fill at {venue}")
+        await_that(
+            lambda v=venue: any(o["status"] == "NEW" for o in desk.venue_truth("orders", at=v)),
+            f"a resting order at {venue}",
+        )
 
     def agreed() -> bool:
-        (row,) = desk.look("positions")["positions"]
-        return Decimal(row["quantity"]) == Decimal(row["venue_quantity"] or "NaN") > 0
+        rows = desk.look("positions")["positions"]
+        return sorted(row["venue"] for row in rows) == sorted(venues) and all(
+            Decimal(row["quantity"]) == Decimal(row["venue_quantity"] or "NaN") > 0 for row in rows
+        )
 
-    await_that(agreed, "books and venue tell the same position")
+    await_that(agreed, "books and every venue tell the same position")
     orders = desk.run("orders").document["orders"]
-    assert [order["own"] for order in orders] == [True]
+    assert sorted((order["venue"], order["own"]) for order in orders) == [
+        (venue, True) for venue in sorted(venues)
+    ]
 
-    url = desk.status()["venues"][0]["sim_url"]
-    assert url
+    assert all(row["sim_url"] for row in desk.status()["venues"])
     closed = desk.run("down", "--yes").document
     assert closed["outcome"] == "verified", closed
-    log = list((desk.folder / "state" / "services" / "venue-sim").glob("*.jsonl"))
-    assert_flat_by_the_venues_log(log[0])
+    for venue in venues:
+        (log,) = (desk.folder / "state" / "services" / f"sim-{venue}").glob("*.jsonl")
+        assert_flat_by_the_venues_log(log)
 
 
 def assert_flat_by_the_venues_log(log: Path) -> None:

@@ -1,8 +1,11 @@
-"""A whole desk on any simulated venue: the face as a service, market data, engine, one strategy."""
+"""A whole desk on any simulated venues: the faces as services, market data, engine, one strategy for
+each venue."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.harness.paper_desk import PaperDesk, free_ports
@@ -44,26 +47,29 @@ port = {controller}
 [closing]
 flatten = "aggressive"
 orders = "cancel"
-[venues.the-venue]
+"""
+
+_VENUE = """\
+[venues.{name}]
 adapter = "{adapter}"
-url = "http://127.0.0.1:{venue}"
+url = "http://127.0.0.1:{port}"
 symbols = ["{symbol}"]
 poll_every = "300ms"
 {more}
-[strategies.buy_and_rest]
+[strategies.{strategy}]
 type = "one_strategy:BuyAndRest"
-venue = "the-venue"
+venue = "{name}"
 symbols = ["{symbol}"]
-[strategies.buy_and_rest.params]
+[strategies.{strategy}.params]
 quantity = "{quantity}"
 tick = "{tick}"
-[services.venue-sim]
+[services.{service}]
 command = ["{{python}}", "-m", "openbell_sim", "--face", "{face}", "--port", "{{port}}",
            "--log", "{{state}}/venue.jsonl", {sim}
-           "--key-env", "OPENBELL_VENUE_THE_VENUE_KEY",
-           "--secret-env", "OPENBELL_VENUE_THE_VENUE_SECRET"]
-port = {venue}
-venues = ["the-venue"]
+           "--key-env", "{key}_KEY",
+           "--secret-env", "{key}_SECRET"]
+port = {port}
+venues = ["{name}"]
 role = "venue"
 ready = {{ kind = "http", path = "/ready" }}
 """
@@ -81,12 +87,39 @@ ready = {{ kind = "http", path = "/ready" }}
 
 def make_desk(folder: Path, subject: Subject, tick: str) -> PaperDesk:
     """A closed desk in `folder` that trades `subject`'s first symbol at its simulated face."""
-    folder.mkdir()
-    ports = free_ports(6)
-    (folder / "one_strategy.py").write_text(_STRATEGY)
-    text = _DESK.format(
-        controller=ports[0],
-        venue=ports[1],
+    (port,) = free_ports(1)
+    venue = _venue(
+        subject, tick, port, name="the-venue", service="venue-sim", strategy="buy_and_rest"
+    )
+    return _make(folder, {"the-venue": "venue-sim"}, venue)
+
+
+def make_desk_of(folder: Path, subjects: Mapping[str, Subject]) -> PaperDesk:
+    """The same of several venues by name, each with a strategy of its own. The service of a venue's
+    simulated face is `sim-NAME`."""
+    venues = [
+        _venue(
+            subject,
+            subject.coarse_tick,
+            port,
+            name=name,
+            service=f"sim-{name}",
+            strategy=f"rest-{name}",
+        )
+        for port, (name, subject) in zip(free_ports(len(subjects)), subjects.items(), strict=True)
+    ]
+    return _make(folder, {name: f"sim-{name}" for name in subjects}, "".join(venues))
+
+
+def _venue(
+    subject: Subject, tick: str, port: int, *, name: str, service: str, strategy: str
+) -> str:
+    return _VENUE.format(
+        name=name,
+        service=service,
+        strategy=strategy,
+        port=port,
+        key=f"OPENBELL_VENUE_{name.upper().replace('-', '_')}",
         adapter=subject.adapter,
         symbol=subject.symbols[0],
         quantity=subject.quantity,
@@ -99,10 +132,18 @@ def make_desk(folder: Path, subject: Subject, tick: str) -> PaperDesk:
         ),
         more=_toml(subject),
     )
+
+
+def _make(folder: Path, sims: Mapping[str, str], venues: str) -> PaperDesk:
+    """`sims`: the service of each venue."""
+    folder.mkdir()
+    (folder / "one_strategy.py").write_text(_STRATEGY)
+    ports = free_ports(5)
+    text = _DESK.format(controller=ports[0]) + venues
     services = (
-        ("market-data", "market_data", "market-data", ["venue-sim"]),
+        ("market-data", "market_data", "market-data", list(sims.values())),
         ("risk-management", "risk_management", "risk", []),
-        ("execution-engine", "execution_engine", "engine", ["venue-sim"]),
+        ("execution-engine", "execution_engine", "engine", list(sims.values())),
         (
             "market-analysis",
             "market_analysis",
@@ -110,12 +151,12 @@ def make_desk(folder: Path, subject: Subject, tick: str) -> PaperDesk:
             ["market-data", "risk-management", "execution-engine"],
         ),
     )
-    for port, (name, module, role, depends_on) in zip(ports[2:], services, strict=True):
+    for port, (name, module, role, depends_on) in zip(ports[1:], services, strict=True):
         text += _SERVICE.format(
-            name=name, module=module, port=port, role=role, depends_on=str(depends_on)
+            name=name, module=module, port=port, role=role, depends_on=json.dumps(depends_on)
         )
         if role in ("engine", "market-data"):  # some venues quote to known accounts only
-            text += 'venues = ["the-venue"]\n'
+            text += f"venues = {json.dumps(list(sims))}\n"
     (folder / "desk.toml").write_text(text)
     environ = {name: value for name, value in os.environ.items() if "OPENBELL" not in name}
     return PaperDesk(folder, environ)
