@@ -70,7 +70,7 @@ def test_one_document_tells_the_venues_truth_and_a_closing_is_followed_to_its_en
                 if not frames[-1]["controller"]["answers"]:
                     break
         finally:
-            view.send_signal(signal.SIGINT)
+            view.terminate()
             view.wait(30)
     runs = [frame["run"] for frame in frames if frame["run"] is not None]
     assert runs, "the closing was not seen"
@@ -90,6 +90,12 @@ def read_until(terminal: int, wanted: bytes, timeout_s: float = 60) -> bytes:
     return said
 
 
+def _on_its_terminal() -> None:
+    """Keys reach it as signals, and Ctrl-C also where the tests run in the background."""
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", ["q", "ctrl-c", "sigterm"])
 def test_the_terminal_is_given_back_as_it_was(paper_desk: PaperDesk, how: str) -> None:
     """A desk without a controller is enough: the view shows its files."""
@@ -102,7 +108,7 @@ def test_the_terminal_is_given_back_as_it_was(paper_desk: PaperDesk, how: str) -
         stdout=terminal,
         stderr=terminal,
         start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # keys reach it as signals
+        preexec_fn=_on_its_terminal,
     )
     try:
         said = read_until(master, b"OFFLINE")
