@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 
+import msgspec
 import structlog
 
 from openbell.domain.cash import FIRST_SEEN, KEEPS_POSITIONS, CashBooked
@@ -118,9 +119,10 @@ class CashKeeper:
             if compared.found is None:
                 return None
             # Nothing is awaited between the look and this: what it saw is what is booked.
-            opened = await self._open(link, compared)
-            if opened:
-                compared = await self._comparing.look(link)
+            if await self._open(link, compared):
+                # It agrees by what it is; another look would only cost the venue's budget.
+                agrees = msgspec.structs.replace(compared.comparison, cash=Agreement.OK)
+                compared = replace(compared, comparison=agrees)
         except (StorageError, FencedError) as error:
             log.info("cash not compared", venue=link.name, why=error.message)
             return None
