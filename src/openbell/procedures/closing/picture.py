@@ -195,9 +195,9 @@ class Sight:
                 self.engine_is_silent()
         return await self.past_the_engine()
 
-    async def past_the_engine(self) -> Picture:
+    async def past_the_engine(self, timeout_s: float = CLERK_TIMEOUT_S) -> Picture:
         """The venues' own word, by a process of its own."""
-        return from_venues(await self._venues.look(timeout_s=CLERK_TIMEOUT_S))
+        return from_venues(await self._venues.look(timeout_s=timeout_s))
 
     async def cancel_past_the_engine(self) -> Picture:
         """Cancels own orders at the venues and looks again, by a process of its own."""

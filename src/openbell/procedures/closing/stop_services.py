@@ -43,6 +43,12 @@ class AskVenues:
 
 Action = StopWave | AskVenues
 
+LAST_WORD_S = 38.0
+"""Of the step's minute a cancel may still need twenty seconds. A venue that does not answer is given
+its own time-out and no more. One that wants fewer requests is waited for: Kraken's call counter,
+which all of the desk's processes fill where they share a key, takes half a minute to fall below
+what a question needs."""
+
 
 def plan_stop(facts: StopFacts) -> Plan[Action]:
     """Everything but simulated venues, then the question to the venues."""
@@ -108,7 +114,7 @@ class StopServices:
         if not closing.has_venues:
             return
         say("asking the venues what remains")
-        picture = closing.restored() or await closing.sight.past_the_engine()
+        picture = closing.restored() or await closing.sight.past_the_engine(LAST_WORD_S)
         if left := closing.must_go(picture):
             # All of them where passive ones were to stay: past the engine there is no telling them
             # from one that was on its way, and an order that is missed rests with nobody to watch it.
