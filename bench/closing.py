@@ -1,6 +1,7 @@
 """The planned shutdown: 200 open orders and 12 positions on three simulated venues, by `openbell down`.
 
 A paper desk with three venues, each a process of its own, on this machine's cores. What is left is asked
+from tests.harness.ports import free_ports
 from the venues' own logs: every order ended, every position bought back.
 """
 
@@ -26,7 +27,6 @@ from tests.harness.paper_desk import (
     await_condition,
     copy_paper_desk,
     end_everything,
-    free_ports,
 )
 from tests.harness.venue_log import require_flat
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from tests.harness.paper_desk import PaperDesk, end_everything, free_ports
+from tests.harness.paper_desk import PaperDesk, end_everything
+from tests.harness.ports import free_ports
 
 from bench.measurement import Measurement
 from openbell.cli.client import Client

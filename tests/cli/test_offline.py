@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.paper_desk import REPOSITORY, free_ports
+from tests.harness.paper_desk import REPOSITORY
+from tests.harness.ports import free_ports
 
 from openbell.cli.commands.init import TEMPLATE_PORTS, rendered, with_standby
 from openbell.cli.main import COMMANDS

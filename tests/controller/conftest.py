@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.harness.controller_process import WEB, ControllerProcess, free_ports
+from tests.harness.controller_process import WEB, ControllerProcess
+from tests.harness.ports import free_ports
 
 MakeDesk = Callable[[str], ControllerProcess]
 

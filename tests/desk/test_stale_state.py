@@ -59,7 +59,8 @@ def test_it_neither_lifts_the_latch_nor_repeats_an_order_nor_trades_by_old_books
     after = desk.venue_truth("orders")
     twice = [each for each, n in Counter(row["cl_ord_id"] for row in after).items() if n > 1]
     assert twice == []
-    epochs = {_epoch(row) for row in after if row not in before}
+    old = {row["cl_ord_id"] for row in before}
+    epochs = {_epoch(row) for row in after if row["cl_ord_id"] not in old}
     assert not epochs & {_epoch(row) for row in before}, "an epoch was used again"
     closed = desk.run("down", "--yes").document
     assert (closed["remaining_orders"], closed["remaining_positions"]) == ([], [])

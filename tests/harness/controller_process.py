@@ -195,13 +195,3 @@ class ControllerProcess:
                 killed.append(process)
         psutil.wait_procs(killed, timeout=TIMEOUT_S)
         return bool(found)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

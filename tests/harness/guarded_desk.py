@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.harness.controller_process import ControllerProcess, free_ports
+from tests.harness.controller_process import ControllerProcess
+from tests.harness.ports import free_ports
 
 from openbell.config.loader import load_desk
 from openbell.domain.ids import mint

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from tests.harness.ports import free_ports
 
 from openbell.cli.client import Client
 from openbell.config.layout import DeskLayout
@@ -123,14 +123,6 @@ def await_condition(condition: Callable[[], bool], what: str, timeout_s: float =
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f}s: {what}"
         time.sleep(LOOK_EVERY_S)
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def end_everything(desk: PaperDesk) -> None:

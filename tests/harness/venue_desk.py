@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness.paper_desk import PaperDesk, free_ports
+from tests.harness.paper_desk import PaperDesk
+from tests.harness.ports import free_ports
 from tests.venues.subjects import Subject
 
 _STRATEGY = '''\

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.harness.paper_desk import free_ports
+from tests.harness.ports import free_ports
 from tests.kill.house import KEY, SECRET, House, house
 
 from openbell.config.layout import DeskLayout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.ports import free_ports
 
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import parse_desk
@@ -354,23 +354,13 @@ class FakeDesk:
         )
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture
 def fake_desk(tmp_path: Path) -> FakeDesk:
     """Open and trading: two own orders, one of another desk, a long position."""
     layout = DeskLayout(desk=tmp_path, state=tmp_path / "state")
     layout.make()
     file = tmp_path / "desk.toml"
-    text = DESK.format(*_free_ports(2))
+    text = DESK.format(*free_ports(2))
     file.write_text(text)
     desk = LoadedDesk(file=parse_desk(text.encode(), file), path=file, digest="0" * 64)
     services = FakeServices(dict.fromkeys(desk.file.services, ServiceState.READY))

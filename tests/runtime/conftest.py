@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.ports import free_ports
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs, Service
@@ -31,9 +31,7 @@ PATIENCE_S = 20.0
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_ports(1)[0]
 
 
 @dataclass

@@ -11,6 +11,7 @@ import socket
 
 import psutil
 import pytest
+from tests.harness.ports import free_ports
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import RefusedError, StorageError, UsageError
@@ -19,9 +20,7 @@ from openbell.runtime.records import Records
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def is_alive(pid: int) -> bool:

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.ports import free_ports
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.market import Quote
@@ -57,9 +57,7 @@ PAPER = Path(__file__).parents[2] / "desks" / "paper" / "desk.toml"
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_ports(1)[0]
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = 45) -> Any:

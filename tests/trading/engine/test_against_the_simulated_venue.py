@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 
@@ -51,8 +52,9 @@ async def test_an_answer_that_is_lost_is_asked_for(folder: Path) -> None:
         reply = await desk.send("i1", ord_type=OrdType.MARKET)
         assert reply.taken, reply
         await desk.cutter.seen.wait()
-        filled = await desk.truth("fills")
-        assert filled
+        async with asyncio.timeout(30):  # it is past the cutter, and at the venue soon
+            while not await desk.truth("fills"):
+                await asyncio.sleep(0.02)
         assert await desk.until_agreed("BTC/USDT") > 0
         await desk.until_state("in_doubt", 0)
         assert len(await desk.truth("orders")) == 1

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from tests.harness.ports import free_ports
 from tests.venues.subjects import Subject
 
 from openbell.domain.ids import mint
@@ -69,17 +69,10 @@ class Sim:
             return json.load(response)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running_sim(subject: Subject, folder: Path) -> Iterator[Sim]:
     """Raises RuntimeError with the process's own words where it does not start."""
-    port = _free_port()
+    port = free_ports(1)[0]
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             _command(subject, port, folder / "venue.jsonl"),
