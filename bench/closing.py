@@ -28,6 +28,7 @@ from tests.harness.paper_desk import (
     copy_paper_desk,
     end_everything,
 )
+from tests.harness.ports import free_ports
 from tests.harness.venue_log import require_flat
 
 from bench.measurement import Measurement
