@@ -16,7 +16,7 @@ from tests.harness.paper_desk import PaperDesk, end_everything
 from tests.harness.venue_desk import make_desk
 from tests.venues.subjects import alpaca
 
-pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.desk, pytest.mark.timeout(900)]
 
 EMPTY = {"kind": "empty_list"}
 MUTE = {"kind": "http_status", "status": 500, "kinds": ["order"]}

@@ -28,7 +28,8 @@ from openbell.errors import NotRunningError, UnverifiedError
 
 REPOSITORY = Path(__file__).parents[2]
 PAPER = REPOSITORY / "desks" / "paper"
-COMMAND_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 300
+"""A closing that nothing answers goes through all of its time-outs: two minutes on a quiet machine."""
 LOOK_EVERY_S = 0.25
 """A look costs the desk's processes far more than it costs the test, and others run beside it."""
 
