@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from openbell.procedures.startup_log import log_rows, startup_log
 
 
@@ -83,3 +85,11 @@ def test_people_read_it_as_rows() -> None:
 
 def test_an_opening_without_evidence_has_an_empty_log() -> None:
     assert startup_log([{"name": "x", "after": None}]) == {"components": [], "connections": []}
+
+
+@pytest.mark.parametrize(
+    "services", [{"engine": "ready"}, ["engine"], "engine", [{"outcome": "ready"}]]
+)
+def test_what_an_earlier_version_left_makes_no_row_and_no_failure(services: object) -> None:
+    steps = [{"name": "start_services", "after": {"services": services}}]
+    assert startup_log(steps)["components"] == []

@@ -20,7 +20,7 @@ def startup_log(steps: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, 
     connections: dict[str, dict[str, Any]] = {}
     for step in steps:
         after = step.get("after") or {}
-        for row in after.get("services") or ():
+        for row in _rows(after.get("services")):
             started = row.get("outcome") in ("ready", "failed")
             components[str(row["name"])] = {
                 "component": row["name"],
@@ -30,7 +30,7 @@ def startup_log(steps: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, 
                 "memory_bytes": row.get("memory_bytes"),
                 "reason": row.get("reason") or "",
             }
-        for check in after.get("checks") or ():
+        for check in _rows(after.get("checks")):
             facts = check.get("facts") or {}
             took = next((facts[key] for key in _CONNECTION_MS if key in facts), None)
             if any(key in facts for key in _CONNECTION_MS):
@@ -41,6 +41,13 @@ def startup_log(steps: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, 
                     "detail": check["detail"],
                 }
     return {"components": [*components.values()], "connections": [*connections.values()]}
+
+
+def _rows(found: object) -> list[Mapping[str, Any]]:
+    """Records of earlier versions have the services in another form: they make no row."""
+    if not isinstance(found, Sequence):
+        return []
+    return [row for row in found if isinstance(row, Mapping) and "name" in row]
 
 
 def log_rows(log: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, ...]]:
