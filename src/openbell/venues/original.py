@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-URL = re.compile(r"\b(?:https?|wss?)://[^\s'\"<>]*")
+URL = re.compile(r"(?:https?|wss?)://\S+")
+"""To the next blank, whatever stands in it: a signature may follow a quote."""
 TEXT_MAX = 200
 
 
