@@ -10,16 +10,14 @@ those, only the certainty that there is no file means that nothing is locked.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from openbell.errors import StorageError
 from openbell.state.files import remove_durably, write_atomically
-from openbell.state.halts import make_empty
-
-_CONTENT_BYTES_MAX = 1 << 16
+from openbell.state.halts import Illegible, aware, make_empty, read_content
 
 ANNOUNCED = "the announced closing"
 """In the place of a run: the lock of a closing that was announced for later, until its run begins."""
@@ -53,20 +51,10 @@ class _Content(msgspec.Struct, frozen=True):
 
 def read_lock(path: Path) -> DeskLock | None:
     """The lock, or None where there is no such file. Never raises: what cannot be read locks."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_CONTENT_BYTES_MAX)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return _unreadable(path, error.strerror or str(error))
-    try:
-        read = msgspec.json.decode(content, type=_Content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        why = f"not what was written ({error})" if content else "empty"
-        return _unreadable(path, f"it is {why}")
-    at = read.at if read.at.tzinfo else read.at.replace(tzinfo=UTC)
-    return DeskLock(read.reason, read.who, at, read.run)
+    read = read_content(path, _Content)
+    if isinstance(read, Illegible):
+        return DeskLock(f"{read.why}; counted as locked", "unknown", read.at, readable=False)
+    return None if read is None else DeskLock(read.reason, read.who, aware(read.at), read.run)
 
 
 def set_lock(path: Path, lock: DeskLock) -> None:
@@ -82,12 +70,3 @@ def set_lock(path: Path, lock: DeskLock) -> None:
 def clear_lock(path: Path) -> bool:
     """Release, durably. False: nothing was locked. StorageError: it stays."""
     return remove_durably(path)
-
-
-def _unreadable(path: Path, why: str) -> DeskLock:
-    try:
-        at = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
-    except OSError:
-        at = datetime.now(UTC)
-    told = f"{path.name} cannot be read: {why}; counted as locked"
-    return DeskLock(told, "unknown", at, readable=False)

@@ -16,6 +16,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -25,6 +26,8 @@ from openbell.state.files import fsync_folder, remove_durably, write_atomically
 _log = logging.getLogger(__name__)
 
 _CONTENT_BYTES_MAX = 1 << 16
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,10 @@ def read_halt(path: Path) -> Halt | None:
     A desk without a state folder was never opened and is not halted; an engine about to send asks
     `is_halted`, which takes a missing folder for a halt.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_CONTENT_BYTES_MAX)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return _unreadable(path, error.strerror or str(error))
-    try:
-        read = msgspec.json.decode(content, type=_Content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        why = f"not what was written ({error})" if content else "empty"
-        return _unreadable(path, f"it is {why}")
-    at = read.at if read.at.tzinfo else read.at.replace(tzinfo=UTC)
-    return Halt(read.reason, read.who, at)
+    read = read_content(path, _Content)
+    if isinstance(read, Illegible):
+        return Halt(f"{read.why}; counted as halted", "unknown", read.at, False)
+    return None if read is None else Halt(read.reason, read.who, aware(read.at))
 
 
 def encode_halt(halt: Halt) -> bytes:
@@ -121,9 +114,39 @@ def make_empty(path: Path) -> bool:
     return True
 
 
-def _unreadable(path: Path, why: str) -> Halt:
+@dataclass(frozen=True)
+class Illegible:
+    """What is known of a file that is there and does not say what it should."""
+
+    why: str
+    at: datetime
+    """When it was last written, or now where that is not known either."""
+
+
+def read_content(path: Path, shape: type[C]) -> C | Illegible | None:
+    """Of a file whose existence alone decides; None where there is no such file. Never raises."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_CONTENT_BYTES_MAX)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return _illegible(path, error.strerror or str(error))
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = f"not what was written ({error})" if content else "empty"
+        return _illegible(path, f"it is {why}")
+
+
+def aware(at: datetime) -> datetime:
+    """A time that was written without a zone was UTC."""
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _illegible(path: Path, why: str) -> Illegible:
     try:
         at = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
     except OSError:
         at = datetime.now(UTC)
-    return Halt(f"{path.name} cannot be read: {why}; counted as halted", "unknown", at, False)
+    return Illegible(f"{path.name} cannot be read: {why}", at)
