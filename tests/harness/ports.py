@@ -30,8 +30,6 @@ def free_ports(count: int) -> list[int]:
     """So many, on which nobody listens on loopback; none is told twice within a thousand."""
     found: list[int] = []
     for port in itertools.islice(_numbers, _EACH):
-        if len(found) == count:
-            return found
         with socket.socket() as one:
             # As servers do: an old connection in TIME_WAIT holds nobody off.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -40,4 +38,10 @@ def free_ports(count: int) -> list[int]:
             except OSError:
                 continue
         found.append(port)
+        if len(found) == count:
+            return found
     raise RuntimeError(f"no {count} ports are free from {_FIRST} on")
+
+
+def free_port() -> int:
+    return free_ports(1)[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.ports import free_ports
+from tests.harness.ports import free_port
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs, Service
@@ -28,10 +28,6 @@ from openbell.runtime.supervisor import Supervisor
 
 SERVICE = Path(__file__).with_name("service.py")
 PATIENCE_S = 20.0
-
-
-def free_port() -> int:
-    return free_ports(1)[0]
 
 
 @dataclass

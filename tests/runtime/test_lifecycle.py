@@ -11,16 +11,12 @@ import socket
 
 import psutil
 import pytest
-from tests.harness.ports import free_ports
+from tests.harness.ports import free_port
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import RefusedError, StorageError, UsageError
 from openbell.runtime.processes import system_processes
 from openbell.runtime.records import Records
-
-
-def free_port() -> int:
-    return free_ports(1)[0]
 
 
 def is_alive(pid: int) -> bool:

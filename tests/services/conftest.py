@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.ports import free_ports
+from tests.harness.ports import free_port
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.market import Quote
@@ -54,10 +54,6 @@ from openbell.trading.messages import (
 TOKEN = "a-service-token-for-tests"
 KEY_ENV, SECRET_ENV = "OPENBELL_VENUE_BINANCE_KEY", "OPENBELL_VENUE_BINANCE_SECRET"
 PAPER = Path(__file__).parents[2] / "desks" / "paper" / "desk.toml"
-
-
-def free_port() -> int:
-    return free_ports(1)[0]
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = 45) -> Any:
