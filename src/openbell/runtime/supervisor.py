@@ -141,7 +141,10 @@ class Supervisor:
             self._services[name].end_beside(beside_run(self._host, spec, record, beside))
         for pid, mark in scan.marks.items():
             facts = scan.processes[pid]
-            if mark not in own_marks and facts.alive and pid not in orphans:
+            if mark in own_marks or not facts.alive or pid in orphans:
+                continue
+            # One that has begun to end since the scan has no environment any more, and is no orphan.
+            if Mark.parse(self._host.table.mark(pid)) == mark:
                 orphans[pid] = self._orphan(Leader(pid, facts.start, mark), "marker")
         for orphan in self._holders_of_our_ports():
             orphans.setdefault(orphan.pid, orphan)
