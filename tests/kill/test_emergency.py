@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.cgroups import delegated_cgroup
 from tests.kill.small_desk import is_alive, small_desk
 
 from openbell.domain.scopes import DESK, Scope, ScopeKind
@@ -75,6 +76,24 @@ async def test_an_engine_that_ignores_the_latch_is_frozen_and_its_last_order_is_
         assert pressed.status == 0, pressed
         await asyncio.sleep(0.3)
         assert desk.own_open() == []
+
+
+async def test_a_service_with_a_cgroup_of_its_own_is_frozen_and_killed_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with delegated_cgroup(monkeypatch) as cgroups:
+        async with small_desk(tmp_path / "desk", rate=200, obeys=False) as desk:
+            await desk.start("engine")
+            await desk.until_sending()
+            (folder,) = (each for each in cgroups.iterdir() if each.is_dir())
+            pressed = await desk.press()
+            assert pressed.status == 0, pressed
+            (frozen,) = pressed.statement["frozen"]
+            assert (frozen["result"], frozen["how"]) == ("frozen", "cgroup")
+            assert desk.own_open() == []
+            assert (folder / "cgroup.procs").read_text() == ""
+            await desk.start("engine")
+            await desk.until_sending("engine")
 
 
 async def test_two_empty_lists_are_as_far_apart_as_the_longest_latency_that_an_engine_saw(

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.harness.cgroups import delegated_cgroup
 
 from openbell.config.models import Limits
 from openbell.errors import StorageError
-from openbell.runtime import limits as limits_module
 from openbell.runtime import ports as ports_module
 from openbell.runtime.limits import ServiceCgroup, support
 from openbell.runtime.logs import NewLines, open_for_append, rotate, tail
@@ -361,26 +361,39 @@ def test_a_cgroups_limits_are_written_as_the_kernel_wants_them(tmp_path):
     assert (folder / "memory.max").read_text() == "max"
 
 
+async def test_a_cgroup_that_was_left_frozen_takes_a_new_run_once_it_is_empty(
+    bench, own_cgroup, until
+):
+    bench.add(
+        "web",
+        "say",
+        "ready",
+        "sleep",
+        ready={"kind": "log", "pattern": "ready"},
+        stop={"timeout": "100ms"},
+    )
+    supervisor = bench.supervisor()
+    await supervisor.start("web")
+    (folder,) = (each for each in own_cgroup.iterdir() if each.name.endswith("-web"))
+    (folder / "cgroup.freeze").write_text("1")
+    await until(lambda: "frozen 1" in (folder / "cgroup.events").read_text())
+    with pytest.raises(OSError, match="frozen by an emergency stop"):
+        ServiceCgroup.make(own_cgroup, folder.name.split("-")[1], "web", Limits())
+    assert (await supervisor.stop("web", reason="test")).stopped
+
+    folder.mkdir()
+    (folder / "cgroup.freeze").write_text("1")
+    assert (await supervisor.start("web")).ready
+    assert (await supervisor.stop("web", reason="test")).stopped
+
+
 @pytest.fixture
-def delegated_cgroup(monkeypatch):
-    """A cgroup of our own, where the machine lets us make one."""
-    mount = limits_module._cgroup2_mount() if sys.platform == "linux" else None
-    if mount is None:
-        pytest.skip("there is no cgroup v2")
-    folder = mount / f"openbell-test-{os.getpid()}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"no cgroup can be made here: {error.strerror}")
-    monkeypatch.setenv("OPENBELL_CGROUP", str(folder))
-    yield folder
-    for inner in folder.iterdir():
-        if inner.is_dir():
-            inner.rmdir()
-    folder.rmdir()
+def own_cgroup(monkeypatch):
+    with delegated_cgroup(monkeypatch) as folder:
+        yield folder
 
 
-async def test_a_service_lives_and_ends_in_its_cgroup(bench, delegated_cgroup, monkeypatch):
+async def test_a_service_lives_and_ends_in_its_cgroup(bench, own_cgroup):
     bench.add(
         "parent",
         "daemon",
@@ -393,7 +406,7 @@ async def test_a_service_lives_and_ends_in_its_cgroup(bench, delegated_cgroup, m
     bench.add("lost", command=("no-such-program-anywhere",))
     supervisor = bench.supervisor()
     assert (await supervisor.start("parent")).ready
-    (folder,) = (each for each in delegated_cgroup.iterdir() if each.name.endswith("-parent"))
+    (folder,) = (each for each in own_cgroup.iterdir() if each.name.endswith("-parent"))
     pids = {int(pid) for pid in (folder / "cgroup.procs").read_text().split()}
     assert pids == {supervisor.view("parent").pid, bench.child_pid()}
     stopped = await supervisor.stop("parent", reason="test")

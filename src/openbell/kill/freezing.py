@@ -22,6 +22,9 @@ from openbell.runtime.processes import system_processes
 FREEZE_TIMEOUT_S = 1.0
 """A process in the middle of a disk access stops when that is through; one that hangs there sends
 nothing either, but that is not proven."""
+_CGROUP_TIMEOUT_S = 0.05
+"""The kernel freezes a cgroup in its own time: 2 ms where a process in it computes. Signals go to
+those that take longer, and it is looked at again."""
 _LOOK_EVERY_S = 0.002
 
 
@@ -48,7 +51,8 @@ def freeze(own: OwnProcesses, timeout_s: float = FREEZE_TIMEOUT_S) -> tuple[Froz
         if time.monotonic() > deadline_s:
             break
         if not sure:
-            _wait_until_stopped(senders, deadline_s)
+            awaited = {each.service for each in rounds if each.result != "frozen"}
+            _wait_until_stopped((each for each in senders if each.name in awaited), deadline_s)
     for name, role in own.declared_roles().items():
         if role in ENGINES and name not in told:
             told[name] = FrozenService(service=name, result="not_running")
@@ -102,10 +106,20 @@ def cgroup_of(service: OwnService) -> Path | None:
 
 def _freeze_cgroup(folder: Path) -> str:
     """Why it is not seen to be frozen, or nothing."""
+    deadline_s = time.monotonic() + _CGROUP_TIMEOUT_S
     try:
         (folder / "cgroup.freeze").write_text("1")
-        events = (folder / "cgroup.events").read_text().split()
+        while not _says_frozen(folder):
+            if time.monotonic() > deadline_s:
+                return "its cgroup is not seen to be frozen"
+            time.sleep(_LOOK_EVERY_S)
     except OSError as error:
         return f"{folder}: {error.strerror}"
-    frozen = dict(zip(events[::2], events[1::2], strict=False)).get("frozen")
-    return "" if frozen == "1" else "its cgroup is not seen to be frozen"
+    return ""
+
+
+def _says_frozen(folder: Path) -> bool:
+    """By the kernel's word for the whole of it; its processes look as if they slept. Raises
+    OSError."""
+    events = (folder / "cgroup.events").read_text().split()
+    return dict(zip(events[::2], events[1::2], strict=False)).get("frozen") == "1"

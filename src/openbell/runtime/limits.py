@@ -12,6 +12,7 @@ delegated (`Delegate=yes`), or we may write to it without being root.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -124,6 +125,18 @@ def _enable(folder: Path) -> set[str]:
         return set()
 
 
+def _refuse_frozen(folder: Path) -> None:
+    """One that an emergency stop froze stays frozen when its processes are gone: what is started in
+    it would stand still before its first line. Thawed only when it is empty: what was frozen may
+    never act again. Raises OSError."""
+    freeze = folder / "cgroup.freeze"
+    if not freeze.exists() or freeze.read_text().strip() != "1":
+        return
+    if (folder / "cgroup.procs").read_text().split():
+        raise OSError(errno.EBUSY, "processes that were frozen by an emergency stop are left in it")
+    freeze.write_text("0")
+
+
 @dataclass(frozen=True)
 class ServiceCgroup:
     """One service's folder under the delegated cgroup."""
@@ -135,6 +148,7 @@ class ServiceCgroup:
         """Makes it and sets its limits. Raises OSError."""
         path = parent / f"openbell-{desk_id}-{service}"
         path.mkdir(exist_ok=True)
+        _refuse_frozen(path)
         for name, value in (
             ("memory.max", "max" if limits.memory is None else str(limits.memory)),
             (
