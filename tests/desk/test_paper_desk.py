@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.killed_closing import close_killed_in_a_step
 from tests.harness.paper_desk import (
     PaperDesk,
     copy_paper_desk,
@@ -24,6 +26,8 @@ from tests.harness.paper_desk import (
 )
 
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
+
+SEED = int(os.environ.get("OPENBELL_SEED", random.randrange(1 << 30)))
 
 FINAL = {"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"}
 
@@ -150,12 +154,14 @@ def trade_survive_and_close(
 def test_opened_twice_at_once_and_closed_the_venue_itself_is_flat_and_no_secret_was_told(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
-    """The closing's word is held against the venue: its own service is stopped last, so it is asked
-    again by opening the closed desk in safe mode, which sends nothing."""
+    """A closing is killed inside a step and closed again. Its word is held against the venue: its own
+    service is stopped last, so it is asked again by opening the closed desk in safe mode, which sends
+    nothing."""
     open_twice_at_once(paper_desk)
     await_that(lambda: len(paper_desk.venue_truth("fills")) > 0, "a fill at the venue")
     said = json.dumps(paper_desk.status())
-    paper_desk.run("down", "--yes")
+    print(f"OPENBELL_SEED={SEED}")
+    close_killed_in_a_step(paper_desk, random.Random(SEED))
     assert_no_secret_was_told(paper_desk.folder / "state", said)
 
     safe = paper_desk.run("up", "--safe-mode").document
