@@ -13,6 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
+from openbell.config.loader import load_desk
+from openbell.procedures.preview import status_without_controller
+
 
 def states(desk: Any) -> dict[str, str]:
     return {row["name"]: row["state"] for row in desk.status()["services"]}
@@ -97,6 +100,9 @@ def test_a_killed_controller_loses_no_service(desk: Any) -> None:
     before = desk.pids()
     desk.kill()
     assert all(psutil.pid_exists(pid) for pid in before.values())
+    unwatched = status_without_controller(load_desk(desk.folder), desk.layout)
+    assert unwatched["state"] == "unwatched"
+    assert "nobody watches" in unwatched["why"]
     desk.start()
     after = desk.status()
     assert desk.pids() == before

@@ -26,6 +26,9 @@ class DeskState(StrEnum):
     CLOSING = "closing"
     EMERGENCY = "emergency"
     """The kill switch is latched."""
+    UNWATCHED = "unwatched"
+    """Processes run and no controller does: without it the permit runs out, and nobody knows how they
+    are. Told from the desk's files; a controller never says it of itself."""
 
 
 class DeskTarget(StrEnum):

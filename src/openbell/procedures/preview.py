@@ -74,8 +74,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
                 "action": "openbell up takes them over; openbell down closes them",
             }
         )
-    # Without a controller the permit runs out: what runs is no longer trading, and not closed.
-    state = DeskState.STARTING if alive else DeskState.OFFLINE
+    state = DeskState.UNWATCHED if alive else DeskState.OFFLINE
     emergency = emergency_document(layout)
     if latched or emergency is not None:
         state = DeskState.EMERGENCY
