@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openbell.config.loader import parse_desk
+from openbell.config.phases import phases_of, waits_for
 from openbell.domain.desk_state import DeskTarget
 from openbell.domain.graph import start_order, with_dependents
 from openbell.domain.service_state import ServiceState
@@ -19,10 +22,13 @@ from openbell.procedures.opening import (
     StartServices,
     let_run_ahead,
     phase_steps,
+    sending_nothing,
+    services_to_open,
     start_budget_s,
     trouble,
 )
 from openbell.procedures.run import Runner
+from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import Outcome
 
 
@@ -270,3 +276,96 @@ async def test_what_nobody_waits_for_any_more_is_not_brought_up(make_services: A
     await asyncio.wait_for(starting.ended(("risk",)), 10)
     await asyncio.wait_for(starting.end(), 10)
     assert [name for _, name in services.calls] == ["risk"]
+
+
+# --- while the guard comes up ----------------------------------------------------------------------
+
+
+def quiet_ones(text: str) -> set[str]:
+    """Of a desk of these services, each a table's name and its lines."""
+    tables = "".join(
+        f'[services.{line.split(":")[0]}]\ncommand = ["true"]\n'
+        + "".join(f"{part.strip()}\n" for part in line.split(":", 1)[1].split(";"))
+        for line in text.strip().splitlines()
+    )
+    file = parse_desk(
+        b'[desk]\nname = "x"\n[venues.v]\nurl = "http://127.0.0.1:1"\nsymbols = ["BTC/USDT"]\n'
+        + tables.encode(),
+        Path("desk.toml"),
+    )
+    wanted = services_to_open({n: s.depends_on for n, s in file.services.items()}, ())
+    phases, wait_for = phases_of(file.services), waits_for(file.services)
+    return set(sending_nothing(file.services, phases, wait_for, wanted))
+
+
+def test_what_could_send_an_order_waits_for_the_guard_and_so_does_what_needs_it() -> None:
+    """A gateway of the desk's own is infrastructure by what needs it, and is given an account."""
+    assert quiet_ones(
+        """
+        sim: role = "venue"
+        store: port = 1
+        gateway: venues = ["v"]
+        signer: secrets = ["KEY"]
+        engine: port = 2; role = "engine"; depends_on = ["sim", "store", "gateway", "signer"]
+        feed: role = "market-data"; depends_on = ["sim"]
+        limits: role = "risk"; depends_on = ["engine"]
+        board: role = "monitoring"
+        clients: port = 3; role = "strategies"
+        helper: role = "agent"
+        """
+    ) == {"sim", "store", "feed", "board"}
+
+
+class Guard:
+    """`GuardPort`, up when it is let."""
+
+    def __init__(self) -> None:
+        self.may_come = asyncio.Event()
+        self.is_up = False
+
+    def view(self) -> dict[str, Any]:
+        return {"state": "running", "pid": 1} if self.is_up else {"state": "off"}
+
+    async def opened(self) -> str:
+        await self.may_come.wait()
+        self.is_up = True
+        return ""
+
+    async def hold(self) -> None:
+        raise NotImplementedError
+
+    async def disarm(self) -> Any:
+        raise NotImplementedError
+
+
+async def test_what_sends_nothing_is_begun_while_the_guard_comes_up(
+    make_services: Any, journal: Any
+) -> None:
+    """The guard comes once `risk` runs; `engine` is not begun before there is one."""
+    states = dict.fromkeys(("db", "risk", "engine"), ServiceState.STOPPED)
+    services, guard = make_services(states | {"db": ServiceState.READY}), Guard()
+    up_at: dict[str, bool] = {}
+    begin = services.start
+
+    async def start(name: str) -> Any:
+        up_at[name] = guard.is_up
+        if name == "risk":
+            guard.may_come.set()
+        return await begin(name)
+
+    services.start = start
+    starting, phases = two_phases(services)
+    first = StartGuard(guard, starting, frozenset({"db", "risk"}))
+    let_run_ahead([(step, False, False) for step in (first, *phases)])
+    reports = await asyncio.wait_for(Runner(journal, lambda _: None).run((first, *phases)), 20)
+    assert [each.outcome for each in reports] == [Outcome.DONE] * 3
+    assert up_at == {"risk": False, "engine": True}
+    assert starting.outcomes["db"].outcome is Started.ALREADY_RUNNING
+
+
+def test_nothing_is_begun_beside_a_guard_that_may_end_the_run(make_services: Any) -> None:
+    services = make_services(dict.fromkeys(("db", "risk", "engine"), ServiceState.STOPPED))
+    starting, phases = two_phases(services)
+    first = StartGuard(Guard(), starting, frozenset({"db"}))
+    let_run_ahead([(first, False, True), *((step, False, False) for step in phases)])
+    assert first.ahead == ()

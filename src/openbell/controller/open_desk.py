@@ -31,6 +31,7 @@ from openbell.procedures.opening import (
     let_run_ahead,
     only_wanted,
     phase_steps,
+    sending_nothing,
     services_to_open,
     trouble,
 )
@@ -171,7 +172,9 @@ class Openings:
         let_run_ahead(
             [
                 (
-                    inner if isinstance(inner := inner_of(step), StartServices) else None,
+                    inner
+                    if isinstance(inner := inner_of(step), StartServices | StartGuard)
+                    else None,
                     bool(approvals_of(step)),
                     step.on_failure in (OnFailure.ABORT, OnFailure.ASK),
                 )
@@ -248,7 +251,6 @@ class Openings:
     ) -> tuple[list[StartGuard], Starting, list[StartServices], BeginTrading]:
         """A desk without venues has no guard to start."""
         desk = self._desk
-        guard = [StartGuard(self._guard)] if desk.desk.file.venues else []
         services = desk.desk.file.services
         wanted = self._wanted(wishes)
         timeouts = {
@@ -256,7 +258,10 @@ class Openings:
             for name, service in services.items()
         }
         starting = Starting(desk.supervisor, only_wanted(waits_for(services), wanted), tell)
-        phases = phase_steps(starting, wanted, phases_of(services), timeouts)
+        phase_of = phases_of(services)
+        phases = phase_steps(starting, wanted, phase_of, timeouts)
+        quiet = sending_nothing(services, phase_of, starting.wait_for, wanted)
+        guard = [StartGuard(self._guard, starting, quiet)] if desk.desk.file.venues else []
         trade = BeginTrading(
             voices=desk.voices,
             target=lambda: desk.targets.now,

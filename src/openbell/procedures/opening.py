@@ -2,9 +2,10 @@
 
 Each service is started the moment what it waits for is ready, not in waves: the opening takes as long
 as the longest chain of dependencies. So a phase may begin services of the next ones while it brings up
-its own, where nothing stands between them (`StartServices.ahead`); each phase is still shown, waited
-for and verified by itself. A service that fails takes only its dependents with it. Nothing is undone:
-what runs is left running, and opening again does what is left to do.
+its own, where nothing stands between them (`ahead`), and the guard's step those that send no orders;
+each phase is still shown, waited for and verified by itself. A service that fails takes only its
+dependents with it. Nothing is undone: what runs is left running, and opening again does what is left
+to do.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
 
 from openbell.config.phases import PHASES, Phase
 from openbell.domain.graph import start_order, with_dependencies
@@ -21,6 +23,12 @@ from openbell.procedures.ports import Facts, Services
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.spec import StartResult
+
+if TYPE_CHECKING:
+    from openbell.config.models import Service
+
+_LOOKERS = frozenset({"venue", "market-data", "risk", "monitoring"})
+"""Roles that send no orders: simulated venues, and those who only look."""
 
 
 class Started(StrEnum):
@@ -97,6 +105,27 @@ def only_wanted(
     return {name: tuple(each for each in wait_for[name] if each in wanted) for name in wanted}
 
 
+def sending_nothing(
+    services: Mapping[str, Service],
+    phases: Mapping[str, Phase],
+    wait_for: Mapping[str, tuple[str, ...]],
+    wanted: Iterable[str],
+) -> frozenset[str]:
+    """Those of `wanted`, which is in start order, that have nothing to send an order with, and wait
+    for such alone: they may be started before there is a guard. By their role; or they are
+    infrastructure, a store say, and are given neither an account nor a secret."""
+    found: set[str] = set()
+    for name in wanted:
+        service = services[name]
+        given_nothing = not service.venues and not service.secrets
+        quiet = service.role in _LOOKERS or (
+            service.role == "other" and phases[name] == "infrastructure" and given_nothing
+        )
+        if quiet and found.issuperset(wait_for[name]):
+            found.add(name)
+    return frozenset(found)
+
+
 ServiceNews = Callable[[ServiceOutcome], None]
 
 
@@ -160,6 +189,13 @@ class Starting:
     def is_up_already(self, name: str) -> None:
         if name not in self._tasks:
             self.outcomes[name] = ServiceOutcome(name, Started.ALREADY_RUNNING)
+
+    def begin_what_is_down(self, names: Iterable[str]) -> None:
+        for name in names:
+            if Facts({name: self.services.view(name)}).is_up(name):
+                self.is_up_already(name)
+            else:
+                self.begin((name,))
 
     def begin(self, names: Iterable[str]) -> None:
         """Begins them, in start order; what was begun is under way or done."""
@@ -302,18 +338,29 @@ def phase_steps(
     return steps
 
 
-def let_run_ahead(steps: Sequence[tuple[StartServices | None, bool, bool]]) -> None:
+class RunsAhead(Protocol):
+    """A step that may begin services of the steps after it."""
+
+    ahead: tuple[str, ...]
+    """What it may begin."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What it starts itself."""
+
+
+def let_run_ahead(steps: Sequence[tuple[RunsAhead | None, bool, bool]]) -> None:
     """Lets each phase begin the services of the phases right after it. `steps` are all those of the
-    run, each with its phase (None: it starts nothing), whether something has to be decided before it,
-    and whether it can end the run: what stands behind any of that is not begun before its turn."""
+    run, each as one that can run ahead (None: it cannot), whether something has to be decided before
+    it, and whether it can end the run: what stands behind any of that is not begun before its turn."""
     ahead: tuple[str, ...] = ()
     open_behind = False
-    for phase, gated, can_end in reversed(steps):
-        if phase is None:
+    for step, gated, can_end in reversed(steps):
+        if step is None:
             ahead, open_behind = (), False
             continue
-        phase.ahead = ahead if open_behind and not can_end else ()
-        ahead = (*phase.wanted, *phase.ahead)
+        step.ahead = ahead if open_behind and not can_end else ()
+        ahead = (*step.wanted, *step.ahead)
         open_behind = not gated
 
 

@@ -183,7 +183,7 @@ def opening_plan_of_a_closed_desk(
     phases = phase_steps(
         starting, wanted, phases_of(desk.file.services), dict.fromkeys(wanted, 0.0)
     )
-    guard = [StartGuard(_AloneGuard(desk, layout))] if desk.file.venues else []
+    guard = [StartGuard(_AloneGuard(desk, layout), starting)] if desk.file.venues else []
     trade = _trading_to_come(desk, layout, wanted, safe_mode)
 
     look = TakePreflight(
