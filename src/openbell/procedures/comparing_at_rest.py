@@ -33,7 +33,7 @@ CLERK_TIMEOUT_S = 20.0
 OVERLAP_NS = 60_000_000_000
 """As the engine: clocks and lists may lag."""
 HINT = (
-    "`openbell up --safe` starts the engine without trading: it books what a venue tells of own"
+    "`openbell up --safe-mode` starts the engine without trading: it books what a venue tells of own"
     " orders, and can adopt the rest"
 )
 
