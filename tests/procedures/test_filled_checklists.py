@@ -94,6 +94,7 @@ WELL = Seen(
     disk_free=1 << 40,
     memory_free=1 << 36,
     dependencies=(DependencyFact("ledger", "postgres", True, True, "serves"),),
+    backups=(),
 )
 CLOSED = dataclasses.replace(
     WELL,
@@ -271,5 +272,5 @@ def test_positions_of_a_closed_desk_are_those_its_closing_proved() -> None:
 
 def test_backups_and_reports_are_never_ticked() -> None:
     checks = found("eod", CLOSED)
-    for name in ("backup", "daily_report", "risk_report"):
+    for name in ("backups", "daily_report", "risk_report"):
         assert checks[name].found is Found.NOT_CONFIGURED

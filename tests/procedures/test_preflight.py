@@ -53,6 +53,7 @@ def facts(**given: Any) -> PreflightFacts:
         "hosts": (Reached("sim", "127.0.0.1", True),),
         "greetings": (Greeting(name="nyse", reached=True, skew_ms=3.0),),
         "dependencies": (),
+        "backups": (),
     }
     return PreflightFacts(**(known | given))
 

@@ -2,7 +2,8 @@
 
 One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[alerts]`,
 `[rolling]`, `[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[preflight]`, `[dependencies.NAME]`,
-`[channels.NAME]`, `[procedures.NAME]`, `[venues.NAME]`, `[strategies.NAME]`, `[services.NAME]`.
+`[backups.NAME]`, `[channels.NAME]`, `[procedures.NAME]`, `[venues.NAME]`, `[strategies.NAME]`,
+`[services.NAME]`.
 Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
@@ -26,6 +27,7 @@ from pydantic import (
 
 from openbell.config.alerts import Alerts
 from openbell.config.approvals import Approvals
+from openbell.config.backups import Backup
 from openbell.config.base import Model, Name, Symbol
 from openbell.config.channels import Channel
 from openbell.config.closing import Closing
@@ -451,6 +453,7 @@ class DeskFile(Model):
     guard: Guard = Guard()
     preflight: Preflight = Preflight()
     dependencies: dict[Name, Dependency] = {}
+    backups: dict[Name, Backup] = {}
     logs: Logs = Logs()
     channels: dict[Name, Channel] = {}
     venues: dict[Name, Venue] = {}

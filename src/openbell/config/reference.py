@@ -24,6 +24,7 @@ from pydantic_core import PydanticUndefined
 from openbell.config import (
     alerts,
     approvals,
+    backups,
     channels,
     closing,
     guard,
@@ -42,6 +43,7 @@ _MODULES = (
     kill_rules,
     guard,
     preflight,
+    backups,
     procedures,
     channels,
 )
@@ -64,6 +66,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[guard]", guard.Guard),
     ("[preflight]", preflight.Preflight),
     ("[dependencies.NAME]", preflight.Dependency),
+    ("[backups.NAME]", backups.Backup),
     ("[logs]", models.Logs),
     ("[channels.NAME]", channels.Channel),
     ("[procedures.NAME]", procedures.ProcedureSettings),

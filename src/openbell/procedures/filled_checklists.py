@@ -6,7 +6,7 @@ shutdown  after a closing: did each step of it prove what it should, and is noth
 eod       at the end of the day: what is to be kept, and what is still held
 
 Nothing is ticked because somebody said so, and what cannot be seen is unknown. What this Openbell has no
-part for (backups, daily reports) is told as not configured, and never as done.
+part for (daily reports) is told as not configured, and never as done.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from typing import Any, Literal
 
 from openbell.config.models import DeskFile
 from openbell.config.phases import phases_of
+from openbell.procedures.backups import BackupFact
 from openbell.procedures.checklists import Check, Checklist, Found
 from openbell.procedures.dependencies import DependencyFact
-from openbell.procedures.preflight_checks import clock_found, dependency_check, free_checks
+from openbell.procedures.preflight_checks import (
+    backup_checks,
+    clock_found,
+    dependency_check,
+    free_checks,
+)
 from openbell.procedures.registry import PROCEDURES
 
 ChecklistName = Literal["morning", "startup", "shutdown", "eod"]
@@ -46,6 +52,7 @@ class Seen:
     disk_free: int | None
     memory_free: int | None
     dependencies: tuple[DependencyFact, ...]
+    backups: tuple[BackupFact, ...]
 
 
 def fill(name: ChecklistName, seen: Seen) -> Checklist:
@@ -100,8 +107,8 @@ def _eod(seen: Seen) -> Iterator[Check]:
     yield _checkpoint(seen)
     yield _record(seen.closing)
     yield _latch(seen)
+    yield from backup_checks(seen.backups)
     for name, title in (
-        ("backup", "Trading data backed up"),
         ("daily_report", "Daily trading report"),
         ("risk_report", "Risk report"),
     ):

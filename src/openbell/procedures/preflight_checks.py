@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from openbell.config.hours import OpenHours
 from openbell.config.models import DeskFile
 from openbell.config.preflight import Preflight
+from openbell.procedures.backups import BackupFact
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.dependencies import DependencyFact
 from openbell.procedures.preflight_facts import PreflightFacts
 from openbell.venues.greeter import Greeting
 
 INSIST = "--force"
+_CLOCK_SLACK_S = 300.0
+"""Of whoever wrote the file, against ours."""
 
 
 def judge(facts: PreflightFacts, desk: DeskFile) -> tuple[Check, ...]:
@@ -21,12 +24,7 @@ def judge(facts: PreflightFacts, desk: DeskFile) -> tuple[Check, ...]:
     settings = desk.preflight
     return (
         _market_hours(facts, desk),
-        Check(
-            name="backups",
-            title="Backups",
-            found=Found.NOT_CONFIGURED,
-            detail="this desk declares none, so nothing is known of any",
-        ),
+        *backup_checks(facts.backups),
         *free_checks(facts.disk_free, facts.memory_free, settings),
         _credentials(facts),
         *_network(facts, desk),
@@ -112,7 +110,9 @@ def _free(name: str, title: str, free: int | None, least: tuple[int, int], remed
 
 
 def size_text(size: int) -> str:
-    """`512 MiB`, `1.5 GiB`"""
+    """`3 KiB`, `512 MiB`, `1.5 GiB`"""
+    if size < 1 << 20:
+        return f"{size >> 10} KiB" if size >= 1 << 10 else f"{size} B"
     return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
 
 
@@ -204,6 +204,46 @@ def clock_found(skew_ms: float | None, max_s: float) -> tuple[Found, str]:
     if abs(skew_ms) > max_s * 1000:
         return Found.FAILED, "set this machine's clock (chrony, ntpd)"
     return Found.OK, ""
+
+
+def backup_checks(facts: tuple[BackupFact, ...]) -> tuple[Check, ...]:
+    if facts:
+        return tuple(map(_backup, facts))
+    why = "none in [backups], so nothing is known of any"
+    return (Check(name="backups", title="Backups", found=Found.NOT_CONFIGURED, detail=why),)
+
+
+def _backup(fact: BackupFact) -> Check:
+    """Old or empty ones say more than whether they are whole."""
+    found, detail = {True: Found.OK, False: Found.FAILED, None: Found.UNKNOWN}[fact.whole], fact.why
+    if fact.age_s is not None:
+        file = fact.path.rpartition("/")[2]
+        detail = f"{file}, {age_text(fact.age_s)} old, {size_text(fact.size or 0)}: {fact.why}"
+        if fact.age_s > fact.max_age_s:
+            found, detail = Found.FAILED, f"{detail}; older than {age_text(fact.max_age_s)}"
+        elif (fact.size or 0) < fact.min_bytes:
+            found, detail = Found.FAILED, f"{detail}; smaller than {size_text(fact.min_bytes)}"
+        elif fact.age_s < -_CLOCK_SLACK_S:
+            found, detail = Found.FAILED, f"{detail}; it is dated in the future"
+    remedy = "" if found is Found.OK else f"make one, or mend [backups.{fact.name}]"
+    if found in (Found.FAILED, Found.UNKNOWN) and not fact.required:
+        found, detail = Found.WARN, f"{detail}; the desk is opened without it"
+    facts: dict[str, object] = {"path": fact.path, "age_s": fact.age_s, "size_bytes": fact.size}
+    return Check(
+        name=f"backup_{fact.name}",
+        title=f"Backup {fact.name}",
+        found=found,
+        detail=detail,
+        remedy=remedy,
+        facts=facts,
+    )
+
+
+def age_text(seconds: float) -> str:
+    """`12 min`, `3.5 h`, `4 d`"""
+    if abs(seconds) < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if abs(seconds) < 48 * 3600 else f"{seconds / 86400:.0f} d"
 
 
 def dependency_check(fact: DependencyFact) -> Check:

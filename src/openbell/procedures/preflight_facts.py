@@ -23,6 +23,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import DeskFile, LoadedDesk
 from openbell.config.secrets import missing_secrets, venue_variables
 from openbell.errors import OpenbellError
+from openbell.procedures.backups import BackupFact, look_at_backups
 from openbell.procedures.dependencies import DependencyFact, ask_dependency
 from openbell.runtime.commands import run_command
 from openbell.runtime.plan import BASE_VARIABLES
@@ -59,6 +60,7 @@ class PreflightFacts:
     hosts: tuple[Reached, ...]
     greetings: tuple[Greeting, ...]
     dependencies: tuple[DependencyFact, ...]
+    backups: tuple[BackupFact, ...]
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,13 @@ async def look(around: Surroundings) -> PreflightFacts:
         for name in outside
         if desk.file.venues[name].environment != "simulated" and not around.engine_runs
     ]
-    hosts, greetings, dependencies = await asyncio.gather(
+    hosts, greetings, dependencies, backups = await asyncio.gather(
         asyncio.gather(
             *(_reach(desk.file, name) for name in outside if desk.file.venues[name].url)
         ),
         _greet(around, greeted),
         ask_dependencies(desk, layout, around.environ),
+        look_at_backups(desk, layout, around.environ),
     )
     disk_free, memory_free = room(layout)
     return PreflightFacts(
@@ -102,6 +105,7 @@ async def look(around: Surroundings) -> PreflightFacts:
         hosts=tuple(hosts),
         greetings=tuple(greetings),
         dependencies=dependencies,
+        backups=backups,
     )
 
 

@@ -45,7 +45,9 @@ class TakePreflight:
     @property
     def timeout_s(self) -> float:
         desk = self.around.desk.file
-        asked = (each.timeout for each in desk.dependencies.values())
+        asked = [each.timeout for each in desk.dependencies.values()]
+        # The folder is asked first, and then what lies in it.
+        asked += [2 * each.timeout for each in desk.backups.values()]
         return max((desk.preflight.timeout + GREETER_START_S, *asked)) + 5.0
 
     async def observe(self) -> PreflightFacts:

@@ -44,11 +44,13 @@ def _look(terminal: Terminal) -> Seen:
     import os
 
     from openbell.config.loader import load_desk
+    from openbell.procedures.backups import look_at_backups
     from openbell.procedures.filled_checklists import Seen
     from openbell.procedures.preflight_facts import ask_dependencies, room
     from openbell.state.checkpoint import list_checkpoints
 
     desk = load_desk(terminal.desk_path)
+    layout = terminal.layout
     client = Client(terminal.layout)
     try:
         status, controller = client.get("status"), True
@@ -68,7 +70,8 @@ def _look(terminal: Terminal) -> Seen:
         checkpoints=[each.as_dict() for each in list_checkpoints(terminal.layout.checkpoints)],
         disk_free=disk_free,
         memory_free=memory_free,
-        dependencies=asyncio.run(ask_dependencies(desk, terminal.layout, os.environ)),
+        dependencies=asyncio.run(ask_dependencies(desk, layout, os.environ)),
+        backups=asyncio.run(look_at_backups(desk, layout, os.environ)),
     )
 
 

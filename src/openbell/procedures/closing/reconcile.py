@@ -25,7 +25,9 @@ from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.watch.service_client import Answer
 
-OPEN_IT = "`openbell up --safe-mode` opens the desk without trading and compares; then close it again"
+OPEN_IT = (
+    "`openbell up --safe-mode` opens the desk without trading and compares; then close it again"
+)
 
 
 RETRY_S = 1.0
