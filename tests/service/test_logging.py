@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -72,3 +74,15 @@ def test_a_line_that_cannot_be_written_is_counted_and_stops_nobody() -> None:
     writer = LineWriter(descriptor)
     writer.msg(b"lost")
     assert writer.lost == 1
+
+
+def test_a_process_that_logs_loads_no_rich_and_can_load_it_afterwards() -> None:
+    """structlog would: a tenth of a second of CPU at the start of each service, and of the controller."""
+    code = """
+import sys, openbell.service.logging
+assert 'structlog' in sys.modules
+print(any(name.split('.')[0] == 'rich' for name in sys.modules))
+import rich.console
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"

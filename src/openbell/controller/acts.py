@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import structlog
-
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
 from openbell.domain.desk_state import DeskCommand, DeskTarget
@@ -20,11 +18,12 @@ from openbell.errors import OpenbellError, RefusedError, StorageError
 from openbell.procedures.checkpointing import save_checkpoint
 from openbell.procedures.preview import lock_row
 from openbell.runtime.spec import StartResult, StopResult, TrialResult
+from openbell.service.logging import get_logger
 from openbell.state.checkpoint import CheckpointInfo, list_checkpoints
 from openbell.state.desk_lock import DeskLock, clear_lock, read_lock, set_lock
 from openbell.state.halts import Halt, clear_halt, set_halt
 
-log = structlog.get_logger()
+log = get_logger()
 
 Verb = Literal["start", "stop", "restart", "reload"]
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-import structlog
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
@@ -68,10 +67,11 @@ from openbell.errors import (
 )
 from openbell.kill.request import EmergencyRequest
 from openbell.procedures.report import run_state
+from openbell.service.logging import get_logger
 from openbell.watch.log_line import parse_level
 from openbell.watch.logs import CONTROLLER, GUARD, LogQuery, log_paths, read_logs
 
-log = structlog.get_logger()
+log = get_logger()
 
 V1 = "/api/v1"
 LOG_LINES_MAX = 10_000

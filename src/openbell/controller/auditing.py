@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
 from openbell.errors import OpenbellError
+from openbell.service.logging import get_logger
 from openbell.state.audit import AuditLog
 
-log = structlog.get_logger()
+log = get_logger()
 
 CONTROLLER_ACTOR = "controller"
 

@@ -10,17 +10,17 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 import msgspec
-import structlog
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.domain.orders import ClOrdID
 from openbell.errors import NotRunningError, OpenbellError
+from openbell.service.logging import get_logger
 from openbell.venues.asking import VenueAnswer
 from openbell.venues.clerk import Known, ask_venues, cancel_own_orders
 from openbell.venues.unlisted import KnownOrder
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Clerk:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
-import structlog
 
 from openbell.controller.arranging import arranged
 from openbell.controller.closing_alerts import ClosingAlerts
@@ -43,13 +42,14 @@ from openbell.procedures.ports import Effects
 from openbell.procedures.step import Outcome, Step, StepReport
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
+from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
 from openbell.watch.channels import Notice
 
 if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
 
-log = structlog.get_logger()
+log = get_logger()
 
 HALF_CLOSED = (
     "the desk stays half closed and does not trade: "

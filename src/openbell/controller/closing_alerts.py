@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import structlog
-
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.run_board import LiveRun
 from openbell.domain.alerts import (
@@ -33,8 +31,9 @@ from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.picture import Picture, Row
 from openbell.runtime.processes import system_processes
 from openbell.runtime.zombies import ZombieWatch
+from openbell.service.logging import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 EVERY_S = 1.0
 PICTURE_AGE_MAX_S = 5.0

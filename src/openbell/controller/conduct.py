@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import BestEffortJournal, RunJournal
 from openbell.controller.run_board import LiveRun, run_id, run_number
@@ -18,13 +16,14 @@ from openbell.procedures.declared import Procedure, what_changed
 from openbell.procedures.report import RECORDED
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Step, StepReport, Verification
+from openbell.service.logging import get_logger
 from openbell.state.new_run import NewRun
 
 if TYPE_CHECKING:
     from openbell.state.audit_record import AuditHead
     from openbell.state.runs import RunRecord
 
-log = structlog.get_logger()
+log = get_logger()
 
 AS_IT_IS = "what it has done stays done, and the desk is as `openbell status` shows it"
 

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from openbell.config.layout import DeskLayout
 from openbell.config.live import live_notice
 from openbell.config.models import LoadedDesk
@@ -30,12 +28,13 @@ from openbell.procedures.settings import load_checked
 from openbell.procedures.wording import count_of
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
+from openbell.service.logging import get_logger
 from openbell.state.audit import AuditLog
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, clear_lock, read_lock
 from openbell.watch.channels import Channels
 from openbell.watch.service_client import ServiceClient
 
-log = structlog.get_logger()
+log = get_logger()
 
 UNASKED_ENDS = frozenset({ServiceState.BACKOFF, ServiceState.FAILED})
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import structlog
 
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
@@ -26,8 +25,9 @@ from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedErr
 from openbell.kill.marker import clear_marker, is_begun, read_marker
 from openbell.kill.press import latched
 from openbell.kill.request import EmergencyRequest
+from openbell.service.logging import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_EVERY_S = 0.1
 """One system call. What it must not do, start a service, is asked of the disk each time anyway."""

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from openbell.config.layout import DeskLayout
 from openbell.controller.desk import ControlledDesk
@@ -36,8 +35,9 @@ from openbell.kill.guard_client import (
 from openbell.runtime.process_watch import WatchedProcess, choose_watch
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spawn import spawn_module
+from openbell.service.logging import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 _MODULE = "openbell.guard"
 START_S = 15.0

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
 import openbell
 from openbell.config.layout import DeskLayout
@@ -41,13 +40,14 @@ from openbell.errors import OpenbellError, StorageError
 from openbell.runtime import logs as log_files
 from openbell.runtime.spec import AdoptionReport
 from openbell.runtime.supervisor import Supervisor
+from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
 from openbell.state.tokens import read_or_make_token
 
 if TYPE_CHECKING:
     from openbell.service.server import QuietServer
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass

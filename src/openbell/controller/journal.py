@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from openbell.errors import OpenbellError
 from openbell.procedures.closing.context import Earlier
 from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import Outcome
+from openbell.service.logging import get_logger
 
 if TYPE_CHECKING:
     from openbell.state.audit_record import AuditHead
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from openbell.state.requests import RequestStore
     from openbell.state.runs import RunRecord, RunStore
 
-log = structlog.get_logger()
+log = get_logger()
 
 FACTS_BYTES_MAX = 64 << 10
 """Of what a step observed, in the run's record."""

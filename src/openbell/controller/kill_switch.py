@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.approvals import ActRequest
@@ -23,11 +21,12 @@ from openbell.domain.kill_rules import Rule
 from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
 from openbell.errors import ConflictError, OpenbellError, StorageError, UsageError
 from openbell.kill.guard_client import GuardGoneError, GuardRefusedError, ask_guard
+from openbell.service.logging import get_logger
 from openbell.state.halts import Halt
 from openbell.state.kill_log import append_act
 from openbell.state.latch import Latch, Setting, latches_document
 
-log = structlog.get_logger()
+log = get_logger()
 
 DEACTIVATE = "kill-switch-deactivate"
 """As `[approvals] needed_for` names it."""

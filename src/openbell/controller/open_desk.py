@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from openbell.config.phases import phases_of, waits_for
 from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
@@ -48,11 +46,12 @@ from openbell.procedures.wording import count_of
 from openbell.runtime.ports import is_taken
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import Orphan
+from openbell.service.logging import get_logger
 
 if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True)

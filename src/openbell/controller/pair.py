@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import structlog
 
 from openbell import __version__
 from openbell.controller.desk import ControlledDesk
@@ -33,9 +32,10 @@ from openbell.domain.succession import (
 from openbell.errors import FailedError, OpenbellError, RefusedError
 from openbell.procedures.rolling import HandedOver, Pair
 from openbell.service.code import code_hash, limits_hash
+from openbell.service.logging import get_logger
 from openbell.watch.service_client import Answer
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_EVERY_S = 0.5
 ASK_S = 1.0

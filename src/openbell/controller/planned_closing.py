@@ -13,8 +13,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import structlog
-
 from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.closing_time import moment_of
@@ -27,6 +25,7 @@ from openbell.errors import (
     UsageError,
 )
 from openbell.procedures.preview import planned_row
+from openbell.service.logging import get_logger
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock, set_lock
 from openbell.state.planned_closing import (
     PlannedClosing,
@@ -36,7 +35,7 @@ from openbell.state.planned_closing import (
 )
 from openbell.watch.channels import Notice, Told
 
-log = structlog.get_logger()
+log = get_logger()
 
 LATE_MAX = timedelta(hours=1)
 """A closing whose time passed without a controller begins late by this at most. Later, the desk is

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import structlog
-
 from openbell import errors
 from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
@@ -28,9 +26,10 @@ from openbell.errors import (
     UsageError,
 )
 from openbell.procedures.comparing_at_rest import HINT, compare_at_rest
+from openbell.service.logging import get_logger
 from openbell.watch.service_client import Answer
 
-log = structlog.get_logger()
+log = get_logger()
 
 ADOPT = "reconcile-adopt"
 """As `[approvals] needed_for` names it."""

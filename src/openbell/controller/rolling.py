@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
@@ -45,9 +43,10 @@ from openbell.procedures.rolling import (
 from openbell.procedures.step import Step, StepReport
 from openbell.procedures.wording import count_of
 from openbell.runtime import logs
+from openbell.service.logging import get_logger
 from openbell.state.halts import Halt
 
-log = structlog.get_logger()
+log = get_logger()
 
 PROCEDURE = DECLARED.name
 _START_S = 5.0

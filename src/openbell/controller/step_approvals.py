@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import structlog
 
 from openbell.controller.approving import as_request, as_stored
 from openbell.controller.desk import ControlledDesk
@@ -35,8 +34,9 @@ from openbell.procedures.command_step import CommandStep
 from openbell.procedures.declared import Procedure
 from openbell.procedures.settings import approvals_of, inner_of
 from openbell.procedures.step import Step, Verification
+from openbell.service.logging import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 REQUESTS_READ = 200
 """Of an earlier controller: the newest of all kinds."""

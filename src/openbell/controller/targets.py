@@ -6,15 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.desk_state import DeskCommand, DeskTarget, after
+from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latches, desk_halt, latch_note
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class _Content(msgspec.Struct, frozen=True):

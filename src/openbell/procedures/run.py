@@ -13,11 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import structlog
-
 from openbell.errors import OpenbellError
 from openbell.procedures.evidence import file_facts
 from openbell.procedures.step import OnFailure, Outcome, Plan, Step, StepReport, Verification
+from openbell.service.logging import get_logger
 
 Waited = TypeVar("Waited")
 
@@ -32,7 +31,7 @@ LATE_VERIFY_TIMEOUT_S = 6.0
 NOT_REACHED = "not reached"
 """How the detail of a step begins that was skipped because the run had ended before it."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Journal(Protocol):

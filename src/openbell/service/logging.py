@@ -10,19 +10,39 @@ for their values.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import orjson
-import structlog
-from structlog.tracebacks import ExceptionDictTransformer
 
 from openbell.config.redact import REDACTED, secret_forms
+
+
+@contextlib.contextmanager
+def _not_to_be_found(package: str) -> Iterator[None]:
+    """To `import`, `package` is not installed; unless it is loaded already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+# structlog prints tracebacks by rich where it finds it, and so loads it at once: nearly half of its
+# own loading, in every process of a desk, for lines of JSON that never use it. So it is imported
+# here and nowhere else.
+with _not_to_be_found("rich"):
+    import structlog  # noqa: TID251
+    from structlog.tracebacks import ExceptionDictTransformer  # noqa: TID251
 
 Logger = structlog.typing.FilteringBoundLogger
 

@@ -32,14 +32,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
-import structlog
 import zmq
 import zmq.asyncio
 
 from openbell.errors import OpenbellError, UnverifiedError
+from openbell.service.logging import get_logger
 from openbell.trading.messages import Envelope
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 Req = TypeVar("Req")
 Rep = TypeVar("Rep")

@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import structlog
-
+from openbell.service.logging import get_logger
 from openbell.trading.bus import NoReplyError, Received, Requester, Subscriber
 from openbell.trading.messages import (
     ENGINE_TOPIC,
@@ -25,7 +24,7 @@ from openbell.trading.messages import (
     ReplayRequest,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 KEEP_FINAL_NS = 3_600_000_000_000
 """How long whoever folds the feed keeps final orders, for fills that come late. Ours: an hour. A fill

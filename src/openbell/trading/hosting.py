@@ -10,13 +10,12 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-import structlog
-
 from openbell.config.models import Strategy as Declared
 from openbell.domain.cash import CashBooked
 from openbell.domain.external import PositionAdopted
 from openbell.domain.market import Quote, Trade
 from openbell.domain.orders import ClOrdID, OrderFilled
+from openbell.service.logging import get_logger
 from openbell.trading.bus import BadMessageError, NoReplyError, Requester, Subscriber
 from openbell.trading.event_feed import KEEP_FINAL_NS, EngineEventFeed
 from openbell.trading.host import DeskFacts, StrategyHost, StrategyState
@@ -31,7 +30,7 @@ from openbell.trading.messages import (
     SubmitIntent,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 REPLY_TIMEOUT_S = 2.0
 REPLY_ATTEMPTS = 2

@@ -19,7 +19,6 @@ from contextlib import suppress
 from typing import Protocol
 
 import msgspec
-import structlog
 
 from openbell.domain.orders import (
     CancelIntended,
@@ -29,6 +28,7 @@ from openbell.domain.orders import (
     OrdStatus,
 )
 from openbell.errors import StorageError
+from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
 from openbell.trading.engine import metrics
 from openbell.trading.engine.cancel_pace import CancelPace
@@ -38,7 +38,7 @@ from openbell.trading.engine.tracker import Tracker
 from openbell.venues.port import Accepted, CancelOutcome, Rejected, Unknown, Venue, VenueError
 from openbell.venues.rest import THROTTLED
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 CANCELS_AT_ONCE = 32
 """Per venue, beside the submits' own slots."""

@@ -16,7 +16,6 @@ from decimal import Decimal
 from functools import partial
 
 import msgspec
-import structlog
 
 from openbell.domain.cash import FIRST_SEEN, KEEPS_POSITIONS, CashBooked
 from openbell.domain.cash_compared import to_open
@@ -25,6 +24,7 @@ from openbell.domain.comparison import CASH
 from openbell.domain.order_book import ImpossibleEventError
 from openbell.domain.reconcile import Agreement
 from openbell.errors import StorageError
+from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
 from openbell.trading.engine.comparing import Compared, Comparing
 from openbell.trading.engine.ledger import Ledger
@@ -33,7 +33,7 @@ from openbell.trading.engine.venue_link import VenueLink
 Differing = tuple[tuple[str, Decimal], ...]
 """Currencies with by how much they differ."""
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 CHECK_EVERY_S = 300.0
 """A comparison costs a venue's budget one question for balances and one whole look. Ours."""

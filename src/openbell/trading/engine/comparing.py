@@ -18,7 +18,6 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
-import structlog
 
 from openbell.domain.cash import ADOPTED, Cash, CashBooked
 from openbell.domain.cash_compared import CashFacts
@@ -36,11 +35,12 @@ from openbell.domain.order_book import ImpossibleEventError
 from openbell.domain.orders import Side
 from openbell.domain.reconcile import Kind, QuarantineForeign, Reconciliation
 from openbell.errors import ConflictError, RefusedError, UsageError
+from openbell.service.logging import get_logger
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.venue_link import VenueLink
 from openbell.venues.port import Balance, VenueError, VenueThrottledError
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 T = TypeVar("T")
 

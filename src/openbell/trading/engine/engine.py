@@ -18,8 +18,6 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from openbell.config.layout import DeskLayout
 from openbell.config.models import DeskFile
 from openbell.domain.limits import RISK_STALE_AFTER_NS
@@ -29,6 +27,7 @@ from openbell.domain.permit import PermitScope, Refusal
 from openbell.domain.succession import Holder
 from openbell.errors import CorruptError, StorageError
 from openbell.kill.beats import ACTIVE, STANDBY, STOPPED, BeatSender
+from openbell.service.logging import get_logger
 from openbell.state.latch import Latches
 from openbell.state.order_latency import OrderLatencies
 from openbell.trading.bus import MovedError, Publisher, Responder, producer_name
@@ -60,7 +59,7 @@ from openbell.trading.messages import (
 )
 from openbell.venues.port import Venue
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 HEARTBEAT_S = 1.0
 IDLE_WITHIN_S = 5.0

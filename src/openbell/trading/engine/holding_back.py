@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
+from openbell.service.logging import get_logger
 from openbell.trading.engine import metrics
 from openbell.venues.port import VenueThrottledError
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 HELD_BACK_S = 10.0
 """How long after the last time that the venue's limits held something back the desk says so. Ours."""

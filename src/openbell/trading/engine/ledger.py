@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from openbell.domain import cash, external, order_book
 from openbell.domain.books import Books
@@ -26,13 +25,14 @@ from openbell.domain.cash import CashBooked
 from openbell.domain.external import EXTERNAL, JournalEvent, OfVenue, PositionAdopted
 from openbell.domain.orders import ClOrdID, Order, OrderFilled, OrderIntended
 from openbell.errors import CorruptError, StorageError
+from openbell.service.logging import get_logger
 from openbell.state.books_at_rest import fold
 from openbell.state.database import open_database
 from openbell.state.journal import FencedError, Journal, JournalReader
 from openbell.trading.engine import metrics
 from openbell.trading.messages import EngineEvent, ReplayReply, ReplayRequest
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 SNAPSHOT_EVERY = 20_000
 """Events. A start folds at most so many: about a third of a second."""

@@ -8,10 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from openbell.domain.market import Quote
 from openbell.domain.positions import Instrument
+from openbell.service.logging import get_logger
 from openbell.trading.bus import BadMessageError, Subscriber
 from openbell.trading.messages import (
     MARKET_SOCKET,
@@ -21,7 +20,7 @@ from openbell.trading.messages import (
     RiskState,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 class MarketView:

@@ -24,8 +24,6 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-import structlog
-
 from openbell.domain import ids
 from openbell.domain.orders import (
     ClOrdID,
@@ -39,6 +37,7 @@ from openbell.domain.orders import (
 )
 from openbell.domain.permit import Refusal
 from openbell.errors import StorageError
+from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
 from openbell.trading.engine import core, metrics
 from openbell.trading.engine.gate import Gate
@@ -50,7 +49,7 @@ from openbell.venues.port import Rejected, SubmitOutcome, Unknown, Venue
 from openbell.venues.rest import THROTTLED
 from openbell.venues.transport import NotSentError
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 SENDS_AT_ONCE = 64
 """Per venue. More would only queue in the connection, where nothing can be looked at again."""

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-import structlog
 
 from openbell.domain.permit import Permit, PermitScope, scope_now
+from openbell.service.logging import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 RETRY_S = 0.1
 """How often a permit that is not held is asked for: a part of what an opening takes."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import msgspec
-import structlog
 
 from openbell.domain.orders import (
     ClOrdID,
@@ -38,12 +37,13 @@ from openbell.domain.reconcile import (
     VenueFacts,
     reconcile,
 )
+from openbell.service.logging import get_logger
 from openbell.trading.engine import core
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.tracker import Tracker
 from openbell.venues.port import Rejected, Venue, VenueFill, VenueOrder, net_positions
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 OVERLAP_S = 60.0
 """How far before the last agreement executions are asked for again: clocks and lists may lag."""

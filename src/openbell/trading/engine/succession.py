@@ -21,12 +21,12 @@ import time
 from dataclasses import dataclass
 
 import msgspec
-import structlog
 
 from openbell.errors import ConflictError
+from openbell.service.logging import get_logger
 from openbell.trading.engine.engine import Engine
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 GO_ON_AFTER_S = 0.25
 """How long after the last moment of a promotion an engine without a successor takes its work up

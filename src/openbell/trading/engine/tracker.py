@@ -14,11 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-import structlog
-
 from openbell.domain.ids import is_own, parse
 from openbell.domain.order_book import ImpossibleEventError
 from openbell.domain.orders import ClOrdID, Order, OrderInDoubt, OrderRejected, OrdStatus
+from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
 from openbell.trading.engine import core, metrics
 from openbell.trading.engine.ledger import Ledger
@@ -31,7 +30,7 @@ from openbell.venues.port import (
     VenueThrottledError,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 FILLS_AGAIN_S = (0.05, 0.1, 0.3, 1.0)
 """Pauses before askings for fills that the venue has counted but not listed; then they are

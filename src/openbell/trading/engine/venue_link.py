@@ -23,8 +23,6 @@ from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 
-import structlog
-
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.closing import Flatness, is_flat
 from openbell.domain.market import InstrumentRules
@@ -36,6 +34,7 @@ from openbell.domain.reconcile import (
     Reconciliation,
 )
 from openbell.errors import OpenbellError
+from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
 from openbell.trading.engine import metrics
 from openbell.trading.engine.holding_back import HoldingBack
@@ -55,7 +54,7 @@ from openbell.venues.port import (
 )
 from openbell.venues.problem import NONSENSE
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STRANGE = (*NONSENSE, TypeError, OSError)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
-import structlog
 
 from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.service.logging import get_logger
 from openbell.trading.feeds.port import FeedError, MarketFeed
 from openbell.trading.messages import (
     Instruments,
@@ -19,7 +19,7 @@ from openbell.trading.messages import (
     trade_topic,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 Publish = Callable[[str, msgspec.Struct], None]
 
