@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 
-from openbell.venues import transport
+from openbell.venues import transport, turnstile
 from openbell.venues.lanes import Lanes
 from openbell.venues.transport import NoReplyError, NotSentError, Request, Transport
 
@@ -91,3 +94,52 @@ async def test_what_found_no_lane_was_not_sent(
     ]
     assert len(server.connections) == 2
     await sender.close()
+
+
+CONNECTING = """
+import asyncio, sys, time
+from openbell.venues.turnstile import Turnstile
+
+async def main():
+    turnstile = Turnstile(sys.argv[1], 2, float(sys.argv[2]))
+    print(time.monotonic())
+    for _ in range(3):
+        await turnstile.take()
+    print(time.monotonic())
+    await asyncio.sleep(turnstile._window_s)  # a turn ends with its process
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each process keeps the pace for itself")
+async def test_processes_keep_the_venues_pace_together() -> None:
+    """Each by itself keeps to two connections in a window; three of them would open six."""
+    window_s = 0.5
+    shared_as = f"test {os.getpid()} {time.monotonic_ns()}"
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CONNECTING, shared_as, str(window_s), stdout=asyncio.subprocess.PIPE
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    said = [(await process.communicate())[0].decode().split() for process in processes]
+    assert [len(each) for each in said] == [2, 2, 2], "each came through"
+    began_s, ended_s = (pick(float(each[at]) for each in said) for pick, at in ((min, 0), (max, 1)))
+    # Nine turns, two in a window: the last is four windows after the first. Each by itself would
+    # be through after one.
+    assert ended_s - began_s >= 4 * window_s, said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each process keeps the pace for itself")
+async def test_a_stopped_process_does_not_keep_others_from_the_venue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The guard must come through beside an engine that hangs with all turns in its hands."""
+    monkeypatch.setattr(turnstile, "WAIT_MAX_S", 0.3)
+    shared_as = f"test {os.getpid()} {time.monotonic_ns()}"
+    hanging, guard = (turnstile.Turnstile(shared_as, 2, 3600.0) for _ in range(2))
+    await hanging.take()
+    await hanging.take()
+    async with asyncio.timeout(60):
+        await guard.take()

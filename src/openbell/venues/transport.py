@@ -17,7 +17,6 @@ Error texts name neither URL nor body: both carry signatures.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -28,6 +27,7 @@ from yarl import URL
 
 from openbell.venues.lanes import Lanes
 from openbell.venues.original import original
+from openbell.venues.turnstile import Turnstile
 
 DNS_CACHE_S = 300
 """How long an address is kept: a short outage of the name service must not cut a desk off from
@@ -73,15 +73,20 @@ class Reply:
 class Transport:
     """A connection pool of one venue. Made outside of any event loop, opened on first use."""
 
-    def __init__(self, *, connects_per_s: int | None = None) -> None:
-        """`connects_per_s`: new connections that the venue allows in a second. None: any number."""
+    def __init__(self, *, connects_per_s: int | None = None, shared_as: str = "") -> None:
+        """`connects_per_s`: new connections that the venue allows in a second. None: any number.
+        `shared_as`: what the venue counts them by, for all processes of this machine."""
         self._session: aiohttp.ClientSession | None = None
         self._lanes = (
             Lanes(connects_per_s, CONNECT_WINDOW_S, CONNECTIONS_MAX)
             if connects_per_s is not None
             else None
         )
-        self._connected_s: deque[float] = deque(maxlen=connects_per_s)
+        self._turnstile = (
+            Turnstile(shared_as, connects_per_s, CONNECT_WINDOW_S)
+            if connects_per_s is not None
+            else None
+        )
 
     async def send(
         self, request: Request, *, timeout_s: float, on_sent: Callable[[], None] | None = None
@@ -181,21 +186,9 @@ class Transport:
 
     def _traces(self) -> list[aiohttp.TraceConfig]:
         traces = [_sent_trace()]
-        if self._lanes is not None:
-            paced = aiohttp.TraceConfig()
-            paced.on_connection_create_start.append(self._await_turn)
-            traces.append(paced)
+        if self._turnstile is not None:
+            traces.append(self._turnstile.trace())
         return traces
-
-    async def _await_turn(self, *_: object) -> None:
-        """Before a new connection, a stream's too: not within a second of the one `connects_per_s`
-        before it."""
-        loop = asyncio.get_running_loop()
-        taken = self._connected_s
-        now_s = loop.time()
-        turn_s = max(now_s, taken[0] + CONNECT_WINDOW_S) if len(taken) == taken.maxlen else now_s
-        taken.append(turn_s)
-        await asyncio.sleep(turn_s - now_s)
 
 
 class _Once:

@@ -26,7 +26,9 @@ from openbell.trading.feeds.port import FeedError
 from openbell.venues.credentials import Credentials
 from openbell.venues.oanda import wire
 from openbell.venues.oanda.stream import SILENCE_MAX_S
-from openbell.venues.oanda.venue import REST_URL, STREAM_URL
+from openbell.venues.oanda.venue import CONNECTS_PER_S, REST_URL, STREAM_URL
+from openbell.venues.transport import CONNECT_WINDOW_S
+from openbell.venues.turnstile import Turnstile
 
 T = TypeVar("T")
 
@@ -43,6 +45,7 @@ class OandaFeed:
         self._stream = (venue.url or STREAM_URL[venue.environment]).rstrip("/")
         self._credentials = credentials
         self._timeout_s = venue.timeout
+        self._turnstile = Turnstile(self._rest, CONNECTS_PER_S, CONNECT_WINDOW_S)
         self._session: aiohttp.ClientSession | None = None
         self._lines: aiohttp.ClientResponse | None = None
 
@@ -55,6 +58,7 @@ class OandaFeed:
                 "Accept-Datetime-Format": "UNIX",
             },
             timeout=aiohttp.ClientTimeout(total=None),  # each call bounds itself
+            trace_configs=[self._turnstile.trace()],
         )
         async with (
             connecting("OANDA", self._rest, self.close),

@@ -89,9 +89,9 @@ class OandaVenue(RestVenue):
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
         super().__init__(name, config, credentials)
-        self._transport = Transport(connects_per_s=CONNECTS_PER_S)
-        self._pacing = Pacing(default_wait_s={429: THROTTLED_S})
         self._rest_url = (config.url or REST_URL[config.environment]).rstrip("/")
+        self._transport = Transport(connects_per_s=CONNECTS_PER_S, shared_as=self._rest_url)
+        self._pacing = Pacing(default_wait_s={429: THROTTLED_S})
         self._stream_url = (config.url or STREAM_URL[config.environment]).rstrip("/")
         self._rules: dict[str, InstrumentRules] = {}
         self._account_id = config.account
