@@ -204,6 +204,14 @@ def test_check_warns_of_a_kraken_key_that_guard_and_engine_share(
     assert all(each["line"] and "cancel_key_env" in each["hint"] for each in told["warnings"])
 
 
+def test_check_warns_of_leave_to_trade_real_money_where_there_is_none(new_desk: Path) -> None:
+    file = new_desk / "desk.toml"
+    text = file.read_text()
+    file.write_text(text.replace('= "simulated"\n', '= "simulated"\nallow_live = true\n', 1))
+    [warning] = document("check", folder=new_desk, expect=0)["warnings"]
+    assert warning["key"] == "venues.binance.allow_live" and warning["line"], warning
+
+
 def between(text: str, start: str, end: str, put: str) -> str:
     before, _, rest = text.partition(start)
     assert rest, f"{start} is not in the file"

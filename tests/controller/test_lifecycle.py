@@ -426,6 +426,31 @@ def test_a_changed_desk_file_shows_as_drift_and_counts_from_the_next_start(desk:
     assert not row["drifted"]
 
 
+def test_a_venue_that_cannot_be_made_is_refused_before_anything_is_started(
+    make_desk: Any,
+) -> None:
+    """The engine would end as it starts, and what was started before it would run on."""
+    desk = make_desk('[services.a]\ncommand = ["sleep", "86400"]\n')
+    desk.start()
+    file = desk.folder / "desk.toml"
+    good = file.read_text()
+    for wrong, line in (
+        ('adapter = "ccxt"\noptions = { exchange = "krakn" }', "options.exchange"),
+        ('adapter = "kraken"\noptions = { tier = "gold" }', "options.tier"),
+    ):
+        file.write_text(
+            f'{good}[venues.x]\nsymbols = ["BTC/USD"]\nurl = "http://127.0.0.1:1"\n{wrong}\n'
+        )
+        status, refused = desk.post("open")
+        assert (status, refused["error"]) == (422, "config"), refused
+        [problem] = refused["problems"]
+        assert problem["line"] and problem["key"] == f"venues.x.{line}"
+        assert set(desk.pids().values()) == {None}
+    file.write_text(good)
+    desk.run("open")
+    assert None not in desk.pids().values()
+
+
 def test_a_running_service_cannot_be_dropped_from_the_desk_file(desk: Any) -> None:
     """It would run on with nobody watching, and be in no status."""
     desk.run("open")

@@ -164,6 +164,32 @@ async def test_cancelling_takes_our_orders_and_leaves_others(account, desk, layo
     assert [order.own for order in answer.open_orders] == [False]
 
 
+UNMAKEABLE = 'adapter = "mt5"\nenvironment = "practice"\nsecret_env = "S"'
+
+
+async def test_a_table_of_which_no_adapter_can_be_made_is_left_for_the_mended_one(
+    account, desk, layout, own
+):
+    """A desk was half opened with a venue that cannot be made. Its file was mended since, and is
+    closed: what the venue holds must be seen, and it is never said to hold nothing."""
+    file = desk.folder / "desk.toml"
+    good = file.read_text()
+    file.write_text(good.replace(f'url = "{desk.file.venues["sim"].url}"', UNMAKEABLE))
+    (desk.folder / ".env").write_text("S=token\n")
+    (desk.folder / ".env").chmod(0o600)
+    as_opened = load_desk(desk.folder)
+    [answer] = await clerk.ask_venues(layout, as_opened, ["sim"], 30)
+    assert answer.status == "unknown" and "mend [venues.sim]" in answer.why, answer
+    file.write_text(good)
+    account.add(own(1))
+    known = {"sim": [KnownOrder(cl_ord_id=own(1), symbol="BTC/USDT")]}
+    [answer] = await clerk.ask_venues(layout, as_opened, ["sim"], 30, known)
+    assert answer.status == "unknown", "what the journal holds open rests where the table said"
+    [answer] = await clerk.cancel_own_orders(layout, as_opened, ["sim"], 30)
+    assert (answer.status, answer.cancel.result) == ("ok", "verified"), answer
+    assert account.orders == {}
+
+
 async def test_at_kraken_the_clerk_withdraws_what_rests_by_the_venues_own_log(
     tmp_path, monkeypatch
 ):

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Side, TimeInForce
+from openbell.errors import ConfigError
 from openbell.venues.coinbase import pacing, wire
 from openbell.venues.coinbase.pacing import CoinbasePacing
 from openbell.venues.coinbase.problems import problem_in
@@ -418,16 +419,12 @@ async def test_a_portfolio_that_is_not_the_keys_is_refused(venue, scripted, make
         await make_venue(scripted.url, account="p-2").connect()
 
 
-async def test_there_is_no_test_system(make_venue):
-    venue = CoinbaseVenue(
-        "real",
-        VenueConfig(
-            adapter="coinbase", environment="practice", symbols=(SYMBOL,), secret_env="SECRET"
-        ),
-        Credentials("key", "secret"),
+def test_there_is_no_test_system():
+    table = VenueConfig(
+        adapter="coinbase", environment="practice", symbols=(SYMBOL,), secret_env="SECRET"
     )
-    with pytest.raises(VenueRefusedError, match="no test system"):
-        await venue.connect()
+    with pytest.raises(ConfigError, match="no test system"):
+        CoinbaseVenue("real", table, Credentials("key", "secret"))
 
 
 # Against the simulated venue.

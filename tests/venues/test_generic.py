@@ -509,7 +509,7 @@ async def test_what_ccxt_does_not_have_is_refused(make_venue, scripted):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"options": {}}, "does not say which exchange"),
+        ({"options": {}}, "the option exchange is missing"),
         ({"options": {"exchange": "moonx"}}, "moonx"),
         (
             {

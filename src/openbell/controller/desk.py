@@ -13,6 +13,7 @@ from openbell.config.live import live_notice
 from openbell.config.models import LoadedDesk
 from openbell.config.redact import Redactor
 from openbell.config.secrets import Secrets, load_secrets
+from openbell.controller.adapters import refuse_unmakeable
 from openbell.controller.auditing import Auditor
 from openbell.controller.clerk import Clerk
 from openbell.controller.journal import DeskDatabase
@@ -83,6 +84,8 @@ class ControlledDesk:
     closing_soon: Callable[[], dict[str, object] | None] = lambda: None
     """A closing that is announced for later, as `status` shows it."""
     _adoption_told: bool = False
+    _made: str = ""
+    """Digest of the desk file of which every adapter can be made."""
 
     def __post_init__(self) -> None:
         self.redactor = Redactor((*self.secrets.values(), *self.tokens))
@@ -235,10 +238,14 @@ class ControlledDesk:
     async def reload_desk_file(self) -> bool:
         """Reads desk.toml again: what changed counts from a service's next start on.
 
-        Raises ConfigError, and ConflictError where a service still runs that the file no longer
+        Raises ConfigError (an adapter that cannot be made is one), FailedError where that could not
+        be found out, and ConflictError where a service still runs that the file no longer
         declares: it would be watched by nobody. The desk then goes on as it was loaded.
         """
         loaded = load_checked(self.layout.desk)
+        if loaded.digest != self._made:
+            await refuse_unmakeable(loaded, self.layout)
+            self._made = loaded.digest
         if loaded.digest == self.desk.digest:
             return False
         dropped = [

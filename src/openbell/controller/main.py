@@ -97,8 +97,10 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
 
     # Only now what takes long to load. Names of procedures and their steps are checked with it.
     from openbell.procedures.settings import load_checked, procedure_problems
+    from openbell.venues.making import setting_problems
 
-    if procedure_problems(loaded.file):
+    # Venues only where a desk is to be opened: one that runs is watched, and closed, all the same.
+    if procedure_problems(loaded.file) or (opening and setting_problems(loaded.file)):
         load_checked(layout.desk)  # raises, with the lines
     from openbell.controller.hosting import Hosted
     from openbell.controller.open_desk import OpenWishes

@@ -20,7 +20,6 @@ from openbell.config.key_lines import key_lines, line_of
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk, Service
 from openbell.config.problems import KeyPath, Problem
-from openbell.config.references import did_you_mean
 from openbell.config.secrets import missing_secrets
 from openbell.domain.dead_man import within
 from openbell.errors import OpenbellError
@@ -28,8 +27,8 @@ from openbell.runtime.plan import PLACEHOLDERS
 from openbell.runtime.ports import holder_of
 from openbell.trading.feeds import NEED_CREDENTIALS
 from openbell.trading.loading import strategy_problems
-from openbell.venues.credentials import Credentials
-from openbell.venues.registry import known_adapters, open_venue
+from openbell.venues.making import make_all
+from openbell.venues.port import Venue
 
 ENGINE = "openbell.services.execution_engine"
 MARKET_DATA = "openbell.services.market_data"
@@ -47,15 +46,16 @@ def preflight(
 
     `own_pids` are the desk's own running processes: a port they hold is theirs.
     """
+    made, unmade = make_all(desk.file.venues)
     problems = [
         *_folders(desk),
-        *_adapters(desk),
+        *unmade,
         *_commands(desk, environ),
         *_placeholders(desk),
         *_credentials(desk),
         *strategy_problems(desk),
         *_secrets(desk, environ),
-        *_dead_man(desk),
+        *_dead_man(desk, made),
         *_ports(desk, own_pids),
     ]
     return _located(desk, problems)
@@ -63,7 +63,7 @@ def preflight(
 
 def cautions(desk: LoadedDesk) -> list[Problem]:
     """What a desk can be opened with, and should not be left at; located in desk.toml."""
-    return _located(desk, _shared_nonces(desk))
+    return _located(desk, [*_shared_nonces(desk), *_idle_leave(desk)])
 
 
 def _located(desk: LoadedDesk, problems: Iterable[Problem]) -> list[Problem]:
@@ -87,23 +87,24 @@ def _shared_nonces(desk: LoadedDesk) -> Iterator[Problem]:
             )
 
 
+def _idle_leave(desk: LoadedDesk) -> Iterator[Problem]:
+    """Leave to trade real money where there is none: whoever changes `environment` later is no
+    longer asked twice."""
+    for name, venue in desk.file.venues.items():
+        if venue.allow_live and venue.environment != "live":
+            yield Problem(
+                ("venues", name, "allow_live"),
+                f"real money is allowed, and environment is {venue.environment}",
+                "remove this line until real money is meant",
+            )
+
+
 def _folders(desk: LoadedDesk) -> Iterator[Problem]:
     for name, service in desk.file.services.items():
         folder = desk.folder / service.cwd
         if not folder.is_dir():
             yield Problem(
                 ("services", name, "cwd"), f"there is no folder {folder}", "make it, or mend cwd"
-            )
-
-
-def _adapters(desk: LoadedDesk) -> Iterator[Problem]:
-    known = known_adapters()
-    for name, venue in desk.file.venues.items():
-        if venue.adapter not in known:
-            yield Problem(
-                ("venues", name, "adapter"),
-                f'there is no adapter "{venue.adapter}"',
-                f"{did_you_mean(venue.adapter, known)}; others come in packages of their own",
             )
 
 
@@ -193,18 +194,12 @@ def _secrets(desk: LoadedDesk, environ: Mapping[str, str]) -> list[Problem]:
         return [Problem((), error.message, error.hint)]
 
 
-def _dead_man(desk: LoadedDesk) -> Iterator[Problem]:
+def _dead_man(desk: LoadedDesk, made: Mapping[str, Venue]) -> Iterator[Problem]:
     """A venue's own timer that does not take the desk's time-out: it would run with another one."""
     wanted_s = desk.file.guard.dead_man_timeout
-    known = known_adapters()
-    for name, venue in desk.file.venues.items():
-        if venue.dead_man != "venue" or venue.adapter not in known:
-            continue
-        try:
-            switch = open_venue(name, venue, Credentials("", "")).capabilities.dead_mans_switch
-        except OpenbellError:
-            continue  # its own problem is told elsewhere
-        if switch is None:
+    for name, venue in made.items():
+        switch = venue.capabilities.dead_mans_switch
+        if desk.file.venues[name].dead_man != "venue" or switch is None:
             continue
         taken_s = within(wanted_s, switch.min_s, switch.max_s)
         if taken_s != wanted_s:

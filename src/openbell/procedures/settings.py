@@ -19,6 +19,7 @@ from openbell.config.references import did_you_mean
 from openbell.procedures.declared import Procedure, StepSpec
 from openbell.procedures.registry import PROCEDURES
 from openbell.procedures.step import OnFailure, Plan, Say, Step, Verification
+from openbell.venues.making import setting_problems
 
 UNSET = ProcedureSettings()
 _UNSET_STEP = StepSettings()
@@ -28,8 +29,9 @@ MakeExtra = Callable[[ExtraStep], Step[Any, Any]]
 
 
 def load_checked(path: Path) -> LoadedDesk:
-    """The desk with the names of its procedures' steps checked as well. Raises as `load_desk`."""
-    return load_desk(path, procedure_problems)
+    """The desk with what other layers know of it checked as well: the names of its procedures'
+    steps, the settings of its venues. Raises as `load_desk`."""
+    return load_desk(path, procedure_problems, setting_problems)
 
 
 def settings_of(procedure: Procedure, desk: DeskFile) -> ProcedureSettings:

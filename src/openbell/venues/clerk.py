@@ -30,7 +30,7 @@ from typing import Literal
 
 import msgspec
 
-from openbell.config.layout import DeskLayout
+from openbell.config.layout import DESK_FILE, DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.config.models import Venue as VenueConfig
@@ -39,6 +39,7 @@ from openbell.config.unit_texts import parse_duration
 from openbell.errors import OpenbellError, UnverifiedError, UsageError
 from openbell.venues.asking import VenueAnswer, ask, ask_and_withdraw, unknown
 from openbell.venues.credentials import Credentials
+from openbell.venues.port import Venue
 from openbell.venues.registry import open_venue
 from openbell.venues.unlisted import KnownOrder, Unlisted
 
@@ -210,7 +211,7 @@ def _decode_errand(data: bytes) -> tuple[dict[str, VenueConfig], Known, int | No
 
 async def _run(
     action: Action,
-    desk_id: str,
+    layout: DeskLayout,
     venues: Mapping[str, VenueConfig],
     credentials: Mapping[str, tuple[str, str]],
     timeout_s: float,
@@ -225,10 +226,11 @@ async def _run(
                 name,
                 config,
                 credentials.get(name),
-                desk_id,
+                layout.desk_id,
                 timeout_s,
                 known.get(name, ()),
                 fills_since_ns,
+                layout,
             )
             for name, config in venues.items()
         )
@@ -245,15 +247,17 @@ async def _visit(
     timeout_s: float,
     known: Sequence[KnownOrder],
     fills_since_ns: int | None,
+    layout: DeskLayout,
 ) -> VenueAnswer:
     cancelling = action == "cancel"
     if pair is None:
         return unknown(name, "its credentials are not set", cancelling=cancelling)
     give_up_at_s = asyncio.get_running_loop().time() + timeout_s
     try:
-        venue = open_venue(name, config, Credentials(*pair))
+        venue, config = _open(name, config, pair, layout, known)
     except OpenbellError as error:
-        return unknown(name, error.message, cancelling=cancelling)
+        why = f"{error.message}; {error.hint}" if error.hint else error.message
+        return unknown(name, why, cancelling=cancelling)
     unlisted = Unlisted(venue, known)
     try:
         if cancelling:
@@ -269,6 +273,32 @@ async def _visit(
         await venue.close()
 
 
+def _open(
+    name: str,
+    config: VenueConfig,
+    pair: tuple[str, str],
+    layout: DeskLayout,
+    known: Sequence[KnownOrder],
+) -> tuple[Venue, VenueConfig]:
+    """The adapter, by the table that the desk was opened with. Where none can be made of that, and
+    the journal holds no order open there, the table that desk.toml has now is as good. Raises
+    OpenbellError that says what to mend."""
+    try:
+        return open_venue(name, config, Credentials(*pair)), config
+    except OpenbellError as error:
+        refused = error
+    if known:  # they rest where the earlier table says, and nowhere else
+        raise refused
+    try:
+        desk = load_desk(layout.desk)
+        mended = desk.file.venues[name]
+        now = load_secrets(desk, layout).closing_credentials().get(name, pair)
+        return open_venue(name, mended, Credentials(*now)), mended
+    except (OpenbellError, KeyError):
+        refused.hint = f"mend [venues.{name}] in {layout.desk / DESK_FILE}, and do this again"
+        raise refused from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="openbell.venues.clerk", description=__doc__)
     parser.add_argument("--desk", type=Path, required=True, help="folder that holds desk.toml")
@@ -282,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         venues, credentials, known, since_ns = _errand(options, layout)
         document = asyncio.run(
             _run(
-                options.action, layout.desk_id, venues, credentials, options.timeout, known, since_ns
+                options.action, layout, venues, credentials, options.timeout, known, since_ns
             )
         )  # fmt: skip
     except OpenbellError as error:

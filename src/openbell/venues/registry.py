@@ -42,6 +42,7 @@ def load_adapter(name: str) -> Adapter:
             hint=f'did you mean "{near[0]}"?' if near else f"known adapters: {', '.join(known)}",
             adapter=name,
             known=known,
+            key=("adapter",),
         )
     try:
         with IMPORTING:
@@ -51,6 +52,7 @@ def load_adapter(name: str) -> Adapter:
             f'the venue adapter "{name}" ({found.value}) cannot be imported: {error}',
             hint="install the package it belongs to again",
             adapter=name,
+            key=("adapter",),
         ) from error
 
 

@@ -30,7 +30,7 @@ _FILES = {
     "--standby", is_flag=True, help="With a second engine that takes over from the first."
 )
 def init(terminal: Terminal, folder: Path, name: str | None, standby: bool) -> int:
-    """Make a desk of your own in DIR: commented files that pass `check` and open at once.
+    """Make a desk of your own in FOLDER: commented files that pass `check` and open at once.
 
     It begins as the paper desk, with a simulated venue, on ports that are free now.
     """

@@ -19,7 +19,6 @@ import msgspec
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, NewOrder
-from openbell.errors import ConfigError
 from openbell.venues.alpaca import wire
 from openbell.venues.alpaca.names import OrderNames
 from openbell.venues.alpaca.pacing import REQUESTS_PER_MINUTE, AlpacaPacing
@@ -50,6 +49,7 @@ from openbell.venues.port import (
 )
 from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, NoSuchOrderError, RestVenue
+from openbell.venues.settings import FEEDS, refuse_unusable
 from openbell.venues.transport import Reply, Request
 
 T = TypeVar("T")
@@ -60,8 +60,6 @@ TRADING_URL = {
 }
 DATA_URL = "https://data.alpaca.markets"
 """Of both environments. With `url` in desk.toml everything is there."""
-FEEDS = ("iex", "sip", "delayed_sip")
-"""`feed` of the market data API; `iex` is the one that every account has."""
 ORDERS_PER_PAGE = 500
 FILLS_PER_PAGE = 100
 """Both are Alpaca's maxima."""
@@ -106,11 +104,8 @@ class AlpacaVenue(RestVenue):
         self._limits = self._pacing = AlpacaPacing()
         self._trading_url = (config.url or TRADING_URL[config.environment]).rstrip("/")
         self._data_url = (config.url or DATA_URL).rstrip("/")
+        refuse_unusable(name, config, "alpaca")
         self._feed = config.options.get("feed", FEEDS[0])
-        if self._feed not in FEEDS:
-            raise ConfigError(
-                f'{name}: there is no feed "{self._feed}"', hint=f"feeds: {', '.join(FEEDS)}"
-            )
         self._symbols = {symbol: wire.alpaca_symbol(symbol) for symbol in config.symbols}
         self._unified = {theirs: symbol for symbol, theirs in self._symbols.items()}
         self._rules: dict[str, InstrumentRules] = {}

@@ -50,6 +50,7 @@ from openbell.venues.port import (
 from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError
 from openbell.venues.sent import SentOrders
+from openbell.venues.settings import refuse_unusable
 from openbell.venues.transport import Reply, Request
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class CoinbaseVenue(CcxtVenue):
     )
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
+        refuse_unusable(name, config, "coinbase")
         super().__init__(name, config, credentials)
         self._pacing: CoinbasePacing = CoinbasePacing()
         self._rules: dict[str, InstrumentRules] = {}
@@ -97,11 +99,6 @@ class CoinbaseVenue(CcxtVenue):
     # Connection.
 
     async def connect(self) -> None:
-        if self.config.environment == "practice" and self.config.url is None:
-            raise VenueRefusedError(
-                f"{self.name}: Coinbase has no test system that trades",
-                hint='its sandbox gives fixed answers; use environment = "simulated"',
-            )
         await self.server_time_ns()
         ids = [wire.product_id(symbol) for symbol in self.config.symbols]
         request = self._signed("GET", PUBLIC, "brokerage/market/products", {"product_ids": ids})
@@ -400,7 +397,7 @@ class CoinbaseVenue(CcxtVenue):
         return exchange
 
     def _use_test_system(self, exchange: Any) -> None:
-        """There is none; `connect` says so."""
+        """There is none, and no adapter is made for it."""
 
     def _signed(
         self, method: str, api: str, path: str, params: Mapping[str, object] | None = None

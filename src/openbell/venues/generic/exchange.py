@@ -3,6 +3,7 @@ back."""
 
 from __future__ import annotations
 
+import difflib
 import json
 from decimal import Decimal
 from typing import Any
@@ -25,7 +26,8 @@ def make_exchange(
     if exchange_id not in ccxt.exchanges:
         raise ConfigError(
             f'ccxt {ccxt.__version__} knows no exchange "{exchange_id}"',
-            hint='name it by ccxt\'s own id: options = { exchange = "bybit" }',
+            hint=f"{_near(exchange_id)}name it by ccxt's own id, such as bybit",
+            key=("options", "exchange"),
         )
     pushes = exchange_id in ccxt.pro.exchanges
     exchange = getattr(ccxt.pro if pushes else ccxt.async_support, exchange_id)(
@@ -57,9 +59,15 @@ def make_exchange(
         except (ccxt.NotSupported, TypeError) as error:  # TypeError where its entry is empty
             raise ConfigError(
                 f"ccxt knows no test system of {exchange_id}",
-                hint='environment = "practice" is not possible there',
+                hint='use environment = "simulated" with a url, or "live"',
+                key=("environment",),
             ) from original(error)
     return exchange
+
+
+def _near(exchange_id: str) -> str:
+    near = difflib.get_close_matches(exchange_id, ccxt.exchanges, n=3)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def _keep_digits(exchange: Any) -> None:

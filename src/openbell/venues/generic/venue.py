@@ -18,7 +18,6 @@ import msgspec
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, NewOrder, OrdType, TimeInForce
-from openbell.errors import ConfigError
 from openbell.venues.credentials import Credentials
 from openbell.venues.generic import unified
 from openbell.venues.generic.calling import CcxtCalls, Done
@@ -50,6 +49,7 @@ from openbell.venues.port import (
 from openbell.venues.problem import BAD_ORDER
 from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError
 from openbell.venues.sent import SentOrders
+from openbell.venues.settings import refuse_unusable
 
 NO_SUCH_ORDER = "no_such_order"
 LOOKUP_MARGIN_MS = 60_000
@@ -65,12 +65,8 @@ class GenericVenue(CcxtCalls):
     """An account at an exchange, by ccxt's unified methods."""
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
-        exchange_id = config.options.get("exchange", "")
-        if not exchange_id:
-            raise ConfigError(
-                f"[venues.{name}] does not say which exchange",
-                hint='options = { exchange = "bybit" }',
-            )
+        refuse_unusable(name, config, "ccxt")
+        exchange_id = config.options["exchange"]
         self._quirks = quirks_of(exchange_id)
         exchange = make_exchange(exchange_id, config, credentials, self._quirks)
         super().__init__(

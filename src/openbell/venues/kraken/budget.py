@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openbell.domain.orders import ClOrdID
-from openbell.errors import ConfigError
 from openbell.venues.pacing import QUERY_SHARE
+from openbell.venues.settings import KRAKEN_NUMBERS
 
 LOCKOUT_S = 120.0
 """`EGeneral:Temporary lockout` follows many refused keys and ends after "typically a few minutes"
@@ -49,34 +49,14 @@ TIERS = {
     "intermediate": Tier(20, 0.5, 125, 2.34),
     "pro": Tier(20, 1, 180, 3.75),
 }
-_NUMBERS = ("call_limit", "call_decay", "order_limit", "order_decay")
 
 
 def tier_of(options: Mapping[str, str]) -> Tier:
-    """From desk.toml: `tier`, and numbers of one's own where Kraken granted others. Raises
-    ConfigError."""
-    unknown = sorted(set(options) - {"tier", *_NUMBERS})
-    if unknown:
-        raise ConfigError(
-            f"Kraken knows no option {', '.join(unknown)}",
-            hint=f"options are tier, {', '.join(_NUMBERS)}",
-        )
-    name = options.get("tier", "intermediate")
-    if name not in TIERS:
-        raise ConfigError(f'Kraken has no tier "{name}"', hint=f"tiers are {', '.join(TIERS)}")
-    tier = TIERS[name]
-    numbers = {each: _positive(options, each, getattr(tier, each)) for each in _NUMBERS}
+    """From desk.toml: `tier`, and numbers of one's own where Kraken granted others. What they may be
+    is checked before (`venues.settings`)."""
+    tier = TIERS[options.get("tier", "intermediate")]
+    numbers = {each: float(options.get(each, getattr(tier, each))) for each in KRAKEN_NUMBERS}
     return Tier(**numbers)
-
-
-def _positive(options: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        value = float(options.get(name, default))
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"option {name} must be a positive number")
-    return value
 
 
 @dataclass

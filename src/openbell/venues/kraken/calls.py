@@ -11,7 +11,6 @@ import msgspec
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.orders import ClOrdID
-from openbell.errors import ConfigError
 from openbell.venues.ccxt_common import CcxtVenue
 from openbell.venues.credentials import Credentials
 from openbell.venues.kraken import errors, wire
@@ -27,6 +26,7 @@ from openbell.venues.port import (
 )
 from openbell.venues.problem import Meaning, Problem
 from openbell.venues.rest import THROTTLED
+from openbell.venues.settings import refuse_unusable
 from openbell.venues.transport import Reply, Request
 
 T = TypeVar("T")
@@ -38,11 +38,7 @@ class KrakenCalls(CcxtVenue):
     exchange_id = "kraken"
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
-        if config.environment == "practice" and config.url is None:
-            raise ConfigError(
-                f"{name}: Kraken has no test system for its spot market",
-                hint='use environment = "simulated" with a url, or "live"',
-            )
+        refuse_unusable(name, config, "kraken")
         self._nonces = Nonces()
         self._line = Line()
         self._budget = Budget(tier_of(config.options))

@@ -18,7 +18,6 @@ import msgspec
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, NewOrder, OrdType, Purpose, TimeInForce
-from openbell.errors import ConfigError
 from openbell.venues.credentials import Credentials
 from openbell.venues.mt5 import wire
 from openbell.venues.pacing import Pacing
@@ -42,6 +41,7 @@ from openbell.venues.port import (
 )
 from openbell.venues.problem import BAD_ORDER, Problem
 from openbell.venues.rest import NoSuchOrderError, RestVenue
+from openbell.venues.settings import refuse_unusable
 from openbell.venues.transport import Reply, Request
 
 BUSY_S = 1.0
@@ -73,12 +73,9 @@ class Mt5Venue(RestVenue):
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
         """`[venues.X.options]`: `suffix`, what the broker appends to its symbols (`EURUSD.m`)."""
         super().__init__(name, config, credentials)
+        refuse_unusable(name, config, "mt5")
+        assert config.url is not None, "there is no bridge without an address"
         self._pacing = Pacing(default_wait_s={429: BUSY_S})
-        if config.url is None:
-            raise ConfigError(
-                f"{name}: the bridge's address is missing",
-                hint=f'set url in [venues.{name}], for example "http://127.0.0.1:8228"',
-            )
         self._url = config.url.rstrip("/")
         suffix = config.options.get("suffix", "")
         self._names = wire.Names(

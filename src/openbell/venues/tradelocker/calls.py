@@ -14,7 +14,6 @@ import msgspec
 from openbell.config.models import Venue as VenueConfig
 from openbell.config.redact import Redactor
 from openbell.domain.orders import ClOrdID
-from openbell.errors import ConfigError
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import (
     Accepted,
@@ -26,6 +25,7 @@ from openbell.venues.port import (
 )
 from openbell.venues.problem import Problem
 from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, RestVenue
+from openbell.venues.settings import refuse_unusable
 from openbell.venues.tradelocker import wire
 from openbell.venues.tradelocker.routes import THROTTLED_S, Routes, SharedPacing
 from openbell.venues.tradelocker.session import Session
@@ -45,11 +45,7 @@ class LoggedInVenue(RestVenue):
         """`[venues.X.options]`: `server`, the broker's name in TradeLocker's login; `suffix`, what
         the broker appends to its symbols (`EURUSD.x`)."""
         super().__init__(name, config, credentials)
-        if not config.options.get("server"):
-            raise ConfigError(
-                f"{name}: TradeLocker's login needs the broker's server",
-                hint=f'set options = {{ server = "..." }} in [venues.{name}]',
-            )
+        refuse_unusable(name, config, "tradelocker")
         self._pacing = SharedPacing()
         self._base_url = (config.url or URLS[config.environment]).rstrip("/") + "/backend-api"
         self._session = Session(
