@@ -68,6 +68,11 @@ def test_a_desk_that_can_trade_has_nothing_against_it() -> None:
         (engine(venues=[venue(positions=None)]), "account_v", Found.UNKNOWN),
         (engine(venues=[venue(clock_skew_ms=-1200)]), "clock_v", Found.FAILED),
         (engine(venues=[venue(clock_skew_ms=None)]), "clock_v", Found.UNKNOWN),
+        (
+            engine(venues=[venue(clock_skew_ms=None, tells_time=False)]),
+            "clock_v",
+            Found.NOT_CONFIGURED,
+        ),
         (engine("reconciling", why_not="a list is incomplete"), "reconciliation", Found.FAILED),
         (engine(in_doubt=2), "reconciliation", Found.FAILED),
         (None, "reconciliation", Found.UNKNOWN),

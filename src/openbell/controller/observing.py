@@ -221,6 +221,7 @@ class Observer:
                     "open_orders": None if row is None else _count(row.get("open_orders")),
                     "positions": None if row is None else _count(row.get("positions")),
                     "clock_skew_ms": None if row is None else row.get("clock_skew_ms"),
+                    "tells_time": None if row is None else row.get("tells_time"),
                     "held_back": None if row is None else str(row.get("held_back") or ""),
                     "cash": None if row is None else row.get("cash"),
                     "sim_url": venue.url if venue.environment == "simulated" else None,

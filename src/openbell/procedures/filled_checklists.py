@@ -22,9 +22,9 @@ from openbell.procedures.checklists import Check, Checklist, Found
 from openbell.procedures.dependencies import DependencyFact
 from openbell.procedures.preflight_checks import (
     backup_checks,
-    clock_found,
     dependency_check,
     free_checks,
+    venue_clock_check,
 )
 from openbell.procedures.registry import PROCEDURES
 
@@ -429,15 +429,7 @@ def _accounts(seen: Seen) -> Check:
 
 def _clocks(seen: Seen) -> Iterator[Check]:
     for row in seen.status.get("venues") or ():
-        skew_ms = row.get("clock_skew_ms")
-        found, remedy = clock_found(skew_ms, seen.desk.preflight.max_clock_skew)
-        yield Check(
-            name=f"clock_{row['name']}",
-            title=f"Clock of {row['name']}",
-            found=found,
-            detail="it was not heard" if skew_ms is None else f"{skew_ms:+.0f} ms from ours",
-            remedy=remedy,
-        )
+        yield venue_clock_check(row, seen.desk.preflight.max_clock_skew, "it was not heard")
 
 
 def _dependencies(seen: Seen) -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from openbell.config.hours import OpenHours
 from openbell.config.models import DeskFile
@@ -244,6 +245,22 @@ def age_text(seconds: float) -> str:
     if abs(seconds) < 3600:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if abs(seconds) < 48 * 3600 else f"{seconds / 86400:.0f} d"
+
+
+def venue_clock_check(venue: Mapping[str, Any], max_s: float, unheard: str) -> Check:
+    """Of a venue as its engine tells of it. One that has no such question is not unknown."""
+    skew_ms = venue.get("clock_skew_ms")
+    found, remedy = clock_found(skew_ms, max_s)
+    detail = unheard if skew_ms is None else f"{skew_ms:+.0f} ms from ours"
+    if venue.get("tells_time") is False:
+        found, remedy, detail = Found.NOT_CONFIGURED, "", "not applicable: this venue tells no time"
+    return Check(
+        name=f"clock_{venue['name']}",
+        title=f"Clock of {venue['name']}",
+        found=found,
+        detail=detail,
+        remedy=remedy,
+    )
 
 
 def dependency_check(fact: DependencyFact) -> Check:

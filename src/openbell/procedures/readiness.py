@@ -17,7 +17,7 @@ from openbell.domain.service_state import ServiceState
 from openbell.procedures.begin_trading import POLL_S, VenuePatience
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.declared import StepSpec
-from openbell.procedures.preflight_checks import clock_found
+from openbell.procedures.preflight_checks import venue_clock_check
 from openbell.procedures.preflighting import preflight_verdict
 from openbell.procedures.step import OnFailure, Plan, Say, Verification
 from openbell.watch.service_client import Answer
@@ -146,17 +146,8 @@ def _venue(venue: Mapping[str, Any], facts: ReadinessFacts, desk: DeskFile) -> I
         found=Found.OK if known else Found.UNKNOWN,
         detail="orders and positions are known" if known else why or "it was not told in full",
     )
-    skew_ms = venue.get("clock_skew_ms")
-    found, remedy = clock_found(skew_ms, desk.preflight.max_clock_skew)
-    yield Check(
-        name=f"clock_{name}",
-        title=f"Clock of {name}",
-        found=found,
-        detail="the engine was told no time of it"
-        if skew_ms is None
-        else f"{skew_ms:+.0f} ms from ours",
-        remedy=remedy,
-    )
+    unheard = "the engine was told no time of it"
+    yield venue_clock_check(venue, desk.preflight.max_clock_skew, unheard)
 
 
 def _reconciliation(engine: Mapping[str, Any]) -> Check:

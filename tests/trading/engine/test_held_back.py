@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from openbell.trading.engine import venue_link
+from openbell.trading.engine import holding_back, venue_link
+from openbell.trading.engine.holding_back import HoldingBack
 from openbell.trading.engine.venue_link import VenueLink
-from openbell.venues.port import VenueThrottledError
+from openbell.venues.port import (
+    VenueAuthError,
+    VenueError,
+    VenueRefusedError,
+    VenueThrottledError,
+    VenueUnavailableError,
+)
 
 HELD = re.compile(r"^held back by the venue's limits until \d\d:\d\d:\d\d UTC$")
 
@@ -44,6 +51,52 @@ async def standing_by(desk: Any) -> AsyncIterator[VenueLink]:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+def test_what_was_held_back_is_told_with_its_end_and_a_while_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(holding_back.time, "monotonic", lambda: now_s)
+    limits = HoldingBack("fake", lambda: None)
+    assert limits.why == ""
+    limits.questions(VenueThrottledError("too many", retry_after_s=60.0))
+    assert re.fullmatch(r"too many \(until \d\d:\d\d:\d\d UTC\)", limits.why)
+    now_s += 59
+    assert "(until " in limits.why and limits.left_s == 1
+    now_s += 2
+    assert "(last until " in limits.why and limits.left_s == 0
+    now_s += holding_back.HELD_BACK_S
+    assert limits.why == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            VenueAuthError("fake: -2015 Invalid API-key"),
+            r"credentials refused: fake: -2015 .*; check the key.* \[venues.fake\] names, and restart",
+        ),
+        (
+            VenueRefusedError("fake does not trade X", hint="mend symbols in [venues.fake]"),
+            r"refuses to serve the desk: fake does not trade X; mend symbols in \[venues.fake\]",
+        ),
+        (VenueUnavailableError("fake: HTTP 503"), "cannot be reached: fake: HTTP 503"),
+    ],
+)
+async def test_a_venue_that_is_lost_says_what_is_to_be_done_about_it(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, error: VenueError, told: str
+) -> None:
+    """A key that was revoked is no outage: waiting does not bring it back."""
+
+    async def refused() -> None:
+        raise error
+
+    await desk.start()
+    monkeypatch.setattr(desk.venue, "connect", refused)
+    async with standing_by(desk) as link:
+        await desk.until(lambda: re.match(told, link.why_not))
+        assert not link.connected
 
 
 async def test_a_connection_that_is_held_back_says_until_when_and_is_made_then(

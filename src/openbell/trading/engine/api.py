@@ -359,6 +359,7 @@ def _venue_state(link: VenueLink) -> dict[str, object]:
         "foreign_orders": link.foreign,
         "in_doubt": link.tracker.in_doubt,
         "clock_skew_ms": None if link.skew_ns is None else link.skew_ns // 1_000_000,
+        "tells_time": link.venue.capabilities.server_time,
     }
 
 

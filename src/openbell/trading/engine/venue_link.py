@@ -42,6 +42,7 @@ from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.look_pace import LOOK_AT_LEAST_S, LookPace
 from openbell.trading.engine.reconciler import Reconciler, Seen
 from openbell.trading.engine.tracker import SendClock, Tracker
+from openbell.trading.engine.venue_lost import lost_by, told
 from openbell.venues.port import (
     OrderReport,
     StreamDown,
@@ -50,7 +51,6 @@ from openbell.venues.port import (
     Venue,
     VenueError,
     VenueThrottledError,
-    VenueUnavailableError,
 )
 from openbell.venues.problem import NONSENSE
 
@@ -270,7 +270,7 @@ class VenueLink:
                 self._not_connected(self.limits.questions(error))
                 await asyncio.sleep(max(error.retry_after_s, RECONNECT_S[0]))
             except (VenueError, *STRANGE) as error:
-                self._down(_told(self.name, error))
+                self._down(told(self.name, error))
                 pause_s = RECONNECT_S[min(attempt, len(RECONNECT_S) - 1)]
                 attempt += 1
                 await asyncio.sleep(pause_s)
@@ -287,7 +287,7 @@ class VenueLink:
             except FencedError:
                 await asyncio.Event().wait()
             except (VenueError, *STRANGE) as error:
-                await self._heard(StreamDown(why=_told(self.name, error).message))
+                await self._heard(StreamDown(why=told(self.name, error).message))
             await asyncio.sleep(RECONNECT_S[-1])
 
     async def _heard(self, event: StreamEvent) -> None:
@@ -475,9 +475,11 @@ class VenueLink:
             self._on_change()
 
     def _down(self, error: OpenbellError) -> None:
-        if self.connected or not self.why_not.startswith("cannot be reached"):
-            log.error("venue cannot be reached", alert=True, venue=self.name, why=error.message)
-        self._not_connected(f"cannot be reached: {error.message}")
+        what, mend = lost_by(error, self.name)
+        if self.connected or not self.why_not.startswith(what):
+            log.error(f"venue: {what}", alert=True, venue=self.name, why=error.message, hint=mend)
+        why = f"{what}: {error.message}"
+        self._not_connected(f"{why}; {mend}" if mend else why)
 
     def _not_connected(self, why: str) -> None:
         self.connected = self.reconciled = self._deep_seen = False
@@ -502,13 +504,6 @@ class VenueLink:
     def _lot(self, symbol: str) -> Decimal | None:
         rules = self.rules(symbol)
         return rules.lot_size if rules is not None else None
-
-
-def _told(name: str, error: Exception) -> VenueError:
-    if isinstance(error, VenueError):
-        return error
-    log.error("a venue's answer makes no sense", venue=name, exc_info=error)
-    return VenueUnavailableError(f"{name}: an answer that makes no sense ({type(error).__name__})")
 
 
 def _unknown_why(found: Reconciliation) -> str:
