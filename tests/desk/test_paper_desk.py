@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.killed_closing import close_killed_in_a_step
+from tests.harness.killed_runs import close_killed_in_a_step
 from tests.harness.paper_desk import (
     PaperDesk,
     copy_paper_desk,

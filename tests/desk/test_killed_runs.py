@@ -1,4 +1,5 @@
-"""Closings killed at random moments, one desk for all of them: `OPENBELL_KILLS=100` says how many.
+"""Openings and closings killed at random moments, one desk for all of them: `OPENBELL_KILLS=100` says how
+often.
 
 Of a closing that is killed inside a step there is one among the tests of the paper desk, at every run.
 """
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.harness.killed_closing import close_killed
+from tests.harness.killed_runs import close_killed, open_killed
 from tests.harness.paper_desk import PaperDesk
 
 KILLS = int(os.environ.get("OPENBELL_KILLS", "0"))
@@ -20,16 +21,19 @@ OPEN = {"NEW", "PARTIALLY_FILLED"}
 
 
 @pytest.mark.skipif(not KILLS, reason="OPENBELL_KILLS says how many")
-@pytest.mark.timeout(90 * max(KILLS, 1) + 300)
-def test_closings_that_are_killed_at_random_moments_leave_nothing(
+@pytest.mark.timeout(180 * max(KILLS, 1) + 300)
+def test_a_desk_whose_runs_are_killed_at_random_moments_trades_and_leaves_nothing(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
     print(f"OPENBELL_SEED={SEED}")
     chance = random.Random(SEED)
     for number in range(KILLS):
+        pause_s = chance.uniform(0, 8)
+        print(f"{number + 1} of {KILLS}: opening, {pause_s:.2f} s after its begin", flush=True)
+        open_killed(paper_desk, _later(pause_s), chance)
         trade(paper_desk, await_that)
         pause_s = chance.uniform(0, 6)
-        print(f"{number + 1} of {KILLS}: {pause_s:.2f} s after its begin")
+        print(f"{number + 1} of {KILLS}: closing, {pause_s:.2f} s after its begin", flush=True)
         close_killed(paper_desk, _later(pause_s), chance)
 
 
@@ -46,7 +50,6 @@ def _later(pause_s: float) -> Callable[[], bool]:
 
 
 def trade(desk: PaperDesk, await_that: Callable[..., None]) -> None:
-    assert desk.run("up").document["outcome"] == "trading"
     since = len(desk.venue_truth("fills"))
 
     def live() -> bool:
