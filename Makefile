@@ -61,7 +61,10 @@ unit: env ## the tests alone
 	@$(MAKE) --no-print-directory -j 3 clients
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-test: lint unit ## everything: lint, types, layers, tests
+# Types are checked on one core while the clients' environments are made on the other.
+test: env ## everything: lint, types, layers, tests
+	@$(MAKE) --no-print-directory -j 4 lint clients
+	@$(MAKE) --no-print-directory unit
 
 runbooks: env ## write docs/runbooks from the procedures
 	$(BIN)/python -m openbell.procedures.runbook docs/runbooks
