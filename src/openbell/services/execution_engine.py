@@ -20,7 +20,7 @@ from openbell.errors import ConfigError, ConflictError, OpenbellError
 from openbell.service import CheckResult, ServiceApp, degraded, failing, ok
 from openbell.service.context import ServiceContext
 from openbell.service.http import Handler, deadline_mono_ns
-from openbell.service.launch import is_trial
+from openbell.service.launch import collect_garbage, is_trial
 from openbell.service.logging import alert, get_logger
 from openbell.trading.engine.api import EngineApi
 from openbell.trading.engine.engine import Engine, Setup
@@ -193,6 +193,7 @@ def _open_venues(context: ServiceContext) -> dict[str, Venue]:
 
 
 def main() -> int:
+    collect_garbage()
     app = ServiceApp("execution-engine", version=__version__)
     try:
         engine = ExecutionEngine(app, ServiceContext.from_environment())
