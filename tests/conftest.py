@@ -10,11 +10,29 @@ from xdist.scheduler import LoadScopeScheduling
 CONFORMANCE = "tests/venues/conformance/"
 """Its last test looks at the results of all of it: so one process runs it, and begins with it."""
 
+OF_ONE_VENUE = (
+    "tests/sim/test_alpaca_py.py",
+    "tests/sim/test_oanda_clients.py",
+    "tests/sim/test_tradelocker_client.py",
+)
+"""The tests of such a file share one simulated venue: each process that runs some starts another."""
 
-class _ConformanceInOne(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+OF_ONE_VENUE_EACH_SUBJECT = "tests/venues/test_spoiled_numbers.py::"
+"""And so do those of this file that are of one subject."""
+
+
+class _Together(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+    """Every test goes to whichever process is free, but for those that share something dear."""
+
     def _split_scope(self, nodeid: str) -> str:
-        return CONFORMANCE if nodeid.startswith(CONFORMANCE) else nodeid
+        if nodeid.startswith(CONFORMANCE):
+            return CONFORMANCE
+        if nodeid.startswith(OF_ONE_VENUE):
+            return nodeid.partition("::")[0]
+        if nodeid.startswith(OF_ONE_VENUE_EACH_SUBJECT):
+            return nodeid.rsplit("-", 2)[0]  # test_it[subject-question-by]
+        return nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    return _ConformanceInOne(config, log)
+    return _Together(config, log)
