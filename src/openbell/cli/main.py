@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("halt", "resume", "let new orders go on, once healthy"),
     "lock": ("lock", "lock", "keep the desk as it is deployed and configured"),
     "unlock": ("lock", "unlock", "release that lock"),
+    "limits": ("limits", "limits", "the limits in force; make them tighter, take that back"),
     "kill-switch": ("kill_switch", "kill_switch", "stop orders at once: the desk or a part of it"),
     "dead-man": ("dead_man", "dead_man", "what becomes of resting orders without an engine"),
     "emergency-stop": (

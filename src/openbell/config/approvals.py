@@ -17,9 +17,12 @@ Role = Literal["operator", "risk"]
 class Approvals(Model):
     """`[approvals]`: acts that one person alone must not do."""
 
-    needed_for: tuple[Literal["kill-switch-deactivate", "reconcile-adopt"], ...] = ()
-    """Acts that need the approval of a second person: releasing the kill switch, and booking what
-    a venue says against the books. Setting the kill switch never does."""
+    needed_for: tuple[
+        Literal["kill-switch-deactivate", "reconcile-adopt", "limits-raise"], ...
+    ] = ()
+    """Acts that need the approval of a second person: releasing the kill switch, booking what a
+    venue says against the books, and taking back limits that were made tighter. Setting the kill
+    switch and making limits tighter never do."""
     expire_after: Seconds = 900.0
     """How long a request waits for its approval."""
     people: dict[Person, Annotated[tuple[Role, ...], Field(min_length=1)]] = {}

@@ -11,6 +11,7 @@
       emergency.json  emergency.lock  emergency/                         the emergency stop
       order-latency.json                                                 the longest seen, by venue
       lock.json                                                          deployments are locked
+      risk-limits.json                                                   limits made tighter
       planned-closing.json                                               announced for later
       target.json                                                        what the desk was asked to be
       guard.lock  guard.json  guard.toml                                 the guard
@@ -136,6 +137,11 @@ class DeskLayout:
     def lock(self) -> Path:
         """Deployments and configuration are locked while it exists: `openbell.state.desk_lock`."""
         return self.state / "lock.json"
+
+    @property
+    def risk_limits(self) -> Path:
+        """What was made tighter of the limits while the desk runs: `openbell.state.risk_limits`."""
+        return self.state / "risk-limits.json"
 
     @property
     def planned_closing(self) -> Path:

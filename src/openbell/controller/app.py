@@ -43,6 +43,7 @@ from openbell.controller.connections import connections_document
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.docs_page import docs_page
 from openbell.controller.gate import Gate
+from openbell.controller.limits_routes import add_limits_routes
 from openbell.controller.open_desk import OpenWishes
 from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
@@ -116,6 +117,7 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
         app, V1, parts.procedures,
         lambda body, status: _json(parts.desk, body, status), parts.desk.redactor.redact,
     )  # fmt: skip
+    add_limits_routes(app, V1, parts.limits, lambda body, status: _json(parts.desk, body, status))
     add_reconcile_routes(
         app, V1, parts.reconciling, lambda body, status: _json(parts.desk, body, status)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,6 +66,19 @@ class LockBody(Body):
 
 class UnlockBody(Body):
     reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class LimitsBody(Body):
+    limits: Annotated[tuple[str, ...], Field(max_length=200)] = ()
+    """`max_total_exposure=5000`, each."""
+    reduce_by_percent: Annotated[Decimal, Field(gt=0, le=100)] | None = None
+    reason: Annotated[str, Field(max_length=500)]
+
+
+class RestoreLimitsBody(Body):
+    limits: Annotated[tuple[str, ...], Field(max_length=200)] = ()
+    """Names; none: all."""
+    reason: Annotated[str, Field(max_length=500)]
 
 
 class ResumeBody(Body):

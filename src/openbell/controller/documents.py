@@ -17,9 +17,11 @@ from openbell.controller.observing import Observer, Seen
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
 from openbell.kill.course import emergency_document
+from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.preview import halt_row, latch_row, lock_row
 from openbell.runtime.spec import Orphan, ServiceView
 from openbell.state.desk_lock import read_lock
+from openbell.state.risk_limits import read_changes
 
 
 async def status_document(desk: ControlledDesk, observer: Observer) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "latch": latch_row(desk.targets.latches.read(), active=desk.targets.latched),
         "halt": halt_row(desk.targets.halt, desk.targets.halt is not None),
         "lock": lock_row(read_lock(desk.layout.lock)),
+        "limits": limits_brief(file, read_changes(desk.layout.risk_limits)),
         "shutting_down_soon": desk.closing_soon(),
         "emergency": emergency_document(desk.layout),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,

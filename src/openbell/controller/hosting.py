@@ -25,6 +25,7 @@ from openbell.controller.desk import ControlledDesk, Interrupted
 from openbell.controller.emergency import Emergency
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
+from openbell.controller.limits import LimitChanges
 from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings, OpenWishes
@@ -86,7 +87,8 @@ class Hosted:
         observer = Observer(desk, guard)
         emergency = Emergency(desk, conductor)
         pair = EnginePair(desk)
-        openings = Openings(desk, conductor, guard, emergency.clear)
+        limits = LimitChanges(desk)
+        openings = Openings(desk, conductor, guard, emergency.clear, limits.end_of_closing)
         closings = Closings(desk, conductor, guard, exit_controller)
         planned = PlannedClosings(desk, closings)
         desk.closing_soon = planned.view
@@ -101,6 +103,7 @@ class Hosted:
             procedures=Procedures(desk, conductor, openings, closings, rolling),
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
+            limits=limits,
             emergency=emergency,
             pair=pair,
             reconciling=Reconciling(desk),
@@ -223,8 +226,8 @@ class Hosted:
         except OpenbellError as error:
             log.error("earlier requests are not known", why=error.message, alert=True)
             return
-        for approving in (self.parts.kill_switch.approving, self.parts.reconciling.approving):
-            approving.restore(stored)
+        for part in (self.parts.kill_switch, self.parts.reconciling, self.parts.limits):
+            part.approving.restore(stored)
 
     def _write_record(self, port_problem: str) -> None:
         desk = self.desk

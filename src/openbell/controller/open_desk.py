@@ -71,12 +71,15 @@ class Openings:
         runs: Conductor,
         guard: GuardKeeper,
         clear_emergency: Callable[[str], Awaitable[None]],
+        restore_limits: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`clear_emergency`: takes away what an emergency stop left, on the word of whoever opens."""
+        """`clear_emergency`: takes away what an emergency stop left, on the word of whoever opens.
+        `restore_limits`: takes back what a closing reduced."""
         self._desk = desk
         self._runs = runs
         self._guard = guard
         self._clear_emergency = clear_emergency
+        self._restore_limits = restore_limits
         runs.leave[PROCEDURE.name] = self._give_up_cut_off
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
@@ -98,6 +101,7 @@ class Openings:
             )
             command = self._command(wishes)
             await self._clear_emergency(actor)
+            await self._restore_limits(actor)
             steps = self._steps(wishes)[0]
             names = [step.name for step in steps]
             traded = desk.targets.now is DeskTarget.TRADING

@@ -11,6 +11,7 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.emergency import Emergency
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
+from openbell.controller.limits import LimitChanges
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
 from openbell.controller.pair import EnginePair
@@ -33,6 +34,7 @@ class Parts:
     procedures: Procedures
     acts: Acts
     kill_switch: KillSwitch
+    limits: LimitChanges
     emergency: Emergency
     pair: EnginePair
     reconciling: Reconciling

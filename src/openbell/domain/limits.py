@@ -23,6 +23,7 @@ from openbell.domain.permit import PermitScope, Refusal, allows
 from openbell.domain.scopes import DESK, Scope
 
 __all__ = [
+    "LIMITS_UNKNOWN",
     "RISK_STALE_AFTER_NS",
     "GateFacts",
     "Refusal",
@@ -37,12 +38,16 @@ RISK_STALE_AFTER_NS = 5_000_000_000
 CLOCK_STEP_S = 1.0
 """Two processes read the same clock; further apart than this, it was set."""
 
+LIMITS_UNKNOWN = "limits_unknown"
+"""The breach of a risk-management that cannot read which limits are in force."""
+
 BREACH_CODES = {
     "max_position": "limit_position",
     "max_notional_per_position": "limit_notional",
     "max_total_exposure": "limit_exposure",
     "max_open_positions": "limit_open_positions",
     "max_daily_loss": "limit_daily_loss",
+    LIMITS_UNKNOWN: "limits_unknown",
 }
 """Code of an order that is refused because a limit is breached already, by the limit's name."""
 
@@ -82,6 +87,8 @@ class GateFacts:
     risk_breaches: tuple[str, ...] = ()
     symbol_agrees: bool = False
     """In the order's symbol they do, whatever the others: enough for a flatten."""
+    limits_problem: str = ""
+    """Why it is not known which limits are in force; empty where it is."""
 
 
 def reduces(order: NewOrder, worst: WorstCase) -> bool:
@@ -202,6 +209,8 @@ def _price(order: NewOrder, facts: GateFacts, risk: Risk, smaller: bool) -> Refu
 def _risk(order: NewOrder, facts: GateFacts, risk: Risk) -> Refusal | None:
     """Limits of an order that may make a position larger. `_price` has seen a usable quote."""
     assert facts.quote is not None
+    if facts.limits_problem:
+        return Refusal("limits_unknown", f"the limits in force: {facts.limits_problem}")
     if facts.risk_age_ns is None or facts.risk_age_ns > RISK_STALE_AFTER_NS:
         return Refusal("risk_down", "risk-management was not heard lately")
     for breach in facts.risk_breaches:

@@ -32,6 +32,7 @@ from openbell.procedures.begin_trading import (
     without_engine,
 )
 from openbell.procedures.command_step import CommandStep, environment_of
+from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.opening import Starting, only_wanted, phase_steps, services_to_open
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
@@ -50,6 +51,7 @@ from openbell.state.desk_lock import DeskLock, read_lock
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
 from openbell.state.planned_closing import PlannedClosing, read_planned
+from openbell.state.risk_limits import read_changes
 from openbell.watch.service_client import Answer
 
 
@@ -86,6 +88,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "latch": latch_row(latches, active=latched),
         "halt": halt_row(halt, halt is not None),
         "lock": lock_row(read_lock(layout.lock)),
+        "limits": limits_brief(desk.file, read_changes(layout.risk_limits)),
         "shutting_down_soon": _planned_on_disk(layout),
         "emergency": emergency,
         "permit": None,

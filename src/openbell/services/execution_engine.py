@@ -53,6 +53,7 @@ class ExecutionEngine:
             app.check(check.__name__.removeprefix("_check_"), check)
         for method, name in (
             ("GET", "state"),
+            ("GET", "limits"),
             ("GET", "orders"),
             ("GET", "positions"),
             ("GET", "snapshot"),

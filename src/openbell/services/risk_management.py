@@ -30,6 +30,7 @@ from openbell.state.files import write_atomically
 from openbell.trading.bus import BadMessageError, Publisher, Subscriber, producer_name
 from openbell.trading.event_feed import KEEP_FINAL_NS, EngineEventFeed
 from openbell.trading.kill_desk import KillDesk
+from openbell.trading.limits_in_force import LimitsInForce
 from openbell.trading.messages import (
     INSTRUMENTS_TOPIC,
     MARKET_SOCKET,
@@ -53,7 +54,8 @@ class RiskManagement:
     def __init__(self, app: ServiceApp, context: ServiceContext) -> None:
         self._app = app
         self._context = context
-        self._watch = RiskWatch(context.file)
+        limits = LimitsInForce(context.file.risk, context.layout.risk_limits)
+        self._watch = RiskWatch(context.file, in_force=limits)
         self._assessment: Assessment | None = None
         self._said: RiskState | None = None
         self._said_at = float("-inf")
@@ -66,6 +68,7 @@ class RiskManagement:
         app.on_exit(self._close)
         app.check("risk", self._check)
         app.route("GET", "/v1/risk", self._risk)
+        app.route("GET", "/v1/limits", lambda _: self._watch.applied().document())
         app.route("GET", "/v1/kill-rules", lambda _: {"rules": self._kill.document()})
         REGISTRY.register(_RiskMetrics(self))
 
@@ -203,7 +206,7 @@ class RiskManagement:
             "pnl": assessment.pnl,
             "daily_pnl": assessment.daily_pnl,
             "open_positions": assessment.state.open_positions,
-            "limits": self._context.file.risk.model_dump(mode="json"),
+            "limits": self._watch.applied().risk.model_dump(mode="json"),
             "utilisation": assessment.utilisation,
             "stale": assessment.stale,
         }

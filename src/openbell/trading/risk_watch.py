@@ -17,15 +17,17 @@ from decimal import Decimal
 
 import msgspec
 
-from openbell.config.models import DeskFile
+from openbell.config.models import DeskFile, Risk
 from openbell.domain import exposure as exposures
 from openbell.domain import positions
 from openbell.domain.books import Books
 from openbell.domain.exposure import ExposureReport
 from openbell.domain.external import JournalEvent
-from openbell.domain.limits import CLOCK_STEP_S
+from openbell.domain.limits import CLOCK_STEP_S, LIMITS_UNKNOWN
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.positions import Instrument, Pnl
+from openbell.state.risk_limits import Changes
+from openbell.trading.limits_in_force import Applied, LimitsInForce
 from openbell.trading.messages import RiskState
 
 DAY_NS = 86_400_000_000_000
@@ -69,6 +71,8 @@ class RiskWatch:
 
     desk: DeskFile
     day_start: DayStart | None = None
+    in_force: LimitsInForce | None = None
+    """The limits as they were tightened meanwhile; None: those of the desk file."""
     books: Books = field(default_factory=Books)
     live: bool = False
     """False while the journal is read: its days began in the past."""
@@ -111,8 +115,10 @@ class RiskWatch:
         # A fee without a price makes the figure too good by little; a position without one makes it
         # meaningless.
         known_daily = None if report.unpriced else daily
+        applied = self.applied()
+        breached = exposures.breaches(report, known_daily, applied.risk)
         state = RiskState(
-            breaches=exposures.breaches(report, known_daily, self.desk.risk),
+            breaches=(LIMITS_UNKNOWN, *breached) if applied.problem else breached,
             total_exposure=report.total,
             daily_pnl=_UNKNOWN if known_daily is None else known_daily,
             open_positions=report.open_positions,
@@ -122,7 +128,7 @@ class RiskWatch:
             exposure=report,
             pnl=pnl,
             daily_pnl=known_daily,
-            utilisation=tuple(self._utilisation(report, known_daily)),
+            utilisation=tuple(self._utilisation(report, known_daily, applied.risk)),
             stale=stale,
         )
 
@@ -152,8 +158,13 @@ class RiskWatch:
             self.day_start = DayStart(day=day, net=pnl.net)
         return pnl.net - self.day_start.net
 
-    def _utilisation(self, report: ExposureReport, daily: Decimal | None) -> list[Utilisation]:
-        risk = self.desk.risk
+    def applied(self) -> Applied:
+        """The limits that this judges by now."""
+        return Applied(self.desk.risk, Changes()) if self.in_force is None else self.in_force.now()
+
+    def _utilisation(
+        self, report: ExposureReport, daily: Decimal | None, risk: Risk
+    ) -> list[Utilisation]:
         used: list[tuple[str, Decimal | None, Decimal]] = []
         for symbol, allowed in sorted(risk.max_position.items()):
             held = sum(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from openbell.config.models import DeskFile
 from openbell.domain.market import Quote
 from openbell.domain.orders import ClOrdID, NewOrder, OrderFilled, OrderIntended, OrdType, Side
+from openbell.state.risk_limits import LimitsChange, change_limits
+from openbell.trading.limits_in_force import LimitsInForce
 from openbell.trading.risk_watch import DAY_NS, DayStart, RiskWatch
 
 D = Decimal
@@ -156,3 +160,21 @@ def test_without_a_note_what_was_realized_the_day_before_is_not_todays() -> None
     facts.trade(Side.BUY, "1", "90")
     facts.quote("95", "95")
     assert facts.watch.assess(MORNING_NS).state.daily_pnl == D(0)
+
+
+def test_it_judges_by_the_limits_in_force_as_the_engine_does(tmp_path: Path) -> None:
+    file = desk(max_total_exposure="1000")
+    path = tmp_path / "risk-limits.json"
+    facts = Facts(RiskWatch(file, in_force=LimitsInForce(file.risk, path)))
+    facts.trade(Side.BUY, "2", "100")
+    facts.quote("104", "106")
+    assert facts.watch.assess(MORNING_NS).state.breaches == ()
+    tighter = LimitsChange(
+        limits={"max_total_exposure": D(150)}, reason="storm", who="ann", at=datetime.now(UTC)
+    )
+    change_limits(path, lambda _: (tighter,))
+    seen = facts.watch.assess(MORNING_NS)
+    assert seen.state.breaches == ("max_total_exposure",)
+    assert seen.utilisation[0].allowed == D(150)
+    path.write_bytes(b"{")
+    assert facts.watch.assess(MORNING_NS).state.breaches == ("limits_unknown",)

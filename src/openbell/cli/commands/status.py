@@ -56,6 +56,7 @@ def status_text(document: dict[str, Any]) -> str:
     if lock.get("active"):
         by = f"{lock['run']} of {lock['by']}" if lock.get("run") else lock["by"]
         lines.append(f"locked      since {lock['since']} by {by}: {lock['reason']}")
+    lines += limits_lines(document.get("limits"))
     lines += emergency_lines(document.get("emergency"))
     parts = [each for each in (document.get("latch") or {}).get("scopes", ()) if each != "desk"]
     if parts:
@@ -96,6 +97,19 @@ def emergency_lines(emergency: dict[str, Any] | None) -> list[str]:
         lines.append("            it has no end: press again, it goes on from what it finds")
     lines.append("            `openbell up` opens the desk again, in safe mode")
     return lines
+
+
+def limits_lines(limits: dict[str, Any] | None) -> list[str]:
+    """Nothing while those of desk.toml apply."""
+    if not limits:
+        return []
+    if limits["problem"]:
+        return [f"limits      NOT KNOWN, so no position grows: {limits['problem']}"]
+    return [
+        f"limits      {len(each['limits'])} made tighter since {each['since']} by "
+        f"{each['run'] or each['by']}: {each['reason']} (see `openbell limits show`)"
+        for each in limits["changes"]
+    ]
 
 
 def guard_lines(guard: dict[str, Any] | None) -> list[str]:

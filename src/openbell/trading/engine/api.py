@@ -108,6 +108,7 @@ class EngineApi:
             },
             "latch": {"active": DESK in latched, "scopes": sorted(map(str, latched))},
             "halted": engine.gate.is_halted(),
+            "limits": engine.gate.limits.now().document(),
             "storage": engine.ledger.storage_problem,
             "last_journal_seq": engine.ledger.last_seq,
             "in_doubt": engine.in_doubt,
@@ -120,6 +121,11 @@ class EngineApi:
             "pnl": self._pnl(),
             "parity": None if self._likeness is None else self._likeness.facts(engine),
         }
+
+    def limits(self, _fields: dict[str, Any]) -> object:
+        """Those that the next order is judged by. An order that passed earlier ones and was not sent
+        yet is not sent any more, so who hears this knows what holds from now on."""
+        return self._engine.gate.limits.now().document()
 
     async def orders(self, _fields: dict[str, Any]) -> object:
         """What the venues list, and what they should have listed: see `_unlisted_rows`."""

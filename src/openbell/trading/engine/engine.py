@@ -42,6 +42,7 @@ from openbell.trading.engine.market_view import MarketView, RiskView
 from openbell.trading.engine.order_desk import OrderDesk
 from openbell.trading.engine.permit_client import PermitClient, PermitRequest
 from openbell.trading.engine.venue_link import VenueLink
+from openbell.trading.limits_in_force import LimitsInForce
 from openbell.trading.messages import (
     ENGINE_TOPIC,
     EVENTS_SOCKET,
@@ -127,7 +128,7 @@ class Engine:
         for name, link in self.links.items():
             link.clock.tell = partial(latencies.saw, name)
         self.gate = Gate(
-            risk=file.risk,
+            limits=LimitsInForce(file.risk, layout.risk_limits),
             latches=Latches(layout),
             halt_file=layout.halt,
             permit=self.permit,
@@ -332,6 +333,8 @@ class Engine:
         age_ns = self.risk_view.age_ns() if self.risk_view is not None else 0
         if age_ns is None or age_ns > RISK_STALE_AFTER_NS:
             return "risk-management was not heard lately"
+        if problem := self.gate.limits.now().problem:
+            return f"the limits in force are not known: {problem}"
         return ""
 
     def mark(self, venue: str, symbol: str) -> Decimal | None:

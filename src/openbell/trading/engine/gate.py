@@ -11,19 +11,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
-from openbell.config.models import Risk
 from openbell.domain.books import Books, WorstCase
 from openbell.domain.closing import Flatness, is_flat
 from openbell.domain.exposure import worst_exposure
 from openbell.domain.limits import GateFacts, check_order, latched_refusal
 from openbell.domain.market import InstrumentRules
-from openbell.domain.orders import NewOrder, Purpose, Side
+from openbell.domain.orders import ClOrdID, NewOrder, Purpose, Side
 from openbell.domain.permit import PermitScope, Refusal
 from openbell.domain.positions import Instrument
 from openbell.domain.scopes import Scope
 from openbell.state.halts import is_halted
 from openbell.state.latch import Latches
 from openbell.trading.engine.market_view import MarketView, RiskView
+from openbell.trading.limits_in_force import Applied, LimitsInForce
 
 _SECOND_NS = 1_000_000_000
 
@@ -46,7 +46,7 @@ class VenueReadiness(Protocol):
 
 @dataclass
 class Gate:
-    risk: Risk
+    limits: LimitsInForce
     latches: Latches
     halt_file: Path
     permit: HasScope
@@ -60,6 +60,8 @@ class Gate:
     stopped: Callable[[], Refusal | None] = lambda: None
     """Why nothing at all may be sent: the engine is fenced, stopping, or its storage failed."""
     _sent_ns: deque[int] = field(default_factory=deque)
+    _passed_under: dict[ClOrdID, Applied] = field(default_factory=dict)
+    """The limits by which each order passed that is still to be sent."""
 
     def is_halted(self) -> bool:
         """Here, or by the halt that the desk keeps on disk."""
@@ -85,6 +87,7 @@ class Gate:
         instrument = (order.venue, order.symbol)
         worst_cases = _with_pending(books.worst_cases(), pending)
         marks = self.market.marks()
+        applied = self._passed_under[order.cl_ord_id] = self.limits.now()
         return check_order(
             order,
             GateFacts(
@@ -109,8 +112,9 @@ class Gate:
                 sent_last_second=self._sent_last_second(),
                 risk_age_ns=0 if self.risk_view is None else self.risk_view.age_ns(),
                 risk_breaches=self._breaches(),
+                limits_problem=applied.problem,
             ),
-            self.risk,
+            applied.risk,
         )
 
     def still_refuses(self, order: NewOrder) -> Refusal | None:
@@ -127,7 +131,14 @@ class Gate:
         scope = self.permit.scope()
         if scope is PermitScope.NONE or (scope is PermitScope.REDUCE and not flatten):
             return Refusal("no_permit", "the permit ran out before the send")
+        passed_under = self._passed_under.get(order.cl_ord_id)
+        if passed_under is not None and not flatten and self.limits.now() is not passed_under:
+            return Refusal("limits_changed", "the limits were changed before the send")
         return None
+
+    def forget(self, cl_ord_id: ClOrdID) -> None:
+        """Of an order that was refused, or has been sent."""
+        self._passed_under.pop(cl_ord_id, None)
 
     def note_sent(self) -> None:
         self._sent_ns.append(time.monotonic_ns())

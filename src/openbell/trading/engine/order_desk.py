@@ -114,6 +114,7 @@ class OrderDesk:
             busy = f"{SENDS_AT_ONCE} orders wait for {intent.venue} to answer"
             return _refused(intent, Refusal("limit_rate", busy))
         task: asyncio.Task[None] | None = None
+        order: NewOrder | None = None
         try:
             order = self._order(intent, purpose)
             refusal = self._gate.refuses(order, self._ledger.books, self._pending.values())
@@ -137,6 +138,8 @@ class OrderDesk:
         finally:
             if task is None:
                 slots.release()
+                if order is not None:
+                    self._gate.forget(order.cl_ord_id)
         if refusal is not None:
             return _refused(intent, refusal, order.cl_ord_id)
         return IntentReply(intent_id=intent.intent_id, taken=True, cl_ord_id=order.cl_ord_id)
@@ -175,6 +178,7 @@ class OrderDesk:
             slots.release()
             del self._sending[order.cl_ord_id]
             self._arrived_ns.pop(order.cl_ord_id, None)
+            self._gate.forget(order.cl_ord_id)
             if not left.done():
                 left.cancel()
 

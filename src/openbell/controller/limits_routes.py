@@ -1,0 +1,39 @@
+"""The routes of the limits: what is in force, changes, and approvals of those that raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import FastAPI, Header
+from fastapi.responses import Response
+
+from openbell.controller.bodies import ApproveBody, LimitsBody, RestoreLimitsBody
+from openbell.controller.limits import LimitChanges
+from openbell.domain.approvals import UNNAMED
+
+Actor = Annotated[str, Header(alias="X-Openbell-Actor", max_length=64)]
+
+
+def add_limits_routes(
+    app: FastAPI, prefix: str, limits: LimitChanges, answer: Callable[[object, int], Response]
+) -> None:
+    """`answer` makes an answer of a document and a status."""
+
+    @app.get(f"{prefix}/limits", summary="The limits in force, and which gates apply them")
+    async def in_force() -> Response:
+        return answer(await limits.document(), 200)
+
+    @app.post(f"{prefix}/limits", summary="Tighten limits; what raises them may need an approval")
+    async def change(body: LimitsBody, actor: Actor = UNNAMED) -> Response:
+        done = await limits.set(body.limits, body.reduce_by_percent, body.reason, actor)
+        return answer(done, 200 if done["changed"] else 202)
+
+    @app.post(f"{prefix}/limits/restore", summary="Take back what was tightened")
+    async def restore(body: RestoreLimitsBody, actor: Actor = UNNAMED) -> Response:
+        done = await limits.restore(body.limits, body.reason, actor)
+        return answer(done, 200 if done["changed"] else 202)
+
+    @app.post(f"{prefix}/limits/approve", summary="Approve another person's raise: it is done")
+    async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
+        return answer(await limits.approve(body.request, body.digest, actor), 200)
