@@ -1,11 +1,16 @@
-"""How the tests are spread over processes (pytest-xdist)."""
+"""How the tests are spread over processes (pytest-xdist), and what a busy machine is forgiven."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
+
+# How fast examples are drawn and tried says something of the machine and nothing of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 CONFORMANCE = "tests/venues/conformance/"
 """Its last test looks at the results of all of it: so one process runs it, and begins with it."""

@@ -36,13 +36,26 @@ from openbell.trading.limits_in_force import LimitsInForce
 layout = DeskLayout.for_desk(pathlib.Path(os.environ["OPENBELL_DESK"]))
 limits = LimitsInForce(load_desk(layout.desk).file.risk, layout.risk_limits)
 
+SAYS = {
+    "/v1/state": {"phase": "ready", "pnl": {"realized": "1", "unrealized": "2"}},
+    "/v1/risk": {"known": True, "utilisation": [{"limit": "max_total_exposure", "used": "99999"}]},
+    "/v1/orders": {"venues": {}, "orders": []},
+    "/v1/positions": {"positions": [], "pnl": None},
+    "/v1/halt": {"halted": True},
+    "/v1/reconcile": {"ok": True, "mismatches": [], "positions": []},
+}
+
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         deaf = (layout.state / "deaf").exists() and self.path == "/v1/limits"
         self.send_response(500 if deaf else 200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(json.dumps(limits.now().document()).encode())
+        says = limits.now().document() if self.path == "/v1/limits" else SAYS.get(self.path, {})
+        self.wfile.write(json.dumps(says).encode())
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.do_GET()
     def log_message(self, *_): pass
 
 print("listening", flush=True)
@@ -188,3 +201,64 @@ def test_to_loosen_takes_another_person_who_saw_exactly_this(make_desk: Any) -> 
     assert (status, done["changes"], done["approved_by"]) == (200, [], "bob")
     raised = next(line for line in desk.audit() if line["action"] == "limits.raised")
     assert (raised["actor"], raised["detail"]["approved_by"]) == ("alice", "bob")
+
+
+REDUCED = """
+[risk]
+max_total_exposure = "1000"
+[closing.reduce_limits]
+by = "50%"
+stages = 2
+every = "2s"
+[services.engine]
+command = ["{python}", "{desk}/gate.py"]
+port = {p2}
+role = "engine"
+ready = { kind = "http", path = "/" }
+"""
+
+
+def is_over(desk: Any) -> bool:
+    """The controller of a closed desk leaves by itself."""
+    try:
+        return desk.status()["run"] is None
+    except OSError:
+        return True
+
+
+def test_a_closing_killed_while_it_reduces_ends_the_same_and_the_next_opening_takes_it_back(
+    make_desk: Any,
+) -> None:
+    """Positions stay above the limits here, so each stage takes its time, and can be killed in it."""
+    desk = make_desk(REDUCED + GATE)
+    (desk.folder / "gate.py").write_text(GATE_PY)
+    desk.start()
+    assert desk.post("services/start", {"services": ["risk", "engine"]})[0] == 200
+    desk.post("limits", {"limits": ["max_daily_loss=50"], "reason": "mine"}, **by("ann"))
+    run = desk.post("close", {"reason": "end of day"}, **by("joe"))[1]["run"]
+    desk.until(lambda: desk.get("limits")[1]["version"] == 2, "the first stage is in force")
+    desk.kill()
+    desk.start()
+    assert in_force(desk.get("limits")[1])["max_total_exposure"] == "750"
+    assert desk.post("limits/restore", {"reason": "x"})[0] == 403, "the closing keeps the lock"
+    assert desk.post("close", {}, **by("joe"))[1]["run"] == run, "it is gone on with"
+    desk.until(lambda: is_over(desk), "it is over")
+    desk.kill()  # where it has not left by itself
+    desk.start()
+    step = [s for s in desk.get(f"runs/{run}")[1]["steps"] if s["name"] == "reduce_limits"][-1]
+    assert (step["outcome"], "reduced by 50 %" in step["detail"]) == ("done", True), step
+    rows = json.loads((desk.layout.statements / f"{run}-limits.json").read_text())
+    assert [(r["stage"], r["limits"]) for r in rows] == [
+        (1, {"max_total_exposure": "750"}), (2, {"max_total_exposure": "500"}),
+    ]  # fmt: skip
+    assert {(r["within"], r["realized_pnl"], r["unrealized_pnl"]) for r in rows} == {
+        (False, "1", "2")
+    }
+    assert in_force(desk.get("limits")[1])["max_total_exposure"] == "500"
+    desk.run("open")
+    after = desk.get("limits")[1]
+    assert in_force(after) | {"max_total_exposure": "1000", "max_daily_loss": "50"} == in_force(
+        after
+    )
+    restored = next(line for line in desk.audit() if line["action"] == "limits.restored")
+    assert restored["detail"]["was"][0]["run"] == run

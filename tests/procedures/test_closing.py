@@ -827,6 +827,31 @@ def test_a_halted_desk_needs_no_halting() -> None:
     assert judge_halt(facts).outcome is Outcome.DONE
 
 
+def test_the_age_of_each_strategy_s_last_signal_is_in_the_record() -> None:
+    now_ns = 1_000_000_000_000
+    rows = [
+        {"name": "mm", "state": "HALTED", "last_signal_ns": now_ns - 10_000_000_000},
+        {"name": "arb", "state": "HALTED", "last_signal_ns": None},
+        {"name": "old_host", "state": "HALTED"},
+        {"name": "clock_set_back", "state": "HALTED", "last_signal_ns": now_ns + 60_000_000_000},
+    ]
+    found = judge_halt(
+        halt_facts(
+            engine=EngineSays("ready", False, "", "reduce", 0, (), 1),
+            strategies=tuple(map(StrategySays.of, rows)),
+            now_ns=now_ns,
+        )
+    )
+    assert found.outcome is Outcome.DONE
+    assert found.evidence["last_signals"] == [
+        {"strategy": "mm", "state": "HALTED", "last_signal": "10.0s ago", "age_s": 10.0},
+        {"strategy": "arb", "state": "HALTED", "last_signal": "never", "age_s": None},
+        {"strategy": "old_host", "state": "HALTED", "last_signal": "unknown", "age_s": None},
+        {"strategy": "clock_set_back", "state": "HALTED", "last_signal": "unknown", "age_s": None},
+    ]
+    assert "last signals: mm 10.0s ago, arb never" in found.detail
+
+
 def test_a_plan_for_a_halted_desk_says_that_there_is_no_permit() -> None:
     halted = EngineSays("ready", False, "halted", "none", 0, (), 1)
     facts = halt_facts(engine=halted, strategies=(StrategySays("mm", "HALTED", ""),))

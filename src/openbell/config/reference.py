@@ -53,6 +53,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[controller]", models.Controller),
     ("[permit]", models.Permit),
     ("[closing]", closing.Closing),
+    ("[closing.reduce_limits]", closing.ReduceLimits),
     ("[alerts]", alerts.Alerts),
     ("[rolling]", models.Rolling),
     ("[risk]", models.Risk),

@@ -217,6 +217,10 @@ class Closings:
                 extract_state, desk.desk, desk.layout, desk.redactor, name, folders
             )
 
+        async def record_act(action: str, detail: Mapping[str, object]) -> None:
+            name = desk.desk.file.desk.name
+            await desk.auditor.try_record(actor, action, name, **detail)
+
         def marked() -> dict[int, str]:
             found = scan(system_processes(), desk.layout.desk_id)
             return {
@@ -238,6 +242,7 @@ class Closings:
             elsewhere=elsewhere,
             marked=marked,
             earlier=earlier,
+            record_act=record_act,
             guard=self._guard if desk.desk.file.venues else None,
         )
 

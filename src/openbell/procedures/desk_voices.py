@@ -87,6 +87,21 @@ class StrategySays:
     state: str
     """`RUNNING`, `HALTED`, `WAITING` or `FAILED`."""
     why: str
+    last_signal_ns: int | None = None
+    """When it last asked for an order, by the wall clock; None: it never did since it was started."""
+    tells_signals: bool = False
+    """Its host tells of signals: without that, that there was none is not known."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> StrategySays:
+        at = row.get("last_signal_ns")
+        return cls(
+            name=str(row["name"]),
+            state=str(row["state"]),
+            why=str(row.get("why") or ""),
+            last_signal_ns=None if at is None else int(at),
+            tells_signals="last_signal_ns" in row,
+        )
 
 
 class DeskVoices:
@@ -111,10 +126,7 @@ class DeskVoices:
         if not answer.known:
             return None, answer.why
         said = answer.get("strategies", [])
-        return tuple(
-            StrategySays(str(each["name"]), str(each["state"]), str(each.get("why") or ""))
-            for each in said
-        ), ""
+        return tuple(map(StrategySays.of, said)), ""
 
     async def ask_engine(self, path: str, *, timeout_s: float = 10.0) -> Answer:
         if self.roles.engine is None:

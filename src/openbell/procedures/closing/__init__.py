@@ -2,6 +2,7 @@
 
     announce         people are told
     lock             nothing is deployed and no configuration is changed meanwhile
+    reduce_limits    strategies wind down by themselves, where the desk file says so
     halt_strategies  no new order is made
     cancel_orders    own open orders are withdrawn, or kept
     flatten          positions are closed, or kept
@@ -38,6 +39,7 @@ from openbell.procedures.closing import (
     halt_strategies,
     lock,
     reconcile,
+    reduce_limits,
     stop_market_data,
     stop_services,
     stop_venues,
@@ -55,6 +57,7 @@ from openbell.procedures.closing.flatten import FlattenPositions
 from openbell.procedures.closing.halt_strategies import HaltStrategies
 from openbell.procedures.closing.lock import LockDesk
 from openbell.procedures.closing.reconcile import ReconcileBooks
+from openbell.procedures.closing.reduce_limits import ReduceLimitsStep
 from openbell.procedures.closing.stop_market_data import StopMarketData
 from openbell.procedures.closing.stop_services import StopServices
 from openbell.procedures.closing.stop_venues import StopVenues
@@ -66,7 +69,7 @@ from openbell.procedures.step import Step
 PROCEDURE = Procedure(
     name="close",
     title="Planned shutdown",
-    version=3,
+    version=4,
     purpose="Closes the desk and proves it closed: no order is made, what is open is withdrawn, what "
     "is held is closed or kept, and what remains is asked from the venues. Orders and positions that "
     "are not proven keep the services up.",
@@ -74,6 +77,7 @@ PROCEDURE = Procedure(
     steps=(
         announce.SPEC,
         lock.SPEC,
+        reduce_limits.SPEC,
         halt_strategies.SPEC,
         cancel_orders.SPEC,
         flatten.SPEC,
@@ -107,10 +111,11 @@ PROCEDURE = Procedure(
 
 def closing_steps(closing: Closing) -> Sequence[Step[Any, Any]]:
     """The steps of the planned shutdown; a desk without venues has no guard to disarm, and one without
-    channels nobody to tell."""
+    channels nobody to tell. Limits are reduced only where the desk file says so."""
     return (
         *([Announce(closing)] if closing.channels.for_event(announce.EVENT) else []),
         LockDesk(closing),
+        *([ReduceLimitsStep(closing)] if closing.desk.file.closing.reduce_limits else []),
         HaltStrategies(closing),
         CancelOrders(closing),
         FlattenPositions(closing),

@@ -1,4 +1,4 @@
-"""Closing, step 4: own open orders are withdrawn at the venue, or kept because it was asked for."""
+"""Closing, step 5: own open orders are withdrawn at the venue, or kept because it was asked for."""
 
 from __future__ import annotations
 

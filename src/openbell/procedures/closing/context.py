@@ -51,6 +51,10 @@ class Earlier:
     evidence: Mapping[str, object]
 
 
+async def not_recorded(_action: str, _detail: Mapping[str, object]) -> None:
+    """Of a closing that is only planned."""
+
+
 @dataclass
 class Closing:
     """One closing of one desk."""
@@ -80,6 +84,8 @@ class Closing:
     """None: the desk has no venue, and so no guard."""
     on_look: Callable[[Picture], None] = lambda _: None
     """Told of every look at the venues; raises nothing."""
+    record_act: Callable[[str, Mapping[str, object]], Awaitable[None]] = not_recorded
+    """Writes a single act into the audit log, as far as that takes it."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the steps so far, for those that depend on them."""

@@ -1,9 +1,11 @@
-"""Closing, step 3: no new order is made. The engine's leave to trade is taken back at once."""
+"""Closing, step 4: no new order is made. The engine's leave to trade is taken back at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbell.config.unit_texts import format_duration
+from openbell.domain.limits import CLOCK_STEP_S
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.desk_voices import EngineSays, StrategySays
@@ -23,6 +25,24 @@ class HaltFacts:
     host_up: bool
     strategies: tuple[StrategySays, ...] | None
     strategies_why: str
+    now_ns: int = 0
+    """By the wall clock, when they were asked."""
+
+    def age_s(self, strategy: StrategySays) -> float | None:
+        """Of its last signal; None where there is none, or none is known: one from the future is of
+        before the clock was set back, and has no age."""
+        at = strategy.last_signal_ns
+        if at is None or at > self.now_ns + CLOCK_STEP_S * 1e9:
+            return None
+        return round(max(0, self.now_ns - at) / 1e9, 3)
+
+    def last_signal(self, strategy: StrategySays) -> str:
+        """`5.0s ago`, `never` or `unknown`."""
+        age_s = self.age_s(strategy)
+        if age_s is not None:
+            return f"{format_duration(age_s)} ago"
+        told = strategy.tells_signals and strategy.last_signal_ns is None
+        return "never" if told else "unknown"
 
 
 @dataclass(frozen=True)
@@ -72,15 +92,28 @@ def judge_halt(facts: HaltFacts) -> Verification:
     running = [each.name for each in facts.strategies or () if each.state not in QUIET_STATES]
     evidence: dict[str, object] = {
         "strategies": {each.name: each.state for each in facts.strategies or ()},
+        "last_signals": [
+            {
+                "strategy": each.name,
+                "state": each.state,
+                "last_signal": facts.last_signal(each),
+                "age_s": facts.age_s(each),
+            }
+            for each in facts.strategies or ()
+        ],
         "permit_scope": None if facts.engine is None else facts.engine.scope,
     }
     if trading or running:
-        told = [*(["the engine still holds a permit to trade"] if trading else []), *running]
-        return Verification(Outcome.FAILED, f"not halted: {', '.join(told)}", evidence)
+        still = [*(["the engine still holds a permit to trade"] if trading else []), *running]
+        return Verification(Outcome.FAILED, f"not halted: {', '.join(still)}", evidence)
     if unknown:
         return Verification(Outcome.UNKNOWN, "; ".join(unknown), evidence)
     halted = count_of(len(facts.strategies or ()), "strategy", "strategies")
-    return Verification(Outcome.DONE, f"{halted} halted, no permit to trade", evidence)
+    signals = ", ".join(f"{each.name} {facts.last_signal(each)}" for each in facts.strategies or ())
+    told = f"{halted} halted, no permit to trade"
+    return Verification(
+        Outcome.DONE, f"{told}; last signals: {signals}" if signals else told, evidence
+    )
 
 
 SPEC = StepSpec(
@@ -93,7 +126,7 @@ SPEC = StepSpec(
     timeout_s=15.0,
     on_failure=OnFailure.WARN,
     needed_because="whatever is cancelled afterwards would be ordered anew",
-    evidence="each strategy's state, the permit's scope",
+    evidence="each strategy's state and the age of its last signal, the permit's scope",
 )
 
 
@@ -113,7 +146,15 @@ class HaltStrategies:
         host_up = facts.is_up(voices.roles.strategies)
         engine, engine_why = await voices.engine() if engine_up else (None, "")
         strategies, strategies_why = await voices.strategies() if host_up else ((), "")
-        return HaltFacts(engine_up, engine, engine_why, host_up, strategies, strategies_why)
+        return HaltFacts(
+            engine_up,
+            engine,
+            engine_why,
+            host_up,
+            strategies,
+            strategies_why,
+            self.closing.now_ns(),
+        )
 
     def plan(self, facts: HaltFacts) -> Plan[Action]:
         return plan_halt(facts)
