@@ -471,6 +471,25 @@ def test_runs_that_are_killed_at_random_moments_end_as_if_they_had_not(make_desk
         desk.end()
 
 
+@pytest.mark.parametrize("gone_on_with", ["resume", "open"])
+def test_what_an_opening_insisted_on_holds_when_it_is_gone_on_with(
+    make_desk: Any, gone_on_with: str
+) -> None:
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    run = desk.post("open", {"force": True})[1]["run"]
+    desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    desk.kill()
+    (desk.folder / "go").touch()
+    desk.start()
+    path = "open" if gone_on_with == "open" else f"runs/{run}/resume"
+    assert desk.post(path)[1]["resumed"]
+    assert events(desk, run)[-1]["event"] == "done"
+    told = report(desk, run)
+    looked = [step["before"]["force"] for step in told["steps"] if step["name"] == "preflight"]
+    assert (told["parameters"]["force"], looked) == (True, [True, True])
+
+
 def test_a_procedure_that_was_changed_between_is_told(make_desk: Any) -> None:
     desk = make_desk(TWO + HELD)
     desk.start()

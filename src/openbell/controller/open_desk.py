@@ -92,8 +92,14 @@ class Openings:
             self._refuse_safe_mode_while_trading(wishes)
             await desk.reload_desk_file()
             desk.require_known(list(wishes.only))
-            await self._settle_orphans(wishes.force, actor)
             parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
+            cut_off = await self._cut_off(parameters)
+            if cut_off is not None and cut_off.params.get("force"):
+                # What was insisted on when it was begun holds for all of the run.
+                wishes = replace(wishes, force=True)
+            if wishes.force:
+                parameters["force"] = True
+            await self._settle_orphans(wishes.force, actor)
             if note := desk.targets.latch_note:
                 parameters["latch"] = note
             await desk.auditor.record(
@@ -106,7 +112,7 @@ class Openings:
             names = [step.name for step in steps]
             traded = desk.targets.now is DeskTarget.TRADING
             record, changed = None, ""
-            if await self._was_cut_off(parameters):
+            if cut_off is not None:
                 record, changed = await self._runs.go_on(PROCEDURE, actor, names)
                 number = record.run
                 traded = _had_traded(record)
@@ -132,13 +138,14 @@ class Openings:
         self._runs.carry_out(run, self._open(run, number, wishes, traded))
         return {"run": run.id, "resumed": record is not None, "changed": changed}
 
-    async def _was_cut_off(self, parameters: Mapping[str, object]) -> bool:
-        """Whether the same opening was under way when the controller before this one was killed."""
+    async def _cut_off(self, parameters: Mapping[str, object]) -> RunRecord | None:
+        """The same opening, if it was under way when the controller before this one was killed."""
         interrupted = self._desk.interrupted
         if interrupted is None or interrupted.procedure != PROCEDURE.name:
-            return False
-        then = (await self._desk.database.get(interrupted.number)).params
-        return all(then.get(key) == parameters[key] for key in ("safe_mode", "only"))
+            return None
+        record = await self._desk.database.get(interrupted.number)
+        same = all(record.params.get(key) == parameters[key] for key in ("safe_mode", "only"))
+        return record if same else None
 
     async def plan_open(self, wishes: OpenWishes) -> dict[str, object]:
         """What `open` would do now. The second step is planned for a desk of which everything that
