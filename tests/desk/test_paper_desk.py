@@ -69,7 +69,23 @@ def test_on_recorded_data_it_trades_survives_the_kill_of_who_passes_it_on_and_cl
 def test_it_trades_survives_every_kill_and_closes_flat(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
-    trade_survive_and_close(paper_desk, await_that)
+    """Limits that were tightened before are in force after every kill, and the closing's come on top."""
+    with (paper_desk.folder / "desk.toml").open("a") as file:
+        file.write('\n[closing.reduce_limits]\nby = "50%"\nstages = 2\nevery = "1s"\n')
+    run = trade_survive_and_close(paper_desk, await_that, tightened="24000")
+    report = paper_desk.run("procedure", "report", run).document
+    steps = {step["name"]: step["after"] for step in report["steps"]}
+    rows = {row["limit"]: row for row in steps["reduce_limits"]["limits"]}
+    assert rows["max_total_exposure"] == {
+        "limit": "max_total_exposure", "before": "24000", "after": "12000",
+    }  # fmt: skip
+    stages = steps["reduce_limits"]["stages"]
+    assert [row["limits"]["max_total_exposure"] for row in stages] == ["18000", "12000"]
+    assert all(row["confirmed"] and row["realized_pnl"] is not None for row in stages), stages
+    said = {row["role"]: row["said"] for row in steps["reduce_limits"]["gates"]}
+    assert said == {"engine": "confirmed", "risk": "confirmed"}
+    signals = {row["strategy"]: row for row in steps["halt_strategies"]["last_signals"]}
+    assert len(signals) == 3 and any(row["age_s"] is not None for row in signals.values())
 
 
 def trade_survive_and_close(
@@ -77,9 +93,10 @@ def trade_survive_and_close(
     await_that: Callable[..., None],
     filled_in: str = "",
     killed: tuple[str, ...] = (),
-) -> None:
-    """`filled_in`: a symbol that must have traded before anything is killed; `killed`: these
-    services instead of every one."""
+    tightened: str = "",
+) -> str:
+    """The closing's run. `filled_in`: a symbol that must have traded before anything is killed;
+    `killed`: these services instead of every one; `tightened`: the total exposure from then on."""
     opened = paper_desk.run("up").document
     assert opened["opened"]
     status = paper_desk.status()
@@ -98,6 +115,10 @@ def trade_survive_and_close(
         s["pid"] for s in status["services"]
     }
 
+    if tightened:
+        # Exit status 0: every gate has confirmed it.
+        change = f"max_total_exposure={tightened}"
+        paper_desk.run("limits", "set", change, "--reason", "test")
     assert set(killed) <= {service["name"] for service in status["services"]}
     for service in status["services"]:
         name = service["name"]
@@ -130,6 +151,10 @@ def trade_survive_and_close(
 
     assert_no_order_was_repeated(paper_desk.venue_truth("orders"))
 
+    if tightened:
+        shown = paper_desk.run("limits", "show").document
+        assert {gate["said"] for gate in shown["gates"]} == {"confirmed"}
+        assert shown["changes"][0]["limits"] == {"max_total_exposure": tightened}
     paper_desk.run("halt", "--reason", "test")
     sent = len(paper_desk.venue_truth("orders"))
     assert paper_desk.status()["state"] == "halted"
@@ -149,6 +174,7 @@ def trade_survive_and_close(
     for again in (("down", "--yes"), ("down", "--plan")):
         assert paper_desk.run(*again, expect=3).document["error"] == "not_running"
     assert paper_desk.own_processes() == [], "closing a closed desk left a controller"
+    return str(closed["run"])
 
 
 def test_opened_twice_at_once_and_closed_the_venue_itself_is_flat_and_no_secret_was_told(
