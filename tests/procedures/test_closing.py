@@ -407,7 +407,7 @@ async def test_a_difference_that_no_engine_explains_is_unknown(
     assert not statement.verified
     step = next(step for step in statement.document["steps"] if step["name"] == "reconcile")
     assert step["outcome"] == "unknown"
-    assert told in step["detail"] and "`openbell up --safe`" in step["detail"]
+    assert told in step["detail"] and "`openbell up --safe-mode`" in step["detail"]
 
 
 async def test_orders_of_an_engine_that_hangs_are_cancelled_past_it(
