@@ -47,7 +47,7 @@ name = "engine"
 ttl = "{ttl}"
 renew_every = "200ms"
 [risk]
-max_orders_per_second = 100000
+max_orders_per_second = {orders_per_second}
 max_open_orders = 100000
 [venues.binance]
 url = "{url}"
@@ -137,8 +137,12 @@ class EngineDesk:
         self._port = 0
         (self.layout.state / "service.token").write_text(TOKEN)
 
-    async def open(self, *, ttl: str = "1s", poll_every: str = "500ms") -> None:
-        text = _DESK.format(url=self._url, ttl=ttl, poll_every=poll_every)
+    async def open(
+        self, *, ttl: str = "1s", poll_every: str = "500ms", orders_per_second: int = 100_000
+    ) -> None:
+        text = _DESK.format(
+            url=self._url, ttl=ttl, poll_every=poll_every, orders_per_second=orders_per_second
+        )
         (self.layout.desk / "desk.toml").write_text(text)
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
         app = web.Application()
@@ -337,14 +341,18 @@ async def running_sim(folder: Path, *, port: int = 0) -> AsyncIterator[VenueProc
 
 @contextlib.asynccontextmanager
 async def engine_desk(
-    folder: Path, *, relayed: bool = True, poll_every: str = "500ms"
+    folder: Path,
+    *,
+    relayed: bool = True,
+    poll_every: str = "500ms",
+    orders_per_second: int = 100_000,
 ) -> AsyncIterator[EngineDesk]:
     """With the venue running and the engine not started yet."""
     async with running_sim(folder) as sim:
         cutter = Cutter(sim.port) if relayed else None
         url = await cutter.start() if cutter is not None else sim.url
         desk = EngineDesk(folder, sim, url, cutter)
-        await desk.open(poll_every=poll_every)
+        await desk.open(poll_every=poll_every, orders_per_second=orders_per_second)
         try:
             yield desk
         finally:

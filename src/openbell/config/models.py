@@ -108,7 +108,8 @@ class Risk(Model):
     """Loss since midnight UTC, realized and unrealized, beyond which only orders that reduce a
     position are sent."""
     max_orders_per_second: Annotated[int, Field(ge=1)] = 50
-    """Orders the engine sends within any one second; cancels are not counted."""
+    """Orders the engine sends within any one second; cancels are not counted. The desk's peak: what
+    is asked for beyond it is refused, and is an alert."""
     max_open_orders: Annotated[int, Field(ge=1)] = 200
     """Most orders open at the same time."""
     max_order_notional: Amount | None = None

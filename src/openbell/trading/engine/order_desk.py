@@ -43,6 +43,7 @@ from openbell.trading.engine import core, metrics
 from openbell.trading.engine.gate import Gate
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.outcomes import Outcomes
+from openbell.trading.engine.overload import Overload
 from openbell.trading.engine.tracker import SendClock
 from openbell.trading.messages import IntentReply, SubmitIntent
 from openbell.venues.port import Rejected, SubmitOutcome, Unknown, Venue
@@ -77,6 +78,7 @@ class OrderDesk:
         self.last_sent_ns = 0
         """Wall clock, of the last order handed to a venue."""
         self.outcomes = Outcomes()
+        self._overload = Overload()
         self._desk_id = desk_id
         self._ledger = ledger
         self._gate = gate
@@ -112,13 +114,15 @@ class OrderDesk:
                 await slots.acquire()
         except TimeoutError:
             busy = f"{SENDS_AT_ONCE} orders wait for {intent.venue} to answer"
-            return _refused(intent, Refusal("limit_rate", busy))
+            return self._overloaded(intent, Refusal("limit_rate", busy))
         task: asyncio.Task[None] | None = None
         order: NewOrder | None = None
         try:
             order = self._order(intent, purpose)
             refusal = self._gate.refuses(order, self._ledger.books, self._pending.values())
             if refusal is not None:
+                if refusal.code == "limit_rate":
+                    return self._overloaded(intent, refusal)
                 return _refused(intent, refusal)
             self._gate.note_sent()
             self._pending[order.cl_ord_id] = order
@@ -143,6 +147,14 @@ class OrderDesk:
         if refusal is not None:
             return _refused(intent, refusal, order.cl_ord_id)
         return IntentReply(intent_id=intent.intent_id, taken=True, cl_ord_id=order.cl_ord_id)
+
+    def _overloaded(self, intent: SubmitIntent, refusal: Refusal) -> IntentReply:
+        if count := self._overload.refused(time.monotonic()):
+            log.error(
+                "more orders are asked for than may be sent",
+                alert=True, refused=count, why=refusal.text, strategy=intent.strategy,
+            )  # fmt: skip
+        return _refused(intent, refusal)
 
     async def _send(
         self, order: NewOrder, left: asyncio.Future[Refusal | None], slots: asyncio.Semaphore
