@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from openbell import __version__
 from openbell.errors import ConfigError
 from openbell_sim import defaults
 from openbell_sim.argument_amounts import currencies_of, deposits_of, fees_of
@@ -130,6 +131,7 @@ def _parser(kind: FaceKind) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"openbell-sim {__version__}")
     _add_face(parser)
     _add_server(parser.add_argument)
     _add_market(parser.add_argument, kind)

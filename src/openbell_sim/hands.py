@@ -197,5 +197,19 @@ class Hands:
         return order
 
 
+_NO_ORDERS = {
+    Reason.MARKET_CLOSED: "the market is closed",
+    Reason.CANCEL_ONLY: "the market takes cancels alone",
+    Reason.HALTED: "the market is halted: neither orders nor cancels are taken",
+}
+
+
+def _why(reason: Reason) -> str:
+    state = _NO_ORDERS.get(reason)
+    if state is None:
+        return reason.value.replace("_", " ")
+    return f"{state}; GET /sim/v1/market tells its state, POST /sim/v1/sessions sets it"
+
+
 def _conflict(error: RefusedError) -> web.HTTPException:
-    return refused(409, error.reason.value, error.text)
+    return refused(409, error.reason.value, error.text or _why(error.reason))

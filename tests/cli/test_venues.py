@@ -112,6 +112,16 @@ def test_an_adapter_that_does_not_exist_is_told_in_its_row(tmp_path: Path) -> No
     assert "binanse" in err
 
 
+def test_a_venue_is_named_once_where_its_adapter_cannot_be_made(tmp_path: Path) -> None:
+    desk = made(tmp_path, "http://127.0.0.1:1")
+    file = desk / "desk.toml"
+    tiers = 'adapter = "kraken"\noptions = { tier = "gold" }\nurl ='
+    file.write_text(file.read_text().replace("url =", tiers))
+    status, _, err = openbell("venues", desk=desk)
+    assert status == 1
+    assert err.count("sim: ") == 1 and "gold" in err, err
+
+
 def test_a_venue_is_tried_without_an_order(desk: Path, sim: VenueProcess) -> None:
     told = document("venues", "test", "sim", desk=desk, expect=0)
     results = {check["name"]: check["result"] for check in told["checks"]}

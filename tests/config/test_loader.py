@@ -128,6 +128,15 @@ secret_env = "S"
     assert "leave both out" in problem.message
 
 
+def test_a_symbol_of_another_form_is_one_problem_with_the_form_wanted() -> None:
+    """Not a second one as well, that the list is too short without it."""
+    venue = '[venues.v]\nurl = "http://127.0.0.1:1"\nsymbols = ["BTCUSDT"]\n'
+    (problem,) = problems_of(f"{MINIMAL}{venue}")
+    assert "BTCUSDT" in problem.message and "BTC/USDT" in problem.hint
+    (empty,) = problems_of(MINIMAL + venue.replace('"BTCUSDT"', ""))
+    assert "at least one" in empty.hint
+
+
 def test_a_circle_of_dependencies_is_shown_as_a_circle() -> None:
     text = """
 [desk]

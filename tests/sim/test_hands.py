@@ -72,6 +72,13 @@ async def test_the_market_is_halted_and_opened_by_hand(
     assert (await by_hand("sessions", symbol="NONE", state="closed"))[0] == 404
 
 
+async def test_a_manual_order_in_a_closed_market_is_told_why(by_hand: Any) -> None:
+    await by_hand("sessions", state="closed")
+    status, body = await by_hand("orders", symbol="BTCUSDT", side="BUY", quantity="0.01")
+    assert (status, body["error"]) == (409, "market_closed"), body
+    assert "the market is closed" in body["message"] and "/sim/v1/sessions" in body["message"]
+
+
 async def test_hands_want_the_token_where_there_is_one(http: aiohttp.ClientSession) -> None:
     given = testing.settings(control_token="open-sesame")
     order = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.01"}

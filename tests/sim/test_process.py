@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 import pytest
 
+from openbell import __version__
 from openbell.errors import ConfigError, ConflictError, UsageError
 from openbell_sim import testing
 from openbell_sim.account import FeeIn
@@ -36,6 +37,11 @@ def test_help_is_worth_reading() -> None:
     help_text = run("--help").stdout
     for word in ("--market", "--log", "/sim/v1/orders", "examples:"):
         assert word in help_text
+
+
+def test_the_version_is_told() -> None:
+    ended = run("--version")
+    assert (ended.returncode, ended.stdout.split()) == (0, ["openbell-sim", __version__])
 
 
 def test_a_face_that_does_not_exist_is_told_with_those_that_do() -> None:

@@ -44,7 +44,7 @@ class Terminal:
                 return folder
         raise UsageError(
             "no desk is named and none is here",
-            hint="name its folder with --desk or OPENBELL_DESK, or make one with `openbell init DIR`",
+            hint="name its folder with --desk or OPENBELL_DESK, or make one with `openbell init FOLDER`",
         )
 
     @functools.cached_property

@@ -237,5 +237,5 @@ def no_desk_file(file: Path) -> ConfigError:
     """The error of a desk that is not where it was said to be."""
     return ConfigError(
         f"there is no desk file at {file}",
-        hint="name the desk's folder with --desk or OPENBELL_DESK, or make one with `openbell init DIR`",
+        hint="name the desk's folder with --desk or OPENBELL_DESK, or make one with `openbell init FOLDER`",
     )

@@ -58,9 +58,8 @@ def parse_desk(data: bytes, path: Path, *checks: Check) -> DeskFile:
         # Through JSON, as strict models take a list for a tuple only from there.
         desk = DeskFile.model_validate_json(json.dumps(tables, default=str))
     except ValidationError as error:
-        problems = [
-            _schema_problem(dict(detail), tables) for detail in error.errors(include_url=False)
-        ]
+        details = error.errors(include_url=False)
+        problems = [_schema_problem(dict(d), tables) for d in details if not _follows(d, details)]
     else:
         problems = reference_problems(desk)
         problems += [problem for check in checks for problem in check(desk)]
@@ -94,6 +93,14 @@ _HINTS = {
     "model_attributes_type": "write a table",
     "too_short": "give at least one",
 }
+
+
+def _follows(detail: Mapping[str, Any], all_details: Sequence[Mapping[str, Any]]) -> bool:
+    """Of a list that is too short only because what it holds is wrong, which is told."""
+    inside = len(detail["loc"])
+    return detail["type"] == "too_short" and any(
+        len(each["loc"]) > inside and each["loc"][:inside] == detail["loc"] for each in all_details
+    )
 
 
 def _schema_problem(detail: Mapping[str, Any], tables: Mapping[str, Any]) -> Problem:

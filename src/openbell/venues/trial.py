@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence, Sized
 from decimal import ROUND_UP, Decimal
 from functools import partial
 from typing import Literal, TypeVar
@@ -91,7 +91,7 @@ async def try_venue(
             for a in accounts
         ),
     )
-    yield await _timed("balances", patience, venue.balances, lambda b: f"{len(b)} currencies")
+    yield await _timed("balances", patience, venue.balances, _currencies)
     yield await _timed("open orders", patience, venue.open_orders, _listed)
     yield await _timed("positions", patience, venue.positions, _held)
     yield await _quotes(venue, symbols, patience)
@@ -114,6 +114,10 @@ async def try_closing_pair(venue: Venue, patience: Patience = NONE) -> AsyncIter
     )
     yield await _timed("closing pair: open orders", patience, venue.open_orders, _listed)
     yield await _timed("closing pair: positions", patience, venue.positions, _held)
+
+
+def _currencies(balances: Sized) -> str:
+    return f"{len(balances)} currenc{'y' if len(balances) == 1 else 'ies'}"
 
 
 def _listed(listing: Listing) -> str:

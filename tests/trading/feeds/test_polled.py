@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import aiohttp
 import pytest
 
 from openbell.config.models import Venue
 from openbell.domain.market import Quote
 from openbell.trading.feeds import NEED_CREDENTIALS, FeedError, make_feed
+from openbell.trading.feeds.connecting import words
 from openbell.trading.feeds.polled import PolledFeed
 from openbell.venues.coinbase.venue import CoinbaseVenue
 from openbell.venues.credentials import Credentials
@@ -113,3 +115,15 @@ async def test_throttled_it_waits_as_long_as_the_venue_says(connected, monkeypat
 def test_an_adapter_that_tells_nobody_its_quotes_needs_credentials(adapter):
     is_public = hasattr(load_adapter(adapter), "connect_public")
     assert is_public is (adapter not in NEED_CREDENTIALS)
+
+
+async def test_a_connection_that_fails_is_told_without_the_address_again() -> None:
+    closed = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
+    port = closed.sockets[0].getsockname()[1]
+    closed.close()
+    await closed.wait_closed()
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorError) as failed:
+            await session.get(f"http://127.0.0.1:{port}/")
+    told = words(failed.value)
+    assert told and "ssl" not in told and str(port) not in told, told

@@ -1,4 +1,4 @@
-"""`openbell init DIR`"""
+"""`openbell init FOLDER`"""
 
 from __future__ import annotations
 

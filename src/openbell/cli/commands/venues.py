@@ -81,7 +81,7 @@ def list_venues(terminal: Terminal) -> int:
     text = f"{text}\n\n{_asking_table(rows)}" if rows else "this desk has no venues"
     terminal.show({"venues": rows}, text)
     for row in broken:
-        terminal.warn(f"{row['name']}: {row['error']}")
+        terminal.warn(_of_venue(row["name"], row["error"]))
     return FailedError.exit_code if broken else 0
 
 
@@ -294,6 +294,11 @@ def test_order_id(desk_id: str, now_ms: int) -> ClOrdID:
     return mint(desk_id, now_ms >> COUNTER_BITS, now_ms & (1 << COUNTER_BITS) - 1)
 
 
+def _of_venue(name: str, message: str, verdict: str = "") -> str:
+    """`NAME: message`. Most messages of adapters begin with the name already."""
+    return f"{name}: {verdict}{message.removeprefix(f'{name}: ')}"
+
+
 def _at(url: str | None) -> str:
     return f" at {url}" if url else ""
 
@@ -412,7 +417,7 @@ def accounts(terminal: Terminal, names: tuple[str, ...]) -> int:
         table(("venue", "account", "kind", "currency", "equity"), rows, right="    r"),
     )
     for name, error in failures.items():
-        terminal.warn(f"{name}: unknown: {error.message}")
+        terminal.warn(_of_venue(name, error.message, "unknown: "))
         if error.hint:
             terminal.warn(f"  {error.hint}")
     return UnverifiedError.exit_code if failures else 0

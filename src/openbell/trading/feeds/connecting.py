@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -66,4 +67,10 @@ def websocket_url(url: str) -> str:
 
 
 def words(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # Its own text begins with the address, which is told already, and aiohttp's word for TLS.
+        cause = getattr(error, "os_error", None)  # a refused certificate has none
+        if cause is not None:
+            known = cause.errno is not None and cause.errno > 0  # a name that is unknown has less
+            return os.strerror(cause.errno) if known else str(cause.strerror or cause)
     return str(error) or type(error).__name__
