@@ -64,8 +64,11 @@ def test_what_was_held_back_is_told_with_its_end_and_a_while_after_it(
     assert re.fullmatch(r"too many \(until \d\d:\d\d:\d\d UTC\)", limits.why)
     now_s += 59
     assert "(until " in limits.why and limits.left_s == 1
-    now_s += 2
-    assert "(last until " in limits.why and limits.left_s == 0
+    now_s += 1
+    assert limits.why == "" and limits.left_s == 0
+    limits.orders("X/Y", 2.0)
+    now_s += 3
+    assert "(last until " in limits.why and limits.orders_wait_s("X/Y") == 0
     now_s += holding_back.HELD_BACK_S
     assert limits.why == ""
 

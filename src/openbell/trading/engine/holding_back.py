@@ -13,7 +13,8 @@ from openbell.venues.port import VenueThrottledError
 log = get_logger()
 
 HELD_BACK_S = 10.0
-"""How long after the last time that the venue's limits held something back the desk says so. Ours."""
+"""How long after the last time that the venue's limits held something back the desk says so, at
+least. Ours."""
 
 
 class HoldingBack:
@@ -34,7 +35,7 @@ class HoldingBack:
 
     @property
     def why(self) -> str:
-        """Why orders, cancels or questions wait for the venue's limits, or did within the last
+        """Why orders, cancels or questions wait for the venue's limits, or began to within the last
         `HELD_BACK_S`, and until when; empty where none does."""
         now_s = time.monotonic()
         if now_s >= self._told_until_s:
@@ -71,7 +72,7 @@ class HoldingBack:
         now_s = time.monotonic()
         self._why, self._ends_s = why, now_s + wait_s
         self._ends_at = f"{datetime.now(UTC) + timedelta(seconds=wait_s):%H:%M:%S} UTC"
-        self._told_until_s = max(now_s, self._ends_s) + HELD_BACK_S
+        self._told_until_s = max(now_s + HELD_BACK_S, self._ends_s)
         if begins:
             log.warning("the venue's limits hold the desk back", venue=self._venue, why=why)
             self._on_change()
