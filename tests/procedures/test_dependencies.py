@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import signal
 import struct
-from collections.abc import AsyncIterator, Callable
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.ports import free_ports
 
 from openbell.config.layout import DeskLayout
 from openbell.config.preflight import Dependency
@@ -150,3 +155,65 @@ async def test_a_command_counts_with_its_exit_status(
 ) -> None:
     fact = await ask(tmp_path, kind="command", command=command)
     assert fact.serves is serves and why in fact.why
+
+
+# --- a real Redis ----------------------------------------------------------------------------------
+
+REDIS = shutil.which("redis-server")
+
+
+@contextmanager
+def redis(folder: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A Redis of its own on loopback, that writes nothing down; its port and its process."""
+    assert REDIS is not None
+    (port,) = free_ports(1)
+    command = [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += ["--save", "", "--appendonly", "no", *options]
+    with (folder / "redis.log").open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        yield port, process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+async def asked_until(tmp_path: Path, port: int, wanted: str) -> DependencyFact:
+    """The answer that says this, however many others come before it."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await ask(tmp_path, kind="redis", url=f"redis://127.0.0.1:{port}")
+            if wanted in found.why:
+                return found
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+async def test_a_real_redis_serves_asks_for_a_password_hangs_and_is_gone(tmp_path: Path) -> None:
+    with redis(tmp_path) as (port, process):
+        assert (await asked_until(tmp_path, port, "answers PING")).serves is True
+        process.send_signal(signal.SIGSTOP)
+        # The kernel takes connections all the same.
+        hung = await ask(tmp_path, kind="redis", url=f"redis://127.0.0.1:{port}", timeout="300ms")
+        assert hung.serves is None and "no answer" in hung.why
+        process.send_signal(signal.SIGCONT)
+        assert (await asked_until(tmp_path, port, "answers PING")).serves is True
+    gone = await ask(tmp_path, kind="redis", url=f"redis://127.0.0.1:{port}")
+    assert gone.serves is False, gone
+
+    with redis(tmp_path, "--requirepass", "x") as (port, _):
+        found = await asked_until(tmp_path, port, "asks for a password")
+        assert found.serves is True
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+async def test_a_real_redis_that_follows_a_master_which_is_not_there_is_told(
+    tmp_path: Path,
+) -> None:
+    """It answers, and says that what it has is not to be served: no port check would tell."""
+    (nobody,) = free_ports(1)
+    options = ("--replicaof", f"127.0.0.1 {nobody}", "--replica-serve-stale-data", "no")
+    with redis(tmp_path, *options) as (port, _):
+        found = await asked_until(tmp_path, port, "MASTERDOWN")
+        assert found.serves is False
