@@ -103,6 +103,38 @@ def test_venues_without_sessions_never_refuse() -> None:
     assert found["market_hours"].found is Found.NOT_CONFIGURED
 
 
+def test_a_holiday_is_no_session_and_a_list_that_is_over_is_told() -> None:
+    from pathlib import Path
+
+    sessions = 'sessions = ["mon-fri 14:30-21:00", "mon 11:30-12:30"]\n'
+
+    def found(*holidays: str) -> Check:
+        more = f"[calendars.nyse]\n{sessions}holidays = {list(holidays)}\n"
+        text = DESK.replace(sessions, 'calendar = "nyse"\n') + more
+        file = parse_desk(text.encode(), Path("desk.toml"))
+        return {each.name: each for each in judge(facts(wall_ns=MONDAY_NOON), file)}["market_hours"]
+
+    assert found("2026-12-25").found is Found.REFUSED
+    holiday = found("2026-11-30", "2026-12-25")
+    assert holiday.found is Found.OK and "holidays: nyse (2026-11-30)" in holiday.detail
+    short = found("2026-11-30 11:45-12:15", "2026-12-25")
+    assert short.found is Found.REFUSED and "2026-11-30 11:45-12:15" in short.detail
+    over = found("2026-11-27", "2026-11-30 09:00-10:00")
+    assert over.found is Found.OK, "today is listed"
+
+
+def test_a_list_of_holidays_that_is_over_is_a_warning() -> None:
+    from pathlib import Path
+
+    sessions = 'sessions = ["mon-fri 14:30-21:00", "mon 11:30-12:30"]\n'
+    more = f"[calendars.nyse]\n{sessions}holidays = ['2026-11-26']\n"
+    file = parse_desk(
+        (DESK.replace(sessions, 'calendar = "nyse"\n') + more).encode(), Path("desk.toml")
+    )
+    told = {each.name: each for each in judge(facts(wall_ns=MONDAY_NIGHT), file)}["market_hours"]
+    assert told.found is Found.WARN and "nyse's end with 2026-11-26" in told.detail
+
+
 @pytest.mark.parametrize("what", ["disk", "memory"])
 def test_room_is_told_when_it_gets_short_and_refused_when_there_is_none(what: str) -> None:
     key = f"{what}_free"

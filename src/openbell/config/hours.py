@@ -37,9 +37,13 @@ class OpenHours:
         return cls(days, opens, closes - opens if closes > opens else closes - opens + 24 * 60)
 
     def holds(self, wall_ns: int) -> bool:
-        at = datetime.fromtimestamp(wall_ns / 1e9, UTC)
+        return self.open_for_min(datetime.fromtimestamp(wall_ns / 1e9, UTC)) is not None
+
+    def open_for_min(self, at: datetime) -> int | None:
+        """Minutes since it opened, on the clock of `at`; None where it is not open."""
         minute = (at.weekday() * 24 + at.hour) * 60 + at.minute
-        return any(
-            (minute - (day * 24 * 60 + self.opens_min)) % _WEEK_MIN < self.lasts_min
-            for day in self.days
-        )
+        for day in self.days:
+            since = (minute - (day * 24 * 60 + self.opens_min)) % _WEEK_MIN
+            if since < self.lasts_min:
+                return since
+        return None

@@ -2,8 +2,8 @@
 
 One desk file declares the desk: `[desk]`, `[controller]`, `[permit]`, `[closing]`, `[alerts]`,
 `[rolling]`, `[risk]`, `[approvals]`, `[kill_switch]`, `[guard]`, `[preflight]`, `[dependencies.NAME]`,
-`[backups.NAME]`, `[channels.NAME]`, `[procedures.NAME]`, `[venues.NAME]`, `[strategies.NAME]`,
-`[services.NAME]`.
+`[backups.NAME]`, `[calendars.NAME]`, `[channels.NAME]`, `[procedures.NAME]`, `[venues.NAME]`,
+`[strategies.NAME]`, `[services.NAME]`.
 Names are lower-case with `-` or `_`.
 `openbell schema` prints the JSON schema of `DeskFile`; docs/reference/desk-toml.md explains each
 key and is checked against these models by a test.
@@ -29,12 +29,13 @@ from openbell.config.alerts import Alerts
 from openbell.config.approvals import Approvals
 from openbell.config.backups import Backup
 from openbell.config.base import Model, Name, Symbol
+from openbell.config.calendars import Calendar, Session
 from openbell.config.channels import Channel
 from openbell.config.closing import Closing
 from openbell.config.guard import Guard
 from openbell.config.kill_rules import KillSwitch
 from openbell.config.phases import Phase
-from openbell.config.preflight import Dependency, Preflight, Session
+from openbell.config.preflight import Dependency, Preflight
 from openbell.config.procedures import ProcedureSettings
 from openbell.config.units import Amount, Bytes, Cores, Percent, Seconds
 
@@ -162,8 +163,10 @@ class Venue(Model):
     cancels orders that are not the desk's; else the guard. guard: the guard, own orders only. off:
     nobody."""
     sessions: tuple[Session, ...] = ()
-    """When its market is open, in UTC: `["mon-fri 14:30-21:00"]`, holidays not counted. Left out: it
+    """When its market is open, in UTC: `["mon-fri 14:30-21:00"]`. Left out, and without a `calendar`: it
     trades all day. Kept out of by openings: `[preflight] during_session`."""
+    calendar: Name | None = None
+    """Instead of `sessions`: a `[calendars.NAME]`, which knows the exchange's clock and holidays."""
     web: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")] | None = None
     """The venue's page on which a person can see and cancel orders; shown where a stop cannot be
     proven."""
@@ -193,6 +196,8 @@ class Venue(Model):
                 "cancel_secret_env needs its cancel_key_env, as secret_env has its key_env: name "
                 "both, or leave both out and the trading pair is used"
             )
+        if self.calendar is not None and self.sessions:
+            raise ValueError("sessions and calendar say the same: leave one of them out")
         if self.environment == "live" and not self.allow_live:
             raise ValueError(
                 "environment is live: say allow_live = true as well if real money is meant"
@@ -455,12 +460,20 @@ class DeskFile(Model):
     preflight: Preflight = Preflight()
     dependencies: dict[Name, Dependency] = {}
     backups: dict[Name, Backup] = {}
+    calendars: dict[Name, Calendar] = {}
     logs: Logs = Logs()
     channels: dict[Name, Channel] = {}
     venues: dict[Name, Venue] = {}
     strategies: dict[Name, Strategy] = {}
     procedures: dict[Name, ProcedureSettings] = {}
     services: Annotated[dict[Name, Service], Field(min_length=1)]
+
+    def calendar_of(self, venue: str) -> Calendar | None:
+        """When its market is open; None: it trades all day."""
+        wanted = self.venues[venue]
+        if wanted.calendar is not None:
+            return self.calendars[wanted.calendar]
+        return Calendar(sessions=wanted.sessions) if wanted.sessions else None
 
     @model_validator(mode="after")
     def _rules_are_judged(self) -> DeskFile:

@@ -5,29 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from openbell.config.base import Model
-from openbell.config.hours import OpenHours
 from openbell.config.units import Bytes, Seconds
-
-
-def _is_open_hours(text: str) -> str:
-    OpenHours.parse(text)
-    return text
-
-
-Session = Annotated[str, AfterValidator(_is_open_hours)]
-"""`mon-fri 14:30-21:00`, in UTC."""
 
 
 class Preflight(Model):
     """`[preflight]`: what is looked at before anything is started."""
 
     during_session: Literal["refuse", "warn", "allow"] = "refuse"
-    """Of a venue that has `sessions`, while one is under way and the engine does not run yet. refuse:
-    the desk is opened with `--force` alone. Venues without `sessions` trade all day and refuse
-    nothing."""
+    """Of a venue that has `sessions` or a `calendar`, while a session is under way and the engine does
+    not run yet. refuse: the desk is opened with `--force` alone. Venues without either trade all day
+    and refuse nothing."""
     disk_free: Bytes = 256 << 20
     """Less than this free where the desk writes: the desk is not opened."""
     disk_free_warn: Bytes = 1024 << 20

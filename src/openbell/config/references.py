@@ -44,6 +44,13 @@ def _unknown_names(desk: DeskFile) -> Iterator[Problem]:
                     f'there is no venue "{venue}"',
                     did_you_mean(venue, desk.venues),
                 )
+    for name, each in desk.venues.items():
+        if each.calendar is not None and each.calendar not in desk.calendars:
+            yield Problem(
+                ("venues", name, "calendar"),
+                f'there is no calendar "{each.calendar}"',
+                did_you_mean(each.calendar, desk.calendars),
+            )
     for name, strategy in desk.strategies.items():
         if strategy.venue not in desk.venues:
             yield Problem(

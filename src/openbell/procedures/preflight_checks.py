@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from openbell.config.hours import OpenHours
+from openbell.config.calendars import Calendar
 from openbell.config.models import DeskFile
 from openbell.config.preflight import Preflight
 from openbell.procedures.backups import BackupFact
@@ -36,15 +36,15 @@ def judge(facts: PreflightFacts, desk: DeskFile) -> tuple[Check, ...]:
 
 def _market_hours(facts: PreflightFacts, desk: DeskFile) -> Check:
     name, title = "market_hours", "Market hours"
-    with_sessions = {each: venue.sessions for each, venue in desk.venues.items() if venue.sessions}
+    calendars = {each: desk.calendar_of(each) for each in desk.venues}
+    with_sessions = {each: calendar for each, calendar in calendars.items() if calendar}
     if not with_sessions:
-        detail = "no venue of this desk has sessions"
+        detail = "no venue of this desk has sessions or a calendar"
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     running = in_session(with_sessions, facts.wall_ns)
     at = datetime.fromtimestamp(facts.wall_ns / 1e9, UTC)
     if not running:
-        detail = f"no session is under way on {at:%A at %H:%M} UTC"
-        return Check(name=name, title=title, found=Found.OK, detail=detail)
+        return _no_session(name, title, with_sessions, facts.wall_ns, f"{at:%A at %H:%M} UTC")
     detail = "in session: " + "; ".join(f"{each} ({hours})" for each, hours in running.items())
     during = desk.preflight.during_session
     if during == "refuse" and not facts.engine_runs and not facts.force:
@@ -58,13 +58,32 @@ def _market_hours(facts: PreflightFacts, desk: DeskFile) -> Check:
     return Check(name=name, title=title, found=found, detail=detail)
 
 
-def in_session(sessions: Mapping[str, tuple[str, ...]], wall_ns: int) -> dict[str, str]:
+def _no_session(
+    name: str, title: str, calendars: Mapping[str, Calendar], wall_ns: int, at: str
+) -> Check:
+    """Told with today's holidays. A list of holidays that is over says nothing of today."""
+    detail = f"no session is under way on {at}"
+    if today := {v: text for v, each in calendars.items() if (text := each.holiday_at(wall_ns))}:
+        detail += "; holidays: " + ", ".join(f"{venue} ({text})" for venue, text in today.items())
+    over = {venue: each.ran_out(wall_ns) for venue, each in calendars.items()}
+    ended = [f"{venue}'s end with {day}" for venue, day in over.items() if day is not None]
+    if not ended:
+        return Check(name=name, title=title, found=Found.OK, detail=detail)
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN,
+        detail=f"{detail}; no holiday after today is known: {', '.join(ended)}",
+        remedy="list the coming ones in [calendars]",
+    )
+
+
+def in_session(calendars: Mapping[str, Calendar], wall_ns: int) -> dict[str, str]:
     """Venues of which a session is under way, each with that session."""
     return {
-        venue: hours
-        for venue, all_hours in sessions.items()
-        for hours in all_hours
-        if OpenHours.parse(hours).holds(wall_ns)
+        venue: session
+        for venue, calendar in calendars.items()
+        if (session := calendar.session_at(wall_ns))
     }
 
 
