@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -627,3 +628,58 @@ def test_events_can_be_read_again_from_any_number(desk: Any, after: int) -> None
     desk.start()
     recorded = desk.get("runs/open-1")[1]
     assert (recorded["state"], recorded["procedure"]) == ("done", "open")
+
+
+ENGINE = """
+import http.server, os, pathlib
+HERE = pathlib.Path(__file__).parent
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (HERE / "engine.json").read_bytes()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def do_POST(self):
+        (HERE / "engine.json").write_text((HERE / "resumed.json").read_text())
+        self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers()
+        self.wfile.write(b"{}")
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(os.environ["OPENBELL_PORT"])), Page).serve_forever()
+"""
+
+
+def test_a_desk_whose_books_are_in_doubt_is_held_until_they_are_not(make_desk: Any) -> None:
+    """The engine itself would trade: nobody else waits for it to learn what became of an order."""
+    desk = make_desk(
+        """
+[services.engine]
+command = ["{python}", "{desk}/engine.py"]
+port = {p1}
+role = "engine"
+ready = { kind = "http", path = "/" }
+"""
+    )
+    says = {"phase": "ready", "trading": False, "in_doubt": 1, "venues": [], "why_not": "no permit"}
+    permit = {"held": True, "scope": "trade"}
+    (desk.folder / "engine.py").write_text(ENGINE)
+    (desk.folder / "engine.json").write_text(json.dumps(says))
+    (desk.folder / "resumed.json").write_text(
+        json.dumps({**says, "trading": True, "permit": permit})
+    )
+    desk.start()
+    last = desk.run("open")[-1]
+    assert (last["event"], last["outcome"]) == ("failed", "held"), last
+    assert (
+        "1 orders of which nobody knows" in last["message"] and "openbell orders" in last["message"]
+    )
+    assert last["result"]["failed_at"] == "check_readiness"
+    assert desk.status()["state"] == "safe"
+    assert "its opening has not let it trade" in desk.status()["why"]
+    again = desk.run("open")[-1]
+    assert again["outcome"] == "held", "opened again, it is looked at again"
+
+    (desk.folder / "engine.json").write_text(json.dumps({**says, "in_doubt": 0}))
+    (desk.folder / "resumed.json").write_text(
+        json.dumps({**says, "in_doubt": 0, "trading": True, "permit": permit})
+    )
+    assert desk.run("open")[-1]["outcome"] in ("trading", "already_open")
+    assert desk.status()["state"] == "trading"

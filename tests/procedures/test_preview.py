@@ -16,7 +16,8 @@ def second_step(desk: Any, **wishes: Any) -> dict[str, Any]:
     phases = [f"start_{each}" for each in ("infrastructure", "core", "services")]
     names = [step["name"] for step in steps]
     assert [*names[:2], names[-1]] == ["preflight", "start_guard", "begin_trading"]
-    assert names[2:-1] == ([*phases, "check_readiness"] if "only" not in wishes else phases[:1])
+    looks = ["check_venues", "check_market_data", "validate", "check_readiness"]
+    assert names[2:-1] == ([*phases, *looks] if "only" not in wishes else phases[:1])
     return dict(steps[-1])
 
 

@@ -4,16 +4,35 @@ waited for once."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openbell.config.loader import parse_desk
+from openbell.domain.desk_state import DeskTarget
 from openbell.domain.service_state import ServiceState
-from openbell.procedures.begin_trading import VENUE_PATIENCE_S, VenuePatience
+from openbell.procedures.begin_trading import (
+    VENUE_PATIENCE_S,
+    Opened,
+    TradingFacts,
+    VenuePatience,
+    judge,
+    plan_trading,
+)
 from openbell.procedures.checklists import Check, Found
-from openbell.procedures.readiness import CheckReadiness, ReadinessFacts, judge_readiness
+from openbell.procedures.desk_voices import DeskVoices, Roles, StrategySays
+from openbell.procedures.readiness import NAMES, TradingSight, looks
+from openbell.procedures.readiness_checks import (
+    ReadinessFacts,
+    holds_trading,
+    judge_market_data,
+    judge_readiness,
+    judge_system,
+    judge_venues,
+)
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
 from openbell.watch.service_client import Answer
@@ -22,6 +41,8 @@ DESK = parse_desk(
     b"""
 [desk]
 name = "x"
+[risk]
+max_open_positions = 5
 [venues.v]
 url = "http://127.0.0.1:1"
 symbols = ["BTC/USDT"]
@@ -32,10 +53,42 @@ role = "engine"
 [services.limits]
 command = ["true"]
 role = "risk"
+[services.feed]
+command = ["true"]
+port = 2
+role = "market-data"
+[services.clients]
+command = ["true"]
+port = 3
+role = "strategies"
 """,
     Path("desk.toml"),
 )
-READY = {"engine": ServiceState.READY, "limits": ServiceState.READY}
+WITH_RULES = parse_desk(
+    b"""
+[desk]
+name = "x"
+[kill_switch.rules.heartbeat_lost]
+after = "10s"
+[venues.v]
+url = "http://127.0.0.1:1"
+symbols = ["BTC/USDT"]
+[services.engine]
+command = ["true"]
+port = 1
+role = "engine"
+""",
+    Path("desk.toml"),
+)
+NAMED = tuple(DESK.services)
+GUARD = {"state": "running", "venues": [{"name": "v", "warm": True}]}
+QUOTED = {"venue": "v", "symbol": "BTC/USDT", "connected": True, "last_quote_age_s": 0.2}
+RUNNING = (StrategySays("mm", "WAITING", "no permit"),)
+
+
+@pytest.fixture
+def views(make_view: Any) -> dict[str, Any]:
+    return {name: make_view(name) for name in NAMED}
 
 
 def venue(**more: Any) -> dict[str, Any]:
@@ -47,81 +100,208 @@ def engine(phase: str = "ready", **more: Any) -> dict[str, Any]:
     return {"phase": phase, "in_doubt": 0, "why_not": "", "venues": [venue()], **more}
 
 
-def judged(said: dict[str, Any] | None, states: Any = READY) -> dict[str, Check]:
-    facts = ReadinessFacts(said, "" if said else "it is silent", states)
-    return {each.name: each for each in judge_readiness(facts, DESK)}
-
-
-def test_a_desk_that_can_trade_has_nothing_against_it() -> None:
-    found = {name: each.found for name, each in judged(engine()).items()}
-    assert {name for name, each in found.items() if each is Found.NOT_CONFIGURED} == {
-        "market_data",
-        "rules",
+def facts(said: dict[str, Any] | None, views: Mapping[str, Any], **more: Any) -> ReadinessFacts:
+    known: dict[str, Any] = {
+        "engine": said,
+        "engine_why": "" if said else "it is silent",
+        "views": views,
+        "wanted": tuple(views),
+        "feeds": (QUOTED,),
+        "strategies": RUNNING,
+        "guard": GUARD,
     }
-    assert set(found.values()) == {Found.OK, Found.NOT_CONFIGURED}
+    return ReadinessFacts(**(known | more))
+
+
+def judged(found: ReadinessFacts) -> dict[str, Check]:
+    judges = (judge_venues, judge_market_data, judge_system, judge_readiness)
+    return {each.name: each for by in judges for each in by(found, DESK)}
+
+
+def holding(found: ReadinessFacts) -> set[str]:
+    return {name for name, each in judged(found).items() if holds_trading(each, found)}
+
+
+def test_a_desk_that_can_trade_has_nothing_against_it(views: Any) -> None:
+    found = facts(engine(), views)
+    by_name = {name: each.found for name, each in judged(found).items()}
+    assert {name for name, each in by_name.items() if each is Found.NOT_CONFIGURED} == {"rules"}
+    assert set(by_name.values()) == {Found.OK, Found.NOT_CONFIGURED}
+    assert holding(found) == set()
 
 
 @pytest.mark.parametrize(
-    ("said", "check", "result"),
+    ("said", "check", "result", "holds"),
     [
-        (engine(venues=[venue(connected=False, why_not="refused")]), "venue_v", Found.FAILED),
-        (engine(venues=[venue(positions=None)]), "account_v", Found.UNKNOWN),
-        (engine(venues=[venue(clock_skew_ms=-1200)]), "clock_v", Found.FAILED),
-        (engine(venues=[venue(clock_skew_ms=None)]), "clock_v", Found.UNKNOWN),
-        (
-            engine(venues=[venue(clock_skew_ms=None, tells_time=False)]),
-            "clock_v",
-            Found.NOT_CONFIGURED,
-        ),
-        (engine("reconciling", why_not="a list is incomplete"), "reconciliation", Found.FAILED),
-        (engine(in_doubt=2), "reconciliation", Found.FAILED),
-        (None, "reconciliation", Found.UNKNOWN),
-        (None, "venues", Found.UNKNOWN),
+        (engine(venues=[venue(connected=False)]), "venue_v", Found.FAILED, set()),
+        (engine(venues=[venue(positions=None)]), "account_v", Found.UNKNOWN, {"account_v"}),
+        (engine(venues=[venue(clock_skew_ms=-1200)]), "clock_v", Found.FAILED, {"clock_v"}),
+        (engine(venues=[venue(clock_skew_ms=None)]), "clock_v", Found.UNKNOWN, set()),
+        (engine("reconciling", why_not="one is cut"), "reconciliation", Found.FAILED, set()),
+        (engine(in_doubt=2), "reconciliation", Found.FAILED, {"reconciliation"}),
+        (engine(storage="the disk is full"), "journal", Found.FAILED, {"journal"}),
+        (None, "reconciliation", Found.UNKNOWN, set()),
+        (None, "journal", Found.UNKNOWN, set()),
+        (None, "venues", Found.UNKNOWN, set()),
     ],
 )
-def test_what_trading_lacks_is_named(said: Any, check: str, result: Found) -> None:
-    found = judged(said)[check]
-    assert found.found is result and found.detail
+def test_what_trading_lacks_is_named_and_holds_it_where_nobody_else_would_wait_for_it(
+    views: Any, said: Any, check: str, result: Found, holds: set[str]
+) -> None:
+    """An engine that is still about it begins to trade by itself: nothing more is to hold it."""
+    found = facts(said, views)
+    assert judged(found)[check].found is result and judged(found)[check].detail
+    assert holding(found) == holds
 
 
 @pytest.mark.parametrize(
-    ("state", "result"),
-    [(ServiceState.DEGRADED, Found.FAILED), (None, Found.UNKNOWN)],
+    ("state", "result", "holds"),
+    [
+        (ServiceState.DEGRADED, Found.WARN, False),
+        (ServiceState.FAILED, Found.FAILED, True),
+        (ServiceState.STOPPED, Found.FAILED, True),
+    ],
 )
-def test_limits_count_only_where_the_service_that_has_them_is_ready(
-    state: ServiceState | None, result: Found
+def test_limits_count_where_the_service_that_has_them_is_up(
+    views: Any, make_view: Any, state: ServiceState, result: Found, holds: bool
 ) -> None:
-    states = {} if state is None else {"limits": state}
-    assert judged(engine(), states)["risk"].found is result
+    found = facts(engine(), views | {"limits": make_view("limits", state, "no fresh quotes")})
+    assert judged(found)["risk"].found is result
+    assert ("risk" in holding(found)) is holds
 
 
-def step(*said: dict[str, Any] | None) -> CheckReadiness:
-    """Asks an engine that says these one after another, the last one for ever."""
-    answers = list(said)
+def test_a_rule_that_nobody_judges_by_holds_trading(views: Any) -> None:
+    off = facts(engine(), views, guard={"state": "failed"})
+    (rules,) = (each for each in judge_readiness(off, WITH_RULES) if each.name == "rules")
+    assert rules.found is Found.FAILED and "the guard" in rules.detail and holds_trading(rules, off)
+    there = facts(engine(), views)
+    (rules,) = (each for each in judge_readiness(there, WITH_RULES) if each.name == "rules")
+    assert rules.found is Found.OK
 
-    async def ask() -> Answer:
-        body = answers.pop(0) if len(answers) > 1 else answers[0]
+
+@pytest.mark.parametrize(
+    ("row", "result"),
+    [
+        ({**QUOTED, "connected": False, "why": "refused"}, Found.FAILED),
+        ({**QUOTED, "last_quote_age_s": None}, Found.WARN),
+    ],
+)
+def test_a_feed_that_gives_nothing_is_named_and_holds_nothing(
+    views: Any, row: dict[str, Any], result: Found
+) -> None:
+    """Strategies wait for quotes themselves, and a market may be closed when its desk is opened."""
+    found = facts(engine(), views, feeds=(row,))
+    assert judged(found)["feed_v"].found is result and "BTC/USDT" in judged(found)["feed_v"].detail
+    assert holding(found) == set()
+
+
+def test_feeds_that_nobody_tells_of_are_unknown_unless_the_service_is_none_that_tells(
+    views: Any,
+) -> None:
+    assert judged(facts(engine(), views, feeds=None))["feeds"].found is Found.UNKNOWN
+    foreign = judged(facts(engine(), views, feeds=None, has_feeds=False))
+    assert "feeds" not in foreign and foreign["market_data"].found is Found.OK
+
+
+def test_the_desk_as_a_whole_names_who_is_not_well(views: Any, make_view: Any) -> None:
+    down = {"limits": make_view("limits", ServiceState.FAILED)}
+    assert "limits is failed" in judged(facts(engine(), views | down))["services"].detail
+    ill = {"feed": make_view("feed", ServiceState.DEGRADED, "slow")}
+    assert judged(facts(engine(), views | ill))["services"].found is Found.WARN
+    old = {"feed": replace(make_view("feed"), drifted=True, drift=("code",))}
+    assert "feed (older code)" in judged(facts(engine(), views | old))["as_declared"].detail
+    failed = judged(facts(engine(), views, strategies=(StrategySays("mm", "FAILED", "a typo"),)))
+    assert failed["strategies"].found is Found.WARN and "a typo" in failed["strategies"].detail
+    assert judged(facts(engine(), views, guard=None))["guard"].found is Found.UNKNOWN
+
+
+# --- the steps -------------------------------------------------------------------------------------
+
+
+class Says:
+    """`Asks`: each page says these one after another, the last one for ever."""
+
+    def __init__(self, **pages: list[dict[str, Any] | None]) -> None:
+        self._pages = pages
+
+    async def get(self, service: str, path: str, *, timeout_s: float = 5.0) -> Answer:
+        said = self._pages[path.rpartition("/")[2]]
+        body = said.pop(0) if len(said) > 1 else said[0]
         return Answer(None, why="it is silent") if body is None else Answer(body, 200)
 
-    return CheckReadiness(DESK, ask, lambda: READY, VenuePatience())
+    async def post(self, *_: Any, **__: Any) -> Answer:
+        raise AssertionError("looking changes nothing")
 
 
-async def carried_out(step: CheckReadiness, journal: Any) -> Any:
-    (report,) = await asyncio.wait_for(Runner(journal, lambda _: None).run((step,)), 60)
-    return report
+def sight(views: Any, state: Sequence[dict[str, Any] | None], **pages: Any) -> TradingSight:
+    told: dict[str, Any] = {
+        "state": list(state),
+        "feeds": [{"feeds": [QUOTED]}],
+        "strategies": [{"strategies": [{"name": "mm", "state": "WAITING"}]}],
+    }
+    return TradingSight(
+        desk=DESK,
+        voices=DeskVoices(Says(**(told | pages)), Roles.of(DESK)),
+        views=lambda: views,
+        wanted=NAMED,
+        guard=lambda: GUARD,
+        patience=VenuePatience(),
+    )
 
 
-async def test_an_engine_that_is_still_about_it_is_waited_for(journal: Any) -> None:
+async def carried_out(sight: TradingSight, journal: Any) -> dict[str, Any]:
+    runner = Runner(journal, lambda _: None)
+    reports = await asyncio.wait_for(runner.run(looks(sight)), 60)
+    assert {each.name for each in reports} == NAMES
+    return {each.name: each for each in reports}
+
+
+def rows(report: Any) -> dict[str, Any]:
+    return {row["name"]: row for row in report.evidence["checks"]}
+
+
+async def test_what_is_still_to_come_is_waited_for_each_thing_by_its_own_step(
+    views: Any, journal: Any
+) -> None:
     away = engine("waiting_for_venue", venues=[venue(connected=False)])
-    report = await carried_out(step(away, away, engine("reconciling"), engine()), journal)
-    assert report.outcome is Outcome.DONE
-    rows = {row["name"]: row for row in report.evidence["checks"]}
-    assert rows["venue_v"]["facts"]["connect_ms"] > 0
+    silent = {"feeds": [{**QUOTED, "last_quote_age_s": None}]}
+    seen = sight(
+        views, [away, away, engine("reconciling")] + [engine("reconciling")] * 9 + [engine()],
+        feeds=[silent, silent, {"feeds": [QUOTED]}],
+    )  # fmt: skip
+    reports = await carried_out(seen, journal)
+    assert {each.outcome for each in reports.values()} == {Outcome.DONE}
+    assert rows(reports["check_venues"])["venue_v"]["facts"]["connect_ms"] > 0
+    assert rows(reports["check_market_data"])["feed_v"]["facts"] == {"symbols": 1, "quoted": 1}
+    assert set(rows(reports["validate"])) == {
+        "services", "as_declared", "journal", "strategies", "guard"
+    }  # fmt: skip
+    assert set(rows(reports["check_readiness"])) == {"account_v", "risk", "rules", "reconciliation"}
+    assert seen.why_held() == ""
 
 
-async def test_an_engine_that_says_nothing_is_not_waited_for(journal: Any) -> None:
-    report = await carried_out(step(None), journal)
-    assert report.outcome is Outcome.UNKNOWN and "it is silent" in report.detail
+async def test_an_engine_that_says_nothing_is_not_waited_for(views: Any, journal: Any) -> None:
+    reports = await carried_out(sight(views, [None]), journal)
+    assert reports["check_venues"].outcome is Outcome.UNKNOWN
+    assert "it is silent" in reports["check_readiness"].detail
+
+
+async def test_what_holds_trading_is_told_with_its_remedy(views: Any, journal: Any) -> None:
+    seen = sight(views, [engine(venues=[venue(clock_skew_ms=5000)])])
+    reports = await carried_out(seen, journal)
+    assert reports["check_venues"].evidence["holds_trading"] == ["clock_v"]
+    assert "+5000 ms" in seen.why_held() and "chrony" in seen.why_held()
+
+
+def test_a_desk_that_is_held_is_safe_and_says_why() -> None:
+    told = TradingFacts(
+        target=DeskTarget.SAFE, latched=False, engine=None, engine_why="", strategies=None,
+        strategies_why="", has_engine=True, held="the clock is wrong",
+    )  # fmt: skip
+    assert (judge(told).opened, judge(told).note) == (Opened.HELD, "the clock is wrong")
+    assert plan_trading(told).actions == ()
+    assert judge(replace(told, latched=True)).opened is Opened.SAFE
+    assert judge(replace(told, target=DeskTarget.HALTED)).opened is Opened.HALTED
 
 
 def test_venues_are_waited_for_once_in_an_opening() -> None:

@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "start": ("services", "start", "start services, with what they depend on"),
     "stop": ("services", "stop", "stop services that no other needs"),
-    "restart": ("services", "restart", "stop and start services"),
+    "restart": ("services", "restart", "stop and start services, or the whole desk"),
     "reload": ("services", "reload", "have services read their configuration again"),
     "procedure": ("procedure", "procedure", "list, show, plan, run and report procedures"),
     "checklist": (

@@ -144,6 +144,11 @@ class DeskLayout:
         return self.state / "risk-limits.json"
 
     @property
+    def pending_restart(self) -> Path:
+        """A restart of the whole desk that is under way: `openbell.state.pending_restart`."""
+        return self.state / "restart.json"
+
+    @property
     def planned_closing(self) -> Path:
         """A closing that was announced for later."""
         return self.state / "planned-closing.json"

@@ -32,6 +32,7 @@ from openbell.controller.bodies import (
     LockBody,
     OpenBody,
     PermitBody,
+    RestartBody,
     ResumeBody,
     RollingRestartBody,
     ServicesBody,
@@ -49,6 +50,7 @@ from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
 from openbell.controller.procedure_routes import add_procedure_routes
 from openbell.controller.reconcile_routes import add_reconcile_routes
+from openbell.controller.restarting import RestartWishes
 from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
 from openbell.domain.approvals import UNNAMED
@@ -282,6 +284,25 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
     @app.post(f"{V1}/close/call-off", summary="Take the announced closing back")
     async def call_off(body: CallOffBody | None = None, actor: Actor = "api") -> Response:
         return _json(desk, await parts.planned.call_off((body or CallOffBody()).reason, actor))
+
+    @app.get(f"{V1}/plan/restart", summary="What a restart of the whole desk would do now")
+    async def plan_restart(
+        quick: bool = False,
+        orders: Literal["cancel", "keep", "keep-passive"] | None = None,
+        force: bool = False,
+    ) -> Response:
+        wishes = RestartWishes(quick, orders, force)
+        return _json(desk, await parts.restarts.plan(wishes))
+
+    @app.post(f"{V1}/restart", status_code=202, summary="Close the desk and open it again")
+    async def restart(body: RestartBody | None = None, actor: Actor = "api") -> Response:
+        asked = body or RestartBody()
+        wishes = RestartWishes(asked.quick, asked.orders, asked.force, asked.reason)
+        return _json(desk, await parts.restarts.begin(wishes, actor), 202)
+
+    @app.get(f"{V1}/restart/{{closing}}", summary="The opening that followed a restart's closing")
+    async def restarted(closing: str) -> Response:
+        return _json(desk, await parts.restarts.view(closing))
 
     @app.get(f"{V1}/plan/rolling-restart", summary="What a rolling restart would do now")
     async def plan_rolling_restart(

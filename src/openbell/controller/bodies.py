@@ -143,6 +143,13 @@ class RollingRestartBody(Body):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
+class RestartBody(Body):
+    quick: bool = False
+    orders: Literal["cancel", "keep", "keep-passive"] | None = None
+    force: bool = False
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
 class CheckpointBody(Body):
     level: Literal["complete", "quick"] = "complete"
     verify: bool = True

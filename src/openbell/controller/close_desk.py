@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -67,6 +67,12 @@ class CloseWishes:
     reason: str = ""
     timeout_s: float | None = None
     force: bool = False
+    restart: Literal["", "full", "quick"] = ""
+    """Of what it is the first half. Not asked for by people."""
+
+
+Then = Callable[[LiveRun, Statement], Awaitable[bool]]
+"""What comes after a closing; False: nothing, and the controller of a closed desk ends."""
 
 
 class Closings:
@@ -86,6 +92,8 @@ class Closings:
         self._exit = exit_controller
         self.begun: Callable[[], None] = lambda: None
         """Told that a closing has begun."""
+        self.forget_restart: Callable[[], Awaitable[None]] = _nothing
+        """Told of a closing that is to be no restart: one that was under way is over."""
 
     def wishes_for(self, asked: CloseWishes) -> Wishes:
         """What is asked, filled up from `[closing]`. Raises UsageError where it contradicts itself."""
@@ -105,10 +113,14 @@ class Closings:
             wait_for_orders_s=settings.wait_for_orders,
             conservative_wait_s=settings.conservative_wait,
             force=asked.force,
+            quick=asked.restart == "quick",
         )
 
-    async def close(self, asked: CloseWishes, actor: str) -> dict[str, object]:
+    async def close(
+        self, asked: CloseWishes, actor: str, then: Then | None = None
+    ) -> dict[str, object]:
         """Begins a closing, or goes on with one that was cut off. Raises ConflictError, UsageError.
+        `then` is called when it has ended.
 
         Neither a full disk nor a broken audit log keeps a desk open: closing reduces risk.
         """
@@ -116,7 +128,9 @@ class Closings:
         wishes = self.wishes_for(asked)
         await desk.board.reserve("close", actor)
         try:
-            number, record, changed = await self._begin_closing(wishes, actor)
+            if then is None:
+                await self.forget_restart()
+            number, record, changed = await self._begin_closing(wishes, actor, asked.restart)
             earlier = {} if record is None else earlier_steps(record)
             try:
                 desk.targets.command(DeskCommand.CLOSE)
@@ -132,6 +146,8 @@ class Closings:
             "timeout_s": wishes.timeout_s,
             "force": wishes.force,
         }
+        if asked.restart:
+            parameters["restart"] = asked.restart
         run = self._runs.admit(
             "close", number, actor, parameters,
             reason=wishes.reason, begun_by="" if record is None else record.who,
@@ -140,10 +156,12 @@ class Closings:
             self._runs.tell_resumed(run, record, changed)
         self.begun()
         journal = BestEffortJournal(RunJournal(desk.database, number) if number else None)
-        self._runs.carry_out(run, self._close(run, journal, wishes, earlier))
+        self._runs.carry_out(run, self._close(run, journal, wishes, earlier, then))
         return {"run": run.id, "resumed": record is not None, "changed": changed}
 
-    async def _begin_closing(self, wishes: Wishes, actor: str) -> tuple[int, RunRecord | None, str]:
+    async def _begin_closing(
+        self, wishes: Wishes, actor: str, restart: str
+    ) -> tuple[int, RunRecord | None, str]:
         """Its number, and, of one that was cut off, its record and what has changed since."""
         desk = self._desk
         interrupted = desk.interrupted
@@ -164,6 +182,7 @@ class Closings:
             await self._runs.abandon_interrupted("closed instead")
             parameters = {
                 "flatten": wishes.flatten, "orders": wishes.orders, "force": wishes.force,
+                **({"restart": restart} if restart else {}),
             }  # fmt: skip
             number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
             return number, None, ""
@@ -252,6 +271,7 @@ class Closings:
         journal: BestEffortJournal,
         wishes: Wishes,
         earlier: Mapping[str, Earlier],
+        then: Then | None,
     ) -> None:
         desk = self._desk
         closing = self._closing(run.id, wishes, earlier, run.actor)
@@ -301,13 +321,16 @@ class Closings:
         if runner.ended_by:
             outcome, summary = "cancelled", f"{runner.ended_by}; {summary}"
         self._runs.finish(run, outcome, summary, statement.document, failure)
-        if statement.services_stopped:
+        goes_on = then is not None and await then(run, statement)
+        if statement.services_stopped and not goes_on:
             await self._leave(run)
 
     async def _tell_of_the_end(
         self, closing: Closing, statement: Statement, reports: Sequence[StepReport]
     ) -> None:
         """By the last step, which a closing that was ended does not reach."""
+        if closing.wishes.quick:
+            return
         if not any(each.name == AFTER.name and each.outcome is Outcome.SKIPPED for each in reports):
             return
         event = "closed" if statement.verified else "not_closed"
@@ -340,7 +363,7 @@ class Closings:
             log.info("nobody read the closing statement", run=run.id)
         await board.settled()
         # Nothing is awaited from here on, so nothing can begin between this look and the end.
-        if board.newest is not run or not self._is_closed():
+        if board.newest is not run or not self.is_closed():
             log.info("staying: the desk is in use again", closed_by=run.id)
             return
         # Begun by nobody meanwhile: the board is shut with the exit.
@@ -348,7 +371,11 @@ class Closings:
         await self._guard.end("the desk is closed")
         self._exit("the desk is closed")
 
-    def _is_closed(self) -> bool:
+    def is_closed(self) -> bool:
         desk = self._desk
         running = any(view.state.is_running for view in desk.supervisor.views())
         return desk.targets.asked is DeskTarget.OFFLINE and not running
+
+
+async def _nothing() -> None:
+    """No restart is known of."""

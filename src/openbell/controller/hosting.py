@@ -34,6 +34,7 @@ from openbell.controller.parts import Parts
 from openbell.controller.planned_closing import PlannedClosings
 from openbell.controller.procedures import Procedures
 from openbell.controller.reconciling import Reconciling
+from openbell.controller.restarting import Restarts
 from openbell.controller.rolling import RollingRestarts
 from openbell.controller.run_board import run_id
 from openbell.controller.specs import Adopted
@@ -93,6 +94,7 @@ class Hosted:
         planned = PlannedClosings(desk, closings)
         desk.closing_soon = planned.view
         rolling = RollingRestarts(desk, conductor, observer, pair)
+        restarts = Restarts(desk, closings, openings, guard)
         parts = Parts(
             desk=desk,
             observer=observer,
@@ -100,7 +102,8 @@ class Hosted:
             closings=closings,
             planned=planned,
             rolling=rolling,
-            procedures=Procedures(desk, conductor, openings, closings, rolling),
+            restarts=restarts,
+            procedures=Procedures(desk, conductor, openings, closings, rolling, restarts),
             acts=Acts(desk, observer),
             kill_switch=KillSwitch(desk),
             limits=limits,

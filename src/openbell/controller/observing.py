@@ -126,6 +126,8 @@ class Observer:
             return f"halted by {halt.who}: {halt.reason}" if halt else "halted"
         if state is DeskState.SAFE and target is DeskTarget.TRADING:
             return f"opened in part, without {', '.join(left_out)}"
+        if state is DeskState.SAFE and self._desk.targets.held_back:
+            return "its opening has not let it trade; `openbell procedure status` says why"
         if state is DeskState.SAFE:
             return "opened in safe mode"
         if state is DeskState.OFFLINE:

@@ -38,7 +38,8 @@ from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
 from openbell.procedures.preflight_facts import Surroundings
 from openbell.procedures.preflighting import TakePreflight
-from openbell.procedures.readiness import CheckReadiness
+from openbell.procedures.readiness import NAMES as LOOKS
+from openbell.procedures.readiness import Look, TradingSight, looks
 from openbell.procedures.settings import approvals_of, inner_of, settings_of
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step, StepReport
@@ -60,6 +61,9 @@ class OpenWishes:
     only: tuple[str, ...] = ()
     force: bool = False
     reason: str = ""
+    restart_of: str = ""
+    """The closing after which it opens the desk again: it then trades only where every look before
+    is satisfied. Not asked for by people."""
 
 
 class Openings:
@@ -81,6 +85,8 @@ class Openings:
         self._clear_emergency = clear_emergency
         self._restore_limits = restore_limits
         runs.leave[PROCEDURE.name] = self._give_up_cut_off
+        self.forget_restart: Callable[[], Awaitable[None]] = _nothing
+        """Told that an opening is in the record: a restart that was under way is that, or over."""
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
         """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,
@@ -97,9 +103,15 @@ class Openings:
             if cut_off is not None and cut_off.params.get("force"):
                 # What was insisted on when it was begun holds for all of the run.
                 wishes = replace(wishes, force=True)
+            if cut_off is not None:
+                # That of a restart is one, whoever goes on with it.
+                then = str(cut_off.params.get("restart_of") or "")
+                wishes = replace(wishes, restart_of=then)
             if wishes.force:
                 parameters["force"] = True
             await self._settle_orphans(wishes.force, actor)
+            if wishes.restart_of:
+                parameters["restart_of"] = wishes.restart_of
             if note := desk.targets.latch_note:
                 parameters["latch"] = note
             await desk.auditor.record(
@@ -123,6 +135,7 @@ class Openings:
                 number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
             wanted = self._wanted(wishes)
             whole = len(wanted) == len(desk.desk.file.services)
+            await self.forget_restart()
             desk.targets.command(
                 command, () if whole else wanted, hold_back=bool(_trading_is_let_from(steps))
             )
@@ -207,22 +220,26 @@ class Openings:
             )
         )
 
-    def _readiness(self, wishes: OpenWishes, trade: BeginTrading) -> list[CheckReadiness]:
-        """Of a desk whose engine is wanted."""
+    def _readiness(self, wishes: OpenWishes, trade: BeginTrading) -> list[Look]:
+        """Of a desk whose engine is wanted; what they find against trading holds `trade`."""
         desk = self._desk
         engine = desk.roles.engine
-        if engine is None or engine not in self._wanted(wishes):
+        wanted = self._wanted(wishes)
+        if engine is None or engine not in wanted:
             return []
         up = (ServiceState.READY, ServiceState.DEGRADED)
-        return [
-            CheckReadiness(
-                desk=desk.desk.file,
-                ask_engine=lambda: desk.voices.ask_engine("/v1/state"),
-                states=lambda: desk.states,
-                patience=trade.patience,
-                engine_is_to_come=desk.states.get(engine) not in up,
-            )
-        ]
+        sight = TradingSight(
+            desk=desk.desk.file,
+            voices=desk.voices,
+            views=lambda: {view.name: view for view in desk.supervisor.views()},
+            wanted=wanted,
+            guard=self._guard.view,
+            patience=trade.patience,
+            engine_is_to_come=desk.states.get(engine) not in up,
+            strict=bool(wishes.restart_of),
+        )
+        trade.held = lambda: sight.why_held() if desk.targets.held_back else ""
+        return looks(sight)
 
     def _refuse_safe_mode_while_trading(self, wishes: OpenWishes) -> None:
         """Raises RefusedError: opening adds to what is, and a stop has to be asked for as one. A
@@ -320,6 +337,8 @@ class Openings:
 
         def before(step: str) -> None:
             nonlocal came_to_trading
+            if trade.held():
+                return
             if step in (let_from, trade.name):
                 desk.targets.let_trade()
             came_to_trading = came_to_trading or step == trade.name
@@ -349,7 +368,9 @@ class Openings:
         verdict = trade.verdict
         if traded.outcome is Outcome.SKIPPED:
             verdict = Verdict(Opened.SAFE) if left_out else Verdict(Opened.WAITING, traded.detail)
-        culprits = (*([stopped_at] if stopped_at else ()), *not_up, traded)
+        holding = [each for each in reports if each.evidence.get("holds_trading")]
+        culprits = (*([stopped_at] if stopped_at else ()), *not_up)
+        culprits += (*(holding if verdict.opened is Opened.HELD else ()), traded)
         failed_at = next((each.name for each in culprits if each.outcome not in settled), "")
         result = {
             "outcome": outcome,
@@ -385,7 +406,7 @@ class Openings:
             for each in reports
             if (each.name in own and each.outcome in (Outcome.FAILED, Outcome.UNKNOWN))
             # Where the desk does not trade, that is told already, and why.
-            or (opened and each.name == CheckReadiness.name and each.outcome is Outcome.FAILED)
+            or (opened and each.name in LOOKS and each.outcome is Outcome.FAILED)
         ]
         if outcome == "already_open":
             message = f"already open: {message}"
@@ -454,6 +475,10 @@ class Openings:
             )
 
 
+async def _nothing() -> None:
+    """No restart is known of."""
+
+
 def _had_traded(record: RunRecord) -> bool:
     """Whether the desk was trading when the run was begun, or came to it before it was cut off."""
     return bool(record.params.get("traded_before")) or any(
@@ -473,7 +498,7 @@ def _trading_is_let_from(steps: Sequence[Step[Any, Any]]) -> str:
             let_from = index
         if index < place and (
             step.on_failure in (OnFailure.ABORT, OnFailure.ASK)
-            or isinstance(inner_of(step), CommandStep)
+            or isinstance(inner_of(step), CommandStep | Look)
         ):
             let_from = index + 1
     return names[let_from] if let_from else ""
@@ -490,7 +515,7 @@ def _opening_outcome(
     nothing_done = all(
         each.outcome is Started.ALREADY_RUNNING for each in starting.outcomes.values()
     )
-    if nothing_done and trade.verdict.opened is not Opened.WAITING:
+    if nothing_done and trade.verdict.opened not in (Opened.WAITING, Opened.HELD):
         return "already_open"
     return str(trade.verdict.opened)
 

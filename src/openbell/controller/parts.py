@@ -18,6 +18,7 @@ from openbell.controller.pair import EnginePair
 from openbell.controller.planned_closing import PlannedClosings
 from openbell.controller.procedures import Procedures
 from openbell.controller.reconciling import Reconciling
+from openbell.controller.restarting import Restarts
 from openbell.controller.rolling import RollingRestarts
 
 
@@ -31,6 +32,7 @@ class Parts:
     closings: Closings
     planned: PlannedClosings
     rolling: RollingRestarts
+    restarts: Restarts
     procedures: Procedures
     acts: Acts
     kill_switch: KillSwitch

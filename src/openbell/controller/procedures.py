@@ -9,11 +9,18 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from openbell.controller.bodies import Body, CloseBody, OpenBody, RollingRestartBody
+from openbell.controller.bodies import (
+    Body,
+    CloseBody,
+    OpenBody,
+    RestartBody,
+    RollingRestartBody,
+)
 from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.restarting import Restarts, RestartWishes
 from openbell.controller.rolling import RollingRestarts, RollingWishes
 from openbell.controller.run_board import run_id, run_number
 from openbell.domain.graph import suggest
@@ -36,6 +43,7 @@ class Procedures:
     openings: Openings
     closings: Closings
     rolling: RollingRestarts
+    restarts: Restarts
 
     def list(self) -> dict[str, object]:
         return {"procedures": list_document()}
@@ -51,6 +59,8 @@ class Procedures:
                 return await self.openings.plan_open(_open_wishes(parameters, ""))
             case "close":
                 return await self.closings.plan_close(_close_wishes(parameters, ""))
+            case "restart" | "quick-restart" as how:
+                return await self.restarts.plan(_restart_wishes(how, parameters, ""))
             case _:
                 return await self.rolling.plan(_rolling_wishes(parameters, ""))
 
@@ -63,6 +73,8 @@ class Procedures:
                 return await self.openings.open(_open_wishes(parameters, reason), actor)
             case "close":
                 return await self.closings.close(_close_wishes(parameters, reason), actor)
+            case "restart" | "quick-restart" as how:
+                return await self.restarts.begin(_restart_wishes(how, parameters, reason), actor)
             case _:
                 return await self.rolling.begin(_rolling_wishes(parameters, reason), actor)
 
@@ -93,6 +105,8 @@ class Procedures:
                 hint="`openbell procedure history` shows how it ended",
                 run=run,
             )
+        if await self.restarts.resumes(run):
+            return await self.restarts.begin(RestartWishes(), actor)
         record = await self.desk.database.get(number)
         names = {"open": ("safe_mode", "only"), "close": ("flatten", "orders", "force")}
         kept = names.get(record.kind, ("services", "hand_back"))
@@ -137,6 +151,11 @@ def _close_wishes(parameters: Mapping[str, object], reason: str) -> CloseWishes:
     return CloseWishes(
         asked.flatten, asked.orders, asked.reason or reason, asked.timeout_s, asked.force
     )
+
+
+def _restart_wishes(procedure: str, parameters: Mapping[str, object], reason: str) -> RestartWishes:
+    asked = _body(RestartBody, {**parameters, "quick": procedure == "quick-restart"})
+    return RestartWishes(asked.quick, asked.orders, asked.force, asked.reason or reason)
 
 
 def _rolling_wishes(parameters: Mapping[str, object], reason: str) -> RollingWishes:

@@ -44,6 +44,8 @@ class Opened(StrEnum):
     TRADING = "trading"
     SAFE = "safe"
     HALTED = "halted"
+    HELD = "held"
+    """In safe mode, because a look before trading found something that nobody else waits for."""
     WAITING = "waiting"
 
 
@@ -60,6 +62,8 @@ class TradingFacts:
     """Why it is no use to wait: the engine is not up, a critical service is not ready."""
     latch_note: str = ""
     """What is latched, by whom and why; set too where only parts of the desk are."""
+    held: str = ""
+    """Why a desk that was asked to trade is not let; empty where nothing was found against it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def judge(facts: TradingFacts) -> Verdict:
         return Verdict(Opened.SAFE, note=f"{note}; {RELEASE}")
     if facts.target is DeskTarget.HALTED:
         return Verdict(Opened.HALTED, note="a halt from before stands; `openbell resume` ends it")
+    if facts.held:
+        return Verdict(Opened.HELD, note=facts.held)
     if facts.target is DeskTarget.SAFE:
         return Verdict(Opened.SAFE)
     if facts.blocked:
@@ -186,6 +192,8 @@ class BeginTrading:
     """Why trading cannot begin whatever is waited for; empty where it may."""
     latch_note: Callable[[], str] = lambda: ""
     """What is latched, in a sentence."""
+    held: Callable[[], str] = lambda: ""
+    """Why it is not let trade; empty where it is."""
     timeout_s: float = SPEC.timeout_s
     name: str = SPEC.name
     on_failure: OnFailure = SPEC.on_failure
@@ -208,7 +216,7 @@ class BeginTrading:
             )
         return TradingFacts(
             target, latched, engine, engine_why, strategies, strategies_why, has_engine, blocked,
-            self.latch_note(),
+            self.latch_note(), self.held(),
         )  # fmt: skip
 
     def plan(self, facts: TradingFacts) -> Plan[Action]:
@@ -254,6 +262,12 @@ class BeginTrading:
                 Outcome.FAILED,
                 f"everything is up, but the desk does not trade: waiting for {verdict.waiting_for}",
                 {"waiting_for": verdict.waiting_for},
+            )
+        if verdict.opened is Opened.HELD:
+            return Verification(
+                Outcome.FAILED,
+                f"everything is up, and the desk is held in safe mode: {verdict.note}",
+                {"held": verdict.note},
             )
         note = f": {verdict.note}" if verdict.note else ""
         return Verification(Outcome.DONE, f"the desk is {verdict.opened}{note}")

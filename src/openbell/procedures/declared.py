@@ -92,6 +92,9 @@ class Procedure:
     """Why a run that was cut off waits for a person's word. None goes on by itself: each acts on the
     desk, and what cut it off may speak against it."""
     parameters: tuple[Parameter, ...] = ()
+    composed_of: tuple[str, ...] = ()
+    """Procedures of which this is a run each, one after the other; a desk file says under their names
+    what it wants otherwise. Empty: it is a run of its own."""
     aliases: tuple[str, ...] = ()
     """Other words people use for it; only for suggestions."""
     notes: tuple[str, ...] = field(default=())

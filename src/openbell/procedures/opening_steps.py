@@ -6,7 +6,10 @@ start_infrastructure  what the others need: stores, brokers, simulated venues
 start_core            limits and breakers, the engine, market data
 start_services        strategies, agents, everything else
 start_console         what people look at
-check_readiness       venues met, books reconciled, limits and rules there
+check_venues          the engine has met its venues
+check_market_data     their feeds quote
+validate              the desk as a whole is well and as declared
+check_readiness       accounts, limits, rules, books that agree
 begin_trading         the desk trades, or is what it was asked to be
 """
 
@@ -18,7 +21,7 @@ from openbell.procedures.declared import Parameter, Procedure
 PROCEDURE = Procedure(
     name="open",
     title="Start-up",
-    version=2,
+    version=3,
     purpose="Opens the desk: its services phase by phase, then leave to trade. What runs is left as it "
     "is, so opening again does what is left to do, from the phase that failed on.",
     command="openbell up",
@@ -26,7 +29,7 @@ PROCEDURE = Procedure(
         preflighting.SPEC,
         starting_guard.SPEC,
         *opening.SPECS.values(),
-        readiness.SPEC,
+        *readiness.SPECS,
         begin_trading.SPEC,
     ),
     parameters=(

@@ -33,13 +33,14 @@ from openbell.procedures.begin_trading import (
 )
 from openbell.procedures.command_step import CommandStep, environment_of
 from openbell.procedures.limits_applied import limits_brief
+from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.procedures.opening import Starting, only_wanted, phase_steps, services_to_open
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts, NoEffects
 from openbell.procedures.preflight_facts import Surroundings
 from openbell.procedures.preflighting import TakePreflight
-from openbell.procedures.readiness import CheckReadiness
+from openbell.procedures.readiness import TradingSight, looks
 from openbell.procedures.settings import arrange, load_checked
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Plan, Say, Verification
@@ -166,8 +167,10 @@ def opening_plan_of_a_closed_desk(
     safe_mode: bool = False,
     only: Sequence[str] = (),
     force: bool = False,
+    stopped: bool = False,
 ) -> dict[str, object]:
-    """What `open` would do, from the same planner. Raises ConfigError, UsageError."""
+    """What `open` would do, from the same planner. `stopped`: once every service has been, whatever
+    runs now. Raises ConfigError, UsageError."""
     desk = load_checked(desk_path)
     depends_on = {name: each.depends_on for name, each in desk.file.services.items()}
     for name in only:
@@ -179,7 +182,8 @@ def opening_plan_of_a_closed_desk(
                 nearest=nearest,
             )
     wanted = services_to_open(depends_on, only)
-    services = _Uncontrolled(desk, _alive(layout))
+    alive = _alive(layout)
+    services = _Uncontrolled(desk, {} if stopped else alive)
     starting = Starting(
         services, only_wanted(waits_for(desk.file.services), wanted), lambda _: None
     )
@@ -194,17 +198,22 @@ def opening_plan_of_a_closed_desk(
             desk=desk,
             layout=layout,
             environ=os.environ,
-            engine_runs=desk.file.service_with_role("engine") in _alive(layout),
+            engine_runs=desk.file.service_with_role("engine") in alive,
             force=force,
         )
     )
 
     engine = desk.file.service_with_role("engine")
-    ready = (
-        [CheckReadiness(desk.file, _not_asked, dict, VenuePatience(), engine_is_to_come=True)]
-        if engine in wanted
-        else []
+    sight = TradingSight(
+        desk=desk.file,
+        voices=DeskVoices(_NobodyYet(), Roles.of(desk.file)),
+        views=lambda: {view.name: view for view in services.views()},
+        wanted=wanted,
+        guard=lambda: guard_row(desk, layout),
+        patience=VenuePatience(),
+        engine_is_to_come=True,
     )
+    ready = looks(sight) if engine in wanted else []
 
     def own(extra: ExtraStep) -> CommandStep:
         environment = environment_of(extra, layout, os.environ, {}, "", "")
@@ -214,8 +223,21 @@ def opening_plan_of_a_closed_desk(
     return asyncio.run(plan_document("open", steps))
 
 
-async def _not_asked() -> Answer:
-    return Answer(None, why="not started yet")
+class _NobodyYet:
+    """`Asks` of a desk of which nothing runs."""
+
+    async def get(self, service: str, path: str, *, timeout_s: float = 5.0) -> Answer:
+        return Answer(None, why="not started yet")
+
+    async def post(
+        self,
+        service: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout_s: float = 10.0,
+    ) -> Answer:
+        raise AssertionError("a plan does nothing")
 
 
 @dataclass(frozen=True)

@@ -1,197 +1,261 @@
-"""Opening, before trading: venues are met, books agree, limits and rules are there.
+"""Opening, before trading: four looks, each with its own verification and evidence.
 
-The engine decides by itself whether it may send, and nothing here takes its place. This step waits for
-what it is still about (its venues, its books), and looks at each thing that trading takes, so that a desk
-that does not trade, or should not, says which of them it lacks.
+check_venues       the engine has met its venues, and their clocks agree with ours
+check_market_data  the feeds of those venues are connected and quote
+validate           the desk as a whole: services well and as declared, journal, strategies, guard
+check_readiness    accounts, risk parameters, kill rules, books that agree with the venues
+
+The engine decides by itself whether it may send, and nothing here takes its place. These steps wait for
+what comes by itself, and look at each thing that trading takes, so that a desk that does not trade, or
+should not, says which of them it lacks. What nobody else would wait for (`holds_trading`) keeps the desk
+in safe mode: trading is let only when the looks are over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from openbell.config.models import DeskFile
-from openbell.domain.service_state import ServiceState
 from openbell.procedures.begin_trading import POLL_S, VenuePatience
-from openbell.procedures.checklists import Check, Found
+from openbell.procedures.checklists import Check
 from openbell.procedures.declared import StepSpec
-from openbell.procedures.preflight_checks import venue_clock_check
+from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.preflighting import preflight_verdict
-from openbell.procedures.step import OnFailure, Plan, Say, Verification
-from openbell.watch.service_client import Answer
-
-SPEC = StepSpec(
-    name="check_readiness",
-    title="Check readiness to trade",
-    does="Waits while the engine meets its venues and reconciles its books; then looks at venue "
-    "connections, accounts, clocks, market data, limits, kill rules and the reconciliation. Changes "
-    "nothing.",
-    verified_by="The engine is asked, and each thing is looked at: ok, failed, unknown, or not configured.",
-    timeout_s=15.0,
-    on_failure=OnFailure.WARN,
-    evidence="each check; of each venue the time until it was connected",
-    applies="the engine is wanted",
+from openbell.procedures.readiness_checks import (
+    ReadinessFacts,
+    holds_trading,
+    judge_market_data,
+    judge_readiness,
+    judge_system,
+    judge_venues,
 )
+from openbell.procedures.step import OnFailure, Plan, Say, Verification
+from openbell.runtime.spec import ServiceView
 
-_UNDER_WAY = ("waiting_for_venue", "reconciling")
-"""Phases of an engine that come to an end by themselves."""
-
-
-@dataclass(frozen=True)
-class ReadinessFacts:
-    """The desk shortly before it trades."""
-
-    engine: Mapping[str, Any] | None
-    """`GET /v1/state` of the engine; None: it does not say."""
-    engine_why: str
-    states: Mapping[str, ServiceState]
-    connected_ms: Mapping[str, float] = field(default_factory=dict)
-    """By venue: from the begin of the step until it was seen to be connected."""
-
-    @property
-    def is_under_way(self) -> bool:
-        return self.engine is not None and self.engine.get("phase") in _UNDER_WAY
-
-    @property
-    def lacks_venue(self) -> bool:
-        return self.engine is not None and self.engine.get("phase") == "waiting_for_venue"
-
-    def venues(self) -> list[Mapping[str, Any]]:
-        return list((self.engine or {}).get("venues") or ())
+FEED_PATIENCE_S = 5.0
+"""How long a first quote is waited for, of a venue that is reached."""
+_WANTED = "the engine is wanted"
 
 
-@dataclass(frozen=True)
-class AwaitTheEngine:
-    def __str__(self) -> str:
-        return "wait until the engine has met its venues and reconciled its books"
+def _spec(name: str, title: str, does: str, verified_by: str, evidence: str) -> StepSpec:
+    return StepSpec(
+        name=name,
+        title=title,
+        does=f"{does} Changes nothing.",
+        verified_by=f"{verified_by}: each thing is ok, warn, failed, unknown, or not configured.",
+        timeout_s=15.0,
+        on_failure=OnFailure.WARN,
+        evidence=evidence,
+        applies=_WANTED,
+    )
+
+
+VENUES = _spec(
+    "check_venues",
+    "Meet the venues",
+    "Waits while the engine connects to its venues; then looks at each connection and clock. A clock "
+    "that is wrong keeps the desk in safe mode.",
+    "The engine is asked",
+    "each check; of each venue the time until it was connected",
+)
+MARKET_DATA = _spec(
+    "check_market_data",
+    "Hear the market",
+    "Waits up to five seconds for first quotes of the venues that are reached; then looks at each feed.",
+    "Market data is asked",
+    "each check; by venue the symbols and how many are quoted",
+)
+VALIDATION = _spec(
+    "validate",
+    "Validate the desk as a whole",
+    "Looks at every service's health, code and table, at the engine's journal, the strategies and the "
+    "guard. A journal that cannot be written keeps the desk in safe mode.",
+    "Services, engine, strategies and guard are asked",
+    "each check",
+)
+READINESS = _spec(
+    "check_readiness",
+    "Check readiness to trade",
+    "Waits while the engine reconciles its books; then looks at accounts, risk parameters, kill rules "
+    "and the reconciliation. What is not so keeps the desk in safe mode, unless it is what the engine "
+    "itself waits for: then trading begins when that is there.",
+    "The engine is asked, and the services that have limits and rules",
+    "each check",
+)
+SPECS = (VENUES, MARKET_DATA, VALIDATION, READINESS)
+NAMES = frozenset(spec.name for spec in SPECS)
 
 
 @dataclass
-class CheckReadiness:
+class TradingSight:
+    """What the four steps of one opening share."""
+
     desk: DeskFile
-    ask_engine: Callable[[], Awaitable[Answer]]
-    states: Callable[[], Mapping[str, ServiceState]]
+    voices: DeskVoices
+    views: Callable[[], Mapping[str, ServiceView]]
+    """Of every service."""
+    wanted: tuple[str, ...]
+    guard: Callable[[], Mapping[str, Any] | None]
     patience: VenuePatience
     """Shared with the step that waits for trading: a venue is waited for once."""
     engine_is_to_come: bool = False
     """Of a plan: the engine is not started yet."""
-    name: str = SPEC.name
-    title: str = SPEC.title
-    timeout_s: float = SPEC.timeout_s
-    on_failure: OnFailure = SPEC.on_failure
+    strict: bool = False
+    """After a restart: whatever is not so, or not known, holds trading, until a person looks."""
+    held: dict[str, tuple[Check, ...]] = field(default_factory=dict)
+    """By step: what the desk is not to trade for."""
     _begun_s: float | None = None
     _connected_ms: dict[str, float] = field(default_factory=dict)
 
-    async def observe(self) -> ReadinessFacts:
+    def why_held(self) -> str:
+        """In a sentence; empty where nothing holds trading back."""
+        return "; ".join(check.told() for checks in self.held.values() for check in checks)
+
+    async def look(self, of: Collection[str] = ()) -> ReadinessFacts:
+        """The engine, and what is named: `feeds`, `strategies`."""
         now_s = asyncio.get_running_loop().time()
         self._begun_s = now_s if self._begun_s is None else self._begun_s
-        answer = await self.ask_engine()
+        answer, feeds, said = await asyncio.gather(
+            self.voices.ask_engine("/v1/state"),
+            self._feeds(wanted="feeds" in of),
+            self._strategies(wanted="strategies" in of),
+        )
         engine = answer.body if answer.known else None
-        facts = ReadinessFacts(engine, answer.why, dict(self.states()), self._connected_ms)
         took_ms = round((asyncio.get_running_loop().time() - self._begun_s) * 1000, 1)
-        for venue in facts.venues():
+        for venue in (engine or {}).get("venues") or ():
             if venue.get("connected"):
                 self._connected_ms.setdefault(str(venue["name"]), took_ms)
-        return facts
+        return ReadinessFacts(
+            engine=engine,
+            engine_why=answer.why,
+            views=dict(self.views()),
+            wanted=self.wanted,
+            connected_ms=dict(self._connected_ms),
+            guard=self.guard(),
+            **feeds,
+            **said,
+        )
 
-    def plan(self, facts: ReadinessFacts) -> Plan[AwaitTheEngine]:
-        if facts.is_under_way or self.engine_is_to_come:
-            return Plan((AwaitTheEngine(),))
-        return Plan(reason="the engine is asked, and not waited for")
+    async def _feeds(self, *, wanted: bool) -> dict[str, Any]:
+        service = self.voices.roles.market_data
+        if not wanted or service is None:
+            return {}
+        answer = await self.voices.ask(service, "/v1/feeds")
+        if answer.known:
+            return {"feeds": tuple(answer.get("feeds") or ())}
+        # One of the desk's own, which has no such page, or no port to be asked on.
+        can_tell = answer.status != 404 and self.desk.services[service].port is not None
+        return {"feeds_why": answer.why, "has_feeds": can_tell}
 
-    async def act(self, plan: Plan[AwaitTheEngine], say: Say) -> None:
-        loop = asyncio.get_running_loop()
-        while (facts := await self.observe()).is_under_way:
-            if self.patience.is_over(facts.lacks_venue, loop.time()):
+    async def _strategies(self, *, wanted: bool) -> dict[str, Any]:
+        if not wanted or self.voices.roles.strategies is None:
+            return {}
+        said, why = await self.voices.strategies()
+        return {"strategies": said, "strategies_why": why}
+
+
+@dataclass(frozen=True)
+class Await:
+    what: str
+
+    def __str__(self) -> str:
+        return f"wait until {self.what}"
+
+
+Judge = Callable[[ReadinessFacts, DeskFile], Iterator[Check]]
+
+
+@dataclass
+class Look:
+    """Step: one of the looks."""
+
+    spec: StepSpec
+    sight: TradingSight
+    judge: Judge
+    of: tuple[str, ...] = ()
+    """What is asked besides the engine."""
+    waits: Callable[[ReadinessFacts], bool] = lambda _: False
+    """Whether what is looked at is still to come by itself."""
+    until: str = ""
+    """What is waited for."""
+    patience: Callable[[], VenuePatience] = VenuePatience
+    lacks: Callable[[ReadinessFacts], bool] = lambda _: False
+    """Whether what it waits for is not waited for long."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def title(self) -> str:
+        return self.spec.title
+
+    @property
+    def timeout_s(self) -> float:
+        return self.spec.timeout_s
+
+    @property
+    def on_failure(self) -> OnFailure:
+        return self.spec.on_failure
+
+    async def observe(self) -> ReadinessFacts:
+        return await self.sight.look(self.of)
+
+    def plan(self, facts: ReadinessFacts) -> Plan[Await]:
+        if self.until and (self.waits(facts) or self.sight.engine_is_to_come):
+            return Plan((Await(self.until),))
+        return Plan(reason="it is looked, and not waited")
+
+    async def act(self, plan: Plan[Await], say: Say) -> None:
+        loop, patience = asyncio.get_running_loop(), self.patience()
+        while self.waits(facts := await self.observe()):
+            if patience.is_over(self.lacks(facts), loop.time()):
                 return
             await asyncio.sleep(POLL_S)
 
     async def verify(self, say: Say) -> Verification:
-        return preflight_verdict(tuple(judge_readiness(await self.observe(), self.desk)))
+        facts = await self.observe()
+        checks = tuple(self.judge(facts, self.sight.desk))
+        strict = self.sight.strict
+        holding = tuple(check for check in checks if holds_trading(check, facts, strict=strict))
+        self.sight.held[self.name] = holding
+        found = preflight_verdict(checks)
+        evidence = {**found.evidence, "holds_trading": [check.name for check in holding]}
+        return Verification(found.outcome, found.detail, evidence)
 
 
-def judge_readiness(facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
-    if facts.engine is None:
-        for name, title in (("venues", "Venue connections"), ("reconciliation", "Reconciliation")):
-            detail = facts.engine_why or "the engine does not say"
-            yield Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
-    else:
-        for venue in facts.venues():
-            yield from _venue(venue, facts, desk)
-        yield _reconciliation(facts.engine)
-    yield _of_role("market_data", "Market data", "market-data", facts, desk)
-    yield _of_role("risk", "Risk parameters loaded", "risk", facts, desk)
-    yield _rules(desk)
-
-
-def _venue(venue: Mapping[str, Any], facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
-    name, why = str(venue["name"]), str(venue.get("why_not") or "")
-    connected = venue.get("connected") is True
-    yield Check(
-        name=f"venue_{name}",
-        title=f"Connection to {name}",
-        found=Found.OK if connected else Found.FAILED,
-        detail="connected" if connected else why or "not connected",
-        remedy="" if connected else f"`openbell venues test {name}` tries it step by step",
-        facts={"connect_ms": facts.connected_ms.get(name)},
-    )
-    if not connected:
-        return
-    known = venue.get("open_orders") is not None and venue.get("positions") is not None
-    yield Check(
-        name=f"account_{name}",
-        title=f"Account at {name}",
-        found=Found.OK if known else Found.UNKNOWN,
-        detail="orders and positions are known" if known else why or "it was not told in full",
-    )
-    unheard = "the engine was told no time of it"
-    yield venue_clock_check(venue, desk.preflight.max_clock_skew, unheard)
-
-
-def _reconciliation(engine: Mapping[str, Any]) -> Check:
-    name, title = "reconciliation", "Reconciliation clean"
-    doubt = engine.get("in_doubt", 0)
-    in_doubt = len(doubt) if isinstance(doubt, list) else int(doubt or 0)
-    if engine.get("phase") != "ready":
-        detail = str(engine.get("why_not") or f"the engine is {engine.get('phase')}")
-        return Check(
-            name=name,
-            title=title,
-            found=Found.FAILED,
-            detail=detail,
-            remedy="`openbell reconcile` shows every difference",
-        )
-    if in_doubt:
-        detail = f"{in_doubt} orders of which nobody knows what became of them"
-        return Check(name=name, title=title, found=Found.FAILED, detail=detail)
-    return Check(name=name, title=title, found=Found.OK, detail="the books agree with the venues")
-
-
-def _of_role(name: str, title: str, role: str, facts: ReadinessFacts, desk: DeskFile) -> Check:
-    """A service of these roles is ready only once it has what it is for: fresh quotes, its limits."""
-    service = desk.service_with_role(role)
-    if service is None:
-        detail = f"no service of this desk has the role {role}"
-        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
-    state = facts.states.get(service)
-    ready = state is ServiceState.READY
-    return Check(
-        name=name,
-        title=title,
-        found=Found.UNKNOWN if state is None else Found.OK if ready else Found.FAILED,
-        detail=f"{service} is {state or 'not known'}",
-        remedy="" if ready else f"`openbell logs {service}`",
-    )
-
-
-def _rules(desk: DeskFile) -> Check:
-    rules = desk.kill_switch.rules
-    declared = [each for each in type(rules).model_fields if getattr(rules, each) is not None]
-    return Check(
-        name="rules",
-        title="Kill rules active",
-        found=Found.OK if declared else Found.NOT_CONFIGURED,
-        detail=", ".join(declared) or "none in [kill_switch.rules]",
-    )
+def looks(sight: TradingSight) -> list[Look]:
+    """The four, in their order."""
+    return [
+        Look(
+            VENUES,
+            sight,
+            judge_venues,
+            waits=lambda facts: facts.lacks_venue,
+            until="the engine has met its venues",
+            patience=lambda: sight.patience,
+            lacks=lambda facts: facts.lacks_venue,
+        ),
+        Look(
+            MARKET_DATA,
+            sight,
+            judge_market_data,
+            of=("feeds",),
+            waits=lambda facts: bool(facts.silent_feeds()),
+            until="the feeds of the venues quote",
+            lacks=lambda facts: True,
+        ),
+        Look(VALIDATION, sight, judge_system, of=("strategies",)),
+        Look(
+            READINESS,
+            sight,
+            judge_readiness,
+            waits=lambda facts: facts.is_under_way,
+            until="the engine has reconciled its books",
+            patience=lambda: sight.patience,
+            lacks=lambda facts: facts.lacks_venue,
+        ),
+    ]

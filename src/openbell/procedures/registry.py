@@ -5,11 +5,18 @@ from __future__ import annotations
 
 from openbell.domain.graph import suggest
 from openbell.errors import UsageError
-from openbell.procedures import closing, opening_steps, rolling
+from openbell.procedures import closing, opening_steps, restarting, rolling
 from openbell.procedures.declared import Procedure
 
 PROCEDURES: dict[str, Procedure] = {
-    each.name: each for each in (opening_steps.PROCEDURE, closing.PROCEDURE, rolling.PROCEDURE)
+    each.name: each
+    for each in (
+        opening_steps.PROCEDURE,
+        closing.PROCEDURE,
+        restarting.FULL,
+        restarting.QUICK,
+        rolling.PROCEDURE,
+    )
 }
 
 

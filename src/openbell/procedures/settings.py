@@ -50,6 +50,11 @@ def procedure_problems(desk: DeskFile) -> list[Problem]:
             hint = did_you_mean(name, PROCEDURES)
             problems.append(Problem(("procedures", name), f'there is no procedure "{name}"', hint))
             continue
+        if procedure.composed_of:
+            parts = " or ".join(f"[procedures.{each}]" for each in procedure.composed_of)
+            told = f"{name} is made of {' and '.join(procedure.composed_of)}"
+            problems.append(Problem(("procedures", name), told, f"write {parts}"))
+            continue
         problems += _step_problems(procedure, settings, desk)
         problems += _extra_problems(procedure, settings, desk)
     return problems
@@ -239,7 +244,16 @@ def _place(
 def declared_steps(
     procedure: Procedure, desk: DeskFile | None
 ) -> list[tuple[StepSpec, StepSettings, ExtraStep | None]]:
-    """Every step in order, the desk's own included and the ones it leaves out too, for `show`."""
+    """Every step in order, the desk's own included and the ones it leaves out too, for `show`. Of one
+    that is made of others: their steps that it takes."""
+    if procedure.composed_of:
+        own = {spec.name for spec in procedure.steps}
+        return [
+            row
+            for part in procedure.composed_of
+            for row in declared_steps(PROCEDURES[part], desk)
+            if row[0].name in own or row[2] is not None
+        ]
     settings = UNSET if desk is None else settings_of(procedure, desk)
     rows: list[tuple[StepSpec, StepSettings, ExtraStep | None]] = [
         (spec, settings.steps.get(spec.name, _UNSET_STEP), None) for spec in procedure.steps

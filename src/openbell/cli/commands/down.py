@@ -161,13 +161,27 @@ def _is_meant_to_be_open(terminal: Terminal) -> bool:
     return Targets(terminal.layout).asked is not DeskTarget.OFFLINE
 
 
+def require_a_desk(terminal: Terminal) -> None:
+    """A controller for a restart that goes on: one whose closing is done, or a desk that was not
+    closed. Raises NotRunningError for a desk that is closed for good."""
+    if not (
+        terminal.layout.pending_restart.exists()
+        or _pids(offline_status(terminal))
+        or _is_meant_to_be_open(terminal)
+    ):
+        raise NotRunningError(
+            "the desk is closed: nothing of it runs", hint="open it with `openbell up`"
+        )
+    _take_over(terminal)
+
+
 def _take_over(terminal: Terminal) -> None:
     """A controller for a desk that has none."""
     from openbell.cli.daemon import ensure_controller
     from openbell.config.loader import load_desk
 
     desk = load_desk(terminal.desk_path)
-    terminal.say("no controller answers, but the desk was not closed: one is started to close it")
+    terminal.say("no controller answers, but the desk was not closed: one is started")
     ensure_controller(terminal.layout, desk.path)
 
 

@@ -127,8 +127,12 @@ def resume(terminal: Terminal, run: str) -> int:
     client = Client(terminal.layout)
     terminal.warn_of_live(client.live_venues())
     controller_pid = client.get("status")["controller"]["pid"]
-    begun = client.post(f"runs/{run}/resume")["run"]
-    return _follow(terminal, client, kind, begun, controller_pid)
+    document = client.post(f"runs/{run}/resume")
+    if kind == "close" and "of" in document:
+        from openbell.cli.restarting import follow_restart
+
+        return follow_restart(terminal, client, document["run"])
+    return _follow(terminal, client, kind, document["run"], controller_pid)
 
 
 @command("cancel", group=procedure)
@@ -229,6 +233,11 @@ def _carry_out(
             from openbell.cli.commands.down import close_desk
 
             return close_desk(terminal, {**wanted, **why}, plan=plan, yes=yes)
+        case "restart" | "quick-restart" as how:
+            from openbell.cli.restarting import restart_desk
+
+            body = {"quick": how == "quick-restart", "orders": None, "force": False, **wanted}
+            return restart_desk(terminal, {**body, "reason": reason}, plan=plan, yes=yes)
         case _:
             from openbell.cli.rolling import rolling_restart
 

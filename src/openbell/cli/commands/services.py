@@ -40,7 +40,19 @@ def stop(terminal: Terminal, services: tuple[str, ...], force: bool) -> int:
 @click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--reason", default="", help="Why; kept in the audit log.")
-@click.option("--force", is_flag=True, help="Without a trial of the new code before the old stops.")
+@click.option(
+    "--quick", is_flag=True, help="The whole desk, services only: nobody told, nothing locked."
+)
+@click.option(
+    "--orders",
+    type=click.Choice(["cancel", "keep", "keep-passive"]),
+    help="Of the whole desk: open orders meanwhile. Else as desk.toml says.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Services: no trial of the new code first. The whole desk: in a session too.",
+)
 def restart(
     terminal: Terminal,
     services: tuple[str, ...],
@@ -49,9 +61,17 @@ def restart(
     plan: bool,
     yes: bool,
     reason: str,
+    quick: bool,
+    orders: str | None,
     force: bool,
 ) -> int:
-    """Stop and start services; those that depend on them stay up.
+    """Stop and start services, or the whole desk; those that depend on a service stay up.
+
+    Without names the whole desk: closed as `down` does, positions kept, orders as desk.toml says; once
+    that is proven, opened again. It trades again only where it is healthy and reconciled, else it is
+    held in safe mode with the cause named. --quick stops and starts the services alone. Killed in the
+    middle, `openbell restart` goes on. Exit status: 0 open again, 1 not opened or held, 7 the closing
+    is not proven.
 
     What a service would be started with is tried beside it first, where there is a trial for it (the
     desk's own services, strategies too): refused, it goes on as it is. --force leaves that out.
@@ -60,6 +80,9 @@ def restart(
     desk trading as before; it stops at the first that fails. Without names: every service but
     simulated venues. Killed in the middle, the same command goes on.
     """
+    if (quick or orders) and (rolling or services):
+        named = "--quick" if quick else "--orders"
+        raise UsageError(f"{named} is of the whole desk", hint="name no service, and no --rolling")
     if rolling and force:
         raise UsageError("a rolling restart tries new code always", hint="leave --force out")
     if rolling:
@@ -68,11 +91,16 @@ def restart(
         return rolling_restart(
             terminal, services, hand_back=hand_back, reason=reason, plan=plan, yes=yes
         )
-    given = {"--hand-back": hand_back, "--plan": plan, "--yes": yes, "--reason": bool(reason)}
-    if named := [option for option, is_given in given.items() if is_given]:
-        raise UsageError(f"{named[0]} belongs to --rolling", hint="add --rolling")
+    if hand_back:
+        raise UsageError("--hand-back belongs to --rolling", hint="add --rolling")
     if not services:
-        raise UsageError("no service is named", hint="name some, or add --rolling for all")
+        from openbell.cli.restarting import restart_desk
+
+        wanted = {"quick": quick, "orders": orders, "force": force, "reason": reason}
+        return restart_desk(terminal, wanted, plan=plan, yes=yes)
+    given = {"--plan": plan, "--yes": yes, "--reason": bool(reason)}
+    if named_ones := [option for option, is_given in given.items() if is_given]:
+        raise UsageError(f"{named_ones[0]} belongs to --rolling", hint="add --rolling")
     return _act(terminal, "restart", {"services": services, "force": force})
 
 

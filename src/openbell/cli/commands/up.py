@@ -70,9 +70,9 @@ def follow_opening(terminal: Terminal, client: Client, run: str) -> int:
     opened = last["event"] == "done"
     terminal.document({"run": run, "opened": opened, **last_facts(last), **result})
     if not opened:
-        _tell_failure(terminal, last, result)
+        tell_failure(terminal, last, result)
         return FailedError.exit_code
-    terminal.say(_opened_text(terminal, client, last, result))
+    terminal.say(opened_text(terminal, client, last, result))
     return 0
 
 
@@ -123,7 +123,7 @@ def _orphan_line(orphan: dict[str, Any]) -> str:
     )
 
 
-def _tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, Any]) -> None:
+def tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, Any]) -> None:
     terminal.warn(f"openbell: {last.get('message') or 'the desk did not open'}")
     for service in result.get("services", ()):
         if service["outcome"] in ("failed", "not_started"):
@@ -134,7 +134,7 @@ def _tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, An
     terminal.warn(f"  {at}what runs was left running; mend it and run `openbell up` again")
 
 
-def _opened_text(
+def opened_text(
     terminal: Terminal, client: Client, last: dict[str, Any], result: dict[str, Any]
 ) -> str:
     status = client.get("status")

@@ -32,6 +32,8 @@ class Wishes:
     conservative_wait_s: float
     force: bool = False
     """Stop the services even if the venue's state could not be verified."""
+    quick: bool = False
+    """Of a quick restart: without what is for people."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ PROCEDURE = Procedure(
     resumed_by="`openbell restart --rolling`, asking for the same",
     not_by_itself="it takes one service after another down, and the one at which it was cut off may be "
     "why",
-    aliases=("rolling", "restart", "restart-rolling"),
+    aliases=("rolling", "restart-rolling"),
 )
 
 

@@ -1,0 +1,391 @@
+"""What is to be thought of a desk that is up and is to trade next: its venues, its feeds, its services,
+and what trading itself takes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from openbell.config.models import DeskFile
+from openbell.domain.service_state import ServiceState
+from openbell.procedures.checklists import Check, Found
+from openbell.procedures.desk_voices import StrategySays
+from openbell.procedures.preflight_checks import clock_found
+from openbell.runtime.spec import ServiceView
+
+_UNDER_WAY = ("waiting_for_venue", "reconciling")
+"""Phases of an engine that come to an end by themselves."""
+_UP = (ServiceState.READY, ServiceState.DEGRADED)
+
+
+@dataclass(frozen=True)
+class ReadinessFacts:
+    """The desk shortly before it trades. What was not asked for, or not answered, is None."""
+
+    engine: Mapping[str, Any] | None = None
+    """`GET /v1/state` of the engine; None: it does not say."""
+    engine_why: str = ""
+    views: Mapping[str, ServiceView] = field(default_factory=dict)
+    wanted: tuple[str, ...] = ()
+    """Services that were asked for."""
+    connected_ms: Mapping[str, float] = field(default_factory=dict)
+    """By venue: from the begin of the first of these steps until it was seen to be connected."""
+    feeds: Sequence[Mapping[str, Any]] | None = None
+    """`GET /v1/feeds` of market data."""
+    feeds_why: str = ""
+    has_feeds: bool = True
+    """False: the service of the role market-data is not one that tells of its feeds."""
+    strategies: tuple[StrategySays, ...] | None = None
+    strategies_why: str = ""
+    guard: Mapping[str, Any] | None = None
+    """As `status` shows it; None: the desk has no guard."""
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.engine is not None and self.engine.get("phase") in _UNDER_WAY
+
+    @property
+    def lacks_venue(self) -> bool:
+        return self.engine is not None and self.engine.get("phase") == "waiting_for_venue"
+
+    @property
+    def is_ready(self) -> bool:
+        """The engine itself has nothing against trading any more."""
+        return self.engine is not None and self.engine.get("phase") == "ready"
+
+    def venues(self) -> list[Mapping[str, Any]]:
+        return list((self.engine or {}).get("venues") or ())
+
+    def silent_feeds(self) -> list[Mapping[str, Any]]:
+        """Feeds without a quote, of venues that the engine is connected to."""
+        connected = {str(venue["name"]) for venue in self.venues() if venue.get("connected")}
+        return [
+            row
+            for row in self.feeds or ()
+            if row.get("venue") in connected and row.get("last_quote_age_s") is None
+        ]
+
+    def state(self, service: str) -> ServiceState | None:
+        view = self.views.get(service)
+        return None if view is None else view.state
+
+
+# --- venue connections -----------------------------------------------------------------------------
+
+
+def judge_venues(facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
+    if facts.engine is None:
+        detail = facts.engine_why or "the engine does not say"
+        yield Check(name="venues", title="Venue connections", found=Found.UNKNOWN, detail=detail)
+    for venue in facts.venues():
+        yield from _venue(venue, facts, desk)
+
+
+def _venue(venue: Mapping[str, Any], facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
+    name, why = str(venue["name"]), str(venue.get("why_not") or "")
+    connected = venue.get("connected") is True
+    yield Check(
+        name=f"venue_{name}",
+        title=f"Connection to {name}",
+        found=Found.OK if connected else Found.FAILED,
+        detail="connected" if connected else why or "not connected",
+        remedy="" if connected else f"`openbell venues test {name}` tries it step by step",
+        facts={"connect_ms": facts.connected_ms.get(name)},
+    )
+    if not connected:
+        return
+    skew_ms = venue.get("clock_skew_ms")
+    found, remedy = clock_found(skew_ms, desk.preflight.max_clock_skew)
+    yield Check(
+        name=f"clock_{name}",
+        title=f"Clock of {name}",
+        found=found,
+        detail="the engine was told no time of it"
+        if skew_ms is None
+        else f"{skew_ms:+.0f} ms from ours",
+        remedy=remedy,
+    )
+
+
+# --- market data -----------------------------------------------------------------------------------
+
+
+def judge_market_data(facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
+    """The service, and each venue's feeds. Of a market that is closed no quote comes: that is told by
+    the desk file's sessions, and nobody is warned of it."""
+    name, title = "market_data", "Market data"
+    service = desk.service_with_role("market-data")
+    if service is None:
+        detail = "no service of this desk has the role market-data"
+        yield Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+        return
+    state = facts.state(service)
+    found = Found.UNKNOWN if state is None else Found.OK if state in _UP else Found.FAILED
+    yield Check(
+        name=name,
+        title=title,
+        found=found,
+        detail=f"{service} is {state or 'not known'}",
+        remedy="" if found is Found.OK else f"`openbell logs {service}`",
+    )
+    if found is not Found.OK or not facts.has_feeds:
+        return
+    if facts.feeds is None:
+        detail = facts.feeds_why or f"{service} does not say"
+        yield Check(name="feeds", title="Feeds", found=Found.UNKNOWN, detail=detail)
+        return
+    for venue in desk.venues:
+        yield _feeds(venue, [row for row in facts.feeds if row.get("venue") == venue])
+
+
+def _feeds(venue: str, rows: Sequence[Mapping[str, Any]]) -> Check:
+    name, title = f"feed_{venue}", f"Feed of {venue}"
+    if not rows:
+        detail = "market data follows no symbol of it"
+        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+    remedy = "`openbell connections`; strategies wait for quotes by themselves"
+    facts: dict[str, object] = {
+        "symbols": len(rows),
+        "quoted": sum(row.get("last_quote_age_s") is not None for row in rows),
+    }
+    down = [row for row in rows if not row.get("connected")]
+    if down:
+        told = ", ".join(f"{row['symbol']} ({row.get('why') or 'no reason given'})" for row in down)
+        return Check(
+            name=name, title=title, found=Found.FAILED, detail=f"not connected: {told}",
+            remedy=remedy, facts=facts,
+        )  # fmt: skip
+    if silent := [str(row["symbol"]) for row in rows if row.get("last_quote_age_s") is None]:
+        return Check(
+            name=name, title=title, found=Found.WARN,
+            detail=f"connected; no quote yet of {', '.join(silent)}", remedy=remedy, facts=facts,
+        )  # fmt: skip
+    quoted = f"connected, quotes of {len(rows)} symbol{'' if len(rows) == 1 else 's'}"
+    return Check(name=name, title=title, found=Found.OK, detail=quoted, facts=facts)
+
+
+# --- validation ------------------------------------------------------------------------------------
+
+
+def judge_system(facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
+    """The desk as a whole: every service well and as declared, orders can be journaled, strategies
+    loaded, somebody there to stop it."""
+    yield _services(facts)
+    yield _as_declared(facts)
+    yield _journal(facts)
+    yield _strategies(facts, desk)
+    yield _guard(facts, desk)
+
+
+def _services(facts: ReadinessFacts) -> Check:
+    name, title = "services", "Every service well"
+    views = [facts.views[each] for each in facts.wanted]
+    down = [f"{view.name} is {view.state}" for view in views if view.state not in _UP]
+    ill = [view for view in views if view.state is ServiceState.DEGRADED]
+    if down:
+        return Check(
+            name=name, title=title, found=Found.FAILED, detail="; ".join(down),
+            remedy="`openbell logs SERVICE`, then `openbell up` again",
+        )  # fmt: skip
+    if ill:
+        told = "; ".join(f"{v.name} is degraded ({v.reason or 'no reason given'})" for v in ill)
+        return Check(
+            name=name, title=title, found=Found.WARN, detail=told, remedy="`openbell health`"
+        )
+    detail = f"{len(views)} answer and are well"
+    return Check(name=name, title=title, found=Found.OK, detail=detail)
+
+
+def _as_declared(facts: ReadinessFacts) -> Check:
+    name, title = "as_declared", "Services run what is declared"
+    drifted = [
+        f"{v.name} (older {' and '.join(v.drift) or 'table'})"
+        for v in map(facts.views.__getitem__, facts.wanted)
+        if v.drifted
+    ]
+    if not drifted:
+        return Check(name=name, title=title, found=Found.OK, detail="code and table of each")
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN,
+        detail=", ".join(drifted),
+        remedy="`openbell restart --rolling`",
+    )
+
+
+def _journal(facts: ReadinessFacts) -> Check:
+    name, title = "journal", "Orders can be journaled"
+    if facts.engine is None:
+        detail = facts.engine_why or "the engine does not say"
+        return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
+    if trouble := str(facts.engine.get("storage") or ""):
+        remedy = "mend the disk on which the state folder lies"
+        return Check(name=name, title=title, found=Found.FAILED, detail=trouble, remedy=remedy)
+    return Check(name=name, title=title, found=Found.OK, detail="the engine writes its journal")
+
+
+def _strategies(facts: ReadinessFacts, desk: DeskFile) -> Check:
+    name, title = "strategies", "Strategies loaded"
+    if desk.service_with_role("strategies") is None:
+        detail = "no service of this desk has the role strategies"
+        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+    if facts.strategies is None:
+        detail = facts.strategies_why or "nobody says"
+        return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
+    failed = [
+        f"{each.name} ({each.why or 'no reason given'})"
+        for each in facts.strategies
+        if each.state == "FAILED"
+    ]
+    if failed:
+        return Check(
+            name=name, title=title, found=Found.WARN, detail=f"failed: {', '.join(failed)}",
+            remedy="`openbell strategies`",
+        )  # fmt: skip
+    return Check(name=name, title=title, found=Found.OK, detail=f"{len(facts.strategies)} loaded")
+
+
+def _guard(facts: ReadinessFacts, desk: DeskFile) -> Check:
+    name, title = "guard", "Guard watches"
+    if facts.guard is None:
+        detail = "the desk has no venue" if not desk.venues else "nobody says"
+        found = Found.UNKNOWN if desk.venues else Found.NOT_CONFIGURED
+        return Check(name=name, title=title, found=found, detail=detail)
+    state, why = str(facts.guard.get("state")), str(facts.guard.get("why") or "")
+    if state == "running":
+        cold = [str(row["name"]) for row in facts.guard.get("venues") or () if not row.get("warm")]
+        detail = f"running; not connected yet to {', '.join(cold)}" if cold else "running"
+        found = Found.WARN if cold else Found.OK
+        return Check(name=name, title=title, found=found, detail=detail)
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN,
+        detail=f"{state}{f': {why}' if why else ''}; the desk is stopped by hand alone",
+        remedy="`openbell status`",
+    )
+
+
+# --- trading readiness -----------------------------------------------------------------------------
+
+
+def judge_readiness(facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
+    for venue in facts.venues():
+        yield _account(venue)
+    yield _risk(facts, desk)
+    yield _rules(facts, desk)
+    yield _reconciliation(facts)
+
+
+def _account(venue: Mapping[str, Any]) -> Check:
+    name, why = str(venue["name"]), str(venue.get("why_not") or "")
+    connected = venue.get("connected") is True
+    known = (
+        connected and venue.get("open_orders") is not None and venue.get("positions") is not None
+    )
+    return Check(
+        name=f"account_{name}",
+        title=f"Account at {name}",
+        found=Found.OK if known else Found.UNKNOWN if connected else Found.FAILED,
+        detail="orders and positions are known"
+        if known
+        else why or ("it was not told in full" if connected else "not connected"),
+        remedy="" if known else f"`openbell venues test {name}`",
+    )
+
+
+def _risk(facts: ReadinessFacts, desk: DeskFile) -> Check:
+    """Limits are read with the start of the service that has them. One that is up and not well, for
+    want of fresh quotes say, has them too; whether that lets the desk trade the permit decides."""
+    name, title = "risk", "Risk parameters loaded"
+    service = desk.service_with_role("risk")
+    if service is None:
+        detail = "no service of this desk has the role risk"
+        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+    state, limits = facts.state(service), len(desk.risk.model_fields_set)
+    detail = f"{service} is {state or 'not known'}; {limits} limits"
+    found = Found.UNKNOWN if state is None else Found.FAILED
+    if state in _UP:
+        found = Found.OK if state is ServiceState.READY and limits else Found.WARN
+    return Check(
+        name=name,
+        title=title,
+        found=found,
+        detail=detail,
+        remedy="" if found is Found.OK else f"`openbell logs {service}`, and [risk] of desk.toml",
+        facts={"limits": limits},
+    )
+
+
+def _rules(facts: ReadinessFacts, desk: DeskFile) -> Check:
+    """Rules count where whoever judges by them is there."""
+    name, title = "rules", "Compliance and kill rules active"
+    rules = desk.kill_switch.rules
+    declared = [each for each in type(rules).model_fields if getattr(rules, each) is not None]
+    if not declared:
+        detail = "none in [kill_switch.rules]"
+        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+    silent: list[str] = []
+    if rules.of_risk:
+        judge = desk.service_with_role("risk")
+        if judge is None or facts.state(judge) not in _UP:
+            silent.append(judge or "a service of the role risk")
+    if rules.heartbeat_lost is not None and (facts.guard or {}).get("state") != "running":
+        silent.append("the guard")
+    return Check(
+        name=name,
+        title=title,
+        found=Found.FAILED if silent else Found.OK,
+        detail=f"not judged by {', '.join(silent)}" if silent else ", ".join(declared),
+        remedy="`openbell status`" if silent else "",
+    )
+
+
+def _reconciliation(facts: ReadinessFacts) -> Check:
+    name, title = "reconciliation", "Reconciliation clean"
+    if facts.engine is None:
+        detail = facts.engine_why or "the engine does not say"
+        return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
+    doubt = facts.engine.get("in_doubt", 0)
+    in_doubt = len(doubt) if isinstance(doubt, list) else int(doubt or 0)
+    if not facts.is_ready:
+        detail = str(facts.engine.get("why_not") or f"the engine is {facts.engine.get('phase')}")
+        return Check(
+            name=name,
+            title=title,
+            found=Found.FAILED,
+            detail=detail,
+            remedy="`openbell reconcile` shows every difference",
+        )
+    if in_doubt:
+        detail = f"{in_doubt} orders of which nobody knows what became of them"
+        remedy = "the engine asks the venue for each; `openbell orders` shows them"
+        return Check(name=name, title=title, found=Found.FAILED, detail=detail, remedy=remedy)
+    return Check(name=name, title=title, found=Found.OK, detail="the books agree with the venues")
+
+
+# --- what holds trading back -----------------------------------------------------------------------
+
+_NOT_SO = (Found.FAILED, Found.REFUSED, Found.UNKNOWN)
+
+
+def holds_trading(check: Check, facts: ReadinessFacts, *, strict: bool = False) -> bool:
+    """Whether the desk is not to trade for it. What the engine and its permit wait for anyway (venues,
+    books, critical services) ends by itself, and trading begins then: it holds nothing. The rest
+    nobody would wait for but this look. `strict`: everything that is not so, or not known, does."""
+    if strict:
+        return check.found in _NOT_SO
+    if check.found not in _NOT_SO or not facts.is_ready:
+        return False
+    if check.name.startswith("clock_"):
+        return check.found is Found.FAILED
+    if check.name.startswith("account_"):
+        return check.found is Found.UNKNOWN
+    return check.name in (
+        "risk",
+        "rules",
+        "reconciliation",
+        "journal",
+    )
