@@ -137,6 +137,12 @@ def test_a_desk_that_can_trade_has_nothing_against_it(views: Any) -> None:
         (engine(venues=[venue(positions=None)]), "account_v", Found.UNKNOWN, {"account_v"}),
         (engine(venues=[venue(clock_skew_ms=-1200)]), "clock_v", Found.FAILED, {"clock_v"}),
         (engine(venues=[venue(clock_skew_ms=None)]), "clock_v", Found.UNKNOWN, set()),
+        (
+            engine(venues=[venue(clock_skew_ms=None, tells_time=False)]),
+            "clock_v",
+            Found.NOT_CONFIGURED,
+            set(),
+        ),
         (engine("reconciling", why_not="one is cut"), "reconciliation", Found.FAILED, set()),
         (engine(in_doubt=2), "reconciliation", Found.FAILED, {"reconciliation"}),
         (engine(storage="the disk is full"), "journal", Found.FAILED, {"journal"}),
@@ -168,6 +174,29 @@ def test_limits_count_where_the_service_that_has_them_is_up(
     found = facts(engine(), views | {"limits": make_view("limits", state, "no fresh quotes")})
     assert judged(found)["risk"].found is result
     assert ("risk" in holding(found)) is holds
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "held"),
+    [
+        (engine(venues=[venue(connected=False)]), {}, {"venue_v", "account_v"}),
+        (engine("reconciling"), {}, {"reconciliation"}),
+        (None, {}, {"venues", "journal", "reconciliation"}),
+        (engine(), {"strategies": None}, {"strategies"}),
+        (engine(), {"guard": {"state": "failed"}}, {"guard"}),
+        (engine(venues=[venue(clock_skew_ms=9000)]), {}, {"clock_v"}),
+        (engine(venues=[venue(clock_skew_ms=None)]), {}, set()),  # OANDA tells no time
+        (engine(), {}, set()),
+    ],
+)
+def test_after_a_restart_everything_that_is_not_so_or_not_known_holds_trading(
+    views: Any, said: Any, more: dict[str, Any], held: set[str]
+) -> None:
+    found = facts(said, views, **more)
+    strict = {
+        name for name, each in judged(found).items() if holds_trading(each, found, strict=True)
+    }
+    assert strict == held
 
 
 def test_a_rule_that_nobody_judges_by_holds_trading(views: Any) -> None:

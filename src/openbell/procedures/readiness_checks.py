@@ -11,7 +11,7 @@ from openbell.config.models import DeskFile
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.desk_voices import StrategySays
-from openbell.procedures.preflight_checks import clock_found
+from openbell.procedures.preflight_checks import venue_clock_check
 from openbell.runtime.spec import ServiceView
 
 _UNDER_WAY = ("waiting_for_venue", "reconciling")
@@ -95,17 +95,8 @@ def _venue(venue: Mapping[str, Any], facts: ReadinessFacts, desk: DeskFile) -> I
     )
     if not connected:
         return
-    skew_ms = venue.get("clock_skew_ms")
-    found, remedy = clock_found(skew_ms, desk.preflight.max_clock_skew)
-    yield Check(
-        name=f"clock_{name}",
-        title=f"Clock of {name}",
-        found=found,
-        detail="the engine was told no time of it"
-        if skew_ms is None
-        else f"{skew_ms:+.0f} ms from ours",
-        remedy=remedy,
-    )
+    unheard = "the engine was told no time of it"
+    yield venue_clock_check(venue, desk.preflight.max_clock_skew, unheard)
 
 
 # --- market data -----------------------------------------------------------------------------------
@@ -262,7 +253,7 @@ def _guard(facts: ReadinessFacts, desk: DeskFile) -> Check:
     return Check(
         name=name,
         title=title,
-        found=Found.WARN,
+        found=Found.FAILED,
         detail=f"{state}{f': {why}' if why else ''}; the desk is stopped by hand alone",
         remedy="`openbell status`",
     )
@@ -374,13 +365,14 @@ _NOT_SO = (Found.FAILED, Found.REFUSED, Found.UNKNOWN)
 def holds_trading(check: Check, facts: ReadinessFacts, *, strict: bool = False) -> bool:
     """Whether the desk is not to trade for it. What the engine and its permit wait for anyway (venues,
     books, critical services) ends by itself, and trading begins then: it holds nothing. The rest
-    nobody would wait for but this look. `strict`: everything that is not so, or not known, does."""
+    nobody would wait for but this look. `strict`: everything that is not so, or not known, does; but a
+    clock that is not told, as some venues tell no time at all."""
+    if check.name.startswith("clock_"):
+        return check.found is Found.FAILED and (strict or facts.is_ready)
     if strict:
         return check.found in _NOT_SO
     if check.found not in _NOT_SO or not facts.is_ready:
         return False
-    if check.name.startswith("clock_"):
-        return check.found is Found.FAILED
     if check.name.startswith("account_"):
         return check.found is Found.UNKNOWN
     return check.name in (
