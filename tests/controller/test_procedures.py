@@ -85,7 +85,7 @@ def test_what_there_is_is_told_as_this_desk_wants_it(make_desk: Any) -> None:
     desk = make_desk(TWO + HELD + '[procedures.open.steps.start_services]\ntimeout = "77s"\n')
     desk.start()
     names = [each["name"] for each in desk.get("procedures")[1]["procedures"]]
-    assert names == ["open", "close", "rolling-restart"]
+    assert names == ["open", "close", "restart", "quick-restart", "rolling-restart"]
     steps = {each["name"]: each for each in desk.get("procedures/open")[1]["steps"]}
     assert steps["start_services"]["timeout"].startswith("1m17s")
     assert steps["hold"]["of_the_desk"] and not steps["start_services"]["of_the_desk"]

@@ -102,7 +102,8 @@ def test_a_problem_names_the_line_of_the_second_of_several_steps() -> None:
 
 def test_every_step_that_is_not_optional_says_why() -> None:
     for procedure in PROCEDURES.values():
-        for spec in procedure.steps:
+        # One that is made of others is set under their names.
+        for spec in () if procedure.composed_of else procedure.steps:
             text = f"[procedures.{procedure.name}.steps.{spec.name.replace('*', 'web')}]\nenabled = false\n"
             if spec.optional:
                 assert desk(text)
@@ -193,3 +194,18 @@ def test_show_tells_of_steps_that_are_left_out_and_of_the_desks_own() -> None:
     assert [spec.name for spec, _, own in rows if own is not None] == ["x"]
     assert [spec.name for spec, settings, _ in rows if not settings.enabled] == ["checkpoint"]
     assert [spec.name for spec, _, _ in declared_steps(OPEN, None)] == [s.name for s in OPEN.steps]
+
+
+@pytest.mark.parametrize("name", ["restart", "quick-restart"])
+def test_what_is_made_of_others_is_set_under_their_names(name: str) -> None:
+    with pytest.raises(DeskFileError) as refused:
+        desk(f"[procedures.{name}.steps.validate]\nenabled = false\n")
+    assert "[procedures.close] or [procedures.open]" in str(refused.value)
+    shown = {
+        spec.name: settings.enabled
+        for spec, settings, _ in declared_steps(
+            PROCEDURES[name], desk("[procedures.open.steps.validate]\nenabled = false\n")
+        )
+    }
+    assert shown["validate"] is False and shown["reconcile"] is True
+    assert ("announce" in shown) is (name == "restart") and "flatten" not in shown
