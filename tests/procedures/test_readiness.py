@@ -309,6 +309,16 @@ async def test_what_is_still_to_come_is_waited_for_each_thing_by_its_own_step(
     assert seen.why_held() == ""
 
 
+async def test_orders_in_doubt_are_waited_for_before_they_hold_trading(
+    views: Any, journal: Any
+) -> None:
+    """The engine asks the venue for each: after a crash there are some for a moment."""
+    doubtful = engine(in_doubt=1)
+    seen = sight(views, [*[doubtful] * 12, engine()])
+    reports = await carried_out(seen, journal)
+    assert reports["check_readiness"].outcome is Outcome.DONE and seen.why_held() == ""
+
+
 async def test_an_engine_that_says_nothing_is_not_waited_for(views: Any, journal: Any) -> None:
     reports = await carried_out(sight(views, [None]), journal)
     assert reports["check_venues"].outcome is Outcome.UNKNOWN

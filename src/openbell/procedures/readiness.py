@@ -79,9 +79,9 @@ VALIDATION = _spec(
 READINESS = _spec(
     "check_readiness",
     "Check readiness to trade",
-    "Waits while the engine reconciles its books; then looks at accounts, risk parameters, kill rules "
-    "and the reconciliation. What is not so keeps the desk in safe mode, unless it is what the engine "
-    "itself waits for: then trading begins when that is there.",
+    "Waits while the engine reconciles its books, and five seconds for orders in doubt; then looks at "
+    "accounts, risk parameters, kill rules and the reconciliation. What is not so keeps the desk in safe "
+    "mode, unless it is what the engine itself waits for: then trading begins when that is there.",
     "The engine is asked, and the services that have limits and rules",
     "each check",
 )
@@ -253,9 +253,9 @@ def looks(sight: TradingSight) -> list[Look]:
             READINESS,
             sight,
             judge_readiness,
-            waits=lambda facts: facts.is_under_way,
-            until="the engine has reconciled its books",
+            waits=lambda facts: facts.is_under_way or facts.in_doubt > 0,
+            until="the engine has reconciled its books and no order is in doubt",
             patience=lambda: sight.patience,
-            lacks=lambda facts: facts.lacks_venue,
+            lacks=lambda facts: facts.lacks_venue or (facts.is_ready and facts.in_doubt > 0),
         ),
     ]

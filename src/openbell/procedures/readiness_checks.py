@@ -54,6 +54,12 @@ class ReadinessFacts:
         """The engine itself has nothing against trading any more."""
         return self.engine is not None and self.engine.get("phase") == "ready"
 
+    @property
+    def in_doubt(self) -> int:
+        """Orders of which the engine is still asking what became of them."""
+        doubt = (self.engine or {}).get("in_doubt", 0)
+        return len(doubt) if isinstance(doubt, list) else int(doubt or 0)
+
     def venues(self) -> list[Mapping[str, Any]]:
         return list((self.engine or {}).get("venues") or ())
 
@@ -339,8 +345,6 @@ def _reconciliation(facts: ReadinessFacts) -> Check:
     if facts.engine is None:
         detail = facts.engine_why or "the engine does not say"
         return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
-    doubt = facts.engine.get("in_doubt", 0)
-    in_doubt = len(doubt) if isinstance(doubt, list) else int(doubt or 0)
     if not facts.is_ready:
         detail = str(facts.engine.get("why_not") or f"the engine is {facts.engine.get('phase')}")
         return Check(
@@ -350,8 +354,8 @@ def _reconciliation(facts: ReadinessFacts) -> Check:
             detail=detail,
             remedy="`openbell reconcile` shows every difference",
         )
-    if in_doubt:
-        detail = f"{in_doubt} orders of which nobody knows what became of them"
+    if facts.in_doubt:
+        detail = f"{facts.in_doubt} orders of which nobody knows what became of them"
         remedy = "the engine asks the venue for each; `openbell orders` shows them"
         return Check(name=name, title=title, found=Found.FAILED, detail=detail, remedy=remedy)
     return Check(name=name, title=title, found=Found.OK, detail="the books agree with the venues")
