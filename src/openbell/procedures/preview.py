@@ -32,8 +32,8 @@ from openbell.procedures.begin_trading import (
     without_engine,
 )
 from openbell.procedures.command_step import CommandStep, environment_of
-from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.desk_voices import DeskVoices, Roles
+from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.opening import Starting, only_wanted, phase_steps, services_to_open
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document

@@ -109,7 +109,7 @@ PROCEDURE = Procedure(
 )
 
 
-QUICK_LEAVES_OUT = frozenset({"announce", "lock", "afterwards"})
+QUICK_LEAVES_OUT = frozenset({"announce", "lock", "reduce_limits", "afterwards"})
 """What a quick restart does without: it is for people, who wait for the desk to be back."""
 
 
