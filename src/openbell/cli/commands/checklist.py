@@ -13,7 +13,7 @@ from openbell.cli.commands.status import offline_status
 from openbell.errors import NotRunningError, OpenbellError
 
 if TYPE_CHECKING:
-    from openbell.procedures.filled_checklists import Seen
+    from openbell.procedures.daily.seen import Seen
 
 NAMES = ("morning", "startup", "shutdown", "eod")
 
@@ -30,8 +30,8 @@ def checklist(terminal: Terminal, name: str) -> int:
     Exit status: 0 nothing is wrong and nothing unknown (warnings, and what is not configured, do not
     count), 1 something is not so, 7 something could not be seen.
     """
-    from openbell.procedures.filled_checklists import NAMES as KNOWN
-    from openbell.procedures.filled_checklists import fill
+    from openbell.procedures.daily.lists import NAMES as KNOWN
+    from openbell.procedures.daily.lists import fill
 
     wanted = next(each for each in KNOWN if each == name)
     filled = fill(wanted, _look(terminal))
@@ -45,7 +45,7 @@ def _look(terminal: Terminal) -> Seen:
 
     from openbell.config.loader import load_desk
     from openbell.procedures.backups import look_at_backups
-    from openbell.procedures.filled_checklists import Seen
+    from openbell.procedures.daily.seen import Seen
     from openbell.procedures.preflight_facts import ask_dependencies, room
     from openbell.state.checkpoint import list_checkpoints
 

@@ -10,8 +10,9 @@ import pytest
 
 from openbell.config.loader import parse_desk
 from openbell.procedures.checklists import Check, Found
+from openbell.procedures.daily.lists import NAMES, fill
+from openbell.procedures.daily.seen import Seen
 from openbell.procedures.dependencies import DependencyFact
-from openbell.procedures.filled_checklists import NAMES, Seen, fill
 from openbell.procedures.registry import PROCEDURES
 
 DESK = b"""

@@ -1,0 +1,1 @@
+"""The checklists of a desk's day: morning, startup, shutdown, eod."""
