@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from openbell.cli.commands.status import restart_lines
 from openbell.state.pending_restart import PendingRestart, keep_restart, read_restart
 
 DESK = """
@@ -51,6 +52,9 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
     desk.kill()
     desk.start()
     assert desk.status()["interrupted_run"]["id"] == "close-2"
+    shown = desk.status()["restart"]
+    assert (shown["quick"], shown["by"]) == (True, "ann"), shown
+    assert any("quick restart by ann" in line for line in restart_lines(shown))
     assert pending(desk).quick and pending(desk).who == "ann"
     status, again = desk.post("runs/close-2/resume")
     assert (status, again["run"], again["resumed"]) == (202, "close-2", True), again
@@ -69,6 +73,7 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
         lambda: (desk.status()["run"] or {}).get("procedure") == "open", "it is opened again"
     )
     assert pending(desk) is None, "its opening is in the record"
+    assert desk.status()["restart"] is None
     assert desk.get("restart/close-2")[1]["opening"] == "open-3"
     desk.until(lambda: desk.pids()["gate"] is not None, "the gate is started")
     started = desk.pids()["gate"]

@@ -51,6 +51,7 @@ from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.desk_lock import DeskLock, read_lock
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
+from openbell.state.pending_restart import restart_row
 from openbell.state.planned_closing import PlannedClosing, read_planned
 from openbell.state.risk_limits import read_changes
 from openbell.watch.service_client import Answer
@@ -91,6 +92,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "lock": lock_row(read_lock(layout.lock)),
         "limits": limits_brief(desk.file, read_changes(layout.risk_limits)),
         "shutting_down_soon": _planned_on_disk(layout),
+        "restart": restart_row(layout.pending_restart),
         "emergency": emergency,
         "permit": None,
         "controller": {

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from openbell.errors import CorruptError
+from openbell.errors import CorruptError, StorageError
 from openbell.state.files import remove_durably, storage_error, write_atomically
 
 
@@ -44,6 +44,23 @@ def read_restart(path: Path) -> PendingRestart | None:
         return msgspec.json.decode(content, type=PendingRestart)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptError(f"{path.name} does not say what was begun: {error}") from error
+
+
+def restart_row(path: Path) -> dict[str, object] | None:
+    """As `status` shows it; None where none is under way."""
+    try:
+        pending = read_restart(path)
+    except (StorageError, CorruptError) as error:
+        return {"quick": None, "by": "", "reason": "", "closing": "", "stopped": error.message}
+    if pending is None:
+        return None
+    return {
+        "quick": pending.quick,
+        "by": pending.who,
+        "reason": pending.reason,
+        "closing": pending.closing,
+        "stopped": pending.stopped,
+    }
 
 
 def keep_restart(path: Path, pending: PendingRestart) -> None:

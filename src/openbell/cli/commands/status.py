@@ -52,6 +52,7 @@ def status_text(document: dict[str, Any]) -> str:
             f"SHUTTING_DOWN_SOON  at {soon['at']}, in {duration(soon['in_s'])}, by {soon['by']}"
             + _because(soon.get("reason"))
         )
+    lines += restart_lines(document.get("restart"))
     lock = document.get("lock") or {}
     if lock.get("active"):
         by = f"{lock['run']} of {lock['by']}" if lock.get("run") else lock["by"]
@@ -80,6 +81,18 @@ def status_text(document: dict[str, Any]) -> str:
         lines += ["", venue_table(document["venues"])]
     lines += recommendation_lines(document.get("recommendations", ()))
     return "\n".join(lines)
+
+
+def restart_lines(restart: dict[str, Any] | None) -> list[str]:
+    """Of a restart of the whole desk, until its opening is in the record."""
+    if not restart:
+        return []
+    word = "quick restart" if restart["quick"] else "restart"
+    stopped = f"; not opened again: {restart['stopped']}" if restart["stopped"] else ""
+    return [
+        f"restart     {word} by {restart['by'] or 'somebody'}{_because(restart['reason'])}{stopped}",
+        "            `openbell restart` goes on with it, `openbell up` opens the desk by hand",
+    ]
 
 
 def emergency_lines(emergency: dict[str, Any] | None) -> list[str]:
