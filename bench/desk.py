@@ -56,9 +56,10 @@ def run() -> list[Measurement]:
             opening / seconds,
             "x",
             bound=1.5,
-            limited_by="the command's and the controller's own start, about half a second before "
-            "the first service can be started, and five services that load at once on two cores "
-            "where each was measured with both to itself",
+            limited_by="the command's and the controller's own start, before the first service can "
+            "be started; the guard, without which no engine is started, and which is in no chain of "
+            "services; and programs that load at once on two cores where each was measured with both "
+            "to itself",
         ),
     ]
 
