@@ -1,18 +1,19 @@
-"""Openings and closings killed at random moments, one desk for all of them: `OPENBELL_KILLS=100` says how
-often.
+"""Openings and closings that are killed, one desk for all of them: at random moments, `OPENBELL_KILLS=100`
+says how often, and in each of their steps, with `OPENBELL_EVERY_STEP=1`.
 
 Of a closing that is killed inside a step there is one among the tests of the paper desk, at every run.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
 from collections.abc import Callable
 
 import pytest
-from tests.harness.killed_runs import close_killed, open_killed
+from tests.harness.killed_runs import close_killed, in_step, open_killed, steps_of
 from tests.harness.paper_desk import PaperDesk
 
 KILLS = int(os.environ.get("OPENBELL_KILLS", "0"))
@@ -35,6 +36,25 @@ def test_a_desk_whose_runs_are_killed_at_random_moments_trades_and_leaves_nothin
         pause_s = chance.uniform(0, 6)
         print(f"{number + 1} of {KILLS}: closing, {pause_s:.2f} s after its begin", flush=True)
         close_killed(paper_desk, _later(pause_s), chance)
+
+
+@pytest.mark.skipif(
+    "OPENBELL_EVERY_STEP" not in os.environ, reason="OPENBELL_EVERY_STEP asks for it"
+)
+@pytest.mark.timeout(7200)
+def test_a_desk_whose_runs_are_killed_in_each_step_trades_and_leaves_nothing(
+    paper_desk: PaperDesk, await_that: Callable[..., None]
+) -> None:
+    print(f"OPENBELL_SEED={SEED}")
+    chance = random.Random(SEED)
+    for opening, closing in itertools.zip_longest(steps_of("open"), steps_of("close")):
+        opening = opening or chance.choice(steps_of("open"))
+        closing = closing or chance.choice(steps_of("close"))
+        print(f"opening, in {opening}", flush=True)
+        open_killed(paper_desk, in_step(paper_desk, "open", opening), chance)
+        trade(paper_desk, await_that)
+        print(f"closing, in {closing}", flush=True)
+        close_killed(paper_desk, in_step(paper_desk, "close", closing), chance)
 
 
 def _later(pause_s: float) -> Callable[[], bool]:

@@ -16,27 +16,37 @@ import psutil
 from tests.harness.paper_desk import PaperDesk, await_condition
 from tests.harness.venue_log import require_flat
 
-STEPS = (
+from openbell.procedures.registry import PROCEDURES
+
+IN_A_CLOSING = (
     "halt_strategies", "cancel_orders", "flatten", "reconcile", "checkpoint", "stop_market_data",
     "disconnect", "stop_services",
 )  # fmt: skip
+"""Those of which something would be left behind."""
 NOT_RUNNING = 3
 
 
+def steps_of(procedure: str) -> list[str]:
+    """In their order."""
+    return [spec.name for spec in PROCEDURES[procedure].steps]
+
+
 def close_killed_in_a_step(desk: PaperDesk, chance: random.Random) -> None:
-    step = chance.choice(STEPS)
+    step = chance.choice(IN_A_CLOSING)
     print(f"killed in {step}")
+    close_killed(desk, in_step(desk, "close", step), chance)
+
+
+def in_step(desk: PaperDesk, procedure: str, step: str) -> Callable[[], bool]:
+    """Whether its run is in this step, or beyond: some are over before anybody has looked."""
+    order = steps_of(procedure)
 
     def there() -> bool:
         run = desk.status()["run"]
-        return run is None or not _is_before(run["step"], step)
+        at = run and run["step"]
+        return run is None or (at in order and order.index(at) >= order.index(step))
 
-    close_killed(desk, there, chance)
-
-
-def _is_before(step: str, other: str) -> bool:
-    """Steps that are none of those count as before: what they do leaves nothing behind."""
-    return step not in STEPS or STEPS.index(step) < STEPS.index(other)
+    return there
 
 
 def close_killed(desk: PaperDesk, there: Callable[[], bool], chance: random.Random) -> None:
