@@ -236,6 +236,25 @@ def test_a_step_waits_for_two_people_across_a_killed_controller(make_desk: Any) 
     assert kept == ["bob", "joe"]
 
 
+def test_what_was_approved_stays_so_where_a_run_is_gone_on_with_for_another_reason(
+    make_desk: Any,
+) -> None:
+    settings = '[procedures.close.steps.checkpoint]\napprovals = ["risk", "operator"]\n'
+    desk = make_desk(TWO + PEOPLE.format(expire_after="15m") + settings)
+    desk.start()
+    desk.run("open")
+    run = desk.post("close", {"reason": "abc"}, headers=by("ann"))[1]["run"]
+    request = waiting(desk, run)
+    assert approve(desk, request, "bob")[1]["complete"] is False
+    desk.kill()
+    desk.start()
+    assert desk.post("close", {"reason": ""}, headers=by("ann"))[1]["run"] == run
+    again = waiting(desk, run)
+    assert (again["digest"], again["approved_by"]) == (request["digest"], ["bob"])
+    assert approve(desk, again, "joe")[1]["complete"] is True
+    desk.processes[-1].wait(60)
+
+
 def test_nothing_trades_before_what_must_be_approved_whatever_becomes_of_the_controller(
     make_desk: Any,
 ) -> None:

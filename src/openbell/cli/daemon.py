@@ -28,6 +28,7 @@ _POLL_EVERY_S = 0.02
 SOON_S = 2.0
 """For another controller to answer where ours ended and did not say that one holds the desk."""
 _TAIL_LINES = 15
+_END_TIMEOUT_S = 10.0
 _BY_STATUS: dict[int, type[OpenbellError]] = {
     error.exit_code: error
     for error in (ConfigError, ConflictError, RefusedError, CorruptError, StorageError)
@@ -70,6 +71,16 @@ class StartingController:
                 start_new_session=True,
                 cwd="/",
             )
+
+    def end(self) -> None:
+        """Of one that is not to open the desk after all. It has done nothing yet, or is as good as
+        killed: what it brought up is adopted by the next one."""
+        self._process.terminate()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def await_answer(self) -> str | None:
         """The id of the run it began, once it answers; None where it could not begin one: ask for

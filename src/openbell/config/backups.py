@@ -25,8 +25,8 @@ class Backup(Model):
     """Which files of it, as a shell's pattern: `"desk-*.tar.gz"`."""
     max_age: Annotated[Seconds, Field(gt=0)] = 26 * 3600.0
     """Of the newest: a backup that is made each day may be late by two hours."""
-    min_size: Bytes = 1024
-    """A smaller one has nothing in it. Units of 1024 bytes."""
+    min_size: Bytes = 0
+    """A smaller one has not everything in it. One with nothing in it is never good."""
     verify: tuple[str, ...] = ()
     """A command that proves that it can be restored: program and arguments, no shell, run in the
     desk's folder; exit status 0. `{file}` is the newest file; `{python}`, `{desk}` and `{state}` are

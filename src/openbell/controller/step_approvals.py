@@ -115,6 +115,13 @@ class StepApprovals:
                 requesters = {*each.request.parameters["requesters"], *bound["requesters"]}
                 if not requesters & set(each.approvers) or act == GO_ON_ACT:
                     return each
+        # What was asked of this step before, of another act or out of time, is not waited for any more.
+        for name, each in list(self._waiting.items()):
+            asked = each.request
+            if asked.act == act and all(
+                tuple(asked.parameters.get(key, ())) == bound[key] for key in ("run", "step")
+            ):
+                del self._waiting[name]
         rules = self.desk.desk.file.approvals
         now = datetime.now(UTC)
         request = ActRequest(
@@ -254,11 +261,13 @@ class StepApprovals:
 def _digest_of(run: LiveRun, procedure: Procedure, step: Step[Any, Any]) -> str:
     """Of everything that makes it this step of this run, and no other act."""
     inner = inner_of(step)
+    # Why it is asked for is no part of it: who goes on with a run may give another reason, or none.
+    parameters = {name: value for name, value in run.parameters.items() if name != "reason"}
     own = inner.extra.model_dump(mode="json") if isinstance(inner, CommandStep) else None
     return _digest(
         {
             "run": run.id, "procedure": procedure.name, "version": procedure.version,
-            "step": step.name, "parameters": dict(run.parameters), "own": own,
+            "step": step.name, "parameters": parameters, "own": own,
         }
     )  # fmt: skip
 

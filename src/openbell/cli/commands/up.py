@@ -10,7 +10,13 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.plans import plan_text
-from openbell.errors import ConflictError, FailedError, NotRunningError, RefusedError
+from openbell.errors import (
+    ConflictError,
+    FailedError,
+    NotRunningError,
+    OpenbellError,
+    RefusedError,
+)
 
 
 @command()
@@ -47,11 +53,17 @@ def open_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool = False)
 
     starting = None
     if not client.is_running():
-        # Before the desk file is read here: it reads the file itself, and ends where that is wrong.
+        # Before the desk file is read here, since both take a while.
         starting = StartingController(terminal.layout, terminal.desk_path, wanted)
     from openbell.config.loader import load_desk
 
-    terminal.warn_of_live(load_desk(terminal.desk_path).file.live_venues())
+    try:
+        terminal.warn_of_live(load_desk(terminal.desk_path).file.live_venues())
+    except OpenbellError:
+        # A file that is mended a moment later would be opened by what was refused here.
+        if starting is not None:
+            starting.end()
+        raise
     run = None
     if starting is not None:
         run = starting.await_answer()
