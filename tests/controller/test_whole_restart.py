@@ -147,6 +147,7 @@ def test_a_desk_that_could_not_be_opened_again_is_not_closed(make_desk: Any) -> 
     desk.post("lock", {"reason": "audit"}, headers=BY_ANN)
     status, refused = desk.post("restart", {"quick": True})
     assert status == 403 and "locked by ann" in refused["message"]
+    assert "locked by ann" in desk.get("plan/restart")[1]["refused"][0]
     desk.post("unlock")
 
     file = desk.folder / "desk.toml"

@@ -101,6 +101,10 @@ class Restarts:
         taken = {spec.name for spec in (QUICK if wishes.quick else FULL).steps}
         shown = [row for row in steps if row["name"] in taken or row["name"] not in own]
         why_not = [check.told() for check in await self._in_the_way(wishes)]
+        try:
+            desk.refuse_locked("not restarted")
+        except RefusedError as error:
+            why_not.insert(0, error.message)
         name = QUICK.name if wishes.quick else FULL.name
         return {"procedure": name, "steps": shown, "refused": why_not}
 
