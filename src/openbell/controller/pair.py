@@ -115,7 +115,11 @@ class EnginePair:
         if service != self.standby:
             return {"phase": phase}
         why_not = list(self.unfit)
-        if phase != "standby":
+        state = self._desk.states[service]
+        if not state.is_running:
+            # What was said last was said by a process that is gone.
+            why_not.append(f"it is {state}")
+        elif phase != "standby":
             says = "" if watched is None else watched.says.why
             why_not.append(says or f"it is {phase or 'not seen yet'}")
         return {"phase": phase, "promotable": not why_not, "why_not_promotable": why_not}
