@@ -15,7 +15,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.procedures.command_step import filled
 from openbell.runtime.commands import run_command
-from openbell.runtime.plan import BASE_VARIABLES
+from openbell.runtime.plan import plain_environment
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ async def look_at_backups(
     desk: LoadedDesk, layout: DeskLayout, environ: Mapping[str, str]
 ) -> tuple[BackupFact, ...]:
     """All at once, in the order of the desk file. Never raises for what is found."""
-    environment = {name: environ[name] for name in BASE_VARIABLES if name in environ}
-    environment["OPENBELL_STATE"] = str(layout.state)
+    environment = plain_environment(layout, environ)
     declared = desk.file.backups.items()
     return tuple(
         await asyncio.gather(*(_look(name, each, layout, environment) for name, each in declared))

@@ -26,7 +26,7 @@ from openbell.errors import OpenbellError
 from openbell.procedures.backups import BackupFact, look_at_backups
 from openbell.procedures.dependencies import DependencyFact, ask_dependency
 from openbell.runtime.commands import run_command
-from openbell.runtime.plan import BASE_VARIABLES
+from openbell.runtime.plan import BASE_VARIABLES, plain_environment
 from openbell.venues.clerk import ENVIRONMENT_PASSED
 from openbell.venues.greeter import Greeting, Greetings
 
@@ -138,8 +138,7 @@ async def ask_dependencies(
     desk: LoadedDesk, layout: DeskLayout, environ: Mapping[str, str]
 ) -> tuple[DependencyFact, ...]:
     """All at once, in the order of the desk file."""
-    environment = {name: environ[name] for name in BASE_VARIABLES if name in environ}
-    environment["OPENBELL_STATE"] = str(layout.state)
+    environment = plain_environment(layout, environ)
     declared = desk.file.dependencies.items()
     return tuple(
         await asyncio.gather(

@@ -32,6 +32,14 @@ _DEFAULTS = {
 _OWN_SERVICES = "openbell.services."
 _NOTHING: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 PLACEHOLDERS = ("python", "desk", "port", "state")
+
+
+def plain_environment(layout: DeskLayout, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a command sees that only looks: no secret, and where the desk's state is."""
+    passed = {name: environ[name] for name in BASE_VARIABLES if name in environ}
+    return {**passed, "OPENBELL_STATE": str(layout.state)}
+
+
 _PLACEHOLDER = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
 
 
