@@ -27,6 +27,7 @@ facts = st.builds(
     armed=st.sampled_from([True, False, None]),
     since_refresh_s=st.none() | seconds,
     cancelled=st.booleans(),
+    stopped=st.booleans(),
 )
 
 
@@ -49,7 +50,7 @@ def test_orders_are_cancelled_only_after_a_silence_as_long_as_the_time_out(
     found: DeadManFacts,
 ) -> None:
     if decide(found).act is Act.CANCEL:
-        assert not found.cancelled
+        assert not found.cancelled and not found.stopped
         assert max(found.since_refresh_s or 0, found.engine_silent_s) >= found.timeout_s
         assert found.mode is Mode.HOLD or found.engine is EngineIs.SILENT
 

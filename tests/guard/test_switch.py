@@ -16,7 +16,7 @@ import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Guard, Venue
-from openbell.domain.dead_man import Mode
+from openbell.domain.dead_man import EngineIs, Mode
 from openbell.guard import dead_man
 from openbell.guard.dead_man import DeadMan
 from openbell.guard.engine_watch import EngineWatch
@@ -207,6 +207,25 @@ async def test_after_an_emergency_stop_that_verified_zero_nothing_fires(
     await until(lambda: tried.switch.as_dict()["state"] == "idle")
     assert "dead_man_fires" not in tried.told
     assert tried.switch.armed is False
+
+
+async def test_of_a_stop_that_was_seen_it_is_idle_at_once_and_the_venues_timer_runs_out_by_itself(
+    tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_man, "STATED_S", 0.05)
+    await until(lambda: tried.timer.asked)
+    await stopped(DeskLayout.for_desk(tmp_path, {}), "verified")
+    tried.beating.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await tried.beating
+    tried.world.engine.end_by_stop()
+    assert tried.world.engine.state is EngineIs.SILENT  # no timer is refreshed for it any more
+    await until(lambda: tried.switch.as_dict()["state"] == "idle")
+    await until(lambda: tried.switch.armed is False)
+    assert "dead_man_fires" not in tried.told and all(sent for sent, _ in tried.timer.asked)
+    tried.beat()
+    tried.switch.changed.set()
+    await until(lambda: tried.switch.armed is True)
 
 
 async def test_after_one_that_proved_nothing_it_fires(tried: Tried, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ for as long.
            off    disarmed, and never armed again until the desk is opened
 
 An engine that ends on a person's word says so: then nothing is armed and nothing is cancelled, as
-its orders are meant to rest. Pure: facts in, one act out.
+its orders are meant to rest. One that an emergency stop has ended says nothing any more: where that
+stop verified zero nothing is left to do. Pure: facts in, one act out.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class DeadManFacts:
     """Since a refresh that the venue took was sent; None: there was none."""
     cancelled: bool
     """This silence has been acted on, and it was proven."""
+    stopped: bool = False
+    """An emergency stop has ended the engine, and verified zero here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ def _closing(facts: DeadManFacts) -> Decision:
 
 
 def _running_out(facts: DeadManFacts, who: str) -> Decision:
+    if facts.stopped:
+        return Decision(Act.NOTHING, "an emergency stop ended the engine, and verified zero here")
     if facts.cancelled:
         return Decision(Act.NOTHING, f"{who} is silent; what rested was cancelled")
     since = facts.since_refresh_s

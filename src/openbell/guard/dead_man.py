@@ -18,6 +18,7 @@ from typing import Protocol
 from openbell.config.guard import Guard as GuardSettings
 from openbell.config.layout import DeskLayout
 from openbell.domain.dead_man import (
+    FIRED_GRACE_S,
     Act,
     Applies,
     DeadManFacts,
@@ -47,6 +48,8 @@ TICK_S_MAX, TICK_SHARE = 0.5, 0.04
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 5.0
 DISK_S = 0.5
 CANCEL_RETRY_S, CANCEL_RETRY_MAX_S = 1.0, 30.0
+STATED_S = 2.0
+"""Between two looks at what an emergency stop that has ended the engine states of this venue."""
 
 
 class World(Protocol):
@@ -87,6 +90,10 @@ class DeadMan:
         self._refreshed_s: float | None = None
         self._refreshed_at: datetime | None = None
         self._cancelled = False
+        self._stopped = False
+        """An emergency stop has ended the engine, and verified zero here."""
+        self._stated_s = 0.0
+        """When its statement was looked for last."""
         self._cancelling = False
         self._unsure_until_s = clock_s() + LATE_S
         """An earlier guard's refresh may be under way as well."""
@@ -134,6 +141,7 @@ class DeadMan:
             armed=self.armed,
             since_refresh_s=since,
             cancelled=self._cancelled,
+            stopped=self._stopped,
         )
 
     # --- what is done ------------------------------------------------------------------------
@@ -152,6 +160,7 @@ class DeadMan:
                     await self.changed.wait()
 
     async def _look(self) -> None:
+        await self._hear_of_stop()
         facts = self.facts
         self._tell_lateness(facts)
         if facts.engine is EngineIs.WELL and facts.mode is Mode.OPEN:
@@ -165,6 +174,19 @@ class DeadMan:
             await self._disarm()
         else:
             await self._cancel()
+
+    async def _hear_of_stop(self) -> None:
+        """Long before the timer would have run out: until then it would look as if it were to fire."""
+        if not self._world.engine.ended_by_stop:
+            self._stopped = False
+            return
+        if self._stopped or self._clock_s() - self._stated_s < STATED_S:
+            since = self.facts.since_refresh_s
+            if self._stopped and since is not None and since >= self.timeout_s + FIRED_GRACE_S:
+                self.armed, self._refreshed_s = False, None  # it ran out, and reached nothing
+            return
+        self._stated_s = self._clock_s()
+        _, self._stopped = await self._read_disk()
 
     async def _refresh(self, timeout_s: float) -> None:
         sent_s = self._clock_s()
@@ -221,7 +243,8 @@ class DeadMan:
         assert venue is not None
         latencies, stopped = await self._read_disk()
         if stopped:
-            # The engine was ended on purpose, after the venue said that nothing rests.
+            # The engine was ended on purpose, after the venue said that nothing rests. Heard of here
+            # only where the guard did not see the stop itself: it was begun by another, or is new.
             self._cancelled = True
             if self.applies == "venue":
                 self.armed, self._refreshed_s = False, None
@@ -389,6 +412,8 @@ class DeadMan:
             case EngineIs.UNHEARD | EngineIs.LEFT:
                 return "idle"
             case EngineIs.SILENT if facts.mode is Mode.OPEN:
+                if facts.stopped:
+                    return "idle"
                 if facts.cancelled:
                     return "idle" if self.fired_at is None else "fired"
                 return "running_out"

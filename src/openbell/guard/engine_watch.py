@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from openbell.config.layout import DeskLayout
 from openbell.domain.dead_man import EngineIs
+from openbell.kill.aside import aside
 from openbell.kill.beats import STANDBY, STOPPED, Beat
+from openbell.kill.marker import is_begun
 
 
 @dataclass
@@ -22,6 +26,8 @@ class EngineWatch:
     service: str = ""
     pid: int = 0
     left: bool = False
+    ended_by_stop: bool = False
+    """An emergency stop of the desk was begun, and nothing was heard since."""
     standbys: dict[str, float] = field(default_factory=dict)
     """When each standby was heard last."""
 
@@ -34,9 +40,17 @@ class EngineWatch:
             return  # of an engine that was replaced
         self.epoch, self.service, self.pid = beat.epoch, beat.service, beat.pid
         self.heard_s = max(at_s, self.heard_s or 0.0)
-        self.left = beat.stage == STOPPED
+        self.left, self.ended_by_stop = beat.stage == STOPPED, False
         if self.state is not before:
             self.on_change()
+
+    def end_by_stop(self) -> None:
+        """An emergency stop of the desk was begun. It freezes engines and kills them: the silence
+        from now on is meant, and outlasts the stop's marker until an engine is heard again."""
+        if self.state not in (EngineIs.WELL, EngineIs.SILENT) or self.ended_by_stop:
+            return
+        self.ended_by_stop = True
+        self.on_change()
 
     def expect(self) -> None:
         """One was heard by an earlier guard: its silence counts from now on."""
@@ -45,7 +59,7 @@ class EngineWatch:
     def forget(self) -> None:
         """The desk is opened anew: what was heard before says nothing."""
         if self.state is not EngineIs.WELL:
-            self.heard_s, self.epoch, self.left = None, 0, False
+            self.heard_s, self.epoch, self.left, self.ended_by_stop = None, 0, False, False
 
     def forgive(self, seconds: float) -> None:
         """This process itself was stopped for so long: nobody was silent for that."""
@@ -62,7 +76,8 @@ class EngineWatch:
             return EngineIs.UNHEARD
         if self.left:
             return EngineIs.LEFT
-        return EngineIs.WELL if self.silent_s < self.silent_after_s else EngineIs.SILENT
+        well = self.silent_s < self.silent_after_s and not self.ended_by_stop
+        return EngineIs.WELL if well else EngineIs.SILENT
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -71,5 +86,19 @@ class EngineWatch:
             "pid": self.pid or None,
             "epoch": self.epoch or None,
             "silent_s": None if self.heard_s is None else round(self.silent_s, 3),
+            "ended_by_stop": self.ended_by_stop,
             "standbys": sorted(self.standbys),
         }
+
+
+async def watch_for_stops(engine: EngineWatch, layout: DeskLayout, beat_every_s: float) -> None:
+    """For ever: of an engine that falls silent, whether an emergency stop has ended it. Before any
+    silence counts, and from the disk: whoever pressed may have done it without this guard."""
+    while True:
+        await asyncio.sleep(beat_every_s / 2)
+        silent = engine.silent_s > beat_every_s * 1.5
+        if not silent or engine.ended_by_stop or engine.state is EngineIs.LEFT:
+            continue
+        heard_s = engine.heard_s
+        if await aside(lambda: is_begun(layout)) and engine.heard_s == heard_s:
+            engine.end_by_stop()

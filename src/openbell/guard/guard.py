@@ -23,7 +23,7 @@ from openbell.domain.scopes import parse_scopes
 from openbell.errors import OpenbellError, StorageError, UsageError
 from openbell.guard.controller_watch import ControllerWatch
 from openbell.guard.dead_man import DeadMan
-from openbell.guard.engine_watch import EngineWatch
+from openbell.guard.engine_watch import EngineWatch, watch_for_stops
 from openbell.guard.record import GuardRecord, RecordKeeper
 from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
@@ -147,6 +147,7 @@ class Guard:
             "controller": self.controller.run,
             "pauses": self._notice_pauses,
             "sockets": self._keep_sockets,
+            "stops": self._watch_for_stops,
             "heartbeat rule": self.heartbeat_rule.run,
             "house": self._keep_house,
             "idle": self._end_when_idle,
@@ -189,6 +190,9 @@ class Guard:
                 self.controller.forgive(over_s)
             if over_s > PAUSE_S:
                 self.tell("paused", seconds=round(over_s, 3))
+
+    async def _watch_for_stops(self) -> None:
+        await watch_for_stops(self.engine, self.layout, self._beat_every_s)
 
     async def _keep_house(self) -> None:
         settings = self.loaded.file.logs
@@ -246,7 +250,8 @@ class Guard:
 
     def _engine_silence(self) -> float | None:
         """None where no engine has to be heard."""
-        if self.mode is not Mode.OPEN or self.engine.state in (EngineIs.UNHEARD, EngineIs.LEFT):
+        gone = self.engine.state in (EngineIs.UNHEARD, EngineIs.LEFT) or self.engine.ended_by_stop
+        if self.mode is not Mode.OPEN or gone:
             return None
         return self.engine.silent_s
 
