@@ -67,14 +67,19 @@ def test_every_command_has_help_and_json(name: str, tmp_path: Path) -> None:
 def test_up_ends_with_the_status_of_what_kept_the_controller_from_starting(
     new_desk: Path, content: bytes, mode: int, status: int, said: str
 ) -> None:
-    """It was 1 for everything, and a traceback for a file that is no text."""
+    """It was 1 for everything, and a traceback for a file that is no text. What earlier controllers had
+    logged is not told with it."""
     file = new_desk / "state" / "credentials.env"
     file.parent.mkdir(mode=0o700)
     file.write_bytes(content)
     file.chmod(mode)
+    log = new_desk / "state" / "logs" / "controller.log"
+    log.parent.mkdir()
+    log.write_text("of yesterday\n" * 3)
     told = document("up", "--desk", str(new_desk), folder=new_desk, expect=status)
     assert said in told["hint"]
     assert "Traceback" not in told["hint"]
+    assert str(log) in told["hint"] and "of yesterday" not in told["hint"]
 
 
 def test_a_mistyped_command_names_the_nearest(tmp_path: Path) -> None:
@@ -100,11 +105,31 @@ def test_a_new_desk_can_have_a_standby(new_desk: Path) -> None:
 
 
 def test_the_standby_of_the_template_is_its_comment_and_nothing_else_changes() -> None:
-    plain = rendered("desk.toml", "mine", 0)
-    pairs = zip(plain.splitlines(), with_standby(plain).splitlines(), strict=True)
-    changed = [(before, after) for before, after in pairs if before != after]
-    assert len(changed) > 10 and all(before == f"# {after}" for before, after in changed)
-    assert changed[0][1] == "[services.execution-engine-standby]"
+    """Nor does it say above a table that is one how to make it one."""
+    plain, paired = (
+        rendered("desk.toml", "mine", 0).splitlines(),
+        with_standby(rendered("desk.toml", "mine", 0)).splitlines(),
+    )
+    at = paired.index("[services.execution-engine-standby]")
+    size = paired.index("", at) - at
+    assert size > 10
+    comment = [f"# {line}" for line in paired[at : at + size]]
+    there = plain.index(comment[0])
+    assert plain[there : there + size] == comment
+    assert plain[there + size :] == paired[at + size :]
+    above = plain[: there - 3]
+    assert paired[: at - 1] == above
+    assert paired[at - 1] == "# a pause (docs/reference/standby.md)."
+    assert "remove the" in plain[there - 3] and "--standby" in plain[there - 2]
+
+
+def test_a_restart_of_a_service_takes_yes_and_says_which_command_takes_the_rest(
+    new_desk: Path,
+) -> None:
+    told = document("restart", "market-data", "--yes", folder=new_desk, expect=3)
+    assert told["error"] == "not_running"
+    told = document("restart", "market-data", "--plan", "--reason", "r", folder=new_desk, expect=2)
+    assert told["hint"] == "`openbell restart --rolling market-data --plan --reason WHY`"
 
 
 def test_two_desks_of_the_template_share_no_port() -> None:

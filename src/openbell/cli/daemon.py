@@ -20,7 +20,7 @@ from openbell.errors import (
     RefusedError,
     StorageError,
 )
-from openbell.runtime.logs import tail
+from openbell.runtime.logs import size_of, tail
 
 _START_TIMEOUT_S = 30.0
 """Ample: a controller answers within a second; adopting 100 services adds a third of one."""
@@ -55,6 +55,8 @@ class StartingController:
         self._layout = layout
         wish = () if opening is None else ("--open", json.dumps(opening), "--actor", actor())
         layout.make()
+        self._log_from = size_of(layout.controller_log)
+        """What is before it in the log is of earlier controllers, and explains nothing of this one."""
         with layout.controller_log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -85,7 +87,7 @@ class StartingController:
     def await_answer(self) -> str | None:
         """The id of the run it began, once it answers; None where it could not begin one: ask for
         it, and the controller says why. Errors as of `ensure_controller`."""
-        client, log = Client(self._layout), self._layout.controller_log
+        client = Client(self._layout)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not client.is_running():
             status = self._process.poll()
@@ -95,17 +97,26 @@ class StartingController:
             if status is not None and not _answers(client, deadline, None if held else SOON_S):
                 raise _BY_STATUS.get(status, FailedError)(
                     f"the controller ended with status {status} as it started",
-                    hint=f"its log: {log}\n{_tail(log)}",
+                    hint=self._told(),
                 )
             if time.monotonic() > deadline:
                 raise FailedError(
                     f"the controller (pid {self._process.pid}) does not answer "
                     f"after {_START_TIMEOUT_S:.0f}s",
-                    hint=f"its log: {log}\n{_tail(log)}",
+                    hint=self._told(),
                 )
             time.sleep(_POLL_EVERY_S)
         run: str | None = client.get("ping")["newest_run"]
         return run
+
+    def _told(self) -> str:
+        """Where its log is, and the last lines that were written since it was started."""
+        log = self._layout.controller_log
+        try:
+            lines = tail(log, _TAIL_LINES, self._log_from)
+        except OSError as error:
+            lines = (f"(unreadable: {error.strerror})",)
+        return "\n".join([f"its log: {log}", *lines])
 
 
 def _answers(client: Client, deadline: float, within_s: float | None) -> bool:
@@ -116,10 +127,3 @@ def _answers(client: Client, deadline: float, within_s: float | None) -> bool:
             return True
         time.sleep(_POLL_EVERY_S)
     return False
-
-
-def _tail(log: Path) -> str:
-    try:
-        return "\n".join(tail(log, _TAIL_LINES))
-    except OSError as error:
-        return f"(unreadable: {error.strerror})"

@@ -75,12 +75,14 @@ def rendered(source: str, name: str, shift: int) -> str:
 
 
 def with_standby(text: str) -> str:
-    """The template's table of a standby, which is a comment, as a table; other texts as they are."""
+    """The template's table of a standby, which is a comment, as a table, without the words on how to
+    make it one; other texts as they are."""
     return re.sub(
-        r"^# \[services\.execution-engine-standby\]\n(?:# .+\n)+",
-        lambda block: re.sub(r"^# ", "", block[0], flags=re.M),
+        r": remove the \"# \" of these lines while the desk is closed\.\n"
+        r"# `openbell init DIR --standby` makes a desk that has one\.\n#\n"
+        r"(# \[services\.execution-engine-standby\]\n(?:# .+\n)+)",
+        lambda block: ".\n" + re.sub(r"^# ", "", block[1], flags=re.M),
         text,
-        flags=re.M,
     )
 
 

@@ -38,8 +38,8 @@ def stop(terminal: Terminal, services: tuple[str, ...], force: bool) -> int:
 @click.option("--rolling", is_flag=True, help="One at a time, each proven before the next.")
 @click.option("--hand-back", is_flag=True, help="Of an engine pair: hand trading back at the end.")
 @click.option("--plan", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--reason", default="", help="Why; kept in the audit log.")
+@click.option("--yes", is_flag=True, help="Do not ask; for named services nothing is asked.")
+@click.option("--reason", default="", help="Why; kept in the audit log. Not of named services.")
 @click.option(
     "--quick", is_flag=True, help="The whole desk, services only: nobody told, nothing locked."
 )
@@ -92,16 +92,30 @@ def restart(
             terminal, services, hand_back=hand_back, reason=reason, plan=plan, yes=yes
         )
     if hand_back:
-        raise UsageError("--hand-back belongs to --rolling", hint="add --rolling")
+        raise UsageError(
+            "--hand-back belongs to a rolling restart",
+            hint=_as_rolling(services, ("--hand-back",)),
+        )
     if not services:
         from openbell.cli.restarting import restart_desk
 
         wanted = {"quick": quick, "orders": orders, "force": force, "reason": reason}
         return restart_desk(terminal, wanted, plan=plan, yes=yes)
-    given = {"--plan": plan, "--yes": yes, "--reason": bool(reason)}
-    if named_ones := [option for option, is_given in given.items() if is_given]:
-        raise UsageError(f"{named_ones[0]} belongs to --rolling", hint="add --rolling")
+    # Nothing is asked here, so --yes says nothing; it is no reason to refuse.
+    given = {"--plan": plan, "--reason": bool(reason)}
+    if named_ones := tuple(option for option, is_given in given.items() if is_given):
+        raise UsageError(
+            f"{named_ones[0]} belongs to a rolling restart, or to one of the whole desk",
+            hint=_as_rolling(services, named_ones),
+        )
     return _act(terminal, "restart", {"services": services, "force": force})
+
+
+def _as_rolling(services: tuple[str, ...], options: tuple[str, ...]) -> str:
+    """The command that does it."""
+    words = ["openbell restart --rolling", *services]
+    words += [f"{option} WHY" if option == "--reason" else option for option in options]
+    return f"`{' '.join(words)}`"
 
 
 @command()
