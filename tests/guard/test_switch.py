@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import Guard, Venue
 from openbell.domain.dead_man import EngineIs, Mode
 from openbell.guard import dead_man
-from openbell.guard.dead_man import DeadMan
+from openbell.guard.dead_man import HELD_BACK_SHARE, DeadMan
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.beats import Beat
@@ -29,6 +30,7 @@ from openbell.kill.statement import Result, VenueStatement
 from openbell.venues.port import DeadMansSwitch, VenueThrottledError, VenueUnavailableError
 
 LATE_S = 0.4
+THROTTLED_S = 1.0
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Timer:
         if self.lose and timeout_s:
             raise VenueUnavailableError("its answer was lost")
         if self.throttle:
-            raise VenueThrottledError("too many requests", retry_after_s=1.0)
+            raise VenueThrottledError("too many requests", retry_after_s=THROTTLED_S)
 
 
 @dataclass
@@ -159,6 +161,20 @@ async def test_a_venue_that_wants_fewer_requests_is_told_from_one_that_does_not_
     tried.timer.throttle = False
     await tried.switch.disarmed()
     assert tried.switch.is_known_disarmed and not tried.switch.held_back
+
+
+async def test_it_asks_no_sooner_than_the_venues_rate_limit_says_but_while_the_timer_still_runs(
+    tried: Tried,
+) -> None:
+    """Kraken counts refused requests as well: asked every few seconds, its counter never falls."""
+    tried.switch._settings = Guard(dead_man_timeout=3.0, engine_silent_after=0.3)
+    await until(lambda: tried.switch.armed is True)
+    refreshed = len(tried.timer.asked)
+    tried.timer.throttle = True
+    await until(lambda: len(tried.timer.asked) >= refreshed + 3)
+    at_s = [at_s for _, at_s in tried.timer.asked[refreshed:]]
+    pause_s = min(THROTTLED_S, tried.switch.timeout_s * HELD_BACK_SHARE)
+    assert all(later - sooner >= pause_s for sooner, later in pairwise(at_s)), at_s
 
 
 async def test_without_an_adapter_it_is_not_called_disarmed(tried: Tried) -> None:

@@ -332,6 +332,20 @@ async def test_a_clerk_that_hangs_itself_is_killed(desk, layout, tmp_path, monke
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+async def test_all_but_two_seconds_are_for_asking_however_long_the_start_takes(
+    desk, layout, tmp_path, monkeypatch
+):
+    """Kraken's question may have to wait half a minute; a share of it lost to the start is too much."""
+    reader = tmp_path / "reader"
+    reader.write_text(f"#!/bin/sh\nsleep 0.5\nexec cat > {tmp_path}/told\n")
+    reader.chmod(0o700)
+    monkeypatch.setattr(clerk.sys, "executable", str(reader))
+    before_s = time.monotonic()
+    await clerk.ask_venues(layout, desk, ["sim"], 38)
+    told = json.loads((tmp_path / "told").read_text())
+    assert before_s + 36 <= told["give_up_at_s"] <= time.monotonic() + 36
+
+
 async def test_a_venue_that_is_gone_is_unknown(scripted, desk, layout, tmp_path):
     text = (tmp_path / "desk.toml").read_text().replace(scripted.url, "http://127.0.0.1:1")
     (tmp_path / "desk.toml").write_text(text)

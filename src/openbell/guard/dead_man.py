@@ -46,6 +46,9 @@ LATE_S = 5.0
 TICK_S_MAX, TICK_SHARE = 0.5, 0.04
 """Between two looks, as seconds and as a share of the time-out: the lesser."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 5.0
+HELD_BACK_SHARE = 1 / 6
+"""Of the time-out, the longest pause that a venue's rate limit is granted: five tries fit into it. Each
+try counts there as well, so that asking sooner than it says keeps everybody out."""
 DISK_S = 0.5
 CANCEL_RETRY_S, CANCEL_RETRY_MAX_S = 1.0, 30.0
 STATED_S = 2.0
@@ -102,8 +105,7 @@ class DeadMan:
         self._cancel_retry_s = CANCEL_RETRY_S
         self._late = False
         self._problem = ""
-        self.held_back = False
-        """The venue answered the last request with its rate limit: it is well, and will take it."""
+        self._held_back_s: float | None = None
         self._disarmed = asyncio.Event()
 
     # --- what is so --------------------------------------------------------------------------
@@ -143,6 +145,11 @@ class DeadMan:
             cancelled=self._cancelled,
             stopped=self._stopped,
         )
+
+    @property
+    def held_back(self) -> bool:
+        """The venue answered the last request with its rate limit: it is well, and will take it."""
+        return self._held_back_s is not None
 
     # --- what is done ------------------------------------------------------------------------
 
@@ -223,14 +230,15 @@ class DeadMan:
         venue = self.warm.venue
         assert venue is not None
         limit_s = self._answer_within_s
-        self.held_back = False
+        self._held_back_s = None
         try:
             async with asyncio.timeout(limit_s):
                 await venue.arm_dead_mans_switch(timeout_s)
         except TimeoutError:
             return f"no answer within {limit_s:g} s"
         except OpenbellError as error:
-            self.held_back = isinstance(error, VenueThrottledError)
+            if isinstance(error, VenueThrottledError):
+                self._held_back_s = error.retry_after_s
             return error.message
         except Exception as error:  # noqa: BLE001 - an adapter's defect must not end the guard
             _log.error("the adapter of %s raised %s", self.warm.name, type(error).__name__)
@@ -350,7 +358,8 @@ class DeadMan:
         if why != self._problem:
             self._tell("dead_man_problem", venue=self.warm.name, why=why)
         self._problem = why
-        self._not_before_s = self._clock_s() + self._retry_s
+        pause_s = min(self._held_back_s or 0.0, self.timeout_s * HELD_BACK_SHARE)
+        self._not_before_s = self._clock_s() + max(self._retry_s, pause_s)
         self._retry_s = min(self._retry_s * 2, RETRY_MAX_S, max(self.timeout_s / 20, RETRY_FIRST_S))
 
     def _succeeded(self) -> None:

@@ -23,8 +23,10 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -47,8 +49,10 @@ __all__ = ["VenueAnswer", "ask_venues", "cancel_own_orders", "main"]
 
 Action = Literal["ask", "cancel"]
 
-START_SHARE = 0.25
-"""Of the time given, kept for starting the process."""
+END_S = 2.0
+"""Of the caller's time, at most a quarter, kept for what comes after the answers: closing the
+connections and printing. The clerk is told until when it may ask, on the monotonic clock that both
+processes read, so that a start that takes long takes from the asking what it took, and no more."""
 ENVIRONMENT_PASSED = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENBELL_DESK",
@@ -114,12 +118,11 @@ async def _send(
     except OpenbellError as error:
         return _all_unknown(action, venues, error.message)
     errand = {name: desk.file.venues[name] for name in venues}
+    give_up_at_s = time.monotonic() + timeout_s - min(END_S, timeout_s / 4)
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "openbell.venues.clerk",
-            "--desk", str(layout.desk), "--errand-on-stdin",
-            "--timeout", f"{int(timeout_s * (1 - START_SHARE) * 1000)}ms",
-            action,
+            "--desk", str(layout.desk), "--errand-on-stdin", action,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -132,7 +135,7 @@ async def _send(
         async with asyncio.timeout(timeout_s):
             # The desk file as it was opened: one that is being edited must not blind us.
             output, errors = await process.communicate(
-                _encode_errand(errand, known, fills_since_ns)
+                _encode_errand(errand, give_up_at_s, known, fills_since_ns)
             )
     except TimeoutError:
         return _all_unknown(action, venues, f"no answer within {timeout_s:g} s")
@@ -175,100 +178,80 @@ def _environment(
     return environment
 
 
-class _Errand(msgspec.Struct, frozen=True, kw_only=True):
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller writes on the clerk's standard input."""
 
     venues: dict[str, msgspec.Raw]
+    give_up_at_s: float
+    """By the monotonic clock, which is one for all processes of a machine."""
     known: dict[str, tuple[KnownOrder, ...]]
     fills_since_ns: int | None = None
 
 
 def _encode_errand(
-    errand: Mapping[str, VenueConfig], known: Known, fills_since_ns: int | None = None
+    errand: Mapping[str, VenueConfig],
+    give_up_at_s: float,
+    known: Known,
+    fills_since_ns: int | None = None,
 ) -> bytes:
     return msgspec.json.encode(
-        _Errand(
+        _Told(
             venues={
                 name: msgspec.Raw(config.model_dump_json().encode())
                 for name, config in errand.items()
             },
+            give_up_at_s=give_up_at_s,
             known={name: tuple(orders) for name, orders in known.items()},
             fills_since_ns=fills_since_ns,
         )
     )
 
 
-def _decode_errand(data: bytes) -> tuple[dict[str, VenueConfig], Known, int | None]:
-    told = msgspec.json.decode(data, type=_Errand)
-    venues = {
-        name: VenueConfig.model_validate_json(bytes(config)) for name, config in told.venues.items()
-    }
-    return venues, told.known, told.fills_since_ns
-
-
 # The clerk's side.
 
 
-async def _run(
-    action: Action,
-    layout: DeskLayout,
-    venues: Mapping[str, VenueConfig],
-    credentials: Mapping[str, tuple[str, str]],
-    timeout_s: float,
-    known: Known,
-    fills_since_ns: int | None,
-) -> Document:
+@dataclass(frozen=True)
+class _Errand:
+    venues: Mapping[str, VenueConfig]
+    credentials: Mapping[str, tuple[str, str]]
+    give_up_at_s: float
+    known: Known
+    fills_since_ns: int | None
+
+
+async def _run(action: Action, layout: DeskLayout, errand: _Errand) -> Document:
     """All venues at once; none waits for another."""
     answers = await asyncio.gather(
-        *(
-            _visit(
-                action,
-                name,
-                config,
-                credentials.get(name),
-                layout.desk_id,
-                timeout_s,
-                known.get(name, ()),
-                fills_since_ns,
-                layout,
-            )
-            for name, config in venues.items()
-        )
+        *(_visit(action, name, layout, errand) for name in errand.venues)
     )
     return Document(action=action, venues=tuple(answers))
 
 
-async def _visit(
-    action: Action,
-    name: str,
-    config: VenueConfig,
-    pair: tuple[str, str] | None,
-    desk_id: str,
-    timeout_s: float,
-    known: Sequence[KnownOrder],
-    fills_since_ns: int | None,
-    layout: DeskLayout,
-) -> VenueAnswer:
+async def _visit(action: Action, name: str, layout: DeskLayout, errand: _Errand) -> VenueAnswer:
     cancelling = action == "cancel"
+    pair = errand.credentials.get(name)
+    known = errand.known.get(name, ())
     if pair is None:
         return unknown(name, "its credentials are not set", cancelling=cancelling)
-    give_up_at_s = asyncio.get_running_loop().time() + timeout_s
+    begun_s = asyncio.get_running_loop().time()
     try:
-        venue, config = _open(name, config, pair, layout, known)
+        venue, config = _open(name, errand.venues[name], pair, layout, known)
     except OpenbellError as error:
         why = f"{error.message}; {error.hint}" if error.hint else error.message
         return unknown(name, why, cancelling=cancelling)
     unlisted = Unlisted(venue, known)
+    until_s = errand.give_up_at_s
     try:
         if cancelling:
-            return await ask_and_withdraw(venue, config.symbols, desk_id, give_up_at_s, unlisted)
-        async with asyncio.timeout_at(give_up_at_s):
+            return await ask_and_withdraw(venue, config.symbols, layout.desk_id, until_s, unlisted)
+        async with asyncio.timeout_at(until_s):
             return await ask(
-                venue, config.symbols, desk_id, give_up_at_s, unlisted,
-                fills_since_ns=fills_since_ns,
+                venue, config.symbols, layout.desk_id, until_s, unlisted,
+                fills_since_ns=errand.fills_since_ns,
             )  # fmt: skip
     except TimeoutError:
-        return unknown(name, f"no answer within {timeout_s:g} s", cancelling=cancelling)
+        why = f"no answer within {max(0.0, until_s - begun_s):.3g} s"
+        return unknown(name, why, cancelling=cancelling)
     finally:
         await venue.close()
 
@@ -309,12 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         layout = DeskLayout.for_desk(options.desk)
-        venues, credentials, known, since_ns = _errand(options, layout)
-        document = asyncio.run(
-            _run(
-                options.action, layout, venues, credentials, options.timeout, known, since_ns
-            )
-        )  # fmt: skip
+        document = asyncio.run(_run(options.action, layout, _errand(options, layout)))
     except OpenbellError as error:
         sys.stderr.write(f"{error.message}\n{error.hint}\n")
         return error.exit_code
@@ -322,19 +300,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(map(_is_settled, document.venues)) else UnverifiedError.exit_code
 
 
-def _errand(
-    options: argparse.Namespace, layout: DeskLayout
-) -> tuple[dict[str, VenueConfig], dict[str, tuple[str, str]], Known, int | None]:
-    """The venues to visit, their credentials, known orders and from when on executions are wanted:
-    as told, or as the desk file says, of which no journal is read."""
+def _errand(options: argparse.Namespace, layout: DeskLayout) -> _Errand:
+    """As told, or as the desk file says, of which no journal is read."""
     if options.errand_on_stdin:
-        venues, known, since_ns = _decode_errand(sys.stdin.buffer.read())
+        told = msgspec.json.decode(sys.stdin.buffer.read(), type=_Told)
+        venues = {
+            name: VenueConfig.model_validate_json(bytes(config))
+            for name, config in told.venues.items()
+        }
         credentials = {}
         for name, config in venues.items():
             key, secret = (os.environ.get(each, "") for each in venue_variables(name, config))
             if secret:
                 credentials[name] = (key, secret)
-        return venues, credentials, known, since_ns
+        return _Errand(venues, credentials, told.give_up_at_s, told.known, told.fills_since_ns)
+    give_up_at_s = time.monotonic() + options.timeout
     desk = load_desk(options.desk)
     declared = desk.file.venues
     strangers = [name for name in options.venue if name not in declared]
@@ -345,7 +325,7 @@ def _errand(
         )
     names = options.venue or list(declared)
     credentials = load_secrets(desk, layout).closing_credentials()
-    return {name: declared[name] for name in names}, credentials, {}, None
+    return _Errand({name: declared[name] for name in names}, credentials, give_up_at_s, {}, None)
 
 
 def _is_settled(answer: VenueAnswer) -> bool:

@@ -43,11 +43,12 @@ class AskVenues:
 
 Action = StopWave | AskVenues
 
-LAST_WORD_S = 38.0
-"""Of the step's minute a cancel may still need twenty seconds. A venue that does not answer is given
+QUESTIONS_S = 90.0
+LAST_WORD_S = 65.0
+"""Of `QUESTIONS_S` a cancel may still need twenty seconds. A venue that does not answer is given
 its own time-out and no more. One that wants fewer requests is waited for: Kraken's call counter,
-which all of the desk's processes fill where they share a key, takes half a minute to fall below
-what a question needs."""
+which all of the desk's processes fill where they share a key, may stand at half as much again as
+its limit, and then takes forty seconds to fall below what the questions need."""
 
 
 def plan_stop(facts: StopFacts) -> Plan[Action]:
@@ -67,7 +68,7 @@ SPEC = StepSpec(
     "orders or positions are not settled, unless the closing is forced.",
     verified_by="The process groups are seen to be empty, and every venue has said what remains.",
     timeout_s=0.0,
-    timeout_note="the stop time-outs of all services together, and one minute",
+    timeout_note="the stop time-outs of all services together, and a minute and a half",
     on_failure=OnFailure.FORCE,
     needed_because="a closed desk runs nothing",
     evidence="every rung of every service's ladder, by venue what is still connected and what "
@@ -86,7 +87,7 @@ class StopServices:
     @property
     def timeout_s(self) -> float:
         """Every ladder to its end, and the question to the venues."""
-        return stop_budget_s(self.closing, self.closing.desk.file.services.keys()) + 60.0
+        return stop_budget_s(self.closing, self.closing.desk.file.services.keys()) + QUESTIONS_S
 
     async def observe(self) -> StopFacts:
         closing = self.closing
