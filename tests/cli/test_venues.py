@@ -28,7 +28,7 @@ url = "{url}"
 symbols = ["BTC/USDT", "ETH/USDT"]
 key_env = "SIM_KEY"
 secret_env = "SIM_SECRET"
-timeout = "2s"
+timeout = "10s"
 [services.engine]
 command = ["true"]
 port = 7999
@@ -212,7 +212,17 @@ def test_a_clock_that_is_wrong_is_told(desk: Path, sim: VenueProcess) -> None:
     told = document("venues", "test", "sim", desk=desk, expect=1)
     clock = next(check for check in told["checks"] if check["name"] == "clock")
     assert clock["result"] == "failed"
-    assert "+2999" in clock["detail"] or "+3000" in clock["detail"]
+    # Half of the answer's way, which is long on a busy machine, is what the measure may be off by.
+    skew_ms = float(clock["detail"].split(" ms from ours")[0].split()[-1])
+    assert skew_ms == pytest.approx(30_000, abs=1 + clock["took_ms"] / 2)
+
+
+def test_a_list_of_open_orders_that_is_cut_is_unknown(desk: Path, sim: VenueProcess) -> None:
+    """It was told as fine, and the exit status was 0."""
+    add_fault(sim, kind="http_status", status=503, path="/api/v3/openOrders", count=1)
+    told = document("venues", "test", "sim", desk=desk, expect=7)
+    listed = next(check for check in told["checks"] if check["name"] == "open orders")
+    assert (listed["result"], listed["detail"]) == ("unknown", "0, list incomplete")
 
 
 def test_a_wrong_secret_fails_and_is_not_shown(sim: VenueProcess, tmp_path: Path) -> None:
@@ -330,7 +340,7 @@ def test_an_interrupted_test_takes_its_order_back(
 ) -> None:
     """The venue answers the question about the order too late to end the test by itself."""
     file = desk / "desk.toml"
-    file.write_text(file.read_text().replace('timeout = "2s"', 'timeout = "60s"'))
+    file.write_text(file.read_text().replace('timeout = "10s"', 'timeout = "60s"'))
     add_fault(sim, kind="hang", method="GET", path="/api/v3/order", hold_s=30, count=1)
     process = subprocess.Popen(
         [sys.executable, "-m", "openbell", "--desk", str(desk), "venues", "test", "sim", "--order"],

@@ -40,7 +40,7 @@ from alpaca.trading.requests import (
 )
 from alpaca.trading.stream import TradingStream
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 class Clients:

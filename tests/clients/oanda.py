@@ -18,7 +18,7 @@ from oandapyV20.endpoints import accounts, instruments, orders, positions, prici
 from oandapyV20.endpoints import transactions as transactions_
 from oandapyV20.exceptions import StreamTerminated, V20Error
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 LIMIT = {"type": "LIMIT", "instrument": "EUR_USD", "units": "100", "price": "1.05000"}
 MARKET = {"type": "MARKET", "instrument": "EUR_USD", "units": "1000"}
 

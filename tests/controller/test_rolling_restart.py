@@ -180,7 +180,7 @@ def test_of_two_rolling_restarts_the_second_is_refused(make_desk: Any) -> None:
 
 @pytest.mark.parametrize("what", ["halt", "kill-switch/activate"])
 def test_a_halt_or_the_kill_switch_ends_it(make_desk: Any, what: str) -> None:
-    desk = chain(make_desk, watch="20s")
+    desk = chain(make_desk, watch="120s")
     before = desk.pids()
     run = desk.post("rolling-restart")[1]["run"]
     desk.until(lambda: desk.pids()["base"] not in (None, before["base"]), "base has a new process")
@@ -188,7 +188,7 @@ def test_a_halt_or_the_kill_switch_ends_it(make_desk: Any, what: str) -> None:
     stopped_at = time.monotonic()
     assert desk.post(what, {"reason": "fat finger"})[0] == 200
     last = desk.get(f"runs/{run}/events")[1][-1]
-    assert time.monotonic() - stopped_at < 15, "it watched to the end"
+    assert time.monotonic() - stopped_at < 60, "it watched to the end"
     assert (last["event"], last["outcome"]) == ("failed", "ended"), last
     assert "fat finger" in last["message"]
     after = desk.pids()

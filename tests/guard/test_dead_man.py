@@ -34,7 +34,8 @@ async def test_a_stopped_engine_lets_it_fire_and_one_that_is_well_does_not(
     engine.send_signal(signal.SIGSTOP)
     stopped_s = time.monotonic()
     desk.until(lambda: desk.resting(venue) == 0, "the venue has none left")
-    assert time.monotonic() - stopped_s < 2 + 0.6 + 8
+    # After the time-out and the silence that comes before it; the rest is what a busy machine takes.
+    assert time.monotonic() - stopped_s < 2 + 0.6 + 30
     fired = desk.until_switch(venue, "fired")
     assert fired["fired"]["result"] == "verified"
     desk.until(

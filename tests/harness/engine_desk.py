@@ -37,7 +37,7 @@ from openbell.trading.messages import (
 from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
 
 VENUE = "binance"
-WAIT_S = 30.0
+WAIT_S = 60.0
 TOKEN = "t" * 43
 
 _DESK = """

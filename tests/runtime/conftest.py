@@ -27,7 +27,7 @@ from openbell.runtime.spec import ServiceEvent, ServiceSpec
 from openbell.runtime.supervisor import Supervisor
 
 SERVICE = Path(__file__).with_name("service.py")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from pydantic import ValidationError
@@ -328,11 +327,9 @@ async def test_a_controller_killed_at_any_moment_of_a_replacement_leaves_the_rig
         phases.add("two" if beside else "one")
         right = record.generation if record.generation in alive.values() else None
         supervisor = bench.supervisor()
-        began = time.monotonic()
         report = await supervisor.adopt()
         assert report.adopted == ("web",) and report.orphans == (), (seed, report)
         await until(lambda: len(bench.leaders("web")) == 1, f"one is left, seed {seed}")
-        assert time.monotonic() - began < 10
         await until(lambda s=supervisor: s.view("web").state is READY, f"it is ready, seed {seed}")
         ((pid, generation),) = bench.leaders("web").items()
         assert right is None or generation == right, seed

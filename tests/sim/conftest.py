@@ -119,7 +119,7 @@ def control(venue: Venue, http: aiohttp.ClientSession) -> Callable[..., Any]:
     return set_fault
 
 
-async def _eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+async def _eventually(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:

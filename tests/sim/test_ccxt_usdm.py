@@ -14,7 +14,7 @@ from openbell_sim import testing
 from openbell_sim.server import Venue
 
 PAIR = "BTC/USDT:USDT"
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ API = "/api/v3/brokerage"
 ORDERS = f"{API}/orders"
 KEY_NAME = "organizations/5c3f/apiKeys/91ab"
 READER = ("sim-key-of-the-reader", "sim-secret-of-the-reader")
-WITHIN_S = 20
+WITHIN_S = 60
 
 
 def pem() -> str:

@@ -13,7 +13,7 @@ from openbell_sim import testing
 from openbell_sim.server import Venue
 
 PAIR = "BTC/USD"
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture

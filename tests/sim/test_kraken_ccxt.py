@@ -15,7 +15,7 @@ from openbell_sim import testing
 from openbell_sim.server import Venue
 
 PAIR = "BTC/USD"
-WAIT_S = 20
+WAIT_S = 60
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from openbell_sim.faces.kraken.socket_render import checksum
 from openbell_sim.server import Venue
 from openbell_sim.sessions import MarketState
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 class Socket:

@@ -50,7 +50,7 @@ ORDERS, BATCH, CANCEL = (
 FILLS = f"{API}/orders/historical/fills"
 SYMBOL = "BTC/USD"
 KEY_NAME = "organizations/5c3f/apiKeys/91ab"
-WITHIN_S = 20
+WITHIN_S = 60
 
 
 # What answers mean, and what is sent.

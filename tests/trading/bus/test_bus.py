@@ -27,7 +27,7 @@ from openbell.trading.messages import (
     trade_topic,
 )
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def quote(bid: int, symbol: str = "BTC/USDT") -> Quote:

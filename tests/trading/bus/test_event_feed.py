@@ -19,7 +19,7 @@ from openbell.trading.messages import (
     ReplayRequest,
 )
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 class Engine:

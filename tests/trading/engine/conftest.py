@@ -54,7 +54,7 @@ from openbell.venues.port import (
     VenueUnavailableError,
 )
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 SYMBOL = "BTC/USDT"
 D = Decimal
 

@@ -32,10 +32,11 @@ from openbell.state.journal_reader import JournalReader
 from openbell.trading.engine.overload import TELL_EVERY_S, Overload
 from openbell.trading.messages import IntentReply
 
-PEAK = 50
-"""Orders a second: the default of `[risk] max_orders_per_second`."""
-ORDERS = 200
-"""Taken before the kill; at the peak, four seconds of it."""
+PEAK = 20
+"""Orders a second. Fewer than the default of `[risk] max_orders_per_second`, so that an engine on a busy
+machine is asked for twice of it as well."""
+ORDERS = 100
+"""Taken before the kill; at the peak, five seconds of it."""
 AT_ONCE = 64
 QUANTITIES = {"BTC/USDT": Decimal("0.001"), "ETH/USDT": Decimal("0.01"), "LTC/USDT": Decimal("0.2")}
 SYMBOLS = tuple(QUANTITIES)

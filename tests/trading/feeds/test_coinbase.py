@@ -21,7 +21,7 @@ from openbell_sim.faces.coinbase.client import Client
 from openbell_sim.market.events import BestSet
 from openbell_sim.server import Venue as Sim
 
-WITHIN_S = 20
+WITHIN_S = 60
 D = Decimal
 
 

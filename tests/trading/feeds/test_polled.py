@@ -22,7 +22,7 @@ from openbell.venues.registry import load_adapter
 from openbell_sim import testing
 from openbell_sim.server import Venue as Sim
 
-WITHIN_S = 20
+WITHIN_S = 60
 D = Decimal
 
 

@@ -115,7 +115,8 @@ class LoggedInVenue(RestVenue):
         is not sent again. Raises nothing for what the venue or the network does."""
         wait_s = self._routes.wait_s(route, time.monotonic())
         if wait_s > 0:
-            return Rejected(code=THROTTLED, text=f"not sent: {route} has room in {wait_s:.1f} s")
+            text = f"not sent: {route} has room in {wait_s:.1f} s"
+            return Rejected(code=THROTTLED, text=text, retry_after_s=wait_s)
         self._routes.take(route, time.monotonic())
         try:
             token = await self._session.bearer(for_effect=True)
