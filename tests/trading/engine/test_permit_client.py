@@ -76,7 +76,9 @@ async def test_a_slow_answer_shortens_the_permit(folder: Path, controller: Contr
         controller.hold.set()
         await until(lambda: permit.scope() is PermitScope.TRADE)
         ends_s = time.monotonic() + permit.expires_in_s()
-        assert ends_s <= asked_s + controller.answer["ttl_s"], "it lives from before it was asked for"
+        assert ends_s <= asked_s + controller.answer["ttl_s"], (
+            "it lives from before it was asked for"
+        )
 
 
 async def test_a_grant_that_arrives_after_giving_up_counts_for_nothing(
