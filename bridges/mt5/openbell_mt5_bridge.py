@@ -11,7 +11,8 @@ tried with a stand-in for its package; not yet run on Windows.
 
 The promise that matters: an id makes at most one order. Before an order is handed to the terminal
 its id is in the journal, on the disk; an id that is there already is answered with what is known of
-it and never sent again. An order is found again by its comment, which carries the id.
+it and never sent again. So one bridge at a time holds a journal. An order is found again by its
+comment, which carries the id.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import time
 from decimal import Decimal, InvalidOperation
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PROTOCOL = 1
@@ -78,7 +79,9 @@ class Journal:
     """Ids and what became of them: a line before an order is sent, a line after."""
 
     def __init__(self, path: Path) -> None:
+        """Raises OSError where it cannot be opened, or another bridge has it."""
         self._entries: dict[str, dict[str, Any]] = {}
+        self._held = _held(path.with_name(f"{path.name}.lock"))
         self._file = path.open("a+b")
         self._file.seek(0)
         good = 0
@@ -90,6 +93,10 @@ class Journal:
             good += len(line)
         self._file.truncate(good)
 
+    def close(self) -> None:
+        self._file.close()
+        self._held.close()
+
     def get(self, name: str) -> dict[str, Any] | None:
         return self._entries.get(name)
 
@@ -99,6 +106,24 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._entries.setdefault(entry["id"], {}).update(entry)
+
+
+def _held(path: Path) -> IO[bytes]:
+    """A file that this process alone holds, until it closes it or ends. Raises OSError."""
+    file = path.open("ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 class Bridge:
@@ -240,7 +265,6 @@ class Bridge:
             "volume": _text(deal.volume),
             "price": _text(deal.price),
             "commission": _text(deal.commission + deal.fee),
-            "profit": _text(deal.profit),
             "currency": currency,
             "time_ms": deal.time_msc - self._offset_ms,
         }
@@ -405,7 +429,6 @@ class Bridge:
             "symbol": order.symbol,
             "side": side,
             "type": kind,
-            "time": "gtc",
             "volume": _text(order.volume_initial),
             "filled": _text(_exact(order.volume_initial) - _exact(order.volume_current)),
             "price": _text(price) if kind in ("limit", "stop_limit") else None,
@@ -476,8 +499,11 @@ def make_server(bridge: Bridge, token: str, host: str, port: int) -> ThreadingHT
         timeout = 60
 
         def _serve(self) -> None:
-            length = self.headers.get("Content-Length", "0")
-            body = self.rfile.read(int(length)) if length.isdigit() else b""
+            told = self.headers.get("Content-Length", "0")
+            length = int(told) if told.isdigit() else 0
+            body = self.rfile.read(min(length, BODY_MAX + 1))
+            if length > BODY_MAX:
+                self.close_connection = True  # the rest of it is not read
             parts = urlsplit(self.path)
             try:
                 answer = self._answer(parts.path, parts.query, body)
@@ -506,7 +532,11 @@ def make_server(bridge: Bridge, token: str, host: str, port: int) -> ThreadingHT
         def log_message(self, format: str, *arguments: Any) -> None:
             """Requests are the desk's to log: a terminal's console is nobody's."""
 
-    return ThreadingHTTPServer((host, port), Handler)
+    class Server(ThreadingHTTPServer):
+        # On Windows it would let two bridges listen on one port.
+        allow_reuse_address = sys.platform != "win32"
+
+    return Server((host, port), Handler)
 
 
 def utc_offset_s(mt5: Any, text: str) -> int:
@@ -538,7 +568,11 @@ def main() -> int:
     started = mt5.initialize(options.terminal) if options.terminal else mt5.initialize()
     if not started:
         sys.exit(f"the terminal cannot be reached: {mt5.last_error()}")
-    bridge = Bridge(mt5, Journal(options.journal), utc_offset_s(mt5, options.utc_offset))
+    try:
+        journal = Journal(options.journal)
+    except OSError as error:
+        sys.exit(f"the journal cannot be used ({error.strerror}); does another bridge run on it?")
+    bridge = Bridge(mt5, journal, utc_offset_s(mt5, options.utc_offset))
     server = make_server(bridge, token, options.host, options.port)
     sys.stdout.write(f"serving on {options.host}:{server.server_address[1]}\n")
     sys.stdout.flush()

@@ -164,7 +164,7 @@ class Terminal:
             SimpleNamespace(
                 ticket=order.ticket + 5000, order=order.ticket, comment=order.comment,
                 symbol=order.symbol, type=request["type"], volume=request["volume"],
-                price=request["price"], commission=-0.07, fee=0.0, profit=0.0,
+                price=request["price"], commission=-0.07, fee=0.0,
                 time_msc=self._now_ms(),
             )
         )  # fmt: skip
@@ -180,9 +180,8 @@ class Running:
         self.start()
 
     def start(self) -> None:
-        bridge = self.module.Bridge(
-            self.terminal, self.module.Journal(self.journal), OFFSET_H * 3600
-        )
+        self.kept = self.module.Journal(self.journal)
+        bridge = self.module.Bridge(self.terminal, self.kept, OFFSET_H * 3600)
         self.server = self.module.make_server(bridge, TOKEN, "127.0.0.1", 0)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -190,6 +189,7 @@ class Running:
     def stop(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+        self.kept.close()
 
 
 @pytest.fixture
@@ -345,6 +345,14 @@ async def test_a_torn_journal_is_taken_up(running: Running, venue: Mt5Venue) -> 
     running.start()
     with running.journal.open("rb") as file:
         assert file.read().endswith(b"\n")
+
+
+def test_a_second_bridge_gets_no_journal_that_another_writes(running: Running) -> None:
+    """It would not see what the first one sends, and send an id a second time."""
+    with pytest.raises(OSError):
+        running.module.Journal(running.journal)
+    running.stop()
+    running.start()
 
 
 async def test_a_hedging_account_is_refused_with_what_to_do(

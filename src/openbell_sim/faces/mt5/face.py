@@ -53,7 +53,6 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     side: Literal["buy", "sell"]
     type: Literal["market", "limit", "stop"]
     volume: str
-    time: Literal["gtc", "ioc", "fok"] = "gtc"
     price: str | None = None
     stop_price: str | None = None
     reduce_only: bool = False
@@ -174,7 +173,8 @@ class Mt5Face:
         return {"order": render.order(self._find(call))}
 
     def _submit(self, call: _Call) -> object:
-        """An id that was taken before gives the order it made; with another content it is refused."""
+        """An id that came before gives the order it made, or its refusal; with another content it
+        is refused."""
         try:
             given = msgspec.json.decode(call.body, type=NewOrder)
         except msgspec.MsgspecError as error:
@@ -190,6 +190,9 @@ class Mt5Face:
                 self.exchange.turn_away(request, Reason.DUPLICATE_CL_ORD_ID)
                 raise BridgeError(409, "id_in_use", "another order has this id", retcode=10013)
             return {"order": render.order(known), "known": True}
+        reason = self._refused_before(request)
+        if reason is not None:
+            raise errors.rejected(reason)
         if not call.credentials.may_trade and not request.reduce_only:
             self.exchange.turn_away(request, Reason.MAY_NOT_TRADE)
             raise errors.rejected(Reason.MAY_NOT_TRADE)
@@ -198,6 +201,15 @@ class Mt5Face:
         except RefusedError as error:
             raise errors.rejected(error.reason) from None
         return {"order": render.order(order), "known": False}
+
+    def _refused_before(self, request: OrderRequest) -> Reason | None:
+        """What the trade server said to this id. What was malformed never came so far."""
+        for refusal in self.exchange.ledger.refused:
+            if (refusal.account, refusal.cl_ord_id) == (request.account, request.cl_ord_id):
+                reason = Reason(refusal.reason)
+                if reason is not Reason.MALFORMED:
+                    return reason
+        return None
 
     def _record_malformed(self, call: _Call, given: NewOrder, error: BridgeError) -> None:
         now_ns = self.exchange.now_ns()
@@ -231,7 +243,7 @@ class Mt5Face:
             symbol=given.symbol,
             side=Side(given.side.upper()),
             ord_type=_ORD_TYPES[given.type],
-            time_in_force=TimeInForce(given.time.upper()),
+            time_in_force=TimeInForce.GTC,
             qty=volume * CONTRACT_SIZE,
             price=price,
             stop_price=stop,
@@ -328,9 +340,22 @@ def _amount(text: str | None, what: str) -> Decimal | None:
 
 
 def _same(known: Order, request: OrderRequest) -> bool:
-    return (known.symbol, known.side, known.ord_type, known.price) == (
+    # One that closes was cut to what was held.
+    is_as_large = known.order_qty == request.qty or (
+        known.reduce_only and known.order_qty < request.qty
+    )
+    return is_as_large and (
+        known.symbol,
+        known.side,
+        known.ord_type,
+        known.price,
+        known.stop_price,
+        known.reduce_only,
+    ) == (
         request.symbol,
         request.side,
         request.ord_type,
         request.price,
+        request.stop_price,
+        request.reduce_only,
     )
