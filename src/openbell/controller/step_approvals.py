@@ -106,22 +106,23 @@ class StepApprovals:
             "run": (run.id,), "step": (step,), "what": (what,), "roles": roles,
             "requesters": tuple(dict.fromkeys((run.begun_by or run.actor, run.actor))),
         }  # fmt: skip
-        for each in self._waiting.values():
-            same = each.request.act == act and all(
-                tuple(each.request.parameters.get(key, ())) == bound[key]
-                for key in ("run", "step", "what", "roles")
-            )
-            if same and self.clock_ns() < each.request.expires_mono_ns:
-                requesters = {*each.request.parameters["requesters"], *bound["requesters"]}
+        of_the_step = {
+            name: each
+            for name, each in self._waiting.items()
+            if each.request.act == act and _agree(each.request, bound, "run", "step")
+        }
+        for each in of_the_step.values():
+            request = each.request
+            if (
+                _agree(request, bound, "what", "roles")
+                and self.clock_ns() < request.expires_mono_ns
+            ):
+                requesters = {*request.parameters["requesters"], *bound["requesters"]}
                 if not requesters & set(each.approvers) or act == GO_ON_ACT:
                     return each
-        # What was asked of this step before, of another act or out of time, is not waited for any more.
-        for name, each in list(self._waiting.items()):
-            asked = each.request
-            if asked.act == act and all(
-                tuple(asked.parameters.get(key, ())) == bound[key] for key in ("run", "step")
-            ):
-                del self._waiting[name]
+        # What was asked of it before, of another act or out of time, is not waited for any more.
+        for name in of_the_step:
+            del self._waiting[name]
         rules = self.desk.desk.file.approvals
         now = datetime.now(UTC)
         request = ActRequest(
@@ -256,6 +257,10 @@ class StepApprovals:
         except OpenbellError as error:
             # It is in the audit log; a closing must not wait for a disk.
             log.error("an approval is not kept on disk", why=error.message, alert=True)
+
+
+def _agree(request: ActRequest, bound: Mapping[str, tuple[str, ...]], *keys: str) -> bool:
+    return all(tuple(request.parameters.get(key, ())) == bound[key] for key in keys)
 
 
 def _digest_of(run: LiveRun, procedure: Procedure, step: Step[Any, Any]) -> str:

@@ -12,7 +12,8 @@ from typing import Literal
 import msgspec
 
 from openbell.errors import CorruptError, StorageError
-from openbell.state.files import remove_durably, storage_error, write_atomically
+from openbell.state.files import remove_durably
+from openbell.state.struct_file import read_struct, write_struct
 
 
 class PendingRestart(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,16 +35,7 @@ class PendingRestart(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_restart(path: Path) -> PendingRestart | None:
     """None where none is under way. Raises StorageError, CorruptError."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise storage_error(error, "read", path) from error
-    try:
-        return msgspec.json.decode(content, type=PendingRestart)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptError(f"{path.name} does not say what was begun: {error}") from error
+    return read_struct(path, PendingRestart, "what was begun")
 
 
 def restart_row(path: Path) -> dict[str, object] | None:
@@ -65,7 +57,7 @@ def restart_row(path: Path) -> dict[str, object] | None:
 
 def keep_restart(path: Path, pending: PendingRestart) -> None:
     """Raises StorageError."""
-    write_atomically(path, msgspec.json.encode(pending) + b"\n")
+    write_struct(path, pending)
 
 
 def drop_restart(path: Path) -> bool:

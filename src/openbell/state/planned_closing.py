@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from openbell.errors import CorruptError
-from openbell.state.files import remove_durably, storage_error, write_atomically
+from openbell.state.files import remove_durably
+from openbell.state.struct_file import read_struct, write_struct
 
 
 class PlannedClosing(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,24 +29,15 @@ class PlannedClosing(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_planned(path: Path) -> PlannedClosing | None:
     """None where nothing is announced. Raises StorageError, CorruptError."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise storage_error(error, "read", path) from error
-    try:
-        planned = msgspec.json.decode(content, type=PlannedClosing)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptError(f"{path.name} does not say what was announced: {error}") from error
-    if planned.at.tzinfo is None:
+    planned = read_struct(path, PlannedClosing, "what was announced")
+    if planned is not None and planned.at.tzinfo is None:
         raise CorruptError(f"{path.name} does not say in which time zone")
     return planned
 
 
 def keep_planned(path: Path, planned: PlannedClosing) -> None:
     """Raises StorageError: nothing is announced then."""
-    write_atomically(path, msgspec.json.encode(planned) + b"\n")
+    write_struct(path, planned)
 
 
 def drop_planned(path: Path) -> bool:
