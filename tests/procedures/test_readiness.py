@@ -15,6 +15,7 @@ from openbell.config.loader import parse_desk
 from openbell.domain.desk_state import DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.begin_trading import (
+    REFUSED_PATIENCE_S,
     VENUE_PATIENCE_S,
     Opened,
     TradingFacts,
@@ -23,7 +24,7 @@ from openbell.procedures.begin_trading import (
     plan_trading,
 )
 from openbell.procedures.checklists import Check, Found
-from openbell.procedures.desk_voices import DeskVoices, Roles, StrategySays
+from openbell.procedures.desk_voices import DeskVoices, EngineSays, Roles, StrategySays
 from openbell.procedures.readiness import NAMES, TradingSight, looks
 from openbell.procedures.readiness_checks import (
     ReadinessFacts,
@@ -351,3 +352,22 @@ def test_venues_are_waited_for_once_in_an_opening() -> None:
     assert patience.is_over(True, 101.0 + VENUE_PATIENCE_S), "the next step does not wait anew"
     assert not patience.is_over(False, 200.0)
     assert not patience.is_over(True, 201.0), "one that came and went again is waited for again"
+
+
+def test_a_venue_that_refuses_the_credentials_is_asked_again_and_not_waited_for() -> None:
+    refused = {"name": "a", "connected": False, "refused": True}
+    away = {"name": "b", "connected": False, "refused": False}
+    there = {"name": "c", "connected": True, "refused": False}
+    for venues, expected in (
+        ([refused, there], True), ([refused, away], False), ([there], False), ([], False),
+    ):  # fmt: skip
+        body = {"phase": "waiting_for_venue", "venues": venues}
+        assert EngineSays.of(body).refused is expected
+        assert ReadinessFacts(
+            engine=body, engine_why="", views={}, wanted=(), connected_ms={}
+        ).is_refused is expected  # fmt: skip
+    patience = VenuePatience()
+    assert not patience.is_over(True, 100.0, refused=True)
+    assert not patience.is_over(True, 100.0 + REFUSED_PATIENCE_S, refused=True)
+    assert not patience.is_over(True, 100.1 + REFUSED_PATIENCE_S)
+    assert patience.is_over(True, 100.1 + REFUSED_PATIENCE_S, refused=True)

@@ -113,7 +113,11 @@ class GuardKeeper:
             return ""
         if self._state != "running":
             return f"{self._state}{f': {self._why}' if self._why else ''}"
-        cold = [row["name"] for row in self._told.get("venues", ()) if not row["warm"]]
+        cold = [
+            f"{row['name']} ({row['why']})" if row.get("why") else row["name"]
+            for row in self._told.get("venues", ())
+            if not row["warm"]
+        ]
         problem = str(self._told.get("problem") or "")
         return problem or (f"not connected to {', '.join(cold)}" if cold else "")
 

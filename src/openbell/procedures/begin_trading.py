@@ -20,6 +20,9 @@ POLL_S = 0.05
 VENUE_PATIENCE_S = 5.0
 """How long an unreachable venue is waited for before the opening ends with saying so. The engine
 goes on trying by itself, and the desk trades as soon as the venue is there."""
+REFUSED_PATIENCE_S = 1.0
+"""The same where every venue that is missing has refused the credentials: the engine has asked again
+by then, and no waiting makes a wrong key a right one."""
 
 
 @dataclass
@@ -28,13 +31,14 @@ class VenuePatience:
 
     since_s: float | None = None
 
-    def is_over(self, missing: bool, now_s: float) -> bool:
-        """`missing`: the engine waits for a venue at this moment, on the loop's clock."""
+    def is_over(self, missing: bool, now_s: float, *, refused: bool = False) -> bool:
+        """`missing`: the engine waits for a venue at this moment, on the loop's clock; `refused`: for
+        none but such as have refused the credentials."""
         if not missing:
             self.since_s = None
             return False
         self.since_s = now_s if self.since_s is None else self.since_s
-        return now_s - self.since_s > VENUE_PATIENCE_S
+        return now_s - self.since_s > (REFUSED_PATIENCE_S if refused else VENUE_PATIENCE_S)
 
 
 RELEASE = "`openbell kill-switch deactivate` releases it"
@@ -251,7 +255,8 @@ class BeginTrading:
                     "/v1/strategies/resume", {"names": halted, "reason": "opening"}
                 )
             missing = facts.engine is not None and facts.engine.phase == "waiting_for_venue"
-            if self.patience.is_over(missing, loop.time()):
+            refused = facts.engine is not None and facts.engine.refused
+            if self.patience.is_over(missing, loop.time(), refused=refused):
                 return
             await asyncio.sleep(POLL_S)
 

@@ -59,6 +59,8 @@ class EngineSays:
     unconnected: tuple[str, ...]
     """Venues it is not connected to."""
     last_journal_seq: int
+    refused: bool = False
+    """Of all those each has refused the credentials: waiting brings none back."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> EngineSays:
@@ -76,7 +78,15 @@ class EngineSays:
                 if not venue.get("connected") and venue.get("name")
             ),
             last_journal_seq=int(body.get("last_journal_seq") or 0),
+            refused=all_refused(body),
         )
+
+
+def all_refused(body: Mapping[str, Any]) -> bool:
+    """Of an engine's `GET /v1/state`: whether every venue that it is not connected to has refused the
+    credentials, and there is one."""
+    lost = [venue for venue in body.get("venues") or () if not venue.get("connected")]
+    return bool(lost) and all(venue.get("refused") is True for venue in lost)
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,8 @@ class Look:
     async def act(self, plan: Plan[Await], say: Say) -> None:
         loop, patience = asyncio.get_running_loop(), self.patience()
         while self.waits(facts := await self.observe()):
-            if patience.is_over(self.lacks(facts), loop.time()):
+            lacks = self.lacks(facts)
+            if patience.is_over(lacks, loop.time(), refused=facts.is_refused):
                 return
             await asyncio.sleep(POLL_S)
 

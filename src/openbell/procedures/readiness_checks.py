@@ -10,7 +10,7 @@ from typing import Any
 from openbell.config.models import DeskFile
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.checklists import Check, Found
-from openbell.procedures.desk_voices import StrategySays
+from openbell.procedures.desk_voices import StrategySays, all_refused
 from openbell.procedures.preflight_checks import venue_clock_check
 from openbell.runtime.spec import ServiceView
 
@@ -48,6 +48,11 @@ class ReadinessFacts:
     @property
     def lacks_venue(self) -> bool:
         return self.engine is not None and self.engine.get("phase") == "waiting_for_venue"
+
+    @property
+    def is_refused(self) -> bool:
+        """It waits for no venue but such as have refused the credentials."""
+        return self.lacks_venue and all_refused(self.engine or {})
 
     @property
     def is_ready(self) -> bool:

@@ -78,7 +78,7 @@ def test_what_was_held_back_is_told_with_its_end_and_a_while_after_it(
     [
         (
             VenueAuthError("fake: -2015 Invalid API-key"),
-            r"credentials refused: fake: -2015 .*; check the key.* \[venues.fake\] names, and restart",
+            r"credentials refused by fake: check OPENBELL_\w+_KEY and \w+_SECRET: .* -2015 .*; then",
         ),
         (
             VenueRefusedError("fake does not trade X", hint="mend symbols in [venues.fake]"),
@@ -100,6 +100,7 @@ async def test_a_venue_that_is_lost_says_what_is_to_be_done_about_it(
     async with standing_by(desk) as link:
         await desk.until(lambda: re.match(told, link.why_not))
         assert not link.connected
+        assert link.refused is isinstance(error, VenueAuthError)
 
 
 async def test_a_connection_that_is_held_back_says_until_when_and_is_made_then(

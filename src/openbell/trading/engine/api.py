@@ -354,6 +354,7 @@ def _venue_state(link: VenueLink) -> dict[str, object]:
         "connected": link.connected,
         "reconciled": link.reconciled,
         "why_not": link.why_not,
+        "refused": link.refused and not link.connected,
         "streaming": link.streaming,
         "held_back": link.limits.why,
         "held_for_s": round(link.limits.left_s, 3),

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from openbell.config.models import Venue as VenueConfig
+from openbell.config.secrets import venue_variables
 from openbell.domain.closing import Flatness, is_flat
 from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import ClOrdID, Order, OrdStatus
@@ -49,6 +50,7 @@ from openbell.venues.port import (
     StreamEvent,
     StreamUp,
     Venue,
+    VenueAuthError,
     VenueError,
     VenueThrottledError,
 )
@@ -100,6 +102,8 @@ class VenueLink:
         self.was_reconciled = False
         """Ever, since this engine started."""
         self.why_not = "not connected yet"
+        self.refused = False
+        """The venue answered, and refused the credentials, when it was asked last."""
         self.skew_ns: int | None = None
         """The venue's clock less ours; None where it tells no time, or none yet."""
         self.streaming = False
@@ -475,7 +479,8 @@ class VenueLink:
             self._on_change()
 
     def _down(self, error: OpenbellError) -> None:
-        what, mend = lost_by(error, self.name)
+        what, mend = lost_by(error, self.name, venue_variables(self.name, self.config))
+        self.refused = isinstance(error, VenueAuthError)
         if self.connected or not self.why_not.startswith(what):
             log.error(f"venue: {what}", alert=True, venue=self.name, why=error.message, hint=mend)
         why = f"{what}: {error.message}"

@@ -6,6 +6,8 @@ apart from what does not answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from openbell.errors import OpenbellError
 from openbell.service.logging import get_logger
 from openbell.venues.port import (
@@ -18,14 +20,15 @@ from openbell.venues.port import (
 log = get_logger()
 
 
-def lost_by(error: OpenbellError, name: str) -> tuple[str, str]:
-    """Why a venue is lost, by what has to be done about it, and that; nothing where waiting is all."""
+def lost_by(error: OpenbellError, name: str, variables: Iterable[str]) -> tuple[str, str]:
+    """Why a venue is lost, by what has to be done about it, and that; nothing where waiting is all.
+    `variables`: of its credentials."""
     match error:
         case VenueAuthError():
             look = error.hint or "check the key and its permissions at the venue"
             return (
-                "credentials refused",
-                f"{look}; mend the variables that [venues.{name}] names, and restart what uses them",
+                f"credentials refused by {name}: check {' and '.join(variables)}",
+                f"{look}; then `openbell down`, and `openbell up` with those that are right",
             )
         case VenueRefusedError():
             return "refuses to serve the desk", error.hint
