@@ -75,6 +75,8 @@ class ControlledDesk:
     board: RunBoard = field(default_factory=RunBoard)
     port_problem: str = ""
     """Why the TCP port is not served; empty when it is."""
+    database_problem: str = ""
+    """What is damaged of the desk database; empty where nothing is known to be."""
     interrupted: Interrupted | None = None
     started_mono_s: float = field(default_factory=time.monotonic)
     heard_service: Callable[[ServiceEvent], None] = lambda _: None

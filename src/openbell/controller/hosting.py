@@ -21,6 +21,7 @@ from openbell.controller.acts import Acts
 from openbell.controller.approving import REQUESTS_KEPT
 from openbell.controller.close_desk import Closings
 from openbell.controller.conduct import Conductor
+from openbell.controller.database_watch import DatabaseWatch
 from openbell.controller.desk import ControlledDesk, Interrupted
 from openbell.controller.emergency import Emergency
 from openbell.controller.guard_keeper import GuardKeeper
@@ -144,6 +145,7 @@ class Hosted:
             asyncio.create_task(guard.run(), name="guard"),
             asyncio.create_task(self.parts.pair.run(), name="engine pair"),
             asyncio.create_task(self.parts.planned.run(), name="planned closing"),
+            asyncio.create_task(DatabaseWatch(desk).run(), name="database"),
         ]
         if open_at_once is not None:
             await self._open(open_at_once, actor)

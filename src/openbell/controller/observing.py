@@ -158,6 +158,7 @@ class Observer:
                 state=state, target=target, latched=latched, latched_parts=parts,
                 engine_trading=True, reconciled=True,
                 guard_problem=guard_problem, dead_man_problems=switches,
+                database_problem=desk.database_problem,
             )  # fmt: skip
         in_doubt = engine.get("in_doubt") if engine.known else None
         return DeskHealthFacts(
@@ -175,6 +176,7 @@ class Observer:
             standby_unfit=self._standby_unfit(),
             guard_problem=guard_problem,
             dead_man_problems=switches,
+            database_problem=desk.database_problem,
         )
 
     def _standby_unfit(self) -> tuple[str, ...]:

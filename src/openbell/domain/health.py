@@ -66,6 +66,8 @@ class DeskHealthFacts:
     risk_heard: bool | None = True
     quotes_fresh: bool | None = True
     journal_ok: bool | None = True
+    database_problem: str = ""
+    """What is damaged of the desk database; empty where nothing is known to be."""
     standby_unfit: tuple[str, ...] = ()
     """Why the engine's standby could not take over; empty where it could, or there is none."""
     guard_problem: str = ""
@@ -149,6 +151,8 @@ def resume_blockers(
         blockers.append("risk-management was not heard lately")
     if desk.journal_ok is not True:
         blockers.append("the journal cannot be written")
+    if desk.database_problem:
+        blockers.append(f"the desk database is damaged: {desk.database_problem}")
     blockers += [f"breached: {breach}" for breach in desk.risk_breaches]
     return blockers
 
@@ -210,7 +214,7 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
             _Finding(
                 Verdict.DEGRADED,
                 f"the guard does not watch: {desk.guard_problem}",
-                "see `openbell logs guard`; `openbell up` starts it",
+                "see `openbell logs guard`; `openbell up` starts one that does not run",
             )
         )
     found += [
@@ -241,6 +245,15 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
             )
             if known is None
         ]
+    if desk.database_problem:
+        found.append(
+            _Finding(
+                Verdict.UNHEALTHY,
+                f"the desk database is damaged: {desk.database_problem}",
+                "halt, then `openbell down` (where that fails `openbell emergency-stop`, which needs "
+                "none); keep the file, restore a checkpoint, then `openbell reconcile`",
+            )
+        )
     if desk.journal_ok is False:
         found.append(
             _Finding(
