@@ -82,6 +82,7 @@ peers = st.builds(
     since_start_s=st.none() | seconds,
     started_s=st.lists(seconds, max_size=8),
     gone_s=seconds,
+    frozen=st.booleans(),
 )
 
 
@@ -96,7 +97,8 @@ def test_another_is_started_only_when_the_one_before_is_not_known_to_live(
         assert len(recent) < mutual_watch.LIMIT
     if act is mutual_watch.Act.KILL:
         assert found.wanted and found.alive is True
-        assert max(found.silent_s, found.since_start_s or 0) >= found.silent_after_s
+        share = mutual_watch.FROZEN_SHARE if found.frozen else 1.0
+        assert max(found.silent_s, found.since_start_s or 0) >= found.silent_after_s * share
 
 
 @given(peers)

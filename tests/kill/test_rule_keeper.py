@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.kill_rules import Judge, Now, Reading, Rule, State
 from openbell.domain.scopes import DESK
 from openbell.errors import StorageError
-from openbell.kill import heartbeat_rule
+from openbell.kill import heartbeat_rule, rule_keeper
 from openbell.kill.heartbeat_rule import HeartbeatRule
 from openbell.kill.rule_keeper import RuleKeeper
 from openbell.state.halts import Halt
@@ -273,6 +274,43 @@ async def test_a_disk_that_hangs_holds_up_nothing_but_the_rule(
         async with asyncio.timeout(20):
             while not heard.latched:
                 await asyncio.sleep(0.01)
+    running.cancel()
+
+
+async def test_of_an_engine_that_is_heard_no_disk_is_asked_and_no_thread_begun_after_the_first_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads a look, four looks a second, were half of what an idle guard cost."""
+    monkeypatch.setattr(heartbeat_rule, "LOOK_EVERY_S", 0.01)
+    begun: list[str] = []
+    for module in (heartbeat_rule, rule_keeper):
+        within = module.aside
+
+        async def counted(work: Any, within: Any = within) -> Any:
+            begun.append(str(work))
+            return await within(work)
+
+        monkeypatch.setattr(module, "aside", counted)
+    heard = Heard(tmp_path)
+    looks: list[float] = []
+
+    def gather_again() -> float:
+        looks.append(heard.silent_s)
+        return heard.silent_s
+
+    heard.rule._silence = gather_again
+    heard.silent_s = 0.1
+    running = asyncio.create_task(heard.rule.run())
+    async with asyncio.timeout(20):
+        while not looks:
+            await asyncio.sleep(0.01)
+        first, wanted = len(begun), len(looks) + 10
+        while len(looks) < wanted:
+            await asyncio.sleep(0.01)
+        assert len(begun) == first
+        heard.silent_s = 20.0
+        while not heard.latched:
+            await asyncio.sleep(0.01)
     running.cancel()
 
 

@@ -1,7 +1,8 @@
 """Guard and controller watch each other: what to do about the other one now.
 
     gone              start another, after a back-off that doubles
-    silent too long   it hangs: kill it for certain, then start another
+    silent too long   it hangs: kill it for certain, then start another; sooner where the kernel says
+                      that it is stopped
     too many          a rest until the window has passed; a person is told
 
 Pure: facts in, one act out. Seconds are of one monotonic clock.
@@ -17,6 +18,9 @@ BACKOFF_S, BACKOFF_MAX_S = 0.1, 5.0
 LIMIT, WINDOW_S = 5, 60.0
 """So many starts within the window, then a rest: what dies at once again dies of something that
 another start does not mend."""
+FROZEN_SHARE = 0.4
+"""Of the silence that counts, for one that the kernel says is stopped by a signal: it does not come back
+by itself, and is not slow. Two beats are missing by then, so that nobody's short look at it counts."""
 START_S = 30.0
 """How long one that was started may take to be heard."""
 
@@ -42,6 +46,8 @@ class PeerFacts:
     """How long ago each earlier start was."""
     gone_s: float = 0.0
     """Since it was seen to be gone."""
+    frozen: bool = False
+    """It lives, and is stopped by a signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,8 @@ def decide(facts: PeerFacts) -> Decision:
     if not facts.wanted:
         return Decision(Act.NOTHING)
     if facts.alive is True:
-        grace = START_S if facts.since_start_s is not None else facts.silent_after_s
+        silence_s = facts.silent_after_s * (FROZEN_SHARE if facts.frozen else 1.0)
+        grace = START_S if facts.since_start_s is not None else silence_s
         waited = facts.since_start_s if facts.since_start_s is not None else facts.silent_s
         return Decision(Act.KILL if waited >= grace else Act.NOTHING)
     if facts.alive is None and facts.silent_s < facts.silent_after_s:

@@ -18,7 +18,7 @@ import msgspec
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.desk_state import DeskTarget
-from openbell.domain.mutual_watch import WINDOW_S, Act, PeerFacts, decide
+from openbell.domain.mutual_watch import FROZEN_SHARE, WINDOW_S, Act, PeerFacts, decide
 from openbell.errors import ConflictError
 from openbell.guard.peer import listener_pid
 from openbell.runtime.process_watch import ProcessWatch, WatchedProcess
@@ -208,15 +208,25 @@ class ControllerWatch:
         if wanted and alive is None and now_s - self._heard_s >= self._silent_after_s:
             alive = self._find()
         self._starts = [at for at in self._starts if now_s - at < WINDOW_S]
+        silent_s = now_s - self._heard_s
         return PeerFacts(
             wanted=wanted,
             alive=alive,
-            silent_s=now_s - self._heard_s,
+            silent_s=silent_s,
+            frozen=alive is True and self._is_frozen(silent_s),
             silent_after_s=self._silent_after_s,
             since_start_s=None if self._started_s is None else now_s - self._started_s,
             started_s=[now_s - at for at in self._starts],
             gone_s=now_s - self._gone_s if self._gone_s is not None else now_s - self._heard_s,
         )
+
+    def _is_frozen(self, silent_s: float) -> bool:
+        """Asked only of one that is silent for so long that it matters."""
+        pid = self.pid
+        if pid is None or silent_s < self._silent_after_s * FROZEN_SHARE:
+            return False
+        facts = self._table.facts(pid)
+        return facts is not None and facts.frozen
 
     def _find(self) -> bool:
         """Nothing was heard: does one listen? It may hang since before this guard was started."""

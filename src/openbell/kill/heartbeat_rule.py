@@ -61,7 +61,9 @@ class HeartbeatRule:
         since_s, wait_s = time.monotonic(), 0.0
         await aside(self._start)
         while True:
-            latched = await aside(self._keeper.latched)
+            # A thread costs more than all the rest of a look.
+            needed = self._keeper.needs_latches
+            latched = await aside(self._keeper.latched) if needed else frozenset[str]()
             if wait_s:
                 since_s = time.monotonic()
                 await asyncio.sleep(wait_s)

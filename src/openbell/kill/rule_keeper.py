@@ -126,19 +126,30 @@ class RuleKeeper:
         ids = frozenset(latch.id for latch in self._latches.read())
         return None if UNLISTED in ids else ids
 
+    @property
+    def needs_latches(self) -> bool:
+        """Whether a judgement hangs on which latches there are: one of its own may have been released."""
+        return any(kept.trip is not None for kept in self._judge.memory.values())
+
     def judge(self, latched: frozenset[str] | None) -> tuple[Now, list[Judgement]]:
         """Asks no disk."""
         now = self._now(latched)
         return now, list(self._gather(now))
 
     async def follow_aside(self, now: Now, judgements: Iterable[Judgement]) -> None:
-        """Latches what has triggered, on a thread of its own. One at a time."""
+        """Latches what has triggered, on a thread of its own. One at a time. Where nothing has, and
+        there is nothing new to remember, no disk is asked, and so no thread."""
+        found = tuple(judgements)
 
         def follow() -> None:
-            for judgement in judgements:
+            for judgement in found:
                 self._follow(judgement, now)
             self._keep()
 
+        latches = any(each.state is State.TRIGGERED and each.since_ns is None for each in found)
+        if not latches and self._judge.memory == self._kept:
+            follow()
+            return
         following = asyncio.ensure_future(aside(follow))
         while not following.done():
             await asyncio.wait({following}, timeout=TELL_AGAIN_S)

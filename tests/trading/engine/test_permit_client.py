@@ -25,10 +25,15 @@ class Controller:
         self.hold.set()
         self.asked = asyncio.Event()
         self.status = 200
+        self.is_killed = False
+        """It ends each connection in the middle of its question."""
 
     async def permit(self, request: web.Request) -> web.Response:
         self.asked.set()
         await self.hold.wait()
+        if self.is_killed:
+            assert request.transport is not None
+            request.transport.abort()
         return web.json_response(self.answer, status=self.status)
 
 
@@ -118,3 +123,21 @@ async def test_a_controller_that_is_not_there_is_asked_until_it_is(folder: Path)
     async with client(folder) as permit:
         await until(lambda: "cannot be asked" in permit.why_not)
         assert permit.scope() is PermitScope.NONE
+
+
+async def test_a_controller_that_was_replaced_is_asked_at_once_and_not_at_the_next_renewal(
+    folder: Path, controller: Controller
+) -> None:
+    """A question that met the one which hung was followed by the pause of a renewal: the new one was
+    there, and the permit ran out all the same."""
+    controller.answer["ttl_s"] = 600.0
+    async with client(folder, renew_every_s=60.0) as permit:
+        await until(lambda: permit.scope() is PermitScope.TRADE)
+        controller.is_killed = True
+        permit._answered.clear()
+        permit.ask_now()
+        await until(permit._answered.is_set)
+        assert permit.scope() is PermitScope.TRADE
+        controller.is_killed = False
+        controller.asked.clear()
+        await until(controller.asked.is_set)  # ten seconds at most, of sixty

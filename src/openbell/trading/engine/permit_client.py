@@ -26,6 +26,9 @@ log = get_logger()
 
 RETRY_S = 0.1
 """How often a permit that is not held is asked for: a part of what an opening takes."""
+AGAIN_S = 0.25
+"""After a question without an answer: a controller that was replaced must not be asked only when the next
+renewal is due, by which time the permit may have run out. One that is gone costs an attempt to connect."""
 _URL = "http://localhost/api/v1/permit"
 
 
@@ -122,11 +125,14 @@ class PermitClient:
         ) as session:
             while True:
                 self._wake.clear()
+                heard = True
                 if self._wanted is not PermitScope.NONE:
-                    await self._ask(session)
+                    heard = await self._ask(session)
                     self._answered.set()
                 asks_soon = self._wanted is not PermitScope.NONE and not self._lives
                 pause_s = RETRY_S if asks_soon else self._renew_every_s
+                if not heard:
+                    pause_s = min(pause_s, AGAIN_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
                         await self._wake.wait()
@@ -136,7 +142,8 @@ class PermitClient:
     def _lives(self) -> bool:
         return self.scope() is not PermitScope.NONE
 
-    async def _ask(self, session: aiohttp.ClientSession) -> None:
+    async def _ask(self, session: aiohttp.ClientSession) -> bool:
+        """Whether the controller answered."""
         generation = self._generation
         asked_ns = time.monotonic_ns()
         try:
@@ -149,28 +156,29 @@ class PermitClient:
                 body = await response.read()
                 if response.status != 200:
                     self._unanswered(f"the controller answered with status {response.status}")
-                    return
+                    return True
             answer = msgspec.json.decode(body, type=PermitAnswer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._unanswered(f"the controller cannot be asked ({type(error).__name__})")
-            return
+            return False
         except msgspec.MsgspecError as error:
             self._unanswered(f"the controller's answer is not understood: {error}")
-            return
+            return True
         if generation != self._generation:
-            return  # given up while the answer was under way
+            return True  # given up while the answer was under way
         if not answer.granted or answer.scope is PermitScope.NONE or answer.ttl_s <= 0:
             self._drop(answer.why_not or "the controller refused")
-            return
+            return True
         if self._wanted is PermitScope.REDUCE and answer.scope is not PermitScope.REDUCE:
             self._unanswered("halted, and the desk is not being closed")
-            return
+            return True
         is_news = self.scope() is not answer.scope
         self._held = Permit(answer.scope, asked_ns + int(answer.ttl_s * 1e9))
         self.why_not = ""
         if is_news:
             log.info("permit granted", scope=answer.scope, ttl_s=answer.ttl_s)
             self._on_change()
+        return True
 
     def _unanswered(self, why: str) -> None:
         if not self._lives:
