@@ -62,7 +62,8 @@ class MarketData:
 
     def _check(self) -> CheckResult:
         after_s = self._context.file.risk.stale_quote_after
-        wrong = [text for text in (runner.stale(after_s) for runner in self._runners) if text]
+        said = (text for r in self._runners for text in (r.stale(after_s), r.lagging()))
+        wrong = [text for text in said if text]
         return degraded("; ".join(wrong)) if wrong else ok()
 
     def _feeds(self, _request: object) -> object:
@@ -104,6 +105,11 @@ class _FeedMetrics(Collector):
         age = GaugeMetricFamily(
             "openbell_feed_quote_age_seconds", "Since the last quote was received", labels=labels
         )
+        lag = GaugeMetricFamily(
+            "openbell_feed_lag_seconds",
+            "How much later than the venue's own time its messages come, the least within a second",
+            labels=labels,
+        )
         for runner in self._runners:
             connected.add_metric([runner.venue], runner.connected)
             reconnects.add_metric([runner.venue], runner.reconnects)
@@ -111,7 +117,9 @@ class _FeedMetrics(Collector):
                 messages.add_metric([status.venue, status.symbol], status.messages)
                 if status.last_quote_age_s is not None:
                     age.add_metric([status.venue, status.symbol], status.last_quote_age_s)
-        return [connected, reconnects, messages, age]
+                if status.lag_s is not None:
+                    lag.add_metric([status.venue, status.symbol], status.lag_s)
+        return [connected, reconnects, messages, age, lag]
 
 
 def main() -> int:

@@ -35,6 +35,9 @@ class Public(Protocol):
 class PolledFeed:
     """See `MarketFeed`."""
 
+    polled = True
+    """Its quotes' times are those of the market's last move, so nothing is concluded from their age."""
+
     def __init__(self, name: str, venue: VenueConfig, credentials: Credentials | None) -> None:
         self.unsound = 0
         self._name = name

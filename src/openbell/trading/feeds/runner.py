@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from openbell.domain.market import InstrumentRules, Quote, Trade
 from openbell.service.logging import get_logger
+from openbell.trading.feeds.lag import LAG_S_MAX, Lag
 from openbell.trading.feeds.port import FeedError, MarketFeed
 from openbell.trading.messages import (
     Instruments,
@@ -44,6 +45,9 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     reconnects: int
     why: str = ""
     """Why it is not connected."""
+    lag_s: float | None = None
+    """How much later than the venue's time its messages come, the least within a second. None: not
+    known, as of venues that put no time on them."""
 
 
 @dataclass
@@ -52,6 +56,7 @@ class _Heard:
     quote: Quote | None = None
     quote_at: float = 0.0
     """Monotonic clock."""
+    lag: Lag = field(default_factory=Lag)
 
 
 class FeedRunner:
@@ -73,10 +78,15 @@ class FeedRunner:
         self._publish = publish
         self._symbols = symbols
         self._heard = {symbol: _Heard() for symbol in symbols}
+        self._streams = True
+        """False where the venue is asked: its answers tell when the market moved last, not when they were."""
+        self._lags: set[str] = set()
+        """Symbols of which it was told."""
 
     async def run(self) -> None:
         """Returns never; ends when cancelled."""
         feed = self._open_feed()
+        self._streams = not getattr(feed, "polled", False)
         backoff_s = BACKOFF_FIRST_S
         telling = asyncio.create_task(self._tell_instruments())
         try:
@@ -99,6 +109,8 @@ class FeedRunner:
     async def _listen(self, feed: MarketFeed) -> None:
         self.rules = await feed.connect()
         self.connected, self.why = True, ""
+        for heard in self._heard.values():
+            heard.lag.begin_anew()
         log.info("market data connected", venue=self.venue, reconnects=self.reconnects)
         self._publish_instruments()
         messages = feed.messages()
@@ -117,11 +129,28 @@ class FeedRunner:
     def _hear(self, message: Quote | Trade) -> None:
         heard = self._heard.setdefault(message.symbol, _Heard())
         heard.messages += 1
+        if self._streams:
+            now_s = time.monotonic()
+            if heard.lag.hear(message.venue_time_ns, message.received_ns, now_s):
+                self._tell_lag(message.symbol, heard.lag.seconds(now_s) or 0.0)
         if isinstance(message, Quote):
             heard.quote, heard.quote_at = message, time.monotonic()
             self._publish(quote_topic(self.venue, message.symbol), message)
         else:
             self._publish(trade_topic(self.venue, message.symbol), message)
+
+    def _tell_lag(self, symbol: str, lag_s: float) -> None:
+        """Once, as it begins, and once as it is over."""
+        if lag_s > LAG_S_MAX and symbol not in self._lags:
+            self._lags.add(symbol)
+            log.error(
+                "market data lags", alert=True, venue=self.venue, symbol=symbol, lag_s=round(lag_s, 3),
+                hint="look at this machine's load and clock (`openbell connections`, `openbell health`), "
+                "then at the venue's status page; halt what trades on these prices",
+            )  # fmt: skip
+        elif lag_s <= LAG_S_MAX and symbol in self._lags:
+            self._lags.discard(symbol)
+            log.info("market data is up to date", venue=self.venue, symbol=symbol)
 
     def _disconnected(self, why: str) -> None:
         if self.connected or self.why != why:
@@ -161,10 +190,24 @@ class FeedRunner:
                 messages=heard.messages,
                 reconnects=self.reconnects,
                 why=self.why,
+                lag_s=None if lag is None else round(lag, 3),
             )
             for symbol, heard in self._heard.items()
             for age in (self.quote_age_s(symbol),)
+            for lag in (heard.lag.seconds(time.monotonic()),)
         ]
+
+    def lagging(self) -> str:
+        """Which symbols' messages come late, in a sentence; empty where none is known to."""
+        now_s = time.monotonic()
+        late = [
+            f"{symbol} {lag:.1f}s"
+            for symbol, heard in self._heard.items()
+            for lag in (heard.lag.seconds(now_s),)
+            if self.connected and lag is not None and lag > LAG_S_MAX
+        ]
+        told = ", ".join(late)
+        return f"{self.venue} lags, or a clock is wrong: {told} behind its own time" if late else ""
 
     def stale(self, after_s: float) -> str:
         """What is wrong with this feed, in a sentence; empty when every declared symbol's quote is
