@@ -11,6 +11,8 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
 
 import pytest
 from tests.harness.loaded_desk import QUIET, LoadedDesk, now_ns
@@ -113,6 +115,7 @@ def test_a_blocked_event_loop_is_ended_before_the_standby_sends(
 def test_a_killed_standby_costs_no_order_and_of_both_killed_the_one_that_traded_comes_back(
     make_desk: Callable[..., LoadedDesk],
 ) -> None:
+    """And of one killed right after limits were changed, the other acts under the changed ones."""
     desk = make_desk()
     desk.open()
     pair = desk.until_paired()
@@ -130,6 +133,17 @@ def test_a_killed_standby_costs_no_order_and_of_both_killed_the_one_that_traded_
     for row in paired.values():
         os.kill(row["pid"], signal.SIGKILL)
     desk.until_orders_after(killed_ns + 20_000_000)
+    paired = desk.until_paired()
+
+    # What was made tighter while it stood by counts for the one that takes over.
+    assert most_at_once(desk.orders()) > 3
+    desk.desk.run("limits", "set", "max_open_orders=3", "--reason", "test")
+    killed_ns = now_ns()
+    os.kill(paired["engine"]["pid"], signal.SIGKILL)
+    desk.until_orders_after(killed_ns + 20_000_000, count=30)
+    assert desk.pair()["engine"]["name"] == paired["standby"]["name"]
+    newest = max(epoch_of(row) for row in desk.orders())
+    assert most_at_once([row for row in desk.orders() if epoch_of(row) == newest]) <= 3
     desk.until_paired()
     desk.require_books_agree()
     desk.require_no_order_twice()
@@ -181,6 +195,17 @@ def test_a_standby_of_another_kind_is_never_promoted(make_desk: Callable[..., Lo
     assert after["engine"]["name"] == "execution-engine"
     assert after["standby"]["pid"] == standby
     desk.require_no_order_twice()
+
+
+def most_at_once(rows: list[dict[str, Any]]) -> int:
+    """Of these orders, how many rested at the venue at the same time."""
+    steps = [(row["received_ns"], 1) for row in rows if row["ord_type"] == "LIMIT"]
+    steps += [
+        (row["updated_ns"], -1)
+        for row in rows
+        if row["ord_type"] == "LIMIT" and row["status"] not in ("NEW", "PARTIALLY_FILLED")
+    ]
+    return max(accumulate(step for _, step in sorted(steps)))
 
 
 def epoch_of(row: dict[str, str]) -> str:

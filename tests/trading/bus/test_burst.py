@@ -1,4 +1,5 @@
-"""Quotes and trades as fast as another process can send them, to a reader that is slow: each is heard, left out on purpose, or counted as lost; and the newest quote of each symbol arrives."""
+"""Quotes and trades as fast as another process can send them, to a reader that is slow: each is heard, left
+out on purpose, or counted as lost; and the newest quote of each symbol arrives."""
 
 from __future__ import annotations
 
