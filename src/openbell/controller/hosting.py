@@ -184,7 +184,7 @@ class Hosted:
         """What takes long to load, beside services that start: the API, and the library by which
         services are asked, which would otherwise be loaded with the first question."""
         if self.desk.roles.engine is not None:
-            importlib.import_module("aiohttp")
+            importlib.import_module("openbell.http_library")
         from openbell.controller.app import build_app
         from openbell.service.server import QuietServer
 

@@ -15,7 +15,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from openbell.config.layout import DeskLayout
@@ -32,6 +31,7 @@ from openbell.domain.kill_rules import (
     key_of,
 )
 from openbell.errors import OpenbellError, StorageError
+from openbell.http_library import aiohttp
 from openbell.kill.aside import aside
 from openbell.service.logging import alert, get_logger
 from openbell.state.files import write_atomically

@@ -172,7 +172,7 @@ async def _redis(dependency: Dependency) -> str:
 
 async def _http(dependency: Dependency) -> str:
     # Later than this module: a desk without such a dependency does not need it here.
-    import aiohttp
+    from openbell.http_library import aiohttp
 
     try:
         async with (

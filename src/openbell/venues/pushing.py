@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import aiohttp
 import msgspec
 
+from openbell.http_library import aiohttp
 from openbell.venues.port import OrderReport, StreamDown, StreamEvent, StreamUp
 from openbell.venues.problem import NONSENSE
 from openbell.venues.transport import NotSentError, Transport, WebSocket

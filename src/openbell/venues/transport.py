@@ -21,10 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-import aiohttp
-from aiohttp import ClientHandlerType
 from yarl import URL
 
+from openbell.http_library import aiohttp
 from openbell.venues.lanes import Lanes
 from openbell.venues.original import original
 from openbell.venues.turnstile import Turnstile
@@ -198,7 +197,7 @@ class _Once:
         self._passed = False
 
     async def __call__(
-        self, request: aiohttp.ClientRequest, handler: ClientHandlerType
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         if self._passed:
             raise NoReplyError("connection lost before an answer; not repeated")

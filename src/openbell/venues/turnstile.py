@@ -24,7 +24,7 @@ import socket
 import sys
 from collections import deque
 
-import aiohttp
+from openbell.http_library import aiohttp
 
 WAIT_MAX_S = 3.0
 """Less than a request's time-out, so that there is time left for the request itself."""

@@ -83,7 +83,7 @@ class Channels:
             return Told(name, "unknown", f"no answer within {channel.timeout:g}s")
 
     async def _post(self, name: str, variable: str, notice: Notice) -> Told:
-        from aiohttp import ClientError, ClientSession
+        from openbell.http_library import aiohttp
 
         url = self.secrets.get(variable, "")
         if not url:
@@ -100,7 +100,7 @@ class Channels:
         body = orjson.dumps({"text": notice.text[:_TEXT_MAX]})
         try:
             async with (
-                ClientSession() as session,
+                aiohttp.ClientSession() as session,
                 session.post(
                     url,
                     data=body,
@@ -112,7 +112,7 @@ class Channels:
                 if 200 <= response.status < 300:
                     return Told(name, "told")
                 return Told(name, "failed", f"HTTP status {response.status}")
-        except (ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             # Its text would hold the address, which is a secret.
             return Told(name, "failed", f"not reached ({type(error).__name__})")
 

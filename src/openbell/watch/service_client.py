@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from openbell.http_library import aiohttp
 
 _ANSWER_BYTES_MAX = 64 << 20
 
@@ -68,7 +68,7 @@ class ServiceClient:
         question where it is a function, as a service that was replaced listens elsewhere."""
         self._port_of = ports if callable(ports) else ports.get
         self._token_file = token_file
-        self._session: ClientSession | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     async def get(
         self, service: str, path: str, *, timeout_s: float = 5.0, port: int | None = None
@@ -100,7 +100,7 @@ class ServiceClient:
         timeout_s: float,
         port: int | None = None,
     ) -> Answer:
-        from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+        from openbell.http_library import aiohttp
 
         port = port or self._port_of(service)
         if port is None:
@@ -108,7 +108,7 @@ class ServiceClient:
         if self._session is None:
             # No keep-alive: questions are rare, and a kept connection to a service that was
             # restarted would fail the first of them.
-            self._session = ClientSession(connector=TCPConnector(force_close=True))
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         try:
             headers = {
                 "Authorization": f"Bearer {await asyncio.to_thread(self._token)}",
@@ -119,7 +119,7 @@ class ServiceClient:
                 f"http://127.0.0.1:{port}{path}",
                 data=None if body is None else orjson.dumps(body, default=str),
                 headers={**headers, "Content-Type": "application/json"},
-                timeout=ClientTimeout(total=timeout_s),
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as response:
                 raw = bytearray()
                 async for chunk in response.content.iter_chunked(64 << 10):
@@ -129,7 +129,7 @@ class ServiceClient:
                 return _understood(service, response.status, bytes(raw))
         except TimeoutError:
             return Answer(None, why=f"{service} did not answer within {timeout_s:g}s")
-        except (ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             return Answer(None, why=f"{service} cannot be asked: {_short(error)}")
 
     def _token(self) -> str:

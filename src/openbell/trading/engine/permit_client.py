@@ -16,10 +16,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from openbell.domain.permit import Permit, PermitScope, scope_now
+from openbell.http_library import aiohttp
 from openbell.service.logging import get_logger
 
 log = get_logger()

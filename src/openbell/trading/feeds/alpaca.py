@@ -13,11 +13,11 @@ import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
-import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.http_library import aiohttp
 from openbell.trading.feeds.connecting import (
     PING_EVERY_S,
     connecting,

@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
-import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade, base_quote
+from openbell.http_library import aiohttp
 from openbell.trading.feeds.connecting import (
     PING_EVERY_S,
     connecting,

@@ -13,9 +13,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar
 
-import aiohttp
-
 from openbell.domain.market import Quote, Trade
+from openbell.http_library import aiohttp
 from openbell.trading.feeds.binance import BinanceFeed, Symbol, theirs
 
 

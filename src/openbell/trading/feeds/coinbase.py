@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.http_library import aiohttp
 from openbell.trading.feeds.connecting import (
     PING_EVERY_S,
     connecting,

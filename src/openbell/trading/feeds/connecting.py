@@ -6,11 +6,11 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
-import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
 from openbell.domain.market import base_quote
+from openbell.http_library import aiohttp
 from openbell.trading.feeds.port import FeedError
 from openbell.venues.credentials import Credentials
 

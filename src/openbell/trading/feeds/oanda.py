@@ -16,11 +16,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from openbell.config.models import Venue
 from openbell.domain.market import InstrumentRules, Quote, Trade
+from openbell.http_library import aiohttp
 from openbell.trading.feeds.connecting import connecting, given, not_listed, words
 from openbell.trading.feeds.port import FeedError
 from openbell.venues.credentials import Credentials

@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import aiohttp
-
+from openbell.http_library import aiohttp
 from openbell.venues.binance.stream import BACKOFF, ENDS, HEARTBEAT_S
 from openbell.venues.binance.usdm_events import AlgoUpdate, OrderUpdate, UserEvent
 from openbell.venues.binance.wire import SymbolOf

@@ -10,10 +10,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import aiohttp
 import ccxt
 
 from openbell.config.models import Venue as VenueConfig
+from openbell.http_library import aiohttp
 from openbell.venues.base import VenueBase
 from openbell.venues.credentials import Credentials
 from openbell.venues.generic import outcomes

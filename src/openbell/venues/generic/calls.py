@@ -17,9 +17,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-import aiohttp
 import certifi
-from aiohttp import ClientHandlerType
+
+from openbell.http_library import aiohttp
 
 
 class NotCarriedError(aiohttp.ClientError):
@@ -78,7 +78,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 async def _once(
-    request: aiohttp.ClientRequest, handler: ClientHandlerType
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     call = _sending.get()
     if call is None or request.method == "GET":

@@ -19,8 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 
-import aiohttp
-
+from openbell.http_library import aiohttp
 from openbell.venues.oanda import wire
 from openbell.venues.oanda.reader import Reader
 from openbell.venues.port import OrderReport, StreamEvent, StreamUp, VenueError
