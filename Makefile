@@ -5,8 +5,11 @@ BIN    := $(VENV)/bin
 DESK   ?= desks/paper
 PYTEST_ARGS ?=
 
+# Thousands of processes load these sources in a run of the tests: they are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help env clients conformance up down status test lint unit runbooks bench lock clean
+.PHONY: help env clients conformance up down status test lint unit compiled runbooks bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +24,7 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 env: $(VENV)/.stamp ## make the environment from the lock file, hashes checked
@@ -61,9 +65,14 @@ unit: env ## the tests alone
 	@$(MAKE) --no-print-directory -j 3 clients
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
+# Else each of the processes that share the tests would rewrite and compile all of them.
+compiled: env
+	@$(BIN)/python -m compileall -q src
+	@out=$$($(BIN)/python -m pytest --collect-only -qq -p no:cacheprovider) || { echo "$$out"; exit 1; }
+
 # Types are checked on one core while the clients' environments are made on the other.
 test: env ## everything: lint, types, layers, tests
-	@$(MAKE) --no-print-directory -j 4 lint clients
+	@$(MAKE) --no-print-directory -j 4 lint clients compiled
 	@$(MAKE) --no-print-directory unit
 
 runbooks: env ## write docs/runbooks from the procedures
