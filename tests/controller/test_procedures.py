@@ -128,7 +128,14 @@ def test_what_speaks_against_opening_ends_it_before_anything_is_started(make_des
     run = begin(desk, "open")
     last = events(desk, run)[-1]
     assert (last["event"], last["result"]["failed_at"]) == ("failed", "preflight")
-    assert "make room" in last["message"] and "the desk does not trade" in last["message"]
+    assert "make room" in last["message"] and "nothing was started" in last["message"]
+    assert last["result"]["begun"] is False
+    told = desk.status()
+    assert (told["state"], told["not_opened"]["run"]) == ("offline", run), "it is what it was"
+    assert run in told["why"] and "preflight" in told["why"]
+    (advice,) = [each for each in told["recommendations"] if each["subject"] == run]
+    assert "make room" in advice["text"] and "openbell up" in advice["action"]
+    assert not any(each["severity"] == "critical" for each in told["recommendations"])
     assert running(desk) == {"base": False, "top": False}
     (looked,) = report(desk, run)["steps"]
     assert {each["name"]: each["found"] for each in looked["after"]["checks"]}["disk"] == "failed"
@@ -136,8 +143,44 @@ def test_what_speaks_against_opening_ends_it_before_anything_is_started(make_des
     file.write_text(file.read_text() + '[procedures.open.steps.preflight]\non_failure = "warn"\n')
     last = events(desk, begin(desk, "open"))[-1]
     assert last["event"] == "done" and running(desk) == {"base": True, "top": True}
+    assert desk.status()["not_opened"] is None
     file.write_text(file.read_text().replace(room, ""))
     assert events(desk, begin(desk, "open"))[-1]["outcome"] == "already_open"
+
+
+def test_a_desk_whose_opening_was_refused_has_nothing_to_be_closed(make_desk: Any) -> None:
+    """Before, it was meant to be open from the first moment of a refused opening: a guard was started,
+    `status` listed every service as missing, and closing asked venues that nobody had started."""
+    venue = (
+        '[venues.sim]\nadapter = "binance"\nenvironment = "simulated"\n'
+        'url = "http://127.0.0.1:9"\nsymbols = ["BTC/USDT"]\n'
+    )
+    desk = make_desk(
+        TWO + '[preflight]\ndisk_free = "9000000G"\ndisk_free_warn = "9000000G"\n' + venue
+    )
+
+    def openbell(*arguments: str) -> tuple[int, dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "openbell", "--desk", str(desk.folder), "--json", *arguments],
+            env=desk.environ, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+    status, refused = openbell("up")
+    assert (status, refused["opened"], refused["begun"]) == (1, False, False)
+    assert not desk.layout.controller_socket.exists(), "the controller that `up` started is gone"
+    assert not desk.layout.guard_record.exists(), "and there was never a guard"
+    status, told = openbell("status")
+    assert (status, told["state"], told["not_opened"]["step"]) == (0, "offline", "preflight")
+    assert "make room" in told["recommendations"][0]["text"]
+    status, closed = openbell("down", "--yes")
+    assert status == 3 and "before anything was started" in closed["message"]
+
+    desk.start()
+    assert events(desk, begin(desk, "open"))[-1]["event"] == "failed"
+    assert desk.status()["guard"]["state"] == "off"
+    assert openbell("down", "--yes")[0] == 3
+    desk.until(lambda: not desk.layout.controller_socket.exists(), "an idle controller is ended")
 
 
 def test_a_second_procedure_is_told_which_run_is_under_way(make_desk: Any) -> None:

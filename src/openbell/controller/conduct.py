@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openbell.controller.desk import ControlledDesk
@@ -123,14 +123,18 @@ class Conductor:
         *,
         timeout_s: float | None = None,
         on_report: Callable[[StepReport], None] = lambda _: None,
+        prepare: Callable[[str], Awaitable[None]] | None = None,
         before: Callable[[str], None] = lambda _: None,
     ) -> Runner:
         """Carries out steps as this run: with the approvals they need, asking people where a policy
         says so; a person may end it between two steps. `before` hears the name of each step that is
-        about to begin, with its approvals given."""
+        about to begin, with its approvals given, and `prepare` ahead of it: it may take its time,
+        and what it raises breaks the run off."""
 
         async def gate(step: Step[Any, Any]) -> str:
             why_not = await self.approvals.gate(run, procedure, step)
+            if prepare is not None and not why_not and not run.cancelled_by:
+                await prepare(step.name)
             # Nothing is awaited between this look and the runner's own.
             if not why_not and not run.cancelled_by:
                 before(step.name)

@@ -91,6 +91,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "shutting_down_soon": desk.closing_soon(),
         "restart": restart_row(desk.layout.pending_restart),
         "emergency": emergency_document(desk.layout),
+        "not_opened": None if (told := desk.targets.not_opened) is None else told.as_dict(),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,
         "controller": {
             "pid": os.getpid(),
@@ -143,6 +144,8 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
     if seen.left_out:
         text = f"opened in part: {', '.join(seen.left_out)} not asked for, so nothing trades"
         found.append(_row("note", "desk", text, "openbell up"))
+    if desk.targets.not_opened is not None:
+        found.insert(0, desk.targets.not_opened.advice())
     if desk.layout.emergency_marker.exists():
         text = "an emergency stop was begun: nothing is started until the desk is opened again"
         found.insert(0, _row("critical", "desk", text, "openbell up"))

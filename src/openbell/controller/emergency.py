@@ -104,6 +104,14 @@ class Emergency:
                 hint="the kill switch is set; press again: it goes on from what it finds",
             )
 
+    def refuse_under_way(self) -> None:
+        """Raises ConflictError while a stop is under way."""
+        if read_marker(self.desk.layout) is not None and under_way(self.desk.layout):
+            raise ConflictError(
+                "an emergency stop is under way",
+                hint="wait for its end: `openbell status` shows it",
+            )
+
     async def clear(self, actor: str) -> None:
         """On a person's word: the desk is opened again. Raises ConflictError while a stop is under
         way, StorageError where the marker stays."""
@@ -111,11 +119,7 @@ class Emergency:
         marker = read_marker(layout)
         if marker is None:
             return
-        if under_way(layout):
-            raise ConflictError(
-                "an emergency stop is under way",
-                hint="wait for its end: `openbell status` shows it",
-            )
+        self.refuse_under_way()
         await self.desk.auditor.record(
             actor, "emergency.cleared", self.desk.desk.file.desk.name, begun=marker
         )

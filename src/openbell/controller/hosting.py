@@ -90,7 +90,7 @@ class Hosted:
         emergency = Emergency(desk, conductor)
         pair = EnginePair(desk)
         limits = LimitChanges(desk)
-        openings = Openings(desk, conductor, guard, emergency.clear, limits.end_of_closing)
+        openings = Openings(desk, conductor, guard, emergency, limits.end_of_closing)
         closings = Closings(desk, conductor, guard, exit_controller)
         planned = PlannedClosings(desk, closings)
         desk.closing_soon = planned.view

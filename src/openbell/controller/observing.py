@@ -14,6 +14,7 @@ from openbell.domain.scopes import DESK
 from openbell.domain.service_state import ServiceState
 from openbell.kill.marker import read_marker
 from openbell.runtime.spec import ServiceView
+from openbell.state.not_opened import closed_because
 from openbell.watch.service_client import Answer
 
 ENGINE_TIMEOUT_S = 2.0
@@ -70,6 +71,7 @@ class Observer:
                 services_running=sum(view.state.is_running for view in views),
                 critical_not_ready=missing,
                 engine_trading=trading,
+                opening=self._is_opening(),
             )
         )
         return Seen(
@@ -94,6 +96,10 @@ class Observer:
             guard=self._guard.view(),
             outcomes=engine.get("outcomes") if engine.known else None,
         )
+
+    def _is_opening(self) -> bool:
+        run = self._desk.board.current
+        return run is not None and run.procedure == "open"
 
     async def _ask_engine(self) -> Answer:
         desk = self._desk
@@ -131,7 +137,9 @@ class Observer:
         if state is DeskState.SAFE:
             return "opened in safe mode"
         if state is DeskState.OFFLINE:
-            return "closed"
+            return closed_because(self._desk.targets.not_opened)
+        if state is DeskState.STARTING and target is DeskTarget.OFFLINE:
+            return "it is being opened; nothing is started yet"
         if state is DeskState.CLOSING:
             return (
                 "processes of a closed desk still run"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from openbell.config.phases import phases_of, waits_for
 from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.emergency import Emergency
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import RunJournal
+from openbell.controller.leftovers import settle_leftovers
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
@@ -43,11 +45,8 @@ from openbell.procedures.readiness import Look, TradingSight, looks
 from openbell.procedures.settings import approvals_of, inner_of, settings_of
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step, StepReport
-from openbell.procedures.wording import count_of
-from openbell.runtime.ports import is_taken
-from openbell.runtime.processes import system_processes
-from openbell.runtime.spec import Orphan
 from openbell.service.logging import get_logger
+from openbell.state.not_opened import NotOpened
 
 if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
@@ -74,15 +73,15 @@ class Openings:
         desk: ControlledDesk,
         runs: Conductor,
         guard: GuardKeeper,
-        clear_emergency: Callable[[str], Awaitable[None]],
+        emergency: Emergency,
         restore_limits: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`clear_emergency`: takes away what an emergency stop left, on the word of whoever opens.
-        `restore_limits`: takes back what a closing reduced."""
+        """`emergency`: what a stop left is taken away on the word of whoever opens. `restore_limits`:
+        takes back what a closing reduced."""
         self._desk = desk
         self._runs = runs
         self._guard = guard
-        self._clear_emergency = clear_emergency
+        self._emergency = emergency
         self._restore_limits = restore_limits
         runs.leave[PROCEDURE.name] = self._give_up_cut_off
         self.forget_restart: Callable[[], Awaitable[None]] = _nothing
@@ -96,6 +95,7 @@ class Openings:
         try:
             desk.refuse_locked("not opened")
             self._refuse_safe_mode_while_trading(wishes)
+            self._emergency.refuse_under_way()
             await desk.reload_desk_file()
             desk.require_known(list(wishes.only))
             parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
@@ -109,7 +109,7 @@ class Openings:
                 wishes = replace(wishes, restart_of=then)
             if wishes.force:
                 parameters["force"] = True
-            await self._settle_orphans(wishes.force, actor)
+            await settle_leftovers(desk, wishes.force, actor)
             if wishes.restart_of:
                 parameters["restart_of"] = wishes.restart_of
             if note := desk.targets.latch_note:
@@ -117,9 +117,6 @@ class Openings:
             await desk.auditor.record(
                 actor, "desk.open", desk.desk.file.desk.name, **parameters, reason=wishes.reason
             )
-            command = self._command(wishes)
-            await self._clear_emergency(actor)
-            await self._restore_limits(actor)
             steps = self._steps(wishes)[0]
             names = [step.name for step in steps]
             traded = desk.targets.now is DeskTarget.TRADING
@@ -133,12 +130,7 @@ class Openings:
                 if traded:
                     parameters["traded_before"] = True
                 number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
-            wanted = self._wanted(wishes)
-            whole = len(wanted) == len(desk.desk.file.services)
             await self.forget_restart()
-            desk.targets.command(
-                command, () if whole else wanted, hold_back=bool(_trading_is_let_from(steps))
-            )
         except BaseException:
             desk.board.release()
             raise
@@ -150,6 +142,21 @@ class Openings:
             self._runs.tell_resumed(run, record, changed)
         self._runs.carry_out(run, self._open(run, number, wishes, traded))
         return {"run": run.id, "resumed": record is not None, "changed": changed}
+
+    async def _is_begun(
+        self, wishes: OpenWishes, actor: str, steps: Sequence[Step[Any, Any]]
+    ) -> None:
+        """The desk is asked to be open, on the disk, before the first thing of it is started; until
+        then it is what it was, so that an opening which is refused leaves nothing to be closed."""
+        desk = self._desk
+        command = self._command(wishes)
+        await self._emergency.clear(actor)
+        await self._restore_limits(actor)
+        wanted = self._wanted(wishes)
+        whole = len(wanted) == len(desk.desk.file.services)
+        desk.targets.command(
+            command, () if whole else wanted, hold_back=bool(_trading_is_let_from(steps))
+        )
 
     async def _cut_off(self, parameters: Mapping[str, object]) -> RunRecord | None:
         """The same opening, if it was under way when the controller before this one was killed."""
@@ -332,8 +339,16 @@ class Openings:
 
         journal = RunJournal(desk.database, number)
         steps, starting, trade = self._steps(wishes, tell, run.id, journal)
-        came_to_trading = False
+        begun = came_to_trading = False
         let_from = _trading_is_let_from(steps)
+        only_look = {TakePreflight.name}
+        only_look |= {each.name for each in steps if isinstance(inner_of(each), CommandStep)}
+
+        async def prepare(step: str) -> None:
+            nonlocal begun
+            if not begun and step not in only_look:
+                await self._is_begun(wishes, run.actor, steps)
+                begun = True
 
         def before(step: str) -> None:
             nonlocal came_to_trading
@@ -343,7 +358,7 @@ class Openings:
                 desk.targets.let_trade()
             came_to_trading = came_to_trading or step == trade.name
 
-        runner = self._runs.runner(run, PROCEDURE, journal, before=before)
+        runner = self._runs.runner(run, PROCEDURE, journal, prepare=prepare, before=before)
         try:
             reports = await runner.run(steps)
         finally:
@@ -351,6 +366,8 @@ class Openings:
             await starting.end()
         if not came_to_trading and not traded_before:
             self._hold_back()
+        # Of one that was cut off, this controller may have begun nothing, and the one before it a lot.
+        begun = begun or any(view.state.is_running for view in desk.supervisor.views())
         traded = next(each for each in reports if each.name == trade.name)
         settled = (Outcome.DONE, Outcome.SKIPPED)
         not_up = [r for r in reports if r.name in PHASE_STEPS and r.outcome not in settled]
@@ -377,6 +394,7 @@ class Openings:
             "state": str(verdict.opened),
             "waiting_for": verdict.waiting_for,
             "failed_at": "" if opened else failed_at,
+            "begun": begun,
             "services": [
                 starting.outcomes[name].as_dict()
                 for name in self._wanted(wishes)
@@ -390,9 +408,14 @@ class Openings:
             told = trouble(starting.outcomes.values())
             message = told if told and len(not_up) > 1 else not_up[0].detail
         if runner.ended_by:
-            message = f"{runner.ended_by}; what runs was left running"
+            message = f"{runner.ended_by}; "
+            message += "what runs was left running" if begun else "nothing was started"
         elif stopped_at:
             message = f"{stopped_at.name}: {stopped_at.detail}"
+        if not begun:
+            self._tell_not_opened(run, failed_at, message)
+        if stopped_at and not begun:
+            message = f"{message}; nothing was started"
         if (runner.ended_by or stopped_at) and desk.targets.held_back:
             message = f"{message}; the desk does not trade"
         unguarded = [
@@ -421,6 +444,14 @@ class Openings:
         failure = None if opened else FailedError(message, hint="mend it and open again")
         self._runs.finish(run, outcome, message, result, failure)
 
+    def _tell_not_opened(self, run: LiveRun, step: str, why: str) -> None:
+        """For `status`, and for who closes what was never opened."""
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            self._desk.targets.tell_not_opened(NotOpened(run.id, step, why, run.actor, at))
+        except StorageError as error:
+            log.error("why it was not opened is not kept on disk", why=error.message)
+
     def _hold_back(self) -> None:
         """The engine would ask for its permit by itself, whatever the opening came to."""
         try:
@@ -446,33 +477,6 @@ class Openings:
         told = f"{', '.join(wishes.only)} {verb} up (only what was asked for)"
         left_out = self._desk.left_out()
         return told if left_out else f"{told}; the desk does not trade: {why_no_trading}"
-
-    async def _settle_orphans(self, force: bool, actor: str) -> None:
-        """Ends our own leftovers when forced to; refuses to open beside any other."""
-        desk = self._desk
-        if not desk.adoption.orphans:
-            return
-        ports = {name: each.ports for name, each in desk.desk.file.services.items()}
-        alive = await asyncio.to_thread(_still_there, desk.adoption.orphans, ports)
-        left: list[Orphan] = []
-        for orphan in alive:
-            if force and orphan.ours:
-                await desk.auditor.record(
-                    actor, "orphan.end", orphan.service, pid=orphan.pid, found_by=orphan.found_by
-                )
-                if await desk.supervisor.end_orphan(orphan):
-                    continue
-            left.append(orphan)
-        desk.adoption = replace(desk.adoption, orphans=tuple(left))
-        if left:
-            mine = any(orphan.ours for orphan in left)
-            raise RefusedError(
-                f"{count_of(len(left), 'process is', 'processes are')} in the way of the desk",
-                hint="--force ends those of an earlier run of this desk"
-                if mine
-                else "end them, or give the services other ports",
-                orphans=[_orphan_dict(orphan) for orphan in left],
-            )
 
 
 async def _nothing() -> None:
@@ -518,29 +522,3 @@ def _opening_outcome(
     if nothing_done and trade.verdict.opened not in (Opened.WAITING, Opened.HELD):
         return "already_open"
     return str(trade.verdict.opened)
-
-
-def _still_there(orphans: Sequence[Orphan], ports: Mapping[str, tuple[int, ...]]) -> list[Orphan]:
-    """Those that have not ended since they were found."""
-    table = system_processes()
-    there = []
-    for orphan in orphans:
-        own = ports.get(orphan.service, ())
-        if orphan.found_by == "port" and own:
-            if any(map(is_taken, own)):
-                there.append(orphan)
-            continue
-        facts = table.facts(orphan.pid)
-        if facts is not None and facts.alive and facts.start == orphan.start:
-            there.append(orphan)
-    return there
-
-
-def _orphan_dict(orphan: Orphan) -> dict[str, object]:
-    return {
-        "service": orphan.service,
-        "pid": orphan.pid,
-        "found_by": orphan.found_by,
-        "command": orphan.command,
-        "ours": orphan.ours,
-    }

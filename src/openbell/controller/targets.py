@@ -13,6 +13,7 @@ from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latches, desk_halt, latch_note
+from openbell.state.not_opened import NotOpened
 
 log = get_logger()
 
@@ -23,6 +24,7 @@ class _Content(msgspec.Struct, frozen=True):
     """Services the desk was opened with; empty: all."""
     held_back: bool = False
     """Asked to trade, by an opening that has not come to that yet: until then it is safe."""
+    not_opened: NotOpened | None = None
 
 
 class Targets:
@@ -35,6 +37,7 @@ class Targets:
         self._asked = content.target
         self._only = content.only
         self._held_back = content.held_back
+        self._not_opened = content.not_opened
 
     @property
     def asked(self) -> DeskTarget:
@@ -57,6 +60,11 @@ class Targets:
     def held_back(self) -> bool:
         """The desk was asked to trade, and its opening has not come to that."""
         return self._held_back and self._asked is DeskTarget.TRADING
+
+    @property
+    def not_opened(self) -> NotOpened | None:
+        """Why the last opening began nothing; None once anything else was asked for."""
+        return self._not_opened
 
     def foreseen(self, command: DeskCommand) -> DeskTarget:
         """What would hold after this command."""
@@ -107,14 +115,17 @@ class Targets:
         before, self._asked = self._asked, moved
         part_before, self._only = self._only, self._part(command, before, only)
         held_before, self._held_back = self._held_back, hold_back and not traded
-        if (moved, self._only, self._held_back) == (before, part_before, held_before):
+        told_before, self._not_opened = self._not_opened, None
+        if (moved, self._only, self._held_back, None) == (
+            before, part_before, held_before, told_before,
+        ):  # fmt: skip
             return moved
         try:
             self._keep()
         except Exception:
             if moved is DeskTarget.TRADING:
                 self._asked, self._only = before, part_before
-                self._held_back = held_before
+                self._held_back, self._not_opened = held_before, told_before
             raise
         log.info("target", target=str(moved), before=str(before), command=str(command))
         return moved
@@ -136,8 +147,13 @@ class Targets:
             self._held_back = True
             raise
 
+    def tell_not_opened(self, told: NotOpened) -> None:
+        """Keeps why an opening began nothing. Raises StorageError; it is told all the same."""
+        self._not_opened = told
+        self._keep()
+
     def _keep(self) -> None:
-        content = _Content(self._asked, self._only, self._held_back)
+        content = _Content(self._asked, self._only, self._held_back, self._not_opened)
         write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
 
 

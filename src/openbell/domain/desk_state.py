@@ -105,6 +105,8 @@ class DeskFacts:
     critical_not_ready: tuple[str, ...] = ()
     engine_trading: bool = False
     """The engine says that strategies' orders are sent: reconciled, permit held, no halt."""
+    opening: bool = False
+    """An opening is under way; until it begins something the target is what it was."""
 
 
 def decide(facts: DeskFacts) -> DeskState:
@@ -114,7 +116,9 @@ def decide(facts: DeskFacts) -> DeskState:
     match facts.target:
         case DeskTarget.OFFLINE:
             # Processes that outlived their shutdown are not "offline".
-            return DeskState.CLOSING if facts.services_running else DeskState.OFFLINE
+            if facts.services_running:
+                return DeskState.CLOSING
+            return DeskState.STARTING if facts.opening else DeskState.OFFLINE
         case DeskTarget.CLOSING:
             return DeskState.CLOSING
         case DeskTarget.HALTED:

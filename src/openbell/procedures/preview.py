@@ -51,6 +51,7 @@ from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.desk_lock import DeskLock, read_lock
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
+from openbell.state.not_opened import closed_because, read_not_opened
 from openbell.state.pending_restart import restart_row
 from openbell.state.planned_closing import PlannedClosing, read_planned
 from openbell.state.risk_limits import read_changes
@@ -63,8 +64,11 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
     alive = _alive(layout)
     halt, latches = read_halt(layout.halt), Latches(layout).read(opened=False)
     latched = desk_halt(latches) is not None
-    why = "closed"
+    not_opened = read_not_opened(layout.target)
+    why = closed_because(not_opened)
     recommendations: list[Mapping[str, str]] = []
+    if not_opened is not None:
+        recommendations.append(not_opened.advice())
     if alive:
         why = (
             f"no controller runs, but {count_of(len(alive), 'service does', 'services do')}: "
@@ -94,6 +98,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "shutting_down_soon": _planned_on_disk(layout),
         "restart": restart_row(layout.pending_restart),
         "emergency": emergency,
+        "not_opened": None if not_opened is None else not_opened.as_dict(),
         "permit": None,
         "controller": {
             "pid": None,

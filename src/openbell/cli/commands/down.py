@@ -17,6 +17,7 @@ from openbell.cli.tables import duration, number, table
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.errors import ConflictError, NotRunningError, UnverifiedError, UsageError
 from openbell.procedures.checklists import Check, Checklist
+from openbell.state.not_opened import closed_because, read_not_opened
 
 
 @command()
@@ -134,7 +135,9 @@ def _require_something_to_close(terminal: Terminal, client: Client) -> None:
     """Raises NotRunningError for a desk that is closed; a controller that idles over one ends."""
     if client.is_running():
         status = client.get("status")
-        if status["state"] != DeskState.OFFLINE or _pids(status) or status["interrupted_run"]:
+        # An opening that was cut off in a desk which is offline still had begun nothing.
+        cut_off = (status["interrupted_run"] or {}).get("procedure")
+        if status["state"] != DeskState.OFFLINE or _pids(status) or cut_off not in (None, "open"):
             return
         if left := _pids(offline_status(terminal)):
             raise ConflictError(
@@ -145,8 +148,12 @@ def _require_something_to_close(terminal: Terminal, client: Client) -> None:
         client.post("exit")
     elif _pids(offline_status(terminal)) or _is_meant_to_be_open(terminal):
         return
+    told = read_not_opened(terminal.layout.target)
     raise NotRunningError(
-        "the desk is closed: nothing of it runs", hint="open it with `openbell up`"
+        "the desk is closed: nothing of it runs"
+        if told is None
+        else f"nothing is to be closed: the desk is {closed_because(told)}",
+        hint="open it with `openbell up`" if told is None else f"{told.why}; `openbell up` again",
     )
 
 

@@ -9,7 +9,9 @@ import click
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
+from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
+from openbell.domain.desk_state import DeskState
 from openbell.errors import (
     ConflictError,
     FailedError,
@@ -70,11 +72,12 @@ def open_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool = False)
         terminal.say(f"controller started, log in {terminal.layout.controller_log}")
     if run is None:
         run = _begin(terminal, client, wanted)
-    return follow_opening(terminal, client, run)
+    return follow_opening(terminal, client, run, started=starting is not None)
 
 
-def follow_opening(terminal: Terminal, client: Client, run: str) -> int:
-    """Tells how an opening goes and ends; the exit status."""
+def follow_opening(terminal: Terminal, client: Client, run: str, *, started: bool = False) -> int:
+    """Tells how an opening goes and ends; the exit status. `started`: the controller was, for it, and
+    goes again where nothing was begun."""
     from openbell.cli.progress import follow
 
     last = follow(terminal, client, run)
@@ -83,9 +86,26 @@ def follow_opening(terminal: Terminal, client: Client, run: str) -> int:
     terminal.document({"run": run, "opened": opened, **last_facts(last), **result})
     if not opened:
         tell_failure(terminal, last, result)
+        if started and result.get("begun") is False:
+            _end_idle(terminal, client)
         return FailedError.exit_code
     terminal.say(opened_text(terminal, client, last, result))
     return 0
+
+
+def _end_idle(terminal: Terminal, client: Client) -> None:
+    """Ends the controller of a desk that is closed. One that is wanted for anything refuses, and stays;
+    so does that of a desk which was not closed before either."""
+    try:
+        status = client.get("status")
+        if status["state"] != DeskState.OFFLINE:
+            return
+        client.post("exit")
+        left = await_departure(terminal.layout, status["controller"]["pid"])
+    except (RefusedError, ConflictError, NotRunningError):
+        return
+    if left:
+        terminal.warn(f"  still there: {', '.join(each['service'] for each in left)}")
 
 
 def last_facts(last: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +163,8 @@ def tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, Any
             for line in service.get("log_tail", ()):
                 terminal.warn(f"      | {line}")
     at = f"it failed at {result['failed_at']}; " if result.get("failed_at") else ""
-    terminal.warn(f"  {at}what runs was left running; mend it and run `openbell up` again")
+    left = "what runs was left running" if result.get("begun", True) else "nothing was started"
+    terminal.warn(f"  {at}{left}; mend it and run `openbell up` again")
 
 
 def opened_text(
