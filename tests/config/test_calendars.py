@@ -85,6 +85,51 @@ def test_what_is_no_holiday_is_refused(holiday: str) -> None:
         Calendar(sessions=("mon 10:00-11:00",), holidays=(holiday,))
 
 
+def test_what_is_no_day_is_named_with_what_would_be_one() -> None:
+    with pytest.raises(
+        ValidationError, match=r'"2026-13-01" is no day .*: write year, month and day'
+    ):
+        Calendar(sessions=("mon 10:00-11:00",), holidays=("2026-13-01",))
+
+
+@pytest.mark.parametrize(
+    "holidays",
+    [
+        ("2026-11-27", "2026-11-27 09:30-13:00"),
+        ("2026-12-24 10:00-12:00", "2026-12-24"),
+        ("2026-12-25", "2026-12-25"),
+        ("2026-12-24 10:00-12:00", "2026-12-24 10:00-12:00"),
+    ],
+)
+def test_a_day_that_is_said_to_be_two_things_is_refused(holidays: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="is listed more than once"):
+        Calendar(sessions=("mon 10:00-11:00",), holidays=holidays)
+
+
+def test_a_short_day_may_have_two_sessions() -> None:
+    short = Calendar(
+        sessions=("mon-fri 09:00-17:00",),
+        holidays=("2026-12-24 09:00-11:00", "2026-12-24 12:00-13:00"),
+    )
+    assert [
+        bool(short.session_at(at(f"2026-12-24 {hour}", "UTC")))
+        for hour in ("10:00", "11:30", "12:30")
+    ] == [True, False, True]
+
+
+def test_hours_are_asked_for_on_the_clock_by_which_they_are_read() -> None:
+    with pytest.raises(ValidationError, match="on the exchange's clock"):
+        Calendar(timezone="America/New_York", sessions=("weekdays",))
+    with pytest.raises(DeskFileError, match="in UTC"):
+        parse_desk(DESK.replace("{0}", 'sessions = ["weekdays"]').encode(), Path("desk.toml"))
+
+
+def test_an_empty_list_is_called_one() -> None:
+    with pytest.raises(DeskFileError) as refused:
+        parse_desk(DESK.replace('["BTC/USD"]', "[]").replace("{0}", "").encode(), Path("desk.toml"))
+    assert "venues.a.symbols: the list is empty; give at least one" in str(refused.value)
+
+
 def test_a_zone_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValidationError, match="time zone"):
         Calendar(sessions=("mon 10:00-11:00",), timezone="America/Gotham")

@@ -122,6 +122,8 @@ def test_limits_are_made_tighter_confirmed_recorded_and_taken_back(desk: Any) ->
     code, all_of_it = openbell_says(desk, "limits", "restore", "--yes", "--reason", "calm")
     assert (code, all_of_it["changes"]) == (0, [])
     assert openbell_says(desk, "limits", "show")[1]["version"] == 5
+    code, nothing = openbell_says(desk, "limits", "restore", "--yes", "--reason", "once more")
+    assert (code, nothing["changed"], nothing["request"], nothing["version"]) == (0, False, None, 5)
 
     acts = [line for line in desk.audit() if line["action"].startswith("limits.")]
     assert [line["action"] for line in acts] == [

@@ -19,7 +19,12 @@ def by(name: str) -> dict[str, str]:
 def test_a_locked_desk_is_kept_as_it_is_across_a_killed_controller(desk: Any) -> None:
     desk.run("open")
     status, locked = desk.post("lock", {"reason": "audit"}, headers=by("ann"))
-    assert (status, locked["by"], locked["run"]) == (200, "ann", None)
+    assert (status, locked["by"], locked["run"], locked["was"]) == (200, "ann", None, None)
+    status, refused = desk.post("lock", {"reason": "mine"}, headers=by("joe"))
+    assert (status, refused["locked_by"]) == (409, "ann"), "hers is not replaced without a word"
+    assert desk.status()["lock"]["reason"] == "audit"
+    status, again = desk.post("lock", {"reason": "audit"}, headers=by("ann"))
+    assert (status, again["was"]["reason"]) == (200, "audit")
     desk.kill()
     desk.start()
     for path, body in (
@@ -41,7 +46,7 @@ def test_a_locked_desk_is_kept_as_it_is_across_a_killed_controller(desk: Any) ->
         for line in desk.audit()
         if line["action"].startswith(("desk.lock", "desk.unl"))
     ]
-    assert acts == ["desk.lock", "desk.unlock"]
+    assert acts == ["desk.lock", "desk.lock", "desk.unlock"]
 
 
 def test_a_closing_releases_its_own_lock_and_no_persons(desk: Any) -> None:

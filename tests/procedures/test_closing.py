@@ -70,6 +70,19 @@ STEPS = (
     "afterwards",
 )
 
+DESK = parse_desk(
+    b"""[desk]
+name = "x"
+[venues.sim]
+url = "http://h:1"
+symbols = ["BTC/USDT"]
+taker_fee = "0.1%"
+[services.s]
+command = ["true"]
+""",
+    Path("desk.toml"),
+)
+
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -574,7 +587,13 @@ async def test_a_plan_changes_nothing(fake_desk: Any) -> None:
     assert fake_desk.asks.asked == [] and fake_desk.services.calls == []
     steps = {step["name"]: step["actions"] for step in plan["steps"]}  # type: ignore[attr-defined]
     assert steps["cancel_orders"] == ["cancel 2 open orders"]
-    assert steps["flatten"] == ["flatten sim BTC/USDT (0.5) with market orders"]
+    (flatten,) = steps["flatten"]
+    assert flatten.startswith("flatten sim BTC/USDT (0.5) with market orders: ")
+    assert "not known: slippage: there is no quote" in flatten, "unknown is told as unknown"
+    details = {step["name"]: step["details"] for step in plan["steps"]}  # type: ignore[attr-defined]
+    assert len(details["cancel_orders"]) == 2, "which orders, one by one"
+    (cost,) = details["flatten"]
+    assert (cost["estimated_slippage"], cost["estimated_fee"]) == (None, None)
     assert steps["stop_market_data"] == ["stop strategies", "stop feed"]
     assert steps["disconnect"] == ["stop engine: no order of ours is to rest"]
     assert steps["stop_services"] == [
@@ -636,7 +655,34 @@ async def test_an_order_that_turns_up_is_withdrawn_before_the_engine_logs_out(
 def test_nothing_is_cancelled_or_flattened_where_nothing_is() -> None:
     nothing = Picture(source="engine")
     assert plan_cancel(nothing, "cancel").actions == ()
-    assert plan_flatten(nothing, "aggressive").actions == ()
+    assert plan_flatten(nothing, "aggressive", DESK).actions == ()
+
+
+def test_a_flatten_is_planned_with_what_it_would_cost() -> None:
+    quote = {"bid_px": "99", "bid_qty": "1", "ask_px": "101", "ask_qty": "5", "age_s": 0.2}
+    row = {
+        "venue": "sim",
+        "symbol": "BTC/USDT",
+        "quantity": "2",
+        "venue_quantity": "2",
+        "quote": quote,
+    }
+    picture = Picture(source="engine", positions=(row,))
+    (action,) = plan_flatten(picture, "aggressive", DESK).actions
+    assert "estimated slippage at least 2.00 USDT, fee 0.1980 USDT" in str(action), (
+        "1 of 2 at the touch"
+    )
+    (limits,) = plan_flatten(picture, "conservative", DESK).actions
+    assert "estimated slippage at least 2.00 USDT" in str(limits)
+    bought = {**row, "venue_quantity": "-2"}
+    (detail,) = plan_flatten(
+        Picture(source="engine", positions=(bought,)), "conservative", DESK
+    ).details
+    assert (detail["estimated_slippage"], detail["slippage_is_least"]) == ("2", False)
+    old = {**row, "quote": {**quote, "age_s": 60.0}}
+    (stale,) = plan_flatten(Picture(source="engine", positions=(old,)), "aggressive", DESK).details
+    assert stale["estimated_slippage"] is stale["estimated_fee"] is None
+    assert "the quote is 60s old" in str(stale["unknown"])
 
 
 def test_what_is_not_known_is_cancelled_all_the_same() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+DETAILS_SHOWN = 20
+
 
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan of a procedure, as the API gives it, for people."""
@@ -14,4 +16,8 @@ def plan_text(plan: dict[str, Any]) -> str:
             f"nothing to do: {step.get('reason') or 'it is so already'}"
         ]
         lines += [f"       {action}" for action in actions]
+        details = [str(each["told"]) for each in step.get("details", ()) if each.get("told")]
+        lines += [f"         {each}" for each in details[:DETAILS_SHOWN]]
+        if len(details) > DETAILS_SHOWN:
+            lines.append(f"         and {len(details) - DETAILS_SHOWN} more, all of them in --json")
     return "\n".join(lines)

@@ -39,7 +39,12 @@ class Holiday:
             raise ValueError(
                 f'"{text}": write a date, "2026-12-25", or a short day, "2026-11-27 09:30-13:00"'
             )
-        day = date.fromisoformat(found[1])
+        try:
+            day = date.fromisoformat(found[1])
+        except ValueError as error:
+            raise ValueError(
+                f'"{text}" is no day ({error}): write year, month and day, "2026-12-25"'
+            ) from None
         if found[2] is None:
             return cls(day)
         hours = [int(each) for each in found.groups()[1:]]
@@ -62,9 +67,27 @@ def _is_open_hours(text: str) -> str:
     return text
 
 
+def _is_on_the_exchanges_clock(text: str) -> str:
+    OpenHours.parse(text, "on the exchange's clock (`timezone`)")
+    return text
+
+
 def _is_holiday(text: str) -> str:
     Holiday.parse(text)
     return text
+
+
+def _say_one_thing_of_a_day(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """A short day may have two sessions; it is no holiday besides, and is not written twice."""
+    by_day: dict[date, list[str]] = {}
+    for text in texts:
+        by_day.setdefault(Holiday.parse(text).day, []).append(text)
+    for day, said in by_day.items():
+        closed = any(Holiday.parse(text).opens_min is None for text in said)
+        if len(said) > 1 and (closed or len(set(said)) < len(said)):
+            listed = ", ".join(f'"{text}"' for text in said)
+            raise ValueError(f"{day} is listed more than once: {listed}: keep what is so")
+    return texts
 
 
 def _is_zone(name: str) -> str:
@@ -76,7 +99,7 @@ def _is_zone(name: str) -> str:
 
 
 Session = Annotated[str, AfterValidator(_is_open_hours)]
-"""`mon-fri 14:30-21:00`"""
+"""`mon-fri 14:30-21:00`, in UTC"""
 
 
 class Calendar(Model):
@@ -85,9 +108,14 @@ class Calendar(Model):
     timezone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
     """The exchange's clock, by which sessions and holidays are written: `"America/New_York"`. So they
     need no change in spring and autumn."""
-    sessions: Annotated[tuple[Session, ...], Field(min_length=1)]
+    sessions: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_on_the_exchanges_clock)], ...], Field(min_length=1)
+    ]
     """Of a week: `["mon-fri 09:30-16:00"]`."""
-    holidays: tuple[Annotated[str, AfterValidator(_is_holiday)], ...] = ()
+    holidays: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_holiday)], ...],
+        AfterValidator(_say_one_thing_of_a_day),
+    ] = ()
     """Days on which they do not hold: `"2026-12-25"`, or `"2026-11-27 09:30-13:00"` for a short day."""
 
     def session_at(self, wall_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""When a market is open, as desk.toml says it: `mon-fri 14:30-21:00`, in UTC."""
+"""When a market is open, as desk.toml says it: `mon-fri 14:30-21:00`, in UTC or on a calendar's clock."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ class OpenHours:
     days: tuple[int, ...]
     """Monday is 0; those on which it opens."""
     opens_min: int
-    """Minutes after midnight UTC."""
+    """Minutes after midnight."""
     lasts_min: int
 
     @classmethod
-    def parse(cls, text: str) -> OpenHours:
-        """Raises ValueError. An end that is not later than the start is on the next day."""
+    def parse(cls, text: str, clock: str = "in UTC") -> OpenHours:
+        """Raises ValueError, which says by which `clock` hours are written. An end that is not later
+        than the start is on the next day."""
         found = _SHAPE.fullmatch(text)
         if found is None:
             raise ValueError(
-                f'"{text}": write open hours in UTC, for example "mon-fri 14:30-21:00"'
+                f'"{text}": write open hours {clock}, for example "mon-fri 14:30-21:00"'
             )
         first, last = _DAYS.index(found[1]), _DAYS.index(found[2] or found[1])
         hours = [int(each) for each in found.groups()[2:]]

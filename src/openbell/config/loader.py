@@ -129,6 +129,11 @@ def _schema_problem(detail: Mapping[str, Any], tables: Mapping[str, Any]) -> Pro
             )
         case "value_error":
             message = str(context["error"])
+        case "too_short":
+            what = "table" if context.get("field_type") == "Dictionary" else "list"
+            message = f"the {what} is empty"
+        case "string_too_short":
+            message, hint = "the text is empty", "write something"
         case _:
             message = detail["msg"][:1].lower() + detail["msg"][1:]
     return Problem(key, message, hint)

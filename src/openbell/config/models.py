@@ -155,6 +155,9 @@ class Venue(Model):
     position, never sold by a flatten."""
     fee_currency: str | None = None
     """Currency the venue takes its fees in, where it is neither base nor quote (BNB)."""
+    taker_fee: Percent | None = None
+    """What the venue takes of an order that trades at once: `"0.1%"`. For the estimates of plans only;
+    left out: the fee of a flatten is told as not known."""
     exclusive: bool = False
     """The account is this desk's alone. Then an emergency stop uses the venue's own mass cancel at
     once, which is the fastest; else only where it can see that it meets no other's order."""

@@ -14,7 +14,7 @@ from openbell.controller.observing import Observer, Seen
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.graph import start_order, stop_order, with_dependencies, with_dependents
 from openbell.domain.health import resume_blockers
-from openbell.errors import OpenbellError, RefusedError, StorageError
+from openbell.errors import ConflictError, OpenbellError, RefusedError, StorageError
 from openbell.procedures.checkpointing import save_checkpoint
 from openbell.procedures.preview import lock_row
 from openbell.runtime.spec import StartResult, StopResult, TrialResult
@@ -106,12 +106,22 @@ class Acts:
 
     async def lock(self, reason: str, actor: str) -> dict[str, object]:
         """Keeps the desk as it is deployed and configured, until a person releases it. A closing's
-        lock becomes this person's: the closing does not release it any more. Raises StorageError."""
+        lock becomes this person's: the closing does not release it any more. Another person's lock stays
+        theirs: whoever released it would not know of a second reason. Raises ConflictError for that,
+        StorageError. `was`: the lock that this one takes the place of."""
         desk = self.desk
+        was = await asyncio.to_thread(read_lock, desk.layout.lock)
+        if was is not None and was.readable and not was.run and was.who != actor:
+            raise ConflictError(
+                f"not locked again: the desk is {was}",
+                hint="it stays locked; ask them, or `openbell unlock` and then lock it yourself",
+                locked_by=was.who,
+            )
         await desk.auditor.record(actor, "desk.lock", desk.desk.file.desk.name, reason=reason)
         lock = DeskLock(reason, actor, datetime.now(UTC))
         await asyncio.to_thread(set_lock, desk.layout.lock, lock)
-        return lock_row(await asyncio.to_thread(read_lock, desk.layout.lock))
+        now = await asyncio.to_thread(read_lock, desk.layout.lock)
+        return {**lock_row(now), "was": None if was is None else lock_row(was)}
 
     async def unlock(self, reason: str, actor: str) -> dict[str, object]:
         """Releases the lock, whoever set it; that there was none changes nothing. Raises ConflictError
@@ -141,6 +151,7 @@ class Acts:
     ) -> dict[str, object]:
         desk = self.desk
         carry_out: Callable[[Sequence[str]], Awaitable[list[dict[str, object]]]]
+        more: dict[str, object] = {}
         match verb:
             case "start":
                 carry_out = self._start
@@ -152,12 +163,14 @@ class Acts:
             case "reload":
                 desk.refuse_locked("nothing is reloaded")
                 carry_out = self._reload
+                more["desk_file_changed"] = await desk.reload_desk_file()
+                desk.require_known(list(names))
         detail = {"services": list(names), "force": force}
         if verb == "stop":
             await desk.auditor.try_record(actor, "service.stop", ", ".join(names), **detail)
         else:
             await desk.auditor.record(actor, f"service.{verb}", ", ".join(names), **detail)
-        return {"results": await carry_out(names)}
+        return {"results": await carry_out(names), **more}
 
     async def _start(self, names: Sequence[str]) -> list[dict[str, object]]:
         """With their dependencies, each as soon as its own are ready."""

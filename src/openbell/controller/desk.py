@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -281,6 +282,14 @@ class ControlledDesk:
         )
         self.tell_of_live_venues()
         return True
+
+    def file_has_changed(self) -> bool | None:
+        """Whether desk.toml is another one than this controller goes by; None where it cannot be
+        read."""
+        try:
+            return hashlib.sha256(self.desk.path.read_bytes()).hexdigest() != self.desk.digest
+        except OSError:
+            return None
 
     @property
     def channels(self) -> Channels:

@@ -14,6 +14,7 @@ import psutil
 import openbell
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
+from openbell.domain.desk_state import DeskState
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
 from openbell.kill.course import emergency_document
@@ -91,6 +92,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "shutting_down_soon": desk.closing_soon(),
         "restart": restart_row(desk.layout.pending_restart),
         "emergency": emergency_document(desk.layout),
+        "desk_file": {"path": str(desk.desk.path), "changed": desk.file_has_changed()},
         "not_opened": None if (told := desk.targets.not_opened) is None else told.as_dict(),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,
         "controller": {
@@ -149,6 +151,15 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
     if desk.layout.emergency_marker.exists():
         text = "an emergency stop was begun: nothing is started until the desk is opened again"
         found.insert(0, _row("critical", "desk", text, "openbell up"))
+    if seen.state is not DeskState.OFFLINE and (changed := desk.file_has_changed()) is not False:
+        text = (
+            "cannot be read"
+            if changed is None
+            else "has changed since this desk was opened: approvals, people, limits and tables "
+            "count as they were then"
+        )
+        act = "openbell check, then openbell reload SERVICE, or openbell up"
+        found.append(_row("warning", "desk.toml", text, act))
     if desk.interrupted is not None:
         found.insert(
             0,

@@ -61,13 +61,10 @@ class LimitChanges:
     async def document(self) -> dict[str, Any]:
         """`GET /api/v1/limits`, as docs/reference/api.md shows it."""
         changes = await self._read()
-        words, used = await asyncio.gather(self._gates(changes), self._used())
+        words, rows = await asyncio.gather(self._gates(changes), self._rows(changes))
         return {
             **self._told(changes, words),
-            "limits": [
-                {**row, "used": used.get(str(row["limit"]))}
-                for row in limit_rows(self.desk.desk.file, changes)
-            ],
+            "limits": rows,
             "approval": self.approving.rules_document(),
             "requests": [each.as_dict() for each in self.approving.waiting()],
         }
@@ -106,7 +103,7 @@ class LimitChanges:
 
     async def restore(self, names: Sequence[str], reason: str, actor: str) -> dict[str, object]:
         """Takes back what was tightened: these limits, or all, a closing's included. Where it is not
-        known what is in force, all. As `set` raises."""
+        known what is in force, all; where nothing was tightened, nothing is done. As `set` raises."""
         if not reason.strip():
             raise UsageError("a change of limits needs a reason", hint="say why")
         self.desk.refuse_locked("the limits stay as they are")
@@ -118,6 +115,12 @@ class LimitChanges:
                     f"not changed: {', '.join(missing)}",
                     hint=f"changed: {', '.join(sorted(changed)) or 'nothing'}",
                 )
+            if not before.changes and not before.problem:
+                words = await self._gates(before)
+                return {
+                    "changed": False, "request": None, **self._told(before, words),
+                    "limits": await self._rows(before),
+                }  # fmt: skip
             own = before.of("")
             limits = {} if own is None or not names else dict(own.limits)
             for name in names:
@@ -237,14 +240,14 @@ class LimitChanges:
             "limits raised" if raising else "limits tightened",
             by=actor, approved_by=approved_by, reason=reason, version=written.version,
         )  # fmt: skip
-        words = await self._gates(written)
+        words, rows = await asyncio.gather(self._gates(written), self._rows(written))
         return {
             "changed": True,
             "raised": raising,
             "recorded": recorded,
             "approved_by": approved_by,
             **self._told(written, words),
-            "limits": limit_rows(self.desk.desk.file, written),
+            "limits": rows,
         }
 
     def _replace(self, before: Changes, after: tuple[LimitsChange, ...]) -> Changes:
@@ -290,6 +293,13 @@ class LimitChanges:
     async def _gates(self, changes: Changes) -> tuple[GateWord, ...]:
         desk = self.desk
         return await ask_gates(desk.voices, desk.supervisor, desk.desk.file, changes)
+
+    async def _rows(self, changes: Changes) -> list[dict[str, str | None]]:
+        used = await self._used()
+        return [
+            {**row, "used": used.get(str(row["limit"]))}
+            for row in limit_rows(self.desk.desk.file, changes)
+        ]
 
     async def _used(self) -> dict[str, str]:
         """How much of each limit is used, as risk-management says; empty where it does not."""

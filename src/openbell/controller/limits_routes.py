@@ -27,12 +27,12 @@ def add_limits_routes(
     @app.post(f"{prefix}/limits", summary="Tighten limits; what raises them may need an approval")
     async def change(body: LimitsBody, actor: Actor = UNNAMED) -> Response:
         done = await limits.set(body.limits, body.reduce_by_percent, body.reason, actor)
-        return answer(done, 200 if done["changed"] else 202)
+        return answer(done, 202 if done.get("request") and not done["changed"] else 200)
 
     @app.post(f"{prefix}/limits/restore", summary="Take back what was tightened")
     async def restore(body: RestoreLimitsBody, actor: Actor = UNNAMED) -> Response:
         done = await limits.restore(body.limits, body.reason, actor)
-        return answer(done, 200 if done["changed"] else 202)
+        return answer(done, 202 if done.get("request") and not done["changed"] else 200)
 
     @app.post(f"{prefix}/limits/approve", summary="Approve another person's raise: it is done")
     async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:

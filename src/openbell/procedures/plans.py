@@ -10,7 +10,7 @@ from openbell.procedures.step import Plan, Step
 
 
 async def plan_document(procedure: str, steps: Sequence[Step[Any, Any]]) -> dict[str, object]:
-    """`{"procedure", "steps": [{"name", "title", "skipped", "reason", "actions": [...]}]}`
+    """`{"procedure", "steps": [{"name", "title", "skipped", "reason", "actions": [...], "details": [...]}]}`
 
     A step whose part depends on earlier ones has to be made so that it observes what those lead to;
     the others are planned from what is so now.
@@ -27,11 +27,12 @@ async def _planned(step: Step[Any, Any]) -> dict[str, object]:
 
 
 def planned_row(name: str, title: str, plan: Plan[Any]) -> dict[str, object]:
-    """`{"name", "title", "skipped", "reason", "actions"}`"""
+    """`{"name", "title", "skipped", "reason", "actions", "details"}`"""
     return {
         "name": name,
         "title": title,
         "skipped": plan.skipped,
         "reason": plan.reason,
         "actions": list(plan.lines()),
+        "details": [dict(each) for each in plan.details],
     }

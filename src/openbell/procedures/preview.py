@@ -98,6 +98,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "shutting_down_soon": _planned_on_disk(layout),
         "restart": restart_row(layout.pending_restart),
         "emergency": emergency,
+        "desk_file": {"path": str(desk.path), "changed": None if alive else False},
         "not_opened": None if not_opened is None else not_opened.as_dict(),
         "permit": None,
         "controller": {

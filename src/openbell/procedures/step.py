@@ -53,6 +53,8 @@ class Plan(Generic[Action]):
     reason: str = ""
     skipped: bool = False
     """The step does not apply; it is not verified either."""
+    details: tuple[Mapping[str, object], ...] = ()
+    """What the actions are about, one by one: JSON-able, with `told`, a line for people."""
 
     def lines(self) -> tuple[str, ...]:
         """One line for each action, for people."""

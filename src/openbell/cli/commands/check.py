@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.commands.status import offline_status
+from openbell.domain.desk_state import DeskState
 from openbell.errors import ConfigError, NotRunningError
 
 
@@ -23,8 +25,17 @@ def check(terminal: Terminal) -> int:
     warnings: list[Problem] = []
     try:
         desk = load_checked(terminal.desk_path)
-        problems = preflight(desk, terminal.layout, os.environ, _own_pids(terminal))
+        status = _status(terminal)
+        problems = preflight(desk, terminal.layout, os.environ, _own_pids(status))
         warnings = cautions(desk)
+        if status["state"] != DeskState.OFFLINE and status["desk_file"]["changed"]:
+            warnings.append(
+                Problem(
+                    (),
+                    "the open desk goes by the file as it was before",
+                    "`openbell reload SERVICE` or `openbell up` takes this one over",
+                )
+            )
         path = desk.path
     except DeskFileError as error:
         problems, path = list(error.problems), error.path
@@ -46,11 +57,15 @@ def check(terminal: Terminal) -> int:
     return ConfigError.exit_code
 
 
-def _own_pids(terminal: Terminal) -> set[int]:
-    """Processes of this desk, watched by a controller or not: a port they hold is theirs."""
+def _status(terminal: Terminal) -> dict[str, Any]:
     try:
-        status = Client(terminal.layout).get("status")
+        status: dict[str, Any] = Client(terminal.layout).get("status")
     except NotRunningError:
         status = offline_status(terminal)
+    return status
+
+
+def _own_pids(status: dict[str, Any]) -> set[int]:
+    """Processes of this desk, watched by a controller or not: a port they hold is theirs."""
     pids = {service["pid"] for service in status["services"]} | {status["controller"]["pid"]}
     return {pid for pid in pids if pid is not None}

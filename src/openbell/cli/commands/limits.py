@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
@@ -9,7 +10,8 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import table
-from openbell.errors import NotRunningError, RefusedError, UnverifiedError
+from openbell.domain.risk_limits import plain
+from openbell.errors import NotRunningError, RefusedError, UnverifiedError, UsageError
 
 
 @click.group("limits")
@@ -45,9 +47,13 @@ def set_(terminal: Terminal, changes: tuple[str, ...], reduce_by: str | None, re
     Exit status 6: it is a raise, and waits for another person's approval. 7: the change is in force,
     and not every gate has confirmed it.
     """
+    if not reason.strip():
+        raise UsageError(
+            "a change of limits needs a reason", hint='say why: --reason "thin market"'
+        )
     body: dict[str, Any] = {"limits": list(changes), "reason": reason}
     if reduce_by is not None:
-        body["reduce_by_percent"] = reduce_by.removesuffix("%")
+        body["reduce_by_percent"] = _percent(reduce_by)
     return _changed(terminal, Client(terminal.layout).post("limits", body))
 
 
@@ -83,9 +89,29 @@ def approve(terminal: Terminal, request: str, yes: bool) -> int:
     return _changed(terminal, client.post("limits/approve", body))
 
 
+def _percent(text: str) -> str:
+    """Raises UsageError for what is no percentage by which a limit could be reduced."""
+    number = text.strip().removesuffix("%").rstrip()
+    try:
+        percent = Decimal(number)
+    except InvalidOperation:
+        percent = Decimal("NaN")
+    if not percent.is_finite() or not 0 < percent <= 100:
+        raise UsageError(
+            f"--reduce-by {text}: limits are reduced by more than 0 % and by 100 % at most",
+            hint="for example --reduce-by 50%; 100% allows no position at all",
+        )
+    return number
+
+
 def _changed(terminal: Terminal, document: dict[str, Any]) -> int:
     if not document["changed"]:
         request = document["request"]
+        if request is None:
+            terminal.show(
+                document, f"{_text(document)}\n\nnothing was tightened: nothing is changed"
+            )
+            return 0 if document["verified"] else UnverifiedError.exit_code
         terminal.show(
             document,
             f"NOT changed yet: another person must approve before {request['expires']}\n"
@@ -102,7 +128,10 @@ def _text(document: dict[str, Any]) -> str:
     lines = [
         table(
             ("limit", "desk.toml", "in force", "used"),
-            [(r["limit"], r["declared"], r["in_force"], r.get("used")) for r in document["limits"]],
+            [
+                (row["limit"], *(_figure(row.get(key)) for key in ("declared", "in_force", "used")))
+                for row in document["limits"]
+            ],
             right=" rrr",
         )
     ]
@@ -127,6 +156,17 @@ def _text(document: dict[str, Any]) -> str:
     told = gates or document["why"] or "the desk has no engine and no risk-management"
     lines += ["", f"version {document['version']}, {applied}: {told}"]
     return "\n".join(lines)
+
+
+def _figure(value: str | None) -> str | None:
+    """For people: cents of what is large, eight digits of what is not. `--json` has it exactly."""
+    if value is None:
+        return None
+    amount = Decimal(value)
+    digits = 2 if abs(amount) >= 100 else 8
+    if -int(amount.normalize().as_tuple().exponent) <= digits:
+        return value
+    return plain(round(amount, digits))
 
 
 def _asked(request: dict[str, Any]) -> str:

@@ -14,10 +14,15 @@ from openbell.domain.desk_state import DeskState
 def lock(terminal: Terminal, reason: str) -> int:
     """Refuse to open, reload and restart rolling, until `openbell unlock`. Trading goes on.
 
-    The lock is kept on disk: it outlives every process. A closing sets one of its own.
+    The lock is kept on disk: it outlives every process. A closing sets one of its own. While another
+    person's lock stands it is refused (exit status 5).
     """
     document = Client(terminal.layout).post("lock", {"reason": reason})
-    terminal.show(document, f"locked by {document['by']}: {document['reason']}")
+    told = f"locked by {document['by']}: {document['reason']}"
+    if was := document["was"]:
+        by = f"{was['run']} of {was['by']}" if was["run"] else was["by"]
+        told += f"\n  in the place of the lock of {by}: {was['reason'] or 'no reason given'}"
+    terminal.show(document, told)
     return 0
 
 

@@ -121,7 +121,12 @@ def _as_rolling(services: tuple[str, ...], options: tuple[str, ...]) -> str:
 @command()
 @click.argument("services", nargs=-1, required=True)
 def reload(terminal: Terminal, services: tuple[str, ...]) -> int:
-    """Send services their reload signal: they read their configuration again and go on."""
+    """Read desk.toml again and send services their reload signal: they read their configuration again
+    and go on.
+
+    Approvals, people and channels of desk.toml count from then on; what a service is started with, from
+    its next start.
+    """
     return _act(terminal, "reload", {"services": services})
 
 
@@ -131,6 +136,10 @@ def _act(terminal: Terminal, action: str, body: dict[str, Any]) -> int:
         terminal.warn_of_live(client.live_venues())
     document = client.post(f"services/{action}", body, timeout_s=_TIMEOUT_S)
     results = document["results"]
+    if document.get("desk_file_changed"):
+        terminal.say(
+            "desk.toml was read again; `openbell status` marks what runs under an older one"
+        )
     terminal.show(document, "\n".join(_result_line(action, result) for result in results))
     return 0 if all(result["ok"] for result in results) else FailedError.exit_code
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from openbell.procedures.closing.context import Closing
@@ -64,11 +64,31 @@ def plan_cancel(
         if not going and picture.known:
             return Plan(reason=f"{count_of(kept, 'passive order')} kept, no other is open")
         count = going if picture.tells_orders else None
-        return Plan((CancelAggressive(count, kept),))
+        return Plan((CancelAggressive(count, kept),), details=_told_orders(picture, must_go))
     if picture.orders or not picture.known:
         # Also where it is not known what rests there: a cancel of nothing harms nobody.
-        return Plan((CancelAll(len(picture.orders) if picture.tells_orders else None),))
+        count_told = len(picture.orders) if picture.tells_orders else None
+        return Plan((CancelAll(count_told),), details=_told_orders(picture))
     return Plan(reason="no order is open")
+
+
+def _told_orders(
+    picture: Picture, must_go: Sequence[Row] | None = None
+) -> tuple[Mapping[str, object], ...]:
+    """Which orders go, one by one."""
+    keys = ("venue", "symbol", "side", "leaves_qty", "price", "cl_ord_id", "strategy")
+    return tuple(
+        {
+            **{key: row.get(key) for key in keys if row.get(key) is not None},
+            "told": f"{row.get('venue')} {row.get('symbol')} {row.get('side')} {_left(row)} at "
+            f"{row.get('price') or 'the market'} ({row.get('cl_ord_id')})",
+        }
+        for row in (picture.orders if must_go is None else must_go)
+    )
+
+
+def _left(row: Row) -> object:
+    return row.get("leaves_qty") or row.get("order_qty") or "an unknown quantity"
 
 
 def judge_cancel(picture: Picture, must_go: Sequence[Row] | None = None) -> Verification:

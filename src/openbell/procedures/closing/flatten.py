@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
+from openbell.config.models import DeskFile
+from openbell.domain.flatten_cost import FlattenCost, Touch, flatten_cost
 from openbell.errors import FailedError
 from openbell.procedures.closing.cancel_orders import ENGINE_PATIENCE_S
 from openbell.procedures.closing.context import Closing
-from openbell.procedures.closing.picture import Picture
+from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
@@ -32,9 +36,40 @@ class FlattenOne:
     symbol: str
     quantity: str
     how: str
+    cost: FlattenCost | None = None
+    at_most: bool = False
+    """The cost is that of market orders, which come last and for what is left then."""
 
     def __str__(self) -> str:
-        return f"flatten {self.venue} {self.symbol} ({self.quantity}) with {self.how}"
+        told = f"flatten {self.venue} {self.symbol} ({self.quantity}) with {self.how}"
+        return told if self.cost is None else f"{told}: {self._cost_told(self.cost)}"
+
+    def _cost_told(self, cost: FlattenCost) -> str:
+        currency = self.symbol.partition("/")[2]
+        words = []
+        if cost.slippage is not None:
+            bound = "at least " if cost.is_least else "at most " if self.at_most else ""
+            words.append(f"estimated slippage {bound}{_figure(cost.slippage)} {currency}")
+        if cost.fee is not None:
+            words.append(f"fee {_figure(cost.fee)} {currency}")
+        words += [f"not known: {each}" for each in cost.unknown]
+        return ", ".join(words)
+
+    def as_detail(self) -> Mapping[str, object]:
+        """For `--json`, amounts in the symbol's quote currency; None: not known."""
+        cost = self.cost
+        return {
+            "venue": self.venue, "symbol": self.symbol, "quantity": self.quantity, "how": self.how,
+            "currency": self.symbol.partition("/")[2],
+            "estimated_slippage": None if cost is None or cost.slippage is None else f"{cost.slippage:f}",
+            "slippage_is_least": cost is not None and cost.is_least,
+            "estimated_fee": None if cost is None or cost.fee is None else f"{cost.fee:f}",
+            "unknown": [] if cost is None else list(cost.unknown),
+        }  # fmt: skip
+
+
+def _figure(amount: Decimal) -> str:
+    return f"{amount:.2f}" if amount >= 1 else f"{amount:.4f}"
 
 
 _HOW = {
@@ -43,7 +78,8 @@ _HOW = {
 }
 
 
-def plan_flatten(picture: Picture, flatten: str) -> Plan[FlattenOne]:
+def plan_flatten(picture: Picture, flatten: str, desk: DeskFile) -> Plan[FlattenOne]:
+    """With what it would cost, as far as the quotes and the desk file tell."""
     if flatten == "keep":
         return Plan(
             reason=f"{count_of(len(picture.positions), 'position is', 'positions are')} kept as asked"
@@ -57,13 +93,44 @@ def plan_flatten(picture: Picture, flatten: str) -> Plan[FlattenOne]:
             str(row.get("symbol", "")),
             str(row.get("venue_quantity") or row.get("quantity")),
             _HOW[flatten],
+            _cost_of(row, desk),
+            at_most=flatten == "conservative",
         )
         for row in picture.positions
     )
     nothing = "no position is open"
     if not picture.known:
         nothing = f"nothing is known to be held, and not all is known: {'; '.join(picture.unknown)}"
-    return Plan(actions, "" if actions else nothing)
+    details = tuple(each.as_detail() for each in actions)
+    return Plan(actions, "" if actions else nothing, details=details)
+
+
+def _cost_of(row: Row, desk: DeskFile) -> FlattenCost:
+    venue = desk.venues.get(str(row.get("venue", "")))
+    try:
+        quantity = Decimal(str(row.get("venue_quantity") or row.get("quantity")))
+    except InvalidOperation:
+        return FlattenCost(
+            slippage=None, is_least=False, fee=None, unknown=("what is held cannot be read",)
+        )
+    fee = None if venue is None else venue.taker_fee
+    return flatten_cost(quantity, _touch(row.get("quote")), fee, desk.risk.stale_quote_after)
+
+
+def _touch(told: object) -> Touch | None:
+    """None where there is no quote, or none that could be read: an engine of before says nothing."""
+    if not isinstance(told, Mapping):
+        return None
+    try:
+        return Touch(
+            bid_px=Decimal(str(told["bid_px"])),
+            bid_qty=Decimal(str(told["bid_qty"])),
+            ask_px=Decimal(str(told["ask_px"])),
+            ask_qty=Decimal(str(told["ask_qty"])),
+            age_s=float(told["age_s"]),
+        )
+    except (KeyError, InvalidOperation, TypeError, ValueError):
+        return None
 
 
 def judge_flatten(picture: Picture) -> Verification:
@@ -109,7 +176,7 @@ class FlattenPositions:
     def plan(self, facts: Picture) -> Plan[FlattenOne]:
         if not self.closing.has_venues:
             return Plan(reason="the desk has no venue", skipped=True)
-        return plan_flatten(facts, self.closing.wishes.flatten)
+        return plan_flatten(facts, self.closing.wishes.flatten, self.closing.desk.file)
 
     async def act(self, plan: Plan[FlattenOne], say: Say) -> None:
         """Sends only through the engine: nobody else may send an order. Each round computes its

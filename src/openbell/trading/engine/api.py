@@ -19,7 +19,7 @@ import msgspec
 from openbell.domain import ids
 from openbell.domain.closing import CancelScope, Flatness, is_flat, is_passive, plan_cancels
 from openbell.domain.comparison import document, plain
-from openbell.domain.market import base_quote
+from openbell.domain.market import Quote, base_quote
 from openbell.domain.orders import ClOrdID, Order
 from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, unrealized
 from openbell.domain.reconcile import Agreement, Kind
@@ -319,6 +319,7 @@ class EngineApi:
                 "fees": position.fees,
                 "fee_cost": position.fee_cost,
                 "tick_size": None if rules is None else rules.tick_size,
+                "quote": _quote_row(self._engine.market.quotes.get((link.name, symbol))),
                 "dust": _is_dust(link, position, says.get(symbol), mark),
             }
 
@@ -338,6 +339,19 @@ class EngineApi:
         if venue is not None and venue not in self._engine.links:
             known = ", ".join(self._engine.links)
             raise UsageError(f'the desk has no venue "{venue}"', hint=f"its venues: {known}")
+
+
+def _quote_row(quote: Quote | None) -> dict[str, object] | None:
+    """What rests at the touch, and for how long it is known; None: there is no quote."""
+    if quote is None:
+        return None
+    return {
+        "bid_px": quote.bid_px,
+        "bid_qty": quote.bid_qty,
+        "ask_px": quote.ask_px,
+        "ask_qty": quote.ask_qty,
+        "age_s": max(0.0, (time.time_ns() - quote.received_ns) / 1e9),
+    }
 
 
 def _read(fields: dict[str, Any], kind: type[T]) -> T:
