@@ -56,6 +56,12 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
     assert (shown["quick"], shown["by"]) == (True, "ann"), shown
     assert any("quick restart by ann" in line for line in restart_lines(shown))
     assert pending(desk).quick and pending(desk).who == "ann"
+    plan = desk.get("plan/restart")[1]
+    assert (plan["procedure"], plan["goes_on"]["run"]) == ("quick-restart", "close-2"), plan[
+        "goes_on"
+    ]
+    names = [row["name"] for row in plan["steps"]]
+    assert "announce" not in names and names[-1] == "begin_trading", "as it was asked for then"
     status, again = desk.post("runs/close-2/resume")
     assert (status, again["run"], again["resumed"]) == (202, "close-2", True), again
     # Not before it is being stopped: it would be started again, as after any crash.
@@ -79,6 +85,11 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
     started = desk.pids()["gate"]
     desk.kill()
     desk.start()
+    plan = desk.get("plan/restart")[1]
+    assert (plan["procedure"], plan["goes_on"]["run"]) == ("quick-restart", "open-3"), plan[
+        "goes_on"
+    ]
+    assert plan["steps"][0]["name"] == "preflight", "its closing is done"
     status, again = desk.post("restart")
     assert (again["run"], again["resumed"], again["of"]) == ("open-3", True, "close-2"), again
     go.touch()
@@ -91,6 +102,9 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
     assert not set(before.values()) & set(after.values()), "every service is a new process"
     assert after["gate"] == started, "what runs is left as it is"
     assert kinds(desk) == ["open-3", "close-2", "open-1"]
+    of_the_quick = desk.get("runs?procedure=quick-restart")[1]["runs"]
+    assert [row["run"] for row in of_the_quick] == ["open-3", "close-2"]
+    assert desk.get("runs?procedure=restart")[1]["runs"] == []
     closing, opening = (desk.get(f"runs/{run}/report")[1] for run in ("close-2", "open-3"))
     assert closing["parameters"]["restart"] == "quick" and "a leak" in closing["why"]
     assert opening["parameters"]["restart_of"] == "close-2"
@@ -120,6 +134,10 @@ def test_killed_between_its_runs_it_is_gone_on_with_unless_something_else_was_do
     left = PendingRestart(quick=False, who="ann", reason="patches")
     keep_restart(path, left)
     desk.start()
+    plan = desk.get("plan/restart")[1]
+    assert (plan["goes_on"]["by"], plan["steps"][0]["name"]) == ("ann", "preflight"), plan[
+        "goes_on"
+    ]
     status, begun = desk.post("restart")
     assert status == 202, begun
     assert (begun["of"], begun["resumed"]) == ("close-2", True), begun
@@ -168,6 +186,7 @@ def test_a_desk_that_could_not_be_opened_again_is_not_closed(make_desk: Any) -> 
     plan = desk.get("plan/restart")[1]
     planned = [row["name"] for row in plan["steps"] if not row["skipped"]]
     assert plan["refused"] == [] and planned[-1] == "begin_trading"
+    assert plan["goes_on"] is None and "the controller stays" in plan["notes"][0]
     assert (
         "start base" in next(r for r in plan["steps"] if r["name"] == "start_services")["actions"]
     )

@@ -11,7 +11,7 @@ from openbell.cli.commands.down import closing_statement_text
 from openbell.cli.commands.up import last_facts, opened_text, tell_failure
 from openbell.cli.plans import plan_text
 from openbell.cli.progress import follow
-from openbell.errors import FailedError, UnverifiedError
+from openbell.errors import FailedError, NotRunningError, UnverifiedError
 
 _OPENING_BEGINS_S = 120.0
 """From the closing's last word until its opening is begun: the guard's end lies in between."""
@@ -24,7 +24,7 @@ def restart_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool, yes:
     asked = {key: value for key, value in wanted.items() if key != "reason"}
     client = Client(terminal.layout)
     if plan:
-        document = client.get("plan/restart", **asked)
+        document = _plan(terminal, client, asked)
         terminal.show(document, _plan_text(document))
         return 0
     client = _with_controller(terminal)
@@ -101,4 +101,37 @@ def _with_controller(terminal: Terminal) -> Client:
 
 def _plan_text(document: dict[str, Any]) -> str:
     refused = [f"REFUSED as things are: {each}" for each in document.get("refused", ())]
-    return "\n".join([*refused, plan_text(document)])
+    notes = [f"NOTE: {each}" for each in document.get("notes", ())]
+    lines = [*refused, plan_text(document), *notes]
+    if goes_on := document.get("goes_on"):
+        at = f" at {goes_on['step']}" if goes_on["step"] else ""
+        cut_off = f"{goes_on['run']} was cut off{at}" if goes_on["run"] else "it is closed"
+        lines.insert(
+            0,
+            f"GOES ON with the restart that {goes_on['by'] or 'somebody'} began: {cut_off}; as it was "
+            "asked for then, and what follows is what is left",
+        )
+    return "\n".join(lines)
+
+
+def _plan(terminal: Terminal, client: Client, asked: dict[str, Any]) -> dict[str, Any]:
+    """Of one that was killed between its closing and its opening, from the files where there is no
+    controller any more."""
+    try:
+        return dict(client.get("plan/restart", **asked))
+    except NotRunningError:
+        from openbell.procedures.preview import opening_plan_of_a_closed_desk
+        from openbell.state.pending_restart import read_restart
+
+        pending = read_restart(terminal.layout.pending_restart)
+        if pending is None or not pending.closing:
+            raise
+        document = opening_plan_of_a_closed_desk(
+            terminal.desk_path,
+            terminal.layout,
+            safe_mode=pending.safe_mode,
+            force=pending.force,
+        )
+        name = "quick-restart" if pending.quick else "restart"
+        left = {"run": "", "step": "", "by": pending.who, "closing": pending.closing}
+        return {**document, "procedure": name, "refused": [], "goes_on": left}

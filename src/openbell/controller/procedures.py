@@ -26,7 +26,7 @@ from openbell.controller.run_board import run_id, run_number
 from openbell.domain.graph import suggest
 from openbell.errors import ConflictError, UsageError
 from openbell.procedures.registry import find_procedure
-from openbell.procedures.report import history_row, report_of
+from openbell.procedures.report import history_row, report_of, runs_of
 from openbell.procedures.runbook import list_document, procedure_document
 
 HISTORY_MAX = 1000
@@ -82,7 +82,7 @@ class Procedures:
         """Newest first."""
         kind = None if procedure is None else find_procedure(procedure).name
         store = await self.desk.database.open()
-        found = await asyncio.to_thread(store.list, limit, kind)
+        found = await asyncio.to_thread(runs_of, store, kind, limit)
         return {"runs": [self._row(history_row(record)) for record in found]}
 
     def _row(self, row: dict[str, object]) -> dict[str, object]:

@@ -18,9 +18,9 @@ from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.open_desk import Openings, OpenWishes
-from openbell.controller.run_board import LiveRun, run_id
+from openbell.controller.run_board import LiveRun, run_id, run_number
 from openbell.domain.desk_state import DeskTarget
-from openbell.errors import NotRunningError, OpenbellError, RefusedError
+from openbell.errors import NotRunningError, OpenbellError, RefusedError, UsageError
 from openbell.procedures.checklists import STANDS_IN_THE_WAY, Check, Found
 from openbell.procedures.closing.statement import Statement
 from openbell.procedures.preflight_checks import judge
@@ -37,6 +37,12 @@ from openbell.state.pending_restart import (
 )
 
 log = get_logger()
+
+
+_STAYS = (
+    "the controller stays, with the code it was started with; new code of it runs after "
+    "`openbell down` and `openbell up`"
+)
 
 
 @dataclass(frozen=True)
@@ -84,29 +90,79 @@ class Restarts:
         return await self._close(pending, actor)
 
     async def plan(self, wishes: RestartWishes) -> dict[str, object]:
-        """The closing's plan, and the opening's for when every service has been stopped."""
+        """The closing's plan, and the opening's for when every service has been stopped; of a restart
+        that was cut off what is left of it, as it was asked for then."""
+        if (pending := await self._cut_off()) is not None:
+            return await self._plan_of_the_rest(pending)
+        if (opening := await self._cut_off_opening()) is not None:
+            opened = await self._openings.plan_open(opening)
+            return {
+                "procedure": await self._name_of(opening.restart_of),
+                "steps": _rows(opened),
+                "refused": [],
+                "goes_on": self._goes_on("", opening.restart_of),
+            }
         desk = self._desk
         self._require_open()
-        closed = await self._closings.plan_close(self._close_wishes(self._pending_of(wishes)))
-        opened = await asyncio.to_thread(
-            opening_plan_of_a_closed_desk,
-            desk.desk.path,
-            desk.layout,
+        pending = msgspec.structs.replace(
+            self._pending_of(wishes),
             safe_mode=desk.targets.asked is DeskTarget.SAFE,
             force=wishes.force or wishes.quick,
-            stopped=True,
         )
-        steps: list[Any] = [*_rows(closed), *_rows(opened)]
-        own = {spec.name for part in ("close", "open") for spec in PROCEDURES[part].steps}
-        taken = {spec.name for spec in (QUICK if wishes.quick else FULL).steps}
-        shown = [row for row in steps if row["name"] in taken or row["name"] not in own]
+        document = await self._both(pending)
         why_not = [check.told() for check in await self._in_the_way(wishes)]
         try:
             desk.refuse_locked("not restarted")
         except RefusedError as error:
             why_not.insert(0, error.message)
-        name = QUICK.name if wishes.quick else FULL.name
-        return {"procedure": name, "steps": shown, "refused": why_not}
+        stays = [] if wishes.quick else [_STAYS]
+        return {**document, "refused": why_not, "goes_on": None, "notes": stays}
+
+    async def _plan_of_the_rest(self, pending: PendingRestart) -> dict[str, object]:
+        goes_on = self._goes_on(pending.who, pending.closing)
+        if self._is_cut_off("close"):
+            return {**await self._both(pending), "refused": [], "goes_on": goes_on}
+        opened = await self._plan_open(pending)
+        name = QUICK.name if pending.quick else FULL.name
+        return {"procedure": name, "steps": _rows(opened), "refused": [], "goes_on": goes_on}
+
+    def _goes_on(self, who: str, closing: str) -> dict[str, str]:
+        """`{"run", "step", "by", "closing"}`: of which run the plan shows what is left; no run: its
+        closing is done, and its opening not begun."""
+        cut_off = self._desk.interrupted
+        if cut_off is None:
+            return {"run": "", "step": "", "by": who, "closing": closing}
+        return {
+            "run": cut_off.id, "step": cut_off.step, "by": who or cut_off.actor, "closing": closing,
+        }  # fmt: skip
+
+    async def _name_of(self, closing: str) -> str:
+        """Which restart this closing was the first half of."""
+        try:
+            record = await self._desk.database.get(run_number(closing))
+        except UsageError:
+            return FULL.name
+        return QUICK.name if record.params.get("restart") == "quick" else FULL.name
+
+    async def _plan_open(self, pending: PendingRestart) -> dict[str, object]:
+        desk = self._desk
+        return await asyncio.to_thread(
+            opening_plan_of_a_closed_desk,
+            desk.desk.path,
+            desk.layout,
+            safe_mode=pending.safe_mode,
+            force=pending.force,
+            stopped=True,
+        )
+
+    async def _both(self, pending: PendingRestart) -> dict[str, object]:
+        closed = await self._closings.plan_close(self._close_wishes(pending))
+        opened = await self._plan_open(pending)
+        steps: list[Any] = [*_rows(closed), *_rows(opened)]
+        own = {spec.name for part in ("close", "open") for spec in PROCEDURES[part].steps}
+        taken = {spec.name for spec in (QUICK if pending.quick else FULL).steps}
+        shown = [row for row in steps if row["name"] in taken or row["name"] not in own]
+        return {"procedure": QUICK.name if pending.quick else FULL.name, "steps": shown}
 
     async def view(self, closing: str) -> dict[str, object]:
         """`{"closing", "opening", "stopped"}`: what followed a closing of a restart."""
@@ -146,7 +202,7 @@ class Restarts:
         begun = await self._open(msgspec.structs.replace(pending, closing=closing), actor)
         return {**begun, "resumed": True, "of": closing}
 
-    async def _go_on_opening(self, actor: str) -> dict[str, object] | None:
+    async def _cut_off_opening(self) -> OpenWishes | None:
         """None: it is not the opening of a restart that was cut off."""
         interrupted = self._desk.interrupted
         if interrupted is None or interrupted.procedure != "open":
@@ -154,9 +210,19 @@ class Restarts:
         then = (await self._desk.database.get(interrupted.number)).params
         if not then.get("restart_of"):
             return None
-        wishes = OpenWishes(safe_mode=then.get("safe_mode") is True)
-        begun = await self._openings.open(wishes, actor)
-        return {**begun, "of": str(then["restart_of"])}
+        return OpenWishes(
+            safe_mode=then.get("safe_mode") is True,
+            force=then.get("force") is True,
+            restart_of=str(then["restart_of"]),
+        )
+
+    async def _go_on_opening(self, actor: str) -> dict[str, object] | None:
+        """None where there is none."""
+        wishes = await self._cut_off_opening()
+        if wishes is None:
+            return None
+        begun = await self._openings.open(replace(wishes, force=False, restart_of=""), actor)
+        return {**begun, "of": wishes.restart_of}
 
     async def _close(self, pending: PendingRestart, actor: str) -> dict[str, object]:
         async def then(run: LiveRun, statement: Statement) -> bool:

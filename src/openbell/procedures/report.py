@@ -36,6 +36,29 @@ def run_state(record: RunRecord) -> str:
     return record.outcome if record.outcome in ("done", "cancelled") else "failed"
 
 
+_RESTARTS = {"restart": "full", "quick-restart": "quick"}
+"""What the parameter `restart` of a closing says, by the procedure whose first half it is."""
+_LOOKED_THROUGH = 1000
+"""Runs of restarts: two a day are more than a year."""
+
+
+def runs_of(store: RunStore, procedure: str | None, limit: int) -> tuple[RunRecord, ...]:
+    """The newest runs of a procedure, newest first; None: of all. Those of a restart are its closings and
+    the openings that name them. Blocks. Raises StorageError."""
+    if procedure not in _RESTARTS:
+        return store.list(limit, procedure)
+    parts = store.list(_LOOKED_THROUGH, asked_for="restart")
+    closings = {
+        run_name(each) for each in parts if each.params.get("restart") == _RESTARTS[procedure]
+    }
+    found = [
+        each
+        for each in parts
+        if run_name(each) in closings or each.params.get("restart_of") in closings
+    ]
+    return tuple(found[:limit])
+
+
 def history_row(record: RunRecord) -> dict[str, object]:
     ended = record.finished_at
     return {

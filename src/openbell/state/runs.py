@@ -223,9 +223,13 @@ class RunStore:
             raise UsageError(f"there is no run {run}", hint="see the list of runs", run=run)
         return found[0]
 
-    def list(self, limit: int = 20, kind: str | None = None) -> tuple[RunRecord, ...]:
-        """The newest runs, newest first."""
+    def list(
+        self, limit: int = 20, kind: str | None = None, asked_for: str = ""
+    ) -> tuple[RunRecord, ...]:
+        """The newest runs, newest first. `asked_for`: those with a parameter whose name begins so."""
         query = select(runs).order_by(runs.c.run.desc()).limit(limit)
+        if asked_for:
+            query = query.where(runs.c.params.contains(f'"{asked_for}', autoescape=True))
         return self._select(query if kind is None else query.where(runs.c.kind == kind))
 
     def record(self, run: int) -> tuple[tuple[bytes, ...], AuditVerdict]:

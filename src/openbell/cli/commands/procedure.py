@@ -300,11 +300,11 @@ def history_rows(terminal: Terminal, name: str | None, limit: int) -> list[dict[
         return list(Client(terminal.layout).get("runs", procedure=name, limit=limit)["runs"])
     except (NotRunningError, UnverifiedError):
         from openbell.procedures.registry import find_procedure
-        from openbell.procedures.report import history_row
+        from openbell.procedures.report import history_row, runs_of
 
         kind = None if name is None else find_procedure(name).name
         with _stored(terminal) as store:
-            return [history_row(record) for record in store.list(limit, kind)] if store else []
+            return [history_row(each) for each in runs_of(store, kind, limit)] if store else []
 
 
 def report_document(terminal: Terminal, run: str) -> dict[str, Any]:
