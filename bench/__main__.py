@@ -32,6 +32,7 @@ MODULES = (
     "reconcile",
     "procedures",
     "closing",
+    "restart",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _ADDITIONS = 1_000_000

@@ -72,11 +72,14 @@ def test_a_closing_that_is_cancelled_releases_the_lock(make_desk: Any) -> None:
     desk.until(lambda: desk.status()["lock"]["active"], "it is locked")
     assert desk.status()["lock"]["run"] == run
     assert desk.post("unlock")[0] == 409, "not in the middle of the closing"
+    assert desk.post("resume")[0] == 409, "nor are strategies let go on"
     desk.until(
         lambda: desk.status()["services"][0]["state"] == "stopping", "the service is being stopped"
     )
     desk.kill()
     desk.start()
+    status, refused = desk.post("resume")
+    assert status == 403 and "the desk is closing" in refused["message"], "while it is locked"
     assert desk.post(f"runs/{run}/cancel", headers=by("joe"))[0] == 200
     assert not desk.status()["lock"]["active"]
     os.kill(desk.pids()["stubborn"], signal.SIGKILL)

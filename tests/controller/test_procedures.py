@@ -121,6 +121,21 @@ def test_a_run_is_in_the_history_with_a_record_that_holds(desk: Any) -> None:
         assert status == 200 and "start base" in text
 
 
+def test_what_a_plan_shows_is_what_is_done_where_nothing_changes_meanwhile(desk: Any) -> None:
+    def planned(procedure: str) -> dict[str, list[str]]:
+        document = desk.post(f"procedures/{procedure}/plan")[1]
+        return {each["name"]: each["actions"] for each in document["steps"]}
+
+    for procedure in ("open", "close"):
+        foreseen = planned(procedure)
+        assert planned(procedure) == foreseen, "a plan changes nothing"
+        run = begin(desk, procedure)
+        assert events(desk, run)[-1]["event"] == "done"
+        done = {each["name"]: each["plan"] for each in report(desk, run)["steps"]}
+        assert done == foreseen, procedure
+    assert any("stop base" in action for action in foreseen["stop_services"])
+
+
 def test_what_speaks_against_opening_ends_it_before_anything_is_started(make_desk: Any) -> None:
     room = '[preflight]\ndisk_free = "9000000G"\ndisk_free_warn = "9000000G"\n'
     desk = make_desk(TWO + room)
