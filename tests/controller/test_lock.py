@@ -41,12 +41,32 @@ def test_a_locked_desk_is_kept_as_it_is_across_a_killed_controller(desk: Any) ->
     assert desk.post("unlock", headers=by("joe"))[1]["unlocked"] is True
     assert desk.run("open")[-1]["outcome"] == "already_open"
     assert desk.post("unlock")[1]["unlocked"] is False, "nothing was locked any more"
+    _goes_by_the_desk_file_as_it_was_until_it_is_told_to_read_it(desk)
     acts = [
         line["action"]
         for line in desk.audit()
         if line["action"].startswith(("desk.lock", "desk.unl"))
     ]
     assert acts == ["desk.lock", "desk.lock", "desk.unlock"]
+
+
+def _goes_by_the_desk_file_as_it_was_until_it_is_told_to_read_it(desk: Any) -> None:
+    def advised() -> list[str]:
+        return [each["subject"] for each in desk.status()["recommendations"]]
+
+    assert desk.status()["desk_file"]["changed"] is False and "desk.toml" not in advised()
+    file = desk.folder / "desk.toml"
+    file.write_text(file.read_text() + '[approvals.people]\nann = ["operator"]\n')
+    assert desk.status()["desk_file"]["changed"] is True and "desk.toml" in advised()
+    status, done = desk.post("services/reload", {"services": ["base"]})
+    assert (status, done["desk_file_changed"]) == (200, True)
+    assert desk.status()["desk_file"]["changed"] is False and "desk.toml" not in advised()
+    assert desk.post("services/reload", {"services": ["base"]})[1]["desk_file_changed"] is False
+    whole = file.read_text()
+    file.write_text("[desk\n")
+    status, refused = desk.post("services/reload", {"services": ["base"]})
+    assert status >= 400 and refused["error"] == "config", refused
+    file.write_text(whole)
 
 
 def test_a_closing_releases_its_own_lock_and_no_persons(desk: Any) -> None:
