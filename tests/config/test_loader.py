@@ -54,6 +54,20 @@ def test_durations_sizes_and_amounts_are_read_with_their_units() -> None:
     assert desk.risk.price_collar == Decimal("0.025")
 
 
+@pytest.mark.parametrize("fee", ["0.04%", "0%", "0.26%", "1%", None])
+def test_a_venues_table_is_the_same_when_it_has_been_given_to_a_process(fee: str | None) -> None:
+    """Whoever asks venues past the engine is given it as JSON: one that cannot be read there makes a
+    closing unproven."""
+    line = "" if fee is None else f'taker_fee = "{fee}"\n'
+    text = (
+        '[desk]\nname = "x"\n[venues.v]\nurl = "http://h:1"\nsymbols = ["BTC/USD"]\n'
+        'sessions = ["mon-fri 14:30-21:00"]\ntimeout = "3s"\n[venues.v.holdings]\nBTC = "0.5"\n'
+        '[services.s]\ncommand = ["true"]\n'
+    ).replace('timeout = "3s"\n', f'timeout = "3s"\n{line}')
+    venue = parse_desk(text.encode(), Path("desk.toml")).venues["v"]
+    assert type(venue).model_validate_json(venue.model_dump_json()) == venue
+
+
 def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() -> None:
     (problem,) = problems_of(MINIMAL + 'redy = { kind = "tcp" }\n')
     assert problem.key == ("services", "engine", "redy")

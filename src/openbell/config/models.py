@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -179,6 +180,11 @@ class Venue(Model):
     """Of one request. Afterwards the outcome of an order is unknown, and is asked for."""
     poll_every: Seconds = 2.0
     """How often open orders and balances are asked for besides the order event stream."""
+
+    @field_serializer("taker_fee", when_used="json")
+    def _taker_fee_as_written(self, fee: Decimal | None) -> str | None:
+        """A process that asks venues is given this table as JSON, and reads it as it reads a file."""
+        return None if fee is None else f"{fee * 100:f}%"
 
     @model_validator(mode="after")
     def _consistent(self) -> Venue:
