@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,8 @@ def test_an_unreachable_venue_is_named() -> None:
     waiting = EngineSays("waiting_for_venue", False, "", "none", 0, ("binance",), 0)
     verdict = judge(facts(engine=waiting))
     assert (verdict.opened, verdict.waiting_for) == (Opened.WAITING, "venue binance")
+    refused = judge(facts(engine=replace(waiting, refused=True)))
+    assert refused.waiting_for == "venue binance: credentials refused"
 
 
 def test_a_halt_from_before_and_a_latch_stand() -> None:

@@ -99,7 +99,8 @@ def judge(facts: TradingFacts) -> Verdict:
     if not facts.engine.trading:
         if facts.engine.phase == "waiting_for_venue":
             venues = ", ".join(facts.engine.unconnected) or "unknown"
-            return Verdict(Opened.WAITING, f"venue {venues}")
+            refused = ": credentials refused" if facts.engine.refused else ""
+            return Verdict(Opened.WAITING, f"venue {venues}{refused}")
         return Verdict(Opened.WAITING, facts.engine.why_not or f"engine is {facts.engine.phase}")
     if facts.strategies is None:
         return Verdict(Opened.WAITING, f"strategies: {facts.strategies_why}")
