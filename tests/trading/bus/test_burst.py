@@ -14,7 +14,7 @@ from openbell.domain.market import Quote, Trade
 from openbell.trading.bus import Subscriber
 from openbell.trading.messages import QUOTE_TOPIC, TRADE_TOPIC
 
-ROUNDS = 8_000
+ROUNDS = 4_000
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "LTC/USDT")
 LAST = ROUNDS + 1
 
@@ -51,7 +51,7 @@ while True:                                # a loss at the very end shows at the
 async def test_above_any_peak_nothing_is_lost_silently_and_the_newest_quote_arrives(
     run: Path, *, conflates: bool
 ) -> None:
-    """48,000 messages, as fast as a process can send them. How fast that is decides nothing."""
+    """24,000 messages, as fast as a process can send them. How fast that is decides nothing."""
     path = run / "market.sock"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", BURST, str(path), stdin=asyncio.subprocess.PIPE
