@@ -34,6 +34,13 @@ def test_the_longer_of_two_secrets_leaves_no_end_behind() -> None:
     assert redactor.redact("x secret-one-and-more y") == f"x {REDACTED} y"
 
 
+def test_whoever_holds_a_redactor_hears_of_secrets_that_come_later() -> None:
+    redactor = Redactor(["first-canary"])
+    redact = redactor.redact
+    redactor.add(["second-canary"])
+    assert redact("first-canary, second-canary") == "[redacted], [redacted]"
+
+
 def test_short_values_blank_nothing_out() -> None:
     assert Redactor(["", "a", "short"]).redact("a short text") == "a short text"
 

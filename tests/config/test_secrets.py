@@ -82,6 +82,15 @@ def test_no_value_shows_in_a_repr(desk_folder: Path) -> None:
     assert "canary-value" not in repr(load_secrets(desk, layout, {}))
 
 
+def test_what_differs_is_told_by_name_alone(desk_folder: Path) -> None:
+    env_file(desk_folder, "REAL_KEY=k\nREAL_SECRET=s\n")
+    desk, layout = load_desk(desk_folder), DeskLayout.for_desk(desk_folder, {})
+    before = load_secrets(desk, layout, {})
+    assert before.differing(load_secrets(desk, layout, {})) == ()
+    after = load_secrets(desk, layout, {"REAL_SECRET": "canary-value", "OTHER": "o"})
+    assert before.differing(after) == after.differing(before) == ("OTHER", "REAL_SECRET")
+
+
 def test_a_file_that_others_can_read_is_refused(desk_folder: Path) -> None:
     env_file(desk_folder, "OTHER=o\n", mode=0o644)
     with pytest.raises(RefusedError) as caught:

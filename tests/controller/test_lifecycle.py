@@ -427,6 +427,58 @@ def test_a_changed_desk_file_shows_as_drift_and_counts_from_the_next_start(desk:
     assert not row["drifted"]
 
 
+NAMES_A_SECRET = """
+[services.one]
+command = ["sleep", "86400"]
+secrets = ["TRY_TOKEN"]
+[services.two]
+command = ["sleep", "86400"]
+secrets = ["TRY_TOKEN"]
+"""
+
+
+def test_a_secret_that_was_exchanged_counts_from_the_next_start(make_desk: Any) -> None:
+    """A wrong key was mended in `.env` while the desk was up. Its services were restarted with the
+    one that the controller had read at its own start, and neither `up` nor `down` got further."""
+    desk = make_desk(NAMES_A_SECRET)
+    file = desk.folder / ".env"
+
+    def write(token: str, mode: int = 0o600) -> None:
+        file.write_text(f"TRY_TOKEN={token}\n")
+        file.chmod(mode)
+
+    def held() -> dict[str, str]:
+        return {
+            name: psutil.Process(pid).environ()["TRY_TOKEN"] for name, pid in desk.pids().items()
+        }
+
+    write("canary-before")
+    desk.start()
+    desk.run("open")
+    write("canary-after")
+    desk.post("services/restart", {"services": ["one"]})
+    assert held() == {"one": "canary-after", "two": "canary-before"}
+    rows = {row["name"]: row["drifted"] for row in desk.status()["services"]}
+    assert rows == {"one": False, "two": True}
+    write("canary-third")
+    desk.run("open")
+    desk.post("services/restart", {"services": ["two"]})
+    assert held() == {"one": "canary-after", "two": "canary-third"}
+    told = [r for r in desk.audit() if r["action"] == "secrets.reloaded"]
+    assert [r["detail"]["variables"] for r in told] == [["TRY_TOKEN"], ["TRY_TOKEN"]]
+    assert b"canary" not in desk.layout.audit_log.read_bytes()
+
+    pids = desk.pids()
+    write("canary-fourth", 0o644)
+    status, refused = desk.post("services/restart", {"services": ["one"]})
+    assert (status, refused["error"]) == (403, "refused"), "others could read it"
+    assert desk.pids() == pids
+    write("canary-fifth")
+    desk.post("lock", {"reason": "try"})
+    desk.post("services/restart", {"services": ["two"]})
+    assert held()["two"] == "canary-third", "a locked desk stays as it is configured"
+
+
 def test_a_venue_that_cannot_be_made_is_refused_before_anything_is_started(
     make_desk: Any,
 ) -> None:

@@ -1,4 +1,5 @@
-"""A guard that goes by an older desk file stops nothing by it, and is replaced."""
+"""A guard that goes by an older desk file stops nothing by it, and is replaced; so is one with
+credentials that were exchanged."""
 
 from __future__ import annotations
 
@@ -45,8 +46,8 @@ async def test_a_stop_by_a_desk_file_that_changed_is_refused(
         await stopping.finish()
 
 
-async def test_a_guard_is_replaced_at_any_beat_that_shows_an_older_desk_file() -> None:
-    desk: Any = SimpleNamespace(desk=SimpleNamespace(digest="new"))
+async def test_a_guard_is_replaced_at_any_beat_that_shows_older_settings() -> None:
+    desk: Any = SimpleNamespace(desk=SimpleNamespace(digest="new"), renewals=0)
     keeper = GuardKeeper(desk)
     asked: list[str] = []
 
@@ -66,3 +67,7 @@ async def test_a_guard_is_replaced_at_any_beat_that_shows_an_older_desk_file() -
     assert await beat("old") == ["end"], "once for each file"
     desk.desk.digest = "newer"
     assert await beat("new") == ["end", "end"]
+    assert await beat("newer") == ["end", "end"]
+    desk.renewals = 1
+    assert await beat("newer") == ["end", "end", "end"], "it has the credentials of before"
+    assert await beat("newer") == ["end", "end", "end"], "once for each renewal"

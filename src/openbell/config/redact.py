@@ -20,7 +20,14 @@ class Redactor:
     URL, in base64 (basic authentication). Shows none of them in its repr."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        ordered = secret_forms(values)
+        self._known: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        self.add(values)
+
+    def add(self, values: Iterable[str]) -> None:
+        """More of them, for everyone who holds this redactor."""
+        self._known.update(values)
+        ordered = secret_forms(self._known)
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def redact(self, text: str) -> str:

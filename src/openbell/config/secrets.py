@@ -38,6 +38,11 @@ class Secrets:
         """All of them by variable, for a process that stands in for the whole desk."""
         return dict(self._values)
 
+    def differing(self, other: Secrets) -> tuple[str, ...]:
+        """The variables whose values differ, or that only one of the two has; by name."""
+        names = sorted({*self._values, *other._values})
+        return tuple(name for name in names if self._values.get(name) != other._values.get(name))
+
     def environment_for(self, service: str) -> dict[str, str]:
         """The variables this service may see: its `secrets` and its venues' credentials."""
         declared = self.desk.file.services[service]

@@ -140,7 +140,8 @@ class Acts:
     async def services(
         self, verb: Verb, names: Sequence[str], actor: str, *, force: bool = False
     ) -> dict[str, object]:
-        """Carries a verb out on services. Raises UsageError, RefusedError, ConflictError."""
+        """Carries a verb out on services. What starts gets the secrets as they are set now, unless
+        the desk is locked. Raises UsageError, RefusedError, ConflictError, ConfigError."""
         desk = self.desk
         desk.require_known(list(names))
         with desk.board.acting():
@@ -152,6 +153,8 @@ class Acts:
         desk = self.desk
         carry_out: Callable[[Sequence[str]], Awaitable[list[dict[str, object]]]]
         more: dict[str, object] = {}
+        if verb in ("start", "restart") and read_lock(desk.layout.lock) is None:
+            desk.reload_secrets()
         match verb:
             case "start":
                 carry_out = self._start

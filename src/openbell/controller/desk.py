@@ -86,6 +86,8 @@ class ControlledDesk:
     """What is told of a service that is one of an engine and its standby."""
     closing_soon: Callable[[], dict[str, object] | None] = lambda: None
     """A closing that is announced for later, as `status` shows it."""
+    renewals: int = 0
+    """How often other secrets were found while desk.toml stayed as it was."""
     _adoption_told: bool = False
     _made: str = ""
     """Digest of the desk file of which every adapter can be made."""
@@ -239,17 +241,20 @@ class ControlledDesk:
             log.error("the desk stays locked", why=error.message, alert=True)
 
     async def reload_desk_file(self) -> bool:
-        """Reads desk.toml again: what changed counts from a service's next start on.
+        """Reads desk.toml and the secrets that it names again: what changed counts from a service's
+        next start on. Whether desk.toml is another one.
 
-        Raises ConfigError (an adapter that cannot be made is one), FailedError where that could not
-        be found out, and ConflictError where a service still runs that the file no longer
-        declares: it would be watched by nobody. The desk then goes on as it was loaded.
+        Raises ConfigError (an adapter that cannot be made is one, a secret that is not set another),
+        RefusedError for a `.env` that others can read, FailedError where it could not be found out
+        whether an adapter can be made, and ConflictError where a service still runs that the file no
+        longer declares: it would be watched by nobody. The desk then goes on as it was loaded.
         """
         loaded = load_checked(self.layout.desk)
         if loaded.digest != self._made:
             await refuse_unmakeable(loaded, self.layout)
             self._made = loaded.digest
         if loaded.digest == self.desk.digest:
+            self.reload_secrets()
             return False
         dropped = [
             name
@@ -263,13 +268,8 @@ class ControlledDesk:
                 hint=f"`openbell stop {' '.join(dropped)}` first",
                 services=dropped,
             )
-        secrets = load_secrets(loaded, self.layout)
-        for spec in specs_of(loaded, self.layout, secrets).values():
-            self.supervisor.replace_spec(spec)
-            self.states.setdefault(spec.name, ServiceState.STOPPED)
+        self._take(loaded, load_secrets(loaded, self.layout))
         trades = self.roles.engine
-        self.desk, self.secrets = loaded, secrets
-        self.redactor = Redactor((*secrets.values(), *self.tokens))
         self.permits.settings = loaded.file.permit
         self._connect()
         if trades is not None:
@@ -290,6 +290,28 @@ class ControlledDesk:
             return hashlib.sha256(self.desk.path.read_bytes()).hexdigest() != self.desk.digest
         except OSError:
             return None
+
+    def reload_secrets(self) -> bool:
+        """Reads the secrets that desk.toml names again, so that a key that was mended in `.env` or
+        exchanged at its venue is used from a service's next start on, and by another guard at once.
+        False where they are as they were. Raises ConfigError, RefusedError."""
+        secrets = load_secrets(self.desk, self.layout)
+        changed = self.secrets.differing(secrets)
+        if not changed:
+            return False
+        self._take(self.desk, secrets)
+        self.renewals += 1
+        self.auditor.note("secrets.reloaded", self.desk.file.desk.name, variables=list(changed))
+        log.warning("secrets were read again", variables=list(changed))
+        return True
+
+    def _take(self, loaded: LoadedDesk, secrets: Secrets) -> None:
+        for spec in specs_of(loaded, self.layout, secrets).values():
+            self.supervisor.replace_spec(spec)
+            self.states.setdefault(spec.name, ServiceState.STOPPED)
+        self.desk, self.secrets = loaded, secrets
+        # Those of before stay known: processes that run have them, and may still tell them.
+        self.redactor.add(secrets.values())
 
     @property
     def channels(self) -> Channels:

@@ -75,7 +75,8 @@ class GuardKeeper:
         self._up = asyncio.Event()
         self._ending = False
         self._child: WatchedProcess | None = None
-        self._replaced_for = ""
+        self._replaced_for = ("", desk.renewals)
+        """The desk file, and the renewals of its secrets, for which the last one was replaced."""
         self._replacing = False
         self._was_up = False
 
@@ -306,14 +307,17 @@ class GuardKeeper:
         return said_hello
 
     async def _replaces(self, told: Mapping[str, Any], pid: int | None) -> bool:
-        """Where it goes by an older desk file: another one takes its place, once for each file."""
-        digest = self._desk.desk.digest
-        if told.get("digest") == digest or self._replaced_for == digest:
+        """Where it goes by an older desk file, or by older credentials: another one takes its place,
+        once for each change."""
+        now = (self._desk.desk.digest, self._desk.renewals)
+        reads_file = told.get("digest") == now[0]
+        if (reads_file and self._replaced_for[1] == now[1]) or self._replaced_for == now:
             return False
-        self._replaced_for, self._replacing = digest, True
+        self._replaced_for, self._replacing = now, True
         self._up.clear()
-        log.info("the guard is replaced", why="desk.toml changed", pid=pid)
-        await self._ask("end", why="desk.toml changed")
+        why = "credentials changed" if reads_file else "desk.toml changed"
+        log.info("the guard is replaced", why=why, pid=pid)
+        await self._ask("end", why=why)
         return True
 
     async def _is_up(self, told: Mapping[str, Any], pid: int | None) -> None:

@@ -28,7 +28,7 @@ def lost_by(error: OpenbellError, name: str, variables: Iterable[str]) -> tuple[
             look = error.hint or "check the key and its permissions at the venue"
             return (
                 f"credentials refused by {name}: check {' and '.join(variables)}",
-                f"{look}; then `openbell down`, and `openbell up` with those that are right",
+                f"{look}; mend them in .env, and `openbell restart` the services that use them",
             )
         case VenueRefusedError():
             return "refuses to serve the desk", error.hint
