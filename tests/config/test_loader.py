@@ -86,6 +86,9 @@ def test_all_problems_are_told_at_once() -> None:
     }
 
 
+SIMULATED = '[venues.v]\nurl = "http://127.0.0.1:1"\nsymbols = ["BTC/USDT"]\n'
+
+
 @pytest.mark.parametrize(
     ("addition", "key", "said"),
     [
@@ -103,6 +106,10 @@ def test_all_problems_are_told_at_once() -> None:
         ('[permit]\nttl = "3s"\n', ("permit",), "half of ttl"),
         ('[closing]\norders = "keep"\n', ("closing",), 'flatten = "keep"'),
         ('[venues.v]\nsymbols = ["BTC/USDT"]\n', ("venues", "v"), "needs its url"),
+        (SIMULATED + 'timeout = "0s"\n', ("venues", "v", "timeout"), "greater than 0"),
+        (SIMULATED + 'poll_every = "0ms"\n', ("venues", "v", "poll_every"), "greater than 0"),
+        (SIMULATED + 'key_env = "K"\n', ("venues", "v"), "key_env needs its secret_env"),
+        ('[guard]\nguard_silent_after = "0s"\n', ("guard", "guard_silent_after"), "greater than 0"),
     ],
 )
 def test_bad_values_say_what_to_write(addition: str, key: tuple[str, ...], said: str) -> None:

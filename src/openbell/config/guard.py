@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from openbell.config.base import Model
 from openbell.config.units import Seconds
@@ -12,19 +14,19 @@ class Guard(Model):
     """`[guard]`: the independent process that can always stop the desk. A desk without venues has
     none."""
 
-    dead_man_timeout: Seconds = 60.0
+    dead_man_timeout: Annotated[Seconds, Field(gt=0)] = 60.0
     """How long the desk's orders may rest without an engine that is well. Of a venue's own timer it
     is the time-out, refreshed at a quarter of it; elsewhere the guard cancels after it."""
-    engine_silent_after: Seconds = 5.0
+    engine_silent_after: Annotated[Seconds, Field(gt=0)] = 5.0
     """An engine that was not heard for so long is not well: no timer is refreshed for it."""
-    controller_silent_after: Seconds = 5.0
+    controller_silent_after: Annotated[Seconds, Field(gt=0)] = 5.0
     """A controller that was not heard for so long hangs: it is killed, and another one started."""
-    guard_silent_after: Seconds = 5.0
+    guard_silent_after: Annotated[Seconds, Field(gt=0)] = 5.0
     """A guard that was not heard for so long hangs: it is killed, and another one started."""
     restart_controller: bool = True
     """False: a controller that is gone stays gone until a person starts one; for desks whose
     controller is kept up by something else."""
-    cancel_timeout: Seconds = 30.0
+    cancel_timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     """How long the guard tries to prove, of one venue, that it cancelled everything."""
 
     @model_validator(mode="after")

@@ -71,9 +71,9 @@ class Controller(Model):
 class Permit(Model):
     """`[permit]`: the engine's short-lived leave to trade."""
 
-    ttl: Seconds = 10.0
+    ttl: Annotated[Seconds, Field(gt=0)] = 10.0
     """Life of a permit. A controller back within it costs no trading."""
-    renew_every: Seconds = 2.0
+    renew_every: Annotated[Seconds, Field(gt=0)] = 2.0
     """How often the engine asks again; at most half of `ttl`."""
 
     @model_validator(mode="after")
@@ -176,9 +176,9 @@ class Venue(Model):
     proven."""
     phone: str | None = None
     """The venue's trading desk, for the same."""
-    timeout: Seconds = 5.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 5.0
     """Of one request. Afterwards the outcome of an order is unknown, and is asked for."""
-    poll_every: Seconds = 2.0
+    poll_every: Annotated[Seconds, Field(gt=0)] = 2.0
     """How often open orders and balances are asked for besides the order event stream."""
 
     @field_serializer("taker_fee", when_used="json")
@@ -194,6 +194,10 @@ class Venue(Model):
             raise ValueError(
                 "name the variables that hold the credentials: key_env (where the venue has a key "
                 "or a login name) and secret_env"
+            )
+        if self.key_env and not self.secret_env:
+            raise ValueError(
+                "key_env needs its secret_env: name both; a simulated venue may do without either"
             )
         if self.cancel_key_env and not self.cancel_secret_env:
             raise ValueError(
