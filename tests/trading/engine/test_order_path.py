@@ -69,6 +69,32 @@ async def test_a_repeated_intent_makes_one_order(desk: Any) -> None:
     assert len(desk.venue.submitted()) == 1, "not after a restart either"
 
 
+async def test_an_order_that_is_just_being_sent_makes_no_list_incomplete(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the books from the moment that its intent is journaled, and not at the venue yet: a
+    list without it was told as an incomplete answer, so `openbell orders` ended as unverified."""
+    engine = await desk.start()
+    record, written, go_on = engine.ledger.record, asyncio.Event(), asyncio.Event()
+
+    async def held(*events: Any) -> None:
+        await record(*events)
+        if isinstance(events[0], OrderIntended):
+            written.set()
+            await go_on.wait()
+
+    monkeypatch.setattr(engine.ledger, "record", held)
+    sending = asyncio.create_task(desk.order())
+    await written.wait()
+    answer = await desk.api.orders({})
+    assert not desk.venue.submitted()
+    assert answer["venues"]["fake"]["complete"] and answer["orders"] == []
+    go_on.set()
+    order = await sending
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    assert [row["listed"] for row in (await desk.api.orders({}))["orders"]] == [True]
+
+
 async def test_a_rejected_order_is_final_and_counts_for_nothing(desk: Any) -> None:
     await desk.start()
     desk.venue.script.append("reject")

@@ -230,7 +230,9 @@ class OrderDesk:
         return len(self._sending)
 
     def is_sending(self, cl_ord_id: ClOrdID) -> bool:
-        return cl_ord_id in self._sending
+        """Whether it is on its way to the venue: from before its intent is journaled, and so before
+        it is in the books, until the answer to the send is."""
+        return cl_ord_id in self._sending or cl_ord_id in self._pending
 
     async def outcome_of_send(self, cl_ord_id: ClOrdID) -> None:
         """Returns when no send of this order is under way."""
