@@ -52,8 +52,10 @@ max_open_orders = 100000
 [venues.binance]
 url = "{url}"
 symbols = ["BTC/USDT", "ETH/USDT", "LTC/USDT"]
-timeout = "1s"
+timeout = "{timeout}"
 poll_every = "{poll_every}"
+key_env = "OPENBELL_VENUE_BINANCE_KEY"
+secret_env = "OPENBELL_VENUE_BINANCE_SECRET"
 [venues.binance.holdings]
 BTC = "5"
 ETH = "100"
@@ -138,10 +140,19 @@ class EngineDesk:
         (self.layout.state / "service.token").write_text(TOKEN)
 
     async def open(
-        self, *, ttl: str = "1s", poll_every: str = "500ms", orders_per_second: int = 100_000
+        self,
+        *,
+        ttl: str = "1s",
+        timeout: str = "1s",
+        poll_every: str = "500ms",
+        orders_per_second: int = 100_000,
     ) -> None:
         text = _DESK.format(
-            url=self._url, ttl=ttl, poll_every=poll_every, orders_per_second=orders_per_second
+            url=self._url,
+            ttl=ttl,
+            timeout=timeout,
+            poll_every=poll_every,
+            orders_per_second=orders_per_second,
         )
         (self.layout.desk / "desk.toml").write_text(text)
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
@@ -344,6 +355,7 @@ async def engine_desk(
     folder: Path,
     *,
     relayed: bool = True,
+    timeout: str = "1s",
     poll_every: str = "500ms",
     orders_per_second: int = 100_000,
 ) -> AsyncIterator[EngineDesk]:
@@ -352,7 +364,7 @@ async def engine_desk(
         cutter = Cutter(sim.port) if relayed else None
         url = await cutter.start() if cutter is not None else sim.url
         desk = EngineDesk(folder, sim, url, cutter)
-        await desk.open(poll_every=poll_every, orders_per_second=orders_per_second)
+        await desk.open(timeout=timeout, poll_every=poll_every, orders_per_second=orders_per_second)
         try:
             yield desk
         finally:

@@ -10,6 +10,7 @@
       latches/  latch.json  kill-switch.jsonl                            the kill switch
       emergency.json  emergency.lock  emergency/                         the emergency stop
       order-latency.json                                                 the longest seen, by venue
+      live-orders/                                                       sent, not known to have ended
       lock.json                                                          deployments are locked
       risk-limits.json                                                   limits made tighter
       planned-closing.json                                               announced for later
@@ -179,6 +180,11 @@ class DeskLayout:
     def order_latency(self) -> Path:
         """The longest time an order took, by venue."""
         return self.state / "order-latency.json"
+
+    @property
+    def live_orders(self) -> Path:
+        """Registers of live orders: `openbell.state.live_orders`."""
+        return self.state / "live-orders"
 
     @property
     def emergency_marker(self) -> Path:

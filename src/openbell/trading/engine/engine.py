@@ -41,6 +41,7 @@ from openbell.trading.engine.ledger import Hear, Ledger
 from openbell.trading.engine.market_view import MarketView, RiskView
 from openbell.trading.engine.order_desk import OrderDesk
 from openbell.trading.engine.permit_client import PermitClient, PermitRequest
+from openbell.trading.engine.registering import Registering
 from openbell.trading.engine.venue_link import VenueLink
 from openbell.trading.limits_in_force import LimitsInForce
 from openbell.trading.messages import (
@@ -137,8 +138,13 @@ class Engine:
             risk_view=self.risk_view,
             stopped=self._stopped,
         )
+        self.registering = Registering(layout.live_orders, file.permit.ttl)
         self.desk = OrderDesk(
-            desk_id=layout.desk_id, ledger=ledger, gate=self.gate, links=self.links
+            desk_id=layout.desk_id,
+            ledger=ledger,
+            gate=self.gate,
+            links=self.links,
+            register=self.registering.register,
         )
         self.canceller = Canceller(ledger, self.desk, self.links)
         self.flattener = Flattener(
@@ -170,6 +176,12 @@ class Engine:
             setup,
             lambda hear: Ledger.take_over(setup.layout.database, setup.holder, hear),
         )
+        try:
+            await engine.registering.open()
+            engine.registering.adopt(engine.ledger.books)
+        except BaseException:
+            await engine.ledger.close()
+            raise
         engine.open_bus()
         return engine
 
@@ -394,6 +406,7 @@ class Engine:
             self._publisher.publish(ORDER_TOPIC, message)
         if order is None:
             return
+        self.registering.heard(order)
         link = self.links.get(order.new.venue)
         if link is not None:
             link.booked(order)

@@ -10,6 +10,7 @@ Invariants
   takes time, and a permit may run out meanwhile.
 - No order's first byte is written without leave: one that had to wait for a connection is looked at
   once more when it has one, for it may have outlived its permit, its engine's epoch or a halt.
+- Before it can leave it is in the register of live orders, by which a stop of the desk knows of it.
 - An order is sent once. Whatever is not a clear answer is in doubt, and asked for.
 
 Orders are handed to the venue in the order in which they passed the gate; a cancel waits for the
@@ -39,6 +40,7 @@ from openbell.domain.permit import Refusal
 from openbell.errors import StorageError
 from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
+from openbell.state.live_orders import OrderRegister
 from openbell.trading.engine import core, metrics
 from openbell.trading.engine.gate import Gate
 from openbell.trading.engine.ledger import Ledger
@@ -73,7 +75,13 @@ class OrderDesk:
     """Takes intents. Safe to call from many tasks at once."""
 
     def __init__(
-        self, *, desk_id: str, ledger: Ledger, gate: Gate, links: Mapping[str, SendLink]
+        self,
+        *,
+        desk_id: str,
+        ledger: Ledger,
+        gate: Gate,
+        links: Mapping[str, SendLink],
+        register: OrderRegister,
     ) -> None:
         self.last_sent_ns = 0
         """Wall clock, of the last order handed to a venue."""
@@ -83,6 +91,7 @@ class OrderDesk:
         self._ledger = ledger
         self._gate = gate
         self._links = links
+        self._register = register
         self._counter = itertools.count(1)
         self._answers: dict[tuple[str, str], asyncio.Future[IntentReply]] = {}
         self._pending: dict[ClOrdID, NewOrder] = {}
@@ -161,7 +170,7 @@ class OrderDesk:
     ) -> None:
         link = self._links[order.venue]
         try:
-            refusal = self._gate.still_refuses(order)
+            refusal = self._unregistered(order) or self._gate.still_refuses(order)
             # Nothing may stand between this look and the send.
             if refusal is None:
                 link.clock.sent(order.cl_ord_id)
@@ -194,6 +203,15 @@ class OrderDesk:
             if not left.done():
                 left.cancel()
 
+    def _unregistered(self, order: NewOrder) -> Refusal | None:
+        """Why the register of live orders does not have it: a stop would not know of it."""
+        try:
+            self._register.intended(order)
+        except StorageError as error:
+            log.critical("not registered, so not sent", alert=True, why=error.message)
+            return Refusal("storage", error.message)
+        return None
+
     async def _hand_over(
         self, venue: Venue, order: NewOrder, left: asyncio.Future[Refusal | None]
     ) -> SubmitOutcome:
@@ -220,6 +238,8 @@ class OrderDesk:
         refusal = None if sending is None else self._gate.still_refuses(sending.new)
         if refusal is not None:
             raise NotSentError(refusal.text)
+        if sending is not None:
+            self._register.leaving(sending.new)
         arrived_ns = self._arrived_ns.get(cl_ord_id)
         if arrived_ns is not None:
             metrics.INTENT_TO_SENT.observe((at_ns - arrived_ns) / 1e9)

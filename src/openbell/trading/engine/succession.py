@@ -76,8 +76,16 @@ class Succession:
             until_ns = asked.valid_until_mono_ns
             if until_ns is not None and time.monotonic_ns() >= until_ns:
                 raise ConflictError("this promotion is no longer valid")
-            await engine.ledger.take_office(engine.setup.holder, after_epoch=asked.after_epoch)
+            await engine.registering.open()
             try:
+                await engine.ledger.take_office(engine.setup.holder, after_epoch=asked.after_epoch)
+            except BaseException:
+                engine.registering.discard()
+                raise
+            try:
+                engine.registering.adopt(
+                    engine.ledger.books, predecessor_gone=asked.predecessor_gone
+                )
                 self._begin(asked)
             except BaseException:
                 # It has the epoch and cannot do the work: it must end, so that another one can.

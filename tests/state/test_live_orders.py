@@ -1,0 +1,374 @@
+"""The register of live orders: whatever byte was the last that an engine wrote, a stop finds at least
+the orders that are live, and what cannot be read is never taken for nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openbell.domain.ids import mint
+from openbell.domain.orders import ClOrdID, NewOrder, Order, OrdStatus, OrdType, Side
+from openbell.errors import StorageError
+from openbell.state.live_orders import (
+    HEADER_SIZE,
+    SLOT_SIZE,
+    LiveOrder,
+    OrderRegister,
+    Sent,
+    _Segment,
+    header,
+    note_ended,
+    parse,
+    read_live_orders,
+)
+
+BOOT = "0f0e0d0c-0000-4000-8000-000000000001"
+
+
+def new(number: int, *, venue: str = "binance", symbol: str = "BTC/USDT") -> NewOrder:
+    return NewOrder(
+        cl_ord_id=mint("0badcafe", 7, number),
+        venue=venue,
+        symbol=symbol,
+        side=Side.BUY,
+        ord_type=OrdType.LIMIT,
+        order_qty=Decimal(1),
+        price=Decimal(99),
+    )
+
+
+def order(number: int, status: OrdStatus, venue_order_id: str = "") -> Order:
+    return Order(
+        new=new(number), status=status, created_ns=0, updated_ns=0, venue_order_id=venue_order_id
+    )
+
+
+def opened(folder: Path, *, slots: int = 8) -> OrderRegister:
+    register = OrderRegister(folder, BOOT, slots=slots)
+    register.open()
+    return register
+
+
+def found(folder: Path, boot: str = BOOT) -> dict[str, Sent]:
+    told = read_live_orders(folder, boot)
+    assert not told.damage, told
+    return {each.cl_ord_id: each.sent for each in told.orders}
+
+
+# What an order's way through it looks like.
+
+
+def test_an_order_is_in_it_from_before_its_send_to_its_end(tmp_path: Path) -> None:
+    register = opened(tmp_path)
+    before_ns = time.monotonic_ns()
+    register.intended(new(1))
+    (read,) = read_live_orders(tmp_path, BOOT).orders
+    assert before_ns <= read.sent_ns <= time.monotonic_ns()
+    key = mint("0badcafe", 7, 1)
+    assert read == LiveOrder(key, "binance", "BTC/USDT", Sent.UNANSWERED, read.sent_ns)
+    register.leaving(new(1))
+    register.heard(order(1, OrdStatus.UNKNOWN))
+    assert found(tmp_path) == {key: Sent.UNANSWERED}
+    register.heard(order(1, OrdStatus.NEW, "v1"))
+    assert found(tmp_path) == {key: Sent.OPEN}
+    register.heard(order(1, OrdStatus.UNKNOWN, "v1"))  # a cancel without an answer
+    register.heard(order(1, OrdStatus.PENDING_CANCEL, "v1"))
+    assert found(tmp_path) == {key: Sent.OPEN}
+    register.heard(order(1, OrdStatus.CANCELED, "v1"))
+    assert found(tmp_path) == {}
+    assert len(register) == 0
+
+
+def test_only_an_adapter_that_was_seen_to_ask_for_leave_is_believed_not_to_have_sent(
+    tmp_path: Path,
+) -> None:
+    register = opened(tmp_path)
+    register.intended(new(1))
+    register.leaving(new(1))
+    register.intended(new(2))
+    register.intended(new(3, venue="kraken"))
+    assert list(found(tmp_path).values()) == [Sent.UNANSWERED, Sent.INTENDED, Sent.UNANSWERED]
+    register.leaving(new(2))
+    assert list(found(tmp_path).values()) == [Sent.UNANSWERED] * 3
+
+
+def test_an_order_that_comes_back_from_its_end_is_in_it_again(tmp_path: Path) -> None:
+    register = opened(tmp_path)
+    register.intended(new(1))
+    register.heard(order(1, OrdStatus.REJECTED))
+    register.heard(order(1, OrdStatus.PARTIALLY_FILLED, "v1"))
+    assert list(found(tmp_path).values()) == [Sent.OPEN]
+
+
+def test_it_grows_and_names_every_order(tmp_path: Path) -> None:
+    register = opened(tmp_path, slots=2)
+    for number in range(20):
+        register.intended(new(number))
+    assert len(found(tmp_path)) == len(register) == 20
+    assert len(list(tmp_path.glob("*.orders"))) == 4  # 2, 4, 8, 16
+    for number in range(19):
+        register.heard(order(number, OrdStatus.FILLED, "v"))
+    assert list(found(tmp_path)) == [mint("0badcafe", 7, 19)]
+    for number in range(20, 40):
+        register.intended(new(number))
+    assert len(list(tmp_path.glob("*.orders"))) == 4, "slots are used again"
+
+
+def test_an_order_without_a_slot_is_refused_and_one_that_lives_already_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = opened(tmp_path, slots=1)
+    register.intended(new(1))
+
+    def full(*_: object) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(register, "_grow", full)
+    with pytest.raises(StorageError):
+        register.intended(new(2))
+    assert len(found(tmp_path)) == 1, "what was not sent need not be known"
+    with pytest.raises(StorageError):
+        register.heard(order(3, OrdStatus.NEW, "v3"))
+    told = read_live_orders(tmp_path, BOOT)
+    assert "no room" in told.damage
+    assert [each.cl_ord_id for each in told.orders] == [mint("0badcafe", 7, 1)]
+
+
+def test_without_a_file_and_with_names_that_do_not_fit_nothing_may_be_sent(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        OrderRegister(tmp_path, BOOT).intended(new(1))
+    with pytest.raises(StorageError):
+        opened(tmp_path).intended(new(1, symbol="X" * SLOT_SIZE))
+
+
+def test_a_full_disk_is_met_when_it_is_opened(tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_bytes(b"")
+    with pytest.raises(StorageError):
+        OrderRegister(blocked / "live-orders", BOOT).open()
+
+
+def test_who_takes_over_has_what_the_books_hold_open_and_the_old_file_goes(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.intended(new(1))
+    first.intended(new(2))
+    second = opened(tmp_path)
+    assert len(found(tmp_path)) == 2, "opened is not yet adopted"
+    second.adopt([order(2, OrdStatus.NEW, "v2"), order(3, OrdStatus.PENDING_NEW)], 77)
+    assert found(tmp_path) == {
+        mint("0badcafe", 7, 2): Sent.OPEN,
+        mint("0badcafe", 7, 3): Sent.UNANSWERED,
+    }
+    assert {each.sent_ns for each in read_live_orders(tmp_path, BOOT).orders} == {77}
+    first.intended(new(4))  # fenced, and not seen any more
+    assert len(found(tmp_path)) == 2
+    third = opened(tmp_path)
+    third.discard()
+    assert len(found(tmp_path)) == 2
+
+
+def test_what_a_stop_has_proven_to_have_ended_is_not_named_again(tmp_path: Path) -> None:
+    register = opened(tmp_path)
+    for number in (1, 2, 3):
+        register.intended(new(number))
+    note_ended(tmp_path, "binance", [mint("0badcafe", 7, 1)])
+    note_ended(tmp_path, "binance", [mint("0badcafe", 7, 2)])
+    note_ended(tmp_path, "kraken", [mint("0badcafe", 7, 3)])
+    assert list(found(tmp_path)) == [mint("0badcafe", 7, 3)]
+    (tmp_path / "binance.ended").write_bytes(b"[torn")
+    assert len(found(tmp_path)) == 3
+
+
+def test_what_a_killed_process_wrote_last_is_there(tmp_path: Path) -> None:
+    """Neither synced nor closed: the memory that it mapped is the file's own."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
+        "from tests.state.test_live_orders import new, opened;"
+        "register = opened(Path(sys.argv[1])); register.intended(new(1));"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    root = str(Path(__file__).parents[2])
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), root], check=False, env={**os.environ}
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert found(tmp_path) == {mint("0badcafe", 7, 1): Sent.UNANSWERED}
+
+
+# What is not as it should be.
+
+
+def test_without_any_register_nothing_is_claimed(tmp_path: Path) -> None:
+    told = read_live_orders(tmp_path / "none", BOOT)
+    assert (told.orders, told.damage) == ((), "")
+    assert "register" in told.gap
+
+
+def test_one_from_before_the_machines_last_start_is_asked_for_and_not_taken_for_complete(
+    tmp_path: Path,
+) -> None:
+    register = opened(tmp_path)
+    register.intended(new(1))
+    for boot in ("another", ""):
+        told = read_live_orders(tmp_path, boot)
+        assert (told.damage, [each.sent_ns for each in told.orders]) == ("", [0])
+        assert "before the machine was last started" in told.gap
+
+
+def test_one_whose_machine_named_no_boot_is_not_taken_for_complete(tmp_path: Path) -> None:
+    OrderRegister(tmp_path, "").open()
+    assert read_live_orders(tmp_path, BOOT).gap
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_damaged_byte_makes_a_live_order_vanish_in_silence(data: st.DataObject) -> None:
+    """But for the one byte that says that a slot is free."""
+    register, written = _recorded(4)
+    for number in range(3):
+        register.intended(new(number))
+    image = written.images(len(written.log))[0]
+    known = parse(image)
+    at = data.draw(st.integers(0, HEADER_SIZE + 3 * SLOT_SIZE - 1))
+    value = data.draw(st.integers(0, 255))
+    image[at] = value
+    told = parse(image)
+    is_state = at >= HEADER_SIZE and (at - HEADER_SIZE) % SLOT_SIZE == 0
+    if not (is_state and value == 0):
+        assert told.damage or {each.cl_ord_id for each in told.orders} == {
+            each.cl_ord_id for each in known.orders
+        }
+
+
+@pytest.mark.parametrize("cut", [0, 10, HEADER_SIZE - 1, HEADER_SIZE, HEADER_SIZE + 100])
+def test_one_that_is_cut_or_zeroed_is_damaged(tmp_path: Path, cut: int) -> None:
+    opened(tmp_path).intended(new(1))
+    (path,) = tmp_path.glob("*.orders")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    assert read_live_orders(tmp_path, BOOT).damage
+    path.write_bytes(bytes(len(whole)))
+    assert read_live_orders(tmp_path, BOOT).damage
+
+
+def test_one_damaged_register_hides_no_other(tmp_path: Path) -> None:
+    opened(tmp_path).intended(new(1))
+    (tmp_path / "1-dead-0.orders").write_bytes(b"nonsense")
+    told = read_live_orders(tmp_path, BOOT)
+    assert told.damage
+    assert [each.cl_ord_id for each in told.orders] == [mint("0badcafe", 7, 1)]
+
+
+# A crash at any byte.
+
+
+@dataclass
+class Written:
+    """Every byte that a register wrote, in an order in which it may have reached the memory: within
+    one copy any, between two their own."""
+
+    random: random.Random
+    log: list[tuple[int, int, int]] = field(default_factory=list)
+    """File, offset, value."""
+    slots: list[int] = field(default_factory=list)
+
+    def images(self, count: int) -> list[bytearray]:
+        """The files after so many of the bytes."""
+        files = [bytearray(header(n, BOOT) + bytes(n * SLOT_SIZE)) for n in self.slots]
+        for file, offset, value in self.log[:count]:
+            files[file][offset] = value
+        return files
+
+
+@dataclass
+class Recording:
+    written: Written
+    file: int
+
+    def __setitem__(self, key: int | slice, value: int | bytes) -> None:
+        if isinstance(key, int):
+            assert isinstance(value, int)
+            self.written.log.append((self.file, key, value))
+            return
+        assert isinstance(value, bytes)
+        assert key.stop - key.start == len(value)
+        copied = [(self.file, key.start + n, each) for n, each in enumerate(value)]
+        self.written.random.shuffle(copied)
+        self.written.log += copied
+
+
+class Recorded(OrderRegister):
+    written: Written
+
+    def _grow(self, slots: int) -> _Segment:
+        self.written.slots.append(slots)
+        segment = _Segment(Recording(self.written, len(self.written.slots) - 1), slots)
+        self._segments.append(segment)
+        return segment
+
+
+def _recorded(slots: int, seed: int = 0) -> tuple[Recorded, Written]:
+    register = Recorded(Path("nowhere"), BOOT, slots=slots)
+    register.written = Written(random.Random(seed))
+    register.open()
+    return register, register.written
+
+
+_ACTS = ("send", "leave", "accept", "doubt", "end", "revive")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    acts=st.lists(st.tuples(st.sampled_from(_ACTS), st.integers(0, 5)), max_size=25),
+    seed=st.integers(0, 1000),
+)
+def test_a_crash_at_any_byte_leaves_at_least_the_live_orders(
+    acts: list[tuple[str, int]], seed: int
+) -> None:
+    register, written = _recorded(2, seed)
+    live: dict[ClOrdID, Sent] = {}
+    """As the engine knows them, with the least that must be said of each."""
+    required: list[tuple[int, dict[ClOrdID, Sent]]] = []
+    """From so many bytes on, until the next."""
+    for act, number in acts:
+        key = new(number).cl_ord_id
+        before = dict(live)
+        if act == "send" and key not in live:
+            register.intended(new(number))
+            live[key] = Sent.INTENDED
+        elif act == "leave" and key in live:
+            register.leaving(new(number))
+            live[key] = max(live[key], Sent.UNANSWERED)
+        elif act == "accept" and key in live:
+            register.heard(order(number, OrdStatus.NEW, "v"))
+            live[key] = Sent.OPEN
+        elif act == "doubt" and key in live:
+            register.heard(order(number, OrdStatus.UNKNOWN))
+        elif act == "end" and key in live:
+            # From here on it need not be named.
+            del live[key]
+            required.append((len(written.log), {k: v for k, v in before.items() if k != key}))
+            register.heard(order(number, OrdStatus.CANCELED, "v"))
+        elif act == "revive" and key not in live:
+            register.heard(order(number, OrdStatus.NEW, "v"))
+            live[key] = Sent.OPEN
+        required.append((len(written.log), dict(live)))
+    for count in range(len(written.log) + 1):
+        told = [parse(bytes(image)) for image in written.images(count)]
+        assert not any(each.damage for each in told)
+        named = {each.cl_ord_id: each.sent for files in told for each in files.orders}
+        must = next((live for at, live in reversed(required) if at <= count), {})
+        assert {key: max(sent, named.get(key, Sent.INTENDED)) for key, sent in must.items()} == {
+            key: named.get(key) for key in must
+        }, f"after {count} bytes"
