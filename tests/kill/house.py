@@ -14,7 +14,7 @@ import msgspec
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.ids import is_own, mint
-from openbell.domain.orders import OrdType, Side
+from openbell.domain.orders import ClOrdID, OrdType, Side
 from openbell.kill.events import Cancelling, StopEvent, Waiting
 from openbell.kill.statement import VenueStatement
 from openbell.kill.stop_venues import Visit, stop_venues
@@ -106,6 +106,24 @@ KINDS = {
         prices=("1.05", "140"),
         quantity=Decimal(1000),
     ),
+    "alpaca": Kind(
+        face="alpaca",
+        symbols=("AAPL/USD", "MSFT/USD"),
+        markets={"AAPL": ("199.99", "200.00", "10000"), "MSFT": ("399.99", "400.00", "10000")},
+        prices=("180", "360"),
+        quantity=Decimal(1),
+    ),
+    "tradelocker": Kind(
+        face="tradelocker",
+        symbols=("EUR/USD", "USD/JPY"),
+        markets={
+            "EURUSD": ("1.0999", "1.1000", "10000000"),
+            "USDJPY": ("149.99", "150.00", "10000000"),
+        },
+        prices=("1.05", "140"),
+        quantity=Decimal(10000),
+        options={"server": "SIM"},
+    ),
 }
 
 HOLDINGS = {
@@ -130,6 +148,10 @@ class House:
     def name(self, desk: str) -> str:
         """An id that a desk has not used yet, as the venue keeps it."""
         return self.kind.on_the_wire(mint(desk, EPOCH, next(self._counter))) or ""
+
+    def id(self) -> ClOrdID:
+        """A ClOrdID of this desk that was not used yet."""
+        return mint(DESK_ID, EPOCH, next(self._counter))
 
     def rest(
         self,

@@ -80,6 +80,8 @@ def _venue_lines(venue: Mapping[str, Any]) -> list[str]:
     if (flat := venue["flat"]) is not None:
         lines.append(f"      positions: {_WORDS[flat['result']]}{_why(flat)}")
         lines += [f"      {p['symbol']} {number(p['quantity'])}" for p in flat["positions"]]
+    if not_seen := venue.get("not_seen"):  # the guard may be of the version before
+        lines.append(f"      not seen: {not_seen}")
     if venue["by_hand"]:
         lines.append(f"      BY HAND: {venue['by_hand']}")
     return lines

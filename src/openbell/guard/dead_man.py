@@ -33,6 +33,7 @@ from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
 from openbell.kill.course import has_stopped
+from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.statement import VenueStatement
 from openbell.kill.stop_venues import Visit, stop_venues
 from openbell.kill.venue import SETTLE_S_MIN
@@ -279,7 +280,12 @@ class DeadMan:
             settle_s=latencies.get(self.warm.name, SETTLE_S_MIN),
         )
         stopping = asyncio.create_task(
-            stop_venues([visit], desk_id=self._desk_id, timeout_s=self._settings.cancel_timeout)
+            stop_venues(
+                [visit],
+                desk_id=self._desk_id,
+                timeout_s=self._settings.cancel_timeout,
+                register=RegisterOnDisk(self._layout.live_orders),
+            )
         )
         try:
             while not stopping.done() and self._world.engine.state is not EngineIs.WELL:

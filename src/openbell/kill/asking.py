@@ -16,6 +16,7 @@ from openbell.domain.market import Quote
 from openbell.domain.orders import NewOrder
 from openbell.kill.pace import Pace
 from openbell.kill.plan import CancelCall, Means
+from openbell.state.live_orders import LiveOrder
 from openbell.venues.port import (
     Balance,
     CancelOutcome,
@@ -94,7 +95,7 @@ class Asking:
     async def quote(self, symbol: str) -> Quote:
         return await self._asked(lambda: self.venue.quote(symbol))
 
-    async def order(self, order: VenueOrder | NewOrder) -> VenueOrder | None:
+    async def order(self, order: VenueOrder | NewOrder | LiveOrder) -> VenueOrder | None:
         return await self._asked(lambda: self.venue.order(order.symbol, order.cl_ord_id))
 
     async def cancel(self, call: CancelCall) -> list[CancelOutcome]:

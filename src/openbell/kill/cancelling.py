@@ -71,6 +71,9 @@ class Cancelling:
         """The last reason for which a cancel of the last round was not taken."""
         self.unsettled = False
         """Whether anything was, or may have been, cancelled since this was last set to False."""
+        self.swept_ns: dict[str, int] = {}
+        """By symbol, empty for the account: when a mass cancel was sent, monotonic, that the venue took
+        before anything was listed."""
         self._asking = asking
         self._venue = asking.venue
         self._target = target
@@ -165,11 +168,14 @@ class Cancelling:
         task.add_done_callback(ended)
 
     async def _send(self, call: CancelCall, turn: _Round) -> None:
+        began_ns = time.monotonic_ns()
         outcomes = await self._asking.cancel(call)
         if not all(isinstance(outcome, Rejected) for outcome in outcomes):
             self.unsettled = True
         if call.means in (Means.ACCOUNT, Means.SYMBOL):
             self._note_mass(call, outcomes[0], turn)
+            if isinstance(outcomes[0], Accepted) and not call.orders:
+                self.swept_ns[call.symbol] = began_ns
         else:
             for order, outcome in zip(call.orders, outcomes, strict=True):
                 self._note(order, outcome, turn)

@@ -58,6 +58,7 @@ from openbell.state.order_latency import read_order_latencies
 if TYPE_CHECKING:
     from openbell.config.models import LoadedDesk
     from openbell.kill.flatten_record import EarlierOrders
+    from openbell.kill.live_orders import Register
     from openbell.kill.statement import VenueStatement
     from openbell.venues.port import Venue
 
@@ -165,6 +166,8 @@ class _Stop:
         self.flatten_epoch: int | None = None
         self.sent_before: EarlierOrders | None = None
         """Flattening orders of stops before this one; None: not known."""
+        self.register: Register | None = None
+        """Of the orders that engines have sent; made once what it takes is loaded."""
         self.latencies: Mapping[str, float] = {}
         """The longest that an order took, as the engine has seen it."""
 
@@ -400,9 +403,12 @@ class _Stop:
             longest_s = max(visit.settle_s, self.latencies.get(name, 0.0))
             visit = replace(visit, settle_s=longest_s)
             from openbell.kill.flatten_record import FlattenRecord
+            from openbell.kill.live_orders import RegisterOnDisk
             from openbell.kill.plan import Scope as Part
             from openbell.kill.stop_venues import stop_venues
 
+            if self.register is None:
+                self.register = RegisterOnDisk(self.layout.live_orders)
             before = self.sent_before
             record = FlattenRecord(None if before is None else before.at(name), course.kept)
             parts: list[VenueStatement] = []
@@ -418,6 +424,7 @@ class _Stop:
                     first_order=first,
                     record=record,
                     quiet=self.quiet,
+                    register=self.register,
                     tell=tell,
                 )
             return statement.together(parts)

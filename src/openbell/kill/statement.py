@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from openbell.domain.closing import Dust, RemainingOrder, RemainingPosition
+from openbell.domain.orders import ClOrdID
 
 if TYPE_CHECKING:  # the desk's models take long to load, and a stop latches and freezes first
     from openbell.config.models import Venue as VenueConfig
@@ -42,6 +43,10 @@ class VenueStatement(msgspec.Struct, frozen=True, kw_only=True):
     """Open, and left alone: others', or out of scope."""
     acknowledged: int = 0
     """Orders whose cancel the venue took, as far as it named them."""
+    in_doubt: tuple[ClOrdID, ...] = ()
+    """Sent by an engine, in no list, and not known to have ended or never to have arrived."""
+    not_seen: str = ""
+    """What this venue's result cannot have taken into account; empty where nothing is known of that kind."""
     flat: Flat | None = None
     """None: positions were to stay."""
     why: str = ""
@@ -93,6 +98,8 @@ def together(parts: Sequence[VenueStatement]) -> VenueStatement:
         orders=tuple(orders.values()),
         spared=tuple(spared.values()),
         acknowledged=sum(part.acknowledged for part in parts),
+        in_doubt=tuple(dict.fromkeys(key for part in parts for key in part.in_doubt)),
+        not_seen=next((part.not_seen for part in parts if part.not_seen), ""),
         flat=_flat_together(flats) if flats else None,
         why="; ".join(whys),
         by_hand=next((part.by_hand for part in parts if part.by_hand), ""),
@@ -141,3 +148,19 @@ def by_hand(name: str, config: VenueConfig, *, flatten: bool) -> str:
         )
     way = " or ".join(ways)
     return f"{way[0].upper()}{way[1:]}, and {wanted}{account}"
+
+
+NAMED_BY_HAND = 20
+
+
+def by_hand_of_doubt(in_doubt: Sequence[ClOrdID]) -> str:
+    """What to look for there, after `by_hand`; empty for none."""
+    if not in_doubt:
+        return ""
+    names = ", ".join(in_doubt[:NAMED_BY_HAND])
+    rest = len(in_doubt) - NAMED_BY_HAND
+    more = f" and {rest} more" if rest > 0 else ""
+    return (
+        f"; look there for client order ids {names}{more}: each may be open, or still arrive. Cancel what "
+        "there is, then press again"
+    )

@@ -24,6 +24,7 @@ from openbell.kill.cancelling import say
 from openbell.kill.events import Tell
 from openbell.kill.flatten import Flattening
 from openbell.kill.flatten_record import FlattenRecord
+from openbell.kill.live_orders import Register
 from openbell.kill.plan import Scope, Target
 from openbell.kill.statement import VenueStatement
 from openbell.kill.venue import SETTLE_S_MIN, VenueStop
@@ -61,6 +62,7 @@ class Orders:
     mint: Callable[[], ClOrdID] | None
     record: FlattenRecord
     quiet: asyncio.Event | None
+    register: Register | None
     tell: Tell
 
 
@@ -74,6 +76,7 @@ async def stop_venues(
     first_order: int = 0,
     record: FlattenRecord = FlattenRecord(),  # noqa: B008 # the same
     quiet: asyncio.Event | None = None,
+    register: Register | None = None,
     tell: Tell = lambda _: None,
 ) -> list[VenueStatement]:
     """Withdraws what is in scope, and proves it; a statement per visit in scope, in their order.
@@ -81,7 +84,8 @@ async def stop_venues(
     `timeout_s` is each venue's. `flatten_epoch`: positions are closed too, by orders under this
     epoch, which nobody may have used before, counted from `first_order`; None: they stay. `record`:
     what stops that came before have sent, and where this one writes down its own. `quiet`:
-    set when no engine can send any more, before which no empty list counts; None: so it is.
+    set when no engine can send any more, before which no empty list counts; None: so it is. `register`:
+    where it is read then which orders engines have sent; None: that is not known.
     """
     counter = itertools.count(first_order)
     told = Orders(
@@ -93,6 +97,7 @@ async def stop_venues(
         ),
         record=record,
         quiet=quiet,
+        register=register,
         tell=tell,
     )
     visited = [visit for visit in visits if scope.venue in (None, visit.name)]
@@ -141,6 +146,8 @@ async def _visit(visit: Visit, told: Orders) -> VenueStatement:
         settle_s=min(visit.settle_s, told.timeout_s * SETTLE_SHARE),
         warm=visit.warm,
         quiet=told.quiet,
+        register=told.register,
+        window_s=visit.config.timeout,
         tell=told.tell,
     )
     flattening = (
@@ -168,6 +175,10 @@ async def _visit(visit: Visit, told: Orders) -> VenueStatement:
         await stop.end()
     stated = _statement(visit, told, stop, flattening, now_s() - began_s)
     say(told.tell, events.Ended(venue=visit.name, at_ns=time.time_ns(), statement=stated))
+    if told.register is not None:
+        # Also of one that is not verified: a venue that is slow to ask is asked less by the next.
+        proven = stop.live.named if stop.verified else stop.live.ended
+        await told.register.note_ended(visit.name, proven)
     return stated
 
 
@@ -213,11 +224,14 @@ def _statement(
         acknowledged=stop.acknowledged,
         flat=None if flattening is None else flattening.flat(),
         why=stop.why,
+        in_doubt=tuple(stop.live.left),
+        not_seen=stop.live.gap,
         took_s=round(took_s, 6),
     )
     if stated.is_settled:
         return stated
     by_hand = statement.by_hand(visit.name, visit.config, flatten=flattening is not None)
+    by_hand += statement.by_hand_of_doubt(stated.in_doubt)
     return msgspec.structs.replace(stated, by_hand=by_hand)
 
 

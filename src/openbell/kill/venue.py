@@ -11,6 +11,8 @@ What always holds:
   sent just before the engines froze may land after the cancel.
 - A list proves nothing where it is incomplete, where funds are locked for orders that it does not
   show, or where an order vanished from it that nobody cancelled and that the venue still knows.
+- An order that the engine's register names and no list shows is asked for, and what may still land is
+  waited for (`live_orders`).
 - Nothing is sent before the time that the venue named.
 """
 
@@ -20,10 +22,13 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from openbell.kill import events
 from openbell.kill.asking import Asking, GivenUpError
 from openbell.kill.cancelling import Cancelling, say
 from openbell.kill.events import Tell
+from openbell.kill.live_orders import Accounting, Register
 from openbell.kill.pace import Backoff, Pace
 from openbell.kill.plan import Target, opening_calls
 from openbell.venues.asking import EMPTY_ANSWERS, doubt_of
@@ -55,13 +60,17 @@ class VenueStop:
         settle_s: float = SETTLE_S_MIN,
         warm: bool = False,
         quiet: asyncio.Event | None = None,
+        register: Register | None = None,
+        window_s: float = 0.0,
         tell: Tell = lambda _: None,
     ) -> None:
         """`settle_s`: the longest order latency that was seen. `warm`: the venue is connected.
-        `quiet`: set when no engine can send any more; None: that is so already."""
+        `quiet`: set when no engine can send any more; None: that is so already. `register`: of the
+        orders that engines have sent, `window_s` at most after they were in it."""
         can = venue.capabilities
         pace = Pace(can.cancels_per_s, can.cancel_burst)
         self.asking = Asking(venue, pace, deadline_s, self._waiting)
+        self.live = Accounting(self.asking, register, target.symbol, window_s)
         self.verified = False
         self.remain: tuple[VenueOrder, ...] = ()
         self.spared: tuple[VenueOrder, ...] = ()
@@ -80,6 +89,8 @@ class VenueStop:
         self._tell = tell
         self._cancelling = Cancelling(self.asking, target, tell)
         self._keys_refused = 0
+        self._asked = False
+        """Whether cancels were sent for what a list showed."""
         self._contradicted = ""
         """Why the last empty list was not to be believed."""
 
@@ -119,10 +130,10 @@ class VenueStop:
         self.verified = False
         empty = 0
         while empty < EMPTY_ANSWERS:
-            quiet = self._quiet is None or self._quiet.is_set()
+            quiet = self._is_quiet
             try:
                 listing = await self.look()
-                doubt = "" if listing.complete else self.why
+                doubt = self.live.doubt if listing.complete else self.why
                 if quiet and not (self.remain or doubt or empty + 1 == EMPTY_ANSWERS):
                     doubt = self._contradicted = await self._settle(listing)
             except VenueError as error:
@@ -145,6 +156,10 @@ class VenueStop:
                 await self._quiet.wait()
             else:
                 empty += 1
+        if self.live.damage:
+            # What can be listed is gone; what may be on its way, or left out, nobody can name.
+            self._doubt(f"the register of live orders is damaged: {self.live.damage}")
+            raise GivenUpError(self.why)
         self.verified, self.why = True, ""
         say(self._tell, events.Verified(venue=self._venue.name, at_ns=time.time_ns()))
 
@@ -158,11 +173,14 @@ class VenueStop:
             raise
         self._looked, self._cancelling.unsettled, self._keys_refused = True, False, 0
         before = len(self.remain)
-        theirs: list[VenueOrder] = []
-        ours: list[VenueOrder] = []
-        for order in listing.orders:
-            (ours if self._target.holds(order) else theirs).append(order)
-        self.remain, self.spared = tuple(ours), tuple(theirs)
+        self._sort(listing)
+        self.live.saw(listing.orders)
+        # The listed ones are cancelled first: to ask for others would keep them waiting.
+        if self._is_quiet and listing.complete and (self._asked or not self.remain):
+            hidden = await self.live.ask(self._cancelling.swept_ns)
+            listing = msgspec.structs.replace(listing, orders=(*listing.orders, *hidden))
+            self._sort(listing)
+        self._asked = self._asked or bool(self.remain)
         self._cancelling.saw(self.remain)
         self.why = self._why_not(listing)
         name, at_ns = self._venue.name, time.time_ns()
@@ -173,6 +191,17 @@ class VenueStop:
         elif orders != before:
             say(self._tell, events.Remaining(venue=name, at_ns=at_ns, orders=orders))
         return listing
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self._quiet is None or self._quiet.is_set()
+
+    def _sort(self, listing: Listing) -> None:
+        theirs: list[VenueOrder] = []
+        ours: list[VenueOrder] = []
+        for order in listing.orders:
+            (ours if self._target.holds(order) else theirs).append(order)
+        self.remain, self.spared = tuple(ours), tuple(theirs)
 
     def gave_up(self, why: str) -> None:
         self.why = why
@@ -186,9 +215,10 @@ class VenueStop:
             return self._cancelling.refusal or "listed as open after their cancels were sent"
         if not listing.complete:
             return "the list of open orders is incomplete"
-        if self._quiet is not None and not self._quiet.is_set():
+        if not self._is_quiet:
             return "none is listed, but an engine may still send"
-        return self._contradicted or "one empty list proves nothing; there was no time for another"
+        doubt = self._contradicted or self.live.doubt
+        return doubt or "one empty list proves nothing; there was no time for another"
 
     async def _cancel(self, listing: Listing) -> bool:
         moved = await self._cancelling.send(self._cancelling.plan(listing))

@@ -1,0 +1,245 @@
+"""What the engine's register of live orders says against what a venue lists.
+
+    in the register ─▶ in a list of this stop ──────────────────────▶ the lists tell its end
+                    └▶ in none: asked for by ClOrdID ─┬▶ final ─────▶ it has ended
+                                   ▲                  ├▶ open ──────▶ cancelled, asked for again
+                                   └──────────────────┴▶ not known ─▶ never to land, once its time is over
+
+What always holds:
+- Only the venue's word, or a time, takes an order off the list of those that are not accounted for.
+- An order that had an answer once is never given up for not being known: a venue that has lost it is
+  not believed.
+- One without an answer may land as long as `LANDS_WITHIN_S` after the last moment at which it can have
+  left: its venue's time-out from when it was handed over, or the moment from which nothing could be sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from openbell.domain.orders import ClOrdID
+from openbell.kill.aside import aside
+from openbell.kill.asking import Asking
+from openbell.runtime.processes import system_processes
+from openbell.state.live_orders import LiveOrder, LiveOrders, Sent, note_ended, read_live_orders
+from openbell.state.order_latency import LATENCY_MAX_S
+from openbell.venues.port import VenueError, VenueOrder
+
+LANDS_WITHIN_S = LATENCY_MAX_S
+"""The longest order latency that is believed. A request without an answer has outlived every usual
+one, so the longest that was seen says nothing of it."""
+AT_ONCE = 10
+SAMPLE = 3
+"""Of the orders that a mass cancel took before anything was listed, so many are asked for."""
+NAMED_MAX = 3
+DISK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    live: LiveOrders
+    at_ns: int
+    """Monotonic; nothing that it names left later."""
+
+
+class Register(Protocol):
+    """Where a stop reads which orders are live."""
+
+    async def read(self) -> Reading:
+        """Once nothing can be sent any more. Raises nothing for what a disk does."""
+        ...
+
+    async def note_ended(self, venue: str, cl_ord_ids: Collection[ClOrdID]) -> None: ...
+
+
+class RegisterOnDisk:
+    """Of one stop: read once, by whichever venue is first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._reading: asyncio.Task[Reading] | None = None
+
+    async def read(self) -> Reading:
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        return await asyncio.shield(self._reading)
+
+    async def note_ended(self, venue: str, cl_ord_ids: Collection[ClOrdID]) -> None:
+        """Best effort: the next stop asks for what is not noted."""
+        if cl_ord_ids:
+            with contextlib.suppress(OSError, TimeoutError):
+                await aside(lambda: note_ended(self._folder, venue, list(cl_ord_ids)), DISK_S)
+
+    async def _read(self) -> Reading:
+        at_ns = time.monotonic_ns()
+        try:
+            live = await aside(lambda: read_live_orders(self._folder, _boot_id()), DISK_S)
+        except TimeoutError:
+            live = LiveOrders(damage="the disk does not answer")
+        return Reading(live, at_ns)
+
+
+@dataclass
+class Accounting:
+    """The live orders of one venue, until each is accounted for."""
+
+    asking: Asking
+    register: Register | None
+    """None: there is none to ask, and every order is taken to be listed."""
+    symbol: str | None
+    """None: all."""
+    window_s: float
+    """The venue's time-out: an order's first byte has left within it, or never does."""
+    damage: str = ""
+    """Why nothing can be proven here."""
+    gap: str = ""
+    doubt: str = ""
+    """Why not all are accounted for; empty while they are."""
+    left: dict[ClOrdID, LiveOrder] = field(default_factory=dict)
+    """Not accounted for."""
+    ended: list[ClOrdID] = field(default_factory=list)
+    """Asked for, and seen to have ended or never to land."""
+    named: tuple[ClOrdID, ...] = ()
+    """All that the register named."""
+    _reading: Reading | None = None
+    _listed: set[ClOrdID] = field(default_factory=set)
+    _reasons: dict[str, None] = field(default_factory=dict)
+    _hidden: set[ClOrdID] = field(default_factory=set)
+    """Open by the venue's own word, while its list left them out: lists say nothing of them."""
+
+    def saw(self, orders: Iterable[VenueOrder]) -> None:
+        """The venue lists them: what becomes of these its lists will tell."""
+        keys = {order.cl_ord_id for order in orders}
+        self._listed |= keys
+        self._hidden -= keys
+
+    @property
+    def is_read(self) -> bool:
+        return self._reading is not None or self.register is None
+
+    async def ask(self, swept_ns: Mapping[str, int]) -> list[VenueOrder]:
+        """Of every live order that no list has shown; returns those that are open. `swept_ns`: as of
+        `Cancelling`. Raises GivenUpError."""
+        if self.register is None:
+            return []
+        if self._reading is None:
+            self._begin(await self.register.read())
+        for key in self._listed & self.left.keys():
+            del self.left[key]
+        self._reasons = {}
+        taken = self._taken(swept_ns)
+        sample = taken[:SAMPLE]
+        rest = {order.cl_ord_id for order in taken[SAMPLE:]}
+        found = await self._look_up(
+            [each for each in self.left.values() if each.cl_ord_id not in rest]
+        )
+        if not any(order.cl_ord_id in self.left for order in sample):
+            for key in rest:
+                del self.left[key]
+        elif rest:
+            found += await self._look_up([self.left[key] for key in rest])
+        self.doubt = self._doubt()
+        return found
+
+    def _taken(self, swept_ns: Mapping[str, int]) -> list[LiveOrder]:
+        """Those that rested when a mass cancel was sent that the venue acknowledged: a thousand
+        questions for what the next list is to show gone would cost more than the stop."""
+        account_ns = swept_ns.get("", 0)
+        return [
+            order
+            for order in self.left.values()
+            if order.sent is Sent.OPEN
+            and order.sent_ns < max(account_ns, swept_ns.get(order.symbol, 0))
+            and order.cl_ord_id not in self._hidden
+        ]
+
+    def _begin(self, reading: Reading) -> None:
+        self._reading = reading
+        self.damage, self.gap = reading.live.damage, reading.live.gap
+        name = self.asking.venue.name
+        for order in reading.live.orders:
+            if order.venue == name and self.symbol in (None, order.symbol):
+                self.left[order.cl_ord_id] = order
+        self.named = tuple(self.left)
+
+    async def _look_up(self, orders: Sequence[LiveOrder]) -> list[VenueOrder]:
+        """Those that are open; what the venue says of the others is noted. Raises GivenUpError."""
+        can_ask = self.asking.venue.capabilities.lookup_by_cl_ord_id
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def look(order: LiveOrder) -> VenueOrder | None:
+            async with slots:
+                asked_ns = time.monotonic_ns()
+                try:
+                    told = await self.asking.order(order) if can_ask else None
+                except VenueError as error:
+                    self._reasons[error.message] = None
+                    return None
+            self._note(order, told, asked_ns)
+            return None if told is None or told.status.is_final else told
+
+        told = await asyncio.gather(*(look(order) for order in orders))
+        return [each for each in told if each is not None]
+
+    def _note(self, order: LiveOrder, told: VenueOrder | None, asked_ns: int) -> None:
+        key = order.cl_ord_id
+        if told is None:
+            if not self._may_land(order, asked_ns):
+                del self.left[key]
+                self.ended.append(key)
+        elif told.status.is_final:
+            del self.left[key]
+            self.ended.append(key)
+        else:
+            self._hidden.add(key)
+
+    def _may_land(self, order: LiveOrder, at_ns: int) -> bool:
+        """Whether one that the venue does not know may be open there, then or later."""
+        if order.cl_ord_id in self._hidden or order.sent is Sent.OPEN:
+            return True
+        return order.sent is Sent.UNANSWERED and at_ns < self._lands_by_ns(order)
+
+    def _lands_by_ns(self, order: LiveOrder) -> int:
+        assert self._reading is not None
+        left_ns = min(order.sent_ns + int(self.window_s * 1e9), self._reading.at_ns)
+        return left_ns + int(LANDS_WITHIN_S * 1e9)
+
+    def _doubt(self) -> str:
+        if not self.left:
+            return ""
+        hidden = [each for each in self.left.values() if each.cl_ord_id in self._hidden]
+        lost = [
+            each for each in self.left.values() if each not in hidden and each.sent is Sent.OPEN
+        ]
+        sent = [each for each in self.left.values() if each not in hidden and each not in lost]
+        told = []
+        if hidden:
+            told.append(f"{_named(hidden)} open by their ClOrdIDs, and no list shows them")
+        if lost:
+            told.append(f"{_named(lost)} rested, are in no list, and their end is not proven")
+        if sent:
+            last_ns = max(map(self._lands_by_ns, sent))
+            wait_s = max(0.0, (last_ns - time.monotonic_ns()) / 1e9)
+            told.append(f"{_named(sent)} sent without an answer, may still land for {wait_s:.0f} s")
+        if not self.asking.venue.capabilities.lookup_by_cl_ord_id:
+            self._reasons["the venue cannot be asked for an order by its ClOrdID"] = None
+        return "; ".join((*told, *self._reasons))
+
+
+def _named(orders: Sequence[LiveOrder]) -> str:
+    names = ", ".join(order.cl_ord_id for order in orders[:NAMED_MAX])
+    rest = len(orders) - NAMED_MAX
+    return f"{names} and {rest} more" if rest > 0 else names
+
+
+def _boot_id() -> str:
+    try:
+        return system_processes().boot_id()
+    except OSError:
+        return ""

@@ -1,0 +1,366 @@
+"""What a stop makes of the engine's register of live orders: lists that leave orders out, orders that
+are still on their way, entries that are stale, registers that cannot be read. Judged by the venue's own
+orders, or, where the rule alone is meant, by a venue of this module."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.kill.house import KINDS, House, house
+from tests.kill.test_faults import verified
+
+from openbell.domain.orders import (
+    ClOrdID,
+    NewOrder,
+    Order,
+    OrdStatus,
+    OrdType,
+    Purpose,
+    Side,
+    TimeInForce,
+)
+from openbell.kill import live_orders
+from openbell.kill.live_orders import RegisterOnDisk
+from openbell.runtime.processes import system_processes
+from openbell.state.live_orders import OrderRegister
+from openbell.venues.port import Accepted, VenueOrder
+
+ALL = tuple(KINDS)
+LOOKS_INTO_LISTS = ("kraken",)
+"""Asked for one order, their adapters look into the lists that lie here: nothing is proven then."""
+
+
+class Engine:
+    """The register of one, and what it would send."""
+
+    def __init__(self, here: House, folder: Path) -> None:
+        self.here = here
+        self.folder = folder
+        self.register = OrderRegister(folder, system_processes().boot_id(), slots=8)
+        self.register.open()
+
+    def order(self, cl_ord_id: str = "", *, market: int = 0) -> NewOrder:
+        kind = self.here.kind
+        return NewOrder(
+            cl_ord_id=ClOrdID(cl_ord_id or self.here.id()),
+            venue=self.here.venue.name,
+            symbol=kind.symbols[market],
+            side=Side.BUY,
+            ord_type=OrdType.LIMIT,
+            order_qty=kind.quantity,
+            price=Decimal(kind.prices[market]),
+            time_in_force=TimeInForce.GTC,
+            purpose=Purpose.TRADE,
+        )
+
+    def holds(self, cl_ord_ids: Iterable[str], *, market: int = 0) -> None:
+        """They were sent, answered, and rest."""
+        for cl_ord_id in cl_ord_ids:
+            new = self.order(cl_ord_id, market=market)
+            self.register.intended(new)
+            self.register.heard(
+                Order(new=new, status=OrdStatus.NEW, created_ns=0, updated_ns=0, venue_order_id="v")
+            )
+
+    def sends(self, *, tells: bool = False) -> NewOrder:
+        """One that has no answer. `tells`: the adapter is known to ask for leave, and this one has not
+        got it."""
+        if tells:
+            first = self.order()
+            self.register.intended(first)
+            self.register.leaving(first)
+            self.register.heard(
+                Order(new=first, status=OrdStatus.REJECTED, created_ns=0, updated_ns=0)
+            )
+        new = self.order()
+        self.register.intended(new)
+        return new
+
+    def read(self) -> RegisterOnDisk:
+        """As one stop does."""
+        return RegisterOnDisk(self.folder)
+
+
+@contextlib.contextmanager
+def counting(here: House) -> Iterator[list[str]]:
+    """The orders that are asked for by their ClOrdIDs."""
+    asked: list[str] = []
+    question = here.venue.order
+
+    async def order(symbol: str, cl_ord_id: ClOrdID) -> VenueOrder | None:
+        asked.append(cl_ord_id)
+        return await question(symbol, cl_ord_id)
+
+    here.venue.order = order  # type: ignore[method-assign]
+    try:
+        yield asked
+    finally:
+        here.venue.order = question  # type: ignore[method-assign]
+
+
+def own_ids(here: House) -> list[str]:
+    return [here.kind.from_the_wire(order.cl_ord_id) for order in here.own_open()]
+
+
+# Lists that lie.
+
+
+@pytest.mark.parametrize("face", ALL)
+async def test_orders_that_an_empty_list_leaves_out_are_found_and_cancelled(
+    face: str, tmp_path: Path
+) -> None:
+    """Every list is empty and says 200, from the first to the last."""
+    async with house(face) as here:
+        here.rest(5)
+        engine = Engine(here, tmp_path)
+        names = own_ids(here)
+        engine.holds(names)
+        await here.suffer({"kind": "empty_list"})
+        if face in LOOKS_INTO_LISTS:
+            stated = await here.stop(register=engine.read(), timeout_s=3)
+            assert (stated.result, sorted(stated.in_doubt)) == ("unknown", sorted(names))
+            here.sim.faults.clear()
+        stated = await here.stop(register=engine.read(), timeout_s=30)
+        assert verified(stated, here)
+        assert stated.acknowledged == 5
+        assert stated.in_doubt == ()
+
+
+async def test_orders_that_the_first_list_leaves_out_are_not_forgotten_for_those_it_shows(
+    tmp_path: Path,
+) -> None:
+    async with house("binance-usdm") as here:
+        here.rest(4)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        shown = own_ids(here)[:2]
+        asked = here.venue.open_orders
+
+        async def open_orders(symbols: Sequence[str] = ()) -> Any:
+            listing = await asked(symbols)
+            orders = tuple(order for order in listing.orders if order.cl_ord_id in shown)
+            return msgspec.structs.replace(listing, orders=orders)
+
+        here.venue.open_orders = open_orders  # type: ignore[method-assign]
+        # The mass cancel of its symbol would take the hidden ones with it.
+        here.rest(1, desk=None)
+        shown.append("")
+        assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+
+
+async def test_what_an_empty_list_hides_and_no_cancel_ends_is_residual(tmp_path: Path) -> None:
+    async with house("binance-usdm") as here:
+        here.rest(2)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        await here.suffer({"kind": "empty_list"}, {"kind": "reject_cancels"})
+        stated = await here.stop(register=engine.read(), timeout_s=2)
+        assert stated.result == "residual"
+        assert {each.cl_ord_id for each in stated.orders} == set(own_ids(here))
+        assert len(here.own_open()) == 2
+
+
+# Orders on their way.
+
+
+@pytest.mark.parametrize("face", ALL)
+async def test_an_order_that_hangs_on_its_way_is_awaited(face: str, tmp_path: Path) -> None:
+    """It lands long after two empty lists would have been believed."""
+    async with house(face, timeout=10.0) as here:
+        await here.venue.connect()
+        engine = Engine(here, tmp_path)
+        new = engine.sends()
+        await here.suffer({"kind": "hang", "hold_s": 1.5, "kinds": ["submit"]})
+        sending = asyncio.create_task(here.venue.submit(new))
+        async with asyncio.timeout(20):
+            while here.hits() != [1]:
+                await asyncio.sleep(0.01)
+        assert verified(await here.stop(register=engine.read(), timeout_s=50), here)
+        assert isinstance(await sending, Accepted)
+        (landed,) = here.sim.exchange.ledger.orders.values()
+        assert here.kind.from_the_wire(landed.cl_ord_id) == new.cl_ord_id
+
+
+async def test_one_that_never_lands_is_given_up_for_its_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_orders, "LANDS_WITHIN_S", 1.0)
+    async with house("kraken") as here:
+        engine = Engine(here, tmp_path)
+        new = engine.sends()
+        with counting(here) as asked:
+            stated = await here.stop(register=engine.read(), timeout_s=30)
+        assert verified(stated, here)
+        assert stated.took_s > 1.0
+        assert set(asked) == {new.cl_ord_id}
+
+
+async def test_time_that_is_up_before_leaves_it_unknown_by_name(tmp_path: Path) -> None:
+    async with house("kraken", web="https://venue.example/orders") as here:
+        engine = Engine(here, tmp_path)
+        here.rest(2)
+        new = engine.sends()
+        stated = await here.stop(register=engine.read(), timeout_s=2)
+        assert (stated.result, stated.in_doubt) == ("unknown", (new.cl_ord_id,))
+        assert here.own_open() == []
+        assert "may still land" in stated.why
+        assert new.cl_ord_id in stated.by_hand
+        assert "https://venue.example/orders" in stated.by_hand
+
+
+async def test_one_whose_first_byte_had_no_leave_is_not_waited_for(tmp_path: Path) -> None:
+    async with house("kraken") as here:
+        engine = Engine(here, tmp_path)
+        new = engine.sends(tells=True)
+        with counting(here) as asked:
+            assert verified(await here.stop(register=engine.read(), timeout_s=20), here)
+        assert asked == [new.cl_ord_id]
+
+
+async def test_one_that_a_venue_knew_and_has_lost_is_never_given_up(tmp_path: Path) -> None:
+    async with house("kraken") as here:
+        engine = Engine(here, tmp_path)
+        engine.holds(["ob0badcafe-7-zz"])
+        stated = await here.stop(register=engine.read(), timeout_s=2)
+        assert (stated.result, stated.in_doubt) == ("unknown", ("ob0badcafe-7-zz",))
+        assert "their end is not proven" in stated.why
+
+
+async def test_a_venue_that_cannot_be_asked_by_cl_ord_id_proves_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_orders, "LANDS_WITHIN_S", 1.0)
+    async with house("kraken") as here:
+        here.venue.capabilities = msgspec.structs.replace(
+            here.venue.capabilities, lookup_by_cl_ord_id=False
+        )
+        engine = Engine(here, tmp_path)
+        engine.sends()
+        assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+        engine.holds(["ob0badcafe-7-zz"])
+        stated = await here.stop(register=engine.read(), timeout_s=2)
+        assert (stated.result, stated.in_doubt) == ("unknown", ("ob0badcafe-7-zz",))
+        assert "cannot be asked" in stated.why
+
+
+async def test_questions_that_fail_are_asked_again_and_hold_up_no_cancel(tmp_path: Path) -> None:
+    async with house("kraken") as here:
+        here.rest(3)
+        engine = Engine(here, tmp_path)
+        engine.sends(tells=True)
+        await here.suffer({"kind": "drop_reply", "kinds": ["order"], "count": 2})
+        assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+
+
+# What costs nothing.
+
+
+@pytest.mark.parametrize("face", ["kraken", "binance", "mt5"])
+async def test_orders_that_the_venue_lists_are_not_asked_for(face: str, tmp_path: Path) -> None:
+    async with house(face) as here:
+        here.rest(30)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        with counting(here) as asked:
+            assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+        assert asked == []
+
+
+async def test_of_those_that_a_mass_cancel_took_unseen_a_few_are_asked_for(tmp_path: Path) -> None:
+    async with house("kraken", exclusive=True) as here:
+        here.rest(30)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        with counting(here) as asked:
+            assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+        assert len(set(asked)) <= live_orders.SAMPLE
+
+
+async def test_a_mass_cancel_that_was_acknowledged_and_did_nothing_is_found_out(
+    tmp_path: Path,
+) -> None:
+    """And the list is empty, and says 200."""
+    async with house("kraken", exclusive=True) as here:
+        here.rest(10)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        asked, times = here.venue.cancel_account, 0
+
+        async def cancel_account() -> Any:
+            nonlocal times
+            times += 1
+            return Accepted(venue_order_id="") if times == 1 else await asked()
+
+        here.venue.cancel_account = cancel_account  # type: ignore[method-assign]
+        await here.suffer({"kind": "empty_list"})
+        assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+        assert times >= 1
+
+
+async def test_what_ended_unheard_is_resolved_and_a_second_stop_asks_for_none(
+    tmp_path: Path,
+) -> None:
+    async with house("kraken") as here:
+        placed = here.rest(4)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        ended = [here.kind.from_the_wire(order.cl_ord_id) for order in placed[:2]]
+        for order in placed[:2]:
+            here.sim.exchange.fill(order, Decimal(1))
+        with counting(here) as asked:
+            assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+            assert sorted(asked) == sorted(ended)
+            asked.clear()
+            assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+            assert asked == []
+
+
+async def test_of_another_symbol_or_venue_nothing_is_asked(tmp_path: Path) -> None:
+    from openbell.kill.plan import Scope
+
+    async with house("kraken") as here:
+        engine = Engine(here, tmp_path)
+        engine.holds(["ob0badcafe-7-zz"], market=1)
+        other = msgspec.structs.replace(engine.order("ob0badcafe-7-zy"), venue="elsewhere")
+        engine.register.intended(other)
+        with counting(here) as asked:
+            symbol = here.kind.symbols[0]
+            stated = await here.stop(register=engine.read(), scope=Scope(symbol=symbol))
+            assert verified(stated, here)
+            assert asked == []
+            stated = await here.stop(register=engine.read(), timeout_s=2)
+            assert stated.in_doubt == ("ob0badcafe-7-zz",)
+
+
+# A register that cannot be read.
+
+
+async def test_a_damaged_register_keeps_nothing_from_its_cancel_and_is_never_verified(
+    tmp_path: Path,
+) -> None:
+    async with house("kraken") as here:
+        here.rest(5)
+        engine = Engine(here, tmp_path)
+        (path,) = tmp_path.glob("*.orders")
+        path.write_bytes(path.read_bytes()[:100])
+        stated = await here.stop(register=engine.read(), timeout_s=20)
+        assert stated.result == "unknown"
+        assert "register of live orders is damaged" in stated.why
+        assert stated.by_hand
+        assert stated.took_s < 15, "it is known at once that it will not be proven"
+        assert here.own_open() == []
+
+
+async def test_without_a_register_the_statement_says_what_it_cannot_know(tmp_path: Path) -> None:
+    async with house("kraken") as here:
+        here.rest(1)
+        stated = await here.stop(register=RegisterOnDisk(tmp_path / "none"))
+        assert verified(stated, here)
+        assert "register" in stated.not_seen
