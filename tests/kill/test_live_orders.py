@@ -33,7 +33,7 @@ from openbell.state.live_orders import OrderRegister
 from openbell.venues.port import Accepted, VenueOrder
 
 ALL = tuple(KINDS)
-LOOKS_INTO_LISTS = ("kraken",)
+LOOKS_INTO_LISTS = ("kraken", "coinbase", "tradelocker")
 """Asked for one order, their adapters look into the lists that lie here: nothing is proven then."""
 
 
@@ -313,7 +313,7 @@ async def test_what_ended_unheard_is_resolved_and_a_second_stop_asks_for_none(
         engine.holds(own_ids(here))
         ended = [here.kind.from_the_wire(order.cl_ord_id) for order in placed[:2]]
         for order in placed[:2]:
-            here.sim.exchange.fill(order, Decimal(1))
+            here.sim.exchange.fill(order)
         with counting(here) as asked:
             assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
             assert sorted(asked) == sorted(ended)

@@ -166,6 +166,7 @@ def test_who_takes_over_has_what_the_books_hold_open_and_the_old_file_goes(tmp_p
     second = opened(tmp_path)
     assert len(found(tmp_path)) == 2, "opened is not yet adopted"
     second.adopt([order(2, OrdStatus.NEW, "v2"), order(3, OrdStatus.PENDING_NEW)], 77)
+    second.remove_others()
     assert found(tmp_path) == {
         mint("0badcafe", 7, 2): Sent.OPEN,
         mint("0badcafe", 7, 3): Sent.UNANSWERED,
@@ -176,6 +177,26 @@ def test_who_takes_over_has_what_the_books_hold_open_and_the_old_file_goes(tmp_p
     third = opened(tmp_path)
     third.discard()
     assert len(found(tmp_path)) == 2
+
+
+def test_the_register_of_an_engine_that_stands_by_is_left_and_one_that_is_gone_made_anew(
+    tmp_path: Path,
+) -> None:
+    by = opened(tmp_path)
+    gone = tmp_path / "999999999-dead-0.orders"
+    gone.write_bytes(next(tmp_path.glob("*.orders")).read_bytes())
+    first = opened(tmp_path)
+    first.remove_others()
+    assert by.is_there
+    assert first.is_there
+    assert not gone.exists()
+    first.intended(new(1))
+    by.remove_others()
+    assert not first.is_there
+    assert found(tmp_path) == {}
+    first.open()
+    first.adopt([order(1, OrdStatus.NEW, "v")], 1)
+    assert len(found(tmp_path)) == 1
 
 
 def test_what_a_stop_has_proven_to_have_ended_is_not_named_again(tmp_path: Path) -> None:

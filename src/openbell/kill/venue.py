@@ -176,7 +176,7 @@ class VenueStop:
         self._sort(listing)
         self.live.saw(listing.orders)
         # The listed ones are cancelled first: to ask for others would keep them waiting.
-        if self._is_quiet and listing.complete and (self._asked or not self.remain):
+        if self._is_quiet and (self._asked or not self.remain):
             hidden = await self.live.ask(self._cancelling.swept_ns)
             listing = msgspec.structs.replace(listing, orders=(*listing.orders, *hidden))
             self._sort(listing)

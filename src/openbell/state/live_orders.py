@@ -157,26 +157,33 @@ class OrderRegister:
         """Venues whose adapter is seen to ask for leave before an order's first byte."""
 
     @property
-    def is_open(self) -> bool:
-        return bool(self._segments)
+    def is_there(self) -> bool:
+        """Whether a reader finds it. One that was removed is still written to, and nobody reads it."""
+        return bool(self._segments) and all(path.exists() for path in self._paths)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def open(self) -> None:
-        """Makes the file; nothing where there is one. StorageError."""
-        if not self._segments:
+        """Makes the file; nothing where it is there. StorageError."""
+        if not self.is_there:
+            self._segments, self._paths = [], []
+            self._places.clear()
             self._grow(self._slots)
 
     def adopt(self, orders: Iterable[Order], sent_ns: int) -> None:
-        """Orders of engines before this one, each of which left before `sent_ns`, then forgets their
-        registers. StorageError: some have no slot."""
+        """Orders of engines before this one, each of which left before `sent_ns`. StorageError: some
+        have no slot."""
         for order in orders:
             state = Sent.OPEN if order.venue_order_id else Sent.UNANSWERED
             self._put(order.new, state, sent_ns)
+
+    def remove_others(self) -> None:
+        """Registers of engines before this one, once their orders are adopted; not that of one that
+        stands by, which is empty and will be written."""
         with contextlib.suppress(OSError):  # what stays only names orders once more
             for path in list(self._folder.iterdir()):
-                if path not in self._paths:
+                if path not in self._paths and not _stands_by(path):
                     path.unlink(missing_ok=True)
 
     def intended(self, order: NewOrder) -> None:
@@ -261,6 +268,23 @@ class OrderRegister:
         self._paths.append(path)
         self._segments.append(segment)
         return segment
+
+
+def _stands_by(path: Path) -> bool:
+    """Whether it is the register of a process that is there, with nothing in it. OSError."""
+    pid = path.name.partition("-")[0]
+    if path.suffix != SUFFIX or not pid.isdigit():
+        return False
+    told = parse(path.read_bytes())
+    if told.damage or told.orders:
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def header(slots: int, boot_id: str) -> bytes:

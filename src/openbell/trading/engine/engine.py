@@ -189,6 +189,7 @@ class Engine:
     async def stand_by(cls, setup: Setup) -> Engine:
         """Follows the journal; takes nothing over and opens nothing. StorageError, CorruptError."""
         engine = await cls._with(setup, lambda hear: Ledger.follow(setup.layout.database, hear))
+        await engine.registering.open()
         engine.permit.give_up("standing by")
         return engine
 
@@ -491,6 +492,8 @@ class Engine:
                     self.changed.set()
             else:
                 await self.ledger.notice_successor()
+                if not self.ledger.fenced.is_set():
+                    self.registering.keep(self.ledger.books)
 
     async def _follow_journal(self) -> None:
         """While standing by: the books are those of the engine that writes."""

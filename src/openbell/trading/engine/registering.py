@@ -24,13 +24,29 @@ class Registering:
         self._permit_ttl_s = permit_ttl_s
 
     async def open(self) -> None:
-        """Before office is taken: without room for it no order may be sent. StorageError."""
-        await asyncio.to_thread(self.register.open)
+        """Before office is taken: without room for it no order may be sent. One that stands by makes
+        it as it starts, for its disk may be slow and a take-over must not wait. StorageError."""
+        if not self.register.is_there:
+            await asyncio.to_thread(self.register.open)
 
     def adopt(self, books: Books, *, predecessor_gone: bool = False) -> None:
         """In office: what the books hold open takes the place of earlier engines' registers, for each
         of their orders was journaled before it was sent. StorageError."""
-        late_s = 0.0 if predecessor_gone else self._permit_ttl_s
+        self._put_all(books, 0.0 if predecessor_gone else self._permit_ttl_s)
+        self.register.remove_others()
+
+    def keep(self, books: Books) -> None:
+        """Makes it anew where somebody has removed it. Others are left: one may be a successor's."""
+        if self.register.is_there:
+            return
+        log.critical("the register of live orders is gone: it is made anew", alert=True)
+        try:
+            self.register.open()
+            self._put_all(books, 0.0)
+        except StorageError as error:
+            log.critical("no order is sent without its register", alert=True, why=error.message)
+
+    def _put_all(self, books: Books, late_s: float) -> None:
         self.register.adopt(books.open_orders(), time.monotonic_ns() + int(late_s * 1e9))
 
     def discard(self) -> None:
