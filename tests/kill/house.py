@@ -32,6 +32,8 @@ from openbell_sim.server import Venue as SimVenue
 DESK_ID = "0badcafe"
 OTHER_DESK = "feedf00d"
 KEY, SECRET = "4b" * 32, "5c" * 32
+ENGINE_KEY, ENGINE_SECRET = "6d" * 32, "7e" * 32
+"""Another pair of the same account."""
 EPOCH = 7
 
 
@@ -241,7 +243,10 @@ async def house(
     settings = testing.settings(
         [testing.StillMarket(face, **kind.markets)],
         face=face,
-        credentials=(SimCredentials("main", KEY, SECRET),),
+        credentials=(
+            SimCredentials("main", KEY, SECRET),
+            SimCredentials("main", ENGINE_KEY, ENGINE_SECRET),
+        ),
         limit_scale=limits,
         weight_limit=weight,
         max_open_orders=5000,
