@@ -354,6 +354,7 @@ async def test_a_cancel_whose_order_cannot_be_looked_up_was_never_sent(
     outcome = await venue.cancel("AAPL/USD", ClOrdID("x"))
     assert isinstance(outcome, Rejected)
     assert outcome.code == code
+    assert (outcome.retry_after_s is not None) is (code == "throttled")
     assert len(scripted.seen) == 1
 
 

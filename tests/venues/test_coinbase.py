@@ -373,6 +373,10 @@ async def test_a_cancel_by_our_id_finds_the_venues_id_or_sends_nothing(venue, sc
     unlisted = await venue.cancel(SYMBOL, ClOrdID("somebody"))
     assert isinstance(unlisted, Rejected)
     assert unlisted.code == "never_arrived"
+    scripted.on("GET", BATCH, answers.reply({}, 429, Retry_After="7"))
+    held_back = await venue.cancel(SYMBOL, ClOrdID("somebody"))
+    assert isinstance(held_back, Rejected)
+    assert (held_back.code, held_back.retry_after_s) == ("throttled", 7)
     assert scripted.count("POST", CANCEL) == 1
 
 

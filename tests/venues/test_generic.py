@@ -248,6 +248,10 @@ async def test_after_too_many_requests_nothing_is_sent_until_the_time_named(
     outcome = await venue.submit(limit_order())
     assert isinstance(outcome, Rejected)
     assert outcome.code == "throttled"
+    # The open orders, among which its order is looked for, may not be asked for either.
+    cancelled = await venue.cancel("BTC/USDT", ClOrdID("nobody"))
+    assert isinstance(cancelled, Rejected)
+    assert cancelled.code == "throttled" and cancelled.retry_after_s > 0
     assert scripted.count("POST", ORDER) == 0
 
 

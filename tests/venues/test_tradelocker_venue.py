@@ -748,6 +748,10 @@ async def test_a_429_shuts_its_route_and_leaves_cancels_open(told, scripted) -> 
     scripted.answer("DELETE", "/trade/orders/71", {"s": "ok"})
     said = await venue.cancel("EUR/USD", ClOrdID(""), venue_order_id="71")
     assert isinstance(said, Accepted)
+    # One whose order has to be looked for first says how long that is held back.
+    by_our_id = await venue.cancel("EUR/USD", ClOrdID("mine"))
+    assert isinstance(by_our_id, Rejected)
+    assert by_our_id.code == "throttled" and by_our_id.retry_after_s > 0
 
 
 async def test_a_query_whose_budget_others_used_up_is_asked_again(

@@ -50,6 +50,15 @@ class NoSuchOrderError(VenueRefusedError):
     """The venue says that it knows no such order."""
 
 
+def not_looked_up(error: VenueError) -> Rejected:
+    """Of a cancel whose order had to be asked for first and could not be: nothing that cancels was
+    sent. Where that was for the venue's limits, whoever cancels is told how long to wait."""
+    text = f"not sent: {error.message}"
+    if isinstance(error, VenueThrottledError):
+        return Rejected(code=THROTTLED, text=text, retry_after_s=error.retry_after_s)
+    return Rejected(code=NEVER_ARRIVED, text=text)
+
+
 class RestVenue(VenueBase):
     """Base of the adapters that speak HTTP. A subclass implements the port's calls."""
 

@@ -44,11 +44,10 @@ from openbell.venues.port import (
     VenueOrder,
     VenuePosition,
     VenueRefusedError,
-    VenueThrottledError,
     VenueUnavailableError,
 )
 from openbell.venues.problem import BAD_ORDER, Problem
-from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, NoSuchOrderError, RestVenue
+from openbell.venues.rest import NoSuchOrderError, RestVenue, not_looked_up
 from openbell.venues.settings import FEEDS, refuse_unusable
 from openbell.venues.transport import Reply, Request
 
@@ -186,12 +185,8 @@ class AlpacaVenue(RestVenue):
                 found = await self._by_client_order_id(cl_ord_id, for_cancel=True)
             except NoSuchOrderError as error:
                 return Rejected(code=str(error.facts["venue_code"]), text=error.message)
-            except VenueThrottledError as error:
-                return Rejected(
-                    code=THROTTLED, text=error.message, retry_after_s=error.retry_after_s
-                )
             except VenueError as error:
-                return Rejected(code=NEVER_ARRIVED, text=f"its id is not known: {error.message}")
+                return not_looked_up(error)
             venue_order_id = found.id
         path = f"/v2/orders/{percent_encoded(venue_order_id, safe='')}"
         return await self._effect(self._request("DELETE", path), lambda _: venue_order_id)

@@ -48,7 +48,7 @@ from openbell.venues.port import (
     VenueUnavailableError,
 )
 from openbell.venues.problem import BAD_ORDER, Problem
-from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError
+from openbell.venues.rest import NoSuchOrderError, not_looked_up
 from openbell.venues.sent import SentOrders
 from openbell.venues.settings import refuse_unusable
 from openbell.venues.transport import Reply, Request
@@ -170,7 +170,7 @@ class CoinbaseVenue(CcxtVenue):
         try:
             listing = await self._open_orders([symbol], for_cancel=True)
         except VenueError as error:
-            return Rejected(code=NEVER_ARRIVED, text=f"not sent: {error.message}")
+            return not_looked_up(error)
         for order in listing.orders:
             if order.cl_ord_id in ids:
                 ids[order.cl_ord_id] = order.venue_order_id

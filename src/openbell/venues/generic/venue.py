@@ -47,7 +47,7 @@ from openbell.venues.port import (
     VenueUnavailableError,
 )
 from openbell.venues.problem import BAD_ORDER
-from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError
+from openbell.venues.rest import NEVER_ARRIVED, NoSuchOrderError, not_looked_up
 from openbell.venues.sent import SentOrders
 from openbell.venues.settings import refuse_unusable
 
@@ -196,7 +196,7 @@ class GenericVenue(CcxtCalls):
             try:
                 listing = await self.open_orders([symbol])
             except VenueError as error:
-                return Rejected(code=NEVER_ARRIVED, text=f"not sent: {error.message}")
+                return not_looked_up(error)
             ids = {order.cl_ord_id: order.venue_order_id for order in listing.orders}
             found = ids.get(cl_ord_id, "")
             if not found:

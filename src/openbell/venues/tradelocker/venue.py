@@ -40,7 +40,7 @@ from openbell.venues.port import (
     VenueUnavailableError,
 )
 from openbell.venues.problem import BAD_ORDER
-from openbell.venues.rest import NEVER_ARRIVED
+from openbell.venues.rest import NEVER_ARRIVED, not_looked_up
 from openbell.venues.sent import SentOrders
 from openbell.venues.tradelocker import routes, wire
 from openbell.venues.tradelocker.calls import LoggedInVenue, path_part
@@ -214,7 +214,7 @@ class TradeLockerVenue(LoggedInVenue):
             try:
                 venue_order_id = await self._reader.open_order(cl_ord_id)
             except VenueError as error:
-                return Rejected(code=NEVER_ARRIVED, text=f"not sent: {error.message}")
+                return not_looked_up(error)
             if not venue_order_id:
                 return Rejected(code=NO_SUCH_ORDER, text="not sent: no such order is open")
             self._sent.found(cl_ord_id, venue_order_id)
