@@ -80,10 +80,8 @@ class BinanceVenue(BinanceRest):
         missing = [symbol for symbol in self.config.symbols if symbol not in listed]
         if missing:
             raise self._not_traded(missing)
-        try:
+        with self._reading("rules"):
             self._rules = {symbol: listed[symbol].to_port() for symbol in self.config.symbols}
-        except (KeyError, ValueError, ArithmeticError) as error:
-            raise VenueUnavailableError(f"{self.name}: rules of another shape") from error
         self._pacing.budget = wire.weight_budget(info.rate_limits)
         await self._private("account", {}, wire.Account)
 

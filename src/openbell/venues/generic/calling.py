@@ -29,6 +29,7 @@ from openbell.venues.port import (
     VenueThrottledError,
     VenueUnavailableError,
 )
+from openbell.venues.problem import NONSENSE
 from openbell.venues.rest import NEVER_ARRIVED, THROTTLED, NoSuchOrderError
 
 T = TypeVar("T")
@@ -166,9 +167,9 @@ class CcxtCalls(VenueBase):
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
-        """What is not as it should be in an answer is no answer: nothing is known."""
+        """With the reason: of an exchange that nobody tried it is the first thing to know."""
         try:
             yield
-        except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-            message = f"{self.name}: {what} of another shape ({error})"
-            raise VenueUnavailableError(message) from error
+        except (TypeError, *NONSENSE) as error:
+            message = f"{self.name}: {what} of another shape ({self._clean(str(error))})"
+            raise VenueUnavailableError(message) from original(error, self._clean)

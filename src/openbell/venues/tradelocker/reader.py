@@ -22,6 +22,7 @@ from openbell.venues.port import (
     VenueRefusedError,
     VenueUnavailableError,
 )
+from openbell.venues.problem import NONSENSE
 from openbell.venues.tradelocker import routes, wire
 from openbell.venues.tradelocker.rows import ZERO, Columns, Market, Row
 
@@ -251,7 +252,7 @@ class Reader:
         """What is not as it should be in an answer is no answer: nothing is known."""
         try:
             yield
-        except (ValueError, KeyError, ArithmeticError) as error:
+        except NONSENSE as error:
             raise VenueUnavailableError(f"{self._name}: {what} of another shape") from error
 
     def _cut(self, what: str) -> VenueUnavailableError:
