@@ -95,7 +95,7 @@ async def test_an_adopted_service_that_does_not_answer_is_degraded_and_left_runn
     bench, port, until
 ):
     """It may hold orders: it is neither killed nor restarted for not answering."""
-    bench.add("web", "serve", port, port=port, ready={"kind": "http", "timeout": "2s"})
+    bench.add("web", "serve", port, port=port, ready={"kind": "http", "timeout": "5s"})
     bench.killed_controller()
     (bench.folder / "status").write_text("503")
 
@@ -136,7 +136,7 @@ async def test_a_service_that_was_being_stopped_is_stopped_and_a_start_starts_it
 
 async def test_a_service_that_answers_nobody_is_told_with_a_time_that_a_probe_had(bench, port):
     """The last probe was cut to what was left of the time to be ready: `within 0.001s`."""
-    ready = {"kind": "http", "timeout": "400ms"}
+    ready = {"kind": "http", "timeout": "2s"}
     bench.add("web", "listen", port, port=port, ready=ready)
     supervisor = bench.supervisor()
     started = await supervisor.start("web")

@@ -47,7 +47,7 @@ def watch(request):
 async def test_the_exit_status_of_a_child_is_known(watch, words, status):
     child = subprocess.Popen(["sh", "-c", words], start_new_session=True)
     process = watch.child(child.pid)
-    assert await asyncio.wait_for(process.exit, 20) == status
+    assert await asyncio.wait_for(process.exit, 60) == status
     assert not process.signal(0)
     process.close()
     process.close()
@@ -82,7 +82,7 @@ async def test_a_process_of_another_parent_is_watched(watch, grandchild):
     assert process.start == system_processes().facts(pid).start
     assert process.signal(0)
     go.touch()
-    assert await asyncio.wait_for(process.exit, 20) in (9, None)
+    assert await asyncio.wait_for(process.exit, 60) in (9, None)
     assert not process.signal(signal.SIGTERM)
     process.close()
 
@@ -99,10 +99,10 @@ async def test_a_group_is_signalled_also_after_its_leader_ended(watch):
     )
     process = watch.child(child.pid)
     member = int(child.stdout.readline())
-    await asyncio.wait_for(process.exit, 20)
+    await asyncio.wait_for(process.exit, 60)
     assert process.signal_group(0)
     assert process.signal_group(signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (facts := system_processes().facts(member)) is not None and facts.alive:
             await asyncio.sleep(0.005)
     process.close()

@@ -124,7 +124,8 @@ async def test_a_replacement_that_fails_leaves_the_old_one_untouched(
     web(bench, port, another_port)
     supervisor = await running(bench)
     old = supervisor.view("web").pid
-    web(bench, port, another_port, *words, ready={"kind": "http", "timeout": "1s"})
+    # Long enough for an interpreter to start and to end on a busy machine.
+    web(bench, port, another_port, *words, ready={"kind": "http", "timeout": "3s"})
     supervisor.replace_spec(bench.specs()["web"])
 
     done = await supervisor.replace("web", well)
