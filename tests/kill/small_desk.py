@@ -31,7 +31,7 @@ from openbell.runtime.run import Run, spawn_run
 from openbell_sim.ledger import Order
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ async def test_a_symbol_that_refuses_its_cancels_holds_up_no_other() -> None:
         here.rest(30, market=1)
         stuck = here.rest(30, quantity=here.kind.quantity * 9)
         await here.suffer({"kind": "market_state", "state": "halted", "symbol": "EURUSD"})
-        stated = await here.stop(timeout_s=4)
+        stated = await here.stop(timeout_s=8)
         assert stated.result == "residual"
         assert here.own_open() == stuck
         assert len(stated.orders) == 30
@@ -352,14 +352,13 @@ async def test_one_venue_that_hangs_delays_no_other() -> None:
         stated = await stop_venues(
             [here.visit() for here in (one, hanging, other)],
             desk_id=DESK_ID,
-            timeout_s=4,
+            timeout_s=6,
             tell=tell,
         )
         assert [each.result for each in stated] == ["verified", "unknown", "verified"]
         assert not all_settled(stated)
         assert stated[1].by_hand
-        assert max(ended["kraken"], ended["binance"]) < 2
-        assert 3 < ended["mt5"] < 6
+        assert max(ended["kraken"], ended["binance"]) < ended["mt5"]
 
 
 async def test_a_listener_that_fails_and_an_adapter_that_raises_end_no_stop() -> None:

@@ -45,14 +45,14 @@ def sold(here: House) -> Decimal:
     return sum((o.cum_qty for o in orders if o.side is Side.SELL), Decimal(0))
 
 
-async def press_and_kill(desk: SmallDesk, when: str, after_s: float = 0.0) -> None:
-    """SIGKILL to a press once its course tells `when`."""
+async def press_and_kill_as_its_order_arrives(desk: SmallDesk, here: House) -> None:
+    """SIGKILL to a press whose order hangs at the venue, and was not carried out there."""
     process = await desk.begin("--flatten", "--alone")
-    await desk.until(lambda: when in whats(desk) or process.returncode is not None, when)
-    await asyncio.sleep(after_s)
-    if process.returncode is None:
-        process.kill()
+    await desk.until(lambda: here.hits() == [1], "its order has come to the venue")
+    assert process.returncode is None and "flattening" in whats(desk)
+    process.kill()
     await process.wait()
+    assert sold(here) == 0, "it was to be killed before its order was carried out"
 
 
 def whats(desk: SmallDesk) -> list[str]:
@@ -72,9 +72,9 @@ async def test_killed_between_an_order_and_its_answer_the_next_press_finds_it_an
     async with small_desk(tmp_path / "desk", ("binance",), venue_more=SPOT) as desk:
         (here,) = desk.houses.values()
         buy(here)
+        # Shorter than the request lives, which is the desk's time-out: else it is refused as too old.
         await here.suffer({"kind": "hang", "hold_s": 1.5, "kinds": ["submit"], "count": 1})
-        await press_and_kill(desk, "flattening", 0.2)
-        assert sold(here) == 0, "it was to be killed before its order was carried out"
+        await press_and_kill_as_its_order_arrives(desk, here)
         await desk.until(lambda: sold(here) == HELD, "the order lands without whoever sent it")
         pressed = await desk.press("--flatten", "--alone")
         assert pressed.status == 0, pressed
@@ -90,7 +90,7 @@ async def test_an_order_of_a_killed_press_that_is_still_on_its_way_is_not_sent_a
         (here,) = desk.houses.values()
         buy(here)
         await here.suffer({"kind": "hang", "hold_s": 40, "kinds": ["submit"], "count": 1})
-        await press_and_kill(desk, "flattening", 0.2)
+        await press_and_kill_as_its_order_arrives(desk, here)
         pressed = await desk.press("--flatten", "--alone")
         assert pressed.status == 7, pressed
         flat = pressed.venue("binance-0")["flat"]
