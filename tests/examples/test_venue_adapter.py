@@ -207,7 +207,7 @@ async def test_an_order_that_makes_no_sense_at_moon_is_not_sent(venue, moon, cha
 
 @pytest.mark.parametrize("kind", LOST)
 async def test_a_submit_without_a_clear_answer_is_unknown_sent_once_and_found(opened, moon, kind):
-    venue = opened(timeout=0.5)
+    venue = opened(timeout=2.0)
     await venue.connect()
     order = limit_order()
     moon.fault(kind, SUBMIT)
@@ -276,7 +276,7 @@ async def test_a_cancelled_order_is_gone_and_a_second_cancel_is_rejected(venue):
 
 @pytest.mark.parametrize("kind", LOST)
 async def test_a_cancel_without_a_clear_answer_is_unknown_and_sent_once(opened, moon, kind):
-    venue = opened(timeout=0.5)
+    venue = opened(timeout=2.0)
     await venue.connect()
     order = limit_order()
     await venue.submit(order)
@@ -455,7 +455,7 @@ async def test_a_gap_in_the_polled_stream_is_told_and_nothing_of_it_lost(venue, 
 
 
 async def test_a_query_raises_the_ports_errors_only(opened, moon):
-    venue = opened(timeout=0.5)
+    venue = opened(timeout=2.0)
     await venue.connect()
     for kind in ("hang", "503", "502 html", "404 html", "nonsense", "new code", "429"):
         moon.fault(kind, "GET /v1/account")

@@ -419,7 +419,7 @@ async def test_a_stop_waits_for_its_price(api: Api) -> None:
 
 
 async def _next(socket: aiohttp.ClientWebSocketResponse) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         message = await socket.receive()
     assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
     return message

@@ -65,7 +65,7 @@ def order(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def within(coroutine: Any) -> Any:
-    return await asyncio.wait_for(coroutine, 20)
+    return await asyncio.wait_for(coroutine, 60)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Lines:
     async def next(self, kind: str = "") -> Any:
         """The next line, of one type where that is given. None at the end."""
         while True:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 line = await self.response.content.readline()
             if not line:
                 return None
@@ -129,7 +129,7 @@ async def test_a_client_that_goes_is_forgotten(venue, http, monkeypatch) -> None
     monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
     async with stream(http, venue, "/transactions/stream") as lines:
         await lines.next("HEARTBEAT")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while venue.face.stream_counts()[0]:
             await asyncio.sleep(0.02)
 

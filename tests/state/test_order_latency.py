@@ -11,7 +11,7 @@ from openbell.state.order_latency import LATENCY_MAX_S, OrderLatencies, read_ord
 
 
 async def _kept(path: Path, venue: str, seconds: float) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while read_order_latencies(path).get(venue) != seconds:
             await asyncio.sleep(0.005)
 

@@ -82,7 +82,7 @@ async def told(url: str, count: int) -> list[Any]:
     venue = AlpacaVenue("sim", config, Credentials("key-of-this", "secret-of-this"))
     events = venue.stream()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return [await anext(events) for _ in range(count)]
     finally:
         await events.aclose()
@@ -194,7 +194,7 @@ async def test_the_feed_can_be_connected_again() -> None:
                 pass
         await feed.close()
         # Until the venue has noticed, the old connection is in the way of a new one.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await feed.connect()

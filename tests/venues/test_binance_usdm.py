@@ -482,7 +482,7 @@ async def private(monkeypatch, open_usdm) -> AsyncIterator[tuple[PrivateVenue, B
 
 
 async def heard(events):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await anext(events)
 
 

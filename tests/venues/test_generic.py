@@ -545,7 +545,7 @@ async def test_a_push_makes_the_asking_happen_at_once(sim):
     await venue.connect()
     events = venue.stream()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await anext(events)
             while not any(client.account for client in sim.face.hub.clients):
                 await asyncio.sleep(0.01)

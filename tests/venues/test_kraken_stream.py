@@ -155,7 +155,7 @@ async def events(venue: KrakenVenue) -> AsyncIterator[AsyncIterator[StreamEvent]
 
 
 async def following(events: AsyncIterator[StreamEvent]) -> StreamEvent:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await anext(events)
 
 
@@ -207,7 +207,7 @@ async def test_a_refused_subscription_is_told_once_and_tried_again(
     assert "subscription refused: EAccount:Invalid permissions" in why
     assert KEY not in why
     coming = asyncio.ensure_future(following(events))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(kraken.asked) < 3:
             await asyncio.sleep(0.005)
     kraken.refusal = ""

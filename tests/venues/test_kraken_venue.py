@@ -311,7 +311,7 @@ async def test_a_cancel_waits_for_no_query(
     scripted.on(*private("OpenOrders"), answers.hang)
     says("CancelOrder", result={"count": 1})
     queries = [asyncio.create_task(venue.open_orders()) for _ in range(5)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not scripted.count(*private("OpenOrders")):
             await asyncio.sleep(0.01)
         assert isinstance(await venue.cancel("BTC/USD", CL_ORD_ID), Accepted)

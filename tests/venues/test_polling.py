@@ -143,7 +143,7 @@ async def listening(venue: ListVenue) -> AsyncIterator[AsyncIterator[StreamEvent
 
 
 async def heard(events: AsyncIterator[StreamEvent]) -> StreamEvent:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await anext(events)
 
 

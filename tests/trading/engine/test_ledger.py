@@ -55,7 +55,7 @@ async def test_one_that_follows_takes_office_with_everything_that_was_journaled(
     assert standby.books.order_of_intent("s", "i1") == first.cl_ord_id
     for record in (standby.record, standby.record_surely):
         with pytest.raises(StorageError):
-            await asyncio.wait_for(record(intended(2)), 5)
+            await asyncio.wait_for(record(intended(2)), 60)
     assert standby.storage_problem == "", "nothing is wrong with its storage"
     await old.record(accepted(first.cl_ord_id), intended(3))
 

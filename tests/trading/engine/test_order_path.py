@@ -37,7 +37,7 @@ async def test_an_order_is_journaled_sent_filled_and_told(desk: Any) -> None:
     assert desk.position == 1
     feed = EngineEventFeed(desk.layout.run)
     told: list[EngineEvent] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for message in feed:
             if isinstance(message, EngineEvent):
                 told.append(message)
@@ -236,7 +236,7 @@ async def test_a_fenced_engine_sends_nothing_for_ever(desk: Any) -> None:
 async def test_an_idle_engine_learns_that_another_took_over(desk: Any) -> None:
     old = await desk.start()
     await desk.start()
-    await asyncio.wait_for(old.ledger.fenced.wait(), 10)
+    await asyncio.wait_for(old.ledger.fenced.wait(), 60)
     await desk.stop(old)
 
 

@@ -53,7 +53,7 @@ async def opened(sim: Venue) -> AsyncIterator[Callable[..., MarketFeed]]:
 
 
 async def heard(messages: AsyncIterator[Any]) -> Quote:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         message = await anext(messages)
     assert isinstance(message, Quote)
     return message
@@ -92,7 +92,7 @@ async def test_a_side_without_prices_is_counted_and_not_given_out(sim, opened) -
         await heard(messages)
     sim.exchange.play(Snapshot("EUR_USD", (), ((D("1.08500"), D(8)),)))
     following = asyncio.ensure_future(heard(messages))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not feed.unsound:
             await asyncio.sleep(0.02)
     sim.exchange.play(Snapshot("EUR_USD", ((D("1.08480"), D(7)),), ((D("1.08500"), D(8)),)))
@@ -118,7 +118,7 @@ async def test_the_end_of_the_stream_and_silence_are_errors(sim, opened, monkeyp
 
 
 async def test_heartbeats_keep_a_quiet_stream_alive(sim, opened, monkeypatch) -> None:
-    monkeypatch.setattr(oanda_feed, "SILENCE_MAX_S", 0.3)
+    monkeypatch.setattr(oanda_feed, "SILENCE_MAX_S", 2.0)  # longer than a busy machine stands still
     monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
     feed = opened()
     await feed.connect()
@@ -126,7 +126,7 @@ async def test_heartbeats_keep_a_quiet_stream_alive(sim, opened, monkeypatch) ->
     for _ in range(2):
         await heard(messages)
     waiting = asyncio.ensure_future(heard(messages))
-    done, _ = await asyncio.wait([waiting], timeout=0.8)
+    done, _ = await asyncio.wait([waiting], timeout=3.0)
     assert not done
     waiting.cancel()
 
