@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 
 from openbell.domain.ids import mint
 from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Side, TimeInForce
-from openbell.venues.kraken import errors, wire
+from openbell.venues.kraken import errors, nonces, wire
 from openbell.venues.kraken.budget import TIERS, Budget, tier_of
 from openbell.venues.kraken.executions import Execution, order_in, report_of
 from openbell.venues.kraken.ids import from_kraken, to_kraken
-from openbell.venues.kraken.nonces import GRACE_S, Line, Nonces
+from openbell.venues.kraken.nonces import Line, Nonces
 from openbell.venues.kraken.requests import deadline, order_params
 from openbell.venues.problem import Meaning
 from openbell.venues.settings import KRAKEN_TIERS
 
 SECOND_NS = 1_000_000_000
+LONG_GRACE_S = 1.0
+"""In place of the adapter's: longer than a busy machine stands still."""
 
 # Identifiers.
 
@@ -109,7 +111,10 @@ async def test_effects_keep_their_order_and_wait_for_no_query() -> None:
     await hanging
 
 
-async def test_a_request_that_is_not_answered_holds_up_the_next_for_a_moment_only() -> None:
+async def test_a_request_that_is_not_answered_holds_up_the_next_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nonces, "GRACE_S", LONG_GRACE_S)
     line, never = Line(), asyncio.Event()
 
     async def hang() -> None:
@@ -122,16 +127,17 @@ async def test_a_request_that_is_not_answered_holds_up_the_next_for_a_moment_onl
     before = loop.time()
     async with line.effect():
         waited = loop.time() - before
-    assert GRACE_S * 0.9 <= waited < GRACE_S + 5
+    assert LONG_GRACE_S * 0.9 <= waited < LONG_GRACE_S + 30
     before = loop.time()
     async with line.query():
         pass
-    assert loop.time() - before < GRACE_S
+    assert loop.time() - before < LONG_GRACE_S
     stuck.cancel()
     await asyncio.gather(stuck, return_exceptions=True)
 
 
-async def test_one_who_leaves_the_line_holds_up_nobody() -> None:
+async def test_one_who_leaves_the_line_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nonces, "GRACE_S", LONG_GRACE_S)
     line, never = Line(), asyncio.Event()
 
     async def wait_in_line() -> None:
@@ -143,7 +149,7 @@ async def test_one_who_leaves_the_line_holds_up_nobody() -> None:
     for task in (second, first):
         task.cancel()
     await asyncio.gather(first, second, return_exceptions=True)
-    async with asyncio.timeout(GRACE_S):
+    async with asyncio.timeout(LONG_GRACE_S):
         async with line.effect():
             pass
 
