@@ -92,7 +92,8 @@ def parse_utc(text: str) -> datetime:
 async def test_an_engine_killed_and_back_within_seconds_keeps_its_orders(
     make_guarded: Any, venue: str
 ) -> None:
-    desk = make_guarded(venue, timeout="4s", silent="1s")
+    # The next one has time to start, on a busy machine too.
+    desk = make_guarded(venue, timeout="8s", silent="1s")
     desk.open()
     engine = desk.engine(epoch=1)
     desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
@@ -101,7 +102,7 @@ async def test_an_engine_killed_and_back_within_seconds_keeps_its_orders(
     engine.wait()
     time.sleep(1.5)  # a restart
     desk.engine(epoch=2)
-    time.sleep(4.5)
+    time.sleep(8.5)
     assert desk.resting(venue) == 3
     assert desk.switch(venue)["fired_at"] is None
 

@@ -129,9 +129,10 @@ def test_with_guard_and_controller_gone_the_permit_runs_out_and_no_order_is_sent
     await_condition(lambda: len(orders_at(url)) > 10, "it trades")
     end_guard(desk)
     gone_ns = time.time_ns()
-    time.sleep(8)
+    time.sleep(10)
     last_ns = max(order["received_ns"] for order in orders_at(url))
-    assert last_ns < gone_ns + 4_000_000_000
+    # Three seconds of a permit, and what an order is on its way on a busy machine.
+    assert last_ns < gone_ns + 6_000_000_000
     assert not any("openbell.guard" in p.cmdline() for p in desk.own_processes())
     desk.run("down", "--yes")
     assert desk.own_processes() == []
