@@ -8,7 +8,7 @@ cancels and closes; they are counted with the modifications here.
 
 from __future__ import annotations
 
-from collections import deque
+from openbell_sim.counting import SlidingSecond, scaled
 
 NO_LIMIT = 1_000_000
 
@@ -38,27 +38,22 @@ _PER_SECOND = {
 class Limits:
     def __init__(self, scale: float) -> None:
         """`scale` multiplies every number; 0: no limits."""
-        self.per_second = {
-            route: max(1, int(number * scale)) if scale else NO_LIMIT
-            for route, number in _PER_SECOND.items()
+        self._seconds = {
+            route: SlidingSecond(scaled(number, scale)) for route, number in _PER_SECOND.items()
         }
-        self._scale = scale
-        self._taken: dict[tuple[str, str], deque[float]] = {}
 
     def take(self, who: str, route: str, now_s: float) -> bool:
         """Whether `who` may ask this route once more; what is refused does not count."""
-        if not self._scale or route not in self.per_second:
-            return True
-        taken = self._taken.setdefault((who, route), deque())
-        while taken and taken[0] <= now_s - 1:
-            taken.popleft()
-        if len(taken) >= self.per_second[route]:
-            return False
-        taken.append(now_s)
-        return True
+        second = self._seconds.get(route)
+        return second is None or second.take(who, now_s)
 
     def told(self) -> list[dict[str, object]]:
         return [
-            {"rateLimitType": route, "measure": "SECONDS", "intervalNum": 1, "limit": number}
-            for route, number in self.per_second.items()
+            {
+                "rateLimitType": route,
+                "measure": "SECONDS",
+                "intervalNum": 1,
+                "limit": second.most or NO_LIMIT,
+            }
+            for route, second in self._seconds.items()
         ]
