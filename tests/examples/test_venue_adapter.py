@@ -16,6 +16,7 @@ from moonvenue.venue import MoonVenue
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.ids import mint
 from openbell.domain.orders import NewOrder, OrdStatus, OrdType, Side, TimeInForce
+from openbell.errors import ConfigError
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import (
     Accepted,
@@ -65,6 +66,14 @@ async def venue(opened: Callable[..., MoonVenue]) -> MoonVenue:
     made = opened()
     await made.connect()
     return made
+
+
+async def test_an_option_that_it_does_not_know_is_refused_at_its_line(
+    opened: Callable[..., MoonVenue],
+) -> None:
+    with pytest.raises(ConfigError, match='"colour"') as caught:
+        opened(options={"colour": "red"})
+    assert caught.value.facts["key"] == ("options", "colour")
 
 
 def limit_order(**changes: Any) -> NewOrder:

@@ -21,6 +21,7 @@ from moonvenue import wire
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote, base_quote
 from openbell.domain.orders import ClOrdID, NewOrder
+from openbell.errors import ConfigError
 from openbell.venues.credentials import Credentials
 from openbell.venues.holdings import spot_positions
 from openbell.venues.polling import polled_stream
@@ -86,6 +87,13 @@ class MoonVenue(RestVenue):
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
         """Connects to nothing: `openbell venues` makes one only to show what it can do."""
         super().__init__(name, config, credentials)
+        # Decision: which options there are. What is not known is refused, for it may be a misspelt one.
+        for option in config.options:
+            raise ConfigError(
+                f'{config.adapter} knows no option "{option}"',
+                hint="remove it: this adapter takes none",
+                key=("options", option),
+            )
         self._url = (config.url or URLS[config.environment]).rstrip("/")
         self._rules: dict[str, InstrumentRules] = {}
         self._pacing.budget = REQUESTS_PER_MINUTE
