@@ -126,7 +126,7 @@ async def test_orders_that_an_empty_list_leaves_out_are_found_and_cancelled(
         engine.holds(names)
         await here.suffer({"kind": "empty_list"})
         if face in LOOKS_INTO_LISTS:
-            stated = await here.stop(register=engine.read(), timeout_s=3)
+            stated = await here.stop(register=engine.read(), timeout_s=5)
             assert (stated.result, sorted(stated.in_doubt)) == ("unknown", sorted(names))
             here.sim.faults.clear()
         stated = await here.stop(register=engine.read(), timeout_s=30)
@@ -162,7 +162,7 @@ async def test_what_an_empty_list_hides_and_no_cancel_ends_is_residual(tmp_path:
         engine = Engine(here, tmp_path)
         engine.holds(own_ids(here))
         await here.suffer({"kind": "empty_list"}, {"kind": "reject_cancels"})
-        stated = await here.stop(register=engine.read(), timeout_s=2)
+        stated = await here.stop(register=engine.read(), timeout_s=5)
         assert stated.result == "residual"
         assert {each.cl_ord_id for each in stated.orders} == set(own_ids(here))
         assert len(here.own_open()) == 2
@@ -213,7 +213,7 @@ async def test_time_that_is_up_before_leaves_it_unknown_by_name(tmp_path: Path) 
         engine = Engine(here, tmp_path)
         here.rest(2)
         new = engine.sends()
-        stated = await here.stop(register=engine.read(), timeout_s=2)
+        stated = await here.stop(register=engine.read(), timeout_s=5)
         assert (stated.result, stated.in_doubt) == ("unknown", (new.cl_ord_id,))
         assert here.own_open() == []
         assert "may still land" in stated.why
@@ -234,7 +234,7 @@ async def test_one_that_a_venue_knew_and_has_lost_is_never_given_up(tmp_path: Pa
     async with house("kraken") as here:
         engine = Engine(here, tmp_path)
         engine.holds(["ob0badcafe-7-zz"])
-        stated = await here.stop(register=engine.read(), timeout_s=2)
+        stated = await here.stop(register=engine.read(), timeout_s=5)
         assert (stated.result, stated.in_doubt) == ("unknown", ("ob0badcafe-7-zz",))
         assert "their end is not proven" in stated.why
 
@@ -251,7 +251,7 @@ async def test_a_venue_that_cannot_be_asked_by_cl_ord_id_proves_no_end(
         engine.sends()
         assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
         engine.holds(["ob0badcafe-7-zz"])
-        stated = await here.stop(register=engine.read(), timeout_s=2)
+        stated = await here.stop(register=engine.read(), timeout_s=5)
         assert (stated.result, stated.in_doubt) == ("unknown", ("ob0badcafe-7-zz",))
         assert "cannot be asked" in stated.why
 
@@ -342,7 +342,7 @@ async def test_of_another_symbol_or_venue_nothing_is_asked(tmp_path: Path) -> No
             stated = await here.stop(register=engine.read(), scope=Scope(symbol=symbol))
             assert verified(stated, here)
             assert asked == []
-            stated = await here.stop(register=engine.read(), timeout_s=2)
+            stated = await here.stop(register=engine.read(), timeout_s=5)
             assert stated.in_doubt == ("ob0badcafe-7-zz",)
 
 

@@ -38,7 +38,10 @@ AT_ONCE = 10
 SAMPLE = 3
 """Of the orders that a mass cancel took before anything was listed, so many are asked for."""
 NAMED_MAX = 3
-DISK_S = 0.5
+READ_S = 5.0
+"""For a disk that is busy. Cancels do not wait for it, only what is proven does; a register that is not
+read makes every venue unknown."""
+NOTE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,12 @@ class RegisterOnDisk:
         """Best effort: the next stop asks for what is not noted."""
         if cl_ord_ids:
             with contextlib.suppress(OSError, TimeoutError):
-                await aside(lambda: note_ended(self._folder, venue, list(cl_ord_ids)), DISK_S)
+                await aside(lambda: note_ended(self._folder, venue, list(cl_ord_ids)), NOTE_S)
 
     async def _read(self) -> Reading:
         at_ns = time.monotonic_ns()
         try:
-            live = await aside(lambda: read_live_orders(self._folder, _boot_id()), DISK_S)
+            live = await aside(lambda: read_live_orders(self._folder, _boot_id()), READ_S)
         except TimeoutError:
             live = LiveOrders(damage="the disk does not answer")
         return Reading(live, at_ns)
