@@ -15,6 +15,9 @@ settings.load_profile("busy")
 CONFORMANCE = "tests/venues/conformance/"
 """Its last test looks at the results of all of it: so one process runs it, and begins with it."""
 
+OF_ONE_DESK = ("tests/controller/test_api.py",)
+"""Those of such a file that change nothing share one desk."""
+
 OF_ONE_VENUE = (
     "tests/sim/test_alpaca_py.py",
     "tests/sim/test_oanda_clients.py",
@@ -32,7 +35,7 @@ class _Together(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(CONFORMANCE):
             return CONFORMANCE
-        if nodeid.startswith(OF_ONE_VENUE):
+        if nodeid.startswith(OF_ONE_DESK + OF_ONE_VENUE):
             return nodeid.partition("::")[0]
         if nodeid.startswith(OF_ONE_VENUE_EACH_SUBJECT):
             return nodeid.rsplit("-", 2)[0]  # test_it[subject-question-by]

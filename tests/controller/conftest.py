@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +14,12 @@ from tests.harness.ports import free_ports
 MakeDesk = Callable[[str], ControllerProcess]
 
 
-@pytest.fixture
-def make_desk(tmp_path: Path) -> Iterator[MakeDesk]:
-    """`make_desk(services)`: a desk of these `[services.*]` tables, its controller not started.
-    `{web}` is a command that serves HTTP, `{p1}`, `{p2}` are free ports."""
+@contextlib.contextmanager
+def small_desks(place: Path) -> Iterator[MakeDesk]:
     made: list[ControllerProcess] = []
 
     def make(services: str) -> ControllerProcess:
-        folder = tmp_path / f"desk{len(made)}"
+        folder = place / f"desk{len(made)}"
         folder.mkdir()
         (folder / "web.py").write_text(WEB)
         port, p1, p2 = free_ports(3)
@@ -33,9 +32,19 @@ def make_desk(tmp_path: Path) -> Iterator[MakeDesk]:
         made.append(ControllerProcess(folder, port, environ))
         return made[-1]
 
-    yield make
-    for desk in made:
-        desk.end()
+    try:
+        yield make
+    finally:
+        for desk in made:
+            desk.end()
+
+
+@pytest.fixture
+def make_desk(tmp_path: Path) -> Iterator[MakeDesk]:
+    """`make_desk(services)`: a desk of these `[services.*]` tables, its controller not started.
+    `{web}` is a command that serves HTTP, `{p1}`, `{p2}` are free ports."""
+    with small_desks(tmp_path) as make:
+        yield make
 
 
 TWO = """
@@ -56,3 +65,12 @@ def desk(make_desk: MakeDesk) -> ControllerProcess:
     made = make_desk(TWO)
     made.start()
     return made
+
+
+@pytest.fixture(scope="module")
+def quiet_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerProcess]:
+    """The same, for all tests of a file that change nothing of it."""
+    with small_desks(tmp_path_factory.mktemp("quiet")) as make:
+        made = make(TWO)
+        made.start()
+        yield made

@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 
 
-def test_both_doors_want_the_token(desk: Any) -> None:
+def test_both_doors_want_the_token(quiet_desk: Any) -> None:
     for tcp in (False, True):
-        assert desk.get("status", tcp=tcp)[0] == 200
-        status, body = desk.get("status", tcp=tcp, token="x" * 43)
+        assert quiet_desk.get("status", tcp=tcp)[0] == 200
+        status, body = quiet_desk.get("status", tcp=tcp, token="x" * 43)
         assert (status, body["error"]) == (401, "unauthorized")
-        assert desk.get("status", tcp=tcp, headers={"Authorization": ""})[0] == 401
+        assert quiet_desk.get("status", tcp=tcp, headers={"Authorization": ""})[0] == 401
 
 
-def test_token_and_socket_are_for_the_owner_alone(desk: Any) -> None:
-    for path in (desk.layout.api_token, desk.layout.controller_socket):
+def test_token_and_socket_are_for_the_owner_alone(quiet_desk: Any) -> None:
+    for path in (quiet_desk.layout.api_token, quiet_desk.layout.controller_socket):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000", ""])
-def test_a_foreign_host_is_refused_before_the_token_is_looked_at(desk: Any, host: str) -> None:
+def test_a_foreign_host_is_refused_before_the_token_is_looked_at(
+    quiet_desk: Any, host: str
+) -> None:
     for tcp in (False, True):
-        status, body = desk.get("status", tcp=tcp, headers={"Host": host})
+        status, body = quiet_desk.get("status", tcp=tcp, headers={"Host": host})
         assert (status, body["error"]) == (421, "misdirected")
 
 
@@ -69,11 +71,11 @@ def test_the_services_token_opens_what_services_ask_and_nothing_else(desk: Any) 
     assert (latch["by"], latch["reason"]) == ("rule:max_drawdown", "lost it")
 
 
-def test_the_description_is_open_and_loads_nothing_from_elsewhere(desk: Any) -> None:
-    status, document = desk.get("openapi.json", token="none")
+def test_the_description_is_open_and_loads_nothing_from_elsewhere(quiet_desk: Any) -> None:
+    status, document = quiet_desk.get("openapi.json", token="none")
     assert status == 200
     assert {"/api/v1/open", "/api/v1/close", "/api/v1/halt"} <= set(document["paths"])
-    status, page = desk.get("docs", token="none")
+    status, page = quiet_desk.get("docs", token="none")
     assert status == 200 and "/api/v1/close" in page
     assert "//" not in page.replace("http://127.0.0.1", "")
     assert "<script" not in page
@@ -93,31 +95,31 @@ def test_the_description_is_open_and_loads_nothing_from_elsewhere(desk: Any) -> 
     ],
 )
 def test_bad_bodies_are_refused_with_the_key_named(
-    desk: Any, path: str, body: object, status: int, word: str
+    quiet_desk: Any, path: str, body: object, status: int, word: str
 ) -> None:
-    got, answer = desk.post(path, body)
+    got, answer = quiet_desk.post(path, body)
     assert (got, answer["error"]) == (status, "usage")
     assert word in answer["message"] + answer["hint"]
-    assert desk.status()["state"] == "offline"
+    assert quiet_desk.status()["state"] == "offline"
 
 
-def test_no_get_changes_anything(desk: Any) -> None:
+def test_no_get_changes_anything(quiet_desk: Any) -> None:
     for path in ("open", "close", "halt", "resume", "services/stop", "exit", "permit"):
-        status, _ = desk.get(path)
+        status, _ = quiet_desk.get(path)
         assert status in (401, 404, 405)
 
 
-def test_what_does_not_exist_is_said_so(desk: Any) -> None:
-    assert desk.get("nothing")[0] == 404
-    assert desk.get("runs/open-99")[0] in (404, 422)
-    assert desk.get("logs?service=bsae")[0] == 404
-    assert desk.get("logs?since=yesterday")[0] == 422
-    assert desk.get("logs?level=loud")[0] == 422
+def test_what_does_not_exist_is_said_so(quiet_desk: Any) -> None:
+    assert quiet_desk.get("nothing")[0] == 404
+    assert quiet_desk.get("runs/open-99")[0] in (404, 422)
+    assert quiet_desk.get("logs?service=bsae")[0] == 404
+    assert quiet_desk.get("logs?since=yesterday")[0] == 422
+    assert quiet_desk.get("logs?level=loud")[0] == 422
 
 
-def test_a_desk_without_an_engine_says_that_nothing_is_known_of_orders(desk: Any) -> None:
+def test_a_desk_without_an_engine_says_that_nothing_is_known_of_orders(quiet_desk: Any) -> None:
     for path in ("orders", "positions", "strategies", "risk", "feeds"):
-        status, answer = desk.get(path)
+        status, answer = quiet_desk.get(path)
         assert (status, answer["known"], answer["source"]) == (200, False, "unknown")
         assert answer["why"]
 
