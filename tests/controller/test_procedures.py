@@ -28,6 +28,7 @@ expire_after = "{expire_after}"
 [approvals.people]
 ann = ["operator", "risk"]
 joe = ["operator"]
+kim = ["operator"]
 bob = ["risk"]
 """
 
@@ -298,9 +299,11 @@ def test_a_step_waits_for_two_people_across_a_killed_controller(make_desk: Any) 
     assert kept == ["bob", "joe"]
 
 
-def test_what_was_approved_stays_so_where_a_run_is_gone_on_with_for_another_reason(
+def test_what_was_approved_stays_so_whoever_goes_on_with_the_run_and_approves_no_more_of_it(
     make_desk: Any,
 ) -> None:
+    """Before, whoever went on with a run could approve the step that had waited when its controller was
+    killed: the request on the disk knew only who had begun it."""
     settings = '[procedures.close.steps.checkpoint]\napprovals = ["risk", "operator"]\n'
     desk = make_desk(TWO + PEOPLE.format(expire_after="15m") + settings)
     desk.start()
@@ -313,7 +316,18 @@ def test_what_was_approved_stays_so_where_a_run_is_gone_on_with_for_another_reas
     assert desk.post("close", {"reason": ""}, headers=by("ann"))[1]["run"] == run
     again = waiting(desk, run)
     assert (again["digest"], again["approved_by"]) == (request["digest"], ["bob"])
-    assert approve(desk, again, "joe")[1]["complete"] is True
+    desk.kill()
+    desk.start()
+    assert desk.post("close", {"reason": ""}, headers=by("joe"))[1]["run"] == run
+    again = waiting(desk, run)
+    assert (again["requesters"], again["approved_by"]) == (["ann", "joe"], ["bob"])
+    assert approve(desk, again, "joe")[0] == 403
+    desk.kill()
+    desk.start()
+    status, refused = approve(desk, waiting(desk, run), "joe")
+    assert status == 403 and "asked for it" in refused["message"], "nor under another controller"
+    assert desk.post("close", {"reason": ""}, headers=by("ann"))[1]["run"] == run
+    assert approve(desk, waiting(desk, run), "kim")[1]["complete"] is True
     desk.processes[-1].wait(60)
 
 

@@ -101,6 +101,7 @@ class Conductor:
         await self._desk.database.note(
             interrupted.number, actor, "run.resumed", interrupted.id, detail
         )
+        await self.approvals.gone_on_with(interrupted.id, actor)
         self._desk.interrupted = None
         if changed:
             log.warning("the procedure has changed", run=interrupted.id, changed=changed)

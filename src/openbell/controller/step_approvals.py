@@ -13,7 +13,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from openbell.domain.approvals import (
     GO_ON_ACT,
     STEP_ACT,
     ActRequest,
+    has_one_of,
     may_not_approve_step,
     missing_roles,
 )
@@ -89,6 +90,22 @@ class StepApprovals:
         left = missing_roles(roles, waiting.approvers, self.desk.desk.file.approvals)
         return f"not approved in time: {', '.join(left)} did not"
 
+    async def gone_on_with(self, run: str, actor: str) -> None:
+        """Who goes on with a run has asked for it too, and approves none of its steps from now on:
+        neither those that wait already, nor under a later controller. What others approved stays."""
+        for waiting in list(self._waiting.values()):
+            request = waiting.request
+            asked = request.parameters["requesters"]
+            if request.parameters["run"] != (run,) or has_one_of(asked, (actor,)):
+                continue
+            parameters = {**request.parameters, "requesters": (*asked, actor)}
+            waiting.request = replace(request, parameters=parameters)
+            try:
+                store = await self.desk.database.requests()
+                await asyncio.to_thread(store.bind, request.id, parameters)
+            except StorageError as error:
+                log.error("who asked is not kept on disk", why=error.message, alert=True)
+
     async def goes_on(
         self, run: LiveRun, procedure: Procedure, step: str, found: Verification
     ) -> bool:
@@ -117,8 +134,8 @@ class StepApprovals:
                 _agree(request, bound, "what", "roles")
                 and self.clock_ns() < request.expires_mono_ns
             ):
-                requesters = {*request.parameters["requesters"], *bound["requesters"]}
-                if not requesters & set(each.approvers) or act == GO_ON_ACT:
+                asked = (*request.parameters["requesters"], *bound["requesters"])
+                if act == GO_ON_ACT or not has_one_of(each.approvers, asked):
                     return each
         # What was asked of it before, of another act or out of time, is not waited for any more.
         for name in of_the_step:

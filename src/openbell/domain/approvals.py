@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -159,6 +159,11 @@ def may_not_approve_step(
     if len(missing_roles(roles, [*given, approver], rules)) >= len(left):
         return f"{approver} has not the role {' or '.join(left)}" if left else "it is approved"
     return ""
+
+
+def has_one_of(people: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether somebody is among both."""
+    return not set(map(_person, people)).isdisjoint(map(_person, others))
 
 
 def _person(actor: str) -> str:

@@ -59,6 +59,15 @@ class RequestStore:
         with self._database.writing() as connection:
             connection.execute(insert(requests).values(row))
 
+    def bind(self, request: str, parameters: Mapping[str, tuple[str, ...]]) -> None:
+        """To these from now on: somebody else has asked for the same, say."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(requests)
+                .where(requests.c.id == request)
+                .values(parameters=msgspec.json.encode(parameters).decode())
+            )
+
     def approve(self, request: str, approver: str, reason: str) -> None:
         """Each person once; who has approved already changes nothing."""
         with self._database.writing() as connection:
