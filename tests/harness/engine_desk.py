@@ -70,7 +70,8 @@ venues = ["binance"]
 
 class Cutter:
     """Relays bytes to the venue. While `armed`, the connection that carries the next new order
-    gets no answer any more; `seen` is set when that order has gone through."""
+    gets no answer any more; `seen` is set when the venue has answered: before that, a connection that
+    breaks may take the order with it."""
 
     def __init__(self, port: int) -> None:
         self.armed = False
@@ -101,15 +102,16 @@ class Cutter:
                 if self.armed and b"POST /api/v3/order" in data:
                     self.armed = False
                     kept.set()
-                    self.seen.set()
                 there[1].write(data)
                 await there[1].drain()
 
         async def back() -> None:
             while data := await there[0].read(1 << 16):
-                if not kept.is_set():
-                    writer.write(data)
-                    await writer.drain()
+                if kept.is_set():
+                    self.seen.set()
+                    continue
+                writer.write(data)
+                await writer.drain()
 
         tasks = [asyncio.create_task(onward()), asyncio.create_task(back())]
         with contextlib.suppress(OSError):

@@ -78,7 +78,10 @@ def test_what_was_held_back_is_told_with_its_end_and_a_while_after_it(
     [
         (
             VenueAuthError("fake: -2015 Invalid API-key"),
-            r"credentials refused by fake: check OPENBELL_\w+_KEY and \w+_SECRET: .* -2015 .*; then",
+            (
+                r"credentials refused by fake: check OPENBELL_\w+_KEY and \w+_SECRET: .* -2015 "
+                r".*; mend them in \.env, and"
+            ),
         ),
         (
             VenueRefusedError("fake does not trade X", hint="mend symbols in [venues.fake]"),
