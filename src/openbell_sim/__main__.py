@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from openbell_sim.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # The venue has stopped and its log is closed: what was loaded need not be taken apart.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

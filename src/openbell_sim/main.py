@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ async def serve(given: Settings) -> None:
     venue = Venue(given)
     try:
         await venue.start()
+        gc.freeze()
+        gc.enable()  # which loading may have gone without
         running = asyncio.create_task(venue.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

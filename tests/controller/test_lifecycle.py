@@ -12,7 +12,6 @@ import threading
 from typing import Any
 
 import psutil
-import pytest
 
 from openbell.config.loader import load_desk
 from openbell.procedures.preview import status_without_controller
@@ -667,14 +666,14 @@ def test_plans_say_what_would_be_done_and_do_nothing(desk: Any) -> None:
     assert desk.status()["state"] == "trading"
 
 
-@pytest.mark.parametrize("after", [0, 3])
-def test_events_can_be_read_again_from_any_number(desk: Any, after: int) -> None:
+def test_events_can_be_read_again_from_any_number(desk: Any) -> None:
     events = desk.run("open")
     run = desk.status()
     assert run["run"] is None
-    again = desk.get(f"runs/open-1/events?after={after}")[1]
-    assert again == events[after:]
-    assert desk.get(f"runs/open-1/events?after={after}&follow=false")[1] == events[after:]
+    for after in range(len(events) + 1):
+        again = desk.get(f"runs/open-1/events?after={after}")[1]
+        assert again == events[after:]
+        assert desk.get(f"runs/open-1/events?after={after}&follow=false")[1] == events[after:]
     assert desk.get("runs/open-1")[1]["state"] == "done"
     desk.kill()
     desk.start()

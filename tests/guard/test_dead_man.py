@@ -16,7 +16,20 @@ import pytest
 
 SEED = int(os.environ.get("OPENBELL_SEED", str(random.SystemRandom().randrange(1 << 32))))
 OWN_TIMER = ("kraken", "binance-usdm")
+BOTH_KINDS = ("kraken", "binance")
+"""A venue with a timer of its own, and one where the guard is the timer: of one desk."""
 ALERT_S = 5.0
+
+
+async def rest_under_watch(desk: Any) -> None:
+    """Three orders at each of both kinds, once their switches are on."""
+    for venue in BOTH_KINDS:
+        desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+        await desk.rest(venue)
+
+
+def resting(desk: Any) -> dict[str, int]:
+    return {venue: desk.resting(venue) for venue in BOTH_KINDS}
 
 
 @pytest.mark.parametrize("venue", ["kraken", "binance-usdm", "binance"])
@@ -88,37 +101,32 @@ def parse_utc(text: str) -> datetime:
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z?", r"\1", text)).replace(tzinfo=UTC)
 
 
-@pytest.mark.parametrize("venue", ["kraken", "binance"])
-async def test_an_engine_killed_and_back_within_seconds_keeps_its_orders(
-    make_guarded: Any, venue: str
-) -> None:
+async def test_an_engine_killed_and_back_within_seconds_keeps_its_orders(make_guarded: Any) -> None:
     # The next one has time to start, on a busy machine too.
-    desk = make_guarded(venue, timeout="8s", silent="1s")
+    desk = make_guarded(*BOTH_KINDS, timeout="8s", silent="1s")
     desk.open()
     engine = desk.engine(epoch=1)
-    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
-    await desk.rest(venue)
+    await rest_under_watch(desk)
     engine.kill()
     engine.wait()
     time.sleep(1.5)  # a restart
     desk.engine(epoch=2)
     time.sleep(8.5)
-    assert desk.resting(venue) == 3
-    assert desk.switch(venue)["fired_at"] is None
+    assert resting(desk) == dict.fromkeys(BOTH_KINDS, 3)
+    assert [desk.switch(venue)["fired_at"] for venue in BOTH_KINDS] == [None, None]
 
 
-@pytest.mark.parametrize("venue", ["kraken", "binance"])
-async def test_an_engine_stopped_on_purpose_keeps_its_orders(make_guarded: Any, venue: str) -> None:
-    desk = make_guarded(venue)
+async def test_an_engine_stopped_on_purpose_keeps_its_orders(make_guarded: Any) -> None:
+    desk = make_guarded(*BOTH_KINDS)
     desk.open()
     engine = desk.engine()
-    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
-    await desk.rest(venue)
+    await rest_under_watch(desk)
     engine.send_signal(signal.SIGTERM)
     assert engine.wait(30) == 0
-    desk.until_switch(venue, "idle")
+    for venue in BOTH_KINDS:
+        desk.until_switch(venue, "idle")
     time.sleep(3)
-    assert desk.resting(venue) == 3
+    assert resting(desk) == dict.fromkeys(BOTH_KINDS, 3)
 
 
 async def test_with_guard_and_controller_gone_the_venues_own_timer_fires(make_guarded: Any) -> None:
@@ -174,45 +182,41 @@ async def test_another_guard_knows_that_an_engine_was_heard(
     desk.until(lambda: desk.resting("binance") == 0, "the new guard has cancelled them")
 
 
-@pytest.mark.parametrize("venue", ["kraken", "binance-usdm"])
-async def test_a_clean_shutdown_disarms_last_and_nothing_is_armed_again(
-    make_guarded: Any, venue: str
-) -> None:
+async def test_a_clean_shutdown_disarms_last_and_nothing_is_armed_again(make_guarded: Any) -> None:
     """Orders of another desk on the account rest on, long after the time-out."""
-    desk = make_guarded(venue, timeout="6s")
+    desk = make_guarded(*OWN_TIMER, timeout="6s")
     desk.open()
     desk.engine()
-    desk.until_switch(venue, "armed")
-    await desk.rest(venue, 1)
+    for venue in OWN_TIMER:
+        desk.until_switch(venue, "armed")
+        await desk.rest(venue, 1)
     last = desk.run("close")[-1]
     assert last["outcome"] == "verified", last
-    assert last["result"]["dead_man"] == {
-        "why": "", "disarmed": True, "unknown": [], "final": True,
-        "venues": [{"venue": venue, "applies": "venue", "state": "disarmed"}],
-    }  # fmt: skip
-    assert desk.resting(venue) == 0, "the closing withdrew it"
-    await desk.rest(venue, 2)
+    disarmed = last["result"]["dead_man"]
+    assert sorted(disarmed.pop("venues"), key=lambda row: OWN_TIMER.index(row["venue"])) == [
+        {"venue": venue, "applies": "venue", "state": "disarmed"} for venue in OWN_TIMER
+    ]
+    assert disarmed == {"why": "", "disarmed": True, "unknown": [], "final": True}
+    for venue in OWN_TIMER:
+        assert desk.resting(venue) == 0, f"the closing withdrew it at {venue}"
+        await desk.rest(venue, 2)
     desk.processes[-1].wait(30)
     time.sleep(7.5)  # the engine beats on, and the time-out passes
-    assert desk.resting(venue) == 2
+    assert [desk.resting(venue) for venue in OWN_TIMER] == [2, 2]
 
 
-@pytest.mark.parametrize("venue", ["kraken", "binance"])
-async def test_orders_that_a_closing_keeps_are_cancelled_by_no_timer(
-    make_guarded: Any, venue: str
-) -> None:
-    desk = make_guarded(venue)
+async def test_orders_that_a_closing_keeps_are_cancelled_by_no_timer(make_guarded: Any) -> None:
+    desk = make_guarded(*BOTH_KINDS)
     desk.open()
     engine = desk.engine()
-    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
-    await desk.rest(venue)
+    await rest_under_watch(desk)
     asked = desk.post("close", {"orders": "keep", "flatten": "keep"})[1]["run"]
     engine.send_signal(signal.SIGSTOP)  # it hangs as the desk is closed
     last = desk.get(f"runs/{asked}/events")[1][-1]
     assert last["outcome"] == "verified", last
     desk.processes[-1].wait(30)
     time.sleep(3)
-    assert desk.resting(venue) == 3
+    assert resting(desk) == dict.fromkeys(BOTH_KINDS, 3)
 
 
 async def test_a_venue_that_hangs_delays_neither_the_others_nor_the_opening(
