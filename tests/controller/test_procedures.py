@@ -329,6 +329,10 @@ def test_what_was_approved_stays_so_whoever_goes_on_with_the_run_and_approves_no
     assert desk.post("close", {"reason": ""}, headers=by("ann"))[1]["run"] == run
     assert approve(desk, waiting(desk, run), "kim")[1]["complete"] is True
     desk.processes[-1].wait(60)
+    told = report(desk, run)
+    assert told["parameters"]["timeout_s"] > 0, "what it was begun with, all of it"
+    again = [each["detail"] for each in told["events"] if each["action"] == "run.resumed"]
+    assert [each["parameters"] for each in again] == [told["parameters"]] * 3, "and gone on with"
 
 
 def test_nothing_trades_before_what_must_be_approved_whatever_becomes_of_the_controller(

@@ -176,14 +176,14 @@ class Closings:
         )
         names = [step.name for step in self._steps(self._closing("plan", wishes, {}))]
         try:
-            if interrupted is not None and interrupted.procedure == PROCEDURE.name:
-                record, changed = await self._runs.go_on(PROCEDURE, actor, names)
-                return record.run, record, changed
-            await self._runs.abandon_interrupted("closed instead")
             parameters = {
                 "flatten": wishes.flatten, "orders": wishes.orders, "force": wishes.force,
-                **({"restart": restart} if restart else {}),
+                "timeout_s": wishes.timeout_s, **({"restart": restart} if restart else {}),
             }  # fmt: skip
+            if interrupted is not None and interrupted.procedure == PROCEDURE.name:
+                record, changed = await self._runs.go_on(PROCEDURE, actor, names, parameters)
+                return record.run, record, changed
+            await self._runs.abandon_interrupted("closed instead")
             number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
             return number, None, ""
         except OpenbellError as error:

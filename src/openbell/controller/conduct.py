@@ -86,10 +86,15 @@ class Conductor:
         )
 
     async def go_on(
-        self, procedure: Procedure, actor: str, steps: Sequence[str]
+        self,
+        procedure: Procedure,
+        actor: str,
+        steps: Sequence[str],
+        parameters: Mapping[str, object],
     ) -> tuple[RunRecord, str]:
         """The run that was cut off, which is gone on with from now on, and what has changed of its
-        procedure since it was begun. Raises StorageError."""
+        procedure since it was begun. `parameters`: what is asked for now, which of a closing may be
+        something else than when it was begun. Raises StorageError."""
         interrupted = self._desk.interrupted
         assert interrupted is not None, "there is one to go on with"
         record = await self._desk.database.get(interrupted.number)
@@ -97,7 +102,10 @@ class Conductor:
             (record.version, _kinds(procedure, record.plan)),
             (procedure.version, _kinds(procedure, steps)),
         )
-        detail = {"cut_off_at": interrupted.step, "changed": changed, "steps": list(steps)}
+        detail = {
+            "cut_off_at": interrupted.step, "changed": changed, "steps": list(steps),
+            "parameters": dict(parameters),
+        }  # fmt: skip
         await self._desk.database.note(
             interrupted.number, actor, "run.resumed", interrupted.id, detail
         )
@@ -264,10 +272,13 @@ class Conductor:
         """Ends, in the journal, a run that a killed controller left and nobody goes on with."""
         interrupted = self._desk.interrupted
         if interrupted is not None:
-            outcome = f"abandoned: {why}"
-            head = await self._desk.database.finish(interrupted.number, outcome)
-            self._keep_head(interrupted.id, outcome, head)
+            await self.end_unfinished(interrupted.number, interrupted.id, f"abandoned: {why}")
             self._desk.interrupted = None
+
+    async def end_unfinished(self, number: int, run: str, outcome: str) -> None:
+        """Ends a run that an earlier controller left, in the journal. Raises StorageError."""
+        head = await self._desk.database.finish(number, outcome)
+        self._keep_head(run, outcome, head)
 
     async def break_off(self, why: str) -> None:
         """Ends what is under way, for good: what it was to reach is no longer wanted."""

@@ -203,7 +203,9 @@ class Hosted:
                 if newest is not None and record.run == newest.run:
                     cut_off = record
                 else:
-                    await desk.database.finish(record.run, "abandoned: a later run was begun")
+                    name = run_id(record.kind, record.run)
+                    why = "abandoned: a later run was begun"
+                    await self.conductor.end_unfinished(record.run, name, why)
         except OpenbellError as error:
             log.error("earlier runs are not known", why=error.message, alert=True)
             return

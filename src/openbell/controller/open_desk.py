@@ -122,7 +122,7 @@ class Openings:
             traded = desk.targets.now is DeskTarget.TRADING
             record, changed = None, ""
             if cut_off is not None:
-                record, changed = await self._runs.go_on(PROCEDURE, actor, names)
+                record, changed = await self._runs.go_on(PROCEDURE, actor, names, parameters)
                 number = record.run
                 traded = _had_traded(record)
             else:

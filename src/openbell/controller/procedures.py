@@ -108,7 +108,10 @@ class Procedures:
         if await self.restarts.resumes(run):
             return await self.restarts.begin(RestartWishes(), actor)
         record = await self.desk.database.get(number)
-        names = {"open": ("safe_mode", "only"), "close": ("flatten", "orders", "force")}
+        names = {
+            "open": ("safe_mode", "only"),
+            "close": ("flatten", "orders", "force", "timeout_s"),
+        }
         kept = names.get(record.kind, ("services", "hand_back"))
         parameters = {key: record.params[key] for key in kept if key in record.params}
         return await self.run(record.kind, parameters, record.why, actor)

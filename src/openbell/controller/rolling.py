@@ -223,7 +223,7 @@ class RollingRestarts:
                 number, since_ns, cut_off, trades = interrupted
                 rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
                 names = [step.name for step in self._steps(rolling, wishes)]
-                record, changed = await self._runs.go_on(DECLARED, actor, names)
+                record, changed = await self._runs.go_on(DECLARED, actor, names, parameters)
             else:
                 rolling = await self._rolling(wishes, watched, 2**63, "", trades)
                 names = [step.name for step in self._steps(rolling, wishes)]
