@@ -22,6 +22,7 @@ from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.context import Closing, Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.procedures.extraction import Extraction, extract_state
+from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import Outcome
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.checkpoint import CheckpointMeta, write_checkpoint
@@ -296,6 +297,22 @@ class FakeAsks:
 
 
 @dataclass
+class FakeEffects:
+    """`procedures.ports.Effects`, as the desk database keeps them; they outlive a killed controller."""
+
+    kept: dict[str, EarlierEffect] = field(default_factory=dict)
+
+    async def intend(self, effect: str, what: str) -> None:
+        self.kept[effect] = EarlierEffect.IN_DOUBT
+
+    async def settle(self, effect: str, outcome: EarlierEffect) -> None:
+        self.kept[effect] = outcome
+
+    async def earlier(self, effect: str) -> EarlierEffect:
+        return self.kept.get(effect, EarlierEffect.NONE)
+
+
+@dataclass
 class FakeDesk:
     """Everything one closing touches."""
 
@@ -307,6 +324,7 @@ class FakeDesk:
     earlier: dict[str, Earlier] = field(default_factory=dict)
     checkpoints: int = 0
     channels: Channels = field(init=False)
+    effects: FakeEffects = field(default_factory=FakeEffects)
 
     def __post_init__(self) -> None:
         self.channels = Channels({}, self.layout.desk, self.layout.state, {})
@@ -351,6 +369,7 @@ class FakeDesk:
             save_checkpoint=save,
             extract=extract,
             earlier=self.earlier,
+            effects=self.effects,
         )
 
 

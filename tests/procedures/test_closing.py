@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -771,6 +772,54 @@ async def test_people_are_told_first_and_once(
     told = (fake_desk.layout.desk / "told").read_text().splitlines()
     assert told[:2] == ["faked: SHUTTING DOWN, close-1 by ann: test", "closing"]
     assert told[2] == "faked: OFFLINE; close-1: closed and verified", "not told twice"
+
+
+async def test_who_was_told_is_not_told_again_where_another_was_still_being_told(
+    fake_desk: Any, make_journal: Any, killed: Any
+) -> None:
+    """Before, a controller that was killed within the step left nothing of whom it had told."""
+    _speaks(fake_desk, ops="cat >> ops", pager="test -e go || sleep 60; cat >> pager")
+    seen = asyncio.Event()
+    settle = fake_desk.effects.settle
+
+    async def told(effect: str, outcome: Any) -> None:
+        await settle(effect, outcome)
+        seen.set()
+
+    fake_desk.effects.settle = told
+    first = asyncio.create_task(close(fake_desk, make_journal()))
+    async with asyncio.timeout(60):
+        await seen.wait()
+    first.cancel()  # as its controller is gone
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    (fake_desk.layout.desk / "go").touch()
+    statement = await close(fake_desk, make_journal())
+    assert statement.verified, statement.summary
+    for name in ("ops", "pager"):
+        lines = (fake_desk.layout.desk / name).read_text().splitlines()
+        assert [line for line in lines if "SHUTTING DOWN" in line] == [
+            "faked: SHUTTING DOWN, close-1 by ann: test"
+        ], name
+
+
+async def test_people_who_were_told_of_another_end_are_told_of_this_one(
+    fake_desk: Any, make_journal: Any, killed: Any
+) -> None:
+    """Before, a channel that had been told that the desk is not closed, by an attempt that was cut off
+    at its very end, never heard that it was."""
+    _speaks(fake_desk, ops='echo "$OPENBELL_EVENT" >> told')
+    order = fake_desk.own_order(1)
+    fake_desk.venue.stuck = frozenset({order})
+    first = make_journal(dies_after="done afterwards")
+    with pytest.raises(killed):
+        await close(fake_desk, first)
+    fake_desk.venue.stuck = frozenset()
+    fake_desk.earlier = first.ended
+    statement = await close(fake_desk, make_journal())
+    assert statement.verified, statement.summary
+    told = (fake_desk.layout.desk / "told").read_text().split()
+    assert told == ["closing", "not_closed", "closed"]
 
 
 async def test_who_could_not_be_told_is_named_and_the_desk_is_closed_all_the_same(

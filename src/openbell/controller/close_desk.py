@@ -28,6 +28,7 @@ from openbell.procedures.checkpointing import (
 from openbell.procedures.closing import PROCEDURE, Closing, closing_steps
 from openbell.procedures.closing.afterwards import SPEC as AFTER
 from openbell.procedures.closing.afterwards import ending_text
+from openbell.procedures.closing.announce import tell
 from openbell.procedures.closing.context import Earlier, SavedCheckpoint, Wishes
 from openbell.procedures.closing.statement import Statement, closing_statement
 from openbell.procedures.evidence import file_facts
@@ -38,7 +39,7 @@ from openbell.procedures.extraction import (
     other_folders,
 )
 from openbell.procedures.plans import plan_document
-from openbell.procedures.ports import Effects
+from openbell.procedures.ports import Effects, NoEffects
 from openbell.procedures.step import Outcome, Step, StepReport
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
@@ -204,8 +205,14 @@ class Closings:
         )  # fmt: skip
 
     def _closing(
-        self, run: str, wishes: Wishes, earlier: Mapping[str, Earlier], actor: str = ""
+        self,
+        run: str,
+        wishes: Wishes,
+        earlier: Mapping[str, Earlier],
+        actor: str = "",
+        effects: Effects | None = None,
     ) -> Closing:
+        """Without `effects`: of a plan, which brings nothing about."""
         desk = self._desk
 
         elsewhere = other_folders(desk.desk, desk.layout)
@@ -262,6 +269,7 @@ class Closings:
             marked=marked,
             earlier=earlier,
             record_act=record_act,
+            effects=effects or NoEffects(),
             guard=self._guard if desk.desk.file.venues else None,
         )
 
@@ -274,7 +282,7 @@ class Closings:
         then: Then | None,
     ) -> None:
         desk = self._desk
-        closing = self._closing(run.id, wishes, earlier, run.actor)
+        closing = self._closing(run.id, wishes, earlier, run.actor, journal)
         alerts = ClosingAlerts(desk, run, may_rest=closing.may_rest)
         closing.on_look = alerts.saw
         alerts.begin()
@@ -336,7 +344,7 @@ class Closings:
         event = "closed" if statement.verified else "not_closed"
         names = closing.channels.for_event(event)
         notice = Notice(event, ending_text(closing, statement), closing.run)
-        for told in await closing.channels.tell(names, notice):
+        for told in await tell(closing, names, notice):
             if told.outcome != "told":
                 log.warning("not known to be told", channel=told.channel, why=told.why)
 

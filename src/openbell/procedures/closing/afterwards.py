@@ -18,6 +18,7 @@ from openbell.procedures.closing.announce import (
     Tell,
     judge_told,
     plan_tell,
+    tell,
     told_earlier,
 )
 from openbell.procedures.closing.context import Closing
@@ -60,10 +61,10 @@ def plan_afterwards(facts: AfterFacts) -> Plan[Action]:
     """Logs first, so that people are told of an archive that could not be written. Those of
     services that run are still being written, and stay where they are."""
     archive = facts.stopped and not facts.archived
-    tell = plan_tell(AnnounceFacts(facts.channels, facts.told), "how the closing ended")
+    to_tell = plan_tell(AnnounceFacts(facts.channels, facts.told), "how the closing ended")
     actions: tuple[Action, ...] = (
         *((ArchiveLogs(facts.archive),) if archive else ()),
-        *tell.actions,
+        *to_tell.actions,
     )
     return Plan(actions, "" if actions else "done before the closing was cut off, or not wanted")
 
@@ -137,12 +138,11 @@ class Afterwards:
             statement = await closing_statement(closing, closing.reports)
             stopped = statement.services_stopped
             event = "closed" if statement.verified else "not_closed"
-        earlier = closing.earlier.get(self.name)
         return AfterFacts(
             event=event,
             stopped=stopped,
             channels=closing.channels.for_event(event),
-            told=() if earlier is None else told_earlier(earlier.evidence),
+            told=await told_earlier(closing, event),
             archive=str(self.archive),
             archived=await asyncio.to_thread(self.archive.exists),
         )
@@ -162,7 +162,7 @@ class Afterwards:
         if self.trouble:
             text = f"{text}\n{self.trouble}"
         notice = Notice(facts.event, text, self.closing.run)
-        self.told += await self.closing.channels.tell(names, notice)
+        self.told += await tell(self.closing, names, notice)
         say(f"told {', '.join(str(each) for each in self.told)}")
 
     async def _archive(self, say: Say) -> None:

@@ -2,15 +2,21 @@
 
 Who could not be told is named in the closing statement. It says nothing about whether the desk is
 closed, so it keeps no desk open and makes no proven closing unproven.
+
+Telling is an effect of the run, one for each event and channel: a closing that is gone on with tells
+nobody again who was told of the same, and tells those of whom that is not known. To hear it twice
+harms nobody; not to hear it may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.declared import StepSpec
+from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.watch.channels import Notice, Told
 
@@ -43,12 +49,31 @@ def plan_tell(facts: AnnounceFacts, what: str) -> Plan[Tell]:
     return Plan(left, "" if left else "told before the closing was cut off")
 
 
-def told_earlier(evidence: Mapping[str, object]) -> tuple[str, ...]:
-    """The channels that were told, by a step's evidence of an earlier attempt."""
-    told = evidence.get("told")
-    if not isinstance(told, Mapping):
-        return ()
-    return tuple(str(name) for name, outcome in told.items() if outcome == "told")
+def _effect(event: str, channel: str) -> str:
+    return f"tell {event}: {channel}"
+
+
+async def told_earlier(closing: Closing, event: str) -> tuple[str, ...]:
+    """The channels that were told of this before the closing was cut off."""
+    names = closing.channels.for_event(event)
+    known = [await closing.effects.earlier(_effect(event, name)) for name in names]
+    done = EarlierEffect.DONE
+    return tuple(name for name, each in zip(names, known, strict=True) if each is done)
+
+
+async def tell(closing: Closing, channels: Iterable[str], notice: Notice) -> tuple[Told, ...]:
+    """All of them at the same time. What is not known to be told stays in doubt in the journal."""
+
+    async def tell_one(name: str) -> Told:
+        effect = _effect(notice.event, name)
+        await closing.effects.intend(effect, f"tell {name}: {notice.event}")
+        (told,) = await closing.channels.tell((name,), notice)
+        if told.outcome != "unknown":
+            done = EarlierEffect.DONE if told.outcome == "told" else EarlierEffect.FAILED
+            await closing.effects.settle(effect, done)
+        return told
+
+    return tuple(await asyncio.gather(*map(tell_one, channels)))
 
 
 def judge_told(wanted: Sequence[str], earlier: Sequence[str], told: Sequence[Told]) -> Verification:
@@ -94,11 +119,7 @@ class Announce:
 
     async def observe(self) -> AnnounceFacts:
         closing = self.closing
-        earlier = closing.earlier.get(self.name)
-        return AnnounceFacts(
-            closing.channels.for_event(EVENT),
-            () if earlier is None else told_earlier(earlier.evidence),
-        )
+        return AnnounceFacts(closing.channels.for_event(EVENT), await told_earlier(closing, EVENT))
 
     def plan(self, facts: AnnounceFacts) -> Plan[Tell]:
         return plan_tell(facts, "that the desk is being closed")
@@ -110,7 +131,7 @@ class Announce:
         text = (
             f"{closing.desk.file.desk.name}: SHUTTING DOWN, {closing.run} by {closing.actor}{why}"
         )
-        self.told += await closing.channels.tell(names, Notice(EVENT, text, closing.run))
+        self.told += await tell(closing, names, Notice(EVENT, text, closing.run))
         say(f"told {', '.join(str(each) for each in self.told)}")
 
     async def verify(self, say: Say) -> Verification:

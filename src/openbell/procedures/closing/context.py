@@ -15,7 +15,7 @@ from openbell.config.models import LoadedDesk
 from openbell.procedures.closing.picture import Picture, Row, Sight
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.extraction import Extraction
-from openbell.procedures.ports import GuardPort, Services, VenueTruth
+from openbell.procedures.ports import Effects, GuardPort, NoEffects, Services, VenueTruth
 from openbell.procedures.step import Outcome, StepReport
 from openbell.watch.channels import Channels
 
@@ -84,6 +84,8 @@ class Closing:
     now_ns: Callable[[], int] = time.time_ns
     guard: GuardPort | None = None
     """None: the desk has no venue, and so no guard."""
+    effects: Effects = field(default_factory=NoEffects)
+    """What this closing must not bring about twice; of one that is only planned, nothing."""
     on_look: Callable[[Picture], None] = lambda _: None
     """Told of every look at the venues; raises nothing."""
     record_act: Callable[[str, Mapping[str, object]], Awaitable[None]] = not_recorded
