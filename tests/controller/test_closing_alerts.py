@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from openbell.config.loader import load_desk
+from openbell.controller import closing_alerts
 from openbell.controller.closing_alerts import ClosingAlerts
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.run_board import LiveRun
+from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.picture import Picture
+from openbell.watch.service_client import Answer
 
 DESK = (
-    '[desk]\nname = "small"\n[alerts]\norder_open_for = "30s"\n[services.a]\ncommand = ["true"]\n'
+    '[desk]\nname = "small"\n[alerts]\norder_open_for = "30s"\nloss = "100"\n'
+    '[services.a]\ncommand = ["true"]\n'
 )
 
 
@@ -32,9 +39,11 @@ def holding(quantity: str | None, *orders: str, known: bool = True) -> Picture:
 class Closed:
     """A closing at a clock of the test's."""
 
-    def __init__(self, folder: Path, *, resting: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, folder: Path, *, resting: frozenset[str] = frozenset(), **parts: Any
+    ) -> None:
         (folder / "desk.toml").write_text(DESK)
-        desk = cast(ControlledDesk, SimpleNamespace(desk=load_desk(folder)))
+        desk = cast(ControlledDesk, SimpleNamespace(desk=load_desk(folder), **parts))
         self.now = 0.0
         self.run = LiveRun("close-1", "close", "alice", {}, 0)
         self.alerts = ClosingAlerts(
@@ -86,6 +95,32 @@ async def test_an_order_left_open_is_told_by_the_desks_own_threshold_unless_it_m
         closing.now = now
         closing.alerts.saw(holding(None, "ob1", "ob2"))
     assert closing.told() == [("order_open", "v ob1")]
+
+
+async def test_loss_and_rejects_are_told_of_services_that_are_degraded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, only one that was ready was asked: an engine whose venue refuses its orders is degraded,
+    and was not."""
+    monkeypatch.setattr(closing_alerts, "EVERY_S", 0.01)
+
+    async def ask(service: str, path: str, *, timeout_s: float) -> Answer:
+        outcomes = {"accepted": 10, "rejected": 90}
+        return Answer({"known": True, "daily_pnl": "-101", "outcomes": outcomes}, 200)
+
+    closing = Closed(
+        tmp_path,
+        supervisor=SimpleNamespace(views=lambda: ()),
+        roles=SimpleNamespace(risk="risk", engine="engine"),
+        states=dict.fromkeys(("risk", "engine"), ServiceState.DEGRADED),
+        voices=SimpleNamespace(ask=ask),
+    )
+    closing.alerts.begin()
+    async with asyncio.timeout(60):
+        while len(closing.told()) < 2:
+            await asyncio.sleep(0.01)
+    closing.run.emit({"event": "done"})
+    assert closing.told() == [("loss", "desk"), ("rejects", "desk")]
 
 
 async def test_nothing_is_told_after_the_runs_end(tmp_path: Path) -> None:

@@ -863,6 +863,20 @@ async def test_afterwards_the_logs_are_archived_and_people_told_what_remains(
         assert content is not None and content.read() == b"one\n"
 
 
+async def test_an_approval_that_nobody_was_asked_for_is_not_told_as_obtained(
+    fake_desk: Any, journal: Any
+) -> None:
+    """Before, one that was wanted for a step which this closing has not counted as obtained."""
+    wanted = b'[procedures.close.steps.announce]\napprovals = ["risk"]\n'
+    text = fake_desk.desk.path.read_bytes() + wanted
+    file = parse_desk(text, fake_desk.desk.path)
+    fake_desk.desk = fake_desk.desk.model_copy(update={"file": file})
+    statement = await close(fake_desk, journal)
+    (before, *_) = statement.document["checklists"]
+    (approved,) = [each for each in before["checks"] if each["name"] == "approved"]
+    assert approved["found"] == "not_configured", approved
+
+
 async def test_a_desk_that_is_not_proven_closed_is_told_as_such(
     fake_desk: Any, journal: Any
 ) -> None:

@@ -271,6 +271,25 @@ def test_positions_of_a_closed_desk_are_those_its_closing_proved() -> None:
         assert found("eod", seen)["positions"].found is result
 
 
+def test_positions_of_an_open_desk_that_does_not_say_are_not_those_of_an_earlier_closing() -> None:
+    assert (
+        found("eod", dataclasses.replace(WELL, positions=None))["positions"].found is Found.UNKNOWN
+    )
+    unwatched = dataclasses.replace(CLOSED, status={**CLOSED.status, "state": "unwatched"})
+    assert found("eod", unwatched)["positions"].found is Found.UNKNOWN
+
+
+def test_a_portfolio_is_what_the_venue_holds_and_books_that_differ_are_named() -> None:
+    row = {"venue": "v", "symbol": "BTC/USDT", "quantity": "0.1", "venue_quantity": "0.2"}
+    seen = dataclasses.replace(WELL, positions={"known": True, "positions": [row]})
+    check = found("morning", seen)["positions"]
+    assert (
+        check.found is Found.WARN and "BTC/USDT 0.2; v BTC/USDT: the books hold 0.1" in check.detail
+    )
+    row["quantity"] = "0.20"
+    assert found("morning", seen)["positions"].found is Found.OK
+
+
 def test_backups_and_reports_are_never_ticked() -> None:
     checks = found("eod", CLOSED)
     for name in ("backups", "daily_report", "risk_report"):

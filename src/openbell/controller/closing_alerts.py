@@ -39,6 +39,8 @@ EVERY_S = 1.0
 PICTURE_AGE_MAX_S = 5.0
 ASK_TIMEOUT_S = 2.0
 
+_UP = (ServiceState.READY, ServiceState.DEGRADED)
+"""One that is degraded answers too, and is when an alert is likeliest."""
 _NOT_JUDGED = "alerts of the closing were not judged"
 """The closing goes on whatever becomes of its alerts, and says so."""
 
@@ -127,8 +129,8 @@ class ClosingAlerts:
         return Outcomes(int(said["accepted"]), int(said["rejected"]))
 
     async def _ask(self, service: str | None, path: str) -> Mapping[str, Any]:
-        """Nothing where it does not run: a closing stops services one by one."""
-        if service is None or self._desk.states.get(service) is not ServiceState.READY:
+        """Nothing where it is not up: a closing stops services one by one."""
+        if service is None or self._desk.states.get(service) not in _UP:
             return {}
         answer = await self._desk.voices.ask(service, path, timeout_s=ASK_TIMEOUT_S)
         return answer.body or {} if answer.known else {}

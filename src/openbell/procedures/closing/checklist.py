@@ -28,7 +28,7 @@ class ClosingRecord:
     reports: Sequence[StepReport]
     reason: str
     approvals: Collection[str]
-    """Roles that the desk file wants to approve a step of the closing."""
+    """Roles that the desk file wants to approve a step of this closing."""
     services_stopped: bool
     positions_left: int | None
     """Above dust; None: the venues did not all say."""
@@ -89,7 +89,7 @@ def _approved(record: ClosingRecord) -> Check:
             name="approved",
             title="Approval obtained",
             found=Found.NOT_CONFIGURED,
-            detail="the desk file wants none for a closing",
+            detail="the desk file wants none for a step of this closing",
         )
     open_ = [
         each.name

@@ -99,7 +99,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
                     ClosingRecord(
                         reports=reports,
                         reason=closing.wishes.reason,
-                        approvals=_approvals(closing),
+                        approvals=_approvals(closing, reports),
                         services_stopped=services_stopped,
                         positions_left=len(told) if picture.tells_positions else None,
                         pnl=closing.pnl,
@@ -114,13 +114,15 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
     )
 
 
-def _approvals(closing: Closing) -> frozenset[str]:
-    """Roles that the desk file wants to approve some step of a closing."""
+def _approvals(closing: Closing, reports: Iterable[StepReport]) -> frozenset[str]:
+    """Roles that the desk file wants to approve some step of this closing: of one that it does not
+    have, such as an announcement without a channel, nobody was asked."""
     settings = closing.desk.file.procedures.get("close")
     if settings is None:
         return frozenset()
-    wanted = [step.approvals for step in settings.steps.values()]
-    wanted += [extra.approvals for extra in settings.extra]
+    taken = {report.name for report in reports}
+    wanted = [step.approvals for name, step in settings.steps.items() if name in taken]
+    wanted += [extra.approvals for extra in settings.extra if extra.name in taken]
     return frozenset(role for roles in wanted for role in roles)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 from openbell.config.phases import phases_of
+from openbell.domain.desk_state import DeskState
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.of_runs import OF_OUTCOME
 from openbell.procedures.daily.seen import Document, Seen
@@ -165,10 +167,21 @@ def positions(seen: Seen) -> Check:
     if silent:
         detail = f"a venue did not say what it holds: {', '.join(silent)}"
         return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
-    told = [f"{r['symbol']} {r['quantity']}" for r in rows]
+    told = [f"{r['symbol']} {r['venue_quantity']}" for r in rows]
     pnl = document.get("pnl")
     told += [f"net P&L {pnl['net']} {pnl['currency']}"] if pnl else []
-    return Check(name=name, title=title, found=Found.OK, detail="; ".join(told) or "flat")
+    differ = [
+        f"{r['venue']} {r['symbol']}: the books hold {r['quantity']}, the venue {r['venue_quantity']}"
+        for r in rows
+        if r.get("quantity") is not None and Decimal(r["quantity"]) != Decimal(r["venue_quantity"])
+    ]
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN if differ else Found.OK,
+        detail="; ".join([*told, *differ]) or "flat",
+        remedy="`openbell reconcile`" if differ else "",
+    )
 
 
 def accounts(seen: Seen) -> Check:
@@ -271,8 +284,9 @@ def nothing_runs(seen: Seen) -> Check:
 
 
 def left_over(seen: Seen) -> Check:
-    """What is held overnight: asked from the desk where it is open, else as the closing proved it."""
-    if seen.controller and seen.positions is not None:
+    """What is held overnight: asked from the desk unless it is closed, and then as the closing proved
+    it. A closing says nothing of a desk that was opened since."""
+    if seen.status.get("state") != DeskState.OFFLINE:
         return positions(seen)
     name, title = "positions", "Positions at the end of the day"
     record = seen.closing
