@@ -276,6 +276,7 @@ def test_a_step_waits_for_two_people_across_a_killed_controller(make_desk: Any) 
     run = begin(desk, "open", "ann")
     request = waiting(desk, run)
     assert (request["step"], request["roles"]) == ("start_services", ["risk", "operator"])
+    assert request["parameters"]["safe_mode"] is False, "who approves sees what is asked for"
     for who, why in (("Ann", "asked for it"), ("sam", "no role")):
         status, refused = approve(desk, request, who)
         assert status == 403 and why in refused["message"]

@@ -201,6 +201,7 @@ class StepApprovals:
 
     def _as_dict(self, waiting: _Waiting) -> dict[str, object]:
         request = waiting.request
+        live = self.desk.board.find(request.parameters["run"][0])
         return {
             "id": request.id,
             "kind": "go_on" if request.act == GO_ON_ACT else "approval",
@@ -213,6 +214,7 @@ class StepApprovals:
             "asked": request.asked_at.isoformat(),
             "expires": request.expires_at.isoformat(),
             "digest": request.digest,
+            "parameters": None if live is None or live.is_over else dict(live.parameters),
         }
 
     async def approve(

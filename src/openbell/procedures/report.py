@@ -129,9 +129,9 @@ def _chain(
     if whole and finished and (not said or said[-1].action != "run.ended"):
         whole, problem = False, "the run has ended, and its record does not say so"
     in_audit: bool | None = None
-    if finished and audited is not None:
-        in_audit = audited.get("hash") == head
-        if not in_audit:
+    if finished:
+        in_audit = audited is not None and audited.get("hash") == head
+        if audited is not None and not in_audit:
             whole, problem = False, "the audit log knows another end of this record"
     return {
         "whole": whole,
@@ -239,7 +239,11 @@ def chain_text(chain: Mapping[str, Any]) -> str:
         return f"no chain: {chain['problem']}"
     if not chain["whole"]:
         return f"BROKEN: {chain['problem'] or chain['finding']}"
-    audit = {True: "; its end is in the audit log too", None: "", False: ""}
+    audit = {
+        True: "; its end is in the audit log too",
+        False: "; its end is NOT in the audit log",
+        None: "",
+    }
     return f"whole, {chain['records']} records{audit[chain['head_is_in_audit_log']]}"
 
 

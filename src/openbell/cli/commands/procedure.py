@@ -183,7 +183,19 @@ def _request_text(request: dict[str, Any]) -> str:
     if request["kind"] == "go_on":
         return f"{request['step']} of {request['run']} was not verified. Does the run go on?"
     given = f", approved by {', '.join(request['approved_by'])}" if request["approved_by"] else ""
-    return f"{who} asks for {request['run']}{why}. Approve its step {request['step']}{given}?"
+    asked = _asked_text(request.get("parameters") or {})
+    told = f": {asked}" if asked else ""
+    return f"{who} asks for {request['run']}{why}{told}. Approve its step {request['step']}{given}?"
+
+
+def _asked_text(parameters: dict[str, Any]) -> str:
+    """`flatten aggressive, orders cancel, force`: what of the parameters asks for something."""
+    told = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in parameters.items()
+        if name != "reason" and value
+    }
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in told.items())
 
 
 @command("report", group=procedure)
