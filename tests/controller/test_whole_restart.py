@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,38 @@ def test_killed_between_its_runs_it_is_gone_on_with_unless_something_else_was_do
     desk.start()
     assert desk.run("open")[-1]["outcome"] == "trading"
     assert pending(desk) is None, "opened by hand, there is nothing to go on with"
+
+
+HELD = """
+[[procedures.close.extra]]
+name = "hold"
+before = "halt_strategies"
+command = ["sh", "-c", "touch held; until test -e go; do sleep 0.02; done"]
+verify = ["test", "-e", "go"]
+timeout = "300s"
+"""
+
+
+def test_of_two_at_once_one_is_begun_and_where_it_was_cut_off_it_can_be_cancelled(
+    make_desk: Any,
+) -> None:
+    """Before, the second one took the file of the first one away, so that a controller which was killed
+    left a closing and no restart; and a restart that was cancelled was shown as under way for good."""
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    desk.run("open")
+    with ThreadPoolExecutor(2) as both:
+        answers = list(both.map(lambda _: desk.post("restart", {"reason": "patches"}), range(2)))
+    assert sorted(status for status, _ in answers) == [202, 409], answers
+    desk.until((desk.folder / "held").exists, "it is in its closing")
+    assert pending(desk).reason == "patches"
+    desk.kill()
+    desk.start()
+    assert desk.status()["restart"]["reason"] == "patches"
+    run = desk.status()["interrupted_run"]["id"]
+    assert desk.post(f"runs/{run}/cancel")[0] == 200
+    assert (desk.status()["restart"], pending(desk)) == (None, None)
+    (desk.folder / "go").touch()
 
 
 def test_a_desk_that_could_not_be_opened_again_is_not_closed(make_desk: Any) -> None:

@@ -88,13 +88,18 @@ class Closings:
     ) -> None:
         self._desk = desk
         self._runs = runs
-        runs.leave[PROCEDURE.name] = lambda _: HALF_CLOSED
+        runs.leave[PROCEDURE.name] = self._give_up_cut_off
         self._guard = guard
         self._exit = exit_controller
         self.begun: Callable[[], None] = lambda: None
         """Told that a closing has begun."""
         self.forget_restart: Callable[[], Awaitable[None]] = _nothing
         """Told of a closing that is to be no restart: one that was under way is over."""
+
+    async def _give_up_cut_off(self, _record: RunRecord) -> str:
+        """With it goes the restart of which it was the first half."""
+        await self.forget_restart()
+        return HALF_CLOSED
 
     def wishes_for(self, asked: CloseWishes) -> Wishes:
         """What is asked, filled up from `[closing]`. Raises UsageError where it contradicts itself."""

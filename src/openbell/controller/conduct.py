@@ -37,7 +37,7 @@ class Conductor:
         self.approvals = StepApprovals(desk)
         self._broken_off = ""
         """Why what is cancelled is not to be taken up again."""
-        self.leave: dict[str, Callable[[RunRecord], str]] = {}
+        self.leave: dict[str, Callable[[RunRecord], Awaitable[str]]] = {}
         """By procedure: makes the desk safe where a run that was cut off is given up, and tells in
         what condition it is left."""
 
@@ -196,7 +196,7 @@ class Conductor:
             await desk.auditor.try_record(actor, "run.cancel", run, **detail)
             # Before its end is written: a controller that is killed in between finds it again.
             leave = self.leave.get(interrupted.procedure)
-            left = AS_IT_IS if leave is None else leave(await desk.database.get(number))
+            left = AS_IT_IS if leave is None else await leave(await desk.database.get(number))
             detail |= {"left": left}
             await desk.database.note(number, actor, "run.cancelled", run, detail)
             head = await desk.database.finish(number, "cancelled", {"left": left})

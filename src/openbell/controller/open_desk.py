@@ -459,7 +459,7 @@ class Openings:
         except StorageError as error:
             log.error("held back, and not kept on disk", why=error.message, alert=True)
 
-    def _give_up_cut_off(self, record: RunRecord) -> str:
+    async def _give_up_cut_off(self, record: RunRecord) -> str:
         """A cut-off opening may have held nothing back: then the desk is asked to trade, and its
         engine would get its permit though nobody opens the desk any more."""
         targets = self._desk.targets

@@ -63,6 +63,8 @@ class Restarts:
         self._closings = closings
         self._openings = openings
         self._guard = guard
+        self._turn = asyncio.Lock()
+        """Of who begins: the second of two at once neither writes nor takes away what the first did."""
         self._opened: dict[str, str] = {}
         """By closing: the opening that followed it."""
         closings.forget_restart = openings.forget_restart = self._forget
@@ -72,6 +74,10 @@ class Restarts:
         off, as it was asked for then. `of`: the closing, where that is over. Raises NotRunningError for
         a desk that is closed, RefusedError where it might not be opened again, ConflictError,
         UsageError, StorageError, CorruptError."""
+        async with self._turn:
+            return await self._begin(wishes, actor)
+
+    async def _begin(self, wishes: RestartWishes, actor: str) -> dict[str, object]:
         self._desk.board.refuse_second()
         if (pending := await self._cut_off()) is not None:
             return await self._go_on(pending, actor)
@@ -196,7 +202,7 @@ class Restarts:
 
     async def _go_on(self, pending: PendingRestart, actor: str) -> dict[str, object]:
         if self._is_cut_off("close"):
-            return await self._close(pending, actor)
+            return await self._close(pending, actor, goes_on=True)
         newest = await self._desk.database.newest()
         closing = run_id(newest.kind, newest.run) if newest and newest.kind == "close" else ""
         begun = await self._open(msgspec.structs.replace(pending, closing=closing), actor)
@@ -224,7 +230,9 @@ class Restarts:
         begun = await self._openings.open(replace(wishes, force=False, restart_of=""), actor)
         return {**begun, "of": wishes.restart_of}
 
-    async def _close(self, pending: PendingRestart, actor: str) -> dict[str, object]:
+    async def _close(
+        self, pending: PendingRestart, actor: str, *, goes_on: bool = False
+    ) -> dict[str, object]:
         async def then(run: LiveRun, statement: Statement) -> bool:
             closed = msgspec.structs.replace(pending, closing=run.id)
             return await self._closed(closed, statement, actor)
@@ -235,7 +243,8 @@ class Restarts:
         try:
             begun = await self._closings.close(self._close_wishes(pending), actor, then)
         except BaseException:
-            await self._forget()
+            if not goes_on:  # else it is cut off as it was
+                await self._forget()
             raise
         return {**begun, "of": ""}
 
