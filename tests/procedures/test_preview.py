@@ -5,8 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from openbell.errors import RefusedError
+from openbell.kill.marker import set_marker
 from openbell.procedures.preview import opening_plan_of_a_closed_desk
+from openbell.state.database import open_database
+from openbell.state.desk_lock import ANNOUNCED, DeskLock, set_lock
 from openbell.state.halts import Halt, set_halt
+from openbell.state.new_run import NewRun
+from openbell.state.runs import RunStore
 
 
 def second_step(desk: Any, **wishes: Any) -> dict[str, Any]:
@@ -40,3 +48,32 @@ def test_a_plan_without_the_engine_says_that_nothing_will_trade(fake_desk: Any) 
 def test_a_halt_from_before_is_in_the_plan(fake_desk: Any) -> None:
     set_halt(fake_desk.layout.halt, Halt("odd fills", "eve", datetime.now(UTC)))
     assert second_step(fake_desk)["title"] == "Leave the halt in place"
+
+
+def test_a_desk_that_is_locked_is_not_planned_to_be_opened(fake_desk: Any) -> None:
+    """Before, without a controller `up --plan` showed what `up` then refused."""
+    path = fake_desk.layout.lock
+    set_lock(path, DeskLock("audit", "ann", datetime.now(UTC)))
+    with pytest.raises(RefusedError, match="locked by ann"):
+        second_step(fake_desk)
+    assert second_step(fake_desk, stopped=True), "the closing of a restart is over by then"
+
+    database = open_database(fake_desk.layout.database)
+    runs = RunStore(database)
+    run = runs.begin(NewRun(kind="close", who="ann"))
+    set_lock(path, DeskLock("", "ann", datetime.now(UTC), f"close-{run}"))
+    with pytest.raises(RefusedError, match=f"close-{run} of ann"):
+        second_step(fake_desk)
+    runs.finish(run, "failed")
+    database.close()
+    assert second_step(fake_desk), "it has outlived its closing"
+    set_lock(path, DeskLock("", "ann", datetime.now(UTC), "close-9"))
+    with pytest.raises(RefusedError):
+        second_step(fake_desk)
+    set_lock(path, DeskLock("", "ann", datetime.now(UTC), ANNOUNCED))
+    assert second_step(fake_desk), "what was announced was called off"
+
+
+def test_after_an_emergency_stop_the_plan_is_to_open_safe(fake_desk: Any) -> None:
+    assert set_marker(fake_desk.layout, "odd fills", "eve") == ""
+    assert second_step(fake_desk)["title"] == "Stay in safe mode: nothing trades by itself"

@@ -24,7 +24,7 @@ from openbell.controller.specs import specs_of
 from openbell.controller.targets import Targets
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
-from openbell.errors import ConflictError, RefusedError, StorageError, UsageError
+from openbell.errors import ConflictError, StorageError, UsageError
 from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.procedures.settings import load_checked
 from openbell.procedures.wording import count_of
@@ -197,20 +197,8 @@ class ControlledDesk:
     def refuse_locked(self, what: str) -> None:
         """Raises RefusedError while deployments and configuration are locked. `what` is not done."""
         lock = self.lock_in_force()
-        if lock is None:
-            return
-        if not lock.run:
-            hint = "`openbell unlock` releases the lock"
-        elif lock.run == ANNOUNCED:
-            hint = "`openbell down --call-off` takes the closing back"
-        else:
-            hint = (
-                f"`openbell down` goes on with the closing; `openbell procedure cancel {lock.run}` "
-                "takes it back, and `openbell up` may follow"
-            )
-        raise RefusedError(
-            f"{what}: the desk is {lock}", hint=hint, locked_by=lock.who, run=lock.run or None
-        )
+        if lock is not None:
+            raise lock.refusal(what)
 
     def lock_in_force(self) -> DeskLock | None:
         """The lock; None where nothing is locked. That of a closing which is over, whatever came of

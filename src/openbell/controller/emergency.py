@@ -19,8 +19,13 @@ import msgspec
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.scopes import undeclared
-from openbell.errors import ConflictError, UnverifiedError, UsageError
-from openbell.kill.course import emergency_document, last_statement, under_way
+from openbell.errors import UnverifiedError, UsageError
+from openbell.kill.course import (
+    emergency_document,
+    last_statement,
+    refuse_under_way,
+    under_way,
+)
 from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedError, stop_by_guard
 from openbell.kill.marker import clear_marker, is_begun, read_marker
 from openbell.kill.press import latched
@@ -106,11 +111,7 @@ class Emergency:
 
     def refuse_under_way(self) -> None:
         """Raises ConflictError while a stop is under way."""
-        if read_marker(self.desk.layout) is not None and under_way(self.desk.layout):
-            raise ConflictError(
-                "an emergency stop is under way",
-                hint="wait for its end: `openbell status` shows it",
-            )
+        refuse_under_way(self.desk.layout)
 
     async def clear(self, actor: str) -> None:
         """On a person's word: the desk is opened again. Raises ConflictError while a stop is under

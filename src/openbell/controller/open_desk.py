@@ -169,10 +169,11 @@ class Openings:
 
     async def plan_open(self, wishes: OpenWishes) -> dict[str, object]:
         """What `open` would do now. The second step is planned for a desk of which everything that
-        the first one starts is up. Raises UsageError, RefusedError."""
+        the first one starts is up. Raises UsageError, RefusedError, ConflictError."""
         desk = self._desk
         desk.require_known(list(wishes.only))
         desk.refuse_locked("it would not be opened")
+        self._emergency.refuse_under_way()
         self._refuse_safe_mode_while_trading(wishes)
         steps, _, trade = self._steps(wishes)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))

@@ -24,6 +24,7 @@ from openbell.errors import (
     UnverifiedError,
     UsageError,
 )
+from openbell.kill.course import refuse_under_way
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
 from openbell.procedures.rolling import PROCEDURE as DECLARED
@@ -201,6 +202,7 @@ class RollingRestarts:
         await desk.board.reserve(PROCEDURE, actor)
         try:
             desk.refuse_locked("nothing is restarted")
+            refuse_under_way(desk.layout)
             await desk.reload_desk_file()
             desk.require_known(list(wishes.services))
             interrupted = await self._cut_off(wishes)
@@ -248,6 +250,7 @@ class RollingRestarts:
         desk = self._desk
         desk.require_known(list(wishes.services))
         desk.refuse_locked("nothing would be restarted")
+        refuse_under_way(desk.layout)
         watched = WatchedDesk(desk, self._observer)
         await self._refuse_unfit(watched, going_on=False)
         trades = desk.roles.engine or ""

@@ -278,6 +278,15 @@ def under_way(layout: DeskLayout) -> bool:
     return False
 
 
+def refuse_under_way(layout: DeskLayout) -> None:
+    """Raises ConflictError while an emergency stop of the whole desk is under way."""
+    if read_marker(layout) is not None and under_way(layout):
+        raise ConflictError(
+            "an emergency stop is under way",
+            hint="wait for its end: `openbell status` shows it",
+        )
+
+
 def emergency_document(layout: DeskLayout) -> dict[str, Any] | None:
     """As `status` shows it: `{"at", "reason", "actor", "pid", "under_way", "statement"}`; None
     where no stop of the whole desk was begun since the desk was opened."""

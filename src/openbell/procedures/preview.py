@@ -22,7 +22,8 @@ from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, UsageError
 from openbell.guard.record import guard_pid
-from openbell.kill.course import emergency_document
+from openbell.kill.course import emergency_document, refuse_under_way
+from openbell.kill.marker import is_begun
 from openbell.procedures.begin_trading import (
     BeginTrading,
     TradingFacts,
@@ -48,7 +49,7 @@ from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
-from openbell.state.desk_lock import DeskLock, read_lock
+from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
 from openbell.state.not_opened import closed_because, read_not_opened
@@ -178,8 +179,13 @@ def opening_plan_of_a_closed_desk(
     stopped: bool = False,
 ) -> dict[str, object]:
     """What `open` would do, from the same planner. `stopped`: once every service has been, whatever
-    runs now. Raises ConfigError, UsageError."""
+    runs now, and nothing holds the desk any more. Raises ConfigError, UsageError, RefusedError for a
+    desk that is locked, ConflictError while an emergency stop is under way."""
     desk = load_checked(desk_path)
+    if not stopped:
+        refuse_under_way(layout)
+        if (lock := read_lock(layout.lock)) is not None and _lasts(lock, layout):
+            raise lock.refusal("it would not be opened")
     depends_on = {name: each.depends_on for name, each in desk.file.services.items()}
     for name in only:
         if name not in depends_on:
@@ -231,6 +237,27 @@ def opening_plan_of_a_closed_desk(
     return asyncio.run(plan_document("open", steps))
 
 
+def _lasts(lock: DeskLock, layout: DeskLayout) -> bool:
+    """As a controller would find: a closing's lock is one for as long as that is not over."""
+    if not lock.run:
+        return True
+    if lock.run == ANNOUNCED:
+        return os.path.lexists(layout.planned_closing)
+    # A database is loaded where it is needed alone: `openbell status` is asked often.
+    from openbell.state.database import open_database
+    from openbell.state.runs import RunStore
+
+    try:
+        database = open_database(layout.database, create=False)
+        try:
+            record = RunStore(database).get(int(lock.run.rpartition("-")[2]))
+        finally:
+            database.close()
+    except (OpenbellError, ValueError):
+        return True  # not known to be over
+    return record.finished_at is None
+
+
 class _NobodyYet:
     """`Asks` of a desk of which nothing runs."""
 
@@ -275,7 +302,9 @@ def _trading_to_come(
     desk: LoadedDesk, layout: DeskLayout, wanted: tuple[str, ...], safe_mode: bool
 ) -> _TradingToCome:
     engine = desk.file.service_with_role("engine")
-    target = DeskTarget.SAFE if safe_mode else DeskTarget.TRADING
+    # After an emergency stop a desk opens safe, also where its latch was released meanwhile.
+    safe = safe_mode or is_begun(layout)
+    target = DeskTarget.SAFE if safe else DeskTarget.TRADING
     if read_halt(layout.halt) is not None:
         target = DeskTarget.HALTED
     latches = Latches(layout).read(opened=False)

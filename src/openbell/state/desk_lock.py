@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from openbell.errors import StorageError
+from openbell.errors import RefusedError, StorageError
 from openbell.state.files import remove_durably, write_atomically
 from openbell.state.halts import Illegible, aware, make_empty, read_content
 
@@ -40,6 +40,21 @@ class DeskLock:
         by = f"{self.run} of {self.who}" if self.run else self.who
         told = f"locked by {by} since {self.at:%Y-%m-%d %H:%M:%S} UTC"
         return f"{told}: {self.reason}" if self.reason else told
+
+    def refusal(self, what: str) -> RefusedError:
+        """`what` is not done, and what would release the lock."""
+        if not self.run:
+            hint = "`openbell unlock` releases the lock"
+        elif self.run == ANNOUNCED:
+            hint = "`openbell down --call-off` takes the closing back"
+        else:
+            hint = (
+                f"`openbell down` goes on with the closing; `openbell procedure cancel {self.run}` "
+                "takes it back, and `openbell up` may follow"
+            )
+        return RefusedError(
+            f"{what}: the desk is {self}", hint=hint, locked_by=self.who, run=self.run or None
+        )
 
 
 class _Content(msgspec.Struct, frozen=True):
