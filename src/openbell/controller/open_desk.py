@@ -20,12 +20,10 @@ from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError, StorageError
-from openbell.procedures.begin_trading import BeginTrading, Opened, Verdict, without_engine
+from openbell.procedures.begin_trading import BeginTrading, without_engine
 from openbell.procedures.command_step import CommandStep
 from openbell.procedures.opening import (
-    PHASE_STEPS,
     ServiceOutcome,
-    Started,
     Starting,
     StartServices,
     let_run_ahead,
@@ -33,18 +31,17 @@ from openbell.procedures.opening import (
     phase_steps,
     sending_nothing,
     services_to_open,
-    trouble,
 )
+from openbell.procedures.opening_end import OpeningSeen, opening_end
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
 from openbell.procedures.preflight_facts import Surroundings
 from openbell.procedures.preflighting import TakePreflight
-from openbell.procedures.readiness import NAMES as LOOKS
 from openbell.procedures.readiness import Look, TradingSight, looks
 from openbell.procedures.settings import approvals_of, inner_of, settings_of
 from openbell.procedures.starting_guard import StartGuard
-from openbell.procedures.step import OnFailure, Outcome, Step, StepReport
+from openbell.procedures.step import OnFailure, Outcome, Step
 from openbell.service.logging import get_logger
 from openbell.state.not_opened import NotOpened
 
@@ -369,81 +366,33 @@ class Openings:
             self._hold_back()
         # Of one that was cut off, this controller may have begun nothing, and the one before it a lot.
         begun = begun or any(view.state.is_running for view in desk.supervisor.views())
-        traded = next(each for each in reports if each.name == trade.name)
-        settled = (Outcome.DONE, Outcome.SKIPPED)
-        not_up = [r for r in reports if r.name in PHASE_STEPS and r.outcome not in settled]
-        stopped_at = runner.stopped_at
-        # Without its guard a desk opens all the same, and says so: it can be stopped by hand.
-        opened = not runner.ended_by and not stopped_at and not not_up and traded.outcome in settled
-        outcome = _opening_outcome(starting, trade, not_up, traded)
-        if runner.ended_by or stopped_at:
-            outcome = "cancelled" if runner.ended_by else "failed"
+        end = opening_end(
+            OpeningSeen(
+                reports=reports,
+                wanted=self._wanted(wishes),
+                services=starting.outcomes,
+                verdict=trade.verdict,
+                ended_by=runner.ended_by,
+                stopped_at=runner.stopped_at,
+                begun=begun,
+                held_back=desk.targets.held_back,
+                left_out=bool(desk.left_out()),
+                only=wishes.only,
+                own_steps=frozenset(
+                    extra.name for extra in settings_of(PROCEDURE, desk.desk.file).extra
+                ),
+            )
+        )
         ended = "cancelled" if runner.ended_by else "failed"
-        await self._runs.conclude(run, journal, "done" if opened else ended)
-        left_out = desk.left_out()
-        if left_out and outcome == Opened.TRADING:
-            outcome = "partial"
-        verdict = trade.verdict
-        if traded.outcome is Outcome.SKIPPED:
-            verdict = Verdict(Opened.SAFE) if left_out else Verdict(Opened.WAITING, traded.detail)
-        holding = [each for each in reports if each.evidence.get("holds_trading")]
-        culprits = (*([stopped_at] if stopped_at else ()), *not_up)
-        culprits += (*(holding if verdict.opened is Opened.HELD else ()), traded)
-        failed_at = next((each.name for each in culprits if each.outcome not in settled), "")
-        result = {
-            "outcome": outcome,
-            "state": str(verdict.opened),
-            "waiting_for": verdict.waiting_for,
-            "failed_at": "" if opened else failed_at,
-            "begun": begun,
-            "services": [
-                starting.outcomes[name].as_dict()
-                for name in self._wanted(wishes)
-                if name in starting.outcomes
-            ],
-            "steps": [report.as_dict() for report in reports],
-        }
-        desk.auditor.note("desk.opened" if opened else "desk.open_failed", run.id, outcome=outcome)
-        message = traded.detail
-        if not_up:
-            told = trouble(starting.outcomes.values())
-            message = told if told and len(not_up) > 1 else not_up[0].detail
-        if runner.ended_by:
-            message = f"{runner.ended_by}; "
-            message += "what runs was left running" if begun else "nothing was started"
-        elif stopped_at:
-            message = f"{stopped_at.name}: {stopped_at.detail}"
+        await self._runs.conclude(run, journal, "done" if end.opened else ended)
+        action = "desk.opened" if end.opened else "desk.open_failed"
+        desk.auditor.note(action, run.id, outcome=end.outcome)
         if not begun:
-            self._tell_not_opened(run, failed_at, message)
-        if stopped_at and not begun:
-            message = f"{message}; nothing was started"
-        if (runner.ended_by or stopped_at) and desk.targets.held_back:
-            message = f"{message}; the desk does not trade"
-        unguarded = [
-            each.detail
-            for each in reports
-            if each.name == StartGuard.name and each.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
-        ]
-        own = {extra.name for extra in settings_of(PROCEDURE, desk.desk.file).extra}
-        missed = [
-            f"{each.name} is {each.outcome}: {each.detail}"
-            for each in reports
-            if (each.name in own and each.outcome in (Outcome.FAILED, Outcome.UNKNOWN))
-            # Where the desk does not trade, that is told already, and why.
-            or (opened and each.name in LOOKS and each.outcome is Outcome.FAILED)
-        ]
-        if outcome == "already_open":
-            message = f"already open: {message}"
-        elif outcome == "partial":
-            message = self._partly(wishes, traded.detail)
-        if unguarded:
-            message = f"{message}; WITHOUT A GUARD: {unguarded[0]}"
-        if missed and not stopped_at:
-            message = f"{message}; {'; '.join(missed)}"
-        if taken_over := desk.untold_adoption():
-            message = f"{message}; {taken_over}"
-        failure = None if opened else FailedError(message, hint="mend it and open again")
-        self._runs.finish(run, outcome, message, result, failure)
+            self._tell_not_opened(run, end.failed_at, end.why)
+        taken_over = desk.untold_adoption()
+        message = f"{end.message}; {taken_over}" if taken_over else end.message
+        failure = None if end.opened else FailedError(message, hint="mend it and open again")
+        self._runs.finish(run, end.outcome, message, end.result, failure)
 
     def _tell_not_opened(self, run: LiveRun, step: str, why: str) -> None:
         """For `status`, and for who closes what was never opened."""
@@ -469,15 +418,6 @@ class Openings:
         if targets.asked is DeskTarget.TRADING:
             self._hold_back()
         return "what runs is left running; the desk does not trade until it is opened again"
-
-    def _partly(self, wishes: OpenWishes, why_no_trading: str) -> str:
-        """What is up where the desk was not opened as a whole, or does not trade for lack of it."""
-        if not wishes.only:
-            return f"everything asked for is up, but the desk does not trade: {why_no_trading}"
-        verb = "is" if len(wishes.only) == 1 else "are"
-        told = f"{', '.join(wishes.only)} {verb} up (only what was asked for)"
-        left_out = self._desk.left_out()
-        return told if left_out else f"{told}; the desk does not trade: {why_no_trading}"
 
 
 async def _nothing() -> None:
@@ -507,19 +447,3 @@ def _trading_is_let_from(steps: Sequence[Step[Any, Any]]) -> str:
         ):
             let_from = index + 1
     return names[let_from] if let_from else ""
-
-
-def _opening_outcome(
-    starting: Starting, trade: BeginTrading, not_up: Sequence[StepReport], traded: StepReport
-) -> str:
-    """The opening in a word, as docs/reference/api.md lists them."""
-    if not_up:
-        return "failed"
-    if traded.outcome is Outcome.SKIPPED:
-        return "partial"
-    nothing_done = all(
-        each.outcome is Started.ALREADY_RUNNING for each in starting.outcomes.values()
-    )
-    if nothing_done and trade.verdict.opened not in (Opened.WAITING, Opened.HELD):
-        return "already_open"
-    return str(trade.verdict.opened)
