@@ -130,5 +130,6 @@ def test_one_that_somebody_ended_says_what_was_left() -> None:
 def test_services_are_told_in_start_order_and_the_desks_own_steps_that_were_not_verified() -> None:
     own = step("ledger", Outcome.UNKNOWN, "no answer")
     end = opening_end(seen(reports=(*reports(), own), own_steps=frozenset({"ledger"})))
-    assert [row["name"] for row in end.result["services"]] == ["base", "top"]  # type: ignore[attr-defined]
+    rows: Any = end.result["services"]
+    assert [row["name"] for row in rows] == ["base", "top"]
     assert end.message.endswith("; ledger is unknown: no answer")

@@ -19,14 +19,10 @@ from openbell.config.unit_texts import parse_duration
 from openbell.controller import asking, documents
 from openbell.controller.acts import Verb
 from openbell.controller.bodies import (
-    ActivateBody,
-    ApproveBody,
     CallOffBody,
     CheckpointBody,
     CloseBody,
     CloseLaterBody,
-    DeactivateBody,
-    EmergencyBody,
     ExitBody,
     HaltBody,
     LockBody,
@@ -36,7 +32,6 @@ from openbell.controller.bodies import (
     ResumeBody,
     RollingRestartBody,
     ServicesBody,
-    TriggeredBody,
     UnlockBody,
 )
 from openbell.controller.close_desk import CloseWishes
@@ -53,10 +48,8 @@ from openbell.controller.reconcile_routes import add_reconcile_routes
 from openbell.controller.restarting import RestartWishes
 from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
-from openbell.domain.approvals import UNNAMED
+from openbell.controller.stop_routes import add_stop_routes
 from openbell.domain.graph import suggest
-from openbell.domain.kill_rules import ACTOR
-from openbell.domain.scopes import parse_scopes
 from openbell.errors import (
     ConfigError,
     ConflictError,
@@ -68,7 +61,6 @@ from openbell.errors import (
     UnverifiedError,
     UsageError,
 )
-from openbell.kill.request import EmergencyRequest
 from openbell.procedures.report import run_state
 from openbell.service.logging import get_logger
 from openbell.watch.log_line import parse_level
@@ -113,8 +105,6 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
     _look(app, parts)
     _procedures(app, parts)
     _act(app, parts)
-    _kill_switch(app, parts)
-    _emergency(app, parts)
     add_procedure_routes(
         app, V1, parts.procedures,
         lambda body, status: _json(parts.desk, body, status), parts.desk.redactor.redact,
@@ -123,6 +113,11 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
     add_reconcile_routes(
         app, V1, parts.reconciling, lambda body, status: _json(parts.desk, body, status)
     )
+    add_stop_routes(
+        app, V1, parts.kill_switch, parts.emergency,
+        lambda body, status: _json(parts.desk, body, status),
+        lambda event: _line(parts.desk, event),
+    )  # fmt: skip
     return app
 
 
@@ -395,76 +390,6 @@ def _act(app: FastAPI, parts: Parts) -> None:
             body.service, body.epoch, body.reconciled, body.phase, body.books_known
         )
         return _json(desk, desk.permits.ask(request))
-
-
-def _kill_switch(app: FastAPI, parts: Parts) -> None:
-    desk = parts.desk
-    switch = parts.kill_switch
-
-    @app.get(f"{V1}/kill-switch", summary="What is latched, by whom and why; pending requests")
-    async def kill_switch() -> Response:
-        document, rules = await asyncio.gather(asyncio.to_thread(switch.document), switch.rules())
-        return _json(desk, {**document, "rules": rules})
-
-    @app.post(f"{V1}/kill-switch/activate", summary="Latch: no new order from now on")
-    async def activate(body: ActivateBody | None = None, actor: Actor = UNNAMED) -> Response:
-        asked = body or ActivateBody()
-        done = await switch.activate(asked.scopes, asked.reason, actor, asked.set_already)
-        return _json(desk, done)
-
-    @app.post(f"{V1}/kill-switch/triggered", summary="For services: a kill rule has latched")
-    async def triggered(body: TriggeredBody) -> Response:
-        actor = f"{ACTOR}{body.rule}"
-        return _json(desk, await switch.activate(body.scopes, body.reason, actor, body.latches))
-
-    @app.post(f"{V1}/kill-switch/deactivate", summary="Release, or ask for the approval it takes")
-    async def deactivate(body: DeactivateBody, actor: Actor = UNNAMED) -> Response:
-        done = await switch.deactivate(body.scopes, body.reason, actor, body.latches)
-        return _json(desk, done, 200 if done["deactivated"] else 202)
-
-    @app.post(f"{V1}/kill-switch/approve", summary="Approve another person's release: it is done")
-    async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
-        return _json(desk, await switch.approve(body.request, body.digest, actor))
-
-
-def _emergency(app: FastAPI, parts: Parts) -> None:
-    desk = parts.desk
-
-    @app.post(
-        f"{V1}/emergency-stop",
-        summary="Latch, freeze, cancel everywhere, verify, end; its statement, or its events",
-    )
-    async def emergency_stop(
-        request: Request, body: EmergencyBody | None = None, actor: Actor = UNNAMED
-    ) -> Response:
-        asked = body or EmergencyBody()
-        try:
-            scopes = parse_scopes(asked.scopes)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        events = parts.emergency.stop(
-            EmergencyRequest(
-                reason=asked.reason,
-                actor=actor,
-                scopes=scopes,
-                flatten=asked.flatten,
-                account_wide=asked.account_wide,
-                timeout_s=asked.timeout_s,
-            )
-        )
-        if "application/x-ndjson" in request.headers.get("accept", ""):
-            first = await anext(events)  # what is refused is refused with a status
-
-            async def lines() -> AsyncIterator[str]:
-                yield _line(desk, first)
-                async for event in events:
-                    yield _line(desk, event)
-
-            return StreamingResponse(lines(), media_type="application/x-ndjson")
-        stated: object = None
-        async for event in events:
-            stated = event.get("statement") if event.get("event") == "done" else stated
-        return _json(desk, stated)
 
 
 def _line(desk: ControlledDesk, event: object) -> str:
