@@ -291,7 +291,17 @@ class FakeAsks:
                     "ok": not self.mismatches and venue.reachable,
                     "unknown": not venue.reachable,
                     "mismatches": self.mismatches,
-                    "positions": [],
+                    "positions": [
+                        {
+                            "venue": "sim",
+                            "symbol": "BTC/USDT",
+                            "books": str(venue.position),
+                            "venue_says": str(venue.position),
+                            "status": "ok",
+                            "kind": None,
+                            "why": "",
+                        }
+                    ],
                 }
         return {}
 

@@ -117,6 +117,10 @@ async def test_a_desk_is_closed_flat_and_proven(fake_desk: Any, journal: Any) ->
     assert document["remaining_positions"] == []
     assert [row["own"] for row in document["remaining_orders"]] == [False]
     assert document["pnl"] == {"net": "1.5", "currency": "USDT"}
+    (row,) = document["reconciliation"]
+    assert (row["books"], row["venue_says"], row["status"]) == ("0", "0", "ok")
+    text = closing_statement_text(dict(document), {})
+    assert "BTC/USDT      0    0  agrees" in text, text
     assert document["checkpoint"].endswith(".ckpt")
     assert fake_desk.venue.sent == ["market 0.5"]
 

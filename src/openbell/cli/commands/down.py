@@ -8,6 +8,7 @@ import click
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
+from openbell.cli.commands.reconcile import positions_text
 from openbell.cli.commands.status import offline_status
 from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
@@ -246,6 +247,9 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
         rows = [tuple(link.get(key, "") for key in keys) for link in links]
         heads = ("venue", "market data", "order entry", "other", "left with")
         lines += ["", *("  " + line for line in table(heads, rows).splitlines())]
+    if compared := statement.get("reconciliation"):
+        venues = list(dict.fromkeys(row["venue"] for row in compared))
+        lines += ["", *("  " + line for line in positions_text(compared, venues).splitlines())]
     for checklist in statement.get("checklists", ()):
         checks = tuple(Check.from_dict(row) for row in checklist["checks"])
         shown = Checklist(name=checklist["name"], title=checklist["title"], checks=checks).lines()

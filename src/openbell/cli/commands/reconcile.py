@@ -174,31 +174,33 @@ def _status(document: dict[str, Any]) -> int:
             return UnverifiedError.exit_code
 
 
-def _text(document: dict[str, Any]) -> str:
+def positions_text(positions: list[dict[str, Any]], venues: list[str]) -> str:
+    """Books and each venue by symbol, as a comparison tells them."""
     from openbell.domain.comparison import by_symbol
 
-    venues = [each["venue"] for each in document["venues"]]
-    rows = by_symbol(document["positions"])
+    rows = by_symbol(positions)
     shown = (
         rows if len(rows) <= ROWS_SHOWN else [r for r in rows if r["status"] != "ok" or r["why"]]
     )
-    lines = [
-        table(
-            ("symbol", "books", *venues, "status", "why"),
-            [
-                (
-                    row["symbol"], number(row["books"]),
-                    *(_cell(row["venues"], venue) for venue in venues),
-                    _WORDS[row["status"]], row["why"],
-                )
-                for row in shown
-            ],
-            right=" r" + "r" * len(venues),
-        )
-    ]  # fmt: skip
-    if len(shown) < len(rows):
-        lines.append(f"and {len(rows) - len(shown)} symbols that agree")
-    lines += ["", _venues_text(document)]
+    text = table(
+        ("symbol", "books", *venues, "status", "why"),
+        [
+            (
+                row["symbol"], number(row["books"]),
+                *(_cell(row["venues"], venue) for venue in venues),
+                _WORDS[row["status"]], row["why"],
+            )
+            for row in shown
+        ],
+        right=" r" + "r" * len(venues),
+    )  # fmt: skip
+    left = len(rows) - len(shown)
+    return f"{text}\nand {left} symbols that agree" if left else text
+
+
+def _text(document: dict[str, Any]) -> str:
+    venues = [each["venue"] for each in document["venues"]]
+    lines = [positions_text(document["positions"], venues), "", _venues_text(document)]
     balances = [b for each in document["venues"] for b in each["balances"]]
     if balances:
         lines += ["", _balances_text(balances)]

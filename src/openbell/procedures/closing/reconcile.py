@@ -47,6 +47,7 @@ def judge_reconciliation(answer: Answer) -> Verification:
     evidence: dict[str, object] = {
         "positions": list(answer.get("positions") or ()),
         "mismatches": mismatches,
+        "differences": list(answer.get("differences") or ()),
     }
     if answer.get("unknown"):
         silent = "; ".join(map(str, answer.get("unknown_venues") or ())) or "no reason given"
@@ -124,7 +125,7 @@ SPEC = StepSpec(
     timeout_s=90.0,
     on_failure=OnFailure.WARN,
     needed_because="without it nobody knows whether a fill is missing",
-    evidence="the table of the comparison, each difference",
+    evidence="the table of the comparison, each difference with the executions behind it",
 )
 
 

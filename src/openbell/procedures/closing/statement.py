@@ -88,6 +88,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
             "checkpoint": closing.checkpoint,
             "dead_man": None if closing.disarmed is None else dict(closing.disarmed),
             "pnl": None if closing.pnl is None else dict(closing.pnl),
+            "reconciliation": _compared(reports),
             "connections": _listed(closing.connections),
             "processes_left": _listed(closing.processes_left),
             "sockets_left": _listed(closing.sockets_left),
@@ -124,6 +125,13 @@ def _approvals(closing: Closing, reports: Iterable[StepReport]) -> frozenset[str
     wanted = [step.approvals for name, step in settings.steps.items() if name in taken]
     wanted += [extra.approvals for extra in settings.extra if extra.name in taken]
     return frozenset(role for roles in wanted for role in roles)
+
+
+def _compared(reports: Iterable[StepReport]) -> list[object] | None:
+    """The table of the books against the venues; None where an engine did not compare them."""
+    found = next((each.evidence for each in reports if each.name == "reconcile"), {})
+    rows = found.get("positions")
+    return list(rows) if isinstance(rows, list | tuple) else None
 
 
 def _picture(closing: Closing) -> Picture:
