@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from openbell.errors import UsageError
 from openbell.state.audit_record import EMPTY, LINE_BYTES_MAX, AuditHead, seal
@@ -30,6 +30,38 @@ from openbell.state.new_run import NewRun
 from openbell.state.tables import run_effects, run_record, run_steps, runs
 
 _RECORD_ACTOR = "controller"
+
+# Of the writes of every step: made once, as making a statement takes longer than carrying it out.
+_OF_RUN = runs.c.run == bindparam("of_run")
+_NEWEST_ATTEMPT = (
+    select(run_steps)
+    .where(run_steps.c.run == bindparam("of_run"), run_steps.c.step == bindparam("of_step"))
+    .order_by(run_steps.c.attempt.desc())
+    .limit(1)
+)
+_NEW_ATTEMPT = insert(run_steps)
+_END_ATTEMPT = (
+    update(run_steps)
+    .where(
+        run_steps.c.run == bindparam("of_run"),
+        run_steps.c.step == bindparam("of_step"),
+        run_steps.c.attempt == bindparam("of_attempt"),
+    )
+    .values(
+        done_ns=bindparam("ended_ns"),
+        outcome=bindparam("as_outcome"),
+        facts=bindparam("with_facts"),
+        evidence=bindparam("with_evidence"),
+    )
+)
+_ENDED = select(runs.c.finished_ns).where(_OF_RUN)
+_HEAD = select(runs.c.head_seq, runs.c.head_hash).where(_OF_RUN)
+_NEW_LINE = insert(run_record)
+_MOVE_HEAD = (
+    update(runs)
+    .where(_OF_RUN)
+    .values(head_seq=bindparam("new_seq"), head_hash=bindparam("new_hash"))
+)
 
 
 @dataclass(frozen=True)
@@ -115,12 +147,13 @@ class RunStore:
         """Record that a step is about to act; returns which attempt this is, from 1."""
         with self._database.writing() as connection:
             _require_unfinished(connection, run)
-            attempt = (_last_attempt(connection, run, index) or 0) + 1
-            connection.execute(
-                insert(run_steps).values(
-                    run=run, step=index, attempt=attempt, name=name, started_ns=time.time_ns()
-                )
-            )
+            newest = connection.execute(_NEWEST_ATTEMPT, _step_of(run, index)).one_or_none()
+            attempt = 1 if newest is None else int(newest.attempt) + 1
+            row = {
+                "run": run, "step": index, "attempt": attempt, "name": name,
+                "started_ns": time.time_ns(),
+            }  # fmt: skip
+            connection.execute(_NEW_ATTEMPT, row)
             _add(connection, run, _RECORD_ACTOR, "step.started", name, {"attempt": attempt})
             return attempt
 
@@ -129,32 +162,22 @@ class RunStore:
     ) -> None:
         """Record how the newest attempt of a step ended."""
         with self._database.writing() as connection:
-            attempt = _last_attempt(connection, run, index)
             at_ns = time.time_ns()
-            newest = (
-                run_steps.c.run == run,
-                run_steps.c.step == index,
-                run_steps.c.attempt == attempt,
-            )
-            row = connection.execute(
-                select(run_steps.c.name, run_steps.c.started_ns).where(
-                    *newest, run_steps.c.done_ns.is_(None)
-                )
-            ).one_or_none()
-            if row is None:
+            newest = connection.execute(_NEWEST_ATTEMPT, _step_of(run, index)).one_or_none()
+            if newest is None or newest.done_ns is not None:
                 raise ValueError(f"step {index} of run {run} is done but was not started")
-            connection.execute(
-                update(run_steps)
-                .where(*newest)
-                .values(done_ns=at_ns, outcome=outcome, facts=_as_json(facts), evidence=evidence)
-            )
+            ended = {
+                **_step_of(run, index), "of_attempt": newest.attempt, "ended_ns": at_ns,
+                "as_outcome": outcome, "with_facts": _as_json(facts), "with_evidence": evidence,
+            }  # fmt: skip
+            connection.execute(_END_ATTEMPT, ended)
             detail = {
                 "outcome": outcome,
-                "attempt": attempt,
-                "seconds": round((at_ns - row.started_ns) / 1e9, 3),
+                "attempt": newest.attempt,
+                "seconds": round((at_ns - newest.started_ns) / 1e9, 3),
                 "after": dict(facts),
             }
-            _add(connection, run, _RECORD_ACTOR, "step.done", row.name, detail)
+            _add(connection, run, _RECORD_ACTOR, "step.done", newest.name, detail)
 
     def note(
         self, run: int, actor: str, action: str, subject: str, detail: Mapping[str, Any]
@@ -265,9 +288,7 @@ def _add(
     detail: Mapping[str, Any],
 ) -> AuditHead:
     """The next line of a run's record, and its head; in the caller's transaction."""
-    row = connection.execute(
-        select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run == run)
-    ).one()
+    row = connection.execute(_HEAD, {"of_run": run}).one()
     head = AuditHead(row.head_seq, row.head_hash) if row.head_hash else EMPTY
     said = {
         "actor": actor,
@@ -279,23 +300,18 @@ def _add(
     if len(line) > LINE_BYTES_MAX:
         # A record is of facts: what is too long for it stays in the run's steps, told by its size.
         line, record = seal(head, {**said, "detail": {"too_long_bytes": len(line)}})
-    connection.execute(insert(run_record).values(run=run, seq=record.seq, line=line))
-    connection.execute(
-        update(runs).where(runs.c.run == run).values(head_seq=record.seq, head_hash=record.hash)
-    )
+    connection.execute(_NEW_LINE, {"run": run, "seq": record.seq, "line": line})
+    moved = {"of_run": run, "new_seq": record.seq, "new_hash": record.hash}
+    connection.execute(_MOVE_HEAD, moved)
     return AuditHead(record.seq, record.hash)
 
 
-def _last_attempt(connection: Connection, run: int, index: int) -> int | None:
-    query = select(func.max(run_steps.c.attempt)).where(
-        run_steps.c.run == run, run_steps.c.step == index
-    )
-    attempt: int | None = connection.execute(query).scalar()
-    return attempt
+def _step_of(run: int, index: int) -> dict[str, int]:
+    return {"of_run": run, "of_step": index}
 
 
 def _require_unfinished(connection: Connection, run: int) -> None:
-    row = connection.execute(select(runs.c.finished_ns).where(runs.c.run == run)).one_or_none()
+    row = connection.execute(_ENDED, {"of_run": run}).one_or_none()
     if row is None or row.finished_ns is not None:
         raise ValueError(f"run {run} {'is finished' if row else 'was never begun'}")
 
