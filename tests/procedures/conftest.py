@@ -285,7 +285,15 @@ class FakeAsks:
                 if venue.reachable and venue.position and run not in self.flattened:
                     self.flattened.add(run)
                     venue.sent.append(f"{body['mode']} {venue.position}")
+                    leg = {
+                        "intent_id": f"flatten-{run}-1", "venue": "sim", "symbol": "BTC/USDT",
+                        "side": "SELL" if venue.position > 0 else "BUY",
+                        "order_qty": str(abs(venue.position)), "cum_qty": str(abs(venue.position)),
+                        "avg_px": "99", "mid_px": "100", "mid_age_s": 0.1, "outcome": "FILLED",
+                        "text": "",
+                    }  # fmt: skip
                     venue.position = Decimal(0)
+                    return {"legs": [leg], "dust": [], "blocked": []}
             case "/v1/reconcile":
                 return {
                     "ok": not self.mismatches and venue.reachable,

@@ -36,7 +36,12 @@ from openbell.procedures.closing.disconnect import (
     DisconnectFacts,
     plan_disconnect,
 )
-from openbell.procedures.closing.flatten import plan_flatten
+from openbell.procedures.closing.flatten import (
+    judge_flatten,
+    order_rows,
+    plan_flatten,
+    slippage_told,
+)
 from openbell.procedures.closing.halt_strategies import HaltFacts, judge_halt, plan_halt
 from openbell.procedures.closing.picture import Picture, from_engine
 from openbell.procedures.closing.reconcile import judge_reconciliation
@@ -123,6 +128,34 @@ async def test_a_desk_is_closed_flat_and_proven(fake_desk: Any, journal: Any) ->
     assert "BTC/USDT      0    0  agrees" in text, text
     assert document["checkpoint"].endswith(".ckpt")
     assert fake_desk.venue.sent == ["market 0.5"]
+    assert journal.ended["flatten"].evidence["orders"][0]["slippage"] == "0.5"
+    (step,) = [each for each in document["steps"] if each["name"] == "flatten"]
+    assert step["detail"] == "flat, asked from the venue; slippage 0.5000 USDT"
+
+
+def test_slippage_is_told_by_currency_and_what_is_not_known_as_such() -> None:
+    leg = {
+        "venue": "sim", "symbol": "BTC/USDT", "side": "BUY", "order_qty": "2", "cum_qty": "2",
+        "avg_px": "101", "mid_px": "100", "mid_age_s": 1.0, "outcome": "FILLED", "text": "",
+    }  # fmt: skip
+    better = {**leg, "symbol": "ETH/EUR", "side": "SELL"}
+    old, nothing = (
+        {**leg, "mid_age_s": 60.0},
+        {**leg, "cum_qty": "0", "avg_px": None, "mid_px": None},
+    )
+    rows = order_rows([leg, better, old, nothing, {**leg, "mid_px": None}], 5.0)
+    assert [row["slippage"] for row in rows] == ["2", "-2", None, "0", None]
+    assert slippage_told(rows) == "slippage 2.00 USDT, -2.00 EUR, not known of 2 orders"
+    assert slippage_told([]) == ""
+    assert slippage_told([], untold=True) == "slippage not known of what the engine did not tell of"
+    held = ({"venue": "sim", "symbol": "BTC/USDT", "venue_quantity": "1"},)
+    found = judge_flatten(
+        Picture(source="engine", positions=held), rows[:1], ("sim BTC/USDT: no permit: halted",)
+    )
+    assert found.outcome is Outcome.FAILED
+    assert (
+        "no order was sent for sim BTC/USDT: no permit: halted; slippage 2.00 USDT" in found.detail
+    )
 
 
 async def test_the_permit_to_trade_goes_before_anything_is_cancelled(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from openbell.domain.orders import Side
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touch:
@@ -57,6 +59,17 @@ def flatten_cost(
         fee=None if taker_fee is None else price * amount * taker_fee,
         unknown=() if taker_fee is not None else (f"fee: {_NO_FEE}",),
     )
+
+
+def slippage_of(
+    side: Side, quantity: Decimal, avg_px: Decimal | None, mid_px: Decimal | None
+) -> Decimal | None:
+    """Of what was traded, against the mid before; positive: a cost. None: not known."""
+    if quantity == 0:
+        return Decimal(0)
+    if avg_px is None or mid_px is None:
+        return None
+    return (avg_px - mid_px) * side.sign * quantity
 
 
 _NO_FEE = "desk.toml has no taker_fee for the venue"

@@ -81,6 +81,8 @@ async def test_it_trades_cancels_flattens_and_agrees_with_the_venue(folder: Path
         await desk.post("/v1/resume")
         result = await desk.post("/v1/flatten", mode="market")
         assert {leg["outcome"] for leg in result["legs"]} <= {"FILLED"}, result
+        # What it cost can be told: against which mid, and how old that was.
+        assert all(Decimal(leg["mid_px"]) > 0 <= leg["mid_age_s"] for leg in result["legs"]), result
         report = await desk.post("/v1/reconcile")
         assert report["ok"], report
         rows = (await desk.get("/v1/positions"))["positions"]

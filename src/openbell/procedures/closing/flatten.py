@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
 from openbell.config.models import DeskFile
-from openbell.domain.flatten_cost import FlattenCost, Touch, flatten_cost
+from openbell.domain.flatten_cost import FlattenCost, Touch, flatten_cost, slippage_of
+from openbell.domain.orders import Side
 from openbell.errors import FailedError
 from openbell.procedures.closing.cancel_orders import ENGINE_PATIENCE_S
 from openbell.procedures.closing.context import Closing
@@ -23,6 +24,7 @@ from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.state.latch import Latches, latch_note
+from openbell.watch.service_client import Answer
 
 _RETRY_S = 1.0
 _RETRY_MAX_S = 8.0
@@ -69,7 +71,7 @@ class FlattenOne:
 
 
 def _figure(amount: Decimal) -> str:
-    return f"{amount:.2f}" if amount >= 1 else f"{amount:.4f}"
+    return f"{amount:.2f}" if abs(amount) >= 1 else f"{amount:.4f}"
 
 
 _HOW = {
@@ -133,19 +135,86 @@ def _touch(told: object) -> Touch | None:
         return None
 
 
-def judge_flatten(picture: Picture) -> Verification:
+def order_rows(legs: Iterable[Row], stale_after_s: float) -> list[Mapping[str, object]]:
+    """Each order as the engine told it, with what it cost against the mid before it, in the symbol's
+    quote currency; null where that is not known."""
+    rows: list[Mapping[str, object]] = []
+    for leg in legs:
+        age_s = leg.get("mid_age_s")
+        fresh = age_s is not None and float(age_s) <= stale_after_s
+        slippage = slippage_of(
+            Side(str(leg["side"])),
+            Decimal(str(leg.get("cum_qty") or 0)),
+            _amount(leg.get("avg_px")),
+            _amount(leg.get("mid_px")) if fresh else None,
+        )
+        told = (
+            "venue",
+            "symbol",
+            "side",
+            "order_qty",
+            "cum_qty",
+            "avg_px",
+            "mid_px",
+            "outcome",
+            "text",
+        )
+        rows.append(
+            {
+                **{key: leg.get(key) for key in told},
+                "slippage": None if slippage is None else f"{slippage:f}",
+                "currency": str(leg.get("symbol")).partition("/")[2],
+            }
+        )
+    return rows
+
+
+def slippage_told(orders: Iterable[Row], *, untold: bool = False) -> str:
+    """`slippage 0.42 USDT`, by currency; what is not known is told as such. Empty without an order.
+    `untold`: the engine has not told of all of them."""
+    known: dict[str, Decimal] = {}
+    unknown = 0
+    for row in orders:
+        if row["slippage"] is None:
+            unknown += 1
+        else:
+            currency = str(row["currency"])
+            known[currency] = known.get(currency, Decimal(0)) + Decimal(str(row["slippage"]))
+    told = [f"{_figure(amount)} {currency}" for currency, amount in known.items()]
+    told += [f"not known of {count_of(unknown, 'order')}"] if unknown else []
+    told += ["not known of what the engine did not tell of"] if untold else []
+    return f"slippage {', '.join(told)}" if told else ""
+
+
+def _amount(told: object) -> Decimal | None:
+    return None if told is None else Decimal(str(told))
+
+
+def judge_flatten(
+    picture: Picture,
+    orders: Sequence[Row] = (),
+    blocked: Sequence[str] = (),
+    *,
+    untold: bool = False,
+) -> Verification:
+    """`orders` as `order_rows` makes them; `blocked`: what the engine sent no order for, with the
+    reason; `untold` as for `slippage_told`."""
     evidence = {
         "source": picture.source,
         "positions": [dict(row) for row in picture.positions],
         "dust": [dict(row) for row in picture.dust],
+        "orders": [dict(row) for row in orders],
+        "blocked": list(blocked),
     }
+    cost = f"; {told}" if (told := slippage_told(orders, untold=untold)) else ""
     if not picture.known:
         return Verification(Outcome.UNKNOWN, picture.describe(), evidence)
     if picture.positions:
         symbols = ", ".join(str(row.get("symbol")) for row in picture.positions)
-        return Verification(Outcome.FAILED, f"positions remain: {symbols}", evidence)
+        why = f"; no order was sent for {'; '.join(blocked)}" if blocked else ""
+        return Verification(Outcome.FAILED, f"positions remain: {symbols}{why}{cost}", evidence)
     dust = f"; dust in {count_of(len(picture.dust), 'symbol')}" if picture.dust else ""
-    return Verification(Outcome.DONE, f"flat, asked from the venue{dust}", evidence)
+    return Verification(Outcome.DONE, f"flat, asked from the venue{dust}{cost}", evidence)
 
 
 SPEC = StepSpec(
@@ -158,7 +227,8 @@ SPEC = StepSpec(
     on_failure=OnFailure.WARN,
     needed_because='to keep positions is a wish of the closing (`flatten = "keep"`), and is then told as one',
     progress="open positions, towards 0",
-    evidence="positions and dust, as the venues say",
+    evidence="positions and dust, as the venues say; each order, and what it cost against the mid before it; "
+    "what no order was sent for, and why",
 )
 
 
@@ -169,6 +239,12 @@ class FlattenPositions:
     title: str = SPEC.title
     timeout_s: float = SPEC.timeout_s
     on_failure: OnFailure = SPEC.on_failure
+    legs: dict[str, Row] = field(default_factory=dict)
+    """The orders, by the names of their intents, as the engine told them."""
+    blocked: tuple[str, ...] = ()
+    """Of the newest answer."""
+    untold: bool = False
+    """An ask had no answer, and may have sent orders."""
 
     async def observe(self) -> Picture:
         return await self.closing.look(patience_s=ENGINE_PATIENCE_S)
@@ -192,7 +268,8 @@ class FlattenPositions:
             # The engine orders once under one name, also when it is asked again after this
             # controller was killed between the question and its answer.
             name = f"{self.closing.run}-flatten-{attempt}"
-            await self.closing.voices.tell_engine("/v1/flatten", {"mode": mode, "run": name})
+            body = {"mode": mode, "run": name}
+            self._note(await self.closing.voices.tell_engine("/v1/flatten", body))
             picture = await self.closing.look()
             if picture.tells_positions:
                 say(f"open positions, by {mode} orders", len(picture.positions), 0)
@@ -203,6 +280,27 @@ class FlattenPositions:
             self._give_up_if_latched(picture)
             pause_s = _RETRY_S if picture.known else min(2 * pause_s, _RETRY_MAX_S)
             await asyncio.sleep(pause_s)
+
+    def _note(self, answer: Answer) -> None:
+        """An order that is told again has no mid any more: what was told first stays."""
+        for leg in answer.get("legs") or ():
+            before = self.legs.get(str(leg["intent_id"])) or {}
+            mid = {
+                key: before[key] for key in ("mid_px", "mid_age_s") if before.get(key) is not None
+            }
+            self.legs[str(leg["intent_id"])] = {**leg, **mid}
+        if answer.known:
+            self.blocked = tuple(map(str, answer.get("blocked") or ()))
+        else:
+            self.untold = True
+
+    def _orders(self) -> Sequence[Row]:
+        """Also those of an attempt that was cut off after it was done with them."""
+        if self.legs:
+            return order_rows(self.legs.values(), self.closing.desk.file.risk.stale_quote_after)
+        earlier = self.closing.earlier.get(self.name)
+        told = None if earlier is None else earlier.evidence.get("orders")
+        return [dict(row) for row in told] if isinstance(told, list | tuple) else []
 
     def _give_up_if_latched(self, picture: Picture) -> None:
         """Raises FailedError where the kill switch stops every order that could still be sent: it
@@ -219,4 +317,5 @@ class FlattenPositions:
             )
 
     async def verify(self, say: Say) -> Verification:
-        return judge_flatten(await self.closing.look())
+        picture = await self.closing.look()
+        return judge_flatten(picture, self._orders(), self.blocked, untold=self.untold)

@@ -63,6 +63,10 @@ class LegResult(msgspec.Struct, frozen=True, kw_only=True):
     cum_qty: Decimal = Decimal(0)
     avg_px: Decimal | None = None
     text: str = ""
+    mid_px: Decimal | None = None
+    """Directly before it was sent; None: there was no sound quote, or an earlier ask had sent it."""
+    mid_age_s: float | None = None
+    """Of that quote, then."""
 
 
 class FlattenResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +222,9 @@ class Flattener:
         return {} if rules is None else {instrument: rules}
 
     async def _send(self, intent_id: str, leg: FlattenLeg) -> LegResult:
+        quote = self._market.quotes.get((leg.venue, leg.symbol))
+        sound = quote if quote is not None and quote.is_sound else None
+        now_ns = time.time_ns()
         reply = await self._desk.submit(
             SubmitIntent(
                 intent_id=intent_id,
@@ -233,7 +240,11 @@ class Flattener:
             purpose=Purpose.FLATTEN,
         )
         if reply.taken and reply.cl_ord_id is not None:
-            return await self._see_through(intent_id, reply.cl_ord_id)
+            result = await self._see_through(intent_id, reply.cl_ord_id)
+            if sound is None:
+                return result
+            age_s = max(0.0, (now_ns - sound.received_ns) / 1e9)
+            return msgspec.structs.replace(result, mid_px=sound.mid, mid_age_s=age_s)
         return LegResult(
             intent_id=intent_id,
             venue=leg.venue,
