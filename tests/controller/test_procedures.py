@@ -14,6 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from openbell.kill.marker import set_marker
+from openbell.state.lock import FileLock
+
 TWO = """
 [services.base]
 command = ["sleep", "86400"]
@@ -217,6 +220,22 @@ def test_a_second_procedure_is_told_which_run_is_under_way(make_desk: Any) -> No
     )
     (desk.folder / "go").touch()
     assert events(desk, run)[-1]["event"] == "done"
+
+
+def test_while_an_emergency_stop_is_under_way_no_procedure_begins(desk: Any) -> None:
+    desk.run("open")
+    assert set_marker(desk.layout, "odd fills", "eve") == ""
+    with FileLock(desk.layout.emergency_lock):
+        desk.until(
+            lambda: "emergency.begun" in [each["action"] for each in desk.audit()], "it is seen"
+        )
+        for path in ("open", "close", "restart", "rolling-restart"):
+            status, refused = desk.post(path, {})
+            assert (status, refused["error"]) == (409, "conflict"), path
+            assert "an emergency stop is under way" in refused["message"], path
+        for path in ("plan/open", "plan/rolling-restart"):
+            assert desk.get(path)[0] == 409, path
+    assert desk.run("close")[-1]["outcome"] == "verified", "it is over"
 
 
 def test_a_run_that_is_cancelled_ends_after_its_step(make_desk: Any) -> None:

@@ -20,6 +20,7 @@ from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
+from openbell.kill.course import refuse_under_way
 from openbell.procedures.checkpointing import (
     left_out_sections,
     missing_sections,
@@ -125,8 +126,8 @@ class Closings:
     async def close(
         self, asked: CloseWishes, actor: str, then: Then | None = None
     ) -> dict[str, object]:
-        """Begins a closing, or goes on with one that was cut off. Raises ConflictError, UsageError.
-        `then` is called when it has ended.
+        """Begins a closing, or goes on with one that was cut off. Raises ConflictError, also while an
+        emergency stop is under way unless it is forced, and UsageError. `then` is called when it has ended.
 
         Neither a full disk nor a broken audit log keeps a desk open: closing reduces risk.
         """
@@ -134,6 +135,9 @@ class Closings:
         wishes = self.wishes_for(asked)
         await desk.board.reserve("close", actor)
         try:
+            if not wishes.force:
+                # It would ask the venues beside the stop, and spend what they let the account ask.
+                refuse_under_way(desk.layout)
             if then is None:
                 await self.forget_restart()
             number, record, changed = await self._begin_closing(wishes, actor, asked.restart)

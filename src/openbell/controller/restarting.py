@@ -21,6 +21,7 @@ from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.run_board import LiveRun, run_id, run_number
 from openbell.domain.desk_state import DeskTarget
 from openbell.errors import NotRunningError, OpenbellError, RefusedError, UsageError
+from openbell.kill.course import refuse_under_way
 from openbell.procedures.checklists import STANDS_IN_THE_WAY, Check, Found
 from openbell.procedures.closing.statement import Statement
 from openbell.procedures.preflight_checks import judge
@@ -79,6 +80,7 @@ class Restarts:
 
     async def _begin(self, wishes: RestartWishes, actor: str) -> dict[str, object]:
         self._desk.board.refuse_second()
+        refuse_under_way(self._desk.layout)
         if (pending := await self._cut_off()) is not None:
             return await self._go_on(pending, actor)
         if (begun := await self._go_on_opening(actor)) is not None:
