@@ -158,6 +158,7 @@ def test_names_are_told_apart_and_every_bad_line_has_a_word_on_it(name: Any) -> 
             "risk",
             Found.FAILED,
         ),
+        ({"status": status(services=[service("limits", "degraded")])}, "risk", Found.WARN),
         (
             {"status": status(services=[service("limits", drifted=True)])},
             "risk",

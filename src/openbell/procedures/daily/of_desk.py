@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from openbell.config.phases import phases_of
 from openbell.domain.desk_state import DeskState
+from openbell.domain.service_state import ServiceState
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.of_runs import OF_OUTCOME
 from openbell.procedures.daily.seen import Document, Seen
@@ -72,7 +73,8 @@ def trading(seen: Seen) -> Check:
 
 
 def risk(seen: Seen) -> Check:
-    """Its limits are read with its start: a risk service that is ready has loaded them."""
+    """Its limits are read with its start: a risk service that is up has loaded them, as an opening
+    judges it too."""
     name, title = "risk", "Risk parameters loaded"
     service = seen.desk.service_with_role("risk")
     limits = sorted(seen.desk.risk.model_fields_set)
@@ -88,10 +90,12 @@ def risk(seen: Seen) -> Check:
     if ready and not limits:
         detail = "no limit is set in [risk]; the engine's own defaults hold"
         return Check(name=name, title=title, found=Found.WARN, detail=detail, remedy="set [risk]")
+    # One that is degraded, for want of fresh quotes say, has loaded them too.
+    degraded = row is not None and row["state"] == ServiceState.DEGRADED
     return Check(
         name=name,
         title=title,
-        found=Found.OK if ready else Found.FAILED,
+        found=Found.OK if ready else Found.WARN if degraded else Found.FAILED,
         detail=f"{service} is {'unknown' if row is None else row['state']}; {len(limits)} limits",
         remedy="" if ready else f"`openbell logs {service}`",
     )
