@@ -114,6 +114,7 @@ def test_an_ordinary_order_passes() -> None:
     [
         ({"latched": DESK}, "latched"),
         ({"halted": True}, "halted"),
+        ({"disabled": "s is disabled by ann"}, "disabled"),
         ({"scope": PermitScope.NONE}, "no_permit"),
         ({"scope": PermitScope.REDUCE}, "no_permit"),
         ({"reconciled": False}, "not_reconciled"),
@@ -265,13 +266,16 @@ def test_a_flatten_passes_a_halt_a_reduce_permit_and_a_used_up_rate() -> None:
     facts = replace(
         BREACHED,
         halted=True,
+        disabled="s is disabled by ann",
         scope=PermitScope.REDUCE,
         sent_last_second=10_000,
         open_orders=10_000,
     )
     assert code(order(Side.SELL, "5", price=None, purpose=Purpose.FLATTEN), facts) == ""
     assert code(order(Side.SELL, "5", price=None), facts) == "halted"
-    assert code(order(Side.SELL, "5", price=None), replace(facts, halted=False)) == "no_permit"
+    not_halted = replace(facts, halted=False)
+    assert code(order(Side.SELL, "5", price=None), not_halted) == "disabled"
+    assert code(order(Side.SELL, "5", price=None), replace(not_halted, disabled="")) == "no_permit"
 
 
 def test_a_flatten_needs_only_its_own_symbol_to_agree() -> None:

@@ -973,6 +973,13 @@ def test_a_halted_desk_needs_no_halting() -> None:
     assert judge_halt(facts).outcome is Outcome.DONE
 
 
+def test_a_disabled_strategy_is_halted_too_for_it_could_cancel_what_is_to_be_kept() -> None:
+    reduce = EngineSays("ready", False, "", "reduce", 0, (), 1)
+    facts = halt_facts(engine=reduce, strategies=(StrategySays("mm", "DISABLED", "by ann"),))
+    assert list(plan_halt(facts).lines()) == ["halt strategies mm"]
+    assert judge_halt(facts).outcome is Outcome.DONE, "it orders nothing"
+
+
 def test_the_age_of_each_strategy_s_last_signal_is_in_the_record() -> None:
     now_ns = 1_000_000_000_000
     rows = [

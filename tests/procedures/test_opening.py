@@ -163,6 +163,12 @@ def test_a_halt_from_before_and_a_latch_stand() -> None:
     assert judge(facts(target=DeskTarget.SAFE)).opened is Opened.SAFE
 
 
+def test_a_disabled_strategy_is_told_and_not_waited_for() -> None:
+    mixed = (StrategySays("mm", "RUNNING", ""), StrategySays("arb", "DISABLED", "by ann"))
+    verdict = judge(facts(strategies=mixed))
+    assert (verdict.opened, verdict.note) == (Opened.TRADING, "disabled strategies: arb")
+
+
 def test_halted_strategies_of_a_desk_that_shall_trade_are_resumed() -> None:
     plan = plan_trading(facts(strategies=(StrategySays("mm", "HALTED", "closing"),)))
     assert "resume strategies mm" in plan.lines()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from openbell.domain.orders import OrderCanceled, OrderIntended
+from openbell.state.disabled_strategies import DisabledStrategies
+from openbell.state.halts import Halt
 
 
 async def open_market(desk: Any) -> None:
@@ -108,6 +111,15 @@ async def test_halt_and_resume_by_name_and_all(
     desk.ask("market-analysis", "/v1/strategies/halt", {"reason": "all"})
     assert desk.strategy("market_making_btc")["state"] == "HALTED"
     desk.ask("market-analysis", "/v1/strategies/resume", {})
+    assert desk.strategy("momentum_ltc")["state"] == "RUNNING"
+    disabled = DisabledStrategies.of(desk.layout)
+    disabled.disable("momentum_ltc", Halt("odd fills", "ann", datetime.now(UTC)))
+    told = desk.strategy("momentum_ltc")
+    assert told["state"] == "DISABLED", "its file is looked at as somebody asks"
+    assert told["why"].startswith("momentum_ltc is disabled by ann since ")
+    desk.ask("market-analysis", "/v1/strategies/resume", {"names": ["momentum_ltc"]})
+    assert desk.strategy("momentum_ltc")["state"] == "DISABLED"
+    disabled.enable("momentum_ltc")
     assert desk.strategy("momentum_ltc")["state"] == "RUNNING"
     status, refusal = desk.ask(
         "market-analysis", "/v1/strategies/halt", {"names": ["momentum_btc"]}

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "reconcile": ("reconcile", "reconcile", "the books against the venues; adopt what they say"),
     "venues": ("venues", "venues", "venues and what each can do; test one, list accounts"),
     "connections": ("connections", "connections", "market data and order entry of each venue"),
-    "strategies": ("trading", "strategies", "strategies and their last signals"),
+    "strategies": ("strategies", "strategies", "strategies and their last signals; disable one"),
     "logs": ("logs", "logs", "read the services' logs together"),
     "halt": ("halt", "halt", "stop new orders; services stay up"),
     "resume": ("halt", "resume", "let new orders go on, once healthy"),

@@ -11,6 +11,7 @@
       emergency.json  emergency.lock  emergency/                         the emergency stop
       order-latency.json                                                 the longest seen, by venue
       live-orders/                                                       sent, not known to have ended
+      disabled-strategies/                                               one file per strategy
       lock.json                                                          deployments are locked
       risk-limits.json                                                   limits made tighter
       planned-closing.json                                               announced for later
@@ -140,6 +141,11 @@ class DeskLayout:
         return self.state / "lock.json"
 
     @property
+    def disabled_strategies(self) -> Path:
+        """One file per strategy that sends no order: `openbell.state.disabled_strategies`."""
+        return self.state / "disabled-strategies"
+
+    @property
     def risk_limits(self) -> Path:
         """What was made tighter of the limits while the desk runs: `openbell.state.risk_limits`."""
         return self.state / "risk-limits.json"
@@ -235,7 +241,10 @@ class DeskLayout:
 
     def make(self) -> None:
         """Create the folders, mode 700. Does nothing where they exist."""
-        folders = (self.state, self.run, self.records, self.logs, self.checkpoints, self.latches)
+        folders = (
+            self.state, self.run, self.records, self.logs, self.checkpoints, self.latches,
+            self.disabled_strategies,
+        )  # fmt: skip
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.run.stat().st_uid != os.getuid():

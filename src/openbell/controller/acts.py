@@ -1,4 +1,4 @@
-"""Single acts on the desk: halt, resume, services one by one, checkpoints."""
+"""Single acts on the desk: halt, resume, strategies and services one by one, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,15 +12,28 @@ from typing import Literal
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
 from openbell.domain.desk_state import DeskCommand, DeskTarget
-from openbell.domain.graph import start_order, stop_order, with_dependencies, with_dependents
+from openbell.domain.graph import (
+    start_order,
+    stop_order,
+    suggest,
+    with_dependencies,
+    with_dependents,
+)
 from openbell.domain.health import resume_blockers
-from openbell.errors import ConflictError, OpenbellError, RefusedError, StorageError
+from openbell.errors import (
+    ConflictError,
+    OpenbellError,
+    RefusedError,
+    StorageError,
+    UsageError,
+)
 from openbell.procedures.checkpointing import save_checkpoint
 from openbell.procedures.preview import lock_row
 from openbell.runtime.spec import StartResult, StopResult, TrialResult
 from openbell.service.logging import get_logger
 from openbell.state.checkpoint import CheckpointInfo, list_checkpoints
 from openbell.state.desk_lock import DeskLock, clear_lock, read_lock, set_lock
+from openbell.state.disabled_strategies import DisabledStrategies, by_whom
 from openbell.state.halts import Halt, clear_halt, set_halt
 
 log = get_logger()
@@ -136,6 +149,83 @@ class Acts:
                 )
                 await asyncio.to_thread(clear_lock, desk.layout.lock)
         return {"unlocked": was is not None, "was": lock_row(was)}
+
+    async def disable_strategy(self, name: str, reason: str, actor: str) -> dict[str, object]:
+        """No new order of this strategy from now on. One that is disabled already stays so by whom it
+        was. Raises UsageError, and StorageError where it could not be kept: then it was told to halt."""
+        desk = self.desk
+        self._require_strategy(name)
+        disabled = DisabledStrategies.of(desk.layout)
+        if await asyncio.to_thread(disabled.read, name) is not None:
+            return await self._strategy_row(name, changed=False)
+        halt = Halt(reason or "no reason given", actor, datetime.now(UTC))
+        try:
+            await asyncio.to_thread(disabled.disable, name, halt)
+        except StorageError as error:
+            log.error("disabled strategy is not kept on disk", why=error.message, alert=True)
+            answer = await desk.voices.tell_strategies(
+                "/v1/strategies/halt", {"names": [name], "reason": f"disabled by {actor}"}
+            )
+            error.message += (
+                f"; {name} was told to halt, which ends with its process"
+                if answer.known
+                else f"; nor could {name} be told to halt: {answer.why}"
+            )
+            raise
+        recorded = await desk.auditor.try_record(actor, "strategy.disable", name, reason=reason)
+        return {**await self._strategy_row(name, changed=True), "recorded": recorded}
+
+    async def enable_strategy(self, name: str, reason: str, actor: str) -> dict[str, object]:
+        """Its orders are sent again, if the desk lets any through; one that was not disabled is left as
+        it is. Raises UsageError, RefusedError while the desk is locked or closing, ConflictError while
+        a procedure is under way, StorageError."""
+        desk = self.desk
+        self._require_strategy(name)
+        with desk.board.acting():
+            desk.refuse_locked("not enabled")
+            if desk.targets.asked is DeskTarget.CLOSING:
+                raise RefusedError(
+                    "not enabled: the desk is closing",
+                    hint="`openbell down` goes on with the closing, `openbell up` opens it again",
+                )
+            disabled = DisabledStrategies.of(desk.layout)
+            was = await asyncio.to_thread(disabled.read, name)
+            if was is None:
+                return await self._strategy_row(name, changed=False)
+            await desk.auditor.record(
+                actor, "strategy.enable", name, reason=reason, was=f"disabled {by_whom(was)}"
+            )
+            await asyncio.to_thread(disabled.enable, name)
+            return {**await self._strategy_row(name, changed=True), "recorded": True}
+
+    def _require_strategy(self, name: str) -> None:
+        """Raises UsageError with the nearest names for one that the desk file does not have."""
+        known = self.desk.desk.file.strategies
+        if name not in known:
+            nearest = suggest(name, known)
+            hint = f"did you mean {' or '.join(nearest)}?" if nearest else ""
+            raise UsageError(
+                f'there is no strategy "{name}"',
+                hint=hint or f"strategies: {', '.join(known) or 'none'}",
+                strategy=name,
+                nearest=nearest,
+            )
+
+    async def _strategy_row(self, name: str, *, changed: bool) -> dict[str, object]:
+        """How it stands by its file, and what its host says, which looks at the file as it is asked.
+        The engine's gate need not be told: it looks before each order."""
+        now = await asyncio.to_thread(DisabledStrategies.of(self.desk.layout).read, name)
+        said, why = await self.desk.voices.strategies()
+        return {
+            "strategy": name,
+            "disabled": now is not None,
+            "changed": changed,
+            "reason": now.reason if now else "",
+            "by": now.who if now else "",
+            "since": now.at.isoformat() if now else None,
+            "state": next((each.state for each in said or () if each.name == name), None),
+            "why": why,
+        }
 
     async def services(
         self, verb: Verb, names: Sequence[str], actor: str, *, force: bool = False

@@ -32,6 +32,7 @@ from openbell.controller.bodies import (
     ResumeBody,
     RollingRestartBody,
     ServicesBody,
+    StrategyBody,
     UnlockBody,
 )
 from openbell.controller.close_desk import CloseWishes
@@ -202,8 +203,11 @@ def _look(app: FastAPI, parts: Parts) -> None:
     async def connections() -> Response:
         return _json(desk, await connections_document(desk))
 
+    @app.get(f"{V1}/strategies", summary="What strategies says, and who is disabled")
+    async def strategies() -> Response:
+        return _json(desk, await asking.strategies(desk))
+
     for name, role, path in (
-        ("strategies", "strategies", "/v1/strategies"),
         ("risk", "risk", "/v1/risk"),
         ("feeds", "market-data", "/v1/feeds"),
     ):
@@ -352,6 +356,18 @@ def _act(app: FastAPI, parts: Parts) -> None:
     @app.post(f"{V1}/resume", summary="New orders go on, if nothing speaks against it")
     async def resume(body: ResumeBody | None = None, actor: Actor = "api") -> Response:
         return _json(desk, await acts.resume(actor))
+
+    @app.post(f"{V1}/strategies/{{name}}/disable", summary="No new orders of one strategy")
+    async def disable(
+        name: str, body: StrategyBody | None = None, actor: Actor = "api"
+    ) -> Response:
+        reason = (body or StrategyBody()).reason
+        return _json(desk, await acts.disable_strategy(name, reason, actor))
+
+    @app.post(f"{V1}/strategies/{{name}}/enable", summary="Its orders are sent again")
+    async def enable(name: str, body: StrategyBody | None = None, actor: Actor = "api") -> Response:
+        reason = (body or StrategyBody()).reason
+        return _json(desk, await acts.enable_strategy(name, reason, actor))
 
     @app.post(f"{V1}/lock", summary="No opening, reload or rolling restart until it is released")
     async def lock(body: LockBody, actor: Actor = "api") -> Response:

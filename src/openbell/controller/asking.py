@@ -9,6 +9,7 @@ import msgspec
 
 from openbell.controller.desk import ControlledDesk
 from openbell.procedures.closing.picture import CLERK_TIMEOUT_S
+from openbell.state.disabled_strategies import DisabledStrategies
 
 TIMEOUT_S = 10.0
 
@@ -21,6 +22,14 @@ async def orders(desk: ControlledDesk, *, past_engine: bool = True) -> dict[str,
 async def positions(desk: ControlledDesk, *, past_engine: bool = True) -> dict[str, Any]:
     """Positions and P&L: the engine's answer, or the venues' without P&L."""
     return await _engine_or_venues(desk, "/v1/positions", past_engine=past_engine)
+
+
+async def strategies(desk: ControlledDesk) -> dict[str, Any]:
+    """What the strategies' service says, and, whether it does or not, who is disabled and why."""
+    service = desk.desk.file.service_with_role("strategies")
+    told = await passed_on(desk, "strategies", service, "/v1/strategies")
+    declared = desk.desk.file.strategies
+    return {**told, "disabled": DisabledStrategies.of(desk.layout).rows(declared)}
 
 
 async def passed_on(

@@ -60,6 +60,10 @@ class HaltBody(Body):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
+class StrategyBody(Body):
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
 class LockBody(Body):
     reason: Annotated[str, Field(max_length=500)]
 

@@ -22,6 +22,7 @@ from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.preview import halt_row, latch_row, lock_row
 from openbell.runtime.spec import Orphan, ServiceView
 from openbell.state.desk_lock import read_lock
+from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.pending_restart import restart_row
 from openbell.state.risk_limits import read_changes
 
@@ -88,6 +89,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "latch": latch_row(desk.targets.latches.read(), active=desk.targets.latched),
         "halt": halt_row(desk.targets.halt, desk.targets.halt is not None),
         "lock": lock_row(read_lock(desk.layout.lock)),
+        "disabled_strategies": DisabledStrategies.of(desk.layout).rows(file.strategies),
         "limits": limits_brief(file, read_changes(desk.layout.risk_limits)),
         "shutting_down_soon": desk.closing_soon(),
         "restart": restart_row(desk.layout.pending_restart),

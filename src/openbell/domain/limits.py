@@ -89,6 +89,8 @@ class GateFacts:
     """In the order's symbol they do, whatever the others: enough for a flatten."""
     limits_problem: str = ""
     """Why it is not known which limits are in force; empty where it is."""
+    disabled: str = ""
+    """By whom and why the order's strategy is disabled; empty where it is not."""
 
 
 def reduces(order: NewOrder, worst: WorstCase) -> bool:
@@ -144,6 +146,8 @@ def _leave(order: NewOrder, facts: GateFacts, smaller: bool) -> Refusal | None:
     # scope says whether anybody asked for it.
     if facts.halted and order.purpose is not Purpose.FLATTEN:
         return Refusal("halted", "new orders are halted")
+    if facts.disabled and order.purpose is not Purpose.FLATTEN:
+        return Refusal("disabled", facts.disabled)
     if facts.scope is PermitScope.NONE:
         return Refusal("no_permit", "no permit is held")
     flattens_known = order.purpose is Purpose.FLATTEN and facts.symbol_agrees

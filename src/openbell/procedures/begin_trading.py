@@ -7,7 +7,7 @@ This step takes back halts of an earlier closing, waits, and says what the desk 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -108,8 +108,14 @@ def judge(facts: TradingFacts) -> Verdict:
     if waiting:
         told = ", ".join(f"{each.name} ({each.why or each.state.lower()})" for each in waiting)
         return Verdict(Opened.WAITING, f"strategies: {told}")
-    failed = [each.name for each in facts.strategies if each.state == "FAILED"]
-    return _trading(facts, f"failed strategies: {', '.join(failed)}" if failed else "")
+    return _trading(facts, "; ".join(_standing(facts.strategies)))
+
+
+def _standing(strategies: Sequence[StrategySays]) -> Iterator[str]:
+    """Those that nobody waits for: a person has to mend or to enable them."""
+    for state in ("FAILED", "DISABLED"):
+        if names := [each.name for each in strategies if each.state == state]:
+            yield f"{state.lower()} strategies: {', '.join(names)}"
 
 
 def _trading(facts: TradingFacts, note: str) -> Verdict:

@@ -95,7 +95,7 @@ class StrategySays:
 
     name: str
     state: str
-    """`RUNNING`, `HALTED`, `WAITING` or `FAILED`."""
+    """`RUNNING`, `HALTED`, `DISABLED`, `WAITING` or `FAILED`."""
     why: str
     last_signal_ns: int | None = None
     """When it last asked for an order, by the wall clock; None: it never did since it was started."""

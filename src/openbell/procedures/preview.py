@@ -50,6 +50,7 @@ from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock
+from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
 from openbell.state.not_opened import closed_because, read_not_opened
@@ -95,6 +96,9 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "latch": latch_row(latches, active=latched),
         "halt": halt_row(halt, halt is not None),
         "lock": lock_row(read_lock(layout.lock)),
+        "disabled_strategies": DisabledStrategies.of(layout).rows(
+            desk.file.strategies, opened=False
+        ),
         "limits": limits_brief(desk.file, read_changes(layout.risk_limits)),
         "shutting_down_soon": _planned_on_disk(layout),
         "restart": restart_row(layout.pending_restart),

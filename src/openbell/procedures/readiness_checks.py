@@ -246,7 +246,10 @@ def _strategies(facts: ReadinessFacts, desk: DeskFile) -> Check:
             name=name, title=title, found=Found.WARN, detail=f"failed: {', '.join(failed)}",
             remedy="`openbell strategies`",
         )  # fmt: skip
-    return Check(name=name, title=title, found=Found.OK, detail=f"{len(facts.strategies)} loaded")
+    detail = f"{len(facts.strategies)} loaded"
+    if disabled := [each.name for each in facts.strategies if each.state == "DISABLED"]:
+        detail += f"; disabled: {', '.join(disabled)}"
+    return Check(name=name, title=title, found=Found.OK, detail=detail)
 
 
 def _guard(facts: ReadinessFacts, desk: DeskFile) -> Check:

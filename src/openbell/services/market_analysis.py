@@ -32,6 +32,7 @@ from openbell.service import CheckResult, ServiceApp, degraded, ok
 from openbell.service.context import ServiceContext
 from openbell.service.launch import launch
 from openbell.service.logging import alert
+from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.files import write_atomically
 from openbell.trading.bus import Requester, Subscriber
 from openbell.trading.event_feed import EngineEventFeed
@@ -94,7 +95,10 @@ class MarketAnalysis:
         self._opened.callback(market.close)
         self._opened.push_async_callback(feed.close)
         self._hosts = hosts = StrategyHosts(
-            self._context.file.strategies, requester, run=f"{time.time_ns():x}"
+            self._context.file.strategies,
+            requester,
+            run=f"{time.time_ns():x}",
+            why_disabled=DisabledStrategies.of(self._context.layout).why,
         )
         self._restore()
         self._app.task(partial(hosts.watch_market, market), "market")
@@ -189,6 +193,8 @@ class MarketAnalysis:
         return ok(f"{running} of {len(self.hosts)} running")
 
     def _strategies(self, _request: object = None) -> dict[str, Any]:
+        if self._hosts is not None:
+            self._hosts.look_who_is_disabled()
         return {"strategies": [_told(host) for host in self.hosts.values()]}
 
     def _halt(self, request: dict[str, Any]) -> dict[str, Any]:

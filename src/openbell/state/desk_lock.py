@@ -1,10 +1,11 @@
 """The lock of deployments and configuration: a small file whose existence keeps the desk as it is.
 
-While it is there the desk is not opened, no service is told to read its configuration again, and no
-rolling restart begins. A closing sets it under its own run and releases it at its end, proven or not
-(docs/decisions/lock-of-a-closing.md); a person may set and release it too. It stops no trading and
-no order: for that there are halts and latches, which are files of the same kind (`halts`). As with
-those, only the certainty that there is no file means that nothing is locked.
+While it is there the desk is not opened, no service is told to read its configuration again, no
+strategy is enabled, no limit changed, and no rolling restart begins. A closing sets it under its own
+run and releases it at its end, proven or not (docs/decisions/lock-of-a-closing.md); a person may set
+and release it too. It stops no trading and no order: for that there are halts and latches, which are
+files of the same kind (`halts`). As with those, only the certainty that there is no file means that
+nothing is locked.
 """
 
 from __future__ import annotations

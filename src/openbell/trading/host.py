@@ -9,6 +9,8 @@ States, the first that applies:
               cancelled, again until none is left. Only a person resumes it, by name.
     HALTED    a person halted it. It is shown the market, so that its averages stay fresh, but
               nothing it asks for is done, cancels included: a closing may want to keep its orders.
+    DISABLED  a person disabled it, and the engine takes no new order of it. Its cancels are passed
+              on, for its resting orders stay its own; its new orders are dropped here already.
     WAITING   the engine is not trading, or it is not known yet what the strategy holds. Its cancels
               are passed on, its new orders are dropped.
     RUNNING
@@ -64,6 +66,7 @@ class StrategyState(StrEnum):
     RUNNING = "RUNNING"
     WAITING = "WAITING"
     HALTED = "HALTED"
+    DISABLED = "DISABLED"
     FAILED = "FAILED"
 
 
@@ -127,6 +130,7 @@ class StrategyHost:
         self._run = run
         self._pending: dict[str, _Pending] = {}
         self._halt = ""
+        self._disabled = ""
         self._error = ""
         self._error_cause: BaseException | None = None
         self.pace = RefusalPace()
@@ -148,6 +152,8 @@ class StrategyHost:
             return StrategyState.FAILED
         if self._halt:
             return StrategyState.HALTED
+        if self._disabled:
+            return StrategyState.DISABLED
         return StrategyState.WAITING if self._why_waiting() else StrategyState.RUNNING
 
     @property
@@ -156,6 +162,7 @@ class StrategyHost:
         return (
             self._error
             or self._halt
+            or self._disabled
             or self._why_waiting()
             or "; ".join(filter(None, (self.pace.why, self.last_refusal)))
         )
@@ -210,6 +217,10 @@ class StrategyHost:
 
     def halt(self, reason: str) -> None:
         self._halt = reason or "halted"
+
+    def disable(self, why: str) -> None:
+        """Because of this; empty: it is enabled. A halt neither begins nor ends it."""
+        self._disabled = why
 
     def resume(self, *, revive: bool) -> None:
         """End the halt. `revive` makes a failed strategy anew, without its earlier state."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from openbell.config.models import Strategy as Declared
@@ -50,9 +50,12 @@ class StrategyHosts:
         requester: Requester[Intent, IntentReply],
         *,
         run: str,
+        why_disabled: Callable[[str], str],
     ) -> None:
+        """`why_disabled`: asked by a strategy's name; empty where it is enabled."""
         self.facts = DeskFacts()
         self._requester = requester
+        self._why_disabled = why_disabled
         self._engine_heard_at: float | None = None
         self._caught_up = False
         self._contradiction = ""
@@ -68,8 +71,7 @@ class StrategyHosts:
                     name, strategy, partial(load_strategy, name, strategy), self.facts, run=run
                 )
                 self._queues[name] = asyncio.Queue()
-        for host in self.hosts.values():
-            self._announce(host)
+        self.look_who_is_disabled()
 
     # --- tasks -------------------------------------------------------------------------------
 
@@ -189,6 +191,7 @@ class StrategyHosts:
         self._engine_heard_at = time.monotonic()
         self._caught_up = True
         self.facts.books.forget(final_before_ns=time.time_ns() - KEEP_FINAL_NS)
+        self.look_who_is_disabled()
         self._note_engine(
             "" if heartbeat.trading else heartbeat.why_not or "the engine is not trading"
         )
@@ -241,6 +244,13 @@ class StrategyHosts:
         for name in names:
             self.hosts[name].halt(reason)
             self._announce(self.hosts[name])
+
+    def look_who_is_disabled(self) -> None:
+        """At every heartbeat of the engine, and when somebody asks. The engine's gate looks for itself
+        before each order: this spares it intents that it would refuse."""
+        for name, host in self.hosts.items():
+            host.disable(self._why_disabled(name))
+            self._announce(host)
 
     def resume(self, names: Iterable[str], *, revive: bool) -> None:
         for name in names:

@@ -128,8 +128,8 @@ class IntentReply(msgspec.Struct, frozen=True, kw_only=True):
     taken: bool
     cl_ord_id: ClOrdID | None = None
     code: str = ""
-    """Why refused: `no_permit`, `halted`, `latched`, `not_reconciled`, `limit_position`,
-    `limit_notional`, `limit_exposure`, `limit_open_positions`, `limit_daily_loss`,
+    """Why refused: `no_permit`, `halted`, `latched`, `disabled`, `not_reconciled`,
+    `limit_position`, `limit_notional`, `limit_exposure`, `limit_open_positions`, `limit_daily_loss`,
     `limit_rate`, `limit_open_orders`, `price_collar`, `stale_quote`, `bad_order`, `storage`,
     `venue_down`, `risk_down`, `limits_unknown`, `limits_changed`, `unknown_order`, `stopping`,
     `never_sent`, `rejected`."""

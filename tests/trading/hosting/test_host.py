@@ -375,6 +375,23 @@ def test_a_halted_strategy_sees_the_market_and_does_nothing(desk: Desk) -> None:
     assert len(desk.quote(BUY)) == 1
 
 
+def test_a_disabled_strategy_may_cancel_and_nothing_else_and_a_halt_stands_above_it(
+    desk: Desk,
+) -> None:
+    desk.host.disable("s is disabled by ann")
+    (cancel,) = desk.quote(BUY, Cancel(ClOrdID("ob00000000-1-9")))
+    assert isinstance(cancel, CancelIntent)
+    assert (desk.host.state, desk.host.why) == (StrategyState.DISABLED, "s is disabled by ann")
+    assert desk.host.intents == 0
+    desk.host.halt("closing")
+    assert desk.quote(BUY, Cancel(ClOrdID("ob00000000-1-8"))) == []
+    assert desk.host.state is StrategyState.HALTED
+    desk.host.resume(revive=False)
+    assert desk.host.state is StrategyState.DISABLED, "a resume enables nothing"
+    desk.host.disable("")
+    assert len(desk.quote(BUY)) == 1
+
+
 def test_while_the_engine_is_not_trading_only_cancels_pass(desk: Desk) -> None:
     desk.facts.why_not_trading = "no permit"
     (cancel,) = desk.quote(BUY, Cancel(ClOrdID("ob00000000-1-9")))

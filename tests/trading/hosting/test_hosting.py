@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ from openbell.config.models import Strategy as Declared
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID
 from openbell.trading.bus import NoReplyError
+from openbell.trading.host import StrategyState
 from openbell.trading.hosting import StrategyHosts
-from openbell.trading.messages import CancelIntent, Instruments, Intent
+from openbell.trading.messages import CancelIntent, EngineHeartbeat, Instruments, Intent
 
 D = Decimal
 BTC = "BTC/USDT"
@@ -78,7 +80,7 @@ async def test_a_cancel_that_is_asked_for_at_every_quote_waits_for_the_engine_on
     monkeypatch.syspath_prepend(tmp_path)
     declared = Declared(type="canceller_strategy:Canceller", venue="sim", symbols=(BTC,))
     engine, market = SilentEngine(), Market()
-    hosts = StrategyHosts({"c": declared}, engine, run="r1")  # type: ignore[arg-type]
+    hosts = StrategyHosts({"c": declared}, engine, run="r1", why_disabled=lambda _: "")  # type: ignore[arg-type]
     market.messages.put_nowait(Instruments(venue="sim", rules=(RULES,)))
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         running = [
@@ -100,3 +102,21 @@ async def test_a_cancel_that_is_asked_for_at_every_quote_waits_for_the_engine_on
         assert cancels(engine.asked) == [*ORDERS, *ORDERS]
         for task in running:
             task.cancel()
+
+
+async def test_at_a_heartbeat_of_the_engine_it_is_seen_who_is_disabled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "canceller_strategy.py").write_text(CANCELLER)
+    monkeypatch.syspath_prepend(tmp_path)
+    declared = Declared(type="canceller_strategy:Canceller", venue="sim", symbols=(BTC,))
+    why = ""
+    hosts = StrategyHosts({"c": declared}, SilentEngine(), run="r1", why_disabled=lambda _: why)  # type: ignore[arg-type]
+
+    async def beat() -> AsyncIterator[EngineHeartbeat]:
+        yield EngineHeartbeat(trading=True)
+
+    for told, state in (("", "WAITING"), ("c is disabled by ann", "DISABLED"), ("", "WAITING")):
+        why = told
+        await hosts.watch_engine(beat())  # type: ignore[arg-type]
+        assert hosts.hosts["c"].state is StrategyState(state)

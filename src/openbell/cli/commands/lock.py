@@ -12,7 +12,8 @@ from openbell.domain.desk_state import DeskState
 @command()
 @click.option("--reason", required=True, help="Why; kept with the lock and in the audit log.")
 def lock(terminal: Terminal, reason: str) -> int:
-    """Refuse to open, reload and restart rolling, until `openbell unlock`. Trading goes on.
+    """Refuse to open, reload, restart rolling, enable strategies and change limits, until
+    `openbell unlock`. Trading goes on.
 
     The lock is kept on disk: it outlives every process. A closing sets one of its own. While another
     person's lock stands it is refused (exit status 5).

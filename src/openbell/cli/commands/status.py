@@ -57,6 +57,7 @@ def status_text(document: dict[str, Any]) -> str:
     if lock.get("active"):
         by = f"{lock['run']} of {lock['by']}" if lock.get("run") else lock["by"]
         lines.append(f"locked      since {lock['since']} by {by}: {lock['reason']}")
+    lines += disabled_lines(document.get("disabled_strategies"))
     lines += limits_lines(document.get("limits"))
     lines += emergency_lines(document.get("emergency"))
     parts = [each for each in (document.get("latch") or {}).get("scopes", ()) if each != "desk"]
@@ -110,6 +111,14 @@ def emergency_lines(emergency: dict[str, Any] | None) -> list[str]:
         lines.append("            it has no end: press again, it goes on from what it finds")
     lines.append("            `openbell up` opens the desk again, in safe mode")
     return lines
+
+
+def disabled_lines(disabled: list[dict[str, Any]] | None) -> list[str]:
+    """Strategies that a person disabled."""
+    return [
+        f"disabled    {each['strategy']} since {each['since']} by {each['by']}: {each['reason']}"
+        for each in disabled or ()
+    ]
 
 
 def limits_lines(limits: dict[str, Any] | None) -> list[str]:

@@ -1,8 +1,7 @@
-"""`openbell orders`, `positions`, `strategies`"""
+"""`openbell orders`, `positions`"""
 
 from __future__ import annotations
 
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -50,7 +49,7 @@ def orders(terminal: Terminal) -> int:
         ],
         right="     rrrr r",
     )
-    return _shown(terminal, document, text, len(document.get("orders", ())), "open order")
+    return shown(terminal, document, text, len(document.get("orders", ())), "open order")
 
 
 @command()
@@ -80,55 +79,15 @@ def positions(terminal: Terminal) -> int:
     )
     if pnl := document.get("pnl"):
         text += f"\nP&L: {pnl_text(pnl)}"
-    status = _shown(terminal, document, text, len(rows), "position")
+    status = shown(terminal, document, text, len(rows), "position")
     if status == 0 and any(p.get("venue_quantity") is None for p in rows):
         terminal.warn("unknown: a venue did not say what it holds")
         return UnverifiedError.exit_code
     return status
 
 
-@command()
-def strategies(terminal: Terminal) -> int:
-    """Strategies: state, why, last signal, orders and positions of each."""
-    document = Client(terminal.layout).get("strategies")
-    rows = document.get("strategies", ())
-    now_ns = time.time_ns()
-    text = table(
-        (
-            "strategy",
-            "state",
-            "venue",
-            "symbols",
-            "last signal",
-            "intents",
-            "refused",
-            "open orders",
-            "position",
-            "why",
-        ),
-        [
-            (
-                s["name"],
-                s["state"],
-                s["venue"],
-                ",".join(s["symbols"]),
-                f"{duration((now_ns - s['last_signal_ns']) / 1e9)} ago"
-                if s.get("last_signal_ns")
-                else "never",
-                s.get("intents"),
-                s.get("refused"),
-                s.get("open_orders"),
-                _positions(s.get("positions")),
-                s.get("why"),
-            )
-            for s in rows
-        ],
-        right="    rrrr",
-    )
-    return _shown(terminal, document, text, len(rows), "strategy")
-
-
-def _shown(terminal: Terminal, document: dict[str, Any], text: str, count: int, what: str) -> int:
+def shown(terminal: Terminal, document: dict[str, Any], text: str, count: int, what: str) -> int:
+    """Shows what was asked, and returns the exit status: 7 where it is not known."""
     if not document.get("known", True):
         terminal.document(document)
         terminal.warn(f"unknown: {document.get('why') or 'nothing could be learned'}")
@@ -192,9 +151,3 @@ def _fees(fees: object) -> str:
     if isinstance(fees, dict):
         return ", ".join(f"{number(amount)} {currency}" for currency, amount in fees.items())
     return number(fees)
-
-
-def _positions(positions: object) -> str:
-    if isinstance(positions, dict):
-        return ", ".join(f"{number(quantity)} {symbol}" for symbol, quantity in positions.items())
-    return number(positions)

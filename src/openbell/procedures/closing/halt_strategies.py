@@ -15,6 +15,8 @@ from openbell.procedures.wording import count_of
 
 QUIET_STATES = frozenset({"HALTED", "FAILED", "DISABLED", "STOPPED"})
 """States in which a strategy makes no order and does not begin to by itself."""
+CANCELS = "DISABLED"
+"""A strategy that is quiet and may still cancel: a closing may want to keep its orders."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ def plan_halt(facts: HaltFacts) -> Plan[Action]:
     actions: list[Action] = []
     if facts.engine_up and (facts.engine is None or facts.engine.scope == "trade"):
         actions.append(DropTradePermit())
-    running = tuple(each.name for each in facts.strategies or () if each.state not in QUIET_STATES)
+    running = tuple(
+        each.name
+        for each in facts.strategies or ()
+        if each.state not in QUIET_STATES or each.state == CANCELS
+    )
     if running or (facts.host_up and facts.strategies is None):
         actions.append(HaltRunning(running))
     if not actions:

@@ -28,6 +28,7 @@ from openbell.domain.succession import Holder
 from openbell.errors import CorruptError, StorageError
 from openbell.kill.beats import ACTIVE, STANDBY, STOPPED, BeatSender
 from openbell.service.logging import get_logger
+from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.latch import Latches
 from openbell.state.order_latency import OrderLatencies
 from openbell.trading.bus import MovedError, Publisher, Responder, producer_name
@@ -132,6 +133,7 @@ class Engine:
             limits=LimitsInForce(file.risk, layout.risk_limits),
             latches=Latches(layout),
             halt_file=layout.halt,
+            disabled=DisabledStrategies.of(layout),
             permit=self.permit,
             links=self.links,
             market=self.market,

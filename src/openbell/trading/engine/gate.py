@@ -20,6 +20,7 @@ from openbell.domain.orders import ClOrdID, NewOrder, Purpose, Side
 from openbell.domain.permit import PermitScope, Refusal
 from openbell.domain.positions import Instrument
 from openbell.domain.scopes import Scope
+from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.halts import is_halted
 from openbell.state.latch import Latches
 from openbell.trading.engine.market_view import MarketView, RiskView
@@ -49,6 +50,7 @@ class Gate:
     limits: LimitsInForce
     latches: Latches
     halt_file: Path
+    disabled: DisabledStrategies
     permit: HasScope
     links: Mapping[str, VenueReadiness]
     market: MarketView
@@ -113,6 +115,7 @@ class Gate:
                 risk_age_ns=0 if self.risk_view is None else self.risk_view.age_ns(),
                 risk_breaches=self._breaches(),
                 limits_problem=applied.problem,
+                disabled=self.disabled.why(order.strategy),
             ),
             applied.risk,
         )
@@ -128,6 +131,8 @@ class Gate:
         flatten = order.purpose is Purpose.FLATTEN
         if self.is_halted() and not flatten:
             return Refusal("halted", self.halted or "new orders are halted")
+        if not flatten and (disabled := self.disabled.why(order.strategy)):
+            return Refusal("disabled", disabled)
         scope = self.permit.scope()
         if scope is PermitScope.NONE or (scope is PermitScope.REDUCE and not flatten):
             return Refusal("no_permit", "the permit ran out before the send")
