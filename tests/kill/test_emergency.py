@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import pytest
 from tests.harness.cgroups import delegated_cgroup
 from tests.kill.small_desk import is_alive, small_desk
 
+from openbell.domain.ids import mint
+from openbell.domain.orders import NewOrder, OrdType, Side
 from openbell.domain.scopes import DESK, Scope, ScopeKind
 from openbell.kill.course import courses
 from openbell.kill.marker import read_marker, why_held
 from openbell.kill.request import EmergencyRequest
+from openbell.runtime.processes import system_processes
 from openbell.state.checkpoint import read_checkpoint
 from openbell.state.latch import Latches
+from openbell.state.live_orders import OrderRegister
 
 BLIND = {"kind": "status_503_unknown", "kinds": ["open_orders"]}
 """Nothing is verified while it lasts."""
@@ -151,6 +156,37 @@ async def test_pressed_twice_the_second_follows_the_first(tmp_path: Path) -> Non
         assert desk.own_open() == []
 
 
+async def test_a_second_press_does_not_take_the_word_of_one_whose_latch_was_released_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """The first had proven one venue and was busy with the other; a person released the switch there, and
+    orders went on. The second latched anew, and was told what had been so before."""
+    async with small_desk(tmp_path / "desk", ("mt5", "oanda")) as desk:
+        quick, slow = desk.houses["mt5-0"], desk.houses["oanda-1"]
+        scopes = ("--scope", "venue:mt5-0", "--scope", "venue:oanda-1")
+        desk.rest(2)
+        await slow.suffer(BLIND)
+        first = await desk.begin(*scopes)
+
+        def is_proven() -> bool:
+            return bool(courses(desk.layout.emergency)) and any(
+                (each.get("what"), each.get("venue")) == ("verified", "mt5-0")
+                for each in desk.course()
+            )
+
+        await desk.until(is_proven, "the first venue is proven")
+        latches = Latches(desk.layout)
+        latches.release(each for each in latches.read() if each.scope.name == "mt5-0")
+        quick.rest(2, desk=desk.desk_id)
+        second = await desk.begin(*scopes)
+        assert (await _until_said(second, "begun"))["joined"] == "001"
+        slow.sim.faults.clear()
+        one, two = await asyncio.gather(desk.end(first), desk.end(second))
+        assert (one.status, two.status) == (0, 0)
+        assert two.statement["joined"] is False
+        assert desk.own_open() == []
+
+
 async def test_a_second_press_takes_over_when_the_first_is_killed(tmp_path: Path) -> None:
     async with small_desk(tmp_path / "desk") as desk:
         (here,) = desk.houses.values()
@@ -235,6 +271,33 @@ async def test_a_scope_that_the_desk_does_not_have_is_never_called_verified(tmp_
         told = " ".join(pressed.statement["problems"])
         assert "mt6-0" in told and "nobody" in told and "mt5-0" in told, "the nearest name is said"
         assert len(desk.own_open()) == 3
+
+
+async def test_orders_at_a_venue_that_was_taken_out_of_desk_toml_are_never_called_verified(
+    tmp_path: Path,
+) -> None:
+    """Nobody asks that venue any more, and only the register knows of them: it was zero everywhere."""
+    async with small_desk(tmp_path / "desk") as desk:
+        desk.rest(1)
+        register = OrderRegister(desk.layout.live_orders, system_processes().boot_id(), slots=8)
+        register.open()
+        gone = NewOrder(
+            cl_ord_id=mint(desk.desk_id, 7, 1),
+            venue="gone",
+            symbol="EUR/USD",
+            side=Side.BUY,
+            ord_type=OrdType.LIMIT,
+            order_qty=Decimal(1),
+            price=Decimal(1),
+        )
+        register.intended(gone)
+        pressed = await desk.press()
+        assert pressed.status == 7, pressed
+        assert desk.own_open() == []
+        assert pressed.venue("mt5-0")["result"] == "verified"
+        told = pressed.venue("gone")
+        assert (told["result"], told["in_doubt"]) == ("unknown", [gone.cl_ord_id])
+        assert gone.cl_ord_id in told["by_hand"]
 
 
 def test_a_strategys_positions_are_not_flattened_whoever_asks() -> None:

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -27,14 +28,16 @@ from openbell.domain.orders import (
     TimeInForce,
 )
 from openbell.kill import live_orders
-from openbell.kill.live_orders import RegisterOnDisk
+from openbell.kill.live_orders import Accounting, RegisterOnDisk
+from openbell.kill.stop_venues import undeclared
 from openbell.runtime.processes import system_processes
-from openbell.state.live_orders import OrderRegister
+from openbell.state.live_orders import LiveOrder, OrderRegister, Sent
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Accepted, VenueOrder
 from openbell.venues.registry import open_venue
 
 ALL = tuple(KINDS)
+LONG_AGO_S = 60.0
 LOOKS_INTO_LISTS = ("kraken", "coinbase", "tradelocker")
 """Asked for one order, their adapters look into the lists that lie here: nothing is proven then."""
 
@@ -63,13 +66,16 @@ class Engine:
         )
 
     def holds(self, cl_ord_ids: Iterable[str], *, market: int = 0) -> None:
-        """They were sent, answered, and rest."""
-        for cl_ord_id in cl_ord_ids:
-            new = self.order(cl_ord_id, market=market)
-            self.register.intended(new)
-            self.register.heard(
+        """They were sent long ago, answered, and rest."""
+        long_ago_ns = max(1, time.monotonic_ns() - int(LONG_AGO_S * 1e9))
+        news = [self.order(cl_ord_id, market=market) for cl_ord_id in cl_ord_ids]
+        self.register.adopt(
+            (
                 Order(new=new, status=OrdStatus.NEW, created_ns=0, updated_ns=0, venue_order_id="v")
-            )
+                for new in news
+            ),
+            long_ago_ns,
+        )
 
     def sends(self, *, tells: bool = False) -> NewOrder:
         """One that has no answer. `tells`: the adapter is known to ask for leave, and this one has not
@@ -227,7 +233,10 @@ async def test_one_whose_first_byte_had_no_leave_is_not_waited_for(tmp_path: Pat
         new = engine.sends(tells=True)
         with counting(here) as asked:
             assert verified(await here.stop(register=engine.read(), timeout_s=20), here)
-        assert asked == [new.cl_ord_id]
+            assert asked == [new.cl_ord_id]
+            # An engine that was only silent gets its leave later: nothing may be noted of it.
+            assert verified(await here.stop(register=engine.read(), timeout_s=20), here)
+        assert asked == [new.cl_ord_id] * 2
 
 
 async def test_one_that_a_venue_knew_and_has_lost_is_never_given_up(tmp_path: Path) -> None:
@@ -289,6 +298,24 @@ async def test_of_those_that_a_mass_cancel_took_unseen_a_few_are_asked_for(tmp_p
         assert len(set(asked)) <= live_orders.SAMPLE
 
 
+def test_what_a_mass_cancel_may_have_overtaken_is_not_taken_for_withdrawn() -> None:
+    """Sent on another connection a moment before it, landed after it, and answered before the engine was
+    frozen: it rests, and was struck off unasked for three others that were gone."""
+    account = Accounting(cast(Any, None), None, None, window_s=1.0, latency_s=0.5)
+    for name, symbol, sent, sent_s in (
+        ("long before", "BTC/USDT", Sent.OPEN, 9.4),
+        ("just before", "BTC/USDT", Sent.OPEN, 9.6),
+        ("unanswered", "BTC/USDT", Sent.UNANSWERED, 9.0),
+        ("elsewhere", "ETH/USDT", Sent.OPEN, 9.0),
+    ):
+        key = ClOrdID(name)
+        account.left[key] = LiveOrder(key, "kraken", symbol, sent, int(sent_s * 1e9))
+    ten_ns = 10 * 10**9
+    assert [each.cl_ord_id for each in account._taken({"BTC/USDT": ten_ns})] == ["long before"]
+    assert {each.cl_ord_id for each in account._taken({"": ten_ns})} == {"long before", "elsewhere"}
+    assert account._taken({}) == []
+
+
 async def test_a_mass_cancel_that_was_acknowledged_and_did_nothing_is_found_out(
     tmp_path: Path,
 ) -> None:
@@ -344,6 +371,19 @@ async def test_of_another_symbol_or_venue_nothing_is_asked(tmp_path: Path) -> No
             assert asked == []
             stated = await here.stop(register=engine.read(), timeout_s=5)
             assert stated.in_doubt == ("ob0badcafe-7-zz",)
+
+
+async def test_of_a_venue_that_desk_toml_no_longer_names_nothing_is_known(tmp_path: Path) -> None:
+    async with house("kraken") as here:
+        engine = Engine(here, tmp_path)
+        engine.holds(["ob0badcafe-7-zz"])
+        assert await undeclared(engine.read(), [here.venue.name], flatten=False) == ()
+        (stated,) = await undeclared(engine.read(), ["another"], flatten=True)
+    assert (stated.venue, stated.result) == (here.venue.name, "unknown")
+    assert stated.in_doubt == ("ob0badcafe-7-zz",)
+    assert "ob0badcafe-7-zz" in stated.by_hand
+    assert stated.flat is not None
+    assert stated.flat.result == "unknown"
 
 
 # A register that cannot be read.

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from openbell.domain.ids import mint
 from openbell.domain.orders import ClOrdID, NewOrder, Order, OrdStatus, OrdType, Side
 from openbell.errors import StorageError
+from openbell.state import live_orders
 from openbell.state.live_orders import (
     HEADER_SIZE,
     SLOT_SIZE,
@@ -99,8 +100,9 @@ def test_only_an_adapter_that_was_seen_to_ask_for_leave_is_believed_not_to_have_
     register.intended(new(2))
     register.intended(new(3, venue="kraken"))
     assert list(found(tmp_path).values()) == [Sent.UNANSWERED, Sent.INTENDED, Sent.UNANSWERED]
-    register.leaving(new(2))
+    assert register.leaving(new(2))
     assert list(found(tmp_path).values()) == [Sent.UNANSWERED] * 3
+    assert not register.leaving(new(4)), "it was never registered"
 
 
 def test_an_order_that_comes_back_from_its_end_is_in_it_again(tmp_path: Path) -> None:
@@ -109,6 +111,54 @@ def test_an_order_that_comes_back_from_its_end_is_in_it_again(tmp_path: Path) ->
     register.heard(order(1, OrdStatus.REJECTED))
     register.heard(order(1, OrdStatus.PARTIALLY_FILLED, "v1"))
     assert list(found(tmp_path).values()) == [Sent.OPEN]
+
+
+def in_doubt_and_taken_for_never_arrived(folder: Path) -> OrderRegister:
+    register = opened(folder)
+    register.intended(new(1))
+    register.leaving(new(1))
+    register.heard(order(1, OrdStatus.UNKNOWN))
+    register.heard(order(1, OrdStatus.REJECTED))
+    return register
+
+
+def test_one_that_is_taken_for_never_arrived_stays_for_as_long_as_a_stop_believes_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine concludes from a venue that knows none after its time-out and the longest latency, some
+    ten seconds; a stop waits thirty. A stop in between said zero of an order that could still land."""
+    register = in_doubt_and_taken_for_never_arrived(tmp_path / "a")
+    register.intended(new(2))
+    register.heard(order(2, OrdStatus.REJECTED))  # by the venue's own word, or never sent
+    register.heard(order(1, OrdStatus.REJECTED))
+    assert found(tmp_path / "a") == {mint("0badcafe", 7, 1): Sent.UNANSWERED}
+
+    monkeypatch.setattr(live_orders, "LINGERS_NS", 0)
+    register = in_doubt_and_taken_for_never_arrived(tmp_path / "b")
+    register.heard(order(2, OrdStatus.PENDING_NEW))
+    assert found(tmp_path / "b") == {}
+    assert len(register) == 0
+
+
+@pytest.mark.parametrize("status", [OrdStatus.UNKNOWN, OrdStatus.NEW])
+def test_one_that_comes_back_meanwhile_is_not_freed_when_that_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: OrdStatus
+) -> None:
+    monkeypatch.setattr(live_orders, "LINGERS_NS", 0)
+    register = in_doubt_and_taken_for_never_arrived(tmp_path)
+    monkeypatch.setattr(register, "_free_lingering", lambda _now_ns: None)
+    register.heard(order(1, status, "v1" if status is OrdStatus.NEW else ""))
+    monkeypatch.undo()
+    register.heard(order(2, OrdStatus.PENDING_NEW))
+    assert list(found(tmp_path)) == [mint("0badcafe", 7, 1)]
+
+
+def test_an_adopted_one_without_an_answer_stays_as_long(tmp_path: Path) -> None:
+    register = opened(tmp_path)
+    register.adopt([order(1, OrdStatus.UNKNOWN), order(2, OrdStatus.NEW, "v2")], 77)
+    register.heard(order(1, OrdStatus.REJECTED))
+    register.heard(order(2, OrdStatus.CANCELED, "v2"))
+    assert list(found(tmp_path)) == [mint("0badcafe", 7, 1)]
 
 
 def test_it_grows_and_names_every_order(tmp_path: Path) -> None:
@@ -185,11 +235,14 @@ def test_the_register_of_an_engine_that_stands_by_is_left_and_one_that_is_gone_m
     by = opened(tmp_path)
     gone = tmp_path / "999999999-dead-0.orders"
     gone.write_bytes(next(tmp_path.glob("*.orders")).read_bytes())
+    making = tmp_path / ".openbell-0.tmp"
+    making.write_bytes(b"")
     first = opened(tmp_path)
     first.remove_others()
     assert by.is_there
     assert first.is_there
     assert not gone.exists()
+    assert making.exists(), "of one that starts at the same moment: its start failed without it"
     first.intended(new(1))
     by.remove_others()
     assert not first.is_there
@@ -289,6 +342,32 @@ def test_one_damaged_register_hides_no_other(tmp_path: Path) -> None:
     told = read_live_orders(tmp_path, BOOT)
     assert told.damage
     assert [each.cl_ord_id for each in told.orders] == [mint("0badcafe", 7, 1)]
+
+
+def test_one_that_a_successor_replaces_while_it_is_read_hides_no_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor's own was not there when the files were listed: nothing was read, and nothing was
+    said to be damaged or missing."""
+    first = opened(tmp_path)
+    first.intended(new(1))
+    read = Path.read_bytes
+
+    def hand_over(path: Path) -> bytes:
+        monkeypatch.setattr(Path, "read_bytes", read)
+        second = opened(tmp_path)
+        second.adopt([order(1, OrdStatus.PENDING_NEW)], 77)
+        second.remove_others()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", hand_over)
+    assert list(found(tmp_path)) == [mint("0badcafe", 7, 1)]
+
+
+def test_one_that_is_listed_and_never_there_is_damage(tmp_path: Path) -> None:
+    opened(tmp_path)
+    (tmp_path / "1-dead-0.orders").symlink_to(tmp_path / "nowhere")
+    assert "removed" in read_live_orders(tmp_path, BOOT).damage
 
 
 # A crash at any byte.

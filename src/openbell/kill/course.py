@@ -36,6 +36,7 @@ from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.marker import read_marker
 from openbell.runtime.processes import system_processes
 from openbell.state.files import fsync, storage_error, write_all
+from openbell.state.latch import Latches
 from openbell.state.lock import FileLock
 
 Event = Mapping[str, Any]
@@ -46,6 +47,7 @@ logged and stops nothing."""
 POLL_S = 0.02
 """flock knows "now" and "for ever", nothing between; and a file tells nobody that it has grown."""
 _READ_MAX = 1 << 24
+LATCHES_S = 0.5
 KEPT_S = 1.0
 """How long is waited for a disk that is to keep something before an order is sent."""
 
@@ -250,6 +252,21 @@ def ended(events: list[dict[str, Any]]) -> dict[str, Any] | None:
             statement: dict[str, Any] = event["statement"]
             return statement
     return None
+
+
+async def still_holds(layout: DeskLayout, statement: Mapping[str, Any]) -> bool:
+    """Whether nobody released since what that stop latched: what it proved of a part of a desk was so
+    then, and is so no more where orders went on. A desk that was stopped as a whole has no engine."""
+    if str(DESK) in (statement.get("scopes") or ()):
+        return True
+    latched = set((statement.get("latch") or {}).get("ids") or ())
+    try:
+        there = await aside(
+            lambda: {each.id for each in Latches(layout).read(opened=False)}, LATCHES_S
+        )
+    except TimeoutError:
+        return False
+    return latched <= there
 
 
 def last_statement(layout: DeskLayout) -> dict[str, Any] | None:

@@ -36,7 +36,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import ScopeKind, undeclared
 from openbell.errors import StorageError
 from openbell.kill.aside import aside
-from openbell.kill.course import Course, Following, Tell, Turn, ended, turns
+from openbell.kill.course import Course, Following, Tell, Turn, ended, still_holds, turns
 from openbell.kill.emergency_statement import (
     CheckpointMade,
     EmergencyStatement,
@@ -240,7 +240,7 @@ class _Stop:
         """The statement of whoever carries out the same already. None: it is ours to carry out."""
         following = Following(self.layout.emergency)
         covered = True
-        both_flatten = False
+        both_flatten = over = False
         now_s = asyncio.get_running_loop().time
         since_s = now_s()
         async for ours in turns(self.turn):
@@ -251,10 +251,11 @@ class _Stop:
                     covered, both_flatten = self._compare(event)
                 self._hear({**event, "joined": following.name})
                 stated = ended([event])
-                if stated is not None and covered:
+                over = stated is not None
+                if stated is not None and covered and await still_holds(self.layout, stated):
                     return EmergencyStatement.from_wire(stated, joined=True)
             if ours:
-                self.took_over = following.name
+                self.took_over = "" if over else following.name
                 return None
             if not covered and not both_flatten and now_s() - since_s > NARROWER_S:
                 self.problems.append("a narrower stop was under way: this one went on beside it")
@@ -376,7 +377,27 @@ class _Stop:
             ),
             asyncio.gather(*(self._strategy(course, desk, name) for name in strategies)),
         )
-        return tuple(found[0]), tuple(found[1]), by_hand
+        venues = tuple(found[0])
+        if self.request.whole_desk:
+            venues += await self._undeclared(course, desk)
+        return venues, tuple(found[1]), by_hand
+
+    async def _undeclared(self, course: Course, desk: LoadedDesk) -> tuple[VenueStatement, ...]:
+        from openbell.kill.live_orders import RegisterOnDisk
+        from openbell.kill.stop_venues import undeclared
+
+        register = self.register or RegisterOnDisk(self.layout.live_orders)
+        try:
+            stated = await undeclared(register, desk.file.venues, flatten=self.request.flatten)
+        except Exception as error:  # noqa: BLE001 - told, and stops nothing; no venue is verified then
+            _log.exception("the register of live orders was not read")
+            self.problems.append(f"the register of live orders: {type(error).__name__}")
+            return ()
+        for each in stated:
+            course.add(
+                "venue", what="ended", venue=each.venue, at_ns=time.time_ns(), statement=each
+            )
+        return stated
 
     async def _venue(
         self,

@@ -6,7 +6,9 @@
                                    └──────────────────┴▶ not known ─▶ never to land, once its time is over
 
 What always holds:
-- Only the venue's word, or a time, takes an order off the list of those that are not accounted for.
+- Only the venue's word, or a time, takes an order off the list of those that are not accounted for. Its
+  word is also a mass cancel that it acknowledged, of those that rested long before, if three of them are
+  seen to have ended.
 - An order that had an answer once is never given up for not being known: a venue that has lost it is
   not believed.
 - One without an answer may land as long as `LANDS_WITHIN_S` after the last moment at which it can have
@@ -99,6 +101,9 @@ class Accounting:
     """None: all."""
     window_s: float
     """The venue's time-out: an order's first byte has left within it, or never does."""
+    latency_s: float = 0.0
+    """The longest that an order was seen to take: so long before a mass cancel it was sent, or it may
+    have arrived after it."""
     damage: str = ""
     """Why nothing can be proven here."""
     gap: str = ""
@@ -107,9 +112,10 @@ class Accounting:
     left: dict[ClOrdID, LiveOrder] = field(default_factory=dict)
     """Not accounted for."""
     ended: list[ClOrdID] = field(default_factory=list)
-    """Asked for, and seen to have ended or never to land."""
+    """Asked for, and seen to have ended or never to land, whatever comes."""
     named: tuple[ClOrdID, ...] = ()
-    """All that the register named."""
+    """All that the register named, but for those that had no leave: an engine that was only silent, or
+    stopped in part, may get it later."""
     _reading: Reading | None = None
     _listed: set[ClOrdID] = field(default_factory=set)
     _reasons: dict[str, None] = field(default_factory=dict)
@@ -152,13 +158,15 @@ class Accounting:
 
     def _taken(self, swept_ns: Mapping[str, int]) -> list[LiveOrder]:
         """Those that rested when a mass cancel was sent that the venue acknowledged: a thousand
-        questions for what the next list is to show gone would cost more than the stop."""
+        questions for what the next list is to show gone would cost more than the stop. Not those that
+        were sent so shortly before it that it may have overtaken them."""
         account_ns = swept_ns.get("", 0)
+        latency_ns = int(self.latency_s * 1e9)
         return [
             order
             for order in self.left.values()
             if order.sent is Sent.OPEN
-            and order.sent_ns < max(account_ns, swept_ns.get(order.symbol, 0))
+            and order.sent_ns + latency_ns < max(account_ns, swept_ns.get(order.symbol, 0))
             and order.cl_ord_id not in self._hidden
         ]
 
@@ -169,7 +177,9 @@ class Accounting:
         for order in reading.live.orders:
             if order.venue == name and self.symbol in (None, order.symbol):
                 self.left[order.cl_ord_id] = order
-        self.named = tuple(self.left)
+        self.named = tuple(
+            order.cl_ord_id for order in self.left.values() if order.sent is not Sent.INTENDED
+        )
 
     async def _look_up(self, orders: Sequence[LiveOrder]) -> list[VenueOrder]:
         """Those that are open; what the venue says of the others is noted. Raises GivenUpError."""
@@ -195,7 +205,8 @@ class Accounting:
         if told is None:
             if not self._may_land(order, asked_ns):
                 del self.left[key]
-                self.ended.append(key)
+                if order.sent is not Sent.INTENDED:
+                    self.ended.append(key)
         elif told.status.is_final:
             del self.left[key]
             self.ended.append(key)

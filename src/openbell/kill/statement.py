@@ -81,6 +81,21 @@ def unvisited(
     )
 
 
+def undeclared(venue: str, in_doubt: Sequence[ClOrdID], *, flatten: bool) -> VenueStatement:
+    """Of a venue that desk.toml does not name any more, where an engine has sent orders that are not
+    known to have ended."""
+    why = "desk.toml does not name it, so it was not asked"
+    return VenueStatement(
+        venue=venue,
+        result="unknown",
+        in_doubt=tuple(in_doubt),
+        flat=Flat(result="unknown", why=why) if flatten else None,
+        why=why,
+        by_hand=f"log in at {venue} and cancel the desk's open orders, or name it in desk.toml again"
+        + by_hand_of_doubt(in_doubt),
+    )
+
+
 def together(parts: Sequence[VenueStatement]) -> VenueStatement:
     """Of one venue that was stopped symbol by symbol: as much as its worst part says."""
     first, *rest = parts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -110,6 +110,18 @@ async def stop_venues(
         for task in tasks:
             task.cancel()
     return [_result(visit, task, told) for visit, task in zip(visited, tasks, strict=True)]
+
+
+async def undeclared(
+    register: Register, declared: Collection[str], *, flatten: bool
+) -> tuple[VenueStatement, ...]:
+    """Of venues that desk.toml does not name any more: nobody asks them, and the register names orders
+    there that are not known to have ended."""
+    found: dict[str, list[ClOrdID]] = {}
+    for order in (await register.read()).live.orders:
+        if order.venue not in declared:
+            found.setdefault(order.venue, []).append(order.cl_ord_id)
+    return tuple(statement.undeclared(name, found[name], flatten=flatten) for name in sorted(found))
 
 
 def _result(visit: Visit, task: asyncio.Task[VenueStatement], told: Orders) -> VenueStatement:

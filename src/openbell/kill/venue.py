@@ -70,7 +70,9 @@ class VenueStop:
         can = venue.capabilities
         pace = Pace(can.cancels_per_s, can.cancel_burst)
         self.asking = Asking(venue, pace, deadline_s, self._waiting)
-        self.live = Accounting(self.asking, register, target.symbol, window_s)
+        self.live = Accounting(
+            self.asking, register, target.symbol, window_s, max(settle_s, SETTLE_S_MIN)
+        )
         self.verified = False
         self.remain: tuple[VenueOrder, ...] = ()
         self.spared: tuple[VenueOrder, ...] = ()

@@ -12,6 +12,8 @@ What always holds:
   to have left. Whatever byte is the last that was written, a reader finds at least the live orders.
 - An order without a slot is not sent. Where one that is live already gets none, the register says
   that it is incomplete; it never leaves one out in silence.
+- An order that was in doubt and is taken for one that never arrived, because the venue knows none, stays
+  for as long as a stop believes that it may land: the engine concludes it sooner.
 - It is a mapped file: an order costs two stores into memory and no system call, and what is stored is
   there for a reader when the engine was killed or stopped a moment later. The page cache does not
   outlive the machine, so a register of another boot is not taken for complete.
@@ -50,6 +52,7 @@ import msgspec
 from openbell.domain.orders import ClOrdID, NewOrder, Order, OrdStatus
 from openbell.errors import StorageError
 from openbell.state.files import replacing, storage_error
+from openbell.state.order_latency import LATENCY_MAX_S
 
 MAGIC = b"OBORDERS"
 VERSION = 1
@@ -65,6 +68,8 @@ _FIELDS = struct.Struct("<QH")
 _TEXT_AT = 8 + _FIELDS.size
 _TEXT_MAX = SLOT_SIZE - _TEXT_AT
 _INCOMPLETE_AT = HEADER_SIZE - 1
+LINGERS_NS = int(LATENCY_MAX_S * 1e9)
+"""From when it was concluded, which is after its time-out: so a stop's own bound is over by then."""
 _LOOK_AGAIN_S = (0.002, 0.01, 0.05)
 """A register that is written while it is read may show a slot between two of its orders."""
 
@@ -153,6 +158,10 @@ class OrderRegister:
         self._segments: list[_Segment] = []
         self._paths: list[Path] = []
         self._places: dict[ClOrdID, tuple[_Segment, int, Sent]] = {}
+        self._doubted: set[ClOrdID] = set()
+        """In it without an answer, and in doubt since."""
+        self._lingering: dict[ClOrdID, int] = {}
+        """Taken for never arrived, until when they stay; monotonic, soonest first."""
         self._telling: set[str] = set()
         """Venues whose adapter is seen to ask for leave before an order's first byte."""
 
@@ -169,6 +178,8 @@ class OrderRegister:
         if not self.is_there:
             self._segments, self._paths = [], []
             self._places.clear()
+            self._doubted.clear()
+            self._lingering.clear()
             self._grow(self._slots)
 
     def adopt(self, orders: Iterable[Order], sent_ns: int) -> None:
@@ -177,13 +188,16 @@ class OrderRegister:
         for order in orders:
             state = Sent.OPEN if order.venue_order_id else Sent.UNANSWERED
             self._put(order.new, state, sent_ns)
+            if state is Sent.UNANSWERED:
+                self._doubted.add(order.cl_ord_id)
 
     def remove_others(self) -> None:
         """Registers of engines before this one, once their orders are adopted; not that of one that
-        stands by, which is empty and will be written."""
+        stands by, which is empty and will be written, nor what one that starts is just making."""
         with contextlib.suppress(OSError):  # what stays only names orders once more
             for path in list(self._folder.iterdir()):
-                if path not in self._paths and not _stands_by(path):
+                is_ours = path.suffix in (SUFFIX, ENDED_SUFFIX)
+                if is_ours and path not in self._paths and not _stands_by(path):
                     path.unlink(missing_ok=True)
 
     def intended(self, order: NewOrder) -> None:
@@ -191,24 +205,30 @@ class OrderRegister:
         state = Sent.INTENDED if order.venue in self._telling else Sent.UNANSWERED
         self._put(order, state, time.monotonic_ns())
 
-    def leaving(self, order: NewOrder) -> None:
-        """Its first byte is about to be written."""
+    def leaving(self, order: NewOrder) -> bool:
+        """Its first byte is about to be written. False: it is not in here, and must not be."""
         self._telling.add(order.venue)
         self._mark(order.cl_ord_id, Sent.INTENDED, Sent.UNANSWERED)
+        return order.cl_ord_id in self._places
 
     def heard(self, order: Order) -> None:
         """Its state in the books after an event. StorageError: it is live and has no slot; the
         register is incomplete from now on, and says so."""
-        key = order.cl_ord_id
-        if order.status.is_final:
-            place = self._places.pop(key, None)
-            if place is not None:
-                segment, at, _ = place
-                segment.mark(at, _FREE)
+        key, now_ns = order.cl_ord_id, time.monotonic_ns()
+        self._free_lingering(now_ns)
+        if order.status is OrdStatus.REJECTED and (key in self._doubted or key in self._lingering):
+            self._doubted.discard(key)
+            self._lingering.setdefault(key, now_ns + LINGERS_NS)
+        elif order.status.is_final:
+            self._free(key)
         elif key in self._places:
+            self._lingering.pop(key, None)
             if order.venue_order_id:
+                self._doubted.discard(key)
                 self._mark(key, Sent.INTENDED, Sent.OPEN)
                 self._mark(key, Sent.UNANSWERED, Sent.OPEN)
+            elif order.status is OrdStatus.UNKNOWN:
+                self._doubted.add(key)
         elif order.status is not OrdStatus.PENDING_NEW and self._segments:
             try:
                 self._put(order.new, Sent.OPEN, time.monotonic_ns())
@@ -222,6 +242,21 @@ class OrderRegister:
             with contextlib.suppress(OSError):
                 path.unlink()
         self._segments, self._paths = [], []
+
+    def _free(self, key: ClOrdID) -> None:
+        self._doubted.discard(key)
+        self._lingering.pop(key, None)
+        place = self._places.pop(key, None)
+        if place is not None:
+            segment, at, _ = place
+            segment.mark(at, _FREE)
+
+    def _free_lingering(self, now_ns: int) -> None:
+        while self._lingering:
+            key, until_ns = next(iter(self._lingering.items()))
+            if now_ns < until_ns:
+                return
+            self._free(key)
 
     def _mark(self, key: ClOrdID, before: Sent, after: Sent) -> None:
         place = self._places.get(key)
@@ -349,7 +384,10 @@ def _read(folder: Path, boot_id: str) -> LiveOrders:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            continue  # an engine that took over has adopted it
+            # An engine that takes over has adopted it, perhaps into a file that was not there when
+            # these were listed, or was still empty when it was read.
+            damage = damage or f"{path} was removed while it was read"
+            continue
         except OSError as error:
             damage = damage or f"{path} cannot be read: {error.strerror}"
             continue
