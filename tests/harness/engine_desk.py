@@ -248,7 +248,8 @@ class EngineDesk:
         """The open orders, once the venue lists so many: a send is answered before it arrives."""
         async with asyncio.timeout(WAIT_S):
             while True:
-                rows: list[dict[str, Any]] = (await self.get("/v1/orders"))["orders"]
+                told: list[dict[str, Any]] = (await self.get("/v1/orders"))["orders"]
+                rows = [row for row in told if row["listed"]]
                 if len(rows) == count:
                     return rows
                 await asyncio.sleep(0.05)

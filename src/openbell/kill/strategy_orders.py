@@ -2,8 +2,9 @@
 
 A ClOrdID says desk and epoch, and no strategy. So this part of an emergency stop is the only one
 that needs the engine: it is asked to cancel, and then for the orders that the venues list, until
-two lists in a row, both complete, have none of the strategy. An engine that does not answer makes
-it unknown, with what a person can do instead.
+two lists in a row, both complete, have none of the strategy and no send of it is without an answer: such
+an order is in no list, and may rest a moment later. An engine that does not answer makes it unknown, with
+what a person can do instead.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class _Asked:
         self.listed = False
         """The last question was answered in full, and `orders` is not empty."""
         self.orders: list[dict[str, Any]] = []
+        self.sending = 0
+        """Orders of the strategy that have no answer yet."""
         self.why = "no engine answered" if engines else "the desk has no engine that can be asked"
         self._client = client
         self._engines = engines
@@ -88,7 +91,7 @@ class _Asked:
             quiet = self._quiet.is_set()
             if await self._look():
                 heard_s = now_s()
-                if not self.orders and quiet:
+                if not (self.orders or self.sending) and quiet:
                     empty += 1
                     if empty < EMPTY_ANSWERS:
                         await asyncio.sleep(SETTLE_S_MIN)
@@ -111,6 +114,13 @@ class _Asked:
         orders = [row for row in answer.get("orders") or () if isinstance(row, dict)]
         self.orders = [row for row in orders if row.get("strategy") == self._strategy]
         self.listed = bool(self.orders)
+        sending = answer.get("sending")
+        if not isinstance(sending, list):
+            self.why = "the engine does not say which orders have no answer yet"
+            return self.listed
+        self.sending = sum(
+            isinstance(row, dict) and row.get("strategy") == self._strategy for row in sending
+        )
         cut = [name for name, each in _venues(answer).items() if each.get("complete") is not True]
         if cut:
             self.why = f"the list of {', '.join(cut)} is not complete"
@@ -120,7 +130,12 @@ class _Asked:
         if strange and not self.orders:
             self.why = f"{len(strange)} own orders are in no book: they may be this strategy's"
             return False
-        self.why = "listed as open" if self.orders else "one empty list proves nothing"
+        if self.orders:
+            self.why = "listed as open"
+        elif self.sending:
+            self.why = f"{self.sending} of its orders have no answer yet: they may still land"
+        else:
+            self.why = "one empty list proves nothing"
         return True
 
     async def _cancel(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openbell.domain.orders import OrderIntended, OrdStatus, OrdType, Purpose, Side
+from openbell.domain.orders import ClOrdID, OrderIntended, OrdStatus, OrdType, Purpose, Side
 from openbell.domain.permit import PermitScope
 from openbell.domain.scopes import DESK, parse_scope
 from openbell.state.halts import Halt
@@ -89,7 +89,9 @@ async def test_a_latch_set_while_the_journal_is_written_stops_the_send(
     assert desk.venue.submitted() == []
 
 
-@pytest.mark.parametrize("why", ["latched", "halted", "the permit ran out", "fenced", "storage"])
+@pytest.mark.parametrize(
+    "why", ["latched", "halted", "the permit ran out", "fenced", "storage", "register"]
+)
 async def test_an_order_that_waited_for_a_connection_is_looked_at_before_its_first_byte(
     desk: Any, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
@@ -118,8 +120,12 @@ async def test_an_order_that_waited_for_a_connection_is_looked_at_before_its_fir
             monkeypatch.setattr(engine.ledger, "retired", True)
         case "storage":
             engine.ledger.storage_problem = "storage failed"
+        case "register":
+            monkeypatch.setattr(engine.registering.register, "_places", {})
     with pytest.raises(NotSentError, match=why):
         engine.desk.on_sent(order.cl_ord_id, 0)
+    with pytest.raises(NotSentError, match="no book"):
+        engine.desk.on_sent(ClOrdID("another"), 0)
     free.set()
     await desk.until(lambda: desk.status(order.cl_ord_id) is not OrdStatus.PENDING_NEW)
     assert desk.venue.submitted() == []

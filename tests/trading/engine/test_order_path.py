@@ -21,6 +21,7 @@ from openbell.domain.scopes import DESK
 from openbell.errors import StorageError
 from openbell.state.halts import Halt
 from openbell.state.latch import Latches
+from openbell.trading.engine import order_desk
 from openbell.trading.event_feed import EngineEventFeed
 from openbell.trading.messages import CancelIntent, EngineEvent
 
@@ -93,6 +94,34 @@ async def test_an_order_that_is_just_being_sent_makes_no_list_incomplete(
     order = await sending
     await desk.until_status(order.cl_ord_id, S.NEW)
     assert [row["listed"] for row in (await desk.api.orders({}))["orders"]] == [True]
+
+
+async def test_an_order_without_an_answer_is_told_beside_the_lists_and_missed_in_them_when_it_is_late(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop of its strategy, and a closing, took a complete list without it for the whole truth."""
+    await desk.start()
+    desk.venue.script.append("hang")
+    order = await desk.order()
+    await desk.venue.arrived.wait()
+    monkeypatch.setattr(order_desk, "JUST_SENT_S", 3600.0)
+    told = await desk.api.orders({})
+    row = {"venue": "fake", "cl_ord_id": order.cl_ord_id, "symbol": "BTC/USDT", "strategy": "s"}
+    assert (told["venues"]["fake"]["complete"], told["orders"], told["sending"]) == (
+        True,
+        [],
+        [row],
+    )
+    monkeypatch.setattr(order_desk, "JUST_SENT_S", 0.0)
+    told = await desk.api.orders({})
+    assert not told["venues"]["fake"]["complete"]
+    assert [(each["cl_ord_id"], each["listed"]) for each in told["orders"]] == [
+        (order.cl_ord_id, False)
+    ]
+    desk.venue.release.set()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    await desk.until(lambda: not desk.engine.desk.under_way)
+    assert (await desk.api.orders({}))["sending"] == []
 
 
 async def test_a_rejected_order_is_final_and_counts_for_nothing(desk: Any) -> None:

@@ -128,10 +128,12 @@ class EngineApi:
         return self._engine.gate.limits.now().document()
 
     async def orders(self, _fields: dict[str, Any]) -> object:
-        """What the venues list, and what they should have listed: see `_unlisted_rows`."""
+        """What the venues list, and what they should have listed: see `_unlisted_rows`. `sending`: what
+        has no answer yet, and so may rest a moment later while no list shows it."""
         links = list(self._engine.links.values())
         # Taken before the question, so that what is sent meanwhile is not missed in the answer.
         expected = {link.name: self._expected(link) for link in links}
+        sending = self._sending_rows()
         answers = await asyncio.gather(
             *(asked(link.venue.open_orders, PATIENCE_S) for link in links)
         )
@@ -145,7 +147,7 @@ class EngineApi:
             complete = answer.complete and not unlisted
             venues[link.name] = {"ok": True, "error": "", "complete": complete}
             rows += [*self._order_rows(link, answer), *unlisted]
-        return {"venues": venues, "orders": rows}
+        return {"venues": venues, "orders": rows, "sending": sending}
 
     async def positions(self, _fields: dict[str, Any]) -> object:
         links = list(self._engine.links.values())
@@ -277,7 +279,19 @@ class EngineApi:
         return [
             order.cl_ord_id
             for order in self._books.open_orders(venue=link.name)
-            if not self._engine.desk.is_sending(order.cl_ord_id)
+            if not self._engine.desk.is_just_being_sent(order.cl_ord_id)
+        ]
+
+    def _sending_rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "venue": order.new.venue,
+                "cl_ord_id": order.cl_ord_id,
+                "symbol": order.new.symbol,
+                "strategy": order.new.strategy,
+            }
+            for order in self._books.open_orders()
+            if self._engine.desk.is_sending(order.cl_ord_id)
         ]
 
     async def _unlisted_rows(

@@ -58,6 +58,8 @@ SENDS_AT_ONCE = 64
 """Per venue. More would only queue in the connection, where nothing can be looked at again."""
 SLOT_WAIT_S = 0.5
 """An intent that waits longer for its turn is refused: prices have moved on."""
+JUST_SENT_S = 2.0
+"""An order that is being sent for longer is late: a list that lacks it is told as one that lacks it."""
 
 
 class SendLink(Protocol):
@@ -235,11 +237,14 @@ class OrderDesk:
         waited for a connection (a venue may allow two new ones a second).
         """
         sending = self._ledger.books.orders.get(cl_ord_id)
-        refusal = None if sending is None else self._gate.still_refuses(sending.new)
+        if sending is None:
+            raise NotSentError("it is in no book")
+        refusal = self._gate.still_refuses(sending.new)
         if refusal is not None:
             raise NotSentError(refusal.text)
-        if sending is not None:
-            self._register.leaving(sending.new)
+        if not (self._register.leaving(sending.new) or sending.status.is_final):
+            # The register was lost while it waited, and could not be made anew.
+            raise NotSentError("it is not in the register of live orders")
         arrived_ns = self._arrived_ns.get(cl_ord_id)
         if arrived_ns is not None:
             metrics.INTENT_TO_SENT.observe((at_ns - arrived_ns) / 1e9)
@@ -253,6 +258,13 @@ class OrderDesk:
         """Whether it is on its way to the venue: from before its intent is journaled, and so before
         it is in the books, until the answer to the send is."""
         return cl_ord_id in self._sending or cl_ord_id in self._pending
+
+    def is_just_being_sent(self, cl_ord_id: ClOrdID) -> bool:
+        """As `is_sending`, and for so short a time that it need not be in any list yet."""
+        arrived_ns = self._arrived_ns.get(cl_ord_id)
+        if arrived_ns is None:
+            return self.is_sending(cl_ord_id)
+        return time.monotonic_ns() - arrived_ns < JUST_SENT_S * 1e9
 
     async def outcome_of_send(self, cl_ord_id: ClOrdID) -> None:
         """Returns when no send of this order is under way."""
