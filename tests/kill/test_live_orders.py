@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
@@ -29,7 +30,7 @@ from openbell.domain.orders import (
 )
 from openbell.kill import live_orders
 from openbell.kill.live_orders import Accounting, RegisterOnDisk
-from openbell.kill.stop_venues import undeclared
+from openbell.kill.stop_venues import not_named
 from openbell.runtime.processes import system_processes
 from openbell.state.live_orders import LiveOrder, OrderRegister, Sent
 from openbell.venues.credentials import Credentials
@@ -160,6 +161,30 @@ async def test_orders_that_the_first_list_leaves_out_are_not_forgotten_for_those
         # The mass cancel of its symbol would take the hidden ones with it.
         here.rest(1, desk=None)
         assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+
+
+async def test_orders_whose_cancel_was_lost_and_that_the_next_lists_leave_out_are_found_and_cancelled(
+    tmp_path: Path,
+) -> None:
+    """A list showed them once, so their end was left to the lists: of those that the venue took no cancel
+    of three were asked for, and none was cancelled again."""
+    async with house("binance-usdm") as here:
+        here.rest(6)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        asked, lists = here.venue.open_orders, itertools.count()
+
+        async def open_orders(symbols: Sequence[str] = ()) -> Any:
+            listing = await asked(symbols)
+            return msgspec.structs.replace(listing, orders=()) if next(lists) else listing
+
+        here.venue.open_orders = open_orders  # type: ignore[method-assign]
+        lost = {"kind": "status_503_unknown", "accepted": False, "kinds": ["cancel", "mass_cancel"]}
+        await here.suffer({**lost, "count": 1})
+        stated = await here.stop(register=engine.read(), timeout_s=30)
+        assert here.hits() == [1]
+        assert verified(stated, here)
+        assert stated.acknowledged == 6
 
 
 async def test_what_an_empty_list_hides_and_no_cancel_ends_is_residual(tmp_path: Path) -> None:
@@ -377,8 +402,8 @@ async def test_of_a_venue_that_desk_toml_no_longer_names_nothing_is_known(tmp_pa
     async with house("kraken") as here:
         engine = Engine(here, tmp_path)
         engine.holds(["ob0badcafe-7-zz"])
-        assert await undeclared(engine.read(), [here.venue.name], flatten=False) == ()
-        (stated,) = await undeclared(engine.read(), ["another"], flatten=True)
+        assert await not_named(engine.read(), [here.venue.name], flatten=False) == ()
+        (stated,) = await not_named(engine.read(), ["another"], flatten=True)
     assert (stated.venue, stated.result) == (here.venue.name, "unknown")
     assert stated.in_doubt == ("ob0badcafe-7-zz",)
     assert "ob0badcafe-7-zz" in stated.by_hand

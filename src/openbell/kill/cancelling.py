@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from openbell.domain.orders import ClOrdID
 from openbell.kill import events
 from openbell.kill.asking import Asking, is_throttled
 from openbell.kill.events import StopEvent, Tell
@@ -88,6 +89,10 @@ class Cancelling:
     def acknowledged(self) -> int:
         """Orders whose cancel the venue took."""
         return sum(sight.acknowledged > 0 for sight in self._sights.values())
+
+    @property
+    def acknowledged_ids(self) -> set[ClOrdID]:
+        return {each.order.cl_ord_id for each in self._sights.values() if each.acknowledged}
 
     def saw(self, orders: Iterable[VenueOrder]) -> None:
         """They are open, by the venue's last list."""

@@ -379,16 +379,16 @@ class _Stop:
         )
         venues = tuple(found[0])
         if self.request.whole_desk:
-            venues += await self._undeclared(course, desk)
+            venues += await self._not_named(course, desk)
         return venues, tuple(found[1]), by_hand
 
-    async def _undeclared(self, course: Course, desk: LoadedDesk) -> tuple[VenueStatement, ...]:
+    async def _not_named(self, course: Course, desk: LoadedDesk) -> tuple[VenueStatement, ...]:
         from openbell.kill.live_orders import RegisterOnDisk
-        from openbell.kill.stop_venues import undeclared
+        from openbell.kill.stop_venues import not_named
 
         register = self.register or RegisterOnDisk(self.layout.live_orders)
         try:
-            stated = await undeclared(register, desk.file.venues, flatten=self.request.flatten)
+            stated = await not_named(register, desk.file.venues, flatten=self.request.flatten)
         except Exception as error:  # noqa: BLE001 - told, and stops nothing; no venue is verified then
             _log.exception("the register of live orders was not read")
             self.problems.append(f"the register of live orders: {type(error).__name__}")

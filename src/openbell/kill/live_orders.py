@@ -1,7 +1,7 @@
 """What the engine's register of live orders says against what a venue lists.
 
-    in the register ─▶ in a list of this stop ──────────────────────▶ the lists tell its end
-                    └▶ in none: asked for by ClOrdID ─┬▶ final ─────▶ it has ended
+    in the register ─▶ in a list, its cancel acknowledged ──────────▶ the lists tell its end
+                    └▶ in none, or gone without that: asked for by ClOrdID ─┬▶ final ─────▶ it has ended
                                    ▲                  ├▶ open ──────▶ cancelled, asked for again
                                    └──────────────────┴▶ not known ─▶ never to land, once its time is over
 
@@ -118,36 +118,42 @@ class Accounting:
     stopped in part, may get it later."""
     _reading: Reading | None = None
     _listed: set[ClOrdID] = field(default_factory=set)
+    _last: set[ClOrdID] = field(default_factory=set)
+    """Of those, the ones in the last list."""
     _reasons: dict[str, None] = field(default_factory=dict)
     _hidden: set[ClOrdID] = field(default_factory=set)
     """Open by the venue's own word, while its list left them out: lists say nothing of them."""
 
     def saw(self, orders: Iterable[VenueOrder]) -> None:
-        """The venue lists them: what becomes of these its lists will tell."""
-        keys = {order.cl_ord_id for order in orders}
-        self._listed |= keys
-        self._hidden -= keys
+        """The venue lists them: once it has taken their cancels, its lists tell their end."""
+        self._last = {order.cl_ord_id for order in orders}
+        self._listed |= self._last
+        self._hidden -= self._last
 
     @property
-    def is_read(self) -> bool:
-        return self._reading is not None or self.register is None
+    def missing(self) -> list[LiveOrder]:
+        """Not accounted for, and not in the last list."""
+        return [order for key, order in self.left.items() if key not in self._last]
 
-    async def ask(self, swept_ns: Mapping[str, int]) -> list[VenueOrder]:
-        """Of every live order that no list has shown; returns those that are open. `swept_ns`: as of
-        `Cancelling`. Raises GivenUpError."""
+    async def ask(
+        self, swept_ns: Mapping[str, int], acknowledged: Collection[ClOrdID] = ()
+    ) -> list[VenueOrder]:
+        """Of every live order that no list has shown, or that is gone from them though the venue took no
+        cancel of it; returns those that are open. `swept_ns`, `acknowledged`: as of `Cancelling`. Raises
+        GivenUpError."""
         if self.register is None:
             return []
         if self._reading is None:
             self._begin(await self.register.read())
-        for key in self._listed & self.left.keys():
-            del self.left[key]
+        can_ask = self.asking.venue.capabilities.lookup_by_cl_ord_id
+        for key in (self._listed - self._last - self._hidden) & self.left.keys():
+            if key in acknowledged or not can_ask:
+                del self.left[key]
         self._reasons = {}
         taken = self._taken(swept_ns)
         sample = taken[:SAMPLE]
         rest = {order.cl_ord_id for order in taken[SAMPLE:]}
-        found = await self._look_up(
-            [each for each in self.left.values() if each.cl_ord_id not in rest]
-        )
+        found = await self._look_up([each for each in self.missing if each.cl_ord_id not in rest])
         if not any(order.cl_ord_id in self.left for order in sample):
             for key in rest:
                 del self.left[key]
@@ -164,7 +170,7 @@ class Accounting:
         latency_ns = int(self.latency_s * 1e9)
         return [
             order
-            for order in self.left.values()
+            for order in self.missing
             if order.sent is Sent.OPEN
             and order.sent_ns + latency_ns < max(account_ns, swept_ns.get(order.symbol, 0))
             and order.cl_ord_id not in self._hidden
@@ -215,9 +221,14 @@ class Accounting:
 
     def _may_land(self, order: LiveOrder, at_ns: int) -> bool:
         """Whether one that the venue does not know may be open there, then or later."""
-        if order.cl_ord_id in self._hidden or order.sent is Sent.OPEN:
+        if self._has_rested(order):
             return True
         return order.sent is Sent.UNANSWERED and at_ns < self._lands_by_ns(order)
+
+    def _has_rested(self, order: LiveOrder) -> bool:
+        """By the venue's own word, to the engine or to this stop."""
+        key = order.cl_ord_id
+        return order.sent is Sent.OPEN or key in self._listed or key in self._hidden
 
     def _lands_by_ns(self, order: LiveOrder) -> int:
         assert self._reading is not None
@@ -225,13 +236,16 @@ class Accounting:
         return left_ns + int(LANDS_WITHIN_S * 1e9)
 
     def _doubt(self) -> str:
-        if not self.left:
+        hidden: list[LiveOrder] = []
+        lost: list[LiveOrder] = []
+        sent: list[LiveOrder] = []
+        for order in self.missing:
+            if order.cl_ord_id in self._hidden:
+                hidden.append(order)
+            else:
+                (lost if self._has_rested(order) else sent).append(order)
+        if not (hidden or lost or sent):
             return ""
-        hidden = [each for each in self.left.values() if each.cl_ord_id in self._hidden]
-        lost = [
-            each for each in self.left.values() if each not in hidden and each.sent is Sent.OPEN
-        ]
-        sent = [each for each in self.left.values() if each not in hidden and each not in lost]
         told = []
         if hidden:
             told.append(f"{_named(hidden)} open by their ClOrdIDs, and no list shows them")

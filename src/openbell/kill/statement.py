@@ -81,7 +81,7 @@ def unvisited(
     )
 
 
-def undeclared(venue: str, in_doubt: Sequence[ClOrdID], *, flatten: bool) -> VenueStatement:
+def not_named(venue: str, in_doubt: Sequence[ClOrdID], *, flatten: bool) -> VenueStatement:
     """Of a venue that desk.toml does not name any more, where an engine has sent orders that are not
     known to have ended."""
     why = "desk.toml does not name it, so it was not asked"

@@ -112,7 +112,7 @@ async def stop_venues(
     return [_result(visit, task, told) for visit, task in zip(visited, tasks, strict=True)]
 
 
-async def undeclared(
+async def not_named(
     register: Register, declared: Collection[str], *, flatten: bool
 ) -> tuple[VenueStatement, ...]:
     """Of venues that desk.toml does not name any more: nobody asks them, and the register names orders
@@ -121,7 +121,7 @@ async def undeclared(
     for order in (await register.read()).live.orders:
         if order.venue not in declared:
             found.setdefault(order.venue, []).append(order.cl_ord_id)
-    return tuple(statement.undeclared(name, found[name], flatten=flatten) for name in sorted(found))
+    return tuple(statement.not_named(name, found[name], flatten=flatten) for name in sorted(found))
 
 
 def _result(visit: Visit, task: asyncio.Task[VenueStatement], told: Orders) -> VenueStatement:
@@ -236,7 +236,7 @@ def _statement(
         acknowledged=stop.acknowledged,
         flat=None if flattening is None else flattening.flat(),
         why=stop.why,
-        in_doubt=tuple(stop.live.left),
+        in_doubt=tuple(order.cl_ord_id for order in stop.live.missing),
         not_seen=stop.live.gap,
         took_s=round(took_s, 6),
     )

@@ -179,7 +179,8 @@ class VenueStop:
         self.live.saw(listing.orders)
         # The listed ones are cancelled first: to ask for others would keep them waiting.
         if self._is_quiet and (self._asked or not self.remain):
-            hidden = await self.live.ask(self._cancelling.swept_ns)
+            cancelling = self._cancelling
+            hidden = await self.live.ask(cancelling.swept_ns, cancelling.acknowledged_ids)
             listing = msgspec.structs.replace(listing, orders=(*listing.orders, *hidden))
             self._sort(listing)
         self._asked = self._asked or bool(self.remain)
