@@ -18,6 +18,10 @@ from tests.harness.venue_desk import make_desk
 from tests.venues.conformance.harness import running_sim
 from tests.venues.subjects import Subject, all_subjects
 
+from openbell.cli.commands.venues import last_look
+from openbell.config.layout import DeskLayout
+from openbell.domain.orders import ClOrdID
+from openbell.venues.transport import NotSentError
 from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
 
 DESK = """
@@ -183,6 +187,35 @@ def test_an_order_is_placed_far_away_and_seen_gone(desk: Path, sim: VenueProcess
     (row,) = orders_at(sim)
     assert (row["status"], row["cum_qty"]) == ("CANCELED", "0")
     assert row["cl_ord_id"].startswith("ob")
+
+
+def test_no_order_is_placed_under_the_kill_switch(desk: Path, sim: VenueProcess) -> None:
+    """The desk of an emergency stop is latched and has no engine: an order was placed all the same."""
+    latches = desk / "state" / "latches"
+    latches.mkdir(parents=True, exist_ok=True)
+    latch = latches / "venue-sim"
+    latch.touch()
+    status, out, err = openbell("venues", "test", "sim", "--order", desk=desk)
+    assert status == 6, out + err
+    assert "kill switch is latched" in err
+    assert orders_at(sim) == []
+    document("venues", "test", "sim", desk=desk, expect=0)
+    latch.rename(latches / "venue-another")
+    document("venues", "test", "sim", "--order", desk=desk, expect=0)
+
+
+def test_the_kill_switch_is_looked_at_again_before_the_first_byte_of_that_order(
+    tmp_path: Path,
+) -> None:
+    layout = DeskLayout.for_desk(tmp_path, {})
+    layout.make()
+    look = last_look(layout, "sim", "BTC/USDT")
+    look(ClOrdID("x"), 0)
+    (layout.latches / "symbol-ETH%2FUSDT").touch()
+    look(ClOrdID("x"), 0)
+    layout.latch.touch()
+    with pytest.raises(NotSentError, match="kill switch"):
+        look(ClOrdID("x"), 0)
 
 
 def test_an_order_that_cannot_be_cancelled_is_unknown_and_named(

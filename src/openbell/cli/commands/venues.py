@@ -19,15 +19,17 @@ from openbell.errors import (
     FailedError,
     NotRunningError,
     OpenbellError,
+    RefusedError,
     UnverifiedError,
     UsageError,
 )
 
 if TYPE_CHECKING:
+    from openbell.config.layout import DeskLayout
     from openbell.config.models import LoadedDesk
     from openbell.domain.orders import ClOrdID
     from openbell.venues.patience import Patience
-    from openbell.venues.port import AccountSummary, Venue
+    from openbell.venues.port import AccountSummary, OnSent, Venue
     from openbell.venues.trial import Check, OrderTrial
 
 COUNTER_BITS = 34
@@ -265,10 +267,13 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
     trial: OrderTrial | None = None
     if order:
         _refuse_beside_an_engine(terminal)
+        traded = symbol or config.symbols[0]
+        _refuse_latched(terminal.layout, name, traded)
+        venue.on_sent = last_look(terminal.layout, name, traded)
         if config.environment == "live":
             terminal.confirm(f"Place an order on the LIVE account of {name}?", yes=yes)
         cl_ord_id = test_order_id(terminal.layout.desk_id, time.time_ns() // 1_000_000)
-        trial = OrderTrial(symbol=symbol or config.symbols[0], cl_ord_id=cl_ord_id)
+        trial = OrderTrial(symbol=traded, cl_ord_id=cl_ord_id)
         # Named beforehand: should this process be killed, a person knows what to look for.
         terminal.say(f"the order to be placed and cancelled: {cl_ord_id}")
     terminal.say(f"{name}: {config.adapter}, {config.environment}" + _at(config.url))
@@ -311,6 +316,36 @@ def _refuse_beside_an_engine(terminal: Terminal) -> None:
             f"{engine['name']} is {engine['state']}: an order past it would make its books differ",
             hint="close the desk first, or leave out --order",
         )
+
+
+def _refuse_latched(layout: DeskLayout, venue: str, symbol: str) -> None:
+    """No order of any purpose goes out under the kill switch, whoever wants it. RefusedError."""
+    from openbell.state.latch import Latches, latch_note
+
+    # Of a desk that was never opened there need be no folder of latches.
+    there = [
+        latch
+        for latch in Latches(layout).read(opened=False)
+        if latch.scope.covers(venue, "", symbol)
+    ]
+    if there:
+        raise RefusedError(
+            latch_note(there),
+            hint="`openbell kill-switch deactivate` releases it; without --order nothing is sent",
+        )
+
+
+def last_look(layout: DeskLayout, venue: str, symbol: str) -> OnSent:
+    """As an engine's, directly before the first byte: a stop may have been pressed meanwhile."""
+    from openbell.venues.transport import NotSentError
+
+    def look(_cl_ord_id: ClOrdID, _at_ns: int) -> None:
+        try:
+            _refuse_latched(layout, venue, symbol)
+        except RefusedError as error:
+            raise NotSentError(error.message) from error
+
+    return look
 
 
 async def _try(
