@@ -410,16 +410,17 @@ async def test_a_page_that_was_cut_does_not_cut_the_list(
     scripted: Scripted, venue: AlpacaVenue
 ) -> None:
     """One order is told, the other two only when asked for what comes after it."""
-    for page in ([1], [1, 2, 3], [3]):
+    for page in ([1], [3, 2, 1], [1, 2, 3], [3]):
         scripted.on("GET /v2/orders", [numbered(n) for n in page])
     listing = await venue.open_orders()
     assert [order.cl_ord_id for order in listing.orders] == ["c-1", "c-2", "c-3"]
     assert listing.complete
     queries = [query for query, _ in scripted.sent("GET /v2/orders")]
-    assert [query.get("after") for query in queries] == [
-        None,
-        "2024-08-08T13:30:00.000000000Z",
-        "2024-08-08T13:30:00.000002000Z",
+    assert [(query["direction"], query.get("after")) for query in queries] == [
+        ("asc", None),
+        ("desc", "2024-08-08T13:30:00.000000000Z"),
+        ("asc", "2024-08-08T13:30:00.000000000Z"),
+        ("desc", "2024-08-08T13:30:00.000002000Z"),
     ]
     assert queries[0] == {
         "status": "open",
@@ -427,6 +428,17 @@ async def test_a_page_that_was_cut_does_not_cut_the_list(
         "limit": "500",
         "direction": "asc",
     }
+
+
+async def test_pages_that_are_always_cut_to_one_row_are_not_the_whole_list(
+    scripted: Scripted, venue: AlpacaVenue
+) -> None:
+    """The oldest again and again; the newest shows that there are others."""
+    for number in (1, 3, 1):
+        scripted.on("GET /v2/orders", [numbered(number)])
+    listing = await venue.open_orders()
+    assert [order.cl_ord_id for order in listing.orders] == ["c-1", "c-3"]
+    assert not listing.complete
 
 
 async def test_a_page_full_of_one_moment_leaves_the_list_incomplete(

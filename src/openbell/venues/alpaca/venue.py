@@ -206,26 +206,35 @@ class AlpacaVenue(RestVenue):
         return outcome
 
     async def open_orders(self, symbols: Sequence[str] = ()) -> Listing:
-        """Oldest first, until asking for later ones brings none: a short page may be a cut one."""
+        """Oldest first, until the newest after the last of them is that one: a short page may be a
+        cut one, even to a single row."""
         asked = [self._symbols[symbol] for symbol in symbols or self.config.symbols]
-        base = {
-            "status": "open",
-            "symbols": ",".join(asked),
-            "limit": str(ORDERS_PER_PAGE),
-            "direction": "asc",
-        }
+        base = {"status": "open", "symbols": ",".join(asked), "limit": str(ORDERS_PER_PAGE)}
         found: dict[str, VenueOrder] = {}
         after: dict[str, str] = {}
-        complete = True
+
+        later: dict[str, VenueOrder] = {}
+
+        async def page_of(direction: str) -> tuple[int, dict[str, VenueOrder]]:
+            query = {**base, "direction": direction, **after}
+            page = await self._ask(self._get("/v2/orders", query), list[wire.Order])
+            new = {each.id: self._to_port(each) for each in page if each.id not in found}
+            return len(page), new
+
         while True:
-            page = await self._ask(self._get("/v2/orders", {**base, **after}), list[wire.Order])
-            new = [order for order in page if order.id not in found]
+            _, new = await page_of("asc")
             if not new:
-                # A whole page of orders of one moment hides what comes after them.
-                complete = len(page) < ORDERS_PER_PAGE
+                # What is listed from the other end alone may have others between it and these.
+                complete = not later
+                found |= later
                 break
-            found |= {order.id: self._to_port(order) for order in new}
-            after = {"after": _just_before(found[page[-1].id].created_ns)}
+            found |= new
+            after = {"after": _just_before(max(each.created_ns for each in new.values()))}
+            count, later = await page_of("desc")
+            if not later:
+                # A whole page of orders of one moment hides what comes after them.
+                complete = count < ORDERS_PER_PAGE
+                break
         for order in found.values():
             self._names.note(order.cl_ord_id, order.venue_order_id)
         return Listing(orders=tuple(found.values()), complete=complete)
