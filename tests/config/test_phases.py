@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openbell.config.loader import parse_desk
-from openbell.config.models import Service
 from openbell.config.phases import PHASES, phase_problems, phases_of, waits_for
+from openbell.config.services import Service
 from openbell.domain.graph import find_cycle
 from openbell.errors import ConfigError
 

@@ -19,7 +19,8 @@ import pytest
 from tests.harness.ports import free_port
 
 from openbell.config.layout import DeskLayout
-from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs, Service
+from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs
+from openbell.config.services import Service
 from openbell.runtime.members import scan
 from openbell.runtime.plan import build_specs
 from openbell.runtime.processes import system_processes

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from openbell.config.layout import DeskLayout
-from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs, Service
+from openbell.config.models import Desk, DeskFile, LoadedDesk, Logs
+from openbell.config.services import Service
 from openbell.runtime.plan import build_specs
 from openbell.runtime.run import Run
 from openbell.runtime.spec import StopResult

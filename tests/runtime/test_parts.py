@@ -16,7 +16,7 @@ import psutil
 import pytest
 from tests.harness.cgroups import delegated_cgroup
 
-from openbell.config.models import Limits
+from openbell.config.services import Limits
 from openbell.errors import StorageError
 from openbell.runtime import ports as ports_module
 from openbell.runtime.limits import ServiceCgroup, support

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from openbell.config.layout import DeskLayout
-from openbell.config.models import Desk, DeskFile, LoadedDesk, Service
+from openbell.config.models import Desk, DeskFile, LoadedDesk
+from openbell.config.services import Service
 from openbell.errors import ConfigError
 from openbell.runtime.plan import build_specs
 

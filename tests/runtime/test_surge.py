@@ -12,7 +12,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from openbell.config.models import Service
+from openbell.config.services import Service
 from openbell.domain.service_state import ServiceState
 from openbell.errors import RefusedError
 from openbell.runtime.processes import system_processes

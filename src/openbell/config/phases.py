@@ -14,15 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Literal
+from typing import get_args
 
 from openbell.config.problems import Problem
+from openbell.config.services import Phase, Service
 
-if TYPE_CHECKING:
-    from openbell.config.models import Service
-
-Phase = Literal["infrastructure", "core", "services", "console"]
-PHASES: tuple[Phase, ...] = ("infrastructure", "core", "services", "console")
+PHASES: tuple[Phase, ...] = get_args(Phase)
 
 _OF_ROLE: Mapping[str, Phase] = {
     "venue": "infrastructure",

@@ -33,6 +33,7 @@ from openbell.config import (
     models,
     preflight,
     procedures,
+    services,
 )
 from openbell.config.unit_texts import format_duration
 
@@ -47,6 +48,7 @@ _MODULES = (
     preflight,
     backups,
     procedures,
+    services,
     channels,
 )
 
@@ -78,16 +80,16 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[[procedures.NAME.extra]]", procedures.ExtraStep),
     ("[venues.NAME]", models.Venue),
     ("[strategies.NAME]", models.Strategy),
-    ("[services.NAME]", models.Service),
-    ('services.NAME.ready: `kind = "http"`', models.HttpReady),
-    ('services.NAME.ready: `kind = "tcp"`', models.TcpReady),
-    ('services.NAME.ready: `kind = "exec"`', models.ExecReady),
-    ('services.NAME.ready: `kind = "log"`', models.LogReady),
-    ("[services.NAME.health]", models.Health),
-    ("[services.NAME.stop]", models.Stop),
-    ("[services.NAME.restart]", models.Restart),
-    ("[services.NAME.trial]", models.Trial),
-    ("[services.NAME.limits]", models.Limits),
+    ("[services.NAME]", services.Service),
+    ('services.NAME.ready: `kind = "http"`', services.HttpReady),
+    ('services.NAME.ready: `kind = "tcp"`', services.TcpReady),
+    ('services.NAME.ready: `kind = "exec"`', services.ExecReady),
+    ('services.NAME.ready: `kind = "log"`', services.LogReady),
+    ("[services.NAME.health]", services.Health),
+    ("[services.NAME.stop]", services.Stop),
+    ("[services.NAME.restart]", services.Restart),
+    ("[services.NAME.trial]", services.Trial),
+    ("[services.NAME.limits]", services.Limits),
 )
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from openbell.config.phases import PHASES, Phase
+from openbell.config.phases import PHASES
+from openbell.config.services import Phase
 from openbell.domain.graph import start_order, with_dependencies
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import Facts, Services
@@ -25,7 +26,7 @@ from openbell.procedures.wording import count_of
 from openbell.runtime.spec import StartResult
 
 if TYPE_CHECKING:
-    from openbell.config.models import Service
+    from openbell.config.services import Service
 
 _LOOKERS = frozenset({"venue", "market-data", "risk", "monitoring"})
 """Roles that send no orders: simulated venues, and those who only look."""

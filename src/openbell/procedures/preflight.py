@@ -18,9 +18,10 @@ from pathlib import Path
 
 from openbell.config.key_lines import key_lines, line_of
 from openbell.config.layout import DeskLayout
-from openbell.config.models import LoadedDesk, Service
+from openbell.config.models import LoadedDesk
 from openbell.config.problems import KeyPath, Problem
 from openbell.config.secrets import missing_secrets
+from openbell.config.services import Service
 from openbell.domain.dead_man import within
 from openbell.errors import OpenbellError
 from openbell.runtime.plan import PLACEHOLDERS

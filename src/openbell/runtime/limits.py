@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from openbell.config.models import Limits
+from openbell.config.services import Limits
 
 _PERIOD_US = 100_000
 """The kernel's default period of cpu.max."""

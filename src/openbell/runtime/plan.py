@@ -16,7 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from openbell.config.layout import DeskLayout
-from openbell.config.models import TRIAL_FLAG, ExecReady, LoadedDesk, Service
+from openbell.config.models import LoadedDesk
+from openbell.config.services import TRIAL_FLAG, ExecReady, Service
 from openbell.errors import ConfigError
 from openbell.runtime.spec import ServiceSpec
 

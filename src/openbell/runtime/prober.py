@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 
-from openbell.config.models import ExecReady, HttpReady, LogReady, TcpReady
+from openbell.config.services import ExecReady, HttpReady, LogReady, TcpReady
 from openbell.runtime.host import Host
 from openbell.runtime.ports import ListenersUnreadableError, listener_among, may_be_taken
 from openbell.runtime.probes import (

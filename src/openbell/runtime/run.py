@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from openbell.config.models import Health, Ready, Stop
+from openbell.config.services import Health, Ready, Stop
 from openbell.errors import FailedError, StorageError
 from openbell.runtime.code import code_of
 from openbell.runtime.host import Host

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openbell.config.models import (
+from openbell.config.services import (
     ExecReady,
     Health,
     HttpReady,

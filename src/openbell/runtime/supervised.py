@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 
 import msgspec
 
-from openbell.config.models import LogReady
+from openbell.config.services import LogReady
 from openbell.domain.restart_policy import Leave, Restart
 from openbell.domain.service_state import ServiceMove, ServiceState, after
 from openbell.errors import OpenbellError, RefusedError, StorageError

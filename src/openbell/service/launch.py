@@ -9,7 +9,7 @@ import gc
 import sys
 from collections.abc import Callable
 
-from openbell.config.models import TRIAL_FLAG
+from openbell.config.services import TRIAL_FLAG
 from openbell.errors import OpenbellError
 from openbell.service.app import ServiceApp
 from openbell.service.context import ServiceContext
