@@ -132,8 +132,12 @@ def cancel_refused() -> BinanceError:
 
 def of_status(status: int) -> dict[str, object]:
     """What Binance's body says beside an HTTP status that is not about the request itself."""
-    if status in (418, 429):
+    if status == 418:
         return BinanceError(-1003, "Way too much request weight used; IP banned.").body()
+    if status == 429:
+        return BinanceError(
+            -1003, "Too much request weight used; please use fewer requests."
+        ).body()
     return BinanceError(
         -1007,
         "Timeout waiting for response from backend server. "
