@@ -10,6 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from openbell.errors import CorruptError, StorageError
+from openbell.state.struct_file import read_struct
+
 
 class NotOpened(msgspec.Struct, frozen=True):
     run: str
@@ -44,9 +47,10 @@ class _Part(msgspec.Struct, frozen=True):
 def read_not_opened(target: Path) -> NotOpened | None:
     """From the file of the target; None too where it cannot be read, which its own reader tells."""
     try:
-        return msgspec.json.decode(target.read_bytes(), type=_Part).not_opened
-    except (OSError, msgspec.DecodeError):
+        part = read_struct(target, _Part, "what was asked for")
+    except (StorageError, CorruptError):
         return None
+    return None if part is None else part.not_opened
 
 
 def closed_because(told: NotOpened | None) -> str:
