@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from openbell.controller.desk import ControlledDesk
+from openbell.controller.desk import ControlledDesk, require_declared
 from openbell.controller.observing import Observer, Seen
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.graph import (
     start_order,
     stop_order,
-    suggest,
     with_dependencies,
     with_dependents,
 )
@@ -25,7 +24,6 @@ from openbell.errors import (
     OpenbellError,
     RefusedError,
     StorageError,
-    UsageError,
 )
 from openbell.procedures.checkpointing import save_checkpoint
 from openbell.procedures.preview import lock_row
@@ -154,7 +152,7 @@ class Acts:
         """No new order of this strategy from now on. One that is disabled already stays so by whom it
         was. Raises UsageError, and StorageError where it could not be kept: then it was told to halt."""
         desk = self.desk
-        self._require_strategy(name)
+        require_declared("strategy", name, "strategies", desk.desk.file.strategies)
         disabled = DisabledStrategies.of(desk.layout)
         if await asyncio.to_thread(disabled.read, name) is not None:
             return await self._strategy_row(name, changed=False)
@@ -180,7 +178,7 @@ class Acts:
         it is. Raises UsageError, RefusedError while the desk is locked or closing, ConflictError while
         a procedure is under way, StorageError."""
         desk = self.desk
-        self._require_strategy(name)
+        require_declared("strategy", name, "strategies", desk.desk.file.strategies)
         with desk.board.acting():
             desk.refuse_locked("not enabled")
             if desk.targets.asked is DeskTarget.CLOSING:
@@ -197,19 +195,6 @@ class Acts:
             )
             await asyncio.to_thread(disabled.enable, name)
             return {**await self._strategy_row(name, changed=True), "recorded": True}
-
-    def _require_strategy(self, name: str) -> None:
-        """Raises UsageError with the nearest names for one that the desk file does not have."""
-        known = self.desk.desk.file.strategies
-        if name not in known:
-            nearest = suggest(name, known)
-            hint = f"did you mean {' or '.join(nearest)}?" if nearest else ""
-            raise UsageError(
-                f'there is no strategy "{name}"',
-                hint=hint or f"strategies: {', '.join(known) or 'none'}",
-                strategy=name,
-                nearest=nearest,
-            )
 
     async def _strategy_row(self, name: str, *, changed: bool) -> dict[str, object]:
         """How it stands by its file, and what its host says, which looks at the file as it is asked.

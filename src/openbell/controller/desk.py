@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,17 +182,8 @@ class ControlledDesk:
 
     def require_known(self, names: list[str]) -> None:
         """Raises UsageError with the nearest names for one that the desk does not have."""
-        known = self.desk.file.services
         for name in names:
-            if name not in known:
-                nearest = suggest(name, known)
-                hint = f"did you mean {' or '.join(nearest)}?" if nearest else ""
-                raise UsageError(
-                    f'there is no service "{name}"',
-                    hint=hint or f"services: {', '.join(known)}",
-                    service=name,
-                    nearest=nearest,
-                )
+            require_declared("service", name, "services", self.desk.file.services)
 
     def refuse_locked(self, what: str) -> None:
         """Raises RefusedError while deployments and configuration are locked. `what` is not done."""
@@ -366,3 +357,18 @@ class ControlledDesk:
         await self.client.close()
         await self.auditor.flush()
         self.database.close()
+
+
+def require_declared(kind: str, name: str, plural: str, known: Iterable[str]) -> None:
+    """Raises UsageError with the nearest names for one that the desk file does not have."""
+    names = list(known)
+    if name in names:
+        return
+    nearest = suggest(name, names)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else ""
+    raise UsageError(
+        f'there is no {kind} "{name}"',
+        hint=hint or f"{plural}: {', '.join(names) or 'none'}",
+        **{kind: name},
+        nearest=nearest,
+    )
