@@ -28,7 +28,7 @@ from typing import Protocol
 from openbell.domain.orders import ClOrdID
 from openbell.kill.aside import aside
 from openbell.kill.asking import Asking
-from openbell.runtime.processes import system_processes
+from openbell.runtime.processes import this_boot
 from openbell.state.live_orders import LiveOrder, LiveOrders, Sent, note_ended, read_live_orders
 from openbell.state.order_latency import LATENCY_MAX_S
 from openbell.venues.port import VenueError, VenueOrder
@@ -84,7 +84,7 @@ class RegisterOnDisk:
     async def _read(self) -> Reading:
         at_ns = time.monotonic_ns()
         try:
-            live = await aside(lambda: read_live_orders(self._folder, _boot_id()), READ_S)
+            live = await aside(lambda: read_live_orders(self._folder, this_boot()), READ_S)
         except TimeoutError:
             live = LiveOrders(damage="the disk does not answer")
         return Reading(live, at_ns)
@@ -264,10 +264,3 @@ def _named(orders: Sequence[LiveOrder]) -> str:
     names = ", ".join(order.cl_ord_id for order in orders[:NAMED_MAX])
     rest = len(orders) - NAMED_MAX
     return f"{names} and {rest} more" if rest > 0 else names
-
-
-def _boot_id() -> str:
-    try:
-        return system_processes().boot_id()
-    except OSError:
-        return ""

@@ -183,6 +183,15 @@ def system_processes() -> ProcessTable:
     return LinuxProcesses() if Path("/proc/self/stat").exists() else PsutilProcesses()
 
 
+def this_boot() -> str:
+    """Its id; empty where the machine does not say: then nothing of an earlier moment is of this boot
+    for certain."""
+    try:
+        return system_processes().boot_id()
+    except OSError:
+        return ""
+
+
 def _read(path: str) -> bytes | None:
     """The file's bytes; None where it is gone or may not be read."""
     try:

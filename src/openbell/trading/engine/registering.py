@@ -9,7 +9,7 @@ from pathlib import Path
 from openbell.domain.books import Books
 from openbell.domain.orders import Order
 from openbell.errors import StorageError
-from openbell.runtime.processes import system_processes
+from openbell.runtime.processes import this_boot
 from openbell.service.logging import get_logger
 from openbell.state.live_orders import OrderRegister
 
@@ -20,7 +20,7 @@ class Registering:
     """`permit_ttl_s`: for so long an earlier engine that is not seen to have ended may still send."""
 
     def __init__(self, folder: Path, permit_ttl_s: float) -> None:
-        self.register = OrderRegister(folder, _boot_id())
+        self.register = OrderRegister(folder, this_boot())
         self._permit_ttl_s = permit_ttl_s
 
     async def open(self) -> None:
@@ -61,11 +61,3 @@ class Registering:
                 "a live order is not registered: a stop cannot be proven",
                 alert=True, cl_ord_id=order.cl_ord_id, why=error.message,
             )  # fmt: skip
-
-
-def _boot_id() -> str:
-    """Empty where the machine does not say: then nobody takes its register for complete."""
-    try:
-        return system_processes().boot_id()
-    except OSError:
-        return ""
