@@ -109,10 +109,6 @@ class Emergency:
                 hint="the kill switch is set; press again: it goes on from what it finds",
             )
 
-    def refuse_under_way(self) -> None:
-        """Raises ConflictError while a stop is under way."""
-        refuse_under_way(self.desk.layout)
-
     async def clear(self, actor: str) -> None:
         """On a person's word: the desk is opened again. Raises ConflictError while a stop is under
         way, StorageError where the marker stays."""
@@ -120,7 +116,7 @@ class Emergency:
         marker = read_marker(layout)
         if marker is None:
             return
-        self.refuse_under_way()
+        refuse_under_way(layout)
         await self.desk.auditor.record(
             actor, "emergency.cleared", self.desk.desk.file.desk.name, begun=marker
         )

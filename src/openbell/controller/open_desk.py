@@ -20,6 +20,7 @@ from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError, StorageError
+from openbell.kill.course import refuse_under_way
 from openbell.procedures.begin_trading import BeginTrading, without_engine
 from openbell.procedures.command_step import CommandStep
 from openbell.procedures.opening import (
@@ -92,7 +93,7 @@ class Openings:
         try:
             desk.refuse_locked("not opened")
             self._refuse_safe_mode_while_trading(wishes)
-            self._emergency.refuse_under_way()
+            refuse_under_way(self._desk.layout)
             await desk.reload_desk_file()
             desk.require_known(list(wishes.only))
             parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
@@ -170,7 +171,7 @@ class Openings:
         desk = self._desk
         desk.require_known(list(wishes.only))
         desk.refuse_locked("it would not be opened")
-        self._emergency.refuse_under_way()
+        refuse_under_way(self._desk.layout)
         self._refuse_safe_mode_while_trading(wishes)
         steps, _, trade = self._steps(wishes)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
