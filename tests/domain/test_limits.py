@@ -109,6 +109,15 @@ def test_an_ordinary_order_passes() -> None:
     assert check_order(order(price=None), FACTS, RISK) is None
 
 
+def test_a_price_that_just_came_but_late_is_refused_with_the_seconds_and_one_in_time_is_not() -> (
+    None
+):
+    late = replace_quote(late_ns=4_900_000_000)
+    assert check_order(order(), replace(FACTS, quote=late), RISK) is None
+    refusal = check_order(order(), replace(FACTS, quote=late, now_ns=NOW + 200_000_000), RISK)
+    assert refusal is not None and refusal.code == "stale_quote" and "4.9s late" in refusal.text
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -123,6 +132,7 @@ def test_an_ordinary_order_passes() -> None:
         ({"quote": None}, "stale_quote"),
         ({"quote": quote(received_ns=NOW - 6_000_000_000)}, "stale_quote"),
         ({"quote": quote(received_ns=NOW + 3_600_000_000_000)}, "stale_quote"),
+        ({"quote": replace_quote(late_ns=6_000_000_000)}, "stale_quote"),
         ({"quote": replace_quote(symbol="ETH/USDT")}, "stale_quote"),
         ({"quote": replace_quote(venue="alpaca")}, "stale_quote"),
         ({"quote": quote(bid="NaN")}, "stale_quote"),

@@ -75,12 +75,21 @@ class Desk:
         beat = EngineHeartbeat(trading=True, unreconciled=unreconciled)
         self.watch.on_heartbeat(beat, self.now_ns)
 
-    def quote(self, price: str, *, venue: str = "a", symbol: str = BTC, age_s: float = 0) -> None:
+    def quote(
+        self,
+        price: str,
+        *,
+        venue: str = "a",
+        symbol: str = BTC,
+        age_s: float = 0,
+        late_s: float = 0,
+    ) -> None:
         px = D(price)
         self.watch.on_quote(
             Quote(
                 venue=venue, symbol=symbol, bid_px=px, bid_qty=D(1), ask_px=px, ask_qty=D(1),
                 venue_time_ns=0, received_ns=NOON_NS + self.now_ns - int(age_s * S),
+                late_ns=int(late_s * S),
             ),
             self.now_ns,
         )  # fmt: skip
@@ -157,6 +166,7 @@ def test_a_position_that_loses_too_much_triggers_at_the_next_look() -> None:
         (lambda desk: desk.quote("Infinity"), "no sound, fresh price"),
         (lambda desk: desk.quote("10", age_s=6), "no sound, fresh price"),
         (lambda desk: desk.quote("10", age_s=-9), "no sound, fresh price"),
+        (lambda desk: desk.quote("10", late_s=6), "no sound, fresh price"),
         (lambda desk: desk.beat("a"), "not reconciled: a"),
         (lambda desk: setattr(desk.watch, "live", False), "journal was not read"),
     ],

@@ -113,7 +113,8 @@ class Risk(Model):
     price_collar: Percent = Decimal("0.05")
     """How far a limit price may be from the last mid, as a share: `"5%"`."""
     stale_quote_after: Seconds = 5.0
-    """A quote older than this opens no position."""
+    """A quote older than this opens no position. What its feed comes late by counts, where the venue puts a
+    time on its messages."""
 
 
 class Venue(Model):

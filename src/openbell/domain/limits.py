@@ -37,6 +37,8 @@ RISK_STALE_AFTER_NS = 5_000_000_000
 
 CLOCK_STEP_S = 1.0
 """Two processes read the same clock; further apart than this, it was set."""
+LATE_TOLD_S = 1.0
+"""A refusal for a stale quote names no smaller delay of its feed: it is not what made it stale."""
 
 LIMITS_UNKNOWN = "limits_unknown"
 """The breach of a risk-management that cannot read which limits are in force."""
@@ -200,7 +202,10 @@ def _price(order: NewOrder, facts: GateFacts, risk: Risk, smaller: bool) -> Refu
     if quote is None:
         if smaller:
             return None
-        return Refusal("stale_quote", f"no sound quote of {order.symbol} that is recent enough")
+        late = "" if facts.quote is None else _late(facts.quote)
+        return Refusal(
+            "stale_quote", f"no sound quote of {order.symbol} that is recent enough{late}"
+        )
     if order.price is not None:
         away = abs(order.price - quote.mid) / quote.mid
         if away > Decimal(str(risk.price_collar)):
@@ -259,9 +264,14 @@ def _usable_quote(order: NewOrder, facts: GateFacts, risk: Risk) -> Quote | None
         return None
     if (quote.venue, quote.symbol) != (order.venue, order.symbol):
         return None
-    age_s = (facts.now_ns - quote.received_ns) / 1_000_000_000
+    age_s = quote.age_ns(facts.now_ns) / 1_000_000_000
     # A quote from the future: the clock was set back, and no age can be told any more.
     return quote if -CLOCK_STEP_S <= age_s <= risk.stale_quote_after else None
+
+
+def _late(quote: Quote) -> str:
+    late_s = quote.late_ns / 1_000_000_000
+    return f": they come {late_s:.1f}s late, or a clock is wrong" if late_s >= LATE_TOLD_S else ""
 
 
 def _on_grid(value: Decimal, step: Decimal) -> bool:

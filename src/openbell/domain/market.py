@@ -26,6 +26,14 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     ask_qty: Decimal
     venue_time_ns: int
     received_ns: int
+    late_ns: int = 0
+    """How much later than the venue's own time this symbol's messages come, as its feed found last; 0 as
+    well where that is not known, as of venues that put no time on them."""
+
+    def age_ns(self, now_ns: int) -> int:
+        """Since it was so at the venue, as far as that is known, else since it arrived. Less than nothing:
+        the clock was set back since."""
+        return now_ns - self.received_ns + self.late_ns
 
     @property
     def mid(self) -> Decimal:

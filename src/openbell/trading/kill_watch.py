@@ -307,7 +307,7 @@ class KillWatch:
             if each.quote.is_sound
             and each.sound_mono_ns is not None
             and now.mono_ns - each.sound_mono_ns <= longest_ns
-            and -CLOCK_STEP_NS <= now.wall_ns - each.quote.received_ns <= longest_ns
+            and -CLOCK_STEP_NS <= each.quote.age_ns(now.wall_ns) <= longest_ns
         }
 
     def _note_day_open(self) -> None:

@@ -133,13 +133,13 @@ class RiskWatch:
         )
 
     def _marks(self, now_ns: int) -> tuple[dict[Instrument, Decimal], tuple[str, ...]]:
-        oldest_ns = now_ns - int(self.desk.risk.stale_quote_after * 1e9)
-        # One from the future: the clock was set back, and it would look fresh for as long as that.
-        newest_ns = now_ns + int(CLOCK_STEP_S * 1e9)
+        longest_ns = int(self.desk.risk.stale_quote_after * 1e9)
+        # Less than nothing: the clock was set back, and it would look fresh for as long as that.
+        least_ns = -int(CLOCK_STEP_S * 1e9)
         marks: dict[Instrument, Decimal] = {}
         stale: list[str] = []
         for (venue, symbol), quote in self._quotes.items():
-            if not (oldest_ns <= quote.received_ns <= newest_ns and quote.is_sound):
+            if not (least_ns <= quote.age_ns(now_ns) <= longest_ns and quote.is_sound):
                 stale.append(f"{venue} {symbol}")
             else:
                 marks[venue, symbol] = quote.mid

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openbell.domain.market import Quote
 from openbell.trading.feeds import make_feed
 from openbell.trading.feeds.lag import FORGET_S, LAG_S_MAX, MESSAGES_MIN, WINDOW_S, Lag
 from openbell.trading.feeds.runner import FeedRunner
@@ -67,10 +68,15 @@ def test_no_more_is_ever_told_than_the_least_that_some_second_had(
 async def test_a_feed_that_lags_a_second_is_an_alert_and_a_number_and_its_end_is_told(
     venue: Any, capsys: Any
 ) -> None:
-    """Over a real connection. How late a busy machine hears them comes on top of what the venue says."""
+    """Over a real connection. How late a busy machine hears them comes on top of what the venue says. Its
+    quotes, which have no time of their own here, say it too."""
     declared = venue.declared()
+    quotes: list[Quote] = []
     runner = FeedRunner(
-        "sim", declared.symbols, lambda: make_feed("sim", declared), lambda _topic, _body: None
+        "sim",
+        declared.symbols,
+        lambda: make_feed("sim", declared),
+        lambda _topic, body: quotes.append(body) if isinstance(body, Quote) else None,
     )
     running = asyncio.create_task(runner.run())
     await venue.connected.wait()
@@ -81,6 +87,8 @@ async def test_a_feed_that_lags_a_second_is_an_alert_and_a_number_and_its_end_is
             at_ms = int((time.time() - behind_s) * 1000)
             data = {"s": "BTCUSDT", "p": "100", "q": "1", "T": at_ms, "m": False, "t": at_ms}
             await venue.say("btcusdt@trade", data)
+            for symbol in ("btcusdt", "ethusdt"):
+                await venue.quote(symbol, "99", "101")
             await asyncio.sleep(0.05)
 
     trading = asyncio.create_task(trade_on())
@@ -89,14 +97,24 @@ async def test_a_feed_that_lags_a_second_is_an_alert_and_a_number_and_its_end_is
         status = next(each for each in runner.status() if each.symbol == "BTC/USDT")
         assert status.connected and status.lag_s is not None and status.lag_s > LAG_S_MAX
         assert "ETH/USDT" not in runner.lagging(), "nothing is known of it"
+        await until(lambda: "BTC/USDT" in late_ones(quotes))
         behind_s = 0.0
         await until(lambda: runner.lagging() == "")
+        quotes.clear()
+        await until(lambda: len(quotes) > 1)
+        assert late_ones(quotes) == set()
     finally:
         for task in (trading, running):
             task.cancel()
         await asyncio.gather(trading, running, return_exceptions=True)
     told = capsys.readouterr().out
     assert told.count("market data lags") == 1 and "market data is up to date" in told
+
+
+def late_ones(quotes: list[Quote]) -> set[str]:
+    now_ns = time.time_ns()
+    assert all(q.late_ns == 0 for q in quotes if q.symbol == "ETH/USDT")
+    return {q.symbol for q in quotes if q.late_ns > LAG_S_MAX * S and q.age_ns(now_ns) >= q.late_ns}
 
 
 async def until(condition: Callable[[], Any]) -> None:

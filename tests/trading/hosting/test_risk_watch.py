@@ -62,7 +62,7 @@ class Facts:
             )
         )
 
-    def quote(self, bid: str, ask: str, *, at_ns: int = MORNING_NS) -> None:
+    def quote(self, bid: str, ask: str, *, at_ns: int = MORNING_NS, late_ns: int = 0) -> None:
         self.watch.on_quote(
             Quote(
                 venue="sim",
@@ -73,6 +73,7 @@ class Facts:
                 ask_qty=D(1),
                 venue_time_ns=0,
                 received_ns=at_ns,
+                late_ns=late_ns,
             )
         )
 
@@ -116,6 +117,16 @@ def test_a_stale_quote_breaches_nothing() -> None:
     late = facts.watch.assess(MORNING_NS + 6_000_000_000)
     assert late.state.breaches == ()
     assert late.stale == ("sim BTC/USDT",)
+
+
+def test_a_quote_that_just_came_from_a_feed_that_is_late_is_as_old_as_it_is_late() -> None:
+    facts = Facts(RiskWatch(desk(max_daily_loss="50", stale_quote_after="5s")))
+    facts.trade(Side.BUY, "2", "100")
+    facts.quote("10", "11", late_ns=6_000_000_000)
+    seen = facts.watch.assess(MORNING_NS)
+    assert seen.state.breaches == () and seen.stale == ("sim BTC/USDT",)
+    facts.quote("10", "11", late_ns=4_000_000_000)
+    assert facts.watch.assess(MORNING_NS).state.breaches
 
 
 def test_a_quote_from_before_the_clock_was_set_back_values_nothing_however_long_that_takes() -> (

@@ -364,7 +364,7 @@ def _quote_row(quote: Quote | None) -> dict[str, object] | None:
         "bid_qty": quote.bid_qty,
         "ask_px": quote.ask_px,
         "ask_qty": quote.ask_qty,
-        "age_s": max(0.0, (time.time_ns() - quote.received_ns) / 1e9),
+        "age_s": max(0.0, quote.age_ns(time.time_ns()) / 1e9),
     }
 
 

@@ -243,7 +243,7 @@ class Flattener:
             result = await self._see_through(intent_id, reply.cl_ord_id)
             if sound is None:
                 return result
-            age_s = max(0.0, (now_ns - sound.received_ns) / 1e9)
+            age_s = max(0.0, sound.age_ns(now_ns) / 1e9)
             return msgspec.structs.replace(result, mid_px=sound.mid, mid_age_s=age_s)
         return LegResult(
             intent_id=intent_id,

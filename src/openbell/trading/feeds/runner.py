@@ -129,12 +129,13 @@ class FeedRunner:
     def _hear(self, message: Quote | Trade) -> None:
         heard = self._heard.setdefault(message.symbol, _Heard())
         heard.messages += 1
-        if self._streams:
-            now_s = time.monotonic()
-            if heard.lag.hear(message.venue_time_ns, message.received_ns, now_s):
-                self._tell_lag(message.symbol, heard.lag.seconds(now_s) or 0.0)
+        now_s = time.monotonic()
+        if self._streams and heard.lag.hear(message.venue_time_ns, message.received_ns, now_s):
+            self._tell_lag(message.symbol, heard.lag.seconds(now_s) or 0.0)
         if isinstance(message, Quote):
-            heard.quote, heard.quote_at = message, time.monotonic()
+            if late_s := heard.lag.seconds(now_s):
+                message = msgspec.structs.replace(message, late_ns=int(late_s * 1e9))
+            heard.quote, heard.quote_at = message, now_s
             self._publish(quote_topic(self.venue, message.symbol), message)
         else:
             self._publish(trade_topic(self.venue, message.symbol), message)
@@ -146,7 +147,7 @@ class FeedRunner:
             log.error(
                 "market data lags", alert=True, venue=self.venue, symbol=symbol, lag_s=round(lag_s, 3),
                 hint="look at this machine's load and clock (`openbell connections`, `openbell health`), "
-                "then at the venue's status page; halt what trades on these prices",
+                "then at the venue's status page; beyond [risk] stale_quote_after it opens no position",
             )  # fmt: skip
         elif lag_s <= LAG_S_MAX and symbol in self._lags:
             self._lags.discard(symbol)
