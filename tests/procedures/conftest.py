@@ -26,6 +26,7 @@ from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import Outcome
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.checkpoint import CheckpointMeta, write_checkpoint
+from openbell.state.nothing_sent import NothingSent
 from openbell.venues.asking import HeldPosition, OpenOrder, VenueAnswer
 from openbell.watch.channels import Channels
 from openbell.watch.service_client import Answer
@@ -343,6 +344,7 @@ class FakeDesk:
     checkpoints: int = 0
     channels: Channels = field(init=False)
     effects: FakeEffects = field(default_factory=FakeEffects)
+    nothing_sent: NothingSent | None = None
 
     def __post_init__(self) -> None:
         self.channels = Channels({}, self.layout.desk, self.layout.state, {})
@@ -388,6 +390,7 @@ class FakeDesk:
             extract=extract,
             earlier=self.earlier,
             effects=self.effects,
+            nothing_sent=lambda: self.nothing_sent,
         )
 
 

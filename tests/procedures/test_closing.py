@@ -57,6 +57,7 @@ from openbell.procedures.step import Outcome, StepReport
 from openbell.state.database import open_database
 from openbell.state.desk_lock import DeskLock
 from openbell.state.journal import Journal
+from openbell.state.nothing_sent import NothingSent
 from openbell.watch.log_line import LogLine
 from openbell.watch.service_client import Answer
 
@@ -431,6 +432,52 @@ async def test_a_desk_opened_without_its_engine_proves_itself_flat(
     statement = await close(partly_open, journal)
     assert statement.verified, statement.summary
     assert outcomes(statement)["reconcile"] == "done"
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_the_venues_of_a_desk_that_can_have_sent_nothing_are_not_asked(
+    partly_open: Any, journal: Any, known: bool
+) -> None:
+    """One that never came up, or is out of reach, would keep it from being closed; as it does where that
+    is not known."""
+    partly_open.venue.reachable = False
+    if known:
+        partly_open.nothing_sent = NothingSent("close-1", "2026-01-31T12:00:00+00:00")
+    statement = await close(partly_open, journal)
+    assert statement.verified is known
+    asked = ("cancel_orders", "flatten", "wait_for_orders", "reconcile", "checkpoint")
+    skipped = [name for name in asked if outcomes(statement)[name] == "skipped"]
+    assert skipped == (list(asked) if known else [])
+    assert (partly_open.venue.errands == 0) is known
+    document = statement.document
+    assert document["remaining_orders"] is None and document["remaining_positions"] is None
+    text = closing_statement_text(dict(document), {})
+    assert ("orders remaining at the venue: not asked" in text) is known
+    assert ("nothing that can send an order was started since close-1" in text) is known
+    assert not statement.left_nothing, "an earlier one has proven it, and this one asked nobody"
+    verification = next(each for each in document["checklists"] if each["name"] == "verification")
+    checks = {each["name"]: each["found"] for each in verification["checks"]}
+    if known:
+        assert checks["checkpoint_exists"] == checks["checkpoint_valid"] == "not_configured"
+
+
+async def test_a_closing_proves_that_it_left_nothing_only_where_nothing_rests(
+    fake_desk: Any, journal: Any
+) -> None:
+    assert (await close(fake_desk, journal)).left_nothing, "what rests is another desk's"
+
+
+async def test_a_closing_that_keeps_orders_has_left_something(fake_desk: Any, journal: Any) -> None:
+    fake_desk.venue.position = Decimal(0)
+    statement = await close(fake_desk, journal, flatten="keep", orders="keep")
+    assert statement.verified and not statement.left_nothing
+
+
+async def test_a_closing_that_keeps_positions_has_left_something(
+    fake_desk: Any, journal: Any
+) -> None:
+    statement = await close(fake_desk, journal, flatten="keep")
+    assert statement.verified and not statement.left_nothing
 
 
 async def test_books_of_earlier_openings_count_without_an_engine(

@@ -32,6 +32,7 @@ WHOLE = ClosingRecord(
     positions_left=0,
     pnl={"net": "1.5", "currency": "USDT"},
     checkpoint="a.ckpt",
+    checkpoint_wanted=True,
     processes_left=0,
     sockets_left=0,
     errors=0,
@@ -80,7 +81,8 @@ def test_a_check_says_what_its_step_came_to(step: str, check: str) -> None:
 def test_what_was_not_looked_for_is_never_ticked() -> None:
     nothing = ClosingRecord(
         reports=(), reason="", approvals=("risk",), services_stopped=False, positions_left=None,
-        pnl=None, checkpoint=None, processes_left=None, sockets_left=None, errors=None,
+        pnl=None, checkpoint=None, checkpoint_wanted=True, processes_left=None,
+            sockets_left=None, errors=None,
     )  # fmt: skip
     ticked = {name for name, what in found(nothing).items() if what is Found.OK}
     assert ticked == set()

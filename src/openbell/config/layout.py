@@ -16,6 +16,7 @@
       risk-limits.json                                                   limits made tighter
       planned-closing.json                                               announced for later
       target.json                                                        what the desk was asked to be
+      nothing-sent.json  nothing-sent.anchor                             nothing was started since
       guard.lock  guard.json  guard.toml                                 the guard
       credentials.env                                                    made for simulated venues
       run/         sockets
@@ -164,6 +165,11 @@ class DeskLayout:
     def target(self) -> Path:
         """What the desk was last asked to be."""
         return self.state / "target.json"
+
+    @property
+    def nothing_sent(self) -> Path:
+        """Nothing that can send an order was started: `openbell.state.nothing_sent`."""
+        return self.state / "nothing-sent.json"
 
     @property
     def service_token(self) -> Path:

@@ -41,6 +41,25 @@ def phases_of(services: Mapping[str, Service]) -> dict[str, Phase]:
     return {name: PHASES[each] for name, each in rank.items()}
 
 
+_LOOKERS = frozenset({"venue", "market-data", "risk", "monitoring"})
+"""Roles that send no orders: simulated venues, and those who only look."""
+
+
+def can_send(service: Service, phase: Phase) -> bool:
+    """Whether it has something to send an order with. It has not by its role; or where it is
+    infrastructure, a store say, and is given neither an account nor a secret."""
+    given_nothing = not service.venues and not service.secrets
+    return service.role not in _LOOKERS and not (
+        service.role == "other" and phase == "infrastructure" and given_nothing
+    )
+
+
+def senders(services: Mapping[str, Service]) -> frozenset[str]:
+    """Those that can send an order, by `can_send`."""
+    phases = phases_of(services)
+    return frozenset(name for name, each in services.items() if can_send(each, phases[name]))
+
+
 def waits_for(services: Mapping[str, Service]) -> dict[str, tuple[str, ...]]:
     """By service: what must be ready before it is started. What it depends on; of one that names its
     phase, everything of the phases before as well. Goes never round in a circle, as phases follow

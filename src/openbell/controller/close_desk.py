@@ -17,6 +17,7 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
 from openbell.controller.run_board import LiveRun
+from openbell.controller.specs import keep_nothing_sent_since
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
@@ -275,6 +276,7 @@ class Closings:
             save_checkpoint=save,
             extract=extract,
             elsewhere=elsewhere,
+            nothing_sent=desk.nothing_sent,
             marked=marked,
             earlier=earlier,
             record_act=record_act,
@@ -323,6 +325,9 @@ class Closings:
                 desk.targets.command(DeskCommand.CLOSED)
             except StorageError as error:
                 log.error("offline is not kept on disk", why=error.message)
+            why = keep_nothing_sent_since(desk.layout, run.id) if statement.left_nothing else ""
+            if why:
+                log.warning("that nothing was sent since is not kept on disk", why=why)
         elif closing.disarmed is None:
             await self._guard.resumed()
         failure = (

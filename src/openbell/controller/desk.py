@@ -12,6 +12,7 @@ from typing import Any
 from openbell.config.layout import DeskLayout
 from openbell.config.live import live_notice
 from openbell.config.models import LoadedDesk
+from openbell.config.phases import senders
 from openbell.config.redact import Redactor
 from openbell.config.secrets import Secrets, load_secrets
 from openbell.controller.adapters import refuse_unmakeable
@@ -25,6 +26,7 @@ from openbell.controller.targets import Targets
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import ConflictError, StorageError, UsageError
+from openbell.kill.marker import is_begun
 from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.procedures.settings import load_checked
 from openbell.procedures.wording import count_of
@@ -33,6 +35,7 @@ from openbell.runtime.supervisor import Supervisor
 from openbell.service.logging import get_logger
 from openbell.state.audit import AuditLog
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, clear_lock, read_lock
+from openbell.state.nothing_sent import NothingSent, read_nothing_sent
 from openbell.watch.channels import Channels
 from openbell.watch.service_client import ServiceClient
 
@@ -166,6 +169,17 @@ class ControlledDesk:
         )
         engine = self.roles.engine
         return stopped if engine is None or engine in stopped else ()
+
+    def nothing_sent(self) -> NothingSent | None:
+        """Told where it is known that nothing that can send an order has been started since the desk had
+        nothing at the venues; nor was there an emergency stop, which may have closed positions by orders
+        of its own. None too of a desk without venues."""
+        sending = senders(self.desk.file.services)
+        running = {view.name for view in self.supervisor.views() if view.state.is_running}
+        asks = bool(self.desk.file.venues)
+        if not asks or running & sending or is_begun(self.layout) or self.adoption.orphans:
+            return None
+        return read_nothing_sent(self.layout.nothing_sent)
 
     def untold_adoption(self) -> str:
         """How many services this controller took over from an earlier one, to be told once; empty

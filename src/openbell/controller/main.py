@@ -68,7 +68,6 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
     began = time.monotonic()
     from openbell.config.loader import load_desk
     from openbell.config.secrets import load_secrets
-    from openbell.kill.marker import why_held
     from openbell.runtime.supervisor import Supervisor
 
     ended = asyncio.Event()
@@ -83,16 +82,25 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
     def on_event(event: ServiceEvent) -> None:
         hear(event)
 
-    from openbell.controller.specs import Adopted, specs_of
+    from openbell.controller.specs import (
+        Adopted,
+        is_new,
+        keep_nothing_sent_since,
+        specs_of,
+        why_not_started,
+    )
 
+    new = is_new(layout)
     supervisor = Supervisor(
         layout,
         specs_of(loaded, layout, secrets),
         logs=loaded.file.logs,
         on_event=on_event,
-        hold=lambda spec: why_held(layout, spec.role),
+        hold=lambda spec: why_not_started(layout, spec),
     )
     adoption = await supervisor.adopt()
+    if new and not (adoption.adopted or adoption.orphans):
+        keep_nothing_sent_since(layout, "")
     adopted = Adopted(in_s=time.monotonic() - began, at_ns=time.time_ns())
 
     # Only now what takes long to load. Names of procedures and their steps are checked with it.

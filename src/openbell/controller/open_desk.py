@@ -21,6 +21,7 @@ from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError, StorageError
 from openbell.kill.course import refuse_under_way
+from openbell.kill.marker import is_begun
 from openbell.procedures.begin_trading import BeginTrading, without_engine
 from openbell.procedures.command_step import CommandStep
 from openbell.procedures.opening import (
@@ -45,6 +46,7 @@ from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step
 from openbell.service.logging import get_logger
 from openbell.state.not_opened import NotOpened
+from openbell.state.nothing_sent import spend_nothing_sent
 
 if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
@@ -148,6 +150,9 @@ class Openings:
         then it is what it was, so that an opening which is refused leaves nothing to be closed."""
         desk = self._desk
         command = self._command(wishes)
+        if is_begun(desk.layout):
+            # It may have closed positions by orders of its own.
+            spend_nothing_sent(desk.layout.nothing_sent)
         await self._emergency.clear(actor)
         await self._restore_limits(actor)
         wanted = self._wanted(wishes)

@@ -210,6 +210,8 @@ class ClosingStatement(msgspec.Struct, frozen=True, kw_only=True):
     pnl: Pnl | None = None
     checkpoint: str | None = None
     """Path of the file; None: none was written."""
+    checkpoint_wanted: bool = True
+    """False: there is nothing that an earlier one does not hold."""
     processes_left: int | None = None
     """None: could not be counted."""
     sockets_left: int | None = None
@@ -241,7 +243,7 @@ def open_points(statement: ClosingStatement) -> list[str]:
         points.append(f"{held} {'position remains' if held == 1 else 'positions remain'}")
     if not statement.reconciled:
         points.append("the books differ from the venue")
-    if statement.checkpoint is None:
+    if statement.checkpoint is None and statement.checkpoint_wanted:
         points.append("no checkpoint was written")
     for one, several, count in (
         ("process", "processes", statement.processes_left),

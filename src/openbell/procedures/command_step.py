@@ -20,6 +20,7 @@ from openbell.procedures.ports import EarlierEffect, Effects
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.commands import Ran, run_command
 from openbell.runtime.plan import BASE_VARIABLES
+from openbell.state.nothing_sent import spend_nothing_sent
 
 VERIFY_TIMEOUT_S = 20.0
 """Of one verification; below what the runner gives a step for it, so that its own word is told."""
@@ -154,6 +155,10 @@ class CommandStep:
         return await self._run(self._filled(self.extra.verify), VERIFY_TIMEOUT_S)
 
     async def _run(self, argv: Sequence[str], timeout_s: float) -> Ran:
+        """Raises StorageError where the disk would go on saying that nothing can have sent an order: a
+        command that is given a secret may be able to."""
+        if self.extra.secrets:
+            spend_nothing_sent(self.layout.nothing_sent)
         return await run_command(
             argv,
             cwd=self.layout.desk,

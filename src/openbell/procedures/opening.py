@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from openbell.config.phases import PHASES
+from openbell.config.phases import PHASES, can_send
 from openbell.config.services import Phase
 from openbell.domain.graph import start_order, with_dependencies
 from openbell.procedures.declared import StepSpec
@@ -27,9 +27,6 @@ from openbell.runtime.spec import StartResult
 
 if TYPE_CHECKING:
     from openbell.config.services import Service
-
-_LOOKERS = frozenset({"venue", "market-data", "risk", "monitoring"})
-"""Roles that send no orders: simulated venues, and those who only look."""
 
 
 class Started(StrEnum):
@@ -113,15 +110,10 @@ def sending_nothing(
     wanted: Iterable[str],
 ) -> frozenset[str]:
     """Those of `wanted`, which is in start order, that have nothing to send an order with, and wait
-    for such alone: they may be started before there is a guard. By their role; or they are
-    infrastructure, a store say, and are given neither an account nor a secret."""
+    for such alone: they may be started before there is a guard."""
     found: set[str] = set()
     for name in wanted:
-        service = services[name]
-        given_nothing = not service.venues and not service.secrets
-        quiet = service.role in _LOOKERS or (
-            service.role == "other" and phases[name] == "infrastructure" and given_nothing
-        )
+        quiet = not can_send(services[name], phases[name])
         if quiet and found.issuperset(wait_for[name]):
             found.add(name)
     return frozenset(found)

@@ -54,6 +54,7 @@ from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latch, Latches, desk_halt, latch_note
 from openbell.state.not_opened import closed_because, read_not_opened
+from openbell.state.nothing_sent import read_nothing_sent
 from openbell.state.pending_restart import restart_row
 from openbell.state.planned_closing import PlannedClosing, read_planned
 from openbell.state.risk_limits import read_changes
@@ -68,6 +69,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
     latched = desk_halt(latches) is not None
     not_opened = read_not_opened(layout.target)
     why = closed_because(not_opened)
+    fact = read_nothing_sent(layout.nothing_sent)
     recommendations: list[Mapping[str, str]] = []
     if not_opened is not None:
         recommendations.append(not_opened.advice())
@@ -105,6 +107,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "emergency": emergency,
         "desk_file": {"path": str(desk.path), "changed": None if alive else False},
         "not_opened": None if not_opened is None else not_opened.as_dict(),
+        "nothing_sent": None if alive or fact is None else fact.as_dict(),
         "permit": None,
         "controller": {
             "pid": None,

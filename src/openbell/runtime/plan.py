@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.config.phases import senders
 from openbell.config.services import TRIAL_FLAG, ExecReady, Service
 from openbell.errors import ConfigError
 from openbell.runtime.spec import ServiceSpec
@@ -60,13 +61,16 @@ def build_specs(
     """
     known = {**secrets, **environ}
     base = _DEFAULTS | {name: environ[name] for name in BASE_VARIABLES if name in environ}
+    sending = senders(desk.file.services)
 
     def build(name: str, service: Service) -> ServiceSpec:
         given = (layout, base, known, service_environment.get(name, {}))
-        spec = _build(name, service, service.port, *given)
+        spec = replace(_build(name, service, service.port, *given), can_send=name in sending)
         if not service.surge or service.surge_port is None:
             return spec
-        second = _build(name, service, service.surge_port, *given)
+        second = replace(
+            _build(name, service, service.surge_port, *given), can_send=name in sending
+        )
         # On which of its ports it runs makes no other service of it.
         return replace(spec, alternate=replace(second, digest=spec.digest))
 

@@ -45,6 +45,8 @@ class ServiceSpec:
     """As in desk.toml: what it is to the desk."""
     venues: tuple[str, ...] = ()
     """Venues whose credentials it is given."""
+    can_send: bool = True
+    """It may have something to send an order with."""
     trial: tuple[str, ...] = ()
     """Tries what it would be started with, beside the one that runs; empty: there is no such command."""
     trial_timeout_s: float = 60.0

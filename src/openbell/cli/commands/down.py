@@ -229,7 +229,8 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
     ):
         items = statement.get(key)
         if items is None:
-            lines.append(f"  {what}: not determined")
+            unasked = key in _OF_VENUES and statement.get("nothing_sent")
+            lines.append(f"  {what}: {'not asked' if unasked else 'not determined'}")
             continue
         some = "at least " if items and key in _OF_VENUES and statement.get("unknown") else ""
         lines.append(f"  {what}: {some}{len(items) or 'none'}")

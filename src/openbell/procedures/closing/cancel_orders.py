@@ -163,8 +163,8 @@ class CancelOrders:
         return await closing.look(patience_s=ENGINE_PATIENCE_S)
 
     def plan(self, facts: Picture) -> Plan[Action]:
-        if not self.closing.has_venues:
-            return Plan(reason="the desk has no venue", skipped=True)
+        if why := self.closing.why_not_asked:
+            return Plan(reason=why, skipped=True)
         return plan_cancel(facts, self.closing.wishes.orders, self.closing.must_go(facts))
 
     async def act(self, plan: Plan[Action], say: Say) -> None:

@@ -34,6 +34,7 @@ class ClosingRecord:
     """Above dust; None: the venues did not all say."""
     pnl: Mapping[str, object] | None
     checkpoint: str | None
+    checkpoint_wanted: bool
     processes_left: int | None
     sockets_left: int | None
     errors: int | None
@@ -242,13 +243,20 @@ def _verification(record: ClosingRecord) -> tuple[Check, ...]:
         Check(
             name="checkpoint_exists",
             title="Checkpoint file exists",
-            found=Found.FAILED if record.checkpoint is None else Found.OK,
-            detail=record.checkpoint or "none was written",
+            found=Found.OK
+            if record.checkpoint is not None
+            else Found.FAILED
+            if record.checkpoint_wanted
+            else Found.NOT_CONFIGURED,
+            detail=record.checkpoint
+            or ("none was written" if record.checkpoint_wanted else "the newest one still holds"),
         ),
         Check(
             name="checkpoint_valid",
             title="Checkpoint file valid",
-            found=Found.UNKNOWN
+            found=Found.NOT_CONFIGURED
+            if record.checkpoint is None and not record.checkpoint_wanted
+            else Found.UNKNOWN
             if not looked or not isinstance(valid, bool)
             else Found.OK
             if valid

@@ -17,6 +17,7 @@ from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.extraction import Extraction
 from openbell.procedures.ports import Effects, GuardPort, NoEffects, Services, VenueTruth
 from openbell.procedures.step import Outcome, StepReport
+from openbell.state.nothing_sent import NothingSent
 from openbell.watch.channels import Channels
 
 
@@ -77,6 +78,10 @@ class Closing:
     """Takes what is held from journal and logs, where no checkpoint can be saved."""
     elsewhere: tuple[Path, ...] = ()
     """Folders for a checkpoint that the desk's own does not take."""
+    nothing_sent: Callable[[], NothingSent | None] = lambda: None
+    """Told where it is known that nothing that can send an order was started since the desk had
+    nothing at the venues: then they are not asked. A venue that the opening could not reach, or a
+    simulated one that never came up, would keep such a desk from ever being closed."""
     marked: Callable[[], Mapping[int, str]] = dict
     """Living processes that carry this desk's mark, by pid, each with its service."""
     earlier: Mapping[str, Earlier] = field(default_factory=dict)
@@ -138,8 +143,19 @@ class Closing:
         return not self.reports
 
     @property
-    def has_venues(self) -> bool:
-        return bool(self.desk.file.venues)
+    def asks_venues(self) -> bool:
+        return not self.why_not_asked
+
+    @property
+    def why_not_asked(self) -> str:
+        """Why the venues have nothing to tell of this desk; empty where they are to be asked."""
+        return self.untouched if self.desk.file.venues else "the desk has no venue"
+
+    @property
+    def untouched(self) -> str:
+        """That nothing can have sent an order, in a sentence; empty where that is not known."""
+        fact = self.nothing_sent()
+        return "" if fact is None else fact.told()
 
     def note(self, report: StepReport) -> None:
         """Keeps how a step ended, for the steps after it."""
@@ -168,7 +184,10 @@ class Closing:
         return None if said is None else msgspec.convert(said, Picture)
 
     async def look(self, *, patience_s: float = 0.0) -> Picture:
-        """The venue's state now, through the engine or past it."""
+        """The venue's state now, through the engine or past it; of a desk whose venues are not asked,
+        that nobody was."""
+        if untouched := self.untouched:
+            return Picture(source="none", unknown=(untouched,))
         picture = self.restored() or await self.sight.look(patience_s=patience_s)
         if picture.pnl is not None:
             self.pnl = picture.pnl

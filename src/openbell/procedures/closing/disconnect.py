@@ -145,7 +145,7 @@ class Disconnect:
         services = stop_facts(closing, market_data_of(stop_facts(closing)))
         connected = connected_of(closing)
         # Where nobody is left to log out, the next step asks the venues anyway.
-        asked = closing.has_venues and bool(still_running(closing, connected))
+        asked = closing.asks_venues and bool(still_running(closing, connected))
         self.picture = await closing.look() if asked else None
         must_go = 0 if self.picture is None else len(closing.must_go(self.picture))
         if closing.is_foreseen and self.picture is not None:

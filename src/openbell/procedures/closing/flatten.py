@@ -250,8 +250,8 @@ class FlattenPositions:
         return await self.closing.look(patience_s=ENGINE_PATIENCE_S)
 
     def plan(self, facts: Picture) -> Plan[FlattenOne]:
-        if not self.closing.has_venues:
-            return Plan(reason="the desk has no venue", skipped=True)
+        if why := self.closing.why_not_asked:
+            return Plan(reason=why, skipped=True)
         return plan_flatten(facts, self.closing.wishes.flatten, self.closing.desk.file)
 
     async def act(self, plan: Plan[FlattenOne], say: Say) -> None:

@@ -32,11 +32,22 @@ class Statement:
     document: Mapping[str, Any]
     """As docs/reference/api.md shows it."""
 
+    @property
+    def left_nothing(self) -> bool:
+        """It is proven, by the venues' own last word, that no own order and no position is left."""
+        rows = (
+            *(self.document["remaining_orders"] or ()),
+            *(self.document["remaining_positions"] or ()),
+        )
+        asked = self.document["asked"] == "venue" and not self.document["unknown"]
+        return self.verified and asked and not any(row.get("own", True) for row in rows)
+
 
 async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> Statement:
     """The statement of a closing that has ended, however it ended. Where the services were not
     stopped, and so nobody has asked the venues at the end, they are asked now."""
-    if closing.final is None and closing.has_venues:
+    untouched = closing.untouched if closing.desk.file.venues else ""
+    if closing.final is None and closing.asks_venues:
         closing.final = await closing.look()
     reports = tuple(reports)
     picture = _picture(closing)
@@ -47,6 +58,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         remaining_positions=tuple(_position(row) for row in told),
         dust=tuple(_dust(row) for row in picture.dust),
         checkpoint=closing.checkpoint,
+        checkpoint_wanted=not untouched,
         processes_left=None if closing.processes_left is None else len(closing.processes_left),
         sockets_left=None if closing.sockets_left is None else len(closing.sockets_left),
         errors_last_5m=None if closing.errors is None else len(closing.errors),
@@ -61,13 +73,19 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
     aside = tuple(report for report in reports if report.name in ASIDE)
     told_of = {"reconcile", "verify"} | ({"checkpoint"} if closing.checkpoint is None else set())
     points = [
-        *([] if picture.known else [f"what remains is not known ({'; '.join(picture.unknown)})"]),
+        *(
+            []
+            if picture.known or untouched
+            else [f"what remains is not known ({'; '.join(picture.unknown)})"]
+        ),
         *open_points(statement),
         *closing.not_proven,
         *_step_points((each for each in reports if each.name not in ASIDE), told_of),
     ]
     verified = not points
     summary = "closed and verified" if verified else "; ".join(points)
+    if untouched:
+        summary = f"{summary}; the venues were not asked: {untouched}"
     for report in aside:
         if report.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
             summary = f"{summary}; {report.name}: {report.detail}"
@@ -85,6 +103,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
             "dust": _told(_from_venue(picture.dust), picture.known or picture.all_positions),
             "unknown": list(picture.unknown),
             "asked": picture.source,
+            "nothing_sent": untouched,
             "checkpoint": closing.checkpoint,
             "dead_man": None if closing.disarmed is None else dict(closing.disarmed),
             "pnl": None if closing.pnl is None else dict(closing.pnl),
@@ -105,6 +124,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
                         positions_left=len(told) if picture.tells_positions else None,
                         pnl=closing.pnl,
                         checkpoint=closing.checkpoint,
+                        checkpoint_wanted=statement.checkpoint_wanted,
                         processes_left=statement.processes_left,
                         sockets_left=statement.sockets_left,
                         errors=statement.errors_last_5m,
@@ -138,8 +158,8 @@ def _picture(closing: Closing) -> Picture:
     """The last word of the venues; before the services were stopped, the engine's."""
     if closing.final is not None:
         return closing.final
-    if not closing.desk.file.venues:
-        return Picture(source="venue")
+    if not closing.asks_venues:
+        return Picture(source="none" if closing.desk.file.venues else "venue")
     return Picture(source="none", unknown=("no venue could be asked",))
 
 

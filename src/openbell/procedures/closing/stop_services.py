@@ -112,7 +112,7 @@ class StopServices:
     async def _ask_venues(self, say: Say) -> None:
         """An order that was on its way when it was last looked is withdrawn here."""
         closing = self.closing
-        if not closing.has_venues:
+        if not closing.asks_venues:
             return
         say("asking the venues what remains")
         picture = closing.restored() or await closing.sight.past_the_engine(LAST_WORD_S)
@@ -137,7 +137,7 @@ class StopServices:
             evidence["venues"] = msgspec.to_builtins(closing.final)
         if up:
             return Verification(Outcome.FAILED, f"still running: {', '.join(up)}", evidence)
-        if closing.has_venues and (closing.final is None or not closing.final.known):
+        if closing.asks_venues and (closing.final is None or not closing.final.known):
             unknown = closing.final.unknown if closing.final is not None else ("not asked",)
             return Verification(
                 Outcome.UNKNOWN,

@@ -53,8 +53,8 @@ class WaitForOrders:
         return await self.closing.look()
 
     def plan(self, facts: Picture) -> Plan[Await]:
-        if not self.closing.has_venues:
-            return Plan(reason="the desk has no venue", skipped=True)
+        if why := self.closing.why_not_asked:
+            return Plan(reason=why, skipped=True)
         count = len(self.closing.must_go(facts))
         if facts.known and not count:
             return Plan(reason="no order is pending")

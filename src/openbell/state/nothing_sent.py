@@ -1,0 +1,91 @@
+"""A fact that is kept on disk: nothing that can send an order has been started since the desk was last
+known to have nothing of its own at the venues.
+
+    state/nothing-sent.json      `{"since": "close-12", "at": "...", "inode": ..., "changed_ns": ...}`
+    state/nothing-sent.anchor    empty: the file of which inode and last change (ctime) are told there
+
+Invariants
+- It is written where it is true beyond doubt and nowhere else: at the end of a closing that was verified
+  and left no own order and no position; and for a state folder in which there was nothing yet.
+- The anchor is taken away, durably, before the first thing that can send an order is started. What
+  cannot be taken away keeps that from being started. So a crash between the two leaves a desk of which
+  it is not known, and never one of which it is wrongly told.
+- Its absence says nothing: the desk may be open, its state folder of an older version, or restored.
+- Files that were put back say nothing either: what was started after they had been copied is not in
+  them. No program can give a file the last change of another, so a copied anchor is not the one that is
+  told of. A whole disk that is put back is not seen; with it everything else that the desk knows is of
+  before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from openbell.errors import CorruptError, StorageError
+from openbell.state.files import remove_durably, storage_error, write_atomically
+from openbell.state.struct_file import read_struct, write_struct
+
+
+@dataclass(frozen=True)
+class NothingSent:
+    since: str
+    """The closing that left nothing; empty: the state folder was new."""
+    at: str
+    """ISO 8601, UTC."""
+
+    def as_dict(self) -> dict[str, str]:
+        """As `status` shows it."""
+        return {"since": self.since, "at": self.at}
+
+    def told(self) -> str:
+        """In a sentence, for whoever closes such a desk."""
+        since = (
+            f"{self.since}, which left nothing" if self.since else "this state folder was made"
+        ) + f" ({self.at})"
+        return f"nothing that can send an order was started since {since}"
+
+
+class _Content(msgspec.Struct, frozen=True):
+    since: str
+    at: str
+    inode: int
+    changed_ns: int
+
+
+def anchor_of(path: Path) -> Path:
+    return path.with_suffix(".anchor")
+
+
+def keep_nothing_sent(path: Path, since: str, at: str) -> None:
+    """Raises StorageError: then it is not known to be kept."""
+    anchor = anchor_of(path)
+    write_atomically(anchor, b"")
+    try:
+        found = anchor.stat()
+    except OSError as error:
+        raise storage_error(error, "look at", anchor) from error
+    write_struct(path, _Content(since, at, found.st_ino, found.st_ctime_ns))
+
+
+def read_nothing_sent(path: Path) -> NothingSent | None:
+    """None where it is not known, for whatever reason."""
+    try:
+        content = read_struct(path, _Content, "since when nothing was sent")
+        found = anchor_of(path).stat()
+    except (StorageError, CorruptError, OSError):
+        return None
+    if content is None or (found.st_ino, found.st_ctime_ns) != (content.inode, content.changed_ns):
+        return None
+    return NothingSent(content.since, content.at)
+
+
+def spend_nothing_sent(path: Path) -> None:
+    """Something that can send an order is about to be started. Raises StorageError: then it must not
+    be."""
+    remove_durably(anchor_of(path))
+    with contextlib.suppress(OSError):  # without its anchor it says nothing
+        path.unlink()
