@@ -68,7 +68,7 @@ def record(kind: str, begun: str, outcome: str = "done") -> dict[str, Any]:
         "state": "done" if outcome == "done" else "failed",
         "planned_steps": names,
         "steps": [{"name": n, "outcome": outcome, "detail": "", "after": {}} for n in names],
-        "chain": {"whole": True, "records": 9, "problem": ""},
+        "chain": {"whole": True, "records": 9, "problem": "", "head_is_in_audit_log": True},
         "evidence_files": [{"path": "statement.json", "now": "unchanged"}],
     }
 
@@ -261,6 +261,11 @@ def test_a_record_that_was_changed_is_no_documentation() -> None:
     broken = record("close", "2026-11-30T21:00:00")
     broken["chain"] = {"whole": False, "problem": "a line is missing", "records": 3}
     assert found("eod", dataclasses.replace(CLOSED, closing=broken))["record"].found is Found.FAILED
+    broken = record("close", "2026-11-30T21:00:00")
+    broken["chain"]["head_is_in_audit_log"] = False
+    assert (
+        found("eod", dataclasses.replace(CLOSED, closing=broken))["record"].found is Found.UNKNOWN
+    )
 
 
 def test_positions_of_a_closed_desk_are_those_its_closing_proved() -> None:

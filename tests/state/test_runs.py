@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openbell.errors import StorageError, UsageError
+from openbell.state.audit_record import LINE_BYTES_MAX
 from openbell.state.database import Database, open_database
 from openbell.state.new_run import NewRun
 from openbell.state.requests import RequestStore, StoredRequest
+from openbell.state.run_detail import shortened
 from openbell.state.runs import Effect, RunStore
 
 
@@ -232,13 +238,59 @@ def test_the_record_is_append_only(database: Database) -> None:
             connection.exec_driver_sql(statement)
 
 
-def test_facts_that_are_too_long_for_a_record_leave_their_size(database: Database) -> None:
+def test_of_facts_that_are_too_long_for_a_record_only_the_longest_leave_their_size(
+    database: Database,
+) -> None:
+    """Ten thousand reconciled positions made a step one of which the record knew neither that it had
+    ended nor how."""
     store = RunStore(database)
-    run = finished_run(store)
-    store.note(run, "controller", "step.planned", "x", {"before": "y" * (2 << 20)})
+    run = store.begin(NewRun(kind="close", who="ann", plan=("reconcile",)))
+    store.step_started(run, 1, "reconcile")
+    rows = [
+        {"venue": "a", "symbol": f"S{n}/USD", "books": "1.5", "said": "1.5"} for n in range(20_000)
+    ]
+    files = [{"path": "t.csv", "sha256": "ab"}]
+    facts = {"detail": "agrees", "tables": {"positions": rows, "cash": []}, "files": files}
+    store.step_done(run, 1, "done", facts)
     lines, verdict = store.record(run)
-    assert verdict.finding == "whole"
-    assert json.loads(lines[-1])["detail"]["too_long_bytes"] > 2 << 20
+    assert verdict.finding == "whole" and len(lines[-1]) <= LINE_BYTES_MAX
+    told = json.loads(lines[-1])["detail"]
+    assert (told["outcome"], told["attempt"], told["after"]["detail"]) == ("done", 1, "agrees")
+    assert told["after"]["files"] == files and told["after"]["tables"]["cash"] == []
+    left = told["after"]["tables"]["positions"]
+    # The whole of it is in the run's step, and the record shows that it is the same.
+    kept = msgspec.json.encode(store.get(run).steps[-1].facts["tables"]["positions"])
+    assert left == {"too_long_bytes": len(kept), "sha256": hashlib.sha256(kept).hexdigest()}
+
+
+@given(
+    st.recursive(
+        st.text(max_size=400) | st.integers(0, 10**6),
+        lambda inner: (
+            st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=9), inner, max_size=6)
+        ),
+        max_leaves=40,
+    ),
+    st.integers(200, 3000),
+)
+def test_shortened_facts_fit_and_those_that_fit_are_left_as_they_are(facts: Any, most: int) -> None:
+    detail = {"outcome": "done", "after": facts}
+    before = msgspec.json.encode(detail)
+    kept = shortened(detail, most)
+    assert msgspec.json.encode(detail) == before, "the facts themselves are not touched"
+    assert len(msgspec.json.encode(kept)) <= most
+    if len(before) <= most:
+        assert kept == detail
+
+
+def test_a_table_of_short_values_leaves_its_size_as_a_whole() -> None:
+    detail = {
+        "outcome": "done",
+        "after": {"detail": "agrees", "by_symbol": {str(n): n for n in range(9999)}},
+    }
+    kept = shortened(detail, 1000)
+    assert (kept["outcome"], kept["after"]["detail"]) == ("done", "agrees")
+    assert kept["after"]["by_symbol"]["too_long_bytes"] > 9999
 
 
 def test_an_effect_is_in_doubt_from_its_intent_until_it_is_settled(database: Database) -> None:

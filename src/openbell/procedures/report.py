@@ -231,6 +231,24 @@ def _audited_head(audit_log: Path, run: str) -> dict[str, Any] | None:
     return found
 
 
+def doubts(report: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What of a record does not hold, and what of it cannot be told; both empty: it is whole."""
+    chain = report["chain"]
+    broken, unknown = [], []
+    if chain["whole"] is None:
+        unknown.append(chain_text(chain))
+    elif not chain["whole"]:
+        broken.append(chain_text(chain))
+    elif chain["head_is_in_audit_log"] is False:
+        unknown.append("its end is not in the audit log, so it may have been rewritten as a whole")
+    broken += [
+        f"{each['path']} {'is gone' if each['now'] == 'missing' else 'was changed'}"
+        for each in report["evidence_files"]
+        if each["now"] != "unchanged"
+    ]
+    return tuple(broken), tuple(unknown)
+
+
 # --- for people ------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ from openbell.state.audit_record import EMPTY, LINE_BYTES_MAX, AuditHead, seal
 from openbell.state.audit_verdict import AuditVerdict, judge
 from openbell.state.database import Database
 from openbell.state.new_run import NewRun
+from openbell.state.run_detail import DETAIL_BYTES_MAX, shortened
 from openbell.state.tables import run_effects, run_record, run_steps, runs
 
 _RECORD_ACTOR = "controller"
@@ -298,8 +299,7 @@ def _add(
     }
     line, record = seal(head, said)
     if len(line) > LINE_BYTES_MAX:
-        # A record is of facts: what is too long for it stays in the run's steps, told by its size.
-        line, record = seal(head, {**said, "detail": {"too_long_bytes": len(line)}})
+        line, record = seal(head, {**said, "detail": shortened(said["detail"], DETAIL_BYTES_MAX)})
     connection.execute(_NEW_LINE, {"run": run, "seq": record.seq, "line": line})
     moved = {"of_run": run, "new_seq": record.seq, "new_hash": record.hash}
     connection.execute(_MOVE_HEAD, moved)

@@ -207,21 +207,24 @@ def report(terminal: Terminal, run: str, form: str) -> int:
     """The record of a run: who, when, why, what each step found before and after.
 
     Its chain of hashes is checked, and its evidence files. Exit status 0: whole; 8: something was
-    changed, and the report says what.
+    changed or is gone; 7: nobody can tell, for it has no chain, or its end is not in the audit log.
     """
-    from openbell.procedures.report import chain_text, report_html, report_markdown
+    from openbell.procedures.report import doubts, report_html, report_markdown
 
     document = report_document(terminal, run)
-    whole = document["chain"]["whole"] is not False and not any(
-        each["now"] == "changed" for each in document["evidence_files"]
-    )
+    broken, unknown = doubts(document)
     texts = {"md": report_markdown, "html": report_html}
     text = texts[form](document) if form in texts else json.dumps(document, indent=2)
     terminal.show(document, text.rstrip("\n"))
-    if whole:
-        return 0
-    terminal.warn(f"openbell: the record of {run} does not hold: {chain_text(document['chain'])}")
-    return CorruptError.exit_code
+    if broken:
+        terminal.warn(f"openbell: the record of {run} does not hold: {'; '.join(broken)}")
+        return CorruptError.exit_code
+    if unknown:
+        terminal.warn(
+            f"openbell: whether the record of {run} holds is not known: {'; '.join(unknown)}"
+        )
+        return UnverifiedError.exit_code
+    return 0
 
 
 # --- inside ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.seen import Document, Seen
 from openbell.procedures.registry import PROCEDURES
+from openbell.procedures.report import doubts
 
 OF_OUTCOME = {"done": Found.OK, "failed": Found.FAILED, "skipped": Found.NOT_CONFIGURED}
 
@@ -67,17 +68,16 @@ def record_check(record: Document | None) -> Check:
     name, title = "record", "Logged and documented"
     if record is None:
         return Check(name=name, title=title, found=Found.UNKNOWN, detail="there is no run of it")
-    chain = record["chain"]
-    changed = [f["path"] for f in record["evidence_files"] if f["now"] != "unchanged"]
-    report = f"`openbell procedure report {record['run']}`"
-    if not chain["whole"]:
-        found = Found.UNKNOWN if chain["whole"] is None else Found.FAILED
+    broken, unknown = doubts(record)
+    if broken or unknown:
         return Check(
-            name=name, title=title, found=found, detail=str(chain["problem"]), remedy=report
+            name=name,
+            title=title,
+            found=Found.FAILED if broken else Found.UNKNOWN,
+            detail="; ".join(broken or unknown),
+            remedy=f"`openbell procedure report {record['run']}`",
         )
-    if changed:
-        detail = f"changed since: {', '.join(map(str, changed))}"
-        return Check(name=name, title=title, found=Found.FAILED, detail=detail, remedy=report)
+    chain = record["chain"]
     detail = f"{record['run']}: {chain['records']} records, chained and whole"
     return Check(name=name, title=title, found=Found.OK, detail=detail)
 
