@@ -160,3 +160,33 @@ def test_a_venue_has_one_calendar_that_there_is(line: str, told: str) -> None:
     with pytest.raises(DeskFileError) as refused:
         parse_desk(DESK.replace("{0}", line).encode(), Path("desk.toml"))
     assert told in str(refused.value) or told in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("calendar", "now", "opens"),
+    [
+        (NEW_YORK, "2026-11-25 08:00", "2026-11-25 09:30"),
+        (NEW_YORK, "2026-11-25 09:30", "2026-11-27 09:30"),  # over Thanksgiving, to the short day
+        (NEW_YORK, "2026-11-27 14:00", "2026-11-30 09:30"),
+        (NEW_YORK, "2026-12-24 17:00", "2026-12-28 09:30"),
+        (NEW_YORK, "2026-03-06 17:00", "2026-03-09 09:30"),  # summer time begins between
+    ],
+)
+def test_the_next_session_is_told_over_holidays_and_the_change_of_clocks(
+    calendar: Calendar, now: str, opens: str
+) -> None:
+    assert calendar.opens_next_ns(at(now)) == at(opens)
+
+
+@given(st.integers(at("2026-10-01 00:00"), at("2027-04-01 00:00")))
+def test_the_next_session_is_one_and_nothing_begins_before(wall_ns: int) -> None:
+    minute = 60_000_000_000
+    now_ns = wall_ns // minute * minute
+    for calendar in (NEW_YORK, GLOBEX):
+        opens_ns = calendar.opens_next_ns(now_ns)
+        assert opens_ns is not None and opens_ns > now_ns and calendar.session_at(opens_ns)
+        # Every tenth minute until then: once closed, it stays so.
+        states = [
+            bool(calendar.session_at(at_ns)) for at_ns in range(now_ns, opens_ns, 10 * minute)
+        ]
+        assert states == sorted(states, reverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from openbell.config.loader import parse_desk
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.lists import NAMES, fill
-from openbell.procedures.daily.seen import Seen
+from openbell.procedures.daily.seen import Machine, Seen
 from openbell.procedures.dependencies import DependencyFact
 from openbell.procedures.registry import PROCEDURES
 
@@ -73,6 +74,16 @@ def record(kind: str, begun: str, outcome: str = "done") -> dict[str, Any]:
     }
 
 
+def closed(begun: str) -> dict[str, Any]:
+    told = record("close", begun)
+    told["steps"][-1]["after"] = {"pnl": {"net": "12.5", "currency": "USDT", "unpriced": []}}
+    return told
+
+
+NOON_NS = int(datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()) * 1_000_000_000
+"""A Monday."""
+
+
 WELL = Seen(
     desk=parse_desk(DESK, Path("desk.toml")),
     status=status(),
@@ -96,6 +107,9 @@ WELL = Seen(
     memory_free=1 << 36,
     dependencies=(DependencyFact("ledger", "postgres", True, True, "serves"),),
     backups=(),
+    wall_ns=NOON_NS,
+    machine=Machine(cores=2, load=0.5, up_s=90_000.0),
+    leftovers=(),
 )
 CLOSED = dataclasses.replace(
     WELL,
@@ -107,7 +121,7 @@ CLOSED = dataclasses.replace(
     controller=False,
     health=None,
     positions=None,
-    closing=record("close", "2026-11-30T21:00:00"),
+    closing=closed("2026-11-30T21:00:00"),
 )
 
 
@@ -182,6 +196,8 @@ def test_names_are_told_apart_and_every_bad_line_has_a_word_on_it(name: Any) -> 
             Found.FAILED,
         ),
         ({"dependencies": ()}, "dependencies", Found.NOT_CONFIGURED),
+        ({"machine": None}, "machine", Found.UNKNOWN),
+        ({"machine": Machine(cores=2, load=4.5, up_s=60.0)}, "machine", Found.WARN),
     ],
 )
 def test_the_morning_finds_what_is_not_as_it_should_be(
@@ -300,3 +316,67 @@ def test_backups_and_reports_are_never_ticked() -> None:
     checks = found("eod", CLOSED)
     for name in ("backups", "daily_report", "risk_report"):
         assert checks[name].found is Found.NOT_CONFIGURED
+
+
+def with_file(more: bytes, **changes: Any) -> Seen:
+    return dataclasses.replace(WELL, desk=parse_desk(DESK + more, Path("desk.toml")), **changes)
+
+
+def test_the_morning_says_how_long_it_is_to_the_open() -> None:
+    assert found("morning", WELL)["market_hours"].found is Found.NOT_CONFIGURED
+    new_york = b"""
+        [calendars.ny]
+        timezone = "America/New_York"
+        sessions = ["mon-fri 09:30-16:00"]
+        [venues.w]
+        url = "http://127.0.0.1:2"
+        symbols = ["BTC/USDT"]
+        calendar = "ny"
+    """
+    seen = with_file(new_york)
+    check = found("morning", seen)["market_hours"]
+    assert check.found is Found.OK and "w opens in 2h30m" in check.detail
+    during = dataclasses.replace(seen, wall_ns=NOON_NS + 3 * 3600 * 10**9)
+    assert "w is in session" in found("morning", during)["market_hours"].detail
+
+
+def test_degraded_services_warn_and_only_those_that_are_down_fail() -> None:
+    """As an opening judges them, which lets such a desk trade."""
+    for state, result in (("degraded", Found.WARN), ("backoff", Found.FAILED)):
+        services = [service("engine"), service("limits", state), service("web")]
+        seen = dataclasses.replace(WELL, status=status(services=services))
+        assert found("startup", seen)["core"].found is result
+    rule = b"[kill_switch.rules.max_daily_loss]\namount = '50'\n"
+    for state, result in (("degraded", Found.OK), ("backoff", Found.FAILED)):
+        services = [service("engine"), service("limits", state), service("web")]
+        seen = with_file(rule, status=status(services=services))
+        assert found("startup", seen)["rules"].found is result
+
+
+def test_an_end_to_end_test_is_a_step_of_the_desk_s_own_and_never_ticked() -> None:
+    assert found("startup", WELL)["end_to_end_test"].found is Found.NOT_CONFIGURED
+    own = b"""
+        [[procedures.open.extra]]
+        name = "round_trip"
+        title = "Send one order and take it back"
+        after = "begin_trading"
+        command = ["true"]
+        verify = ["true"]
+    """
+    assert found("startup", with_file(own))["end_to_end_test"].found is Found.UNKNOWN
+    for outcome, result in (("done", Found.OK), ("failed", Found.FAILED), (None, Found.UNKNOWN)):
+        opening = record("open", "2026-11-30T08:00:00")
+        opening["steps"].append(
+            {"name": "round_trip", "outcome": outcome, "detail": "", "after": {}}
+        )
+        seen = with_file(own, opening=opening)
+        assert found("startup", seen)["end_to_end_test"].found is result
+
+
+def test_the_end_of_the_day_has_its_result_and_what_was_left_lying_about() -> None:
+    assert "12.5 USDT" in found("eod", CLOSED)["performance"].detail
+    untold = record("close", "2026-11-30T21:00:00")
+    seen = dataclasses.replace(CLOSED, closing=untold, leftovers=("/s/.openbell-x-1.tmp",))
+    assert found("eod", seen)["performance"].found is Found.UNKNOWN
+    assert found("eod", seen)["cleaned"].found is Found.WARN
+    assert found("eod", CLOSED)["cleaned"].found is Found.OK

@@ -20,6 +20,9 @@ from openbell.config.hours import OpenHours
 
 _HOLIDAY = re.compile(r"(\d{4}-\d\d-\d\d)(?: (\d\d):(\d\d)-(\d\d):(\d\d))?")
 
+_AHEAD_DAYS = 15
+"""No exchange is closed for longer; its calendar is, where holidays are listed by mistake."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holiday:
@@ -131,6 +134,29 @@ class Calendar(Model):
             if since_min is not None and (at - timedelta(minutes=since_min)).date() not in closed:
                 return text
         return ""
+
+    def opens_next_ns(self, wall_ns: int) -> int | None:
+        """When the next session begins, on the wall clock; None: none does within two weeks."""
+        zone = ZoneInfo(self.timezone)
+        now = datetime.fromtimestamp(wall_ns / 1e9, UTC)
+        today = now.astimezone(zone)
+        short = {each.day: each for text in self.holidays if (each := Holiday.parse(text))}
+        hours = [OpenHours.parse(text) for text in self.sessions]
+        begins: list[datetime] = []
+        for day in (today.date() + timedelta(days=ahead) for ahead in range(_AHEAD_DAYS)):
+            if day in short:
+                opens = [short[day].opens_min]
+            else:
+                opens = [each.opens_min for each in hours if day.weekday() in each.days]
+            # On the exchange's clock, which two days a year has an hour more or less.
+            midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+            begins += [
+                midnight.replace(hour=each // 60, minute=each % 60)
+                for each in opens
+                if each is not None
+            ]
+        later = [each.astimezone(UTC) for each in begins if each.astimezone(UTC) > now]
+        return int(min(later).timestamp()) * 1_000_000_000 if later else None
 
     def holiday_at(self, wall_ns: int) -> str:
         """Today's, as the file writes it; empty where it is none."""

@@ -32,13 +32,14 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from openbell.errors import StorageError
 
 _TEMPORARY_PREFIX = ".openbell-"
 _TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY = f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"
 _LEFTOVER_AGE_SECS = 3600.0
 """Ours. No write of a desk's file takes an hour, so an older temporary belongs to a dead writer."""
 
@@ -135,12 +136,23 @@ def remove_durably(path: Path) -> bool:
 def remove_leftovers(folder: Path, *, older_than_secs: float = _LEFTOVER_AGE_SECS) -> list[Path]:
     """Delete the temporary files of writers that died, and return them."""
     removed = []
-    for path in folder.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+    for path in _leftovers(folder.glob(_TEMPORARY), older_than_secs):
         with contextlib.suppress(FileNotFoundError):  # another one cleans up at the same time
-            if time.time() - path.stat().st_mtime >= older_than_secs:
-                path.unlink()
-                removed.append(path)
+            path.unlink()
+            removed.append(path)
     return removed
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files of writers that died, in a folder and those within."""
+    return list(_leftovers(folder.rglob(_TEMPORARY), _LEFTOVER_AGE_SECS))
+
+
+def _leftovers(found: Iterable[Path], older_than_secs: float) -> Iterator[Path]:
+    for path in found:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= older_than_secs:
+                yield path
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

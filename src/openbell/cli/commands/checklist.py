@@ -13,7 +13,7 @@ from openbell.cli.commands.status import offline_status
 from openbell.errors import NotRunningError, OpenbellError
 
 if TYPE_CHECKING:
-    from openbell.procedures.daily.seen import Seen
+    from openbell.procedures.daily.seen import Machine, Seen
 
 NAMES = ("morning", "startup", "shutdown", "eod")
 
@@ -42,12 +42,14 @@ def checklist(terminal: Terminal, name: str) -> int:
 def _look(terminal: Terminal) -> Seen:
     import asyncio
     import os
+    import time
 
     from openbell.config.loader import load_desk
     from openbell.procedures.backups import look_at_backups
     from openbell.procedures.daily.seen import Seen
     from openbell.procedures.preflight_facts import ask_dependencies, room
     from openbell.state.checkpoint import list_checkpoints
+    from openbell.state.files import leftovers
 
     desk = load_desk(terminal.desk_path)
     layout = terminal.layout
@@ -72,7 +74,24 @@ def _look(terminal: Terminal) -> Seen:
         memory_free=memory_free,
         dependencies=asyncio.run(ask_dependencies(desk, layout, os.environ)),
         backups=asyncio.run(look_at_backups(desk, layout, os.environ)),
+        wall_ns=time.time_ns(),
+        machine=_machine(),
+        leftovers=[str(each) for each in leftovers(layout.state)],
     )
+
+
+def _machine() -> Machine | None:
+    import time
+
+    import psutil
+
+    from openbell.procedures.daily.seen import Machine
+
+    try:
+        load = psutil.getloadavg()[1]
+        return Machine(psutil.cpu_count() or 1, load, time.time() - psutil.boot_time())
+    except OSError:
+        return None
 
 
 def _asked(client: Client, path: str, **more: Any) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ def fill(name: ChecklistName, seen: Seen) -> Checklist:
 
 
 def _morning(seen: Seen) -> Iterator[Check]:
+    yield of_desk.market_hours(seen)
     yield of_desk.health(seen)
     yield of_desk.links("market_data", "Market data", seen)
     yield of_desk.links("order_entry", "Venue connections", seen)
@@ -39,6 +40,7 @@ def _morning(seen: Seen) -> Iterator[Check]:
     yield from of_desk.clocks(seen)
     yield from of_desk.dependencies(seen)
     yield from free_checks(seen.disk_free, seen.memory_free, seen.desk.preflight)
+    yield of_desk.machine(seen)
     yield of_runs.last_closing(seen)
     yield of_runs.cut_off(seen)
     yield of_desk.alerts(seen)
@@ -53,6 +55,7 @@ def _startup(seen: Seen) -> Iterator[Check]:
     yield from of_desk.clocks(seen)
     yield of_desk.risk(seen)
     yield of_desk.rules(seen)
+    yield of_runs.own_test(seen)
     yield of_desk.trading(seen)
     yield of_desk.alerts(seen)
 
@@ -72,6 +75,7 @@ def _eod(seen: Seen) -> Iterator[Check]:
     yield of_runs.record_check(seen.closing)
     yield of_desk.latch(seen)
     yield from backup_checks(seen.backups)
+    yield of_runs.performance(seen)
     for name, title in (
         ("daily_report", "Daily trading report"),
         ("risk_report", "Risk report"),
@@ -82,6 +86,7 @@ def _eod(seen: Seen) -> Iterator[Check]:
             found=Found.NOT_CONFIGURED,
             detail="this desk declares none, so nothing is known of any",
         )
+    yield of_desk.cleaned(seen)
     yield from free_checks(seen.disk_free, seen.memory_free, seen.desk.preflight)
 
 

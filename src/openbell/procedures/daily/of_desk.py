@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from openbell.config.phases import phases_of
+from openbell.config.unit_texts import format_duration
 from openbell.domain.desk_state import DeskState
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.of_runs import OF_OUTCOME
 from openbell.procedures.daily.seen import Document, Seen
-from openbell.procedures.preflight_checks import dependency_check, venue_clock_check
+from openbell.procedures.preflight_checks import dependency_check, in_session, venue_clock_check
+
+LOAD_MAX = 2.0
+"""For each core, in the mean of five minutes: more, and everything waits. Ours."""
 
 
 def health(seen: Seen) -> Check:
@@ -56,6 +61,65 @@ def links(kind: str, title: str, seen: Seen) -> Check:
 
 def _because(why: object) -> str:
     return f" ({why})" if why else ""
+
+
+def market_hours(seen: Seen) -> Check:
+    """How long there is until the next session; nothing of it is wrong."""
+    name, title = "market_hours", "Market hours"
+    calendars = {v: c for v in seen.desk.venues if (c := seen.desk.calendar_of(v)) is not None}
+    if not calendars:
+        detail = "no venue of this desk has sessions or a calendar"
+        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+    running = in_session(calendars, seen.wall_ns)
+    told, unknown = [], False
+    for venue, calendar in calendars.items():
+        if venue in running:
+            told.append(f"{venue} is in session ({running[venue]})")
+            continue
+        opens_ns = calendar.opens_next_ns(seen.wall_ns)
+        unknown = unknown or opens_ns is None
+        told.append(f"{venue} opens {_in(opens_ns, seen.wall_ns)}")
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN if unknown else Found.OK,
+        detail="; ".join(told),
+        remedy="look at [calendars] of desk.toml" if unknown else "",
+    )
+
+
+def _in(at_ns: int | None, now_ns: int) -> str:
+    if at_ns is None:
+        return "on no day of the next two weeks"
+    at = datetime.fromtimestamp(at_ns / 1e9, UTC)
+    return f"in {format_duration((at_ns - now_ns) // 60_000_000_000 * 60)}, {at:%a %d %b %H:%M} UTC"
+
+
+def machine(seen: Seen) -> Check:
+    name, title = "machine", "Load and uptime"
+    if seen.machine is None:
+        return Check(name=name, title=title, found=Found.UNKNOWN, detail="could not be read")
+    load, cores = seen.machine.load, seen.machine.cores
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN if load > LOAD_MAX * cores else Found.OK,
+        detail=f"load {load:.2f} on {cores} cores; up for {format_duration(seen.machine.up_s)}",
+        remedy="end what else runs on this machine" if load > LOAD_MAX * cores else "",
+        facts={"load": load, "cores": cores, "up_s": round(seen.machine.up_s)},
+    )
+
+
+def cleaned(seen: Seen) -> Check:
+    name, title = "cleaned", "Nothing temporary is left"
+    left = seen.leftovers
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN if left else Found.OK,
+        detail=f"of writers that died: {', '.join(left)}" if left else "",
+        remedy="delete them" if left else "",
+    )
 
 
 def trading(seen: Seen) -> Check:
@@ -109,7 +173,8 @@ def rules(seen: Seen) -> Check:
         detail = "none in [kill_switch.rules]"
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     judges = [seen.desk.service_with_role("risk")] if rules.of_risk else []
-    silent = [j for j in judges if j is None or (_service(seen, j) or {}).get("state") != "ready"]
+    # One that is degraded, for want of fresh quotes say, judges all the same.
+    silent = [j for j in judges if j is None or _state(seen, j) not in _UP]
     if rules.heartbeat_lost is not None and (seen.status.get("guard") or {}).get("state") != (
         "running"
     ):
@@ -252,18 +317,31 @@ def phases(seen: Seen) -> Iterator[Check]:
     }
     for phase, title in titles.items():
         names = [name for name, each in phases.items() if each == phase]
-        down = [
-            f"{name} is {'unknown' if row is None else row['state']}"
-            for name in names
-            if (row := _service(seen, name)) is None or row["state"] != "ready"
-        ]
+        states = {name: _state(seen, name) for name in names}
+        told = [f"{name} is {state}" for name, state in states.items() if state != "ready"]
+        down = any(state not in _UP for state in states.values())
+        remedy = "`openbell health`" if told else ""
         yield Check(
             name=phase,
             title=title,
-            found=Found.FAILED if down else Found.OK if names else Found.NOT_CONFIGURED,
-            detail="; ".join(down) or ", ".join(names) or "no service is of this phase",
-            remedy="`openbell up` goes on with what is down" if down else "",
+            found=Found.FAILED
+            if down
+            else Found.WARN
+            if told
+            else Found.OK
+            if names
+            else Found.NOT_CONFIGURED,
+            detail="; ".join(told) or ", ".join(names) or "no service is of this phase",
+            remedy="`openbell up` goes on with what is down" if down else remedy,
         )
+
+
+_UP = (ServiceState.READY, ServiceState.DEGRADED)
+
+
+def _state(seen: Seen, name: str) -> str:
+    row = _service(seen, name)
+    return "unknown" if row is None else str(row["state"])
 
 
 def _service(seen: Seen, name: str) -> Document | None:

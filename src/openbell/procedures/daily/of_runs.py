@@ -118,3 +118,52 @@ def cut_off(seen: Seen) -> Check:
         detail = "no controller runs to tell"
         return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
     return Check(name=name, title=title, found=Found.OK)
+
+
+def own_test(seen: Seen) -> Check:
+    """Whether an order gets through is shown by a step of the desk's own: no checklist sends one."""
+    name, title = "end_to_end_test", "End-to-end test passed"
+    settings = seen.desk.procedures.get("open")
+    own = [] if settings is None else [each.name for each in settings.extra]
+    if not own:
+        return Check(
+            name=name,
+            title=title,
+            found=Found.NOT_CONFIGURED,
+            detail="the opening has no step of the desk's own ([[procedures.open.extra]])",
+        )
+    steps = {} if seen.opening is None else {str(s["name"]): s for s in seen.opening["steps"]}
+    last = {each: str(steps[each]["outcome"]) if each in steps else "not reached" for each in own}
+    founds = [OF_OUTCOME.get(outcome, Found.UNKNOWN) for outcome in last.values()]
+    bad = [each for each in (Found.FAILED, Found.UNKNOWN) if each in founds]
+    return Check(
+        name=name,
+        title=title,
+        found=bad[0] if bad else Found.OK if Found.OK in founds else Found.NOT_CONFIGURED,
+        detail="; ".join(f"{each}: {outcome}" for each, outcome in last.items()),
+        remedy="`openbell procedure report` of the opening" if bad else "",
+    )
+
+
+def performance(seen: Seen) -> Check:
+    """The day's P&L as the closing wrote it down."""
+    name, title = "performance", "Performance recorded"
+    if not seen.desk.venues:
+        detail = "this desk has no venue"
+        return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
+    steps = {} if seen.closing is None else {str(s["name"]): s for s in seen.closing["steps"]}
+    pnl = ((steps.get("afterwards") or {}).get("after") or {}).get("pnl")
+    if not pnl:
+        detail = "no closing wrote the P&L of the day down"
+        return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
+    unpriced = ", ".join(map(str, pnl.get("unpriced") or ()))
+    told = [
+        f"{word} {pnl[word]}" for word in ("net", "realized", "unrealized", "fees") if word in pnl
+    ]
+    return Check(
+        name=name,
+        title=title,
+        found=Found.WARN if unpriced else Found.OK,
+        detail=f"{', '.join(told)} {pnl.get('currency', '')}".rstrip()
+        + (f"; without a price: {unpriced}" if unpriced else ""),
+    )

@@ -14,6 +14,14 @@ Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Machine:
+    cores: int
+    load: float
+    """Processes that run or wait to, in the mean of five minutes."""
+    up_s: float
+
+
+@dataclass(frozen=True)
 class Seen:
     """What was asked for a checklist. None: nobody could be asked."""
 
@@ -34,3 +42,7 @@ class Seen:
     memory_free: int | None
     dependencies: tuple[DependencyFact, ...]
     backups: tuple[BackupFact, ...]
+    wall_ns: int
+    machine: Machine | None
+    leftovers: Sequence[str]
+    """Temporary files in the state folder whose writers died."""
