@@ -27,7 +27,7 @@ def shortened(detail: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
     """`detail` with its longest values replaced by `{"too_long_bytes", "sha256"}`, no more of them than it
     takes to be at most `most_bytes` long as JSON. The digest is of the value as JSON."""
     for depth in range(_DEPTH, 0, -1):
-        kept = _copied(detail, depth)
+        kept = {key: _copied(value, depth - 1) for key, value in detail.items()}
         if _shorten(kept, depth, most_bytes):
             return kept
     return _mark(detail)
