@@ -209,6 +209,36 @@ async def test_a_second_press_takes_over_when_the_first_is_killed(tmp_path: Path
         assert desk.alive() == {}
 
 
+async def test_a_second_press_ends_a_first_one_that_is_stopped_and_takes_over(
+    tmp_path: Path,
+) -> None:
+    """It had the lock, and was followed for ever: it lives, and never goes on."""
+    async with small_desk(tmp_path / "desk") as desk:
+        (here,) = desk.houses.values()
+        desk.rest(5)
+        await here.suffer(BLIND)
+        first = await desk.begin()
+        await desk.until(lambda: "frozen" in desk.events(), "the first is at work")
+        # What a terminal does with a key, or by going away, it does not even notice.
+        for number in (signal.SIGTSTP, signal.SIGHUP):
+            first.send_signal(number)
+        followers = [await desk.begin() for _ in range(3)]
+        for follower in followers:
+            assert (await _until_said(follower, "begun"))["joined"] == "001"
+        facts = system_processes().facts(first.pid)
+        assert facts is not None and facts.alive and not facts.frozen
+        first.send_signal(signal.SIGSTOP)
+        here.sim.faults.clear()
+        pressed = [await desk.end(follower) for follower in followers]
+        assert await first.wait() == -signal.SIGKILL
+        assert [each.status for each in pressed] == [0, 0, 0], pressed
+        assert {each.statement["course"] for each in pressed} == {"002"}, "one took over"
+        (carried,) = (each for each in pressed if not each.statement["joined"])
+        assert first.pid in [event["pid"] for each in pressed for event in each.heard("stuck")]
+        assert [e["took_over"] for e in carried.heard("begun") if "joined" not in e] == ["001"]
+        assert desk.own_open() == []
+
+
 async def test_a_wider_press_does_not_take_a_narrower_one_for_its_own(tmp_path: Path) -> None:
     async with small_desk(tmp_path / "desk", ("mt5", "oanda")) as desk:
         desk.rest(5)

@@ -1,5 +1,7 @@
-"""SIGKILL to any process of the desk at any moment of an emergency stop: to whoever carries it out,
-guard, controller, engines, helpers; then one more press. Judged by the venues' own orders.
+"""SIGKILL or SIGSTOP to any process of the desk at any moment of an emergency stop: to whoever carries it
+out, guard, controller, engines, helpers; then one more press. Judged by the venues' own orders.
+
+What was stopped is continued once that press has ended: a carrier that wakes so late changes nothing.
 
 `OPENBELL_KILLS=200 pytest tests/kill/test_emergency_kills.py -s` tries 200 of them; the seed of a
 failure is in its message, and `OPENBELL_SEED` repeats it.
@@ -73,6 +75,8 @@ class WholeDesk:
     carried: Counter[str] = field(default_factory=Counter)
     stops: int = 0
     """How many courses there were when the last round ended."""
+    stopped: set[int] = field(default_factory=set)
+    """Processes that a SIGSTOP of this round keeps."""
     unguarded: int = 0
     """Rounds without a guard from the start."""
     run: str = ""
@@ -99,18 +103,16 @@ class WholeDesk:
             else:
                 await asyncio.sleep(chance.uniform(0, 1.5))
             self.struck[self._strike(presses)] += 1
-        for process in presses:
-            pressed = await desk.end(process)
-            assert pressed.status in (0, -9), f"{said}: {pressed}"
-            if pressed.status == 0:
-                assert pressed.statement["result"] == "verified", f"{said}: {pressed}"
-                assert desk.own_open() == [], f"{said}: verified, and open at the venue"
-
+        if not self.stopped:
+            await self._judge(presses, said)
         last = await desk.press()
         assert last.status == 0, f"{said}: {last}"
         assert last.statement["result"] == "verified", f"{said}: {last}"
         assert desk.own_open() == [], f"{said}: open at the venue"
         assert self._services() == {}, f"{said}: processes are left"
+        if self.stopped:
+            self._continue()
+            await self._judge(presses, said)
         sent = self._sent()
         self.carried["guard" if not last.heard("alone") else "the press itself"] += 1
         # Longer than the first back-offs of a controller: nobody starts a service again.
@@ -120,6 +122,20 @@ class WholeDesk:
         assert DESK in Latches(desk.layout).scopes(), f"{said}: the latch is gone"
         assert is_begun(desk.layout), f"{said}: nothing holds the services"
         self.stops = len(courses(desk.layout.emergency))
+
+    async def _judge(self, presses: list[asyncio.subprocess.Process], said: str) -> None:
+        for process in presses:
+            pressed = await self.desk.end(process)
+            assert pressed.status in (0, -9), f"{said}: {pressed}"
+            if pressed.status == 0:
+                assert pressed.statement["result"] == "verified", f"{said}: {pressed}"
+                assert self.desk.own_open() == [], f"{said}: verified, and open at the venue"
+
+    def _continue(self) -> None:
+        for pid in self.stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.stopped.clear()
 
     async def open(self) -> None:
         """As a person does by `openbell up`, again where it failed, and `kill-switch deactivate`; both
@@ -162,6 +178,7 @@ class WholeDesk:
         )
 
     async def end(self) -> None:
+        self._continue()
         await asyncio.to_thread(self.controller.end)
 
     async def _until_step(self, step: str, presses: list[asyncio.subprocess.Process]) -> None:
@@ -176,7 +193,7 @@ class WholeDesk:
             await asyncio.sleep(0.005)
 
     def _strike(self, presses: list[asyncio.subprocess.Process]) -> str:
-        """SIGKILL to one process of the desk, or to one that presses."""
+        """SIGKILL or SIGSTOP to one process of the desk, or to one that presses."""
         at_work = [process.pid for process in presses if process.returncode is None]
         victims = {
             "press": at_work,
@@ -192,12 +209,15 @@ class WholeDesk:
             return "nobody"
         name = self.chance.choice(there)
         pids = victims[name]
+        number = signal.SIGSTOP if self.chance.random() < 0.3 else signal.SIGKILL
         # One of two presses; of a service all of it. Not by `kill()`, which may take a press's exit
         # status away from the loop.
         for pid in [self.chance.choice(pids)] if name == "press" else pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return name
+                os.kill(pid, number)
+                if number is signal.SIGSTOP:
+                    self.stopped.add(pid)
+        return name if number is signal.SIGKILL else f"{name} stopped"
 
     def _services(self) -> dict[str, tuple[int, ...]]:
         return {name: pids for name, pids in self.desk.alive().items() if name != OUTSIDE}

@@ -17,6 +17,8 @@ def event_line(event: Mapping[str, Any]) -> str:
     match event["event"]:
         case "alone":
             return f"- {event['why']}: doing it here"
+        case "stuck":
+            return f"- process {event['pid']} carries out a stop and stands still ({event['why']}): killed"
         case "begun":
             return _begun(event)
         case "latched":

@@ -15,8 +15,9 @@ import contextlib
 import json
 import os
 import pwd
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from openbell.kill.request import TIMEOUT_S, EmergencyRequest
 from openbell.runtime.processes import MARK_VARIABLE
 
 _WRONG_USE = 2
+_OF_A_TERMINAL = (signal.SIGTSTP, signal.SIGHUP, signal.SIGTTOU)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.events:
             _print(event)
 
-    stated = asyncio.run(press(layout, request, tell, ask_guard=not options.alone))
+    with unstoppable():
+        stated = asyncio.run(press(layout, request, tell, ask_guard=not options.alone))
     told = stated.to_wire()
     _print({"event": "done", "statement": told, "final": True} if options.events else told)
     return stated.exit_status
@@ -65,6 +68,17 @@ def leave_service() -> None:
     if MARK_VARIABLE in os.environ:
         with contextlib.suppress(PermissionError):  # it leads a session of its own already
             os.setsid()
+
+
+@contextlib.contextmanager
+def unstoppable() -> Iterator[None]:
+    """Neither Ctrl-Z nor a terminal that is closed, nor one that takes no more output, stops a stop."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _OF_A_TERMINAL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _request(options: argparse.Namespace) -> EmergencyRequest:

@@ -6,7 +6,8 @@
 Invariants
 - Nothing here can keep a stop from going on. What the disk does not take is told once, and then left.
 - Whoever finds the lock held follows the course of its holder. Should the holder die, the kernel
-  frees the lock, and whoever follows takes it and goes on from what it observes.
+  frees the lock, and whoever follows takes it and goes on from what it observes. One that stands still
+  is ended first (`stuck`).
 - A course that had ended before somebody came is not followed: what it says was so before.
 
 Synced at the borders of phases, so that a crash costs the last events of a phase and no more.
@@ -200,6 +201,8 @@ class Following:
         self._folder = folder
         self._over = {name for name in courses(folder) if ended(read_course(folder, name))}
         self.name = ""
+        self.began: tuple[int, int] | None = None
+        """Pid and start time of whoever began the course that is followed."""
         self._seen = 0
 
     def news(self) -> list[dict[str, Any]]:
@@ -214,6 +217,7 @@ class Following:
                 continue
             if name != self.name:
                 self.name, self._seen = name, 0
+                self.began = _began(events)
             new, self._seen = events[self._seen :], len(events)
             return new
         return []
@@ -224,6 +228,11 @@ def _has_carrier(events: list[dict[str, Any]]) -> bool:
     pid = events[0].get("pid") if events else None
     facts = system_processes().facts(pid) if isinstance(pid, int) else None
     return facts is not None and facts.alive
+
+
+def _began(events: list[dict[str, Any]]) -> tuple[int, int] | None:
+    pid, start = (events[0].get(key) if events else None for key in ("pid", "start"))
+    return (pid, start) if isinstance(pid, int) and isinstance(start, int) else None
 
 
 def courses(folder: Path) -> list[str]:
@@ -300,7 +309,8 @@ def refuse_under_way(layout: DeskLayout) -> None:
     if read_marker(layout) is not None and under_way(layout):
         raise ConflictError(
             "an emergency stop is under way",
-            hint="wait for its end: `openbell status` shows it",
+            hint="wait for its end: `openbell status` shows it; a stop that stands still is ended, and "
+            "carried on, by one more `openbell emergency-stop`",
         )
 
 

@@ -51,6 +51,8 @@ from openbell.kill.freezing import freeze
 from openbell.kill.marker import set_marker
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.request import EmergencyRequest, visits_of
+from openbell.kill.stuck import NotKilledError, Stuck, Watch, beat
+from openbell.runtime.processes import system_processes
 from openbell.state.halts import Halt
 from openbell.state.latch import Latches, Setting
 from openbell.state.order_latency import read_order_latencies
@@ -132,6 +134,7 @@ async def carry_out(
 ) -> EmergencyStatement:
     """Carries it out, or follows whoever does already, and takes over should that one die."""
     stop = _Stop(layout, request, equipment, tell)
+    beating = asyncio.create_task(beat())
     try:
         await stop.hold()
         return await stop.joined() or await stop.carry()
@@ -139,6 +142,7 @@ async def carry_out(
         await stop.settled()
         stop.turn.give_back()
         await equipment.close()
+        beating.cancel()
 
 
 @dataclass
@@ -159,6 +163,8 @@ class _Stop:
         self.frozen: tuple[FrozenService, ...] = ()
         self.problems: list[str] = []
         self.took_over = ""
+        self.not_closed = ""
+        """Why this stop closes no positions, though it was asked to."""
         self._held: asyncio.Task[None] | None = None
         self._visited = asyncio.Event()
         """Every venue is done."""
@@ -239,6 +245,7 @@ class _Stop:
     async def joined(self) -> EmergencyStatement | None:
         """The statement of whoever carries out the same already. None: it is ours to carry out."""
         following = Following(self.layout.emergency)
+        watch = Watch(self.layout.emergency_lock)
         covered = True
         both_flatten = over = False
         now_s = asyncio.get_running_loop().time
@@ -255,12 +262,39 @@ class _Stop:
                 if stated is not None and covered and await still_holds(self.layout, stated):
                     return EmergencyStatement.from_wire(stated, joined=True)
             if ours:
-                self.took_over = "" if over else following.name
+                self.took_over = "" if over else following.name or self.took_over
                 return None
             if not covered and not both_flatten and now_s() - since_s > NARROWER_S:
                 self.problems.append("a narrower stop was under way: this one went on beside it")
                 return None
+            stuck = watch.look(now_s(), following.began)
+            if stuck is not None and not await self._end_stuck(
+                watch, stuck, following, both_flatten
+            ):
+                return None
         return None
+
+    async def _end_stuck(
+        self, watch: Watch, stuck: Stuck, following: Following, both_flatten: bool
+    ) -> bool:
+        """Whether its turn may be waited for now; else this stop goes on without it."""
+        told = f"process {stuck.pid} carried out a stop and stands still ({stuck.why})"
+        _log.error("%s: it is killed", told)
+        self._hear({"event": "stuck", "pid": stuck.pid, "why": stuck.why})
+        try:
+            gone = await aside(lambda: watch.end(stuck, following.began))
+        except NotKilledError as error:
+            self.problems.append(f"{told}; {error}: this stop goes on beside it")
+            if both_flatten or (self.request.flatten and not following.name):
+                # Should it go on after all, two would sell at the same time.
+                self.request = msgspec.structs.replace(self.request, flatten=False)
+                self.not_closed = (
+                    f"positions are not closed: {told}, and may go on; end it, then press again"
+                )
+            return False
+        self.problems.append(f"{told}: it was killed")
+        self.took_over = following.name
+        return gone
 
     def _compare(self, begun: Mapping[str, Any]) -> tuple[bool, bool]:
         """Whether the stop under way does all that is asked for here; whether both would flatten,
@@ -282,6 +316,7 @@ class _Stop:
             course=course.name,
             at=self.began_at.isoformat(),
             pid=os.getpid(),
+            start=getattr(system_processes().facts(os.getpid()), "start", None),
             request=self.request.to_wire(),
             took_over=self.took_over,
             flatten_epoch=self.flatten_epoch,
@@ -292,6 +327,7 @@ class _Stop:
         whole = self.request.whole_desk
         others = asyncio.create_task(self._held_then_others(course))
         venues, strategies, by_hand = await self._venues_and_strategies(course)
+        by_hand = "; ".join(each for each in (by_hand, self.not_closed) if each)
         self._visited.set()
         course.sync()
         await self.settled()

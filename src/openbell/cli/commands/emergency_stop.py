@@ -87,7 +87,7 @@ def emergency_stop(
         return 0
     if not yes:
         _ask(terminal, request)
-    from openbell.kill.__main__ import leave_service
+    from openbell.kill.__main__ import leave_service, unstoppable
     from openbell.kill.press import press
 
     leave_service()
@@ -98,7 +98,8 @@ def emergency_stop(
         if line := event_line(event):
             terminal.say(line)
 
-    stated = asyncio.run(_uninterrupted(press(layout, request, tell), terminal))
+    with unstoppable():
+        stated = asyncio.run(_uninterrupted(press(layout, request, tell), terminal))
     from openbell.cli.emergency_text import statement_text
 
     terminal.show(stated.to_wire(), statement_text(stated.to_wire()))
