@@ -254,3 +254,13 @@ def test_what_people_have_to_do_with_a_run_is_drawn_and_the_newest_stay() -> Non
     lines = frame_lines(frame_document(later, THRESHOLDS), 120)
     drawn = [line for line in lines if line.startswith("  >> ")]
     assert len(drawn) == 4 and drawn[-1] == "  >> and again", "a low window is not filled by them"
+
+
+def test_a_closing_that_is_announced_counts_down_in_the_head() -> None:
+    soon = {"at": "2024-11-25T15:45:00+00:00", "in_s": 754.2, "by": "ann", "reason": ""}
+    look = replace(LOOK, status={**STATUS, "shutting_down_soon": soon})
+    lines = frame_lines(frame_document(look, THRESHOLDS), 120)
+    assert "SHUTTING_DOWN_SOON at 2024-11-25 15:45 UTC, in 12m34s, by ann" in lines
+    assert not any(
+        "SHUTTING" in each for each in frame_lines(frame_document(LOOK, THRESHOLDS), 120)
+    )

@@ -21,6 +21,7 @@ from openbell.config.services import Phase
 from openbell.domain.graph import start_order, with_dependencies
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import Facts, Services
+from openbell.procedures.start_remedies import start_remedy
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.spec import StartResult
@@ -48,6 +49,12 @@ class ServiceOutcome:
     log_tail: tuple[str, ...] = ()
 
     @property
+    def remedy(self) -> str:
+        """What would mend it; empty where nothing is wrong with it itself."""
+        failed = self.outcome is Started.FAILED
+        return start_remedy(self.name, self.reason, self.log_tail) if failed else ""
+
+    @property
     def is_up(self) -> bool:
         return self.outcome in (Started.READY, Started.ALREADY_RUNNING)
 
@@ -58,6 +65,7 @@ class ServiceOutcome:
             "seconds": round(self.seconds, 3),
             "reason": self.reason,
             "log_tail": list(self.log_tail),
+            "remedy": self.remedy,
         }
 
 

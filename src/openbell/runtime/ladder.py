@@ -11,7 +11,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from openbell.runtime.hung import STACK_SIGNAL, awaits, catches
+from openbell.runtime.hung import STACK_SIGNAL, awaits, catches, waits_of
 from openbell.runtime.limits import ServiceCgroup
 from openbell.runtime.members import Leader, Scan, Scanner, end_members
 from openbell.runtime.process_watch import ProcessWatch, WatchedProcess
@@ -80,21 +80,32 @@ class Ladder:
             )
         )
         if left:
-            if ask_where and (asking := await self._ask_where(left)) is not None:
-                rungs.append(asking)
+            if ask_where:
+                rungs += await self._ask_where(left)
             rung, left = await self._kill()
             rungs.append(rung)
         return LadderResult(tuple(rungs), tuple(sorted(facts.pid for facts in left)))
 
-    async def _ask_where(self, left: list[ProcessFacts]) -> Rung | None:
-        """Has a leader that hangs print its stack into its log; None where it has no handler for
-        that."""
+    async def _ask_where(self, left: list[ProcessFacts]) -> list[Rung]:
+        """Has a leader that hangs print its stack into its log. Of one that has no handler for that, or does
+        not come to it, the kernel tells what it waits for."""
         pid = self._leader.pid
+        if self._process.exit.done() or pid not in {facts.pid for facts in left}:
+            return []
+        asked: list[Rung] = []
+        if catches(pid, STACK_SIGNAL) and self._process.signal(STACK_SIGNAL):
+            taken, seconds = await self._await_stack(pid)
+            asked = [
+                Rung("QUIT for its stack", seconds, "taken: see its log" if taken else "not taken")
+            ]
+            if taken:
+                return asked
+        waits = waits_of(pid)
+        return [*asked, Rung("look what it waits for", 0.0, waits)] if waits else asked
+
+    async def _await_stack(self, pid: int) -> tuple[bool, float]:
+        """Whether it took the signal, and the seconds that took."""
         exit_ = self._process.exit
-        if exit_.done() or pid not in {facts.pid for facts in left}:
-            return None
-        if not catches(pid, STACK_SIGNAL) or not self._process.signal(STACK_SIGNAL):
-            return None
         began = time.monotonic()
         until = began + STACK_TIMEOUT_S
         while awaits(pid, STACK_SIGNAL) and not exit_.done() and time.monotonic() < until:
@@ -102,11 +113,7 @@ class Ladder:
         taken = not awaits(pid, STACK_SIGNAL)
         if taken:
             await asyncio.wait((exit_,), timeout=_WRITING_S)
-        return Rung(
-            "QUIT for its stack",
-            time.monotonic() - began,
-            "taken: see its log" if taken else "not taken",
-        )
+        return taken, time.monotonic() - began
 
     async def kill_rest(self) -> LadderResult:
         """SIGKILL to whatever a leader that has ended left in its group; nothing when it left none.

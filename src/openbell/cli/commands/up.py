@@ -162,6 +162,8 @@ def tell_failure(terminal: Terminal, last: dict[str, Any], result: dict[str, Any
             terminal.warn(f"  x {service['name']}: {service['reason']}")
             for line in service.get("log_tail", ()):
                 terminal.warn(f"      | {line}")
+            if service.get("remedy"):
+                terminal.warn(f"      {service['remedy']}")
     at = f"it failed at {result['failed_at']}; " if result.get("failed_at") else ""
     left = "what runs was left running" if result.get("begun", True) else "nothing was started"
     terminal.warn(f"  {at}{left}; mend it and run `openbell up` again")

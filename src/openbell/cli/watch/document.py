@@ -118,6 +118,7 @@ def frame_document(look: Look, thresholds: Thresholds) -> dict[str, Any]:
         },
         "run": run,
         "interrupted_run": status.get("interrupted_run"),
+        "shutting_down_soon": status.get("shutting_down_soon"),
         "alerts": [
             {"rule": each.rule, "subject": each.subject, "text": each.text}
             for each in judged.alerts

@@ -104,6 +104,11 @@ def _head(document: Mapping[str, Any], *, ages: bool) -> Section:
     lines = [f"{document['desk']}: {str(document['state']).upper()}{why}{at}"]
     if notice := live_notice(document.get("live") or ()):
         lines.append(notice)
+    if soon := document.get("shutting_down_soon"):
+        left = f", in {_seconds(soon['in_s'])}" if ages else ""
+        lines.append(
+            f"SHUTTING_DOWN_SOON at {str(soon['at'])[:16].replace('T', ' ')} UTC{left}, by {soon['by']}"
+        )
     controller = document["controller"]
     if not controller["answers"]:
         gone = controller["gone_for_s"]
