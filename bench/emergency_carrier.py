@@ -18,12 +18,8 @@ from typing import Any
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.secrets import load_secrets
-from openbell.kill.emergency import (
-    EmergencyRequest,
-    emergency_stop,
-    keep_loaded,
-    make_ready,
-)
+from openbell.kill.emergency import EmergencyRequest, emergency_stop
+from openbell.kill.loading import keep_loaded, make_ready
 from openbell.venues.credentials import Credentials
 from openbell.venues.registry import open_venue
 

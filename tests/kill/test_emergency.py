@@ -24,7 +24,7 @@ from openbell.kill.request import EmergencyRequest
 from openbell.runtime.processes import system_processes
 from openbell.state.checkpoint import read_checkpoint
 from openbell.state.latch import Latches
-from openbell.state.live_orders import OrderRegister
+from openbell.state.order_register import OrderRegister
 
 BLIND = {"kind": "status_503_unknown", "kinds": ["open_orders"]}
 """Nothing is verified while it lasts."""

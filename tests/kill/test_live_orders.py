@@ -32,7 +32,8 @@ from openbell.kill import live_orders
 from openbell.kill.live_orders import Accounting, RegisterOnDisk
 from openbell.kill.stop_venues import not_named
 from openbell.runtime.processes import system_processes
-from openbell.state.live_orders import LiveOrder, OrderRegister, Sent
+from openbell.state.live_orders import LiveOrder, Sent
+from openbell.state.order_register import OrderRegister
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Accepted, VenueOrder
 from openbell.venues.registry import open_venue
@@ -290,6 +291,22 @@ async def test_a_venue_that_cannot_be_asked_by_cl_ord_id_proves_no_end(
         assert "cannot be asked" in stated.why
 
 
+async def test_a_mass_cancel_where_nothing_can_be_asked_by_cl_ord_id_comes_after_a_list(
+    tmp_path: Path,
+) -> None:
+    """What it took unseen stayed in doubt for ever: an ordinary stop of such a venue was never verified."""
+    async with house("binance-usdm", exclusive=True) as here:
+        here.venue.capabilities = msgspec.structs.replace(
+            here.venue.capabilities, lookup_by_cl_ord_id=False
+        )
+        here.rest(10)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        stated = await here.stop(register=engine.read(), timeout_s=30)
+        assert verified(stated, here)
+        assert (stated.in_doubt, stated.acknowledged) == ((), 10)
+
+
 async def test_questions_that_fail_are_asked_again_and_hold_up_no_cancel(tmp_path: Path) -> None:
     async with house("kraken") as here:
         here.rest(3)
@@ -341,15 +358,19 @@ def test_what_a_mass_cancel_may_have_overtaken_is_not_taken_for_withdrawn() -> N
     assert account._taken({}) == []
 
 
+@pytest.mark.parametrize("markets", [(0, 1), (1,)])
 async def test_a_mass_cancel_that_was_acknowledged_and_did_nothing_is_found_out(
-    tmp_path: Path,
+    tmp_path: Path, markets: tuple[int, ...]
 ) -> None:
-    """And the list is empty, and says 200."""
+    """And the list is empty, and says 200. In one symbol of two: three of the other one's had ended, and
+    that was taken for all."""
     async with house("binance-usdm", exclusive=True) as here:
-        here.rest(10)
         engine = Engine(here, tmp_path)
-        engine.holds(own_ids(here))
-        asked, idle = here.venue.cancel_all, set(here.kind.symbols)
+        for market in (0, 1):
+            placed = here.rest(5, market=market)
+            names = [here.kind.from_the_wire(order.cl_ord_id) for order in placed]
+            engine.holds(names, market=market)
+        asked, idle = here.venue.cancel_all, {here.kind.symbols[market] for market in markets}
 
         async def cancel_all(symbol: str) -> Any:
             if symbol in idle:

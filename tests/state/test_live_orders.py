@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,21 +21,30 @@ from hypothesis import strategies as st
 from openbell.domain.ids import mint
 from openbell.domain.orders import ClOrdID, NewOrder, Order, OrdStatus, OrdType, Side
 from openbell.errors import StorageError
-from openbell.state import live_orders
+from openbell.state import order_register
 from openbell.state.live_orders import (
     HEADER_SIZE,
     SLOT_SIZE,
+    HeldRegister,
     LiveOrder,
-    OrderRegister,
     Sent,
-    _Segment,
     header,
+    index_of,
     note_ended,
     parse,
     read_live_orders,
 )
+from openbell.state.order_register import OrderRegister, Segment
 
 BOOT = "0f0e0d0c-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """The registers' folder: what names those in office lies beside it."""
+    folder = tmp_path / "live-orders"
+    folder.mkdir()
+    return folder
 
 
 def new(number: int, *, venue: str = "binance", symbol: str = "BTC/USDT") -> NewOrder:
@@ -58,6 +68,12 @@ def order(number: int, status: OrdStatus, venue_order_id: str = "") -> Order:
 def opened(folder: Path, *, slots: int = 8) -> OrderRegister:
     register = OrderRegister(folder, BOOT, slots=slots)
     register.open()
+    return register
+
+
+def in_office(folder: Path, epoch: int, *, slots: int = 8) -> OrderRegister:
+    register = opened(folder, slots=slots)
+    assert not register.take_office(epoch)
     return register
 
 
@@ -133,7 +149,7 @@ def test_one_that_is_taken_for_never_arrived_stays_for_as_long_as_a_stop_believe
     register.heard(order(1, OrdStatus.REJECTED))
     assert found(tmp_path / "a") == {mint("0badcafe", 7, 1): Sent.UNANSWERED}
 
-    monkeypatch.setattr(live_orders, "LINGERS_NS", 0)
+    monkeypatch.setattr(order_register, "LINGERS_NS", 0)
     register = in_doubt_and_taken_for_never_arrived(tmp_path / "b")
     register.heard(order(2, OrdStatus.PENDING_NEW))
     assert found(tmp_path / "b") == {}
@@ -144,13 +160,26 @@ def test_one_that_is_taken_for_never_arrived_stays_for_as_long_as_a_stop_believe
 def test_one_that_comes_back_meanwhile_is_not_freed_when_that_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: OrdStatus
 ) -> None:
-    monkeypatch.setattr(live_orders, "LINGERS_NS", 0)
+    monkeypatch.setattr(order_register, "LINGERS_NS", 0)
     register = in_doubt_and_taken_for_never_arrived(tmp_path)
     monkeypatch.setattr(register, "_free_lingering", lambda _now_ns: None)
     register.heard(order(1, status, "v1" if status is OrdStatus.NEW else ""))
     monkeypatch.undo()
     register.heard(order(2, OrdStatus.PENDING_NEW))
     assert list(found(tmp_path)) == [mint("0badcafe", 7, 1)]
+
+
+def test_one_that_its_venue_has_lost_stays_as_long_as_one_that_never_arrived(
+    tmp_path: Path,
+) -> None:
+    """The engine calls it ended after three answers; no stop would, and one that came a moment later was
+    told of no order at all."""
+    register = opened(tmp_path)
+    register.intended(new(1))
+    register.heard(order(1, OrdStatus.NEW, "v1"))
+    register.heard(order(1, OrdStatus.UNKNOWN, "v1"))
+    register.heard(order(1, OrdStatus.REJECTED, "v1"))
+    assert found(tmp_path) == {mint("0badcafe", 7, 1): Sent.OPEN}
 
 
 def test_an_adopted_one_without_an_answer_stays_as_long(tmp_path: Path) -> None:
@@ -210,12 +239,13 @@ def test_a_full_disk_is_met_when_it_is_opened(tmp_path: Path) -> None:
 
 
 def test_who_takes_over_has_what_the_books_hold_open_and_the_old_file_goes(tmp_path: Path) -> None:
-    first = opened(tmp_path)
+    first = in_office(tmp_path, 1)
     first.intended(new(1))
     first.intended(new(2))
     second = opened(tmp_path)
     assert len(found(tmp_path)) == 2, "opened is not yet adopted"
     second.adopt([order(2, OrdStatus.NEW, "v2"), order(3, OrdStatus.PENDING_NEW)], 77)
+    assert not second.take_office(2)
     second.remove_others()
     assert found(tmp_path) == {
         mint("0badcafe", 7, 2): Sent.OPEN,
@@ -237,19 +267,81 @@ def test_the_register_of_an_engine_that_stands_by_is_left_and_one_that_is_gone_m
     gone.write_bytes(next(tmp_path.glob("*.orders")).read_bytes())
     making = tmp_path / ".openbell-0.tmp"
     making.write_bytes(b"")
-    first = opened(tmp_path)
+    first = in_office(tmp_path, 1)
     first.remove_others()
     assert by.is_there
     assert first.is_there
     assert not gone.exists()
     assert making.exists(), "of one that starts at the same moment: its start failed without it"
     first.intended(new(1))
+    by.take_office(2)
     by.remove_others()
     assert not first.is_there
     assert found(tmp_path) == {}
-    first.open()
-    first.adopt([order(1, OrdStatus.NEW, "v")], 1)
+
+
+def test_what_earlier_registers_name_beyond_the_books_is_carried_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines that were restarted within those 30 s forgot of what was taken for never arrived; and where
+    the database was restored, orders rested that nothing named any more."""
+    first = in_office(tmp_path, 1)
+    for number in range(1, 7):
+        first.intended(new(number))
+    first.leaving(new(7))
+    first.intended(new(7))  # has no leave yet
+    for number in (3, 4, 6):
+        first.heard(order(number, OrdStatus.NEW, "v"))
+    books = {
+        each.cl_ord_id: each
+        for each in (
+            order(1, OrdStatus.REJECTED),
+            order(2, OrdStatus.UNKNOWN),
+            order(3, OrdStatus.FILLED, "v"),
+            order(4, OrdStatus.REJECTED, "v"),
+        )
+    }
+    second = opened(tmp_path)
+    second.adopt([books[new(2).cl_ord_id]], 77)
+    earlier = read_live_orders(tmp_path, BOOT)
+    monkeypatch.setattr(order_register, "LINGERS_NS", 0)
+    unknown = second.carry_over(earlier, books, 99)
+    assert set(unknown) == {new(number).cl_ord_id for number in (5, 6, 7)}
+    second.take_office(2)
+    second.remove_others()
+    assert {key.rpartition("-")[2]: sent for key, sent in found(tmp_path).items()} == {
+        "1": Sent.UNANSWERED,
+        "2": Sent.UNANSWERED,
+        "4": Sent.OPEN,
+        "5": Sent.UNANSWERED,
+        "6": Sent.OPEN,
+        "7": Sent.UNANSWERED,
+    }
+    sent_ns = {each.cl_ord_id: each.sent_ns for each in read_live_orders(tmp_path, BOOT).orders}
+    known_ns = {each.cl_ord_id: each.sent_ns for each in earlier.orders}
+    assert sent_ns[new(5).cl_ord_id] == known_ns[new(5).cl_ord_id]
+    assert sent_ns[new(7).cl_ord_id] == 99, "it may get its leave, and leave, until then"
+    second.heard(order(8, OrdStatus.PENDING_NEW))
+    assert {key.rpartition("-")[2] for key in found(tmp_path)} == {"2", "5", "6", "7"}
+
+
+def test_of_two_that_start_at_once_the_one_that_was_replaced_leaves_its_successors(
+    tmp_path: Path,
+) -> None:
+    """It took office first and came to remove others' registers last: the successor's was one of them,
+    with orders in it."""
+    first = in_office(tmp_path, 1)
+    second = in_office(tmp_path, 2)
+    second.intended(new(1))
+    first.remove_others()
+    assert second.is_there
+    second.remove_others()
+    assert not first.is_there
     assert len(found(tmp_path)) == 1
+    (path,) = tmp_path.glob("*.orders")
+    path.rename(tmp_path / "999999999-dead-0.orders")
+    in_office(tmp_path, 1).remove_others()  # under a restored database epochs begin anew
+    assert [each.name for each in tmp_path.glob("999999999*")] == []
 
 
 def test_what_a_stop_has_proven_to_have_ended_is_not_named_again(tmp_path: Path) -> None:
@@ -349,7 +441,7 @@ def test_one_that_a_successor_replaces_while_it_is_read_hides_no_order(
 ) -> None:
     """The successor's own was not there when the files were listed: nothing was read, and nothing was
     said to be damaged or missing."""
-    first = opened(tmp_path)
+    first = in_office(tmp_path, 1)
     first.intended(new(1))
     read = Path.read_bytes
 
@@ -357,6 +449,7 @@ def test_one_that_a_successor_replaces_while_it_is_read_hides_no_order(
         monkeypatch.setattr(Path, "read_bytes", read)
         second = opened(tmp_path)
         second.adopt([order(1, OrdStatus.PENDING_NEW)], 77)
+        second.take_office(2)
         second.remove_others()
         return read(path)
 
@@ -368,6 +461,138 @@ def test_one_that_is_listed_and_never_there_is_damage(tmp_path: Path) -> None:
     opened(tmp_path)
     (tmp_path / "1-dead-0.orders").symlink_to(tmp_path / "nowhere")
     assert "removed" in read_live_orders(tmp_path, BOOT).damage
+
+
+# Files that are gone, or are not what they seem.
+
+
+def test_without_the_files_of_the_engine_in_office_it_is_damaged(tmp_path: Path) -> None:
+    """It was told as a desk whose engine keeps none, and its stop was verified."""
+    register = in_office(tmp_path, 1)
+    register.intended(new(1))
+    assert register.is_named
+    (path,) = tmp_path.glob("*.orders")
+    path.unlink()
+    assert str(path) in read_live_orders(tmp_path, BOOT).damage
+    tmp_path.rmdir()
+    told = read_live_orders(tmp_path, BOOT)
+    assert (told.orders, told.gap) == ((), "")
+    assert "gone" in told.damage
+    told = read_live_orders(tmp_path, "another")
+    assert not told.damage, "it says nothing of engines since the machine was started again"
+    assert told.gap
+
+
+def test_the_empty_file_of_a_standby_does_not_stand_in_for_a_primarys(tmp_path: Path) -> None:
+    in_office(tmp_path, 1).intended(new(1))
+    (path,) = tmp_path.glob("*.orders")
+    opened(tmp_path)
+    path.unlink()
+    assert "gone" in read_live_orders(tmp_path, BOOT).damage
+    index_of(tmp_path).unlink()
+    told = read_live_orders(tmp_path, BOOT)
+    assert (told.orders, told.damage) == ((), "")
+    assert "taken office" in told.gap
+
+
+def test_a_file_of_several_that_is_gone_is_missed_as_well(tmp_path: Path) -> None:
+    register = in_office(tmp_path, 1, slots=1)
+    for number in range(4):
+        register.intended(new(number))
+    assert len(found(tmp_path)) == 4
+    sorted(tmp_path.glob("*.orders"))[1].unlink()
+    assert "-1.orders is gone" in read_live_orders(tmp_path, BOOT).damage
+
+
+def test_what_names_them_is_damage_where_it_cannot_be_read(tmp_path: Path) -> None:
+    register = in_office(tmp_path, 1)
+    index_of(tmp_path).write_bytes(b"{")
+    assert index_of(tmp_path).name in read_live_orders(tmp_path, BOOT).damage
+    assert not register.is_named
+    register.name()
+    assert not read_live_orders(tmp_path, BOOT).damage
+
+
+def test_where_it_cannot_be_named_it_says_so_and_a_stop_proves_nothing(tmp_path: Path) -> None:
+    in_office(tmp_path, 1)
+    second = opened(tmp_path)
+    named = index_of(tmp_path)
+    blocked = named.with_name(f".{named.name}.{os.getpid()}")
+    blocked.mkdir()
+    assert named.name in second.take_office(2)
+    second.remove_others()
+    assert "gone" in read_live_orders(tmp_path, BOOT).damage
+    blocked.rmdir()
+    assert not second.take_office(2)
+    assert found(tmp_path) == {}
+
+
+def test_a_copy_of_it_is_not_taken_for_it(tmp_path: Path) -> None:
+    """A state folder that is copied back while the machine runs holds what was live then."""
+    register = in_office(tmp_path, 1)
+    copied = tmp_path.with_name("copied")
+    shutil.copytree(tmp_path, copied)
+    register.intended(new(1))
+    tmp_path.rename(tmp_path.with_name("aside"))
+    copied.rename(tmp_path)
+    assert "copy" in read_live_orders(tmp_path, BOOT).damage
+    assert not register.is_there
+    register.open()
+    assert len(found(tmp_path)) == 1
+
+
+def test_what_a_process_holds_open_is_read_wherever_its_path_has_gone(tmp_path: Path) -> None:
+    register = in_office(tmp_path, 1)
+    register.intended(new(1))
+    (path,) = tmp_path.glob("*.orders")
+    with path.open("rb") as file:
+        held = HeldRegister(path.name, file.fileno())
+        assert len(read_live_orders(tmp_path, BOOT, [held]).orders) == 1
+        path.unlink()
+        told = read_live_orders(tmp_path, BOOT, [held])
+        assert (told.damage, told.gap) == ("", "")
+        assert [each.cl_ord_id for each in told.orders] == [new(1).cl_ord_id]
+        index_of(tmp_path).unlink()
+        tmp_path.rmdir()
+        assert read_live_orders(tmp_path, BOOT, [held]) == told
+
+
+def test_one_that_is_gone_is_made_anew_with_all_that_was_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with what no book holds open: one that was taken for never arrived was forgotten."""
+    register = in_office(tmp_path, 1, slots=1)
+    for number in (1, 2, 3):
+        register.intended(new(number))
+    register.leaving(new(3))
+    register.intended(new(4))  # waits for leave
+    register.heard(order(1, OrdStatus.UNKNOWN))
+    register.heard(order(1, OrdStatus.REJECTED))
+    register.heard(order(2, OrdStatus.NEW, "v"))
+    before = read_live_orders(tmp_path, BOOT)
+    assert len(before.orders) == 4
+    for path in tmp_path.glob("*.orders"):
+        path.unlink()
+    make = OrderRegister._make
+
+    def full(*_: object) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(register, "_make", full)
+    with pytest.raises(StorageError):
+        register.open()
+    with pytest.raises(StorageError):
+        register.intended(new(5))
+    assert not register.leaving(new(4)), "no reader would find it"
+    monkeypatch.setattr(register, "_make", make.__get__(register))
+    register.open()
+    told = read_live_orders(tmp_path, BOOT)
+    assert (told.damage, told.gap) == ("", "")
+    assert {each.cl_ord_id: each.sent for each in told.orders} == {
+        each.cl_ord_id: max(each.sent, Sent.UNANSWERED) for each in before.orders
+    }
+    register.heard(order(3, OrdStatus.CANCELED))
+    assert len(found(tmp_path)) == 3, "it is this one that is written"
 
 
 # A crash at any byte.
@@ -385,7 +610,7 @@ class Written:
 
     def images(self, count: int) -> list[bytearray]:
         """The files after so many of the bytes."""
-        files = [bytearray(header(n, BOOT) + bytes(n * SLOT_SIZE)) for n in self.slots]
+        files = [bytearray(header(n, BOOT, 0) + bytes(n * SLOT_SIZE)) for n in self.slots]
         for file, offset, value in self.log[:count]:
             files[file][offset] = value
         return files
@@ -395,6 +620,9 @@ class Written:
 class Recording:
     written: Written
     file: int
+
+    def __getitem__(self, key: slice) -> bytes:
+        raise NotImplementedError
 
     def __setitem__(self, key: int | slice, value: int | bytes) -> None:
         if isinstance(key, int):
@@ -411,9 +639,12 @@ class Recording:
 class Recorded(OrderRegister):
     written: Written
 
-    def _grow(self, slots: int) -> _Segment:
+    def open(self) -> None:
+        self._grow(self._slots)
+
+    def _grow(self, slots: int) -> Segment:
         self.written.slots.append(slots)
-        segment = _Segment(Recording(self.written, len(self.written.slots) - 1), slots)
+        segment = Segment(Recording(self.written, len(self.written.slots) - 1), slots)
         self._segments.append(segment)
         return segment
 

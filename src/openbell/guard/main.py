@@ -148,7 +148,7 @@ async def _live(layout: DeskLayout) -> int:
 
 async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.Event) -> int:
     from openbell.guard.guard import RECORD_S, Guard, own_record
-    from openbell.kill.emergency import keep_loaded, make_ready
+    from openbell.kill.loading import keep_loaded, make_ready
     from openbell.service.logging import REDACTOR, configure, get_logger
 
     configure("guard")

@@ -20,13 +20,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import importlib
 import logging
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -41,20 +39,16 @@ from openbell.kill.emergency_statement import (
     CheckpointMade,
     EmergencyStatement,
     EndedService,
-    FrozenService,
-    LatchSet,
     StrategyStatement,
 )
-from openbell.kill.ending import kill_frozen, last_look, stop_others
+from openbell.kill.ending import kill_frozen, stop_others
 from openbell.kill.equipment import Equipment, NotAtHandError, Pairs, ReadyEquipment
-from openbell.kill.freezing import freeze
-from openbell.kill.marker import set_marker
+from openbell.kill.holding import LATCH_TIMEOUT_S, Holding
+from openbell.kill.marker import OUTSIDE
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.request import EmergencyRequest, visits_of
 from openbell.kill.stuck import NotKilledError, Stuck, Watch, beat
 from openbell.runtime.processes import system_processes
-from openbell.state.halts import Halt
-from openbell.state.latch import Latches, Setting
 from openbell.state.order_latency import read_order_latencies
 
 if TYPE_CHECKING:
@@ -69,47 +63,22 @@ __all__ = [
     "EmergencyStatement",
     "carry_out",
     "emergency_stop",
-    "keep_loaded",
-    "make_ready",
 ]
 
-LATCH_TIMEOUT_S = 0.5
-"""For a disk that hangs; what is frozen needs no latch."""
-OBEYED_S = 0.1
-"""From the latch on, for what every engine has looked at it by; what is promised for a latch."""
 NARROWER_S = 1.0
 """How long a wider stop waits for a narrower one that is under way, before it goes on beside it."""
 OTHERS_AFTER_S = 0.5
 """How long services that cannot send wait to be asked to end, unless every venue is done before: what
 they do on their way out would compete with the cancels for the processor."""
 CHECKPOINT_TIMEOUT_S = 5.0
-ORDERS_PER_VENUE = 1_000_000
+ORDERS_PER_VENUE, ORDERS_PER_SYMBOL, ORDERS_PER_PASS = 1_000_000, 10_000, 5_000
+"""No two flattening orders of a stop have the same ClOrdID."""
 
 _log = logging.getLogger(__name__)
 
 
 def _hear_nothing(_event: Mapping[str, Any]) -> None:
     pass
-
-
-def make_ready() -> None:
-    """Loads what a stop needs on its way, for whoever holds its venues warm and must not wait for it
-    then: half a second of CPU."""
-    for module in (
-        "openbell.kill.quick_checkpoint",
-        "openbell.kill.stop_venues",
-        "openbell.kill.strategy_orders",
-        "openbell.runtime.host",
-        "openbell.venues.registry",
-    ):
-        importlib.import_module(module)
-
-
-def keep_loaded() -> None:
-    """Nothing that is loaded by now, adapters above all, is looked through for garbage again: that
-    takes as long as some round trips, and a long list of orders would set it off."""
-    gc.collect()
-    gc.freeze()
 
 
 async def emergency_stop(
@@ -141,6 +110,7 @@ async def carry_out(
     finally:
         await stop.settled()
         stop.turn.give_back()
+        stop.holding.close()
         await equipment.close()
         beating.cancel()
 
@@ -151,21 +121,21 @@ class _Stop:
     request: EmergencyRequest
     equipment: Equipment
     tell: Tell
-    quiet: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nothing can send any more."""
 
     def __post_init__(self) -> None:
         self.turn = Turn(self.layout)
         self.own = OwnProcesses(self.layout)
+        self.problems: list[str] = []
+        self.holding = Holding(self.layout, self.request, self.own, self.problems)
         self.began_s = asyncio.get_running_loop().time()
         self.began_at = datetime.now(UTC)
-        self.latch = LatchSet(set=False, durable=False)
-        self.frozen: tuple[FrozenService, ...] = ()
-        self.problems: list[str] = []
         self.took_over = ""
         self.not_closed = ""
         """Why this stop closes no positions, though it was asked to."""
-        self._held: asyncio.Task[None] | None = None
+        self.passes = 0
+        """How often the venues were visited."""
+        self.late: list[str] = []
+        """Services that could send and were started after the freeze."""
         self._visited = asyncio.Event()
         """Every venue is done."""
         self.desk_name = ""
@@ -182,63 +152,12 @@ class _Stop:
     async def hold(self) -> None:
         """Latch, marker, freeze; also for whoever then only follows: it repeats nothing. The freeze
         goes on beside the rest, unless what the rest needs has to be loaded first."""
-        self._setting = asyncio.create_task(self._set_latch())
-        await asyncio.wait([self._setting], timeout=LATCH_TIMEOUT_S)
-        self._held = asyncio.create_task(self._hold())
+        await self.holding.begin()
         if not self.equipment.at_hand:
-            await self._held
-
-    async def _hold(self) -> None:
-        if self.request.whole_desk:
-            try:
-                self.frozen = await aside(lambda: freeze(self.own))
-            except Exception as error:  # noqa: BLE001 - told, and stops nothing
-                _log.exception("nothing was frozen")
-                self.problems.append(f"nothing was frozen: {type(error).__name__}")
-        self.latch = await self._setting
-        loose = [each for each in self.frozen if each.result == "not_frozen"]
-        self.problems += [f"{each.service} is not frozen: {each.why}" for each in loose]
-        if self.frozen and not loose:
-            self.quiet.set()
-        elif self.latch.set:
-            asyncio.get_running_loop().call_later(OBEYED_S, self.quiet.set)
-        else:
-            self.problems.append("nothing keeps the engines from sending: no latch, and not frozen")
-
-    async def _set_latch(self) -> LatchSet:
-        def work() -> tuple[Setting, str]:
-            marked = ""
-            if self.request.whole_desk:
-                marked = set_marker(self.layout, self.request.reason, self.request.actor)
-            latches = Latches(self.layout)
-            there = {latch.id: latch for latch in latches.read(opened=False)}
-            if self.request.set_already and all(i in there for i in self.request.set_already):
-                found = tuple(there[each] for each in self.request.set_already)
-                return Setting(found), marked
-            reason = f"emergency stop: {self.request.reason or 'no reason given'}"
-            halt = Halt(reason, self.request.actor or "unknown", datetime.now(UTC))
-            return latches.set(self.request.scopes, halt), marked
-
-        try:
-            setting, marked = await aside(work, 2 * LATCH_TIMEOUT_S)
-        except StorageError as error:
-            return LatchSet(set=False, durable=False, problems=(error.message,))
-        except TimeoutError:
-            # The file comes first, and the disk that hangs is asked to keep it after that.
-            there = Latches(self.layout).scopes()
-            is_set = all(scope in there for scope in self.request.scopes)
-            return LatchSet(set=is_set, durable=False, problems=("the disk does not answer",))
-        return LatchSet(
-            set=True,
-            durable=setting.durable,
-            ids=tuple(latch.id for latch in setting.latches),
-            problems=(*setting.problems, *([marked] if marked else [])),
-        )
+            await self.settled()
 
     async def settled(self) -> None:
-        """What holds the desk is never left half done, even by whoever only followed."""
-        if self._held is not None:
-            await asyncio.wait([self._held])
+        await self.holding.settled()
 
     # --- two presses ---------------------------------------------------------------------------
 
@@ -341,8 +260,8 @@ class _Stop:
             began=self.began_at.isoformat(),
             took_s=0.0,
             carrier_pid=os.getpid(),
-            latch=self.latch,
-            frozen=self.frozen,
+            latch=self.holding.latch,
+            frozen=self.holding.frozen,
             venues=venues,
             strategies=strategies,
             by_hand=by_hand,
@@ -352,7 +271,9 @@ class _Stop:
             course.add("checkpoint", checkpoint=checkpoint)
             stated = msgspec.structs.replace(stated, checkpoint=checkpoint)
             gone = await self._end_processes(course, others)
-            stated = msgspec.structs.replace(stated, ended=gone)
+            stated = await self._after_late_ones(
+                course, msgspec.structs.replace(stated, ended=gone)
+            )
         await others
         if course.problem:
             self.problems.append(course.problem)
@@ -380,6 +301,7 @@ class _Stop:
     async def _venues_and_strategies(
         self, course: Course
     ) -> tuple[tuple[VenueStatement, ...], tuple[StrategyStatement, ...], str]:
+        self.passes += 1
         try:
             desk = await self.equipment.desk()
         except NotAtHandError as error:
@@ -422,7 +344,7 @@ class _Stop:
         from openbell.kill.live_orders import RegisterOnDisk
         from openbell.kill.stop_venues import not_named
 
-        register = self.register or RegisterOnDisk(self.layout.live_orders)
+        register = self.register or RegisterOnDisk(self.layout.live_orders, self.holding.held)
         try:
             stated = await not_named(register, desk.file.venues, flatten=self.request.flatten)
         except Exception as error:  # noqa: BLE001 - told, and stops nothing; no venue is verified then
@@ -465,12 +387,13 @@ class _Stop:
             from openbell.kill.stop_venues import stop_venues
 
             if self.register is None:
-                self.register = RegisterOnDisk(self.layout.live_orders)
+                self.register = RegisterOnDisk(self.layout.live_orders, self.holding.held)
             before = self.sent_before
             record = FlattenRecord(None if before is None else before.at(name), course.kept)
             parts: list[VenueStatement] = []
             for number, symbol in enumerate(symbols):
-                first = place * ORDERS_PER_VENUE + number * (ORDERS_PER_VENUE // 100)
+                first = place * ORDERS_PER_VENUE + number * ORDERS_PER_SYMBOL
+                first += (self.passes - 1) * ORDERS_PER_PASS
                 left_s = max(1.0, self.request.timeout_s - (now_s() - began_s))
                 parts += await stop_venues(
                     [visit],
@@ -480,7 +403,7 @@ class _Stop:
                     flatten_epoch=self.flatten_epoch,
                     first_order=first,
                     record=record,
-                    quiet=self.quiet,
+                    quiet=self.holding.quiet,
                     register=self.register,
                     tell=tell,
                 )
@@ -501,7 +424,7 @@ class _Stop:
 
         course.add("strategy", what="asked", strategy=name, at_ns=time.time_ns())
         stated = await stop_strategy(
-            self.layout, desk.file, name, timeout_s=self.request.timeout_s, quiet=self.quiet
+            self.layout, desk.file, name, timeout_s=self.request.timeout_s, quiet=self.holding.quiet
         )
         course.add("strategy", what="ended", strategy=name, at_ns=time.time_ns(), statement=stated)
         return stated
@@ -527,10 +450,10 @@ class _Stop:
     async def _held_then_others(self, course: Course) -> list[EndedService]:
         """Tells how the desk is held, and of a whole one asks the other services to end."""
         await self.settled()
-        course.add("latched", latch=self.latch)
+        course.add("latched", latch=self.holding.latch)
         if not self.request.whole_desk:
             return []
-        course.add("frozen", services=self.frozen)
+        course.add("frozen", services=self.holding.frozen)
         course.sync()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(OTHERS_AFTER_S):
@@ -545,25 +468,45 @@ class _Stop:
     async def _end_processes(
         self, course: Course, others: asyncio.Task[list[EndedService]]
     ) -> tuple[EndedService, ...]:
-        gone = {each.service: each for each in await self._killed(self._frozen_names)}
+        gone = {each.service: each for each in self.holding.killed}
+        names = self.holding.frozen_names
+        gone |= {each.service: each for each in await self._killed(kill_frozen(self.own, names))}
         gone |= {each.service: each for each in await others}
-        gone |= {each.service: each for each in await self._killed(None)}
+        gone |= {each.service: each for each in await self._killed(self._last_look())}
         stated = tuple(gone[name] for name in sorted(gone))
         course.add("processes", services=stated)
         return stated
 
-    @property
-    def _frozen_names(self) -> list[str]:
-        return [each.service for each in self.frozen if each.result != "not_running"]
+    async def _last_look(self) -> list[EndedService]:
+        """Whatever was started while the stop was under way, and is not the outside world, is killed."""
+        late = {n: each for n, each in self.own.look().items() if each.role not in OUTSIDE}
+        frozen = self.holding.frozen_pids
+        self.late = [n for n, each in late.items() if each.may_send and set(each.pids) - frozen]
+        self.holding.hold_registers(pid for name in self.late for pid in late[name].pids)
+        return await kill_frozen(self.own, late) if late else []
 
-    async def _killed(self, names: list[str] | None) -> list[EndedService]:
-        """These, or for None whatever is left."""
+    async def _killed(self, killing: Awaitable[list[EndedService]]) -> list[EndedService]:
         try:
-            return await (last_look(self.own) if names is None else kill_frozen(self.own, names))
+            return await killing
         except Exception as error:  # noqa: BLE001 - told, and stops nothing
             _log.exception("processes were not killed")
             self.problems.append(f"processes were not killed: {type(error).__name__}")
             return []
+
+    async def _after_late_ones(
+        self, course: Course, stated: EmergencyStatement
+    ) -> EmergencyStatement:
+        """What was started after the freeze, by a controller that had not seen the marker yet, may have
+        sent while the venues were asked: they are asked once more, now that it is gone."""
+        if not self.late:
+            return stated
+        names = ", ".join(sorted(self.late))
+        self.problems.append(f"started while the stop was under way, killed since: {names}")
+        self.register = None  # it is another one by now
+        venues, strategies, by_hand = await self._venues_and_strategies(course)
+        return msgspec.structs.replace(
+            stated, venues=venues, strategies=strategies, by_hand=by_hand
+        )
 
     # --- telling -------------------------------------------------------------------------------
 

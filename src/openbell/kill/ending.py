@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # loads the desk's models, while every millisecond counts
 
 KILL_TIMEOUT_S = 5.0
 """What outlives SIGKILL so long hangs in the kernel."""
+OUTLIVED = "it outlived SIGKILL"
 _LOOK_EVERY_S = 0.005
 _STOP_SIGNAL, _STOP_TIMEOUT_S = "TERM", 10.0
 """As the defaults of `stop` in desk.toml."""
@@ -49,7 +50,7 @@ async def kill_frozen(own: OwnProcesses, names: Iterable[str]) -> list[EndedServ
             service=name,
             result="left" if name in found else "killed",
             pids=found[name].pids if name in found else tuple(sorted(pids)),
-            why=(why.get(name) or "it outlived SIGKILL") if name in found else "",
+            why=(why.get(name) or OUTLIVED) if name in found else "",
         )
         for name, pids in sorted(seen.items())
     ]
@@ -66,12 +67,6 @@ async def stop_others(layout: DeskLayout, own: OwnProcesses) -> list[EndedServic
 
     host = Host.of(layout, lambda _: None)
     return list(await asyncio.gather(*(_stop(host, each) for each in others)))
-
-
-async def last_look(own: OwnProcesses) -> list[EndedService]:
-    """Whatever was started while the stop was under way, and is not the outside world, is killed."""
-    late = [name for name, each in own.look().items() if each.role not in OUTSIDE]
-    return await kill_frozen(own, late) if late else []
 
 
 def _kill(service: OwnService) -> str:

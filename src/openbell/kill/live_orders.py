@@ -29,7 +29,14 @@ from openbell.domain.orders import ClOrdID
 from openbell.kill.aside import aside
 from openbell.kill.asking import Asking
 from openbell.runtime.processes import this_boot
-from openbell.state.live_orders import LiveOrder, LiveOrders, Sent, note_ended, read_live_orders
+from openbell.state.live_orders import (
+    HeldRegister,
+    LiveOrder,
+    LiveOrders,
+    Sent,
+    note_ended,
+    read_live_orders,
+)
 from openbell.state.order_latency import LATENCY_MAX_S
 from openbell.venues.port import VenueError, VenueOrder
 
@@ -38,7 +45,7 @@ LANDS_WITHIN_S = LATENCY_MAX_S
 one, so the longest that was seen says nothing of it."""
 AT_ONCE = 10
 SAMPLE = 3
-"""Of the orders that a mass cancel took before anything was listed, so many are asked for."""
+"""Of each symbol's orders that a mass cancel took before anything was listed, so many are asked for."""
 NAMED_MAX = 3
 READ_S = 5.0
 """For a disk that is busy. Cancels do not wait for it, only what is proven does; a register that is not
@@ -64,10 +71,12 @@ class Register(Protocol):
 
 
 class RegisterOnDisk:
-    """Of one stop: read once, by whichever venue is first."""
+    """Of one stop: read once, by whichever venue is first. `held`: registers that processes have mapped,
+    as they are once it is read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, held: Sequence[HeldRegister] = ()) -> None:
         self._folder = folder
+        self._held = held
         self._reading: asyncio.Task[Reading] | None = None
 
     async def read(self) -> Reading:
@@ -84,7 +93,9 @@ class RegisterOnDisk:
     async def _read(self) -> Reading:
         at_ns = time.monotonic_ns()
         try:
-            live = await aside(lambda: read_live_orders(self._folder, this_boot()), READ_S)
+            live = await aside(
+                lambda: read_live_orders(self._folder, this_boot(), tuple(self._held)), READ_S
+            )
         except TimeoutError:
             live = LiveOrders(damage="the disk does not answer")
         return Reading(live, at_ns)
@@ -150,15 +161,23 @@ class Accounting:
             if key in acknowledged or not can_ask:
                 del self.left[key]
         self._reasons = {}
-        taken = self._taken(swept_ns)
-        sample = taken[:SAMPLE]
-        rest = {order.cl_ord_id for order in taken[SAMPLE:]}
-        found = await self._look_up([each for each in self.missing if each.cl_ord_id not in rest])
-        if not any(order.cl_ord_id in self.left for order in sample):
-            for key in rest:
-                del self.left[key]
-        elif rest:
-            found += await self._look_up([self.left[key] for key in rest])
+        samples: dict[str, list[ClOrdID]] = {}
+        rests: dict[str, list[ClOrdID]] = {}
+        for order in self._taken(swept_ns):
+            sample = samples.setdefault(order.symbol, [])
+            (sample if len(sample) < SAMPLE else rests.setdefault(order.symbol, [])).append(
+                order.cl_ord_id
+            )
+        unasked = {key for rest in rests.values() for key in rest}
+        found = await self._look_up(
+            [each for each in self.missing if each.cl_ord_id not in unasked]
+        )
+        for symbol, rest in rests.items():
+            if any(key in self.left for key in samples[symbol]):
+                found += await self._look_up([self.left[key] for key in rest])
+            else:
+                for key in rest:
+                    del self.left[key]
         self.doubt = self._doubt()
         return found
 

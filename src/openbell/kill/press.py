@@ -18,10 +18,11 @@ from openbell.config.layout import DeskLayout
 from openbell.errors import OpenbellError
 from openbell.kill.aside import aside
 from openbell.kill.course import Tell
-from openbell.kill.emergency import LATCH_TIMEOUT_S, carry_out
+from openbell.kill.emergency import carry_out
 from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.equipment import LoadedAlone
 from openbell.kill.guard_client import GuardGoneError, GuardRefusedError, emergency_stop_by_guard
+from openbell.kill.holding import LATCH_TIMEOUT_S
 from openbell.kill.request import EmergencyRequest
 from openbell.state.halts import Halt
 from openbell.state.kill_log import append_act

@@ -66,6 +66,11 @@ class AtomicWriter:
         self._fd = fd
         self.size = 0
 
+    @property
+    def inode(self) -> int:
+        """Of the file itself, which keeps it when it takes its place. OSError."""
+        return os.fstat(self._fd).st_ino
+
     def write(self, data: bytes | memoryview) -> None:
         write_all(self._fd, data)
         self.size += len(data)

@@ -180,7 +180,7 @@ class Engine:
         )
         try:
             await engine.registering.open()
-            engine.registering.adopt(engine.ledger.books)
+            engine.registering.adopt(engine.ledger.books, engine.ledger.epoch)
         except BaseException:
             await engine.ledger.close()
             raise
@@ -495,7 +495,7 @@ class Engine:
             else:
                 await self.ledger.notice_successor()
                 if not self.ledger.fenced.is_set():
-                    self.registering.keep(self.ledger.books)
+                    self.registering.keep(self.ledger.epoch)
 
     async def _follow_journal(self) -> None:
         """While standing by: the books are those of the engine that writes."""

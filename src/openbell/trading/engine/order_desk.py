@@ -40,7 +40,7 @@ from openbell.domain.permit import Refusal
 from openbell.errors import StorageError
 from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
-from openbell.state.live_orders import OrderRegister
+from openbell.state.order_register import OrderRegister
 from openbell.trading.engine import core, metrics
 from openbell.trading.engine.gate import Gate
 from openbell.trading.engine.ledger import Ledger

@@ -11,17 +11,23 @@ from openbell.domain.orders import Order
 from openbell.errors import StorageError
 from openbell.runtime.processes import this_boot
 from openbell.service.logging import get_logger
-from openbell.state.live_orders import OrderRegister
+from openbell.state.live_orders import read_live_orders
+from openbell.state.order_register import OrderRegister
 
 log = get_logger()
+
+NAMED_MAX = 10
 
 
 class Registering:
     """`permit_ttl_s`: for so long an earlier engine that is not seen to have ended may still send."""
 
     def __init__(self, folder: Path, permit_ttl_s: float) -> None:
-        self.register = OrderRegister(folder, this_boot())
+        self._folder = folder
+        self._boot_id = this_boot()
+        self.register = OrderRegister(folder, self._boot_id)
         self._permit_ttl_s = permit_ttl_s
+        self._problem = ""
 
     async def open(self) -> None:
         """Before office is taken: without room for it no order may be sent. One that stands by makes
@@ -29,25 +35,43 @@ class Registering:
         if not self.register.is_there:
             await asyncio.to_thread(self.register.open)
 
-    def adopt(self, books: Books, *, predecessor_gone: bool = False) -> None:
+    def adopt(self, books: Books, epoch: int, *, predecessor_gone: bool = False) -> None:
         """In office: what the books hold open takes the place of earlier engines' registers, for each
-        of their orders was journaled before it was sent. StorageError."""
-        self._put_all(books, 0.0 if predecessor_gone else self._permit_ttl_s)
+        of their orders was journaled before it was sent; with what these name beyond that. StorageError."""
+        late_s = 0.0 if predecessor_gone else self._permit_ttl_s
+        sent_ns = time.monotonic_ns() + int(late_s * 1e9)
+        self.register.adopt(books.open_orders(), sent_ns)
+        earlier = read_live_orders(self._folder, self._boot_id, patient=False)
+        if earlier.damage:
+            log.warning("an earlier register of live orders is not whole", why=earlier.damage)
+        unknown = self.register.carry_over(earlier, books.orders, sent_ns)
+        if unknown:
+            log.critical(
+                "the register of live orders names orders that the journal lacks: an emergency stop asks "
+                "for them, nobody else does",
+                alert=True, count=len(unknown), cl_ord_ids=unknown[:NAMED_MAX],
+            )  # fmt: skip
+        self._take_office(epoch)
         self.register.remove_others()
 
-    def keep(self, books: Books) -> None:
-        """Makes it anew where somebody has removed it. Others are left: one may be a successor's."""
-        if self.register.is_there:
-            return
-        log.critical("the register of live orders is gone: it is made anew", alert=True)
-        try:
-            self.register.open()
-            self._put_all(books, 0.0)
-        except StorageError as error:
-            log.critical("no order is sent without its register", alert=True, why=error.message)
+    def keep(self, epoch: int) -> None:
+        """Makes it anew where somebody has removed it, and names it again. Others are left: one may be a
+        successor's."""
+        if not self.register.is_there:
+            log.critical("the register of live orders is gone: it is made anew", alert=True)
+            try:
+                self.register.open()
+            except StorageError as error:
+                log.critical("no order is sent without its register", alert=True, why=error.message)
+                return
+        if not self.register.is_named:
+            self._take_office(epoch)
 
-    def _put_all(self, books: Books, late_s: float) -> None:
-        self.register.adopt(books.open_orders(), time.monotonic_ns() + int(late_s * 1e9))
+    def _take_office(self, epoch: int) -> None:
+        problem = self.register.take_office(epoch)
+        if problem and problem != self._problem:
+            log.critical("the register is not named: no stop is proven", alert=True, why=problem)
+        self._problem = problem
 
     def discard(self) -> None:
         self.register.discard()

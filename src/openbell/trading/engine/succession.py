@@ -84,7 +84,9 @@ class Succession:
                 raise
             try:
                 engine.registering.adopt(
-                    engine.ledger.books, predecessor_gone=asked.predecessor_gone
+                    engine.ledger.books,
+                    engine.ledger.epoch,
+                    predecessor_gone=asked.predecessor_gone,
                 )
                 self._begin(asked)
             except BaseException:
