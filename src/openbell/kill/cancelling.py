@@ -100,13 +100,16 @@ class Cancelling:
             self._sight(order).order = order
 
     def unasked(self, most: int) -> list[VenueOrder]:
-        """The riskiest of the orders that were open, and that the venue took no cancel of."""
-        found = (
-            sight.order
-            for sight in self._sights.values()
-            if not sight.acknowledged and sight.order.cl_ord_id
-        )
-        return sorted(found, key=open_notional, reverse=True)[:most]
+        """The riskiest of each symbol's orders that were open, and that the venue took no cancel of."""
+        found: dict[str, list[VenueOrder]] = {}
+        for sight in self._sights.values():
+            if not sight.acknowledged and sight.order.cl_ord_id:
+                found.setdefault(sight.order.symbol, []).append(sight.order)
+        return [
+            order
+            for orders in found.values()
+            for order in sorted(orders, key=open_notional, reverse=True)[:most]
+        ]
 
     def plan(self, listing: Listing) -> list[CancelCall]:
         now_s = self._now_s()

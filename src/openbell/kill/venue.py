@@ -41,7 +41,8 @@ known of it."""
 KEY_REFUSED_MAX = 3
 """Answers in a row that refuse the key, then the venue is given up: going on gets it locked out."""
 LOOKUPS = 3
-"""Vanished orders that are looked up by their ClOrdIDs."""
+"""Vanished orders of each symbol that are looked up by their ClOrdIDs, where no register names them: lists
+and mass cancels go wrong by the symbol."""
 POLL_S = (0.02, 1.0)
 RETRY_S = (0.1, 2.0)
 """First and longest pause, while acknowledged cancels are waited for and after failures."""
@@ -107,7 +108,11 @@ class VenueStop:
 
     async def connect(self) -> None:
         """And sends what may go out before anything is listed. Raises GivenUpError."""
-        opening = opening_calls(self._venue.capabilities, self._target, self._symbols)
+        can = self._venue.capabilities
+        # What a mass cancel takes unseen, a venue that cannot be asked for one order says nothing of: its
+        # list comes first there, and tells afterwards that they are gone.
+        blind = self.live.register is not None and not can.lookup_by_cl_ord_id
+        opening = [] if blind else opening_calls(can, self._target, self._symbols)
         sent = asyncio.create_task(self._cancelling.send(opening))
         try:
             await self._connect()
