@@ -210,6 +210,8 @@ class FakeAsks:
     """Services that do not answer."""
     asked: list[str] = field(default_factory=list)
     flattened: set[str] = field(default_factory=set)
+    in_flight: list[int] = field(default_factory=lambda: [0])
+    """Orders without an answer, as it says one time after the other; the last stays."""
 
     async def get(self, service: str, path: str, *, timeout_s: float = 5.0) -> Answer:
         return await self._answer(service, path, {})
@@ -237,7 +239,9 @@ class FakeAsks:
         ok = {"ok": venue.reachable, "complete": venue.reachable, "error": "no route"}
         match path:
             case "/v1/state":
+                in_flight = self.in_flight.pop(0) if len(self.in_flight) > 1 else self.in_flight[0]
                 return {
+                    "in_flight": in_flight,
                     "phase": "ready",
                     "trading": self.scope == "trade",
                     "permit": {"held": self.scope != "none", "scope": self.scope},

@@ -29,7 +29,7 @@ from openbell.domain.orders import (
 )
 from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
-from openbell.procedures.closing import closing_steps, lock, verify
+from openbell.procedures.closing import closing_steps, halt_strategies, lock, verify
 from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
 from openbell.procedures.closing.disconnect import (
     Disconnect,
@@ -1018,6 +1018,28 @@ def test_a_halted_desk_needs_no_halting() -> None:
     facts = halt_facts(engine=reduce, strategies=(StrategySays("mm", "HALTED", ""),))
     assert plan_halt(facts).actions == ()
     assert judge_halt(facts).outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "outcome"), [([0], "verified"), ([5, 3, 0], "verified"), ([2], "unknown")]
+)
+async def test_orders_on_their_way_are_awaited_before_it_is_called_halted(
+    fake_desk: Any,
+    journal: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    in_flight: list[int],
+    outcome: str,
+) -> None:
+    """The engine tells how many had no answer when it halted, and nobody looked at it."""
+    monkeypatch.setattr(halt_strategies, "IN_FLIGHT_S", 0.5)
+    monkeypatch.setattr(halt_strategies, "LOOK_EVERY_S", 0.01)
+    fake_desk.asks.in_flight = in_flight
+    await close(fake_desk, journal)
+    ended = journal.ended["halt_strategies"]
+    assert ended.outcome is (Outcome.DONE if outcome == "verified" else Outcome.UNKNOWN)
+    assert ended.evidence["in_flight"] == in_flight[-1]
+    facts = halt_facts(engine=EngineSays("ready", False, "", "reduce", 0, (), 1, in_flight=2))
+    assert "2 orders sent before the halt" in judge_halt(replace(facts, strategies=())).detail
 
 
 def test_a_disabled_strategy_is_halted_too_for_it_could_cancel_what_is_to_be_kept() -> None:

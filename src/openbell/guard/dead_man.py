@@ -180,6 +180,11 @@ class DeadMan:
             await self._refresh(facts.timeout_s)
         elif act is Act.DISARM:
             await self._disarm()
+        elif await self._is_stopped():
+            # The engine was ended on purpose, after the venue said that nothing rests. Heard of here
+            # only where the guard did not see the stop itself: it was begun by another, or is new.
+            self._cancelled = True
+            self._ran_out()
         else:
             await self._cancel()
 
@@ -187,14 +192,24 @@ class DeadMan:
         """Long before the timer would have run out: until then it would look as if it were to fire."""
         if not self._world.engine.ended_by_stop:
             self._stopped = False
-            return
-        if self._stopped or self._clock_s() - self._stated_s < STATED_S:
+        elif self._stopped:
             since = self.facts.since_refresh_s
-            if self._stopped and since is not None and since >= self.timeout_s + FIRED_GRACE_S:
-                self.armed, self._refreshed_s = False, None  # it ran out, and reached nothing
-            return
+            if since is not None and since >= self.timeout_s + FIRED_GRACE_S:
+                self._ran_out()  # and reached nothing
+        elif self._clock_s() - self._stated_s >= STATED_S:
+            self._stopped = await self._is_stopped()
+
+    async def _is_stopped(self) -> bool:
+        """Whether an emergency stop verified zero here, as its statement says."""
         self._stated_s = self._clock_s()
-        _, self._stopped = await self._read_disk()
+        with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
+            return await aside(lambda: has_stopped(self._layout, self.warm.name), DISK_S)
+        return False
+
+    def _ran_out(self) -> None:
+        """The venue's timer runs no more."""
+        if self.applies == "venue":
+            self.armed, self._refreshed_s = False, None
 
     async def _refresh(self, timeout_s: float) -> None:
         sent_s = self._clock_s()
@@ -250,14 +265,6 @@ class DeadMan:
         """Stops as soon as an engine is well again: its new orders are not to go."""
         venue = self.warm.venue
         assert venue is not None
-        latencies, stopped = await self._read_disk()
-        if stopped:
-            # The engine was ended on purpose, after the venue said that nothing rests. Heard of here
-            # only where the guard did not see the stop itself: it was begun by another, or is new.
-            self._cancelled = True
-            if self.applies == "venue":
-                self.armed, self._refreshed_s = False, None
-            return
         if (
             self.fired_at is None
             or self.statement is None
@@ -277,7 +284,7 @@ class DeadMan:
             config=self.warm.config,
             venue=venue,
             warm=self.warm.warm,
-            settle_s=latencies.get(self.warm.name, SETTLE_S_MIN),
+            settle_s=await self._longest_s(),
         )
         stopping = asyncio.create_task(
             stop_venues(
@@ -300,8 +307,7 @@ class DeadMan:
             return
         (self.statement,) = stopping.result()
         self._cancelled = self.statement.result == "verified"
-        if self.applies == "venue":
-            self.armed, self._refreshed_s = False, None
+        self._ran_out()
         if not self._cancelled:
             self._not_before_s = self._clock_s() + self._cancel_retry_s
             self._cancel_retry_s = min(self._cancel_retry_s * 2, CANCEL_RETRY_MAX_S)
@@ -314,17 +320,12 @@ class DeadMan:
             by_hand=self.statement.by_hand,
         )
 
-    async def _read_disk(self) -> tuple[dict[str, float], bool]:
-        """The longest order latencies, and whether an emergency stop verified zero here."""
-
-        def read() -> tuple[dict[str, float], bool]:
-            return read_order_latencies(self._layout.order_latency), has_stopped(
-                self._layout, self.warm.name
-            )
-
-        with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
-            return await aside(read, DISK_S)
-        return {}, False
+    async def _longest_s(self) -> float:
+        """The longest order latency that was seen here."""
+        with contextlib.suppress(TimeoutError):
+            seen = await aside(lambda: read_order_latencies(self._layout.order_latency), DISK_S)
+            return seen.get(self.warm.name, SETTLE_S_MIN)
+        return SETTLE_S_MIN
 
     @property
     def disarming_s(self) -> float:

@@ -30,14 +30,24 @@ class EngineWatch:
     """An emergency stop of the desk was begun, and nothing was heard since."""
     standbys: dict[str, float] = field(default_factory=dict)
     """When each standby was heard last."""
+    _replaced: set[tuple[str, int]] = field(default_factory=set)
+    """Service and pid of engines after which one of a later epoch was heard."""
 
     def hear(self, beat: Beat, at_s: float) -> None:
         if beat.stage == STANDBY:
             self.standbys[beat.service] = at_s
             return
-        before = self.state
-        if beat.epoch < self.epoch and before in (EngineIs.WELL, EngineIs.LEFT):
-            return  # of an engine that was replaced
+        before, sender = self.state, (beat.service, beat.pid)
+        if beat.epoch < self.epoch and (
+            before in (EngineIs.WELL, EngineIs.LEFT) or sender in self._replaced
+        ):
+            # Of an engine that was replaced, and perhaps only stopped: it is no sign of its successor,
+            # whose silence counts on. One that was not heard before may be of a restored database.
+            return
+        if beat.epoch > self.epoch:
+            self._replaced.discard(sender)
+            if self.pid and sender != (self.service, self.pid):
+                self._replaced.add((self.service, self.pid))
         self.epoch, self.service, self.pid = beat.epoch, beat.service, beat.pid
         self.heard_s = max(at_s, self.heard_s or 0.0)
         self.left, self.ended_by_stop = beat.stage == STOPPED, False
@@ -60,6 +70,7 @@ class EngineWatch:
         """The desk is opened anew: what was heard before says nothing."""
         if self.state is not EngineIs.WELL:
             self.heard_s, self.epoch, self.left, self.ended_by_stop = None, 0, False, False
+            self._replaced.clear()
 
     def forgive(self, seconds: float) -> None:
         """This process itself was stopped for so long: nobody was silent for that."""

@@ -61,6 +61,8 @@ class EngineSays:
     last_journal_seq: int
     refused: bool = False
     """Of all those each has refused the credentials: waiting brings none back."""
+    in_flight: int = 0
+    """Orders that were handed to a venue and have no answer yet."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> EngineSays:
@@ -79,6 +81,7 @@ class EngineSays:
             ),
             last_journal_seq=int(body.get("last_journal_seq") or 0),
             refused=all_refused(body),
+            in_flight=int(body.get("in_flight") or 0),
         )
 
 

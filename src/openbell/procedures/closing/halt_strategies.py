@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from openbell.config.unit_texts import format_duration
@@ -15,6 +17,8 @@ from openbell.procedures.wording import count_of
 
 QUIET_STATES = frozenset({"HALTED", "FAILED", "DISABLED", "STOPPED"})
 """States in which a strategy makes no order and does not begin to by itself."""
+IN_FLIGHT_S, LOOK_EVERY_S = 5.0, 0.2
+"""The engine has waited five seconds for them as well, before it said that it is halted."""
 CANCELS = "DISABLED"
 """A strategy that is quiet and may still cancel: a closing may want to keep its orders."""
 
@@ -94,6 +98,10 @@ def judge_halt(facts: HaltFacts) -> Verification:
         unknown.append(f"engine: {facts.engine_why}")
     if facts.host_up and facts.strategies is None:
         unknown.append(f"strategies: {facts.strategies_why}")
+    in_flight = 0 if facts.engine is None else facts.engine.in_flight
+    if in_flight:
+        sent = count_of(in_flight, "order")
+        unknown.append(f"{sent} sent before the halt and without an answer: may land yet")
     trading = facts.engine is not None and facts.engine.scope == "trade"
     running = [each.name for each in facts.strategies or () if each.state not in QUIET_STATES]
     evidence: dict[str, object] = {
@@ -108,6 +116,7 @@ def judge_halt(facts: HaltFacts) -> Verification:
             for each in facts.strategies or ()
         ],
         "permit_scope": None if facts.engine is None else facts.engine.scope,
+        "in_flight": None if facts.engine is None else in_flight,
     }
     if trading or running:
         still = [*(["the engine still holds a permit to trade"] if trading else []), *running]
@@ -128,7 +137,7 @@ SPEC = StepSpec(
     does="Takes the engine's permit to trade back, leaving it the permit to reduce, "
     "and halts every strategy.",
     verified_by="The engine is asked for its permit and the strategies for their states: "
-    "no permit to trade, none running.",
+    "no permit to trade, none running, no order without an answer.",
     timeout_s=15.0,
     on_failure=OnFailure.WARN,
     needed_because="whatever is cancelled afterwards would be ordered anew",
@@ -179,4 +188,12 @@ class HaltStrategies:
             say(str(action))
 
     async def verify(self, say: Say) -> Verification:
-        return judge_halt(await self.observe())
+        """An order that was on its way has its answer, or is in doubt and asked for, after its venue's
+        time-out: that is waited for, as far as this step's time allows."""
+        facts = await self.observe()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IN_FLIGHT_S):
+                while facts.engine is not None and facts.engine.in_flight:
+                    await asyncio.sleep(LOOK_EVERY_S)
+                    facts = await self.observe()
+        return judge_halt(facts)

@@ -112,6 +112,7 @@ class EngineApi:
             "storage": engine.ledger.storage_problem,
             "last_journal_seq": engine.ledger.last_seq,
             "in_doubt": engine.in_doubt,
+            "in_flight": engine.desk.under_way,
             "last_order_sent_ns": engine.desk.last_sent_ns,
             "outcomes": engine.desk.outcomes.document(),
             "venues": [
