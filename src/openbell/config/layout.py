@@ -10,7 +10,7 @@
       latches/  latch.json  kill-switch.jsonl                            the kill switch
       emergency.json  emergency.lock  emergency/                         the emergency stop
       order-latency.json                                                 the longest seen, by venue
-      live-orders/                                                       sent, not known to have ended
+      live-orders/  order-registers.json                                 sent, not known to have ended
       disabled-strategies/                                               one file per strategy
       lock.json                                                          deployments are locked
       risk-limits.json                                                   limits made tighter

@@ -71,8 +71,7 @@ OTHERS_AFTER_S = 0.5
 """How long services that cannot send wait to be asked to end, unless every venue is done before: what
 they do on their way out would compete with the cancels for the processor."""
 CHECKPOINT_TIMEOUT_S = 5.0
-ORDERS_PER_VENUE, ORDERS_PER_SYMBOL, ORDERS_PER_PASS = 1_000_000, 10_000, 5_000
-"""No two flattening orders of a stop have the same ClOrdID."""
+ORDERS_PER_VENUE = 1_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -132,8 +131,6 @@ class _Stop:
         self.took_over = ""
         self.not_closed = ""
         """Why this stop closes no positions, though it was asked to."""
-        self.passes = 0
-        """How often the venues were visited."""
         self.late: list[str] = []
         """Services that could send and were started after the freeze."""
         self._visited = asyncio.Event()
@@ -246,7 +243,6 @@ class _Stop:
         whole = self.request.whole_desk
         others = asyncio.create_task(self._held_then_others(course))
         venues, strategies, by_hand = await self._venues_and_strategies(course)
-        by_hand = "; ".join(each for each in (by_hand, self.not_closed) if each)
         self._visited.set()
         course.sync()
         await self.settled()
@@ -301,7 +297,6 @@ class _Stop:
     async def _venues_and_strategies(
         self, course: Course
     ) -> tuple[tuple[VenueStatement, ...], tuple[StrategyStatement, ...], str]:
-        self.passes += 1
         try:
             desk = await self.equipment.desk()
         except NotAtHandError as error:
@@ -338,6 +333,7 @@ class _Stop:
         venues = tuple(found[0])
         if self.request.whole_desk:
             venues += await self._not_named(course, desk)
+        by_hand = "; ".join(each for each in (by_hand, self.not_closed) if each)
         return venues, tuple(found[1]), by_hand
 
     async def _not_named(self, course: Course, desk: LoadedDesk) -> tuple[VenueStatement, ...]:
@@ -392,8 +388,7 @@ class _Stop:
             record = FlattenRecord(None if before is None else before.at(name), course.kept)
             parts: list[VenueStatement] = []
             for number, symbol in enumerate(symbols):
-                first = place * ORDERS_PER_VENUE + number * ORDERS_PER_SYMBOL
-                first += (self.passes - 1) * ORDERS_PER_PASS
+                first = place * ORDERS_PER_VENUE + number * (ORDERS_PER_VENUE // 100)
                 left_s = max(1.0, self.request.timeout_s - (now_s() - began_s))
                 parts += await stop_venues(
                     [visit],
@@ -503,6 +498,11 @@ class _Stop:
         names = ", ".join(sorted(self.late))
         self.problems.append(f"started while the stop was under way, killed since: {names}")
         self.register = None  # it is another one by now
+        if self.request.flatten:
+            # As one stop after another: its own orders are among the earlier ones now.
+            kept = await course.kept()
+            await self._look_back()
+            self.sent_before = self.sent_before if kept else None
         venues, strategies, by_hand = await self._venues_and_strategies(course)
         return msgspec.structs.replace(
             stated, venues=venues, strategies=strategies, by_hand=by_hand
