@@ -260,7 +260,7 @@ class _Stop:
             frozen=self.holding.frozen,
             venues=venues,
             strategies=strategies,
-            by_hand=by_hand,
+            by_hand=self._by_hand(by_hand),
         )
         if whole:
             checkpoint = await self._checkpoint(stated)
@@ -333,7 +333,6 @@ class _Stop:
         venues = tuple(found[0])
         if self.request.whole_desk:
             venues += await self._not_named(course, desk)
-        by_hand = "; ".join(each for each in (by_hand, self.not_closed) if each)
         return venues, tuple(found[1]), by_hand
 
     async def _not_named(self, course: Course, desk: LoadedDesk) -> tuple[VenueStatement, ...]:
@@ -505,8 +504,11 @@ class _Stop:
             self.sent_before = self.sent_before if kept else None
         venues, strategies, by_hand = await self._venues_and_strategies(course)
         return msgspec.structs.replace(
-            stated, venues=venues, strategies=strategies, by_hand=by_hand
+            stated, venues=venues, strategies=strategies, by_hand=self._by_hand(by_hand)
         )
+
+    def _by_hand(self, told: str) -> str:
+        return "; ".join(each for each in (told, self.not_closed) if each)
 
     # --- telling -------------------------------------------------------------------------------
 
