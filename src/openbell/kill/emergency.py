@@ -23,7 +23,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -41,11 +41,11 @@ from openbell.kill.emergency_statement import (
     EndedService,
     StrategyStatement,
 )
-from openbell.kill.ending import kill_frozen, stop_others
+from openbell.kill.ending import stop_others
 from openbell.kill.equipment import Equipment, NotAtHandError, Pairs, ReadyEquipment
 from openbell.kill.holding import LATCH_TIMEOUT_S, Holding
-from openbell.kill.marker import OUTSIDE
 from openbell.kill.own_processes import OwnProcesses
+from openbell.kill.process_end import ProcessEnd
 from openbell.kill.request import EmergencyRequest, visits_of
 from openbell.kill.stuck import NotKilledError, Stuck, Watch, beat
 from openbell.runtime.processes import system_processes
@@ -126,13 +126,12 @@ class _Stop:
         self.own = OwnProcesses(self.layout)
         self.problems: list[str] = []
         self.holding = Holding(self.layout, self.request, self.own, self.problems)
+        self.ending = ProcessEnd(self.own, self.holding, self.problems)
         self.began_s = asyncio.get_running_loop().time()
         self.began_at = datetime.now(UTC)
         self.took_over = ""
         self.not_closed = ""
         """Why this stop closes no positions, though it was asked to."""
-        self.late: list[str] = []
-        """Services that could send and were started after the freeze."""
         self._visited = asyncio.Event()
         """Every venue is done."""
         self.desk_name = ""
@@ -266,7 +265,8 @@ class _Stop:
             checkpoint = await self._checkpoint(stated)
             course.add("checkpoint", checkpoint=checkpoint)
             stated = msgspec.structs.replace(stated, checkpoint=checkpoint)
-            gone = await self._end_processes(course, others)
+            gone = await self.ending.end(others)
+            course.add("processes", services=gone)
             stated = await self._after_late_ones(
                 course, msgspec.structs.replace(stated, ended=gone)
             )
@@ -459,42 +459,14 @@ class _Stop:
             self.problems.append(f"services were not ended: {type(error).__name__}")
             return []
 
-    async def _end_processes(
-        self, course: Course, others: asyncio.Task[list[EndedService]]
-    ) -> tuple[EndedService, ...]:
-        gone = {each.service: each for each in self.holding.killed}
-        names = self.holding.frozen_names
-        gone |= {each.service: each for each in await self._killed(kill_frozen(self.own, names))}
-        gone |= {each.service: each for each in await others}
-        gone |= {each.service: each for each in await self._killed(self._last_look())}
-        stated = tuple(gone[name] for name in sorted(gone))
-        course.add("processes", services=stated)
-        return stated
-
-    async def _last_look(self) -> list[EndedService]:
-        """Whatever was started while the stop was under way, and is not the outside world, is killed."""
-        late = {n: each for n, each in self.own.look().items() if each.role not in OUTSIDE}
-        frozen = self.holding.frozen_pids
-        self.late = [n for n, each in late.items() if each.may_send and set(each.pids) - frozen]
-        self.holding.hold_registers(pid for name in self.late for pid in late[name].pids)
-        return await kill_frozen(self.own, late) if late else []
-
-    async def _killed(self, killing: Awaitable[list[EndedService]]) -> list[EndedService]:
-        try:
-            return await killing
-        except Exception as error:  # noqa: BLE001 - told, and stops nothing
-            _log.exception("processes were not killed")
-            self.problems.append(f"processes were not killed: {type(error).__name__}")
-            return []
-
     async def _after_late_ones(
         self, course: Course, stated: EmergencyStatement
     ) -> EmergencyStatement:
         """What was started after the freeze, by a controller that had not seen the marker yet, may have
         sent while the venues were asked: they are asked once more, now that it is gone."""
-        if not self.late:
+        if not self.ending.late:
             return stated
-        names = ", ".join(sorted(self.late))
+        names = ", ".join(sorted(self.ending.late))
         self.problems.append(f"started while the stop was under way, killed since: {names}")
         self.register = None  # it is another one by now
         if self.request.flatten:
