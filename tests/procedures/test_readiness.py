@@ -28,6 +28,7 @@ from openbell.procedures.desk_voices import DeskVoices, EngineSays, Roles, Strat
 from openbell.procedures.readiness import NAMES, TradingSight, looks
 from openbell.procedures.readiness_checks import (
     ReadinessFacts,
+    RiskSays,
     holds_trading,
     judge_market_data,
     judge_readiness,
@@ -245,6 +246,56 @@ def test_the_desk_as_a_whole_names_who_is_not_well(views: Any, make_view: Any) -
     assert judged(facts(engine(), views, guard=None))["guard"].found is Found.UNKNOWN
 
 
+JUDGED = parse_desk(
+    b"""
+[desk]
+name = "x"
+[risk]
+max_open_positions = 5
+[kill_switch.rules.max_daily_loss]
+amount = "50"
+[venues.v]
+url = "http://127.0.0.1:1"
+symbols = ["BTC/USDT"]
+[services.engine]
+command = ["true"]
+port = 1
+role = "engine"
+[services.limits]
+command = ["true"]
+port = 2
+role = "risk"
+""",
+    Path("desk.toml"),
+)
+WORD = RiskSays(limits="ab", engine_limits="ab", rules=frozenset({"max_daily_loss"}))
+
+
+@pytest.mark.parametrize(
+    ("said", "risk", "rules"),
+    [
+        (WORD, Found.OK, Found.OK),
+        (RiskSays(tells=False), Found.OK, Found.OK),
+        (replace(WORD, limits_problem="the file is torn"), Found.FAILED, Found.OK),
+        (replace(WORD, engine_limits="cd"), Found.FAILED, Found.OK),
+        (replace(WORD, limits=None, why="it is silent"), Found.UNKNOWN, Found.OK),
+        (replace(WORD, rules=None, why="it is silent"), Found.OK, Found.UNKNOWN),
+        (replace(WORD, rules=frozenset()), Found.OK, Found.FAILED),
+    ],
+)
+def test_risk_management_is_taken_at_its_own_word(
+    said: RiskSays, risk: Found, rules: Found, make_view: Any
+) -> None:
+    """That it is up says neither which limits it has read nor that it judges any rule."""
+    views = {"engine": make_view("engine"), "limits": make_view("limits")}
+    seen = facts(engine(), views, risk=said)
+    found = {each.name: each for each in judge_readiness(seen, JUDGED)}
+    assert (found["risk"].found, found["rules"].found) == (risk, rules)
+    held = [each.name for each in found.values() if holds_trading(each, seen)]
+    bad = (Found.FAILED, Found.UNKNOWN)
+    assert held == [name for name, each in (("risk", risk), ("rules", rules)) if each in bad]
+
+
 # --- the steps -------------------------------------------------------------------------------------
 
 
@@ -318,6 +369,23 @@ async def test_orders_in_doubt_are_waited_for_before_they_hold_trading(
     seen = sight(views, [*[doubtful] * 12, engine()])
     reports = await carried_out(seen, journal)
     assert reports["check_readiness"].outcome is Outcome.DONE and seen.why_held() == ""
+
+
+async def test_rules_that_are_to_be_judged_for_the_first_time_are_waited_for(
+    make_view: Any, journal: Any
+) -> None:
+    """Risk-management is up before its first look."""
+    judged = {"rules": [{"rule": "max_daily_loss", "state": "armed"}]}
+    seen = sight(
+        {"engine": make_view("engine"), "limits": make_view("limits")}, [engine()],
+        limits=[{"hash": "ab", "version": 0, "problem": ""}],
+        **{"kill-rules": [{"rules": []}, {"rules": []}, judged]},
+    )  # fmt: skip
+    seen.desk = JUDGED
+    seen.voices = DeskVoices(seen.voices._asks, Roles.of(JUDGED))
+    seen.wanted = ("engine", "limits")
+    report = (await carried_out(seen, journal))["check_readiness"]
+    assert rows(report)["rules"]["found"] == "ok" and "ab" in rows(report)["risk"]["detail"]
 
 
 async def test_an_engine_that_says_nothing_is_not_waited_for(views: Any, journal: Any) -> None:

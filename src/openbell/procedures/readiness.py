@@ -26,6 +26,7 @@ from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.preflighting import preflight_verdict
 from openbell.procedures.readiness_checks import (
     ReadinessFacts,
+    RiskSays,
     holds_trading,
     judge_market_data,
     judge_readiness,
@@ -79,10 +80,11 @@ VALIDATION = _spec(
 READINESS = _spec(
     "check_readiness",
     "Check readiness to trade",
-    "Waits while the engine reconciles its books, and five seconds for orders in doubt; then looks at "
+    "Waits while the engine reconciles its books, and five seconds for orders in doubt and for "
+    "risk-management to judge its rules; then looks at "
     "accounts, risk parameters, kill rules and the reconciliation. What is not so keeps the desk in safe "
     "mode, unless it is what the engine itself waits for: then trading begins when that is there.",
-    "The engine is asked, and the services that have limits and rules",
+    "The engine is asked, and risk-management for the limits that it applies and the rules that it judges",
     "each check",
 )
 SPECS = (VENUES, MARKET_DATA, VALIDATION, READINESS)
@@ -115,13 +117,14 @@ class TradingSight:
         return "; ".join(check.told() for checks in self.held.values() for check in checks)
 
     async def look(self, of: Collection[str] = ()) -> ReadinessFacts:
-        """The engine, and what is named: `feeds`, `strategies`."""
+        """The engine, and what is named: `feeds`, `strategies`, `risk`."""
         now_s = asyncio.get_running_loop().time()
         self._begun_s = now_s if self._begun_s is None else self._begun_s
-        answer, feeds, said = await asyncio.gather(
+        answer, feeds, said, risk = await asyncio.gather(
             self.voices.ask_engine("/v1/state"),
             self._feeds(wanted="feeds" in of),
             self._strategies(wanted="strategies" in of),
+            self._risk(wanted="risk" in of),
         )
         engine = answer.body if answer.known else None
         took_ms = round((asyncio.get_running_loop().time() - self._begun_s) * 1000, 1)
@@ -135,6 +138,7 @@ class TradingSight:
             wanted=self.wanted,
             connected_ms=dict(self._connected_ms),
             guard=self.guard(),
+            risk=risk,
             **feeds,
             **said,
         )
@@ -149,6 +153,29 @@ class TradingSight:
         # One of the desk's own, which has no such page, or no port to be asked on.
         can_tell = answer.status != 404 and self.desk.services[service].port is not None
         return {"feeds_why": answer.why, "has_feeds": can_tell}
+
+    async def _risk(self, *, wanted: bool) -> RiskSays | None:
+        """The one service and the engine, each asked which limits it applies."""
+        service = self.voices.roles.risk
+        if not wanted or service is None:
+            return None
+        if self.desk.services[service].port is None:
+            return RiskSays(tells=False)
+        limits, engine, rules = await asyncio.gather(
+            self.voices.ask(service, "/v1/limits"),
+            self.voices.ask_engine("/v1/limits"),
+            self.voices.ask(service, "/v1/kill-rules"),
+        )
+        if limits.status == 404:  # a program of the desk's own, which has no such page
+            return RiskSays(tells=False)
+        named = (str(row["rule"]) for row in rules.get("rules") or ())
+        return RiskSays(
+            why=limits.why or rules.why,
+            limits=str(limits.get("hash")) if limits.known else None,
+            limits_problem=str(limits.get("problem") or "") if limits.known else "",
+            engine_limits=str(engine.get("hash")) if engine.known else None,
+            rules=frozenset(named) if rules.known else None,
+        )
 
     async def _strategies(self, *, wanted: bool) -> dict[str, Any]:
         if not wanted or self.voices.roles.strategies is None:
@@ -230,6 +257,11 @@ class Look:
 
 def looks(sight: TradingSight) -> list[Look]:
     """The four, in their order."""
+
+    def still_to_come(facts: ReadinessFacts) -> bool:
+        # Risk-management is up before it has looked at its rules for the first time.
+        return facts.in_doubt > 0 or bool(facts.lacking_rules(sight.desk))
+
     return [
         Look(
             VENUES,
@@ -254,9 +286,10 @@ def looks(sight: TradingSight) -> list[Look]:
             READINESS,
             sight,
             judge_readiness,
-            waits=lambda facts: facts.is_under_way or facts.in_doubt > 0,
+            of=("risk",),
+            waits=lambda facts: facts.is_under_way or still_to_come(facts),
             until="the engine has reconciled its books and no order is in doubt",
             patience=lambda: sight.patience,
-            lacks=lambda facts: facts.lacks_venue or (facts.is_ready and facts.in_doubt > 0),
+            lacks=lambda facts: facts.lacks_venue or (facts.is_ready and still_to_come(facts)),
         ),
     ]

@@ -20,6 +20,23 @@ _UP = (ServiceState.READY, ServiceState.DEGRADED)
 
 
 @dataclass(frozen=True)
+class RiskSays:
+    """What risk-management, asked itself, says of what it judges by."""
+
+    tells: bool = True
+    """False: it is a program of the desk's own that has no such page."""
+    why: str = ""
+    """Why it does not answer."""
+    limits: str | None = None
+    """The hash of the limits that it applies; None: not told."""
+    limits_problem: str = ""
+    engine_limits: str | None = None
+    """The same of the engine."""
+    rules: frozenset[str] | None = None
+    """Kill rules that it judges; None: not told."""
+
+
+@dataclass(frozen=True)
 class ReadinessFacts:
     """The desk shortly before it trades. What was not asked for, or not answered, is None."""
 
@@ -40,6 +57,8 @@ class ReadinessFacts:
     strategies_why: str = ""
     guard: Mapping[str, Any] | None = None
     """As `status` shows it; None: the desk has no guard."""
+    risk: RiskSays | None = None
+    """None: it was not asked."""
 
     @property
     def is_under_way(self) -> bool:
@@ -76,6 +95,13 @@ class ReadinessFacts:
             for row in self.feeds or ()
             if row.get("venue") in connected and row.get("last_quote_age_s") is None
         ]
+
+    def lacking_rules(self, desk: DeskFile) -> tuple[str, ...]:
+        """Rules of the desk file of which risk-management does not say that it judges them, though it
+        says which it does."""
+        if self.risk is None or self.risk.rules is None:
+            return ()
+        return tuple(each for each in _of_risk(desk) if each not in self.risk.rules)
 
     def state(self, service: str) -> ServiceState | None:
         view = self.views.get(service)
@@ -302,30 +328,54 @@ def _account(venue: Mapping[str, Any]) -> Check:
 
 
 def _risk(facts: ReadinessFacts, desk: DeskFile) -> Check:
-    """Limits are read with the start of the service that has them. One that is up and not well, for
-    want of fresh quotes say, has them too; whether that lets the desk trade the permit decides."""
+    """One that is up and not well, for want of fresh quotes say, has its limits too; whether that lets the
+    desk trade the permit decides."""
     name, title = "risk", "Risk parameters loaded"
     service = desk.service_with_role("risk")
     if service is None:
         detail = "no service of this desk has the role risk"
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     state, limits = facts.state(service), len(desk.risk.model_fields_set)
-    detail = f"{service} is {state or 'not known'}; {limits} limits"
+    told = [f"{service} is {state or 'not known'}; {limits} limits"]
     found = Found.UNKNOWN if state is None else Found.FAILED
     if state in _UP:
         found = Found.OK if state is ServiceState.READY and limits else Found.WARN
+        worse, said = _limits_of(facts.risk, service)
+        found, told = worse or found, [*told, *said]
     return Check(
         name=name,
         title=title,
         found=found,
-        detail=detail,
-        remedy="" if found is Found.OK else f"`openbell logs {service}`, and [risk] of desk.toml",
+        detail="; ".join(told),
+        remedy=""
+        if found is Found.OK
+        else f"`openbell limits show`, `openbell logs {service}`, [risk]",
         facts={"limits": limits},
     )
 
 
+def _limits_of(said: RiskSays | None, service: str) -> tuple[Found | None, list[str]]:
+    """What is wrong by its own word, and that word."""
+    if said is None or not said.tells:
+        return None, []
+    if said.limits_problem:
+        return Found.FAILED, [said.limits_problem]
+    if said.limits is None:
+        return Found.UNKNOWN, [f"{service} does not say which: {said.why}"]
+    if said.engine_limits is not None and said.engine_limits != said.limits:
+        return Found.FAILED, ["it applies other limits than the engine"]
+    return None, [f"it applies {said.limits[:12]}"]
+
+
+def _of_risk(desk: DeskFile) -> tuple[str, ...]:
+    """The rules of the desk file that risk-management judges."""
+    rules = desk.kill_switch.rules
+    named = [each for each in type(rules).model_fields if getattr(rules, each) is not None]
+    return tuple(each for each in named if each != "heartbeat_lost")
+
+
 def _rules(facts: ReadinessFacts, desk: DeskFile) -> Check:
-    """Rules count where whoever judges by them is there."""
+    """Rules count where whoever judges by them is there, and says that it does."""
     name, title = "rules", "Compliance and kill rules active"
     rules = desk.kill_switch.rules
     declared = [each for each in type(rules).model_fields if getattr(rules, each) is not None]
@@ -333,18 +383,23 @@ def _rules(facts: ReadinessFacts, desk: DeskFile) -> Check:
         detail = "none in [kill_switch.rules]"
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     silent: list[str] = []
+    unknown: list[str] = []
     if rules.of_risk:
         judge = desk.service_with_role("risk")
         if judge is None or facts.state(judge) not in _UP:
-            silent.append(judge or "a service of the role risk")
+            silent.append(f"not judged by {judge or 'a service of the role risk'}")
+        elif lacking := facts.lacking_rules(desk):
+            silent.append(f"{judge} does not judge {', '.join(lacking)}")
+        elif facts.risk is not None and facts.risk.tells and facts.risk.rules is None:
+            unknown.append(f"{judge} does not say what it judges: {facts.risk.why}")
     if rules.heartbeat_lost is not None and (facts.guard or {}).get("state") != "running":
-        silent.append("the guard")
+        silent.append("not judged by the guard")
     return Check(
         name=name,
         title=title,
-        found=Found.FAILED if silent else Found.OK,
-        detail=f"not judged by {', '.join(silent)}" if silent else ", ".join(declared),
-        remedy="`openbell status`" if silent else "",
+        found=Found.FAILED if silent else Found.UNKNOWN if unknown else Found.OK,
+        detail="; ".join([*silent, *unknown]) or ", ".join(declared),
+        remedy="`openbell status`" if silent or unknown else "",
     )
 
 
