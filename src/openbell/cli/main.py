@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("up", "up", "open the desk in dependency order"),
     "status": ("status", "status", "what runs, and how it is"),
     "watch": ("watch", "watch", "the desk live: runs, alerts, orders, strategies, actions"),
+    "console": ("console", "console", "the address of the desk's page in a browser"),
     "health": ("health", "health", "probe everything now; the exit status tells"),
     "orders": ("trading", "orders", "open orders, as the venue says"),
     "positions": ("trading", "positions", "positions and P&L, as the venue says"),

@@ -16,8 +16,10 @@ from starlette.exceptions import HTTPException
 
 import openbell
 from openbell.config.unit_texts import parse_duration
+from openbell.console.files import ADDRESS, page_files
 from openbell.controller import asking, documents
 from openbell.controller.acts import Verb
+from openbell.controller.approvals_overview import ApprovalsOverview, add_approvals_route
 from openbell.controller.bodies import (
     CallOffBody,
     CheckpointBody,
@@ -37,6 +39,7 @@ from openbell.controller.bodies import (
 )
 from openbell.controller.close_desk import CloseWishes
 from openbell.controller.connections import connections_document
+from openbell.controller.console_routes import add_console_routes
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.docs_page import docs_page
 from openbell.controller.gate import Gate
@@ -96,12 +99,15 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    page = page_files()
     app.add_middleware(
         Gate,
         allowed_hosts=parts.desk.desk.file.controller.allowed_hosts,
         api_token=api_token,
         service_token=service_token,
+        page_paths=(*page, f"{ADDRESS}/"),
     )
+    add_console_routes(app, page)
     _handle_errors(app, parts.desk)
     _look(app, parts)
     _procedures(app, parts)
@@ -110,6 +116,16 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
         app, V1, parts.procedures,
         lambda body, status: _json(parts.desk, body, status), parts.desk.redactor.redact,
     )  # fmt: skip
+    overview = ApprovalsOverview(
+        parts.desk,
+        parts.procedures.conductor.approvals,
+        {
+            "kill_switch": parts.kill_switch.approving,
+            "limits": parts.limits.approving,
+            "reconcile": parts.reconciling.approving,
+        },
+    )
+    add_approvals_route(app, V1, overview, lambda body, status: _json(parts.desk, body, status))
     add_limits_routes(app, V1, parts.limits, lambda body, status: _json(parts.desk, body, status))
     add_reconcile_routes(
         app, V1, parts.reconciling, lambda body, status: _json(parts.desk, body, status)

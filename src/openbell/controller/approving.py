@@ -42,7 +42,8 @@ class Approving:
     """As `[approvals] needed_for` names it."""
     asked_action: str
     refused_action: str
-    """What the audit log calls a request, and an approval that did not count."""
+    approved_action: str
+    """What the audit log calls a request, an approval that did not count, and one that did."""
     clock_ns: Callable[[], int] = time.monotonic_ns
     """What counts for expiry here: a clock that is set back prolongs nothing."""
     _requests: dict[str, _Pending] = field(default_factory=dict)
@@ -75,6 +76,13 @@ class Approving:
             for each in self._requests.values()
             if not each.used and now_ns < each.request.expires_mono_ns
         ]
+
+    def why_not(self, request: ActRequest, actor: str) -> str:
+        """Why this person's approval would not count; empty where it would, as things are now."""
+        rules = self.desk.desk.file.approvals
+        return may_not_approve(
+            request, actor, request.digest, rules, now_mono_ns=self.clock_ns(), used=False
+        )
 
     async def ask(
         self, parameters: Mapping[str, tuple[str, ...]], reason: str, actor: str
@@ -114,11 +122,13 @@ class Approving:
         digest: str,
         actor: str,
         changed: Callable[[ActRequest], str] = lambda _: "",
+        reason: str = "",
     ) -> ActRequest:
         """The request, which counts as approved from now on and is to be carried out at once.
 
-        `changed`: why it is not the same act any more; empty where it is. Raises UsageError for a
-        request that is not known, RefusedError where this approval does not count.
+        `changed`: why it is not the same act any more; empty where it is. `reason`: of who approves.
+        Raises UsageError for a request that is not known, RefusedError where this approval does not
+        count, and what the audit log raises: an approval that is not recorded does not count.
         """
         pending = self._requests.get(request_id)
         if pending is None:
@@ -139,7 +149,14 @@ class Approving:
         if problem:
             await self.desk.auditor.try_record(actor, self.refused_action, request.id, why=problem)
             raise RefusedError(f"not approved: {problem}", request=request.id)
-        pending.used = True
+        pending.used = True  # before anything is awaited: of two at once one counts
+        try:
+            await self.desk.auditor.record(
+                actor, self.approved_action, request.id, reason=reason, digest=digest
+            )
+        except BaseException:
+            pending.used = False
+            raise
         # On the disk before the act: a controller that is killed in its middle, and the next one that
         # reads the request, must not let it count twice.
         store = await self.desk.database.requests()

@@ -122,6 +122,8 @@ class DeactivateBody(Body):
 class ApproveBody(Body):
     request: str
     digest: str
+    """Of what was shown."""
+    reason: Annotated[str, Field(max_length=500)] = ""
 
 
 class ReconcileBody(Body):

@@ -49,6 +49,16 @@ class Emergency:
         """As `status` shows it: None where no stop of the whole desk was begun since it was opened."""
         return emergency_document(self.desk.layout)
 
+    def plan(self, request: EmergencyRequest) -> dict[str, Any]:
+        """What it would do now, from files alone. Raises UsageError for what is no scope of this
+        desk."""
+        from openbell.kill.preview import emergency_plan
+
+        problems = list(undeclared(request.scopes, self.desk.desk.file))
+        if problems:
+            raise UsageError("; ".join(problems))
+        return emergency_plan(self.desk.layout, request)
+
     async def stop(self, request: EmergencyRequest) -> AsyncIterator[Mapping[str, Any]]:
         """Its events, `{"event": "done", "statement"}` last. Raises UsageError for what is no scope
         of this desk, and UnverifiedError where nobody ended it; the latch then is set all the same.

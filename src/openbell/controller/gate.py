@@ -23,12 +23,20 @@ class Gate:
     something, 401 without the right token."""
 
     def __init__(
-        self, app: ASGIApp, *, allowed_hosts: Collection[str], api_token: str, service_token: str
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: Collection[str],
+        api_token: str,
+        service_token: str,
+        page_paths: Collection[str] = (),
     ) -> None:
+        """`page_paths`: of the console, which are open as well."""
         self._app = app
         self._allowed = frozenset(host.lower() for host in allowed_hosts) | {"localhost"}
         self._api = api_token.encode()
         self._service = service_token.encode()
+        self._open = OPEN_PATHS.union(page_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,7 +50,7 @@ class Gate:
         elif is_cross_site(scope["method"], headers.get("origin"), headers.get("host", "")):
             refusal = _refusal(403, "foreign_origin", "pages of other sites change nothing here")
             await refusal(scope, receive, send)
-        elif path not in OPEN_PATHS and not self._admits(path, headers.get("authorization", "")):
+        elif path not in self._open and not self._admits(path, headers.get("authorization", "")):
             refusal = _refusal(
                 401,
                 "unauthorized",

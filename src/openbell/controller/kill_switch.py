@@ -50,6 +50,7 @@ class KillSwitch:
             DEACTIVATE,
             "kill_switch.deactivation_asked",
             "kill_switch.approval_refused",
+            "kill_switch.approved",
         )
 
     def document(self) -> dict[str, Any]:
@@ -196,7 +197,9 @@ class KillSwitch:
             return await self._ask(wanted, latches, reason, actor)
         return await self._release(wanted, latches, reason, actor)
 
-    async def approve(self, request_id: str, digest: str, actor: str) -> dict[str, object]:
+    async def approve(
+        self, request_id: str, digest: str, reason: str, actor: str
+    ) -> dict[str, object]:
         """Approves and carries out. Raises UsageError for a request that is not known, RefusedError
         where this approval does not count."""
         latches: list[Latch] = []
@@ -208,7 +211,7 @@ class KillSwitch:
                 return ""
             return f"what is latched has changed since {request.asked_by} asked"
 
-        request = await self.approving.approve(request_id, digest, actor, changed)
+        request = await self.approving.approve(request_id, digest, actor, changed, reason)
         return await self._release(
             parse_scopes(request.parameters["scopes"]), latches, request.reason, request.asked_by,
             approved_by=actor, request=request.id,

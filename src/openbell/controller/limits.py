@@ -53,7 +53,7 @@ class LimitChanges:
 
     def __post_init__(self) -> None:
         self.approving = Approving(
-            self.desk, RAISE, "limits.raise_asked", "limits.approval_refused"
+            self.desk, RAISE, "limits.raise_asked", "limits.approval_refused", "limits.approved"
         )
         self._turn = asyncio.Lock()
         """Of who changes: each change is made of what the one before left."""
@@ -127,7 +127,9 @@ class LimitChanges:
                 limits.pop(name, None)
             return await self._change(before, limits, reason, actor, gone=tuple(names) or None)
 
-    async def approve(self, request_id: str, digest: str, actor: str) -> dict[str, object]:
+    async def approve(
+        self, request_id: str, digest: str, reason: str, actor: str
+    ) -> dict[str, object]:
         """Approves a raise and carries it out. Raises UsageError for a request that is not known,
         RefusedError where this approval does not count."""
         self.desk.refuse_locked("the limits stay as they are")
@@ -139,7 +141,7 @@ class LimitChanges:
                     return ""
                 return f"the limits have been changed since {request.asked_by} asked"
 
-            request = await self.approving.approve(request_id, digest, actor, changed)
+            request = await self.approving.approve(request_id, digest, actor, changed, reason)
             after = tuple(
                 LimitsChange(
                     limits=dict(_pair(text) for text in request.parameters[key]),

@@ -36,4 +36,4 @@ def add_limits_routes(
 
     @app.post(f"{prefix}/limits/approve", summary="Approve another person's raise: it is done")
     async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
-        return answer(await limits.approve(body.request, body.digest, actor), 200)
+        return answer(await limits.approve(body.request, body.digest, body.reason, actor), 200)

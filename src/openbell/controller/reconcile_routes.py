@@ -31,4 +31,4 @@ def add_reconcile_routes(
         f"{prefix}/reconcile/approve", summary="Approve another person's adoption: it is done"
     )
     async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
-        return answer(await reconciling.approve(body.request, body.digest, actor), 200)
+        return answer(await reconciling.approve(body.request, body.digest, body.reason, actor), 200)

@@ -52,7 +52,11 @@ class Reconciling:
 
     def __post_init__(self) -> None:
         self.approving = Approving(
-            self.desk, ADOPT, "reconcile.adoption_asked", "reconcile.approval_refused"
+            self.desk,
+            ADOPT,
+            "reconcile.adoption_asked",
+            "reconcile.approval_refused",
+            "reconcile.approved",
         )
 
     async def compare(self, venues: Sequence[str]) -> dict[str, Any]:
@@ -116,10 +120,12 @@ class Reconciling:
             return {**document, "adopted": [], "request": request.as_dict()}
         return await self._carry_out(named, shown, reason, actor)
 
-    async def approve(self, request_id: str, digest: str, actor: str) -> dict[str, Any]:
+    async def approve(
+        self, request_id: str, digest: str, reason: str, actor: str
+    ) -> dict[str, Any]:
         """Approves and carries out. Raises UsageError for a request that is not known, RefusedError
         where this approval does not count, ConflictError where something else differs by now."""
-        request = await self.approving.approve(request_id, digest, actor)
+        request = await self.approving.approve(request_id, digest, actor, reason=reason)
         (shown,) = request.parameters["shown"]
         return await self._carry_out(
             request.parameters["venues"], shown, request.reason, request.asked_by,

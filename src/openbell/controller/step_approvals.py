@@ -199,6 +199,17 @@ class StepApprovals:
             and self.clock_ns() < each.request.expires_mono_ns
         ]
 
+    def why_not(self, request_id: str, actor: str) -> str:
+        """Why this person's approval would not count; empty where it would, as things are now."""
+        waiting = self._waiting.get(request_id)
+        if waiting is None:
+            return "it does not wait any more"
+        request = waiting.request
+        return may_not_approve_step(
+            request, actor, request.digest, self.desk.desk.file.approvals, waiting.approvers,
+            now_mono_ns=self.clock_ns(),
+        )  # fmt: skip
+
     def _as_dict(self, waiting: _Waiting) -> dict[str, object]:
         request = waiting.request
         live = self.desk.board.find(request.parameters["run"][0])

@@ -45,21 +45,7 @@ def add_stop_routes(
     async def emergency_stop(
         request: Request, body: EmergencyBody | None = None, actor: Actor = UNNAMED
     ) -> Response:
-        asked = body or EmergencyBody()
-        try:
-            scopes = parse_scopes(asked.scopes)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        events = emergency.stop(
-            EmergencyRequest(
-                reason=asked.reason,
-                actor=actor,
-                scopes=scopes,
-                flatten=asked.flatten,
-                account_wide=asked.account_wide,
-                timeout_s=asked.timeout_s,
-            )
-        )
+        events = emergency.stop(_request(body, actor))
         if "application/x-ndjson" in request.headers.get("accept", ""):
             first = await anext(events)  # what is refused is refused with a status
 
@@ -73,6 +59,32 @@ def add_stop_routes(
         async for event in events:
             stated = event.get("statement") if event.get("event") == "done" else stated
         return answer(stated, 200)
+
+    @app.post(f"{prefix}/emergency-stop/plan", summary="What it would do now; nothing is done")
+    async def emergency_stop_plan(
+        body: EmergencyBody | None = None, actor: Actor = UNNAMED
+    ) -> Response:
+        # In a thread: it looks through the process table.
+        document = await asyncio.to_thread(emergency.plan, _request(body, actor))
+        if document["by"] != "guard":
+            document["by"] = "a process of its own"
+        return answer(document, 200)
+
+
+def _request(body: EmergencyBody | None, actor: str) -> EmergencyRequest:
+    """Raises UsageError for what is no scope, and for what makes no sense together."""
+    asked = body or EmergencyBody()
+    try:
+        return EmergencyRequest(
+            reason=asked.reason,
+            actor=actor,
+            scopes=parse_scopes(asked.scopes),
+            flatten=asked.flatten,
+            account_wide=asked.account_wide,
+            timeout_s=asked.timeout_s,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _kill_switch(
@@ -104,4 +116,4 @@ def _kill_switch(
 
     @app.post(f"{path}/approve", summary="Approve another person's release: it is done")
     async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
-        return answer(await switch.approve(body.request, body.digest, actor), 200)
+        return answer(await switch.approve(body.request, body.digest, body.reason, actor), 200)

@@ -6,6 +6,7 @@ from typing import Any
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
+from openbell.cli.commands.console import console_address
 from openbell.cli.tables import duration, size, table
 from openbell.config.live import live_notice
 from openbell.errors import NotRunningError
@@ -40,6 +41,8 @@ def status_text(document: dict[str, Any]) -> str:
         lines.append(
             f"controller  pid {controller['pid']}, {controller.get('url') or controller.get('socket')}"
         )
+        if address := console_address(controller):
+            lines.append(f"console     {address}")
     else:
         lines.append("controller  not running")
     lines += guard_lines(document.get("guard"))

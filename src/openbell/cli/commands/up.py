@@ -9,6 +9,7 @@ import click
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
+from openbell.cli.commands.console import console_address
 from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
 from openbell.domain.desk_state import DeskState
@@ -174,6 +175,8 @@ def opened_text(
 ) -> str:
     status = client.get("status")
     words = [f"{status['desk']}: {last.get('message') or result.get('outcome', 'open')}"]
+    if address := console_address(status["controller"]):
+        words.append(f"  console  {address}")
     if url := status["controller"].get("url"):
         words.append(f"  API      {url}/api/v1/docs")
     words += [

@@ -1,0 +1,57 @@
+// What waits for people, of every kind, and approving it.
+
+import { h } from "./dom.js";
+import { button } from "./parts.js";
+import { duration, moment } from "./words.js";
+
+const KINDS = {
+  step: (each) => `Step ${each.step} of ${each.run}`,
+  go_on: (each) => `Does ${each.run} go on after ${each.step}?`,
+  kill_switch: () => "Release of the kill switch",
+  limits: () => "Looser limits",
+  reconcile: () => "Adoption of what a venue says",
+};
+
+export const titleOf = (request) => (KINDS[request.kind] ?? (() => request.kind))(request);
+
+export function approvalsView({ approvals }) {
+  if (!approvals) return [h("h1", {}, "Approvals"), h("p", { class: "note" }, "Asking…")];
+  const { requests, needed_for: needed, people } = approvals;
+  return [
+    h("h1", {}, "Approvals"),
+    h("div", { "data-key": "requests", class: "cards" }, requests.length ? requests.map(requestCard) : h("p", { class: "note" }, "Nothing waits for anybody.")),
+    h("p", { class: "note", "data-key": "rules" },
+      needed.length ? `Two persons are asked for: ${needed.join(", ")}. ` : "No single act of this desk asks for a second person. ",
+      Object.keys(people).length ? `People: ${Object.entries(people).map(([name, roles]) => `${name} (${roles.join(", ")})`).join("; ")}.` : "No people are named in desk.toml."),
+  ];
+}
+
+export function requestCard(each) {
+  return h("article", { class: "card request", "data-key": each.id },
+    h("h2", {}, titleOf(each)),
+    each.question ? h("p", {}, each.question) : null,
+    h("dl", {},
+      row("asked by", each.by.join(", ")), row("reason", each.reason || "none was given"),
+      each.roles.length ? row("roles", each.roles.join(", ")) : null,
+      each.approved_by.length ? row("approved by", each.approved_by.join(", ")) : null,
+      Object.entries(each.bound_to).map(([name, value]) => row(name.replaceAll("_", " "), bound(value))),
+      row("until", `${moment(each.expires)}, in ${duration(each.expires_in_s)}`),
+      row("request", h("code", {}, each.id))),
+    each.why_not
+      ? h("p", { class: "said", id: `why-${each.id}` }, `Yours would not count: ${each.why_not}.`)
+      : null,
+    h("div", { class: "buttons left" }, button("Approve…", "approve", {
+      kind: "primary", request: each.id, disabled: Boolean(each.why_not), "aria-describedby": each.why_not ? `why-${each.id}` : null,
+    })));
+}
+
+function row(name, value) {
+  return h("div", { "data-key": name }, h("dt", {}, name), h("dd", {}, value));
+}
+
+/** Exactly what it is bound to: lists line by line. */
+function bound(value) {
+  if (Array.isArray(value)) return value.length ? h("ul", {}, value.map((each) => h("li", {}, String(each)))) : "none";
+  if (value !== null && typeof value === "object") return JSON.stringify(value);
+  return value === null ? "as desk.toml says" : String(value);
+}
