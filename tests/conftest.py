@@ -15,8 +15,8 @@ settings.load_profile("busy")
 CONFORMANCE = "tests/venues/conformance/"
 """Its last test looks at the results of all of it: so one process runs it, and begins with it."""
 
-OF_ONE_DESK = ("tests/controller/test_api.py",)
-"""Those of such a file that change nothing share one desk."""
+OF_ONE_DESK = ("tests/controller/test_api.py", "tests/console/")
+"""The tests of such a file share one desk; those of the console one browser too."""
 
 OF_ONE_VENUE = (
     "tests/sim/test_alpaca_py.py",

@@ -208,7 +208,7 @@ function drawBanner(signedIn) {
     return;
   }
   const closed = status?.state === "offline";
-  fill(byId("banner"), h("div", { class: closed ? "lost closed" : "lost" },
+  fill(byId("banner"), h("div", { class: closed ? "lost closed" : "lost", role: "alert" },
     h("p", {}, h("strong", {}, closed ? "The desk was closed when its controller last answered, and the controller is gone. " : "The controller does not answer. "),
       status ? ["What is shown was so ", h("span", { class: "age" }, duration(ageS())), " ago; what is so now is not known here. "] : "Nothing of the desk is known here. ",
       `(${why})`),

@@ -61,8 +61,10 @@ export function stepsOf(run) {
       Object.assign(step, { message: event.message ?? "", count: event.count ?? null, target: event.target ?? null });
     } else if (step && event.event === "step_done") {
       Object.assign(step, { state: event.outcome, seconds: event.seconds, message: event.message ?? "" });
-    } else if (step && event.event === "waiting") step.state = "waiting";
-    else if (step && event.event === "approved" && step.state === "waiting") step.state = "running";
+    } else if (event.event === "waiting") {
+      // Of a step that waits to begin nothing else was told yet; one that asks whether to go on has ended.
+      steps.set(event.step, { ...(step ?? stepOf(run, event.step)), state: "waiting", before: step?.state ?? "waiting" });
+    } else if (step && event.event === "approved") step.state = step.before ?? step.state;
   }
   if (!steps.size) {
     for (const each of run.record?.steps ?? []) {
@@ -72,7 +74,11 @@ export function stepsOf(run) {
   const known = new Set([...steps.values()].map((each) => each.name));
   const planned = run.record?.planned_steps ?? run.declared?.steps.filter((each) => each.enabled).map((each) => each.name) ?? [];
   const coming = isOver(run) ? [] : planned.filter((each) => !known.has(each));
-  return [...steps.values(), ...coming.map((name) => ({ name, title: titleOf(run, name), state: "to come", plan: [], seconds: null, message: "", count: null, target: null }))];
+  return [...steps.values(), ...coming.map((name) => stepOf(run, name))];
+}
+
+function stepOf(run, name) {
+  return { name, title: titleOf(run, name), state: "to come", plan: [], seconds: null, message: "", count: null, target: null, from: null };
 }
 
 const stepNow = (run) => run.events.findLast((each) => each.event === "step_started")?.title ?? "";
