@@ -61,8 +61,8 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=program,
             timeout=PATIENCE_MS,
-            # One process less; nothing here draws.
-            args=["--disable-gpu"],
+            # One process draws the tabs of all tests.
+            args=["--disable-gpu", "--process-per-site"],
         )
         yield browser
         browser.close()
@@ -119,15 +119,22 @@ class Visit:
 Arrive = Callable[[str], Visit]
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser, desk: ControllerProcess) -> Iterator[BrowserContext]:
+    """Of all visits: their tabs share what one browser's tabs do, its connections too."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE_MS)
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def arrive(browser: Browser, desk: ControllerProcess) -> Iterator[Arrive]:
-    """`arrive("ann")`: a browser of her own, signed in. At the end: nothing that the page showed was
-    run, and nothing was tried that its policy forbids."""
+def arrive(context: BrowserContext, desk: ControllerProcess) -> Iterator[Arrive]:
+    """`arrive("ann")`: a tab of hers, signed in. At the end: nothing that the page showed was run,
+    and nothing was tried that its policy forbids."""
     visits: list[Visit] = []
 
     def make(who: str) -> Visit:
-        context = browser.new_context()
-        context.set_default_timeout(PATIENCE_MS)
         visit = Visit(context, desk, who)
         visits.append(visit)
         visit.go()
@@ -141,4 +148,4 @@ def arrive(browser: Browser, desk: ControllerProcess) -> Iterator[Arrive]:
         assert visit.page.locator("body img, body script").count() == 0
         told = [each for each in visit.said if "ERROR" in each or "Content Security" in each]
         assert told == []
-        visit.page.context.close()
+        visit.page.close()
