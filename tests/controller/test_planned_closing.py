@@ -33,6 +33,10 @@ def open_desk(make_desk: Any) -> Any:
     made = make_desk(SLEEPS + CHANNEL)
     made.start()
     made.run("open")
+    # By whom and how it was opened was told; what follows is of its closing.
+    news = told(made)
+    assert (news[0], news[2]) == ("opening", "opened") and "OPENING, open-" in news[1]
+    (made.folder / "told").unlink()
     return made
 
 

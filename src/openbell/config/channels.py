@@ -10,7 +10,10 @@ from openbell.config.base import Model
 from openbell.config.units import Seconds
 
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
-Event = Literal["closing_soon", "closing_called_off", "closing", "closed", "not_closed"]
+Event = Literal[
+    "opening", "opened", "not_opened",
+    "closing_soon", "closing_called_off", "closing", "closed", "not_closed",
+]  # fmt: skip
 
 
 class Channel(Model):
@@ -26,14 +29,17 @@ class Channel(Model):
     secrets: tuple[EnvironmentName, ...] = ()
     """Variables that the command sees besides."""
     events: Annotated[tuple[Event, ...], Field(min_length=1)] = (
+        "opening",
+        "opened",
+        "not_opened",
         "closing_soon",
         "closing_called_off",
         "closing",
         "closed",
         "not_closed",
     )
-    """What is told here: a closing that was announced for later, that it was called off, that it
-    begins, and how it ended."""
+    """What is told here: that an opening begins, and how it ended; a closing that was announced for
+    later, that it was called off, that it begins, and how it ended."""
     timeout: Seconds = 5.0
     """Of one telling. All channels are told at the same time, and a closing waits for the slowest."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import RunJournal
 from openbell.controller.leftovers import settle_leftovers
 from openbell.controller.run_board import LiveRun
+from openbell.controller.telling import tell_people
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError, StorageError
@@ -47,6 +49,7 @@ from openbell.procedures.step import OnFailure, Outcome, Step
 from openbell.service.logging import get_logger
 from openbell.state.not_opened import NotOpened
 from openbell.state.nothing_sent import spend_nothing_sent
+from openbell.watch.channels import Told
 
 if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
@@ -363,8 +366,12 @@ class Openings:
             came_to_trading = came_to_trading or step == trade.name
 
         runner = self._runs.runner(run, PROCEDURE, journal, prepare=prepare, before=before)
+        news = asyncio.create_task(self._tell_opening(run, wishes, traded_before=traded_before))
         try:
             reports = await runner.run(steps)
+        except BaseException:
+            news.cancel()
+            raise
         finally:
             # Of a run that ended early: nothing goes on coming up that no step waits for.
             await starting.end()
@@ -397,8 +404,25 @@ class Openings:
             self._tell_not_opened(run, end.failed_at, end.why)
         taken_over = desk.untold_adoption()
         message = f"{end.message}; {taken_over}" if taken_over else end.message
+        told = list(await news)
+        if not traded_before:
+            text = (
+                f"{desk.desk.file.desk.name}: {'OPENED' if end.opened else 'NOT OPENED'}, {message}"
+            )
+            told += await tell_people(desk, "opened" if end.opened else "not_opened", text, run.id)
         failure = None if end.opened else FailedError(message, hint="mend it and open again")
-        self._runs.finish(run, end.outcome, message, end.result, failure)
+        result = {**end.result, "told": {each.channel: each.outcome for each in told}}
+        self._runs.finish(run, end.outcome, message, result, failure)
+
+    async def _tell_opening(
+        self, run: LiveRun, wishes: OpenWishes, *, traded_before: bool
+    ) -> tuple[Told, ...]:
+        """Beside the opening, which waits for nobody. A desk that trades already is not opened."""
+        if traded_before:
+            return ()
+        why = f": {wishes.reason}" if wishes.reason else ""
+        text = f"{self._desk.desk.file.desk.name}: OPENING, {run.id} by {run.actor}{why}"
+        return await tell_people(self._desk, "opening", text, run.id)
 
     def _tell_not_opened(self, run: LiveRun, step: str, why: str) -> None:
         """For `status`, and for who closes what was never opened."""

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.telling import tell_people
 from openbell.domain.closing_time import moment_of
 from openbell.domain.desk_state import DeskTarget
 from openbell.errors import (
@@ -33,7 +34,7 @@ from openbell.state.planned_closing import (
     keep_planned,
     read_planned,
 )
-from openbell.watch.channels import Notice, Told
+from openbell.watch.channels import Told
 
 log = get_logger()
 
@@ -228,12 +229,7 @@ class PlannedClosings:
         await asyncio.to_thread(set_lock, path, lock)
 
     async def _tell(self, event: str, text: str) -> tuple[Told, ...]:
-        channels = self._desk.channels
-        told = await channels.tell(channels.for_event(event), Notice(event, text))
-        for each in told:
-            if each.outcome != "told":
-                log.warning("not known to be told", channel=each.channel, why=each.why)
-        return told
+        return await tell_people(self._desk, event, text)
 
     def _moment(self, text: str) -> datetime:
         zone = self._zone()
