@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import openbell
@@ -22,6 +22,10 @@ from openbell.runtime.spec import ServiceSpec
 _KEPT_S = 1.0
 """An answer may be so old: a status looks at every service, several times a second."""
 _OWN_MODULES = "openbell."
+_OWN_PACKAGE = os.path.dirname(openbell.__file__)  # noqa: PTH120 - walked as text, as below
+
+Facts = tuple[tuple[str, int, int], ...]
+"""Path, size and time of change in nanoseconds of each file, sorted."""
 
 
 class CodeWatch:
@@ -29,6 +33,7 @@ class CodeWatch:
 
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[str, ...], Path], tuple[float, str]] = {}
+        self._package: tuple[float, Facts] | None = None
 
     def recent(self, spec: ServiceSpec) -> str:
         """As `code_of`, at most a second old."""
@@ -36,39 +41,80 @@ class CodeWatch:
         known = self._known.get(key)
         now = time.monotonic()
         if known is None or now - known[0] > _KEPT_S:
-            known = self._known[key] = now, code_of(spec)
+            at, own = self._recent_package(now) if _runs_own_module(spec) else (now, ())
+            known = self._known[key] = at, _digest(spec, own)
         return known[1]
+
+    def _recent_package(self, now: float) -> tuple[float, Facts]:
+        """When it was read, and its modules: once for all services that run one of them."""
+        if self._package is None or now - self._package[0] > _KEPT_S:
+            self._package = now, _modules(_OWN_PACKAGE, deep=True)
+        return self._package
 
 
 def code_of(spec: ServiceSpec) -> str:
     """A digest of the code that its command would run now, hex."""
+    return _digest(spec, _modules(_OWN_PACKAGE, deep=True) if _runs_own_module(spec) else ())
+
+
+def _digest(spec: ServiceSpec, own: Facts) -> str:
+    """`own`: of Openbell's package, where the command runs a module of it."""
     whole = hashlib.sha256()
-    for path in _files(spec):
-        try:
-            facts = os.stat(path)  # noqa: PTH116 - hundreds at a time, and a Path takes twice as long
-        except OSError:
-            continue
-        whole.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+    for path, size, changed_ns in (*_named_files(spec), *own):
+        whole.update(f"{path}\0{size}\0{changed_ns}\0".encode())
     return whole.hexdigest()
 
 
-def _files(spec: ServiceSpec) -> Iterator[str]:
+def _named_files(spec: ServiceSpec) -> Iterator[tuple[str, int, int]]:
+    """The program, and its script or the modules beside the desk file."""
     program, *arguments = spec.argv
     search = spec.environment.get("PATH")
     found = shutil.which(program, path=search) if "/" not in program else str(spec.cwd / program)
     if found is not None:
-        yield os.path.realpath(found)
-    if "-m" in arguments[:-1]:
-        module = arguments[arguments.index("-m") + 1]
+        yield from _facts(os.path.realpath(found))
+    if (module := _module(spec)) is not None:
         if module.startswith(_OWN_MODULES):
-            yield from _modules(Path(openbell.__file__).parent.rglob("*.py"))
-            yield from _modules(spec.cwd.glob("*.py"))
+            yield from _modules(str(spec.cwd), deep=False)
         return
     # The first one only: further arguments name files of data, which change all the time.
     script = next((each for each in arguments if not each.startswith("-")), None)
     if script is not None and len(script) < 4096 and (path := spec.cwd / script).is_file():
-        yield os.path.realpath(path)
+        yield from _facts(os.path.realpath(path))
 
 
-def _modules(paths: Iterable[Path]) -> list[str]:
-    return sorted(map(str, paths))
+def _module(spec: ServiceSpec) -> str | None:
+    """What `-m` names."""
+    arguments = spec.argv[1:]
+    return arguments[arguments.index("-m") + 1] if "-m" in arguments[:-1] else None
+
+
+def _runs_own_module(spec: ServiceSpec) -> bool:
+    return (_module(spec) or "").startswith(_OWN_MODULES)
+
+
+def _facts(path: str) -> Facts:
+    try:
+        facts = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return ()
+    return ((path, facts.st_size, facts.st_mtime_ns),)
+
+
+def _modules(folder: str, *, deep: bool) -> Facts:
+    """Of each `.py` file in it, and in the folders below; what cannot be read is passed over."""
+    found: list[tuple[str, int, int]] = []
+    folders = [folder]
+    while folders:
+        try:
+            # Hundreds at a time: through `Path` it takes four times as long.
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py"):
+                        found.extend(_facts(entry.path))
+                    elif (
+                        deep and entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False)
+                    ):
+                        folders.append(entry.path)
+        except OSError:
+            continue
+    return tuple(sorted(found))
