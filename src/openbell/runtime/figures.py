@@ -7,8 +7,9 @@ import time
 from openbell.runtime.host import Host
 from openbell.runtime.run import CpuSample, Run
 
-_FIGURES_AGE_S = 0.2
-"""Figures may be so old: a hundred views in a row read the process table once."""
+_FIGURES_AGE_S = 1.0
+"""Figures may be so old: views read the process table of the whole machine once a second, however many
+look, and it is most of the work of a view."""
 
 
 def figures(run: Run, host: Host) -> tuple[float | None, int | None]:
