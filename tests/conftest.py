@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from xdist.scheduler import LoadScopeScheduling
 # How fast examples are drawn and tried says something of the machine and nothing of the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+# Each process that runs tests holds thousands of collected tests and all that they import, none of it
+# garbage: to walk that at every 700 new objects is a fifth of the collecting and a part of each test.
+gc.set_threshold(50_000)
 
 CONFORMANCE = "tests/venues/conformance/"
 """Its last test looks at the results of all of it: so one process runs it, and begins with it."""
@@ -44,3 +49,7 @@ class _Together(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return _Together(config, log)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
