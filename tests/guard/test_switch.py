@@ -261,3 +261,60 @@ async def test_a_stop_of_before_the_desk_was_opened_again_says_nothing(tmp_path:
     await asyncio.sleep(1.1)  # longer than that stop took, by its own word
     set_marker(layout, "another stop, which died", "somebody")
     assert not has_stopped(layout, "v")
+
+
+@dataclass
+class Stops:
+    """Stands in for the stop of a venue: each takes as long as it is told to, and is verified."""
+
+    begun: list[float] = field(default_factory=list)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, visits: Any, **_: object) -> list[VenueStatement]:
+        self.begun.append(time.monotonic())
+        await self.go_on.wait()
+        return [VenueStatement(venue=visit.name, result="verified") for visit in visits]
+
+
+@pytest.fixture
+def stops(monkeypatch: pytest.MonkeyPatch) -> Stops:
+    stops = Stops()
+    monkeypatch.setattr(dead_man, "stop_venues", stops)
+    return stops
+
+
+async def test_where_the_controller_that_closes_the_desk_is_gone_an_engine_that_beats_ends_no_cancel(
+    tried: Tried, stops: Stops
+) -> None:
+    """It was broken off at each look, as the engine is heard, and begun anew without a pause."""
+    await until(lambda: tried.switch.armed is True)
+    tried.world.mode, tried.world.controller_well = Mode.HOLD, False
+    await until(lambda: stops.begun)
+    assert tried.world.engine.state is EngineIs.WELL
+    looks = len(stops.begun)
+    tried.switch.changed.set()
+    await asyncio.sleep(3 * dead_man.TICK_S_MAX)
+    assert len(stops.begun) == looks == 1
+    stops.go_on.set()
+    await until(lambda: "dead_man_fired" in tried.told)
+    assert tried.switch._cancelled
+    assert "dead_man_broken_off" not in tried.told
+
+
+async def test_a_cancel_is_broken_off_for_an_engine_that_is_back_and_its_timer_runs_at_once(
+    tried: Tried, stops: Stops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_man, "CANCEL_RETRY_S", 30.0)
+    tried.switch._cancel_retry_s = 30.0
+    await until(lambda: tried.switch.armed is True)
+    tried.beating.cancel()
+    await until(lambda: stops.begun)
+    refreshed = len(tried.timer.asked)
+    back = asyncio.create_task(_beat(tried.world))
+    await until(lambda: "dead_man_broken_off" in tried.told)
+    await until(lambda: len(tried.timer.asked) > refreshed)  # long before the next cancel may go
+    back.cancel()
+    await until(lambda: tried.world.engine.state is EngineIs.SILENT)
+    running_out_s = tried.switch.timeout_s + 1.0
+    await asyncio.sleep(running_out_s)
+    assert len(stops.begun) == 1, "one that flaps is not cancelled for without a pause"

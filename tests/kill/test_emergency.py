@@ -120,6 +120,19 @@ async def test_two_empty_lists_are_as_far_apart_as_the_longest_latency_that_an_e
         assert desk.own_open() == []
 
 
+async def test_latencies_that_cannot_be_read_are_told_and_the_longest_believed_one_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with small_desk(tmp_path / "desk") as desk:
+        desk.rest(1)
+        desk.layout.order_latency.write_text("torn")
+        pressed = await desk.press("--timeout", "3")
+        assert pressed.status == 7, pressed
+        assert desk.own_open() == []
+        assert "order-latency.json is damaged" in str(pressed.statement["problems"])
+        assert "30 s apart" in pressed.venue("mt5-0")["why"]
+
+
 async def test_a_frozen_engine_is_killed_and_never_asked(tmp_path: Path) -> None:
     """A SIGTERM makes this one send: delivered to a stopped process it would wait, and act at last."""
     async with small_desk(tmp_path / "desk") as desk:

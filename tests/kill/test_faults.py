@@ -300,10 +300,16 @@ async def test_two_empty_lists_are_as_far_apart_as_the_longest_latency() -> None
         assert times[2] - times[1] >= 0.6
 
 
-async def test_a_latency_longer_than_the_time_given_does_not_keep_a_stop_from_verifying() -> None:
+async def test_where_there_is_no_time_for_two_lists_so_far_apart_nothing_is_verified() -> None:
+    """It was shortened to a third of the time, and called verified."""
     async with house("kraken") as here:
         here.rest(1)
-        assert verified(await here.stop(visit={"settle_s": 30.0}, timeout_s=6.0), here)
+        stated = await here.stop(visit={"settle_s": 20.0}, timeout_s=4.0)
+        assert stated.result == "unknown", stated
+        assert here.own_open() == [], "the orders are cancelled all the same"
+        assert "the wait for orders on their way was cut" in stated.why
+        assert "20 s apart" in stated.why
+        assert "--timeout 24" in stated.by_hand
 
 
 async def test_no_list_counts_before_the_engines_are_quiet() -> None:

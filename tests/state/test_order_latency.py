@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from openbell.state.order_latency import LATENCY_MAX_S, OrderLatencies, read_order_latencies
+from openbell.state.order_latency import LATENCY_MAX_S, OrderLatencies, seen_latencies
 
 
 async def _kept(path: Path, venue: str, seconds: float) -> None:
     async with asyncio.timeout(60):
-        while read_order_latencies(path).get(venue) != seconds:
+        while seen_latencies(path).longest.get(venue) != seconds:
             await asyncio.sleep(0.005)
 
 
@@ -29,7 +29,7 @@ async def test_the_longest_is_kept_and_found_again_after_a_restart(tmp_path: Pat
     second.saw("binance", 0.95)  # not a tenth more
     second.saw("kraken", 0.6)
     await _kept(path, "kraken", 0.6)
-    assert read_order_latencies(path)["binance"] == 0.9
+    assert seen_latencies(path).of("binance") == 0.9
 
 
 async def test_what_cannot_be_so_long_keeps_no_stop_waiting(tmp_path: Path) -> None:
@@ -39,7 +39,24 @@ async def test_what_cannot_be_so_long_keeps_no_stop_waiting(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"binance": "x"}', b'{"binance": -1}', b"[]"])
-def test_a_file_that_says_nothing_tells_nothing(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_says_nothing_is_told_and_the_longest_is_taken_until_it_is_mended(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "order-latency.json"
     path.write_bytes(content)
-    assert read_order_latencies(path) == {}
+    seen = seen_latencies(path)
+    assert seen.of("binance") == LATENCY_MAX_S
+    assert "damaged" in seen.told and "30 s" in seen.told
+    OrderLatencies(path).saw("binance", 0.001)
+    await _kept(path, "binance", 0.001)
+    assert seen_latencies(path).told == ""
+
+
+def test_where_there_is_no_file_none_was_seen_and_one_that_cannot_be_read_is_told(
+    tmp_path: Path,
+) -> None:
+    seen = seen_latencies(tmp_path / "order-latency.json")
+    assert (seen.of("binance"), seen.told) == (0.0, "")
+    unread = seen_latencies(tmp_path)  # a folder
+    assert unread.of("binance") == LATENCY_MAX_S
+    assert "cannot be read" in unread.told

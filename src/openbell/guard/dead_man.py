@@ -33,11 +33,11 @@ from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
 from openbell.kill.course import has_stopped
+from openbell.kill.latencies import read_latencies
 from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.statement import VenueStatement
 from openbell.kill.stop_venues import Visit, stop_venues
 from openbell.kill.venue import SETTLE_S_MIN
-from openbell.state.order_latency import read_order_latencies
 from openbell.venues.port import DeadMansSwitch, VenueThrottledError
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ HELD_BACK_SHARE = 1 / 6
 try counts there as well, so that asking sooner than it says keeps everybody out."""
 DISK_S = 0.5
 CANCEL_RETRY_S, CANCEL_RETRY_MAX_S = 1.0, 30.0
+SETTLES = 2
+"""Nobody waits for it, so there is time for two lists as far apart as the longest latency, and as much
+again for the cancels, whatever `cancel_timeout` says."""
 STATED_S = 2.0
 """Between two looks at what an emergency stop that has ended the engine states of this venue."""
 
@@ -104,6 +107,8 @@ class DeadMan:
         self._retry_s = RETRY_FIRST_S
         self._not_before_s = 0.0
         self._cancel_retry_s = CANCEL_RETRY_S
+        self._cancel_not_before_s = 0.0
+        """Of cancels alone: an engine that is well again has its timer refreshed at once."""
         self._late = False
         self._problem = ""
         self._held_back_s: float | None = None
@@ -174,7 +179,8 @@ class DeadMan:
         if facts.engine is EngineIs.WELL and facts.mode is Mode.OPEN:
             self._cancelled, self._cancel_retry_s = False, CANCEL_RETRY_S
         act = decide(facts).act
-        if act is Act.NOTHING or self._clock_s() < self._not_before_s:
+        not_before_s = self._cancel_not_before_s if act is Act.CANCEL else self._not_before_s
+        if act is Act.NOTHING or self._clock_s() < not_before_s:
             return
         if act is Act.REFRESH:
             await self._refresh(facts.timeout_s)
@@ -262,7 +268,8 @@ class DeadMan:
         return ""
 
     async def _cancel(self) -> None:
-        """Stops as soon as an engine is well again: its new orders are not to go."""
+        """Until it is proven, or there is no reason for it any more: the new orders of an engine that is
+        well again are not to go."""
         venue = self.warm.venue
         assert venue is not None
         if (
@@ -279,23 +286,24 @@ class DeadMan:
             why=decide(self.facts).why,
         )
         self._cancelling = True
+        latencies = await read_latencies(self._layout.order_latency, DISK_S)
         visit = Visit(
             name=self.warm.name,
             config=self.warm.config,
             venue=venue,
             warm=self.warm.warm,
-            settle_s=await self._longest_s(),
+            settle_s=max(latencies.of(self.warm.name), SETTLE_S_MIN),
         )
         stopping = asyncio.create_task(
             stop_venues(
                 [visit],
                 desk_id=self._desk_id,
-                timeout_s=self._settings.cancel_timeout,
+                timeout_s=max(self._settings.cancel_timeout, visit.settle_s * SETTLES),
                 register=RegisterOnDisk(self._layout.live_orders),
             )
         )
         try:
-            while not stopping.done() and self._world.engine.state is not EngineIs.WELL:
+            while not stopping.done() and decide(self.facts).act is Act.CANCEL:
                 await asyncio.wait({stopping}, timeout=TICK_S_MAX)
         finally:
             self._cancelling = False
@@ -303,14 +311,16 @@ class DeadMan:
                 stopping.cancel()
                 await asyncio.gather(stopping, return_exceptions=True)
         if stopping.cancelled():
-            self._tell("dead_man_broken_off", venue=self.warm.name, why="the engine is heard again")
+            heard = self._world.engine.state is EngineIs.WELL and self._world.mode is Mode.OPEN
+            why = "the engine is heard again" if heard else decide(self.facts).why
+            self._tell("dead_man_broken_off", venue=self.warm.name, why=why)
+            self._retry_later()
             return
         (self.statement,) = stopping.result()
         self._cancelled = self.statement.result == "verified"
         self._ran_out()
         if not self._cancelled:
-            self._not_before_s = self._clock_s() + self._cancel_retry_s
-            self._cancel_retry_s = min(self._cancel_retry_s * 2, CANCEL_RETRY_MAX_S)
+            self._retry_later()
         self._tell(
             "dead_man_fired",
             venue=self.warm.name,
@@ -320,12 +330,9 @@ class DeadMan:
             by_hand=self.statement.by_hand,
         )
 
-    async def _longest_s(self) -> float:
-        """The longest order latency that was seen here."""
-        with contextlib.suppress(TimeoutError):
-            seen = await aside(lambda: read_order_latencies(self._layout.order_latency), DISK_S)
-            return seen.get(self.warm.name, SETTLE_S_MIN)
-        return SETTLE_S_MIN
+    def _retry_later(self) -> None:
+        self._cancel_not_before_s = self._clock_s() + self._cancel_retry_s
+        self._cancel_retry_s = min(self._cancel_retry_s * 2, CANCEL_RETRY_MAX_S)
 
     @property
     def disarming_s(self) -> float:

@@ -44,12 +44,13 @@ from openbell.kill.emergency_statement import (
 from openbell.kill.ending import stop_others
 from openbell.kill.equipment import Equipment, NotAtHandError, Pairs, ReadyEquipment
 from openbell.kill.holding import LATCH_TIMEOUT_S, Holding
+from openbell.kill.latencies import read_latencies
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.process_end import ProcessEnd
 from openbell.kill.request import EmergencyRequest, visits_of
 from openbell.kill.stuck import NotKilledError, Stuck, Watch, beat
 from openbell.runtime.processes import system_processes
-from openbell.state.order_latency import read_order_latencies
+from openbell.state.order_latency import SeenLatencies
 
 if TYPE_CHECKING:
     from openbell.config.models import LoadedDesk
@@ -140,7 +141,7 @@ class _Stop:
         """Flattening orders of stops before this one; None: not known."""
         self.register: Register | None = None
         """Of the orders that engines have sent; made once what it takes is loaded."""
-        self.latencies: Mapping[str, float] = {}
+        self.latencies = SeenLatencies()
         """The longest that an order took, as the engine has seen it."""
 
     # --- 1: nothing more is sent ---------------------------------------------------------------
@@ -316,10 +317,8 @@ class _Stop:
             if strangers
             else ""
         )
-        with contextlib.suppress(TimeoutError):
-            self.latencies = await aside(
-                lambda: read_order_latencies(self.layout.order_latency), LATCH_TIMEOUT_S
-            )
+        self.latencies = await read_latencies(self.layout.order_latency, LATCH_TIMEOUT_S)
+        self.problems += [self.latencies.told] if self.latencies.told else []
         visits = visits_of(self.request, desk)
         strategies = [
             name for name in self.request.named(ScopeKind.STRATEGY) if name in desk.file.strategies
@@ -374,7 +373,7 @@ class _Stop:
 
         try:
             visit = await self.equipment.visit(name)
-            longest_s = max(visit.settle_s, self.latencies.get(name, 0.0))
+            longest_s = max(visit.settle_s, self.latencies.of(name))
             visit = replace(visit, settle_s=longest_s)
             from openbell.kill.flatten_record import FlattenRecord
             from openbell.kill.live_orders import RegisterOnDisk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -178,4 +179,15 @@ def by_hand_of_doubt(in_doubt: Sequence[ClOrdID]) -> str:
     return (
         f"; look there for client order ids {names}{more}: each may be open, or still arrive. Cancel what "
         "there is, then press again"
+    )
+
+
+def by_hand_of_a_cut_wait(wanted_s: float, timeout_s: float) -> str:
+    """What proves it, after `by_hand`, where there was no time for two lists so far apart; empty for 0."""
+    if not wanted_s:
+        return ""
+    enough_s = math.ceil(timeout_s + wanted_s)
+    return (
+        "; an order that was on its way may have landed since the last list: look once more, or press again "
+        f"with more time: `openbell emergency-stop --timeout {enough_s}`"
     )

@@ -32,9 +32,6 @@ from openbell.venues.port import Venue, VenueError, VenueOrder
 
 LAST_LOOK_SHARE, LAST_LOOK_S = 0.2, 1.0
 """Of the time given, kept for a last look: what is stated must be what is so then."""
-SETTLE_SHARE = 1 / 3
-"""Of the time given, at most waited between two lists, however long an order is said to have taken:
-a stop that only waits verifies nothing."""
 OVERTIME_S = 0.5
 """For a venue whose requests do not end when they are given up."""
 
@@ -155,7 +152,7 @@ async def _visit(visit: Visit, told: Orders) -> VenueStatement:
         visit.config.symbols,
         target,
         deadline_s=deadline_s,
-        settle_s=min(visit.settle_s, told.timeout_s * SETTLE_SHARE),
+        settle_s=visit.settle_s,
         warm=visit.warm,
         quiet=told.quiet,
         register=told.register,
@@ -244,6 +241,7 @@ def _statement(
         return stated
     by_hand = statement.by_hand(visit.name, visit.config, flatten=flattening is not None)
     by_hand += statement.by_hand_of_doubt(stated.in_doubt)
+    by_hand += statement.by_hand_of_a_cut_wait(stop.cut_s, told.timeout_s)
     return msgspec.structs.replace(stated, by_hand=by_hand)
 
 

@@ -96,6 +96,8 @@ class VenueStop:
         """Whether cancels were sent for what a list showed."""
         self._contradicted = ""
         """Why the last empty list was not to be believed."""
+        self.cut_s = 0.0
+        """The wait between two empty lists that was not waited to its end."""
 
     @property
     def acknowledged(self) -> int:
@@ -226,6 +228,11 @@ class VenueStop:
         if not self._is_quiet:
             return "none is listed, but an engine may still send"
         doubt = self._contradicted or self.live.doubt
+        if not doubt and self.cut_s:
+            return (
+                "none is listed, but the wait for orders on their way was cut: two empty lists have to be "
+                f"{self.cut_s:.3g} s apart, and there was no time"
+            )
         return doubt or "one empty list proves nothing; there was no time for another"
 
     async def _cancel(self, listing: Listing) -> bool:
@@ -238,7 +245,9 @@ class VenueStop:
         holds the list against what else the venue knows. Why it is not to be believed, or nothing.
         Raises VenueError."""
         settle_s = max(self._settle_s, ROUND_TRIPS * self.asking.slowest_s)
+        self.cut_s = settle_s
         _, doubt = await asyncio.gather(asyncio.sleep(settle_s), self._contradiction(listing))
+        self.cut_s = 0.0
         return doubt
 
     async def _contradiction(self, listing: Listing) -> str:

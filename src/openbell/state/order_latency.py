@@ -8,7 +8,8 @@ which is the safe side; a person who knows better removes the file. A send durin
 itself stood still is not in it (`SendClock`).
 
 The engine writes it, seldom (where it grew by a tenth), on a thread, unsynced: lost to a power cut,
-it is learnt anew. Whoever cannot read it goes by what it sees itself.
+it is learnt anew. Where there is no file nothing longer was seen; of one that cannot be read nobody
+knows what it said, so a stop takes the longest that is believed, and says so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -29,13 +32,43 @@ _LEAST_S = 0.02
 _log = logging.getLogger(__name__)
 
 
-def read_order_latencies(path: Path) -> dict[str, float]:
-    """By venue, in seconds, at most LATENCY_MAX_S; empty where there is no file that can be read."""
+@dataclass(frozen=True, slots=True)
+class SeenLatencies:
+    """What the file says."""
+
+    longest: Mapping[str, float] = field(default_factory=dict)
+    """By venue, in seconds, at most LATENCY_MAX_S."""
+    problem: str = ""
+    """Why it is not known what it says."""
+
+    def of(self, venue: str) -> float:
+        """0: none was seen."""
+        return LATENCY_MAX_S if self.problem else self.longest.get(venue, 0.0)
+
+    @property
+    def told(self) -> str:
+        """The problem, with what a stop makes of it; empty where there is none."""
+        if not self.problem:
+            return ""
+        return (
+            f"the longest order latencies are not known ({self.problem}): two empty lists are "
+            f"{LATENCY_MAX_S:g} s apart"
+        )
+
+
+def seen_latencies(path: Path) -> SeenLatencies:
+    """Never raises."""
     try:
         told = msgspec.json.decode(path.read_bytes(), type=dict[str, float])
-    except (OSError, msgspec.DecodeError):
-        return {}
-    return {venue: min(seconds, LATENCY_MAX_S) for venue, seconds in told.items() if seconds > 0}
+    except FileNotFoundError:
+        return SeenLatencies()
+    except OSError as error:
+        return SeenLatencies(problem=f"{path.name} cannot be read: {error.strerror}")
+    except msgspec.DecodeError:
+        return SeenLatencies(problem=f"{path.name} is damaged")
+    if any(seconds < 0 for seconds in told.values()):
+        return SeenLatencies(problem=f"{path.name} is damaged")
+    return SeenLatencies({venue: min(each, LATENCY_MAX_S) for venue, each in told.items()})
 
 
 class OrderLatencies:
@@ -43,15 +76,19 @@ class OrderLatencies:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._longest = read_order_latencies(path)
+        seen = seen_latencies(path)
+        self._longest = dict(seen.longest)
+        self._damaged = bool(seen.problem)
+        """Any latency mends the file: as long as it says nothing every stop waits for the longest."""
         self._writing: asyncio.Future[None] | None = None
         self._changed = False
 
     def saw(self, venue: str, seconds: float) -> None:
         """An order of this venue was answered so long after it was sent."""
         seconds = min(seconds, LATENCY_MAX_S)
-        if seconds < max(_LEAST_S, self._longest.get(venue, 0.0) * _GROWN):
+        if not self._damaged and seconds < max(_LEAST_S, self._longest.get(venue, 0.0) * _GROWN):
             return
+        self._damaged = False
         self._longest[venue] = seconds
         self._changed = True
         if self._writing is None:
