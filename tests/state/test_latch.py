@@ -236,6 +236,65 @@ def test_a_file_made_again_under_the_same_name_is_not_the_one_that_was_shown(
     assert latches.on_desk()
 
 
+@pytest.mark.parametrize("folder_takes_files", [True, False])
+def test_a_setting_that_comes_between_a_releases_look_and_its_removal_stays(
+    layout: DeskLayout,
+    latches: Latches,
+    monkeypatch: pytest.MonkeyPatch,
+    folder_takes_files: bool,
+) -> None:
+    """Both go by the name `latch.json`: it was looked at, set again, and then removed by its name."""
+    setter = without_folder(layout)
+    setter.set([DESK], HALT)
+    releaser = latches if folder_takes_files else without_folder(layout)
+    shown = [latch for latch in latches.read() if latch.path == layout.latch]
+    rename = os.rename
+
+    def late(*paths: Any) -> None:
+        monkeypatch.setattr(latch_module.os, "rename", rename)
+        time.sleep(0.02)  # file times are those of the kernel's last tick
+        setter.set([DESK], Halt("again", "bob", HALT.at))
+        rename(*paths)
+
+    monkeypatch.setattr(latch_module.os, "rename", late)
+    with pytest.raises(ConflictError, match="latched again"):
+        releaser.release(shown)
+    assert latches.on_desk()
+    releaser.release(each for each in latches.read() if each.path.parent != layout.state)
+    latches.release(latches.read())
+    assert not latches.on_desk()
+
+
+def test_a_setting_whose_file_is_released_before_it_is_written_is_made_once_more(
+    layout: DeskLayout, latches: Latches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had opened the file of an earlier setting, which a person was releasing."""
+    setter = without_folder(layout)
+    setter.set([DESK], HALT)
+    shown = latches.read()
+    fill = latch_module._fill
+
+    def late(*arguments: Any) -> bool:
+        monkeypatch.setattr(latch_module, "_fill", fill)
+        latches.release(shown)
+        assert not latches.on_desk()
+        return fill(*arguments)
+
+    monkeypatch.setattr(latch_module, "_fill", late)
+    (made,) = setter.set([DESK], Halt("again", "bob", HALT.at)).latches
+    assert latches.on_desk()
+    assert latches.read() == (made,)
+    assert made.halt.reason == "again"
+
+
+def without_folder(layout: DeskLayout) -> Latches:
+    """Of a process whose folder of latches takes no file."""
+    found = Latches(layout)
+    found._folder = layout.state / "no-folder"
+    found._folder.touch()
+    return found
+
+
 def test_what_cannot_be_removed_stays_latched_and_is_an_error(
     layout: DeskLayout, latches: Latches
 ) -> None:

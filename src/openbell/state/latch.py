@@ -12,8 +12,9 @@ Invariants
 - Whatever is unclear latches the whole desk: a file whose name says no scope, a folder that cannot
   be read or is not there. A full disk does not prevent it: an empty file takes no block.
 - A release never takes away a latch set after the one it was asked for: every setting makes a file
-  of its own, and a release removes the files that it was shown and no other. There is no lock that
-  could make a setting wait.
+  of its own, and a release removes the files that it was shown and no other. `latch.json`, whose name
+  settings share, it first gives one that nobody else uses, and looks at it there; a setting makes it once
+  more where it was taken away meanwhile. There is no lock that could make a setting wait.
 
 A setting returns after file and folder are fsynced. A crash before that leaves a latch or none; a
 crash inside it perhaps one without a reason.
@@ -21,6 +22,7 @@ crash inside it perhaps one without a reason.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -155,7 +157,14 @@ class Latches:
                 problems.append(problem)
         durable = True
         for _, path, fd in made:
-            durable &= _fill(path, fd, encode_halt(halt), problems)
+            while True:
+                inode = os.fstat(fd).st_ino
+                durable &= _fill(path, fd, encode_halt(halt), problems)
+                # Only `latch.json` has a name that is not its own: a release of what it was before may
+                # have taken it away between its opening and now.
+                if path != self._file or _inode(path) == inode:
+                    break
+                fd = self._open_file()
         for folder in {path.parent for _, path, _ in made}:
             try:
                 fsync_folder(folder)
@@ -182,14 +191,29 @@ class Latches:
                     f"{latch.scope} was latched again meanwhile",
                     hint="look with `openbell kill-switch status`, then ask again",
                 )
-        for latch in wanted:
+        aside = [(latch, self._aside(latch)) for latch in wanted]
+        for latch, path in aside:
+            if (
+                path is not None
+                and path != latch.path
+                and _identity(path, latch.path.name) != latch.id
+            ):
+                for each, moved in aside:
+                    self._put_back(each, moved)
+                raise ConflictError(
+                    f"{latch.scope} was latched again meanwhile",
+                    hint="look with `openbell kill-switch status`, then ask again",
+                )
+        for latch, path in aside:
+            if path is None:
+                continue
             try:
-                os.unlink(latch.path)  # noqa: PTH108
+                os.unlink(path)  # noqa: PTH108
             except FileNotFoundError:
                 continue  # released twice at the same time: it is gone, as both wanted
             except OSError as error:
                 raise storage_error(error, "release", latch.path) from error
-        for folder in {latch.path.parent for latch in wanted}:
+        for folder in {each.parent for latch, path in aside for each in (latch.path, path) if each}:
             try:
                 fsync_folder(folder)
             except OSError as error:
@@ -208,6 +232,37 @@ class Latches:
         self.release(wanted)
         return halts
 
+    def _aside(self, latch: Latch) -> Path | None:
+        """Where its file is now: under a name that nobody sets again, so that what is compared is what
+        is taken away. In the folder it latches all the same. None: somebody else has released it."""
+        if latch.path != self._file:
+            return latch.path
+        path = self._folder / f"{_stem(latch.scope)}.{secrets.token_hex(4)}.json"
+        try:
+            os.rename(latch.path, path)  # noqa: PTH104
+            return path
+        except OSError as error:
+            if not os.path.lexists(latch.path):
+                return None
+            _log.warning("%s takes no file: %s", self._folder, error.strerror)
+        # The folder takes no file, which is what `latch.json` is for.
+        path = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
+        try:
+            os.rename(latch.path, path)  # noqa: PTH104
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(error, "release", latch.path) from error
+        return path
+
+    def _put_back(self, latch: Latch, moved: Path | None) -> None:
+        """In the folder it latches under any name."""
+        if moved is None or moved.parent == self._folder:
+            return
+        with contextlib.suppress(FileExistsError):  # set once more meanwhile: that one holds
+            os.link(moved, latch.path)
+        os.unlink(moved)  # noqa: PTH108
+
     def _make(self, scope: Scope) -> tuple[Path, int, str]:
         """A new file for the scope, open for writing; or the desk's own, with the problem."""
         path = self._folder / f"{_stem(scope)}.{secrets.token_hex(4)}.json"
@@ -220,12 +275,16 @@ class Latches:
                 return path, os.open(path, flags | os.O_EXCL, 0o600), ""
         except OSError as error:
             told = storage_error(error, "latch in", self._folder).message
-        try:
-            fd = os.open(self._file, flags, 0o600)
-        except OSError as error:
-            raise storage_error(error, "latch with", self._file) from error
+        fd = self._open_file()
         wider = "" if scope == DESK else f", so the whole desk is latched instead of {scope}"
         return self._file, fd, f"{told}: {self._file.name} is used{wider}"
+
+    def _open_file(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(self._file, flags, 0o600)
+        except OSError as error:
+            raise storage_error(error, "latch with", self._file) from error
 
     def _unreadable_folder(self, error: OSError) -> Latch:
         why = f"{self._folder} cannot be listed: {error.strerror}; counted as latched"
@@ -295,6 +354,13 @@ def _scope_of(file_name: str) -> Scope:
         return DESK
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return None
+
+
 def _latch(scope: Scope, path: Path) -> Latch:
     return Latch(scope, read_halt(path) or _gone(path), path, _identity(path))
 
@@ -303,11 +369,12 @@ def _gone(path: Path) -> Halt:
     return Halt(f"{path.name} was released while it was read", "unknown", datetime.now(UTC), False)
 
 
-def _identity(path: Path) -> str:
-    """Of the file that has this name now: a file made later in its place has another."""
+def _identity(path: Path, name: str = "") -> str:
+    """Of the file that has this name now: a file made later in its place has another. `name`: the one
+    that it had."""
     try:
         facts = path.lstat()
     except OSError:
         return "gone"
-    text = f"{path.name}:{facts.st_ino}:{facts.st_mtime_ns}"
+    text = f"{name or path.name}:{facts.st_ino}:{facts.st_mtime_ns}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
