@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from openbell.cli.commands.status import status_text
+from openbell.config.loader import load_desk
+from openbell.procedures.preview import status_without_controller
+
 SEED = int(os.environ.get("OPENBELL_SEED", str(random.SystemRandom().randrange(1 << 32))))
 OWN_TIMER = ("kraken", "binance-usdm")
 BOTH_KINDS = ("kraken", "binance")
@@ -143,6 +147,18 @@ async def test_with_guard_and_controller_gone_the_venues_own_timer_fires(make_gu
     desk.until(lambda: desk.resting("kraken") == 0, "the venue has none left")
 
 
+def _assert_told_that_both_are_gone(desk: Any) -> None:
+    """By `openbell status`, which has nobody to ask."""
+    loaded = load_desk(desk.folder)
+    document = status_without_controller(loaded, desk.layout)
+    assert (document["state"], document["guard"]["state"]) == ("unwatched", "gone")
+    assert "nobody watches" in document["why"]
+    told = status_text(document)
+    assert "guard       GONE" in told
+    assert f"permit runs out within {loaded.file.permit.ttl:g} s" in told
+    assert "emergency-stop withdraws every order" in told
+
+
 async def test_with_both_gone_whoever_brings_them_back_finds_the_orders_withdrawn(
     make_guarded: Any,
 ) -> None:
@@ -161,6 +177,7 @@ async def test_with_both_gone_whoever_brings_them_back_finds_the_orders_withdraw
     controller.kill()
     desk.until(lambda: desk.nobody_watches(), "both are gone")
     assert desk.resting("binance") == 3
+    _assert_told_that_both_are_gone(desk)
     desk.start()
     assert desk.run("open")[-1]["event"] == "done"
     desk.until(lambda: desk.resting("binance") == 0, "the new guard has cancelled them")

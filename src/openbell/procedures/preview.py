@@ -73,19 +73,14 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
     recommendations: list[Mapping[str, str]] = []
     if not_opened is not None:
         recommendations.append(not_opened.advice())
+    roles = {name: service.role for name, service in desk.file.services.items()}
+    outlived = any(
+        roles.get(name) != "venue" for name in alive
+    )  # simulated venues outlive any desk
+    guard = guard_row(desk, layout, outlived=outlived)
     if alive:
-        why = (
-            f"no controller runs, but {count_of(len(alive), 'service does', 'services do')}: "
-            "nobody watches them"
-        )
-        recommendations.append(
-            {
-                "severity": "critical",
-                "subject": "controller",
-                "text": why,
-                "action": "openbell up takes them over; openbell down closes them",
-            }
-        )
+        why, advice = _unwatched(desk, tuple(alive), guard)
+        recommendations += advice
     state = DeskState.UNWATCHED if alive else DeskState.OFFLINE
     emergency = emergency_document(layout)
     if latched or emergency is not None:
@@ -115,7 +110,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
             "socket": str(layout.controller_socket),
             "port_problem": "",
         },
-        "guard": guard_row(desk, layout),
+        "guard": guard,
         "order_outcomes": None,
         "run": None,
         "interrupted_run": None,
@@ -139,14 +134,49 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
     }
 
 
-def guard_row(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any] | None:
-    """The guard as `status` shows it where no controller hears it; None for a desk without venues."""
+def _unwatched(
+    desk: LoadedDesk, alive: Sequence[str], guard: Mapping[str, Any] | None
+) -> tuple[str, list[Mapping[str, str]]]:
+    """Services that outlived their controller: why the desk is as it is, and what to do."""
+    count = count_of(len(alive), "service does", "services do")
+    up = "openbell up takes them over; openbell down closes them"
+    if guard is not None and guard["pid"] is not None:
+        starts = "starts another one" if desk.file.guard.restart_controller else "starts none"
+        why = f"no controller runs, but {count}: the guard watches the engine, and {starts}"
+    else:
+        why = f"no controller runs, but {count}: nobody watches them"
+    advice = [{"severity": "critical", "subject": "controller", "text": why, "action": up}]
+    if guard is not None and guard["state"] == "gone":
+        advice.append({
+            "severity": "critical", "subject": "guard", "text": guard["why"],
+            "action": "openbell up starts guard and controller; "
+            "openbell emergency-stop withdraws every order without them",
+        })  # fmt: skip
+    return why, list(advice)
+
+
+def guard_row(
+    desk: LoadedDesk, layout: DeskLayout, *, outlived: bool = False
+) -> dict[str, Any] | None:
+    """The guard as `status` shows it where no controller hears it; None for a desk without venues.
+    `outlived`: services run without their controller, so a guard should, too."""
     if not desk.file.venues:
         return None
     pid = guard_pid(layout)
+    if pid is not None:
+        state, why = "running", "no controller hears it; it starts one if the desk is open"
+    elif outlived:
+        state = "gone"
+        why = (
+            "neither guard nor controller runs, and neither starts the other: an engine's permit runs "
+            f"out within {desk.file.permit.ttl:g} s, and then it sends no new order; orders that rest "
+            "stay, but where a venue's own timer withdraws them"
+        )
+    else:
+        state, why = "off", ""
     return {
-        "state": "off" if pid is None else "running",
-        "why": "" if pid is None else "no controller hears it; it starts one if the desk is open",
+        "state": state,
+        "why": why,
         "pid": pid,
         "since": None,
         "restarts": None,

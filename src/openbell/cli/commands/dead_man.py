@@ -26,7 +26,8 @@ def status(terminal: Terminal) -> int:
     """For each venue which switch applies, what was last refreshed, and what is not covered.
 
     Asked from the guard, which asks the venues what rests there now. Exit status 3 where the desk is
-    closed, 7 where it is not and no guard answers: then only the venues' own timers run.
+    closed, 7 where it is not and no guard answers: then which switch applies is told by desk.toml and the
+    adapters, and whether it runs is not known.
     """
     layout = terminal.layout
     try:
@@ -39,14 +40,27 @@ def status(terminal: Terminal) -> int:
             raise NotRunningError(
                 "the desk is closed: nothing is armed", hint="open it with `openbell up`"
             ) from None
-        raise UnverifiedError(
-            f"no guard answers ({error}): timers that run at venues run out, and nobody refreshes them",
-            hint="`openbell status` says why; `openbell up` starts the guard",
-        ) from None
+        return _without_guard(terminal, str(error))
     except GuardRefusedError as error:
         raise UnverifiedError(f"the guard refuses: {error}") from None
     terminal.show(document, _text(document))
     return 0
+
+
+def _without_guard(terminal: Terminal, why: str) -> int:
+    from openbell.config.loader import load_desk
+    from openbell.guard.unguarded import rows_without_guard
+
+    told = f"no guard answers ({why}): timers that run at venues run out, and nobody refreshes them"
+    document = {
+        "mode": None,
+        "engine": {"state": "unknown"},
+        "venues": rows_without_guard(load_desk(terminal.desk_path)),
+        "why": told,
+    }
+    terminal.show(document, _text(document))
+    terminal.warn(f"{told}; `openbell status` says why, `openbell up` starts the guard")
+    return UnverifiedError.exit_code
 
 
 async def _ask(layout: Any) -> dict[str, Any]:
@@ -58,7 +72,10 @@ async def _ask(layout: Any) -> dict[str, Any]:
 
 def _text(document: dict[str, Any]) -> str:
     engine = document["engine"]
-    lines = [f"engine: {engine['state']}{_silence(engine)}; mode {document['mode']}", ""]
+    lines = [
+        f"engine: {engine['state']}{_silence(engine)}; mode {document['mode'] or 'unknown'}",
+        "",
+    ]
     rows = document["venues"]
     lines.append(
         table(
