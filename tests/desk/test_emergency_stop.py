@@ -16,7 +16,7 @@ from tests.harness.paper_desk import PaperDesk
 OPEN = ("NEW", "PARTIALLY_FILLED")
 
 
-def test_it_needs_neither_a_controller_that_answers_nor_a_database_that_can_be_read(
+def test_it_needs_neither_controller_nor_database_nor_bus_nor_risk_nor_strategies(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
     desk = paper_desk
@@ -24,7 +24,11 @@ def test_it_needs_neither_a_controller_that_answers_nor_a_database_that_can_be_r
     await_that(lambda: bool(_open(desk)), "orders rest")
     seen = desk.status()
     url, controller = seen["venues"][0]["sim_url"], seen["controller"]["pid"]
+    pids = {row["name"]: row["pid"] for row in seen["services"]}
     os.kill(controller, signal.SIGSTOP)
+    # Who publishes on the bus, who limits, and who decides to trade: gone, and nobody starts them again.
+    for name in ("market-data", "risk-management", "market-analysis"):
+        os.kill(pids[name], signal.SIGKILL)
     try:
         for name in ("desk.db", "desk.db-wal"):
             (desk.folder / "state" / name).write_bytes(b"garbage " * 1000)

@@ -12,15 +12,17 @@ from msgspec.structs import replace
 from openbell.domain.closing import (
     CancelScope,
     ClosingStatement,
+    open_points,
+    plan_cancels,
+    verified,
+)
+from openbell.domain.flattening import (
     Dust,
     Flatness,
     RemainingOrder,
     RemainingPosition,
     is_flat,
-    open_points,
-    plan_cancels,
     plan_flatten,
-    verified,
 )
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import (

@@ -20,9 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from openbell.domain.closing import Dust, FlattenLeg, FlattenPlan, RemainingPosition, plan_flatten
+from openbell.domain.flattening import (
+    Dust,
+    FlattenLeg,
+    FlattenPlan,
+    RemainingPosition,
+    plan_flatten,
+)
 from openbell.domain.orders import ClOrdID, NewOrder, Purpose
-from openbell.domain.positions import Position
 from openbell.kill import events
 from openbell.kill.asking import Asking
 from openbell.kill.cancelling import say
@@ -49,6 +54,16 @@ RETRY_S = (0.1, 2.0)
 
 Leg = tuple[str, str]
 """Symbol and the venue's name of the leg."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the venue says is held, and what it is worth; of no book."""
+
+    venue: str
+    symbol: str
+    quantity: Decimal
+    avg_px: Decimal
 
 
 @dataclass(slots=True)
@@ -204,7 +219,7 @@ class Flattening:
         except VenueError:
             quotes = {}  # a missing price keeps no position open
         mark = position.avg_px if position.avg_px is not None else Decimal(0)
-        held = Position(venue=name, symbol=symbol, quantity=position.quantity, avg_px=mark)
+        held = _Held(name, symbol, position.quantity, mark)
         return plan_flatten([held], {(name, symbol): rules}, quotes, "market")
 
     async def _close(self, leg: Leg, plan: FlattenPlan) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from openbell.domain.closing import Dust, RemainingOrder, RemainingPosition
+from openbell.domain.flattening import Dust, RemainingOrder, RemainingPosition
 from openbell.domain.orders import ClOrdID
 
 if TYPE_CHECKING:  # the desk's models take long to load, and a stop latches and freezes first

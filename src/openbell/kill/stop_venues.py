@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.domain.closing import RemainingOrder
+from openbell.domain.flattening import RemainingOrder
 from openbell.domain.ids import is_own, mint
 from openbell.domain.orders import ClOrdID
 from openbell.kill import events, statement

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from openbell.domain.closing import (
-    ClosingStatement,
-    Dust,
-    RemainingOrder,
-    RemainingPosition,
-    open_points,
-)
+from openbell.domain.closing import ClosingStatement, open_points
+from openbell.domain.flattening import Dust, RemainingOrder, RemainingPosition
 from openbell.domain.orders import Side
 from openbell.procedures.closing.checklist import ClosingRecord, closing_checklists
 from openbell.procedures.closing.context import Closing

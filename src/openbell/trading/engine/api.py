@@ -17,8 +17,9 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from openbell.domain import ids
-from openbell.domain.closing import CancelScope, Flatness, is_flat, is_passive, plan_cancels
+from openbell.domain.closing import CancelScope, is_passive, plan_cancels
 from openbell.domain.comparison import document, plain
+from openbell.domain.flattening import Flatness, is_flat
 from openbell.domain.market import Quote, base_quote
 from openbell.domain.orders import ClOrdID, Order
 from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, unrealized

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.domain.closing import Dust, FlattenLeg, plan_flatten
+from openbell.domain.flattening import Dust, FlattenLeg, plan_flatten
 from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import ClOrdID, Order, Purpose, Side
 from openbell.domain.permit import PermitScope

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from openbell.domain.books import Books, WorstCase
-from openbell.domain.closing import Flatness, is_flat
 from openbell.domain.exposure import worst_exposure
+from openbell.domain.flattening import Flatness, is_flat
 from openbell.domain.limits import GateFacts, check_order, latched_refusal
 from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import ClOrdID, NewOrder, Purpose, Side

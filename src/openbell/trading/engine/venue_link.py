@@ -25,7 +25,7 @@ from decimal import Decimal
 
 from openbell.config.models import Venue as VenueConfig
 from openbell.config.secrets import venue_variables
-from openbell.domain.closing import Flatness, is_flat
+from openbell.domain.flattening import Flatness, is_flat
 from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import ClOrdID, Order, OrdStatus
 from openbell.domain.reconcile import (
