@@ -14,6 +14,7 @@ from openbell.domain.dead_man import (
     decide,
     within,
 )
+from openbell.guard.dead_man import TICK_S_MAX, TICK_SHARE
 
 seconds = st.floats(0, 200)
 facts = st.builds(
@@ -43,6 +44,37 @@ def test_a_timer_is_refreshed_only_for_who_is_well(found: DeadManFacts) -> None:
         well = found.engine is EngineIs.WELL and found.mode is Mode.OPEN
         assert found.applies == "venue"
         assert well or (found.mode is Mode.HOLD and found.controller_well and found.armed)
+
+
+@given(facts)
+def test_a_refresh_is_due_before_a_quarter_of_the_time_out_is_over(found: DeadManFacts) -> None:
+    since = found.since_refresh_s
+    if (
+        found.applies == "venue"
+        and found.mode is Mode.OPEN
+        and found.engine is EngineIs.WELL
+        and (since is None or since >= found.timeout_s / 4)
+    ):
+        assert decide(found).act is Act.REFRESH
+
+
+@given(st.floats(1, 600))
+def test_with_the_guards_looks_no_two_refreshes_are_more_than_a_quarter_apart(
+    timeout_s: float,
+) -> None:
+    """Each look at the worst moment: just before a refresh is due."""
+    look_s = min(TICK_S_MAX, timeout_s * TICK_SHARE)
+    since = 0.0
+    while True:
+        found = DeadManFacts(
+            applies="venue", mode=Mode.OPEN, engine=EngineIs.WELL, engine_silent_s=0.0,
+            controller_well=True, timeout_s=timeout_s, armed=True, since_refresh_s=since,
+            cancelled=False,
+        )  # fmt: skip
+        if decide(found).act is Act.REFRESH:
+            break
+        since += look_s
+    assert since <= timeout_s / 4
 
 
 @given(facts)

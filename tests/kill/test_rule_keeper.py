@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,39 @@ async def test_a_trigger_latches_is_logged_and_told_to_the_controller(kept: Kept
     for _ in range(5):
         assert kept.look("-200") is State.TRIGGERED
     assert len(kept.latches) == 1
+
+
+async def test_a_rule_that_was_judged_and_is_blind_for_a_minute_is_an_alert_once(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(rule_keeper, "alert", lambda event, **facts: alerts.append((event, facts)))
+    clock = SimpleNamespace(now_s=1000.0)
+    monkeypatch.setattr(
+        RuleKeeper, "_now",
+        staticmethod(lambda latched: Now(10**18, int(clock.now_s * 1e9), latched)),
+    )  # fmt: skip
+
+    def blind_for(seconds: float) -> None:
+        kept.net = Reading(None, "no sound, fresh price in USDT for kraken BTC/USD")
+        kept.keeper.look()
+        clock.now_s += seconds
+        kept.keeper.look()
+
+    blind_for(3600)
+    assert alerts == [], "it was never judged: the desk is still being opened"
+    for _ in range(2):
+        kept.look("0")
+        blind_for(rule_keeper.BLIND_S - 1)
+        assert alerts == []
+    clock.now_s += 2
+    kept.keeper.look()
+    kept.keeper.look()
+    ((event, facts),) = alerts
+    assert "would not trigger" in event and "kraken BTC/USD" in str(facts["why"])
+    kept.look("0")
+    blind_for(rule_keeper.BLIND_S)
+    assert len(alerts) == 2
 
 
 async def test_a_new_process_goes_on_from_what_was_kept(kept: Kept) -> None:

@@ -56,6 +56,12 @@ _TELL_TIMEOUT_S = 5.0
 _URL = "http://localhost/api/v1/kill-switch/triggered"
 
 
+BLIND_S = 60.0
+"""A rule that is not judged for so long, and was before, is an alert. Shorter gaps are usual: a quote that
+is late, books that are being compared."""
+TOLD = -1
+
+
 class RuleKeeper:
     def __init__(
         self,
@@ -81,6 +87,8 @@ class RuleKeeper:
         self._failed: set[str] = set()
         self._telling: set[asyncio.Task[None]] = set()
         self._to_tell: list[Mapping[str, object]] = []
+        self._blind_ns: dict[str, int] = {}
+        """Of rules that were judged before and are not: since when."""
         self._log = get_logger()
 
     def start(self) -> None:
@@ -162,6 +170,7 @@ class RuleKeeper:
 
     def _follow(self, judgement: Judgement, now: Now) -> None:
         before = self.judgements.get(judgement.key)
+        self._watch_sight(before, judgement, now)
         if judgement.state is State.TRIGGERED and judgement.since_ns is None:
             judgement = self._trigger(judgement, now)  # with its time
         elif before is not None and before.state is not judgement.state:
@@ -170,6 +179,28 @@ class RuleKeeper:
                 state=str(judgement.state), why=judgement.text,
             )  # fmt: skip
         self.judgements[judgement.key] = judgement
+
+    def _watch_sight(self, before: Judgement | None, judgement: Judgement, now: Now) -> None:
+        """A rule that lost its sight guards nothing, and looks like one that has nothing to say."""
+        if judgement.state is not State.NOT_JUDGED:
+            if self._blind_ns.pop(judgement.key, 0) < 0:
+                self._log.warning(
+                    "a kill rule is judged again",
+                    rule=str(judgement.rule),
+                    scope=str(judgement.scope),
+                )
+            return
+        was_judged = before is not None and before.state is not State.NOT_JUDGED
+        # An engine that is not expected to be heard is nobody's silence.
+        if was_judged and judgement.rule is not Rule.HEARTBEAT_LOST:
+            self._blind_ns[judgement.key] = now.mono_ns
+        since_ns = self._blind_ns.get(judgement.key, TOLD)
+        if since_ns != TOLD and now.mono_ns - since_ns >= BLIND_S * 1e9:
+            self._blind_ns[judgement.key] = TOLD
+            alert(
+                "a kill rule is not judged any more: it would not trigger", rule=str(judgement.rule),
+                scope=str(judgement.scope), why=judgement.text, for_s=BLIND_S,
+            )  # fmt: skip
 
     def _trigger(self, judgement: Judgement, now: Now) -> Judgement:
         actor = f"{ACTOR}{judgement.rule}"
