@@ -16,6 +16,7 @@ import pytest
 
 from openbell.kill.stuck import (
     BEAT_S,
+    DISK_S,
     LOOP_CPU_S,
     SILENT_S,
     STOPPED_S,
@@ -43,7 +44,9 @@ asyncio.run(beat()) if sys.argv[2] == "beats" else time.sleep(600)
 
 
 def _looks(seconds: float, every_s: float = 0.1, **sign: object) -> Iterator[Sign]:
-    fields: dict[str, object] = {"stopped": False, "at_rest": True, "rests": 1, "cpu_s": 0.0}
+    fields: dict[str, object] = {
+        "stopped": False, "at_rest": True, "on_disk": False, "rests": 1, "cpu_s": 0.0,
+    }  # fmt: skip
     for number in range(round(seconds / every_s) + 1):
         made = {**fields, **sign, "at_s": number * every_s}
         for name, value in made.items():
@@ -60,6 +63,7 @@ def test_one_that_is_stopped_or_never_wakes_is_stuck_and_not_before_its_time() -
     for long_s, said, sign in (
         (STOPPED_S, "stopped", {"stopped": True, "rests": lambda at_s: int(at_s * 10)}),
         (SILENT_S, "not moved", {}),
+        (DISK_S, "not moved", {"on_disk": True}),
     ):
         verdicts = _verdicts(_looks(long_s - 0.2, **sign))
         assert set(verdicts) == {""}

@@ -6,6 +6,7 @@ or answers nothing tells no sign of life, and must not cost a carrier its own.
 
     stopped (SIGSTOP, Ctrl-Z)                     ─▶ stuck after STOPPED_S
     at rest, and not woken once                   ─▶ stuck after SILENT_S: a carrier wakes every BEAT_S
+    in the kernel's hands (a disk), not woken     ─▶ stuck after DISK_S: a busy one takes its time
     at work without one rest                      ─▶ stuck after LOOP_CPU_S of processor time of its own
     wants the processor, and is given none        ─▶ never: that is the machine's load, not its state
 
@@ -34,6 +35,8 @@ BEAT_S = 0.25
 STOPPED_S = 0.5
 SILENT_S = 2.0
 """Eight beats. A loaded machine is no reason to miss one: who waits for the processor is not at rest."""
+DISK_S = 10.0
+"""A carrier that makes its course on a disk which is busy with others' fsyncs is alive."""
 LOOKS_MIN = 6
 """So many looks must have found it so: whoever looks may have stood still himself."""
 LOOP_CPU_S = 10.0
@@ -58,6 +61,8 @@ class Sign:
     stopped: bool
     at_rest: bool
     """It waits for something else than the processor."""
+    on_disk: bool
+    """It waits for that uninterruptibly."""
     rests: int | None
     """How often it has gone to rest; None: this system does not tell."""
     cpu_s: float
@@ -83,8 +88,9 @@ class Pulse:
         self._silent = _longer(self._silent, sign.at_s) if resting else None
         if _lasts(self._stopped, sign.at_s, STOPPED_S):
             return "it is stopped"
-        if _lasts(self._silent, sign.at_s, SILENT_S):
-            return f"it has not moved for {SILENT_S:g} s"
+        silent_s = DISK_S if sign.on_disk else SILENT_S
+        if _lasts(self._silent, sign.at_s, silent_s):
+            return f"it has not moved for {silent_s:g} s"
         if sign.rests is not None and sign.cpu_s - self._cpu_s > LOOP_CPU_S:
             return f"it has run for {LOOP_CPU_S:g} s without one pause"
         return ""
@@ -199,6 +205,7 @@ def read_sign(pid: int, now_s: float) -> Sign | None:
         at_s=now_s,
         stopped=facts.frozen or state == "T",
         at_rest=state not in ("", "R"),
+        on_disk=state == "D",
         rests=rests,
         cpu_s=_first_thread_cpu_s(pid, facts),
     )
