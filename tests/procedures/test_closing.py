@@ -27,6 +27,7 @@ from openbell.domain.orders import (
     OrdType,
     Side,
 )
+from openbell.domain.scopes import DESK as WHOLE_DESK
 from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
 from openbell.procedures.closing import closing_steps, halt_strategies, lock, verify
@@ -56,7 +57,9 @@ from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome, StepReport
 from openbell.state.database import open_database
 from openbell.state.desk_lock import DeskLock
+from openbell.state.halts import Halt
 from openbell.state.journal import Journal
+from openbell.state.latch import Latches
 from openbell.state.nothing_sent import NothingSent
 from openbell.watch.log_line import LogLine
 from openbell.watch.service_client import Answer
@@ -506,6 +509,24 @@ async def test_a_difference_that_no_engine_explains_is_unknown(
     step = next(step for step in statement.document["steps"] if step["name"] == "reconcile")
     assert step["outcome"] == "unknown"
     assert told in step["detail"] and "`openbell up --safe-mode`" in step["detail"]
+
+
+async def test_what_only_an_engine_can_do_is_told_where_none_runs(
+    fake_desk: Any, journal: Any
+) -> None:
+    """It said to close again, which changes nothing as long as nobody can send an order."""
+    fake_desk.services.states["engine"] = ServiceState.STOPPED
+    statement = await close(fake_desk, journal)
+    assert outcomes(statement)["flatten"] == "failed"
+    assert "no engine runs" in statement.hint and "`openbell up --safe-mode`" in statement.hint
+    assert "kill-switch" not in statement.hint
+    latches = Latches(fake_desk.layout)
+    latches.set([WHOLE_DESK], Halt("odd fills", "eve", datetime.now(UTC)))
+    again = await close(fake_desk, journal)
+    assert "eve" in again.hint and "`openbell kill-switch deactivate`" in again.hint
+    fake_desk.services.states["engine"] = ServiceState.READY
+    latches.release(latches.read())
+    assert (await close(fake_desk, journal)).hint == "", "proven: nothing is to be done"
 
 
 async def test_orders_of_an_engine_that_hangs_are_cancelled_past_it(

@@ -16,6 +16,7 @@ from openbell.config.models import LoadedDesk
 from openbell.domain.orders import ClOrdID
 from openbell.errors import NotRunningError, OpenbellError
 from openbell.service.logging import get_logger
+from openbell.state.live_orders import proven_ended
 from openbell.venues.asking import VenueAnswer
 from openbell.venues.clerk import Known, ask_venues, cancel_own_orders
 from openbell.venues.unlisted import KnownOrder
@@ -58,8 +59,12 @@ class Clerk:
             log.error("the journal cannot be read", why=error.message, alert=True)
             return {}, error.message
         known: dict[str, list[KnownOrder]] = {}
+        folder = self._layout.live_orders
+        # An emergency stop that ended the engine has no journal to book it in.
+        proven = {venue: proven_ended(folder, venue) for venue in self._desk.file.venues}
         for order in at_rest.books.open_orders():
-            if order.cl_ord_id not in self._ended:
+            ended = order.cl_ord_id in proven.get(order.new.venue, ())
+            if not ended and order.cl_ord_id not in self._ended:
                 known.setdefault(order.new.venue, []).append(
                     KnownOrder(cl_ord_id=order.cl_ord_id, symbol=order.new.symbol)
                 )

@@ -335,7 +335,7 @@ class Closings:
             if statement.verified
             else UnverifiedError(
                 "the desk is not proven closed",
-                hint="look at the venue; `openbell down` goes on with what is left",
+                hint=statement.hint,
             )
         )
         outcome = "verified" if statement.verified else "not_verified"

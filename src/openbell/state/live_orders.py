@@ -166,6 +166,12 @@ def replace_unsynced(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
+def proven_ended(folder: Path, venue: str) -> frozenset[ClOrdID]:
+    """What stops have proven of this venue's orders, for good: also of those that no venue tells of
+    afterwards, because they never arrived, or were refused."""
+    return frozenset(_ended(folder / f"{venue}{ENDED_SUFFIX}"))
+
+
 _NO_REGISTER = "no engine keeps a register of the orders that it sends"
 _NO_OFFICE = "no engine that keeps a register has taken office"
 _NO_HEADER = "not a register of live orders"

@@ -13,7 +13,12 @@ from openbell.domain.orders import Side
 from openbell.procedures.closing.checklist import ClosingRecord, closing_checklists
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture, Row
+from openbell.procedures.ports import facts_of
 from openbell.procedures.step import Outcome, StepReport
+from openbell.state.latch import Latches, latch_note
+
+ENGINES_WORK = frozenset({"cancel_orders", "flatten", "wait_for_orders", "reconcile"})
+"""Steps that an engine may still bring to their end."""
 
 ASIDE = frozenset({"announce", "afterwards"})
 """Steps that say nothing about whether the desk is closed: told, and no open point."""
@@ -24,6 +29,8 @@ class Statement:
     verified: bool
     summary: str
     services_stopped: bool
+    hint: str
+    """What to do about one that is not verified; empty where it is."""
     document: Mapping[str, Any]
     """As docs/reference/api.md shows it."""
 
@@ -88,6 +95,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         verified=verified,
         summary=summary,
         services_stopped=services_stopped,
+        hint="" if verified else what_to_do(closing),
         document={
             "verified": verified,
             "summary": summary,
@@ -127,6 +135,27 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
                 )
             ],
         },
+    )
+
+
+def what_to_do(closing: Closing) -> str:
+    """About a closing that is not proven. Where no engine runs, to close again changes nothing: nobody
+    else may send an order, or book what the venues say of one whose end nobody saw."""
+    engine = closing.voices.roles.engine
+    open_ = {
+        name
+        for name in ENGINES_WORK
+        if closing.outcomes.get(name) in (Outcome.FAILED, Outcome.UNKNOWN)
+    }
+    if engine is None or not open_ or facts_of(closing.services).is_up(engine):
+        return "look at the venue; `openbell down` goes on with what is left"
+    release = ""
+    if "flatten" in open_ and (latched := latch_note(Latches(closing.layout).read())):
+        release = f"{latched}, so no position can be closed: `openbell kill-switch deactivate` releases it; "
+    return (
+        f"no engine runs, and nobody else may send an order or find out what became of one: {release}"
+        "`openbell up --safe-mode` opens the desk without trading, then `openbell down` again; or look "
+        "at the venue, and stop in spite of it with `openbell down --force`"
     )
 
 
