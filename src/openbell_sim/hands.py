@@ -56,8 +56,8 @@ class ManualFill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class ManualSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     symbol: str = ""
     """Empty: every symbol; what was set of single ones is forgotten."""
-    state: MarketState | None
-    """null: what the calendar says counts again."""
+    state: str | None
+    """One of `MarketState`. null: what the calendar says counts again."""
 
 
 class ManualDeposit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,7 +161,7 @@ class Hands:
         self._admit(request)
         given = await read(request, ManualSession)
         self._check_symbol(given.symbol)
-        self._exchange.set_session(given.symbol or None, given.state)
+        self._exchange.set_session(given.symbol or None, _market_state(given.state))
         return json_reply({"market": truth.market(self._exchange)})
 
     async def _close(self, request: web.Request) -> web.Response:
@@ -213,3 +213,15 @@ def _why(reason: Reason) -> str:
 
 def _conflict(error: RefusedError) -> web.HTTPException:
     return refused(409, error.reason.value, error.text or _why(error.reason))
+
+
+def _market_state(text: str | None) -> MarketState | None:
+    """Raises HTTPBadRequest that lists the states there are."""
+    if text is None:
+        return None
+    try:
+        return MarketState(text)
+    except ValueError:
+        states = ", ".join(MarketState)
+        told = f"there is no market state {text!r}; the states are {states}, and null for the calendar's"
+        raise refused(400, Reason.MALFORMED.value, told) from None

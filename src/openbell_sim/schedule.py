@@ -9,6 +9,7 @@ import msgspec
 
 from openbell.errors import ConfigError
 from openbell_sim.clock import VenueClock
+from openbell_sim.documents import is_json
 from openbell_sim.exchange import Exchange
 from openbell_sim.session_calendar import SessionCalendar
 
@@ -46,13 +47,13 @@ class TradingHours:
 
 
 def read_calendar(path: Path) -> SessionCalendar:
-    """From a TOML or JSON file. Raises ConfigError."""
+    """From a TOML or JSON file, whatever its name. Raises ConfigError."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"the calendar {path} cannot be read: {error.strerror}") from error
     try:
-        if path.suffix == ".json":
+        if is_json(data):
             return msgspec.json.decode(data, type=SessionCalendar)
         return msgspec.convert(tomllib.loads(data.decode()), SessionCalendar)
     except (msgspec.MsgspecError, ValueError) as error:

@@ -201,6 +201,10 @@ def test_a_plan_is_read_from_toml_and_from_json(tmp_path: Path) -> None:
         )
     )
     assert read_plan(as_json) == plan
+    for file in (toml, as_json):
+        other = file.with_name(f"{file.stem}-by-another-name")
+        other.write_bytes(b"\n " + file.read_bytes())
+        assert read_plan(other) == plan, "what is in it tells, not what it is called"
     assert settings(["--faults", str(toml)], {}).faults == plan
 
 

@@ -70,6 +70,8 @@ async def test_the_market_is_halted_and_opened_by_hand(
     await by_hand("sessions", state=None)
     assert (await signed.order(**order))[0] == 200
     assert (await by_hand("sessions", symbol="NONE", state="closed"))[0] == 404
+    status, body = await by_hand("sessions", state="shut")
+    assert status == 400 and "open, cancel_only, halted, closed" in body["message"]
 
 
 async def test_a_manual_order_in_a_closed_market_is_told_why(by_hand: Any) -> None:

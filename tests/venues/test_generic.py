@@ -10,6 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import ccxt
@@ -558,4 +559,37 @@ async def test_a_push_makes_the_asking_happen_at_once(sim):
             assert (await pending).order.cl_ord_id == "a"
     finally:
         await events.aclose()
+        await venue.close()
+
+
+async def test_a_push_that_fails_is_told_once_and_the_asking_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing said that orders were only asked for, every `poll_every`."""
+    monkeypatch.setattr("openbell.venues.generic.venue.WATCH_AGAIN_S", 0)
+    venue = GenericVenue("sim", config("http://127.0.0.1:1", "bybit"), Credentials("k", "s"))
+    failures = iter([KeyError("a"), KeyError("b"), ValueError("c"), ValueError("d")])
+    through = asyncio.Event()
+
+    async def watch_orders() -> None:
+        failure = next(failures, None)
+        if failure is None:
+            through.set()
+            await asyncio.Event().wait()
+        else:
+            raise failure
+
+    monkeypatch.setattr(venue._exchange, "watch_orders", watch_orders)
+    told: list[str] = []
+    log = SimpleNamespace(warning=lambda _event, **facts: told.append(facts["why"]))
+    monkeypatch.setattr("openbell.venues.generic.venue.log", log)
+    nudge = asyncio.Event()
+    watching = asyncio.create_task(venue._watch(nudge))
+    try:
+        async with asyncio.timeout(30):
+            await through.wait()
+        assert nudge.is_set(), "asked at once after each of them"
+        assert told == ["KeyError", "ValueError"]
+    finally:
+        watching.cancel()
         await venue.close()

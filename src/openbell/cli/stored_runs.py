@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from openbell.config.layout import DeskLayout
+from openbell.config.references import nearest_told
 from openbell.domain.graph import suggest
 from openbell.errors import UsageError
 
@@ -45,8 +46,6 @@ def report_at_rest(layout: DeskLayout, run: str) -> dict[str, Any]:
     nearest = suggest(run, known)
     raise UsageError(
         f'there is no run "{run}"',
-        hint=f"did you mean {' or '.join(nearest)}?"
-        if nearest
-        else "a run is called for example close-12",
+        hint=nearest_told(nearest) or "a run is called for example close-12",
         nearest=nearest,
     )

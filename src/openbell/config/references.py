@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 
@@ -20,11 +20,16 @@ def reference_problems(desk: DeskFile) -> list[Problem]:
     return [*unclear, *phases, *_shared_ports(desk), *_roles(desk)]
 
 
+def nearest_told(near: Sequence[str]) -> str:
+    """`did you mean market-data or market-analysis?`; empty where nothing is near."""
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """`did you mean "market-data"?`, or the names there are."""
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
-        return f"did you mean {' or '.join(near)}?"
+        return nearest_told(near)
     return f"there are: {', '.join(sorted(known))}" if known else "there are none"
 
 

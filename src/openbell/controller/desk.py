@@ -14,6 +14,7 @@ from openbell.config.live import live_notice
 from openbell.config.models import LoadedDesk
 from openbell.config.phases import senders
 from openbell.config.redact import Redactor
+from openbell.config.references import nearest_told
 from openbell.config.secrets import Secrets, load_secrets
 from openbell.controller.adapters import refuse_unmakeable
 from openbell.controller.auditing import Auditor
@@ -379,10 +380,9 @@ def require_declared(kind: str, name: str, plural: str, known: Iterable[str]) ->
     if name in names:
         return
     nearest = suggest(name, names)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else ""
     raise UsageError(
         f'there is no {kind} "{name}"',
-        hint=hint or f"{plural}: {', '.join(names) or 'none'}",
+        hint=nearest_told(nearest) or f"{plural}: {', '.join(names) or 'none'}",
         **{kind: name},
         nearest=nearest,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -76,6 +75,8 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
 def undeclared(scopes: Iterable[Scope], desk: DeskFile) -> Iterator[str]:
     """What is wrong with scopes whose name the desk file does not have: a stop of it would stop
     nothing."""
+    from openbell.config.references import did_you_mean
+
     known = {
         ScopeKind.VENUE: set(desk.venues),
         ScopeKind.STRATEGY: set(desk.strategies),
@@ -85,6 +86,5 @@ def undeclared(scopes: Iterable[Scope], desk: DeskFile) -> Iterator[str]:
         if scope.kind is ScopeKind.DESK or scope.name in known[scope.kind]:
             continue
         names = sorted(known[scope.kind])
-        near = get_close_matches(scope.name, names, n=3, cutoff=0.5)
-        advice = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}"
-        yield f'the desk has no {scope.kind} "{scope.name}"; {advice if names else "it has none"}'
+        advice = did_you_mean(scope.name, names) if names else "it has none"
+        yield f'the desk has no {scope.kind} "{scope.name}"; {advice}'

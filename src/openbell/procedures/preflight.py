@@ -20,6 +20,7 @@ from openbell.config.key_lines import key_lines, line_of
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.problems import KeyPath, Problem
+from openbell.config.references import nearest_told
 from openbell.config.secrets import missing_secrets
 from openbell.config.services import Service
 from openbell.domain.dead_man import within
@@ -163,7 +164,7 @@ def _placeholders(desk: LoadedDesk) -> Iterator[Problem]:
                     yield Problem(
                         ("services", name, key),
                         f"{{{word}}} stands for nothing",
-                        f"did you mean {{{near[0]}}}?",
+                        nearest_told([f"{{{near[0]}}}"]),
                     )
 
 

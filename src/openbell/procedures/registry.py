@@ -3,6 +3,7 @@ of a desk file read. The order is the one in which they are listed."""
 
 from __future__ import annotations
 
+from openbell.config.references import nearest_told
 from openbell.domain.graph import suggest
 from openbell.errors import UsageError
 from openbell.procedures import closing, opening_steps, restarting, rolling
@@ -28,9 +29,7 @@ def find_procedure(name: str) -> Procedure:
     nearest = other or suggest(name, PROCEDURES)
     raise UsageError(
         f'there is no procedure "{name}"',
-        hint=f"did you mean {' or '.join(nearest)}?"
-        if nearest
-        else f"there are: {', '.join(PROCEDURES)}",
+        hint=nearest_told(nearest) or f"there are: {', '.join(PROCEDURES)}",
         procedure=name,
         nearest=nearest,
     )

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, cast
 
 from openbell.config.models import Venue as VenueConfig
+from openbell.config.references import nearest_told
 from openbell.errors import UsageError
 from openbell.venues.ccxt_classes import IMPORTING
 from openbell.venues.credentials import Credentials
@@ -39,7 +40,7 @@ def load_adapter(name: str) -> Adapter:
         near = difflib.get_close_matches(name, known, n=1)
         raise UsageError(
             f'there is no venue adapter "{name}"',
-            hint=f'did you mean "{near[0]}"?' if near else f"known adapters: {', '.join(known)}",
+            hint=nearest_told(near) or f"known adapters: {', '.join(known)}",
             adapter=name,
             known=known,
             key=("adapter",),

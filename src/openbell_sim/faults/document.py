@@ -24,6 +24,7 @@ from typing import get_args
 import msgspec
 
 from openbell.errors import ConfigError
+from openbell_sim.documents import is_json
 from openbell_sim.faults.kinds import AnyFault
 from openbell_sim.faults.latency import Latency
 
@@ -60,13 +61,13 @@ def decode(data: bytes) -> PlanDocument:
 
 
 def read_plan(path: Path) -> PlanDocument:
-    """From a file whose name ends in `.toml` or `.json`. Raises ConfigError."""
+    """From a TOML or JSON file, whatever its name. Raises ConfigError."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"the fault plan {path} cannot be read: {error.strerror}") from error
     try:
-        if path.suffix == ".json":
+        if is_json(data):
             return decode(data)
         told = tomllib.loads(data.decode(), parse_float=Decimal)
         _check_kinds(msgspec.convert(told, _Heads))

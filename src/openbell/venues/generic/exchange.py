@@ -11,6 +11,7 @@ from typing import Any
 import ccxt.pro
 
 from openbell.config.models import Venue as VenueConfig
+from openbell.config.references import nearest_told
 from openbell.errors import ConfigError
 from openbell.venues.ccxt_common import moved_to
 from openbell.venues.credentials import Credentials
@@ -67,7 +68,7 @@ def make_exchange(
 
 def _near(exchange_id: str) -> str:
     near = difflib.get_close_matches(exchange_id, ccxt.exchanges, n=3)
-    return f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{nearest_told(near)} " if near else ""
 
 
 def _keep_digits(exchange: Any) -> None:

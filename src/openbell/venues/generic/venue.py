@@ -18,6 +18,7 @@ import msgspec
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.market import InstrumentRules, Quote
 from openbell.domain.orders import ClOrdID, NewOrder, OrdType, TimeInForce
+from openbell.service.logging import get_logger
 from openbell.venues.credentials import Credentials
 from openbell.venues.generic import unified
 from openbell.venues.generic.calling import CcxtCalls, Done
@@ -57,6 +58,8 @@ LOOKUP_MARGIN_MS = 60_000
 HISTORY_MS = 24 * 3600 * 1000
 """How far back an order is looked for that this process did not send. Ours: every exchange lists a
 day, few list all."""
+log = get_logger()
+
 WATCH_AGAIN_S = 5.0
 """Pause after a push stream that failed; asking goes on meanwhile."""
 
@@ -323,10 +326,20 @@ class GenericVenue(CcxtCalls):
                 watching.cancel()
 
     async def _watch(self, nudge: asyncio.Event) -> None:
+        """Whatever it fails of, asking goes on without it; each failure of another kind is told once."""
+        told = ""
         while True:
             try:
                 await self._exchange.watch_orders()
-            except Exception:  # noqa: BLE001 # whatever it is: asking goes on without it
+                told = ""
+            except Exception as error:  # noqa: BLE001
+                kind = type(error).__name__
+                if kind != told:
+                    log.warning(
+                        "order events are not watched: the venue is asked instead",
+                        venue=self.name, every_s=self.config.poll_every, why=kind,
+                    )  # fmt: skip
+                told = kind
                 await asyncio.sleep(WATCH_AGAIN_S)
             nudge.set()
 
