@@ -389,6 +389,9 @@ def test_left_over_processes_are_named_and_ended_only_by_force(desk: Any) -> Non
         ("top", left, True)
     ]
     assert psutil.pid_exists(left)
+    (told,) = desk.get("plan/open")[1]["refused"]
+    assert str(left) in told and "up --force" in told, "a plan says so as well"
+    assert desk.get("plan/open?force=true")[1]["refused"] == []
     last = desk.run("open", {"force": True})[-1]
     assert last["event"] == "done"
     assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE

@@ -31,6 +31,7 @@ def test_a_locked_desk_is_kept_as_it_is_across_a_killed_controller(desk: Any) ->
         ("open", {}),
         ("services/reload", {"services": ["base"]}),
         ("rolling-restart", {}),
+        ("resume", {}),
     ):
         status, refused = desk.post(path, body)
         assert status == 403, f"{path}: {refused}"

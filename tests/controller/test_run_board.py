@@ -61,10 +61,50 @@ async def test_a_moment_is_settled_when_nothing_begins_and_nobody_acts() -> None
     board = RunBoard()
     with board.acting():
         waiting = asyncio.create_task(board.settled())
-        await board.reserve("open", "ann")
+        opening = asyncio.create_task(board.reserve("open", "ann"))
         await asyncio.sleep(0)
         assert not waiting.done()
+    await opening
     await asyncio.sleep(0)
     assert not waiting.done(), "an opening is about to begin"
     board.release()
     await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_run_begins_after_the_single_act_under_way() -> None:
+    """An opening began in the middle of a stop, and a resume went on after a closing had begun."""
+    board = RunBoard()
+    with board.acting():
+        opening = asyncio.create_task(board.reserve("open", "ann"))
+        await asyncio.sleep(0)
+        assert not opening.done()
+        with pytest.raises(ConflictError, match="ann is about to begin"), board.acting():
+            pass
+    await opening
+    board.release()
+
+
+@pytest.mark.parametrize("procedure", ["open", "close"])
+async def test_a_single_act_that_takes_long_refuses_a_run_but_holds_up_no_closing(
+    monkeypatch: pytest.MonkeyPatch, procedure: str
+) -> None:
+    monkeypatch.setattr("openbell.controller.run_board.BEGIN_S", 0.01)
+    monkeypatch.setattr("openbell.controller.run_board.CLOSING_WAITS_S", 0.01)
+    board = RunBoard()
+    with board.acting():
+        if procedure == "close":
+            await board.reserve(procedure, "ann")
+            return
+        with pytest.raises(ConflictError, match="single act is under way"):
+            await board.reserve(procedure, "ann")
+    await board.reserve(procedure, "ann")
+
+
+async def test_a_run_that_waited_begins_in_no_controller_that_ends_meanwhile() -> None:
+    board = RunBoard()
+    with board.acting():
+        opening = asyncio.create_task(board.reserve("open", "ann"))
+        await asyncio.sleep(0)
+        board.end("the desk is closed")
+    with pytest.raises(ConflictError, match="ending"):
+        await opening

@@ -68,3 +68,28 @@ def test_what_cannot_be_written_lets_nothing_trade(
     with pytest.raises(StorageError):
         targets.let_trade()
     assert targets.now is T.SAFE
+
+
+@pytest.mark.parametrize(
+    ("opened", "safe"), [(DeskCommand.OPEN, False), (DeskCommand.OPEN_SAFE, True)]
+)
+def test_what_a_closing_found_is_known_while_it_lasts(
+    layout: DeskLayout, opened: DeskCommand, safe: bool
+) -> None:
+    """A restart of a desk that a closing had begun to close opened it for trading, though it had been
+    in safe mode."""
+    targets = Targets(layout)
+    targets.command(opened)
+    assert targets.opens_safe is safe
+    targets.command(DeskCommand.CLOSE)
+    targets.command(DeskCommand.CLOSE)  # gone on with
+    assert targets.opens_safe is safe and Targets(layout).opens_safe is safe
+    targets.command(DeskCommand.OPEN)  # taken back
+    assert not targets.opens_safe
+
+
+def test_what_a_closing_of_an_older_version_found_is_not_known_and_so_safe(
+    layout: DeskLayout,
+) -> None:
+    layout.target.write_text('{"target":"closing"}')
+    assert Targets(layout).opens_safe

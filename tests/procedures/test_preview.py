@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from openbell.cli.plans import plan_text
 from openbell.errors import RefusedError
 from openbell.kill.marker import set_marker
 from openbell.procedures.preview import opening_plan_of_a_closed_desk
@@ -77,3 +80,19 @@ def test_a_desk_that_is_locked_is_not_planned_to_be_opened(fake_desk: Any) -> No
 def test_after_an_emergency_stop_the_plan_is_to_open_safe(fake_desk: Any) -> None:
     assert set_marker(fake_desk.layout, "odd fills", "eve") == ""
     assert second_step(fake_desk)["title"] == "Stay in safe mode: nothing trades by itself"
+
+
+def test_a_plan_names_who_holds_a_port_that_a_service_needs(fake_desk: Any) -> None:
+    """It listed the start of a service that `up` would be refused for."""
+    port = fake_desk.desk.file.services["engine"].port
+    plan = opening_plan_of_a_closed_desk(fake_desk.desk.path, fake_desk.layout)
+    assert plan["refused"] == []
+    with socket.create_server(("127.0.0.1", port)):
+        plan = opening_plan_of_a_closed_desk(fake_desk.desk.path, fake_desk.layout)
+        (told,) = plan["refused"]  # type: ignore[misc]
+        assert f"port {port} of engine is held by" in told and f"(pid {os.getpid()})" in told
+        assert f"REFUSED as things are: {told}" in plan_text(dict(plan))
+        of_another = opening_plan_of_a_closed_desk(
+            fake_desk.desk.path, fake_desk.layout, only=["feed"]
+        )
+        assert of_another["refused"] == []

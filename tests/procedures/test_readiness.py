@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from openbell.config.kill_rules import ExecutionsRule, KillRules, KillSwitch
 from openbell.config.loader import parse_desk
 from openbell.domain.desk_state import DeskTarget
 from openbell.domain.service_state import ServiceState
@@ -208,6 +209,23 @@ def test_a_rule_that_nobody_judges_by_holds_trading(views: Any) -> None:
     there = facts(engine(), views)
     (rules,) = (each for each in judge_readiness(there, WITH_RULES) if each.name == "rules")
     assert rules.found is Found.OK
+
+
+def test_a_judge_that_is_not_well_is_told_and_holds_nothing(views: Any) -> None:
+    """It counted as judging by every rule, though it says itself that it lacks what it judges by."""
+    rules_of_risk = KillRules(repeated_executions=ExecutionsRule(at_most=5))
+    desk = DESK.model_copy(update={"kill_switch": KillSwitch(rules=rules_of_risk)})
+    for state, found in (
+        (ServiceState.READY, Found.OK),
+        (ServiceState.DEGRADED, Found.WARN),
+        (ServiceState.FAILED, Found.FAILED),
+    ):
+        views["limits"] = replace(views["limits"], state=state)
+        there = facts(engine(), views)
+        (rules,) = (each for each in judge_readiness(there, desk) if each.name == "rules")
+        assert rules.found is found, rules
+        assert (f"limits is {state}" in rules.detail) is (found is Found.WARN)
+        assert holds_trading(rules, there) is (found is Found.FAILED)
 
 
 @pytest.mark.parametrize(

@@ -20,4 +20,6 @@ def plan_text(plan: dict[str, Any]) -> str:
         lines += [f"         {each}" for each in details[:DETAILS_SHOWN]]
         if len(details) > DETAILS_SHOWN:
             lines.append(f"         and {len(details) - DETAILS_SHOWN} more, all of them in --json")
+    if plan["procedure"] == "open":
+        lines += [f"REFUSED as things are: {each}" for each in plan.get("refused", ())]
     return "\n".join(lines)

@@ -91,7 +91,8 @@ class Acts:
         }
 
     async def resume(self, actor: str) -> dict[str, object]:
-        """New orders may go on, if nothing speaks against it. Raises RefusedError with `blockers`."""
+        """New orders may go on, if nothing speaks against it. Raises RefusedError with `blockers`, and for
+        a desk that is locked, which `up` does not let trade either."""
         with self.desk.board.acting():
             return await self._resume(actor)
 
@@ -105,6 +106,7 @@ class Acts:
                 hint="mend what blocks, then resume again",
                 blockers=blockers,
             )
+        desk.refuse_locked("not resumed")
         await desk.auditor.record(actor, "desk.resume", desk.desk.file.desk.name)
         await asyncio.to_thread(clear_halt, desk.layout.halt)
         desk.targets.command(DeskCommand.RESUME)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from openbell.state.requests import StoredRequest
 
 REQUESTS_KEPT = 64
-"""Requests that were used or have expired are remembered, to say so; the oldest go first."""
+"""Requests that were used or have expired are remembered, to say so; the oldest go first. One that
+waits is never forgotten for a newer one's sake: where so many wait, no further one is taken."""
 
 
 @dataclass
@@ -88,7 +89,8 @@ class Approving:
         self, parameters: Mapping[str, tuple[str, ...]], reason: str, actor: str
     ) -> ActRequest:
         """The request, made or found where this person asked for the same before. It is in the
-        audit log first. Raises RefusedError for who may not ask."""
+        audit log first. Raises RefusedError for who may not ask,
+        and where too many wait already."""
         rules = self.desk.desk.file.approvals
         problem = may_not_take_part(actor, rules)
         if problem:
@@ -97,6 +99,12 @@ class Approving:
         for each in self.waiting():
             if (dict(each.parameters), each.reason, each.asked_by) == same:
                 return each
+        if len(self.waiting()) >= REQUESTS_KEPT:
+            raise RefusedError(
+                f"not asked for: {REQUESTS_KEPT} requests wait for an approval already",
+                hint="approve one, or wait until one expires "
+                f"({rules.expire_after:g} s after it was asked for)",
+            )
         now = datetime.now(UTC)
         request = ActRequest(
             id=secrets.token_hex(4),
@@ -112,9 +120,14 @@ class Approving:
         store = await self.desk.database.requests()
         await asyncio.to_thread(store.add, as_stored(request))
         self._requests[request.id] = _Pending(request)
-        while len(self._requests) > REQUESTS_KEPT:
-            del self._requests[next(iter(self._requests))]
+        self._forget_old()
         return request
+
+    def _forget_old(self) -> None:
+        waiting = {request.id for request in self.waiting()}
+        over = [name for name in self._requests if name not in waiting]
+        for name in over[: max(0, len(self._requests) - REQUESTS_KEPT)]:
+            del self._requests[name]
 
     async def approve(
         self,

@@ -257,6 +257,7 @@ class Conductor:
         if run.is_over:
             return
         log.info("run ended", run=run.id, outcome=outcome, message=message)
+        self.approvals.forget(run.id)
         run.emit(
             {
                 "event": "done" if error is None else "failed",

@@ -18,8 +18,7 @@ async def settle_leftovers(desk: ControlledDesk, force: bool, actor: str) -> Non
     """Ends our own when forced to. Raises RefusedError: nothing is opened beside any other."""
     if not desk.adoption.orphans:
         return
-    ports = {name: each.ports for name, each in desk.desk.file.services.items()}
-    alive = await asyncio.to_thread(_still_there, desk.adoption.orphans, ports)
+    alive = await _there(desk)
     left: list[Orphan] = []
     for orphan in alive:
         if force and orphan.ours:
@@ -39,6 +38,25 @@ async def settle_leftovers(desk: ControlledDesk, force: bool, actor: str) -> Non
             else "end them, or give the services other ports",
             orphans=[_orphan_dict(orphan) for orphan in left],
         )
+
+
+async def told_in_the_way(desk: ControlledDesk, force: bool) -> list[str]:
+    """For what an opening would be refused as things are, a sentence each."""
+    return [
+        f"pid {orphan.pid} of {orphan.service} is left over: `openbell up --force` ends it"
+        if orphan.ours
+        else f"pid {orphan.pid} ({orphan.command}) is in the way of {orphan.service}: end it, or give "
+        f"{orphan.service} another port"
+        for orphan in await _there(desk)
+        if not (force and orphan.ours)
+    ]
+
+
+async def _there(desk: ControlledDesk) -> list[Orphan]:
+    if not desk.adoption.orphans:
+        return []
+    ports = {name: each.ports for name, each in desk.desk.file.services.items()}
+    return await asyncio.to_thread(_still_there, desk.adoption.orphans, ports)
 
 
 def _still_there(orphans: Sequence[Orphan], ports: Mapping[str, tuple[int, ...]]) -> list[Orphan]:

@@ -16,7 +16,7 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.emergency import Emergency
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import RunJournal
-from openbell.controller.leftovers import settle_leftovers
+from openbell.controller.leftovers import settle_leftovers, told_in_the_way
 from openbell.controller.run_board import LiveRun
 from openbell.controller.telling import tell_people
 from openbell.domain.desk_state import DeskCommand, DeskTarget
@@ -185,7 +185,10 @@ class Openings:
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
         wanted = self._wanted(wishes)
         trade.blocked = lambda: self._blocked(wanted, coming=wanted)
-        return await plan_document("open", steps)
+        return {
+            **await plan_document("open", steps),
+            "refused": await told_in_the_way(desk, wishes.force),
+        }
 
     def _steps(
         self,

@@ -19,7 +19,6 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.run_board import LiveRun, run_id, run_number
-from openbell.domain.desk_state import DeskTarget
 from openbell.errors import NotRunningError, OpenbellError, RefusedError, UsageError
 from openbell.kill.course import refuse_under_way
 from openbell.procedures.checklists import STANDS_IN_THE_WAY, Check, Found
@@ -86,13 +85,12 @@ class Restarts:
         if (begun := await self._go_on_opening(actor)) is not None:
             return begun
         await self._require_a_way_back(wishes)
-        asked = self._desk.targets.asked
         pending = PendingRestart(
             quick=wishes.quick,
             who=actor,
             reason=wishes.reason,
             orders=wishes.orders,
-            safe_mode=asked is DeskTarget.SAFE,
+            safe_mode=self._desk.targets.opens_safe,
             force=wishes.force or wishes.quick,
         )
         return await self._close(pending, actor)
@@ -114,7 +112,7 @@ class Restarts:
         self._require_open()
         pending = msgspec.structs.replace(
             self._pending_of(wishes),
-            safe_mode=desk.targets.asked is DeskTarget.SAFE,
+            safe_mode=desk.targets.opens_safe,
             force=wishes.force or wishes.quick,
         )
         document = await self._both(pending)

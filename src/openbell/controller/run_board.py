@@ -18,6 +18,10 @@ RUNS_KEPT = 20
 BEGIN_S = 5.0
 """How long one who asks second is kept, until it is known under which run the first one begins."""
 
+CLOSING_WAITS_S = 1.0
+"""How long a closing waits for a single act under way, a resume say, whose effects would follow on its own.
+No longer: what rests at the venues is not to wait for a service that takes its time."""
+
 FINAL_EVENTS = frozenset({"done", "failed"})
 
 
@@ -160,11 +164,7 @@ class RunBoard:
 
     def refuse_second(self) -> None:
         """Raises ConflictError naming the run under way, or saying that the controller is ending."""
-        if self._ending:
-            raise ConflictError(
-                f"this controller is ending: {self._ending}",
-                hint="ask again in a moment: another one is started then",
-            )
+        self._refuse_ending()
         run = self.current
         if run is not None:
             raise ConflictError(
@@ -186,7 +186,9 @@ class RunBoard:
 
     async def reserve(self, procedure: str, actor: str) -> None:
         """Takes the one place, so that of two at once one wins. The other is refused once it is
-        known under which run the first one began. Raises ConflictError."""
+        known under which run the first one began. A single act under way is waited for, none begins
+        meanwhile; one that takes longer than `BEGIN_S` refuses every run but a closing, which it must
+        not hold up (`CLOSING_WAITS_S`). Raises ConflictError."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BEGIN_S):
                 while self._reserved is not None:
@@ -195,6 +197,27 @@ class RunBoard:
         self.refuse_second()
         self._reserved = Reservation(procedure, actor)
         self._free.clear()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSING_WAITS_S if procedure == "close" else BEGIN_S):
+                    await self._quiet.wait()
+            if self._acts and procedure != "close":
+                raise ConflictError(
+                    "a single act is under way: a start, a stop, a resume, or an announcement",
+                    hint="wait for its end, then ask again",
+                )
+            # The controller may have begun to end meanwhile.
+            self._refuse_ending()
+        except BaseException:
+            self.release()
+            raise
+
+    def _refuse_ending(self) -> None:
+        if self._ending:
+            raise ConflictError(
+                f"this controller is ending: {self._ending}",
+                hint="ask again in a moment: another one is started then",
+            )
 
     def release(self) -> None:
         """What was about to begin does not."""

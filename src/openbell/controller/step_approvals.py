@@ -90,6 +90,14 @@ class StepApprovals:
         left = missing_roles(roles, waiting.approvers, self.desk.desk.file.approvals)
         return f"not approved in time: {', '.join(left)} did not"
 
+    def forget(self, run: str) -> None:
+        """It is over: nothing of it waits any more, and what was approved of it counts nowhere else."""
+        over = [
+            name for name, each in self._waiting.items() if each.request.parameters["run"] == (run,)
+        ]
+        for name in over:
+            del self._waiting[name]
+
     async def gone_on_with(self, run: str, actor: str) -> None:
         """Who goes on with a run has asked for it too, and approves none of its steps from now on:
         neither those that wait already, nor under a later controller. What others approved stays."""

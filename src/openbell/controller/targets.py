@@ -25,6 +25,8 @@ class _Content(msgspec.Struct, frozen=True):
     held_back: bool = False
     """Asked to trade, by an opening that has not come to that yet: until then it is safe."""
     not_opened: NotOpened | None = None
+    before_closing: DeskTarget | None = None
+    """What a closing that is under way, or was broken off, found; None: not known, or none is."""
 
 
 class Targets:
@@ -38,6 +40,7 @@ class Targets:
         self._only = content.only
         self._held_back = content.held_back
         self._not_opened = content.not_opened
+        self._before_closing = content.before_closing
 
     @property
     def asked(self) -> DeskTarget:
@@ -48,6 +51,13 @@ class Targets:
     def only(self) -> tuple[str, ...]:
         """Services the desk was opened with where it was opened in part; empty: with all."""
         return self._only
+
+    @property
+    def opens_safe(self) -> bool:
+        """Whether a desk that is closed and opened again as it was is to be opened safe. One that a
+        closing has begun to close was what that found; where it is not known what, it is safe."""
+        before = self._before_closing if self._asked is DeskTarget.CLOSING else self._asked
+        return before is None or before is DeskTarget.SAFE
 
     @property
     def now(self) -> DeskTarget:
@@ -116,6 +126,11 @@ class Targets:
         part_before, self._only = self._only, self._part(command, before, only)
         held_before, self._held_back = self._held_back, hold_back and not traded
         told_before, self._not_opened = self._not_opened, None
+        closed_before = self._before_closing
+        if moved is not DeskTarget.CLOSING:
+            self._before_closing = None
+        elif before is not DeskTarget.CLOSING:
+            self._before_closing = before
         if (moved, self._only, self._held_back, None) == (
             before, part_before, held_before, told_before,
         ):  # fmt: skip
@@ -126,6 +141,7 @@ class Targets:
             if moved is DeskTarget.TRADING:
                 self._asked, self._only = before, part_before
                 self._held_back, self._not_opened = held_before, told_before
+                self._before_closing = closed_before
             raise
         log.info("target", target=str(moved), before=str(before), command=str(command))
         return moved
@@ -153,7 +169,9 @@ class Targets:
         self._keep()
 
     def _keep(self) -> None:
-        content = _Content(self._asked, self._only, self._held_back, self._not_opened)
+        content = _Content(
+            self._asked, self._only, self._held_back, self._not_opened, self._before_closing
+        )
         write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
 
 

@@ -17,6 +17,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.phases import phases_of, waits_for
 from openbell.config.procedures import ExtraStep
+from openbell.config.references import nearest_told
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
@@ -47,6 +48,7 @@ from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Plan, Say, Verification
 from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
+from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock
@@ -229,7 +231,7 @@ def opening_plan_of_a_closed_desk(
             nearest = suggest(name, depends_on)
             raise UsageError(
                 f'there is no service "{name}"',
-                hint=f"did you mean {' or '.join(nearest)}?" if nearest else "",
+                hint=nearest_told(nearest),
                 nearest=nearest,
             )
     wanted = services_to_open(depends_on, only)
@@ -271,7 +273,19 @@ def opening_plan_of_a_closed_desk(
         return CommandStep(extra, layout, environment, NoEffects())
 
     steps = arrange(PROCEDURE, desk.file, [look, *guard, *phases, *ready, trade], own)
-    return asyncio.run(plan_document("open", steps))
+    document = asyncio.run(plan_document("open", steps))
+    held = [] if stopped else ports_held(desk, [name for name in wanted if name not in alive])
+    return {**document, "refused": held}
+
+
+def ports_held(desk: LoadedDesk, services: Sequence[str]) -> list[str]:
+    """Whoever listens on a port of these services, which do not run: an opening is refused for it."""
+    return [
+        f"port {port} of {name} is held by {holder}: end it, or give {name} another port"
+        for name in services
+        for port in desk.file.services[name].ports
+        if is_taken(port) and (holder := holder_of(port)) is not None
+    ]
 
 
 def _lasts(lock: DeskLock, layout: DeskLayout) -> bool:

@@ -384,6 +384,7 @@ def _rules(facts: ReadinessFacts, desk: DeskFile) -> Check:
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     silent: list[str] = []
     unknown: list[str] = []
+    unwell = ""
     if rules.of_risk:
         judge = desk.service_with_role("risk")
         if judge is None or facts.state(judge) not in _UP:
@@ -392,14 +393,23 @@ def _rules(facts: ReadinessFacts, desk: DeskFile) -> Check:
             silent.append(f"{judge} does not judge {', '.join(lacking)}")
         elif facts.risk is not None and facts.risk.tells and facts.risk.rules is None:
             unknown.append(f"{judge} does not say what it judges: {facts.risk.why}")
+        elif facts.state(judge) is not ServiceState.READY:
+            # It runs, and says itself that it lacks what it judges by, fresh quotes say.
+            unwell = f"{judge} is {facts.state(judge)}: it may not judge by all of them"
     if rules.heartbeat_lost is not None and (facts.guard or {}).get("state") != "running":
         silent.append("not judged by the guard")
     return Check(
         name=name,
         title=title,
-        found=Found.FAILED if silent else Found.UNKNOWN if unknown else Found.OK,
-        detail="; ".join([*silent, *unknown]) or ", ".join(declared),
-        remedy="`openbell status`" if silent or unknown else "",
+        found=Found.FAILED
+        if silent
+        else Found.UNKNOWN
+        if unknown
+        else Found.WARN
+        if unwell
+        else Found.OK,
+        detail="; ".join([*silent, *unknown]) or unwell or ", ".join(declared),
+        remedy="`openbell status`" if silent or unknown or unwell else "",
     )
 
 

@@ -1,0 +1,97 @@
+"""Requests that wait for people: none is forgotten while it waits, and none is kept once it is over."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openbell.config.approvals import Approvals
+from openbell.controller.approving import REQUESTS_KEPT, Approving
+from openbell.controller.conduct import Conductor
+from openbell.controller.run_board import LiveRun
+from openbell.controller.step_approvals import _Waiting
+from openbell.domain.approvals import STEP_ACT, ActRequest
+from openbell.errors import RefusedError
+
+
+class FakeDesk:
+    """What a request is written to, and who may ask."""
+
+    def __init__(self) -> None:
+        people = {"ann": ("operator",), "bob": ("risk",)}
+        rules = Approvals(needed_for=("limits-raise",), people=people)
+        self.desk = SimpleNamespace(file=SimpleNamespace(approvals=rules))
+        self.auditor = self
+        self.database = self
+        self.recorded = 0
+
+    async def record(self, *_: object, **__: object) -> None:
+        self.recorded += 1
+
+    async def try_record(self, *_: object, **__: object) -> None:
+        """What did not count: not what this is about."""
+
+    async def requests(self) -> Any:
+        return SimpleNamespace(add=lambda _: None, use=lambda _: True)
+
+
+@pytest.fixture
+def clock() -> list[int]:
+    return [0]
+
+
+@pytest.fixture
+def desk() -> FakeDesk:
+    return FakeDesk()
+
+
+@pytest.fixture
+def approving(desk: FakeDesk, clock: list[int]) -> Approving:
+    return Approving(
+        desk,  # type: ignore[arg-type]
+        "limits-raise",
+        "asked",
+        "refused",
+        "approved",
+        clock_ns=lambda: clock[0],
+    )
+
+
+async def ask(approving: Approving, number: int) -> ActRequest:
+    return await approving.ask({"limit": (str(number),)}, "why", "ann")
+
+
+async def test_none_that_waits_is_forgotten_for_a_newer_one(
+    approving: Approving, desk: FakeDesk, clock: list[int]
+) -> None:
+    """The oldest went: whoever was about to approve it was told that there is no such request."""
+    first = await ask(approving, 0)
+    for number in range(1, REQUESTS_KEPT):
+        await ask(approving, number)
+    with pytest.raises(RefusedError, match="wait for an approval already"):
+        await ask(approving, REQUESTS_KEPT)
+    assert desk.recorded == REQUESTS_KEPT, "what was not taken is in no log as a request"
+    assert (await ask(approving, 0)) is first, "who asks for the same again is told of it"
+    approved = await approving.approve(first.id, first.digest, "bob")
+    assert approved is first
+    newest = await ask(approving, REQUESTS_KEPT)
+    assert newest in approving.waiting() and len(approving.waiting()) == REQUESTS_KEPT
+    clock[0] = first.expires_mono_ns
+    assert await ask(approving, REQUESTS_KEPT + 1) in approving.waiting(), "those expired"
+    with pytest.raises(RefusedError):
+        await approving.approve(newest.id, newest.digest, "bob")
+
+
+def test_what_was_asked_of_a_run_goes_with_its_end() -> None:
+    """Each approved request stayed for as long as the controller lived."""
+    conductor = Conductor(SimpleNamespace())  # type: ignore[arg-type]
+    waiting = conductor.approvals._waiting
+    for run in ("open-1", "close-2"):
+        request: Any = SimpleNamespace(act=STEP_ACT, parameters={"run": (run,), "step": ("s",)})
+        waiting[run] = _Waiting(request, ["ann"])
+    over = LiveRun("open-1", "open", "ann", {}, 0)
+    over.emit = lambda _: None  # type: ignore[method-assign]
+    conductor.finish(over, "trading", "", {}, None)
+    assert list(waiting) == ["close-2"]
