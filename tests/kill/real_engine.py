@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 from tests.harness.engine_desk import VENUE, WAIT_S, EngineDesk, running_sim
 from tests.harness.ports import free_ports
@@ -32,6 +33,8 @@ from openbell.trading.messages import INTENTS_SOCKET, IntentReply, SubmitIntent
 from openbell_sim.testing import KEY, SECRET
 
 ENGINE = "execution-engine"
+TRADES_WITHIN_S = 240.0
+"""Two turns of the minute that Binance counts by, and what a busy machine takes."""
 CREDENTIALS = {"OPENBELL_VENUE_BINANCE_KEY": KEY, "OPENBELL_VENUE_BINANCE_SECRET": SECRET}
 
 
@@ -59,12 +62,23 @@ class RealEngine(EngineDesk):
         self.run.settle()
         self.pid = self.run.process.pid
         if until_trading:
-            await self.until_state("trading", True)
-            async with asyncio.timeout(WAIT_S):
+            await self.until_trading()
+
+    async def until_trading(self) -> None:
+        """After a stop it asks the venue for each order that its books hold open, within Binance's budget."""
+        state: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(TRADES_WITHIN_S):
+                while not state.get("trading"):
+                    with contextlib.suppress(aiohttp.ClientError):
+                        state = await self.get("/v1/state")
+                    await asyncio.sleep(0.05)
                 while any(
                     row["mark_px"] is None for row in (await self.get("/v1/positions"))["positions"]
                 ):
                     await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"it does not trade: {state}\n{self.log()[-3000:]}") from None
 
     async def kill(self) -> None:
         self.signal(signal.SIGKILL)
@@ -160,7 +174,7 @@ class Strategy:
     again in the next one."""
 
     def __init__(
-        self, desk: RealEngine, quote: Quote, seed: str, *, at_once: int = 4, pause_s: float = 0.05
+        self, desk: RealEngine, quote: Quote, seed: str, *, at_once: int = 4, pause_s: float = 0.2
     ) -> None:
         self._desk, self._seed, self._pause_s = desk, seed, pause_s
         self._price = (quote.bid_px * Decimal("0.98")).quantize(Decimal("0.01"))

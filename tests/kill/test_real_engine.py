@@ -47,12 +47,13 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+@pytest.mark.timeout(660)
 async def test_a_register_that_was_removed_is_read_from_the_engine_and_missed_once_that_is_gone(
     folder: Path,
 ) -> None:
     """The stop took the desk for one whose engine keeps none, and called zero verified while an order hung
     on its way; it landed and rested."""
-    async with real_engine(folder, timeout="20s") as desk, asyncio.timeout(240):
+    async with real_engine(folder, timeout="20s") as desk, asyncio.timeout(600):
         await desk.start()
         registers = desk.layout.live_orders
         price = await desk.far_price()
@@ -97,13 +98,14 @@ async def _hang_one(desk: RealEngine, name: str, **order: object) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.timeout(660)
 async def test_after_a_dead_mans_cancel_a_hung_engine_sends_no_order_that_still_waited_for_leave(
     folder: Path,
 ) -> None:
     """It waits for its turn at the venue as the engine hangs; the guard cancels what rests, waits for none
     that cannot have left, and notes nothing of it. The engine goes on when its permit has run out: the
     order ends unsent, and only then is off the register."""
-    async with real_engine(folder, timeout="20s") as desk, asyncio.timeout(240):
+    async with real_engine(folder, timeout="20s") as desk, asyncio.timeout(600):
         await desk.start()
         strategy = Strategy(desk, await desk.touch(), "a", at_once=16, pause_s=0.02)
         try:
@@ -157,7 +159,7 @@ async def _stopped_with_one_that_waits(desk: RealEngine) -> set[str]:
             desk.signal(signal.SIGCONT)
 
 
-@pytest.mark.timeout(180 + 60 * ROUNDS)
+@pytest.mark.timeout(300 + 120 * ROUNDS)
 async def test_killed_anywhere_a_stop_of_a_real_engine_ends_at_zero_or_does_not_say_so(
     folder: Path,
 ) -> None:
