@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from tests.kill.house import ENGINE_KEY, ENGINE_SECRET, KINDS, House, house
+from tests.kill.house import ENGINE_KEY, ENGINE_SECRET, KINDS, OTHER_DESK, House, house
 from tests.kill.test_faults import verified
 
 from openbell.domain.orders import (
@@ -198,6 +198,25 @@ async def test_what_an_empty_list_hides_and_no_cancel_ends_is_residual(tmp_path:
         assert stated.result == "residual"
         assert {each.cl_ord_id for each in stated.orders} == set(own_ids(here))
         assert len(here.own_open()) == 2
+
+
+@pytest.mark.parametrize("face", ["binance", "oanda"])
+async def test_while_no_list_is_to_be_had_what_the_register_names_is_cancelled_and_nothing_proven(
+    face: str, tmp_path: Path
+) -> None:
+    """A venue whose lists failed, or hung, kept every order that it would have cancelled."""
+    async with house(face) as here:
+        here.rest(5)
+        here.rest(1, desk=OTHER_DESK)
+        engine = Engine(here, tmp_path)
+        engine.holds(own_ids(here))
+        await here.suffer({"kind": "status_503_unknown", "kinds": ["open_orders"]})
+        stated = await here.stop(register=engine.read(), timeout_s=8)
+        assert (stated.result, stated.acknowledged) == ("unknown", 5)
+        assert here.own_open() == []
+        assert len(here.open()) == 1
+        here.sim.faults.clear()
+        assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
 
 
 # Orders on their way.

@@ -536,6 +536,11 @@ def test_a_copy_of_it_is_not_taken_for_it(tmp_path: Path) -> None:
     tmp_path.rename(tmp_path.with_name("aside"))
     copied.rename(tmp_path)
     assert "copy" in read_live_orders(tmp_path, BOOT).damage
+    (itself,) = tmp_path.with_name("aside").glob("*.orders")
+    with itself.open("rb") as file:  # as a frozen engine has it
+        held = HeldRegister(itself.name, file.fileno())
+        told = read_live_orders(tmp_path, BOOT, [held])
+        assert (told.damage, len(told.orders)) == ("", 1)
     assert not register.is_there
     register.open()
     assert len(found(tmp_path)) == 1
@@ -555,6 +560,28 @@ def test_what_a_process_holds_open_is_read_wherever_its_path_has_gone(tmp_path: 
         index_of(tmp_path).unlink()
         tmp_path.rmdir()
         assert read_live_orders(tmp_path, BOOT, [held]) == told
+
+
+def test_what_one_that_gave_its_office_away_still_holds_open_is_its_successors(
+    tmp_path: Path,
+) -> None:
+    """Everything that rested at a hand-over was asked for by a stop long after its end."""
+    first = in_office(tmp_path, 1)
+    first.intended(new(1))
+    first.intended(new(2))
+    (path,) = tmp_path.glob("*.orders")
+    with path.open("rb") as file:
+        held = HeldRegister(path.name, file.fileno())
+        second = opened(tmp_path)
+        second.adopt([order(1, OrdStatus.NEW, "v"), order(2, OrdStatus.NEW, "v")], 77)
+        second.take_office(2)
+        second.remove_others()
+        second.heard(order(1, OrdStatus.FILLED, "v"))
+        told = read_live_orders(tmp_path, BOOT, [held])
+        assert (told.damage, told.gap) == ("", "")
+        assert [each.cl_ord_id for each in told.orders] == [new(2).cl_ord_id]
+        shutil.rmtree(tmp_path)
+        assert len(read_live_orders(tmp_path, BOOT, [held]).orders) == 2
 
 
 def test_one_that_is_gone_is_made_anew_with_all_that_was_in_it(

@@ -43,6 +43,9 @@ KEY_REFUSED_MAX = 3
 LOOKUPS = 3
 """Vanished orders of each symbol that are looked up by their ClOrdIDs, where no register names them: lists
 and mass cancels go wrong by the symbol."""
+UNLISTED_AFTER = 2
+"""Lists in a row that fail, then orders are asked for by themselves: after the first it is better to ask for
+another, which shows a thousand at once."""
 POLL_S = (0.02, 1.0)
 RETRY_S = (0.1, 2.0)
 """First and longest pause, while acknowledged cancels are waited for and after failures."""
@@ -137,7 +140,7 @@ class VenueStop:
         """Ends when it is verified. Raises GivenUpError; the caller ends it when time is up."""
         poll, retry = Backoff(*POLL_S), Backoff(*RETRY_S)
         self.verified = False
-        empty = 0
+        empty = failures = 0
         while empty < EMPTY_ANSWERS:
             quiet = self._is_quiet
             try:
@@ -147,9 +150,12 @@ class VenueStop:
                     doubt = self._contradicted = await self._settle(listing)
             except VenueError as error:
                 self._failed(error)
-                empty = 0
+                empty, failures = 0, failures + 1
+                if failures >= UNLISTED_AFTER:
+                    await self._cancel_unlisted()
                 await retry.pause()
                 continue
+            failures = 0
             if self.remain:
                 empty = 0
                 if await self._cancel(listing):
@@ -239,6 +245,19 @@ class VenueStop:
         moved = await self._cancelling.send(self._cancelling.plan(listing))
         self.why = self._cancelling.refusal or self.why
         return moved
+
+    async def _cancel_unlisted(self) -> None:
+        """No list is to be had: what the register names is asked for one by one, and cancelled. It proves
+        nothing, but a venue whose lists hang is no reason to leave everything where it rests."""
+        if not (self._is_quiet and self._venue.capabilities.lookup_by_cl_ord_id):
+            return
+        cancelling = self._cancelling
+        found = await self.live.ask(cancelling.swept_ns, cancelling.acknowledged_ids)
+        self._sort(Listing(orders=tuple(found), complete=False))
+        if self.remain:
+            self._asked = True
+            cancelling.saw(self.remain)
+            await cancelling.send(cancelling.plan(Listing(orders=self.remain, complete=False)))
 
     async def _settle(self, listing: Listing) -> str:
         """After an empty list: waits until an order on its way must have landed, and meanwhile

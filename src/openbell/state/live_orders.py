@@ -186,13 +186,16 @@ class _Gathered:
         self.damage = self.gap = ""
         self.in_office = False
         """Whether one of them is, or was, of an engine that had taken office."""
+        self.epoch = 0
+        """The latest under which the engine of one of them took office, since the machine's last start."""
         self.inodes: set[int] = set()
         self.names: set[str] = set()
         self._boot_id = boot_id
         self._ended = ended
         self._orders: dict[ClOrdID, LiveOrder] = {}
 
-    def add(self, name: str, data: bytes, inode: int) -> None:
+    def add(self, name: str, data: bytes, inode: int, *, replaced: bool = False) -> None:
+        """`replaced`: the file itself is known, so that a copy in its place hides nothing."""
         self.inodes.add(inode)
         self.names.add(Path(name).name)
         told = parse(data)
@@ -200,7 +203,9 @@ class _Gathered:
         stale = fixed is not None and fixed.boot_id != self._boot_id
         if told.damage:
             self.damage = self.damage or f"{name}: {told.damage}"
-        elif fixed is not None and fixed.inode != inode and not stale:
+        elif fixed is not None and not stale and fixed.inode == inode:
+            self.epoch = max(self.epoch, epoch_of(data))
+        elif not (stale or replaced):
             self.damage = self.damage or f"{name}: {_COPY}"
         if stale:
             self.gap = self.gap or _STALE
@@ -250,6 +255,13 @@ def _read(folder: Path, boot_id: str, held: Sequence[HeldRegister]) -> LiveOrder
     found = _Gathered(boot_id, ended)
     if problem:
         found.missing(problem)
+    mapped: list[tuple[str, bytes, int]] = []
+    for each in held:
+        try:
+            mapped.append((each.name, _content_of(each.fd), os.fstat(each.fd).st_ino))
+        except OSError as error:
+            found.missing(f"{each.name} cannot be read: {error.strerror}")
+    known = {Path(name).name for name, _, _ in mapped}
     for path in paths:
         try:
             data, inode = path.read_bytes(), path.stat().st_ino
@@ -260,14 +272,13 @@ def _read(folder: Path, boot_id: str, held: Sequence[HeldRegister]) -> LiveOrder
         except OSError as error:
             found.missing(f"{path} cannot be read: {error.strerror}")
         else:
-            found.add(str(path), data, inode)
-    for each in held:
-        try:
-            inode = os.fstat(each.fd).st_ino
-            if inode not in found.inodes:
-                found.add(each.name, _content_of(each.fd), inode)
-        except OSError as error:
-            found.missing(f"{each.name} cannot be read: {error.strerror}")
+            found.add(str(path), data, inode, replaced=path.name in known)
+    for name, data, inode in mapped:
+        # An engine that gave its office away has its file until it ends; its successor, which took
+        # office later, has adopted what was in it, and knows what became of that since.
+        adopted = 0 < epoch_of(data) < found.epoch
+        if inode not in found.inodes and not adopted:
+            found.add(name, data, inode)
     if index is not None and boot_id and index.boot_id == boot_id:
         for name in sorted(set(index.files) - found.names):
             found.missing(f"{folder / name} is gone, which the engine in office writes")
