@@ -253,11 +253,12 @@ class VenueStop:
             return
         cancelling = self._cancelling
         found = await self.live.ask(cancelling.swept_ns, cancelling.acknowledged_ids)
-        self._sort(Listing(orders=tuple(found), complete=False))
-        if self.remain:
+        ours = tuple(order for order in found if self._target.holds(order))
+        if ours:
+            # What the last list showed stays what is told: this is no list.
             self._asked = True
-            cancelling.saw(self.remain)
-            await cancelling.send(cancelling.plan(Listing(orders=self.remain, complete=False)))
+            cancelling.saw(ours)
+            await cancelling.send(cancelling.plan(Listing(orders=ours, complete=False)))
 
     async def _settle(self, listing: Listing) -> str:
         """After an empty list: waits until an order on its way must have landed, and meanwhile
