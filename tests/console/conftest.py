@@ -122,7 +122,7 @@ Arrive = Callable[[str], Visit]
 @pytest.fixture(scope="module")
 def context(browser: Browser, desk: ControllerProcess) -> Iterator[BrowserContext]:
     """Of all visits: their tabs share what one browser's tabs do, its connections too."""
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     context.set_default_timeout(PATIENCE_MS)
     yield context
     context.close()

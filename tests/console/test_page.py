@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Browser, expect
 from tests.console.conftest import MARKUP, PATIENCE_MS, Visit
 from tests.harness.controller_process import ControllerProcess
 
+from openbell.cli.commands.status import status_text
+from openbell.cli.main import openbell
 from openbell.console.files import HEADERS, page_files
 
 
@@ -356,6 +359,12 @@ def test_the_page_is_served_to_whoever_asks_and_says_nothing_of_the_desk(
         assert (answer.status, body) == (200, file.body), path
         assert {name: answer.headers[name] for name in HEADERS} == dict(HEADERS)
         assert not any(secret in body for secret in (*secrets, str(desk.folder).encode()))
+    named = CliRunner().invoke(openbell, ["--desk", str(desk.folder), "--json", "console"])
+    assert json.loads(named.stdout) == {
+        "address": f"http://127.0.0.1:{desk.port}/console",
+        "token_file": str(desk.layout.api_token),
+    }
+    assert f"console     http://127.0.0.1:{desk.port}/console" in status_text(desk.status())
     policy = HEADERS["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert get("/console/").headers["Location"] == "/console"

@@ -41,13 +41,14 @@ export function emergency({ status }) {
       { name: "account_wide", label: "Others' orders on the same accounts too", kind: "check" },
     ],
     plan: ({ scope, flatten, account_wide }) =>
-      askPlan("emergency-stop/plan", { scopes: scopesOf(scope), flatten, account_wide }, 10),
+      askPlan("emergency-stop/plan", { scopes: scopesOf(scope), flatten, account_wide }),
     confirm: async ({ reason, scope, flatten, account_wide }, show) => {
       const lines = [];
       const draw = (...more) => show(h("ul", { class: "log" }, lines.map((each) => h("li", {}, each))), more);
       draw(h("p", {}, "Asked…"));
       const body = { reason, scopes: scopesOf(scope), flatten, account_wide };
-      const stated = await orAtATerminal(show, () => emergencyStop(body, (event) => {
+      const stated = await orAtATerminal(show, (heard) => emergencyStop(body, (event) => {
+        heard();
         lines.push(eventLine(event));
         draw();
       }));
@@ -63,14 +64,20 @@ export function emergency({ status }) {
 
 const scopesOf = (scope) => scope.split(/[\s,]+/).filter(Boolean);
 
-/** What cannot be asked of the controller is done at a terminal: it is said at once. */
+const SILENT_MS = 3_000;
+
+/** What the controller does not hear of is done at a terminal: that is said when it is slow, and the
+ * answer is waited for all the same. `doing(heard)`: `heard()` once it has said anything. */
 async function orAtATerminal(show, doing) {
+  const slow = setTimeout(() => show(h("p", { class: "bad", role: "alert" }, "No answer yet; it is waited for."), atATerminal()), SILENT_MS);
   try {
-    return await doing();
+    return await doing(() => clearTimeout(slow));
   } catch (error) {
     if (!(error instanceof NoAnswer)) throw error;
     show(h("div", { class: "bad", role: "alert" }, trouble(error)), atATerminal());
     return null;
+  } finally {
+    clearTimeout(slow);
   }
 }
 
@@ -95,8 +102,7 @@ function statement(stated) {
 }
 
 export async function release() {
-  const shown = look("kill-switch", 10);
-  const found = await shown.catch((error) => error);
+  const found = await look("kill-switch", 60).catch((error) => error);
   const latches = found.latches ?? [];
   ask({
     title: "Release the kill switch", label: "Release",
@@ -108,6 +114,7 @@ export async function release() {
     ],
     fields: [REASON],
     confirm: async ({ reason }, show) => {
+      if (found instanceof Error) throw found;
       const scopes = [...new Set(latches.map((each) => each.scope))];
       const done = await act("kill-switch/deactivate", { scopes, reason, latches: latches.map((each) => each.id) });
       show(h("p", { role: "alert" }, done.deactivated
@@ -122,7 +129,7 @@ export function halt() {
     title: "Halt the desk", label: "Halt", fields: [REASON],
     intro: h("p", {}, "No new orders; services stay up. It outlives every process until the desk is resumed."),
     confirm: async ({ reason }, show) => {
-      const done = await actNow("halt", { reason }, 30);
+      const done = await actNow("halt", { reason });
       show(h("p", { class: done.verified ? "good" : "bad", role: "alert" }, done.verified ? "Halted, and the engine confirmed it." : `Halted on the disk; the engine did not confirm it: ${done.why}`));
     },
   });

@@ -61,7 +61,7 @@ export function act(path, body, timeoutS = 60) {
 }
 
 /** What stops the desk: every question under way makes way for it, in other tabs too. */
-export function actNow(path, body, timeoutS = 15) {
+export function actNow(path, body, timeoutS = 60) {
   makeWay();
   return request("POST", path, body, timeoutS, null);
 }

@@ -39,8 +39,11 @@ function patchChildren(host, wanted) {
   for (const next of wanted) {
     const key = next.dataset?.key;
     let match = null;
-    if (key) match = keyed.get(key) ?? null;
-    else if (at && alike(at, next)) match = at;
+    if (key) {
+      match = keyed.get(key) ?? null;
+      keyed.delete(key); // Of two of one name the second is a node of its own.
+    }
+    if (!key && at && alike(at, next)) match = at;
     if (match && match.nodeName !== next.nodeName) match = null;
     if (!match) {
       host.insertBefore(next, at);

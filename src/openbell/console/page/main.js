@@ -30,6 +30,7 @@ const state = {
   procedures: null,
   runs: null,
   declared: null,
+  declaredProblem: null,
   run: null,
   signInProblem: "",
   signingIn: false,
@@ -48,7 +49,7 @@ function route() {
 addEventListener("hashchange", () => {
   const { view, name } = route();
   state.run = view === "runs" && name ? emptyRun(name) : null;
-  state.declared = null;
+  Object.assign(state, { declared: null, declaredProblem: null });
   procedures.forget(view === "begin" ? name : null);
   byId("main").replaceChildren();
   draw();
@@ -76,16 +77,19 @@ async function followStatus() {
   for (;;) {
     if (session() && !state.signingIn) {
       const asked = now();
+      const { token } = session();
       state.askedAt = asked;
       try {
         const status = await look("status");
-        announce(state.status, status);
-        Object.assign(state, { status, statusAt: asked, failure: "" });
+        if (session()?.token === token) {
+          announce(state.status, status);
+          Object.assign(state, { status, statusAt: asked, failure: "" });
+        }
       } catch (error) {
-        failed(error);
+        if (session()?.token === token) failed(error);
       }
       state.askedAt = null;
-      draw();
+      drawSurely();
     }
     await pause(rest(), ofStatus);
   }
@@ -98,10 +102,9 @@ async function followView() {
         await lookAtView();
       } catch (error) {
         // That the controller does not answer is told by the other question, of the status.
-        if (!(error instanceof NoAnswer || error instanceof StoodAside || error instanceof Refused)) throw error;
-        if (error.status === 401) failed(error);
+        if (!(error instanceof NoAnswer || error instanceof StoodAside || error instanceof Refused)) failed(error);
       }
-      draw();
+      drawSurely();
     }
     await pause(rest(), ofView);
   }
@@ -113,13 +116,18 @@ async function lookAtView() {
   if (state.approvals.requests.length > before) say("Something waits for an approval.");
   const { view, name } = route();
   if (view === "" && now() - state.killSwitchAt > RULES_EVERY_MS) {
-    state.killSwitch = await look("kill-switch", 10);
+    state.killSwitch = await look("kill-switch", 15);
     state.killSwitchAt = now();
   } else if (view === "procedures") {
     state.procedures ??= (await look("procedures")).procedures;
     state.runs = (await look("runs?limit=50")).runs;
   } else if (view === "begin" && !state.declared) {
-    state.declared = await look(`procedures/${encodeURIComponent(name)}`);
+    try {
+      state.declared = await look(`procedures/${encodeURIComponent(name)}`);
+    } catch (error) {
+      state.declaredProblem = error;
+      throw error;
+    }
   } else if (state.run && !state.run.record?.finished) {
     await refreshRun(state.run);
   }
@@ -132,7 +140,19 @@ function failed(error) {
   } else if (error instanceof NoAnswer || error instanceof Refused) {
     state.failure = error.message;
   } else if (!(error instanceof StoodAside)) {
-    throw error;
+    // What is shown may be wrong: that is told, and the next answer is tried all the same.
+    state.failure = `a defect of this page: ${error.message}`;
+    console.error(error);
+  }
+}
+
+function drawSurely() {
+  try {
+    draw();
+  } catch (error) {
+    failed(error);
+    drawTop(Boolean(session()));
+    drawBanner(Boolean(session()));
   }
 }
 
@@ -148,8 +168,9 @@ function forgetDesk(problem) {
 /** Why what is shown may not be so any more; empty where it is fresh. */
 function doubt() {
   if (state.failure) return state.failure;
-  const slow = state.askedAt !== null && now() - state.askedAt > SLOW_MS;
-  return slow ? "it has not answered yet" : "";
+  if (state.askedAt !== null && now() - state.askedAt > SLOW_MS) return "it has not answered yet";
+  // Whatever it is that keeps this page from asking.
+  return state.status && now() - state.statusAt > SLOW_MS + rest() ? "it was not asked again" : "";
 }
 
 // The record of a run that has ended stays true.
@@ -169,7 +190,7 @@ function draw() {
 
 function viewOf(view) {
   if (view === "procedures") return procedures.proceduresView(state);
-  if (view === "begin") return procedures.beginView({ procedure: state.declared });
+  if (view === "begin") return procedures.beginView({ procedure: state.declared, problem: state.declaredProblem });
   if (view === "approvals") return approvalsView(state);
   if (state.run) return runView(state);
   return deskView(state);
@@ -253,7 +274,7 @@ async function enter(form) {
   signIn(token, who);
   draw();
   try {
-    await look("ping", 10);
+    await look("ping", 60);
   } catch (error) {
     signOut();
     if (error instanceof Refused && error.status === 401) state.signInProblem = "This desk does not take that token.";

@@ -49,8 +49,8 @@ const LATER = {
   help: "Now where it is left empty. A time on the desk's clock (15:45) announces the closing and locks the desk until then.",
 };
 
-export function beginView({ procedure }) {
-  if (!procedure) return [h("h1", {}, "Procedure"), h("p", { class: "note" }, "Asking…")];
+export function beginView({ procedure, problem }) {
+  if (!procedure) return [h("h1", {}, "Procedure"), problem ? h("div", { class: "said bad", role: "alert" }, trouble(problem)) : h("p", { class: "note" }, "Asking…")];
   const closing = procedure.name === "close";
   const { plan, busy, error, planAt } = prepared;
   return [
