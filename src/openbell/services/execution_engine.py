@@ -29,7 +29,9 @@ from openbell.venues.credentials import Credentials
 from openbell.venues.port import Venue
 from openbell.venues.registry import open_venue
 
-_OF_THE_PRIMARY = ("orders", "halt", "resume", "cancel", "flatten", "reconcile", "adopt")
+_OF_THE_PRIMARY = (
+    "orders", "halt", "resume", "cancel", "flatten", "flatten-plan", "reconcile", "adopt",
+)  # fmt: skip
 """What only an engine that trades can do. To tell of `orders` is to ask for those that a venue does not
 list, and to book what it says of them."""
 
@@ -61,6 +63,7 @@ class ExecutionEngine:
             ("POST", "resume"),
             ("POST", "cancel"),
             ("POST", "flatten"),
+            ("GET", "flatten-plan"),
             ("POST", "reconcile"),
             ("POST", "hand-over"),
             ("POST", "promote"),

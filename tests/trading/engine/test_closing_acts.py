@@ -80,6 +80,44 @@ async def test_a_flatten_never_flips_whatever_rests_on_its_side(desk: Any) -> No
     assert leg.order_qty == Decimal("0.6"), "0.4 are under way already"
 
 
+@pytest.mark.parametrize("mode", ["market", "limit"])
+async def test_a_plan_is_what_the_flatten_then_orders(desk: Any, mode: str) -> None:
+    """Split as the venue's rules want it, and where an order rests on the closing side as if that
+    were withdrawn, which it is by then."""
+    await desk.start()
+    for quantity in ("90.5", "60"):  # more than one order takes
+        await hold(desk, quantity)
+    resting = await desk.order(side=Side.SELL, order_qty=Decimal(20), price=Decimal(101))
+    await desk.until_status(resting.cl_ord_id, S.NEW)
+    sent = len(desk.venue.submitted())
+
+    def of(legs: Any) -> list[tuple[Side, Decimal, str]]:
+        return [(leg.side, leg.order_qty, leg.symbol) for leg in legs]
+
+    as_it_is = await desk.api.flatten_plan({"mode": mode})
+    assert sum(leg.order_qty for leg in as_it_is.legs) == Decimal("130.5")
+    plan = await desk.api.flatten_plan({"mode": mode, "orders": "gone"})
+    assert len(plan.legs) == 2 and sum(leg.order_qty for leg in plan.legs) == Decimal("150.5")
+    assert {str(leg.ord_type) for leg in plan.legs} == {mode.upper()}
+    assert len(desk.venue.submitted()) == sent, "nothing is sent"
+    await desk.api.cancel({})
+    await desk.until_status(resting.cl_ord_id, S.CANCELED)
+    done = await desk.api.flatten({"mode": mode})
+    # A limit that does not fill at once ends the round: what is left is for the next one.
+    assert of(done.legs) == of(plan.legs if mode == "market" else plan.legs[:1])
+    orders = [desk.venue.orders[name] for name in desk.venue.submitted()[sent:]]
+    assert [(order.side, order.order_qty, order.symbol) for order in orders] == of(done.legs)
+
+
+async def test_a_plan_names_what_no_order_can_be_sent_for(desk: Any) -> None:
+    await desk.start()
+    await hold(desk, "1")
+    desk.venue.held = Decimal(-1)
+    plan = await desk.api.flatten_plan({"mode": "market"})
+    assert (plan.legs, plan.blocked) == ((), (await desk.api.flatten({"mode": "market"})).blocked)
+    assert "the venue -1" in plan.blocked[0]
+
+
 async def test_a_flatten_orders_nothing_where_books_and_venue_differ_in_side(desk: Any) -> None:
     await desk.start()
     await hold(desk, "1")

@@ -19,7 +19,7 @@ import msgspec
 from openbell.domain import ids
 from openbell.domain.closing import CancelScope, is_passive, plan_cancels
 from openbell.domain.comparison import document, plain
-from openbell.domain.flattening import Flatness, is_flat
+from openbell.domain.flattening import Flatness, FlattenPlan, is_flat
 from openbell.domain.market import Quote, base_quote
 from openbell.domain.orders import ClOrdID, Order
 from openbell.domain.positions import Pnl, Position, common_quote, total_pnl, unrealized
@@ -66,6 +66,12 @@ class FlattenBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Name under which the same flatten may be asked for again without ordering anything twice."""
     valid_until_mono_ns: int | None = None
     """Nothing is ordered later: on the monotonic clock, which all processes of one boot share."""
+
+
+class FlattenPlanQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    mode: Literal["market", "limit"]
+    orders: Literal["as_they_are", "gone"] = "as_they_are"
+    """Whether own open orders are to be taken for withdrawn."""
 
 
 class ReconcileBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,6 +233,12 @@ class EngineApi:
                 symbol=body.symbol,
                 until_mono_ns=body.valid_until_mono_ns,
             )
+
+    async def flatten_plan(self, fields: dict[str, Any]) -> FlattenPlan:
+        """What `flatten` would order; nothing is sent."""
+        body = _read(fields, FlattenPlanQuery)
+        async with self._flattening:  # or it would plan beside orders that are just being sent
+            return await self._engine.flattener.plan(body.mode, orders_gone=body.orders == "gone")
 
     async def reconcile(self, fields: dict[str, Any]) -> object:
         """Looks until nothing is left to heal, three times at most, and tells the last look."""

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.domain.flattening import Dust, FlattenLeg, plan_flatten
+from openbell.domain.flattening import Dust, FlattenLeg, FlattenPlan, plan_flatten
 from openbell.domain.market import InstrumentRules
 from openbell.domain.orders import ClOrdID, Order, Purpose, Side
 from openbell.domain.permit import PermitScope
@@ -147,16 +147,7 @@ class Flattener:
                 legs.append(await self._see_through(intent_id, known))
                 number += 1
                 continue
-            position = await self._agreed_position(instrument, blocked)
-            if position is None:
-                return
-            plan = plan_flatten(
-                [position],
-                self._rules(instrument),
-                self._market.quotes,
-                self._mode(venue, mode),
-                under_way={instrument: self._under_way(position)},
-            )
+            plan = await self._plan_one(instrument, mode)
             dust.extend(plan.dust)
             blocked.extend(plan.blocked)
             if not plan.legs:
@@ -169,6 +160,36 @@ class Flattener:
             if result.outcome != "FILLED" or len(plan.legs) == 1:
                 return  # what is left is for whoever asked, who looks at the venue first
             number += 1
+
+    async def plan(
+        self, mode: Literal["market", "limit"], *, orders_gone: bool = False
+    ) -> FlattenPlan:
+        """What `flatten` would order now, planned as it plans; nothing is sent. `orders_gone`: for when
+        what is open of ours was withdrawn."""
+        plans = [
+            await self._plan_one(instrument, mode, orders_gone=orders_gone)
+            for instrument in self._instruments()
+        ]
+        return FlattenPlan(
+            legs=tuple(leg for each in plans for leg in each.legs),
+            dust=tuple(left for each in plans for left in each.dust),
+            blocked=tuple(why for each in plans for why in each.blocked),
+        )
+
+    async def _plan_one(
+        self, instrument: Instrument, mode: Literal["market", "limit"], *, orders_gone: bool = False
+    ) -> FlattenPlan:
+        blocked: list[str] = []
+        position = await self._agreed_position(instrument, blocked)
+        if position is None:
+            return FlattenPlan(legs=(), dust=(), blocked=tuple(blocked))
+        return plan_flatten(
+            [position],
+            self._rules(instrument),
+            self._market.quotes,
+            self._mode(instrument[0], mode),
+            under_way={} if orders_gone else {instrument: self._under_way(position)},
+        )
 
     async def _agreed_position(self, instrument: Instrument, blocked: list[str]) -> Position | None:
         """The part of the position that books and venue both hold; None: nothing to close."""
