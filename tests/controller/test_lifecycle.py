@@ -268,7 +268,7 @@ def test_a_closing_that_was_cut_off_is_announced_and_gone_on_with(make_desk: Any
     assert seen["interrupted_run"]["id"] == run
     assert seen["interrupted_run"]["step"] == "stop_services"
     assert seen["state"] == "closing", "a half closed desk does not trade again by itself"
-    assert any("down" in row["action"] for row in seen["recommendations"])
+    assert f"openbell procedure resume {run}" in [row["action"] for row in seen["recommendations"]]
     os.kill(desk.pids()["stubborn"], signal.SIGKILL)
     desk.until(lambda: states(desk)["stubborn"] != "ready", "the service is gone")
     status, again = desk.post("close")

@@ -212,6 +212,8 @@ class FakeAsks:
     flattened: set[str] = field(default_factory=set)
     in_flight: list[int] = field(default_factory=lambda: [0])
     """Orders without an answer, as it says one time after the other; the last stays."""
+    no_rules: str = ""
+    """Why the engine can send no order for what is held."""
 
     async def get(self, service: str, path: str, *, timeout_s: float = 5.0) -> Answer:
         return await self._answer(service, path, {})
@@ -237,7 +239,7 @@ class FakeAsks:
     def _body(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         venue = self.venue
         ok = {"ok": venue.reachable, "complete": venue.reachable, "error": "no route"}
-        match path:
+        match path.partition("?")[0]:
             case "/v1/state":
                 in_flight = self.in_flight.pop(0) if len(self.in_flight) > 1 else self.in_flight[0]
                 return {
@@ -285,7 +287,18 @@ class FakeAsks:
             case "/v1/cancel":
                 if venue.reachable:
                     venue.cancel_own(venue.passive if body.get("passive_stay") else frozenset())
+            case "/v1/flatten-plan":
+                if self.no_rules:
+                    return {"legs": [], "dust": [], "blocked": [f"sim BTC/USDT: {self.no_rules}"]}
+                leg = {
+                    "venue": "sim", "symbol": "BTC/USDT", "order_qty": str(abs(venue.position)),
+                    "side": "SELL" if venue.position > 0 else "BUY", "price": None,
+                    "ord_type": "LIMIT" if "mode=limit" in path else "MARKET",
+                }  # fmt: skip
+                return {"legs": [leg] if venue.position else [], "dust": [], "blocked": []}
             case "/v1/flatten":
+                if self.no_rules:
+                    return {"legs": [], "dust": [], "blocked": [f"sim BTC/USDT: {self.no_rules}"]}
                 run = str(body["run"])
                 if venue.reachable and venue.position and run not in self.flattened:
                     self.flattened.add(run)

@@ -30,14 +30,23 @@ from openbell.domain.orders import (
 from openbell.domain.scopes import DESK as WHOLE_DESK
 from openbell.domain.service_state import ServiceState
 from openbell.errors import StorageError
-from openbell.procedures.closing import closing_steps, halt_strategies, lock, verify
+from openbell.procedures.closing import (
+    PROCEDURE,
+    closing_steps,
+    halt_strategies,
+    lock,
+    verify,
+)
 from openbell.procedures.closing.cancel_orders import judge_cancel, plan_cancel
+from openbell.procedures.closing.checkpoint import SaveCheckpoint
+from openbell.procedures.closing.context import SavedCheckpoint
 from openbell.procedures.closing.disconnect import (
     Disconnect,
     DisconnectFacts,
     plan_disconnect,
 )
 from openbell.procedures.closing.flatten import (
+    FlattenFacts,
     judge_flatten,
     order_rows,
     plan_flatten,
@@ -54,7 +63,7 @@ from openbell.procedures.desk_voices import EngineSays, StrategySays
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts
 from openbell.procedures.run import Runner
-from openbell.procedures.step import Outcome, StepReport
+from openbell.procedures.step import OnFailure, Outcome, StepReport
 from openbell.state.database import open_database
 from openbell.state.desk_lock import DeskLock
 from openbell.state.halts import Halt
@@ -592,6 +601,62 @@ async def test_a_checkpoint_goes_elsewhere_where_its_own_folder_does_not_take_it
     ]
 
 
+async def test_a_folder_that_is_slow_uses_up_neither_the_next_ones_time_nor_the_last_resorts(
+    fake_desk: Any, journal: Any, tmp_path: Path
+) -> None:
+    """Before, the step's time ran out in the first folder, and nobody tried another."""
+    free = tmp_path / "free"
+    free.mkdir(mode=0o700)
+    closing = fake_desk.closing()
+    closing.elsewhere = (free,)
+    save = closing.save_checkpoint
+    gathered = 0
+
+    async def gather() -> None:
+        nonlocal gathered
+        gathered += 1
+
+    async def hang(folder: Path | None) -> Any:
+        if folder != free:
+            await asyncio.Event().wait()
+        return await save(folder)
+
+    async def hang_everywhere(_: Path | None) -> Any:
+        await asyncio.Event().wait()
+
+    closing.gather = gather
+    for saves, outcome in ((hang, Outcome.DONE), (hang_everywhere, Outcome.FAILED)):
+        closing.save_checkpoint, closing.checkpoint = saves, None
+        step = SaveCheckpoint(closing, timeout_s=6.0)
+        (report,) = await Runner(journal, lambda _: None).run([step])
+        assert report.outcome is outcome, report.detail
+        assert "the state folder: not written within " in report.detail
+        assert "ran out of time" not in report.detail
+    assert gathered == 2, "once in each attempt of the step"
+    assert f"{free}: not written within" in report.detail
+    assert Path(str(report.evidence["extraction"])).exists(), "the last resort was reached"
+
+
+async def test_a_checkpoint_that_lacks_something_is_evidence_all_the_same(
+    fake_desk: Any, journal: Any
+) -> None:
+    closing = fake_desk.closing()
+    save = closing.save_checkpoint
+
+    async def without_books(folder: Path | None) -> SavedCheckpoint:
+        return replace(await save(folder), missing={"trading": "no answer; the journal: gone"})
+
+    closing.save_checkpoint = without_books
+    (report,) = await Runner(journal, lambda _: None).run([SaveCheckpoint(closing)])
+    assert (
+        report.outcome is Outcome.FAILED and "is not complete: trading: no answer" in report.detail
+    )
+    kept = journal.ended["checkpoint"].evidence
+    paths = [each["path"] for each in kept["files"]]
+    assert kept["path"] in paths and kept["extraction"] in paths, "and the last resort was taken"
+    assert all(each["sha256"] for each in kept["files"])
+
+
 async def test_a_venue_that_falls_silent_at_the_end_keeps_its_simulation_up(
     fake_desk: Any, journal: Any
 ) -> None:
@@ -698,7 +763,12 @@ async def test_a_plan_changes_nothing(fake_desk: Any) -> None:
     assert "not known: slippage: there is no quote" in flatten, "unknown is told as unknown"
     details = {step["name"]: step["details"] for step in plan["steps"]}  # type: ignore[attr-defined]
     assert len(details["cancel_orders"]) == 2, "which orders, one by one"
+    waiting = next(step for step in plan["steps"] if step["name"] == "wait_for_orders")  # type: ignore[attr-defined]
+    assert (waiting["actions"], waiting["reason"]) == ([], "no order is pending"), (
+        "the steps before it will have withdrawn them"
+    )
     (cost,) = details["flatten"]
+    assert [each["order_qty"] for each in cost["orders"]] == ["0.5"]
     assert (cost["estimated_slippage"], cost["estimated_fee"]) == (None, None)
     assert steps["stop_market_data"] == ["stop strategies", "stop feed"]
     assert steps["disconnect"] == ["stop engine: no order of ours is to rest"]
@@ -720,6 +790,92 @@ async def test_a_desk_stops_as_planned(fake_desk: Any, journal: Any) -> None:
     stopped = [name for verb, name in fake_desk.services.calls if verb == "stop"]
     assert stopped == foreseen
     assert stopped == ["strategies", "feed", "engine", "risk", "board", "bus", "venue"]
+
+
+async def test_what_is_done_is_what_was_planned_with_orders_and_a_position(
+    fake_desk: Any, journal: Any
+) -> None:
+    """On a desk that nobody changed meanwhile; with a real engine and its venue's own order log:
+    tests/trading/engine/test_closing_plan.py."""
+    plan = await plan_document("close", closing_steps(fake_desk.closing()))
+    foreseen = {step["name"]: step["actions"] for step in plan["steps"]}  # type: ignore[attr-defined]
+    closing = fake_desk.closing()
+    events: list[dict[str, Any]] = []
+    runner = Runner(journal, events.append, on_report=closing.note)
+    await runner.run(closing_steps(closing))
+    done = {each["step"]: each["plan"] for each in events if each["event"] == "step_planned"}
+    assert done == foreseen
+
+
+def with_policy(closing: Any, **policies: OnFailure) -> list[Any]:
+    steps = list(closing_steps(closing))
+    for step in steps:
+        step.on_failure = policies.get(step.name, step.on_failure)
+        if step.name in ("cancel_orders", "flatten"):
+            step.timeout_s = 0.3
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("policies", "word", "stopped"),
+    [
+        ({"wait_for_orders": OnFailure.FORCE}, False, True),
+        ({"wait_for_orders": OnFailure.ASK}, True, True),
+        # What failed is cancelling, and to wait for it has failed too: nobody insisted there.
+        ({"cancel_orders": OnFailure.FORCE}, False, False),
+        ({"cancel_orders": OnFailure.ASK}, True, False),
+        ({"cancel_orders": OnFailure.FORCE, "wait_for_orders": OnFailure.FORCE}, False, True),
+        ({"flatten": OnFailure.FORCE}, False, False),
+        ({}, True, False),
+    ],
+)
+async def test_who_insists_stops_the_services_over_an_order_and_it_is_told_all_the_same(
+    fake_desk: Any, journal: Any, policies: dict[str, OnFailure], word: bool, stopped: bool
+) -> None:
+    """The desk file's `force`, or a person asked by `ask`: a shutdown script's "60 seconds, then
+    proceed". Before, both went on to steps that stopped nothing."""
+    stuck = fake_desk.own_order(1)
+    fake_desk.venue.stuck = frozenset({stuck})
+    closing = fake_desk.closing()
+
+    async def decide(_step: str, _found: Any) -> bool:
+        return word
+
+    runner = Runner(journal, lambda _: None, on_report=closing.note, decide=decide, timeout_s=10)
+    reports = await runner.run(with_policy(closing, **policies))
+    statement = await closing_statement(closing, reports)
+    assert statement.services_stopped is stopped
+    assert not statement.verified, "an order remains, whoever insisted"
+    assert stuck in {row["cl_ord_id"] for row in statement.document["remaining_orders"]}
+    assert "failed: cancel_orders, wait_for_orders" in statement.summary
+
+
+async def test_a_position_needs_a_word_of_its_own(fake_desk: Any, journal: Any) -> None:
+    fake_desk.asks.no_rules = "the venue's rules are not known"
+    for policies, stopped in (
+        ({"wait_for_orders": OnFailure.FORCE}, False),
+        ({"flatten": OnFailure.FORCE}, True),
+    ):
+        closing = fake_desk.closing()
+        runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=10)
+        statement = await closing_statement(
+            closing, await runner.run(with_policy(closing, **policies))
+        )
+        assert (statement.services_stopped, statement.verified) == (stopped, False)
+        assert "1 position remains" in statement.summary
+
+
+@pytest.mark.parametrize("left_out", [spec.name for spec in PROCEDURE.steps if spec.optional])
+async def test_a_closing_is_proven_without_any_step_that_may_be_left_out(
+    fake_desk: Any, journal: Any, left_out: str
+) -> None:
+    """Else `check` would take a desk file with which every closing ends with 7, and no restart ever
+    opens the desk again."""
+    closing = fake_desk.closing()
+    steps = [step for step in closing_steps(closing) if step.name != left_out]
+    runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=20)
+    statement = await closing_statement(closing, await runner.run(steps))
+    assert statement.verified, statement.summary
 
 
 async def test_market_data_outlives_risk_where_its_silence_would_set_the_kill_switch(
@@ -761,7 +917,7 @@ async def test_an_order_that_turns_up_is_withdrawn_before_the_engine_logs_out(
 def test_nothing_is_cancelled_or_flattened_where_nothing_is() -> None:
     nothing = Picture(source="engine")
     assert plan_cancel(nothing, "cancel").actions == ()
-    assert plan_flatten(nothing, "aggressive", DESK).actions == ()
+    assert plan_flatten(FlattenFacts(nothing), "aggressive", DESK).actions == ()
 
 
 def test_a_flatten_is_planned_with_what_it_would_cost() -> None:
@@ -774,21 +930,66 @@ def test_a_flatten_is_planned_with_what_it_would_cost() -> None:
         "quote": quote,
     }
     picture = Picture(source="engine", positions=(row,))
-    (action,) = plan_flatten(picture, "aggressive", DESK).actions
+    (action,) = plan_flatten(FlattenFacts(picture), "aggressive", DESK).actions
     assert "estimated slippage at least 2.00 USDT, fee 0.1980 USDT" in str(action), (
         "1 of 2 at the touch"
     )
-    (limits,) = plan_flatten(picture, "conservative", DESK).actions
+    (limits,) = plan_flatten(FlattenFacts(picture), "conservative", DESK).actions
     assert "estimated slippage at least 2.00 USDT" in str(limits)
     bought = {**row, "venue_quantity": "-2"}
     (detail,) = plan_flatten(
-        Picture(source="engine", positions=(bought,)), "conservative", DESK
+        FlattenFacts(Picture(source="engine", positions=(bought,))), "conservative", DESK
     ).details
     assert (detail["estimated_slippage"], detail["slippage_is_least"]) == ("2", False)
     old = {**row, "quote": {**quote, "age_s": 60.0}}
-    (stale,) = plan_flatten(Picture(source="engine", positions=(old,)), "aggressive", DESK).details
+    (stale,) = plan_flatten(
+        FlattenFacts(Picture(source="engine", positions=(old,))), "aggressive", DESK
+    ).details
     assert stale["estimated_slippage"] is stale["estimated_fee"] is None
     assert "the quote is 60s old" in str(stale["unknown"])
+
+
+def test_a_flatten_is_planned_as_the_engine_plans_it() -> None:
+    """Which orders is what the engine would send: split, and none where it knows no rules."""
+    row = {"venue": "sim", "symbol": "BTC/USDT", "quantity": "5", "venue_quantity": "5"}
+    other = {**row, "symbol": "ETH/USDT"}
+    dust = {**row, "symbol": "XRP/USDT"}
+    latched = {**row, "symbol": "SOL/USDT"}
+    legs = [
+        {"venue": "sim", "symbol": "BTC/USDT", "side": "SELL", "order_qty": size, "price": None,
+         "ord_type": "MARKET"}
+        for size in ("3", "2")
+    ]  # fmt: skip
+    planned = Answer(
+        {
+            "legs": legs,
+            "dust": [{"venue": "sim", "symbol": "XRP/USDT", "quantity": "5"}],
+            "blocked": ["sim ETH/USDT: the venue's rules are not known"],
+        },
+        200,
+    )
+    facts = FlattenFacts(
+        Picture(source="engine", positions=(row, other, dust, latched)),
+        planned, "kill switch", frozenset({("sim", "SOL/USDT")}),
+    )  # fmt: skip
+    plan = plan_flatten(facts, "aggressive", DESK)
+    split, blocked, small, stopped = plan.lines()
+    assert split.startswith("flatten sim BTC/USDT (5) with market orders of 3, 2: ")
+    assert blocked == "NO ORDER can be sent for sim ETH/USDT (5): the venue's rules are not known"
+    assert small == "NO ORDER can be sent for sim XRP/USDT (5): it is too small for any order"
+    assert stopped == "NO ORDER can be sent for sim SOL/USDT (5): kill switch"
+    assert [len(each["orders"]) for each in plan.details] == [2, 0, 0, 0]  # type: ignore[arg-type]
+    assert plan.details[0]["orders"][0] == {  # type: ignore[index]
+        "side": "SELL", "order_qty": "3", "ord_type": "MARKET", "price": None,
+    }  # fmt: skip
+    silent = FlattenFacts(Picture(source="engine", positions=(row,)), Answer(None, why="hangs"))
+    (unknown,) = plan_flatten(silent, "aggressive", DESK).details
+    assert unknown["orders"] is None, "unknown is not none"
+    limits = Answer({"legs": [{**legs[0], "ord_type": "LIMIT", "price": "100"}]}, 200)
+    facts = FlattenFacts(Picture(source="engine", positions=(row,)), limits)
+    assert "limit orders at mid" in plan_flatten(facts, "conservative", DESK).lines()[0]
+    facts = FlattenFacts(Picture(source="engine", positions=(row,)), planned)
+    assert "limit" not in plan_flatten(facts, "conservative", DESK).lines()[0], "it takes none"
 
 
 def test_what_is_not_known_is_cancelled_all_the_same() -> None:

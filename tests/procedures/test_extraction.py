@@ -12,7 +12,14 @@ import pytest
 
 from openbell.config.redact import Redactor
 from openbell.domain.orders import NewOrder, OrderAccepted, OrderIntended, OrdType, Side
+from openbell.domain.service_state import ServiceState
 from openbell.errors import RefusedError, StorageError
+from openbell.procedures.checkpointing import (
+    BOOKS_INSTEAD,
+    Sections,
+    gather_sections,
+    write_sections,
+)
 from openbell.procedures.extraction import extract_state, make_private, other_folders
 from openbell.state.database import open_database
 from openbell.state.journal import Journal
@@ -62,6 +69,35 @@ async def test_open_orders_and_the_newest_lines_are_in_it_and_no_secret(fake_des
     assert name in json.dumps(order)
     assert "was used" in document["logs"]["engine"]
     assert "not a checkpoint" in document["what"]
+
+
+@pytest.mark.parametrize("silent", ["failed", "hangs"])
+async def test_books_that_no_engine_tells_are_the_journals_where_a_desk_is_closed(
+    fake_desk: Any, silent: str
+) -> None:
+    """Before, they were missing from the file, and since there was one nothing was extracted either."""
+    name = await with_an_open_order(fake_desk)
+    if silent == "failed":
+        fake_desk.services.states["engine"] = ServiceState.FAILED
+    fake_desk.asks.deaf = frozenset({"engine"})
+
+    async def gathered(*, last_resort: bool) -> Sections:
+        voices = fake_desk.closing().voices
+        return await gather_sections(
+            fake_desk.desk, fake_desk.layout, voices, "complete", Redactor(), last_resort=last_resort
+        )  # fmt: skip
+
+    sections = await gathered(last_resort=True)
+    assert name in sections.content["trading"].decode()
+    assert "trading" not in sections.missing and sections.books_instead == "engine cannot be asked"
+    info = await write_sections(fake_desk.desk, fake_desk.layout, sections)
+    assert info.facts[BOOKS_INSTEAD] == "engine cannot be asked", "the file says so"
+    assert "trading" in (await gathered(last_resort=False)).missing
+
+    fake_desk.layout.database.write_bytes(b"damaged")
+    sections = await gathered(last_resort=True)
+    assert not sections.books_instead and "trading" not in sections.content
+    assert sections.missing["trading"].startswith("engine cannot be asked; the journal: ")
 
 
 def test_the_first_folder_that_takes_it_is_used(fake_desk: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,14 @@ def test_every_step_that_is_not_optional_says_why() -> None:
                 assert spec.needed_because in problems(text)[0]
 
 
+def test_the_how_to_shows_what_check_takes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "procedures.md").read_text()
+    shown = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert any("enabled = false" in each for each in shown)
+    for each in shown:
+        assert desk(each)
+
+
 def test_time_and_policy_are_the_desks_and_the_step_is_the_same() -> None:
     text = '[procedures.close.steps.flatten]\ntimeout = "3s"\non_failure = "ask"\napprovals = ["risk"]\n'
     step = next(each for each in arranged(closing.PROCEDURE, text) if each.name == "flatten")
@@ -122,11 +131,9 @@ def test_time_and_policy_are_the_desks_and_the_step_is_the_same() -> None:
 def test_a_step_that_is_left_out_is_gone() -> None:
     names = [
         s.name
-        for s in arranged(
-            closing.PROCEDURE, "[procedures.close.steps.checkpoint]\nenabled = false\n"
-        )
+        for s in arranged(closing.PROCEDURE, "[procedures.close.steps.announce]\nenabled = false\n")
     ]
-    assert "checkpoint" not in names and len(names) == len(closing.PROCEDURE.steps) - 1
+    assert "announce" not in names and len(names) == len(closing.PROCEDURE.steps) - 1
 
 
 def test_steps_of_the_desk_come_where_they_belong_in_the_order_of_the_file() -> None:
@@ -188,11 +195,11 @@ def test_whatever_is_added_the_steps_keep_their_order_and_each_stands_beside_its
 
 def test_show_tells_of_steps_that_are_left_out_and_of_the_desks_own() -> None:
     file = desk(
-        "[procedures.close.steps.checkpoint]\nenabled = false\n" + extra("x", 'after = "verify"')
+        "[procedures.close.steps.announce]\nenabled = false\n" + extra("x", 'after = "verify"')
     )
     rows = declared_steps(closing.PROCEDURE, file)
     assert [spec.name for spec, _, own in rows if own is not None] == ["x"]
-    assert [spec.name for spec, settings, _ in rows if not settings.enabled] == ["checkpoint"]
+    assert [spec.name for spec, settings, _ in rows if not settings.enabled] == ["announce"]
     assert [spec.name for spec, _, _ in declared_steps(OPEN, None)] == [s.name for s in OPEN.steps]
 
 

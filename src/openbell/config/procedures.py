@@ -28,7 +28,9 @@ class StepSettings(Model):
     """Of the step's own work; its verification has its own time."""
     on_failure: FailurePolicy | None = None
     """Failed or unknown: abort ends the run, warn and force go on and tell, ask waits for a person
-    (`openbell procedure approve`) and without an answer ends it."""
+    (`openbell procedure approve`) and without an answer ends it. Of a closing's `cancel_orders`,
+    `flatten` and `wait_for_orders`, force and a person's word stop the services over what was found;
+    warn leaves them up."""
     approvals: Approvals = ()
     """Who must approve before the step begins, by role: one or two persons, none of them the one
     who asked for the run. Where nobody is named in `[approvals] people`, any other person."""

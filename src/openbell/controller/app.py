@@ -272,7 +272,7 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
         orders: Literal["cancel", "keep", "keep-passive"] | None = None,
         reason: str = "",
         timeout_s: Annotated[float | None, Query(gt=0)] = None,
-        force: bool = False,
+        force: bool | None = None,
     ) -> Response:
         wishes = CloseWishes(flatten, orders, reason, timeout_s, force)
         return _json(desk, await parts.closings.plan_close(wishes))

@@ -24,7 +24,8 @@ class CloseBody(Body):
     orders: Literal["cancel", "keep", "keep-passive"] | None = None
     reason: Annotated[str, Field(max_length=500)] = ""
     timeout_s: Annotated[float, Field(gt=0, le=86400)] | None = None
-    force: bool = False
+    force: bool | None = None
+    """None, as of the others: as the closing that is gone on with was asked, else no."""
 
 
 class CloseLaterBody(CloseBody):

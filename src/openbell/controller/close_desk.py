@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,15 +18,16 @@ from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
 from openbell.controller.run_board import LiveRun
 from openbell.controller.specs import keep_nothing_sent_since
+from openbell.domain.closing_wishes import (
+    WISHES,
+    changes_told,
+    wishes_going_on,
+)
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
 from openbell.kill.course import refuse_under_way
-from openbell.procedures.checkpointing import (
-    left_out_sections,
-    missing_sections,
-    save_checkpoint,
-)
+from openbell.procedures.checkpointing import Sections, gather_sections, write_sections
 from openbell.procedures.closing import PROCEDURE, Closing, closing_steps
 from openbell.procedures.closing.afterwards import SPEC as AFTER
 from openbell.procedures.closing.afterwards import ending_text
@@ -65,11 +66,13 @@ EXIT_GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class CloseWishes:
+    """None: nothing is said of it."""
+
     flatten: Literal["aggressive", "conservative", "keep"] | None = None
     orders: Literal["cancel", "keep", "keep-passive"] | None = None
     reason: str = ""
     timeout_s: float | None = None
-    force: bool = False
+    force: bool | None = None
     restart: Literal["", "full", "quick"] = ""
     """Of what it is the first half. Not asked for by people."""
 
@@ -104,7 +107,9 @@ class Closings:
         return HALF_CLOSED
 
     def wishes_for(self, asked: CloseWishes) -> Wishes:
-        """What is asked, filled up from `[closing]`. Raises UsageError where it contradicts itself."""
+        """What is asked, filled up from the run that was cut off and is gone on with, and from
+        `[closing]`. Raises UsageError where it contradicts itself."""
+        asked = self._as_before(asked)
         settings = self._desk.desk.file.closing
         flatten = asked.flatten or settings.flatten
         orders = asked.orders or ("cancel" if flatten != "keep" else settings.orders)
@@ -120,9 +125,18 @@ class Closings:
             timeout_s=asked.timeout_s or settings.timeout,
             wait_for_orders_s=settings.wait_for_orders,
             conservative_wait_s=settings.conservative_wait,
-            force=asked.force,
+            force=bool(asked.force),
             quick=asked.restart == "quick",
         )
+
+    def _as_before(self, asked: CloseWishes) -> CloseWishes:
+        """With the wishes of the run that was cut off, where nothing else is said: who goes on with it
+        need not know what was to be kept."""
+        cut_off = self._desk.interrupted
+        if cut_off is None or cut_off.procedure != PROCEDURE.name:
+            return asked
+        now: dict[str, Any] = wishes_going_on(cut_off.parameters, _said(asked))
+        return replace(asked, **now, reason=asked.reason or cut_off.why)
 
     async def close(
         self, asked: CloseWishes, actor: str, then: Then | None = None
@@ -203,8 +217,20 @@ class Closings:
 
     async def plan_close(self, asked: CloseWishes) -> dict[str, object]:
         """What `close` would do now."""
-        closing = self._closing("plan", self.wishes_for(asked), {})
-        return await plan_document("close", self._steps(closing))
+        wishes = self.wishes_for(asked)
+        cut_off = self._desk.interrupted
+        document = await plan_document("close", self._steps(self._closing("plan", wishes, {})))
+        if cut_off is None or cut_off.procedure != PROCEDURE.name:
+            return {**document, "goes_on_with": None}
+        now = {key: getattr(wishes, key) for key in WISHES}
+        had = {key: cut_off.parameters.get(key) for key in WISHES}
+        return {
+            **document,
+            "goes_on_with": {
+                "run": cut_off.id, "step": cut_off.step, "by": cut_off.actor,
+                "had": had, "now": now, "changes": changes_told(had, now),
+            },
+        }  # fmt: skip
 
     def _steps(
         self, closing: Closing, effects: Effects | None = None
@@ -227,24 +253,31 @@ class Closings:
 
         elsewhere = other_folders(desk.desk, desk.layout)
 
+        gathered: list[Sections] = []
+
+        async def gather() -> None:
+            stopped = [
+                view.name for view in desk.supervisor.views() if view.state is ServiceState.STOPPED
+            ]
+            sections = await gather_sections(
+                desk.desk, desk.layout, desk.voices, "complete", desk.redactor, stopped,
+                last_resort=True,
+            )  # fmt: skip
+            gathered[:] = [sections]
+
         async def save(folder: Path | None) -> SavedCheckpoint:
             if folder is not None:
                 await asyncio.to_thread(make_private, folder)
-            info = await save_checkpoint(
-                desk.desk,
-                desk.layout,
-                desk.voices,
-                desk.redactor,
-                facts={"run": run, "reason": wishes.reason or "closing"},
-                folder=folder,
-                without_books=True,
-                stopped=[
-                    view.name
-                    for view in desk.supervisor.views()
-                    if view.state is ServiceState.STOPPED
-                ],
+            if not gathered:
+                await gather()
+            (sections,) = gathered
+            facts = {"run": run, "reason": wishes.reason or "closing"}
+            info = await write_sections(
+                desk.desk, desk.layout, sections, folder=folder, facts=facts
             )
-            return SavedCheckpoint(str(info.path), missing_sections(info), left_out_sections(info))
+            return SavedCheckpoint(
+                str(info.path), sections.missing, sections.left_out, sections.books_instead
+            )
 
         async def extract() -> Extraction:
             name = f"{run}-state.json"
@@ -275,6 +308,7 @@ class Closings:
             channels=desk.channels,
             save_checkpoint=save,
             extract=extract,
+            gather=gather,
             elsewhere=elsewhere,
             nothing_sent=desk.nothing_sent,
             marked=marked,
@@ -397,6 +431,10 @@ class Closings:
         desk = self._desk
         running = any(view.state.is_running for view in desk.supervisor.views())
         return desk.targets.asked is DeskTarget.OFFLINE and not running
+
+
+def _said(asked: CloseWishes) -> dict[str, object]:
+    return {key: getattr(asked, key) for key in WISHES}
 
 
 async def _nothing() -> None:

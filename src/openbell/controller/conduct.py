@@ -106,6 +106,7 @@ class Conductor:
             "cut_off_at": interrupted.step, "changed": changed, "steps": list(steps),
             "parameters": dict(parameters),
         }  # fmt: skip
+        # The last of these is what the run is asked for, should it be cut off once more.
         await self._desk.database.note(
             interrupted.number, actor, "run.resumed", interrupted.id, detail
         )

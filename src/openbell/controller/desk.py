@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,9 @@ class Interrupted:
     actor: str
     started: str
     step: str
+    why: str
+    parameters: Mapping[str, object]
+    """What it was asked for last: when it was begun, or gone on with since."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -63,6 +66,8 @@ class Interrupted:
             "actor": self.actor,
             "started": self.started,
             "step": self.step,
+            "why": self.why,
+            "parameters": dict(self.parameters),
         }
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 
 import openbell
-from openbell.controller.desk import ControlledDesk
+from openbell.controller.desk import ControlledDesk, Interrupted
 from openbell.controller.observing import Observer, Seen
+from openbell.domain.closing_wishes import wishes_told
 from openbell.domain.desk_state import DeskState
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
@@ -172,8 +173,10 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
             _row(
                 "warning",
                 desk.interrupted.id,
-                f"a killed controller left this {desk.interrupted.procedure} unfinished",
-                _GOES_ON_WITH.get(desk.interrupted.procedure, "openbell up"),
+                _cut_off_told(desk.interrupted),
+                # Whatever it was asked for holds. The procedure's own command may ask for something
+                # else, and forgets that a closing was half of a restart.
+                f"openbell procedure resume {desk.interrupted.id}",
             ),
         )
     if desk.port_problem:
@@ -210,11 +213,11 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
 
 
 _OLDER = {"table": "under an older desk.toml", "code": "older code"}
-_GOES_ON_WITH = {
-    "close": "openbell down",
-    "rolling-restart": "openbell restart --rolling, with the same services",
-}
-"""The command that goes on with a run that was cut off."""
+
+
+def _cut_off_told(run: Interrupted) -> str:
+    told = f"a killed controller left this {run.procedure} unfinished"
+    return f"{told} ({wishes_told(run.parameters)})" if run.procedure == "close" else told
 
 
 def _foreign(desk: ControlledDesk, orphan: Orphan) -> str:

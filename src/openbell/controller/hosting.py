@@ -206,6 +206,8 @@ class Hosted:
                     name = run_id(record.kind, record.run)
                     why = "abandoned: a later run was begun"
                     await self.conductor.end_unfinished(record.run, name, why)
+            if cut_off is not None:
+                cut_off = await desk.database.as_asked_last(cut_off.run)
         except OpenbellError as error:
             log.error("earlier runs are not known", why=error.message, alert=True)
             return
@@ -218,6 +220,8 @@ class Hosted:
                 actor=cut_off.who,
                 started=cut_off.begun_at.isoformat(),
                 step=cut_off.steps[-1].name if cut_off.steps else "",
+                why=cut_off.why,
+                parameters=cut_off.params,
             )
             log.warning("an earlier run was cut off", **desk.interrupted.as_dict())
         # That of a closing whose end was written down, and no more, is released here.

@@ -109,6 +109,11 @@ class DeskDatabase:
         store = await self.open()
         return await asyncio.to_thread(store.get, number)
 
+    async def as_asked_last(self, number: int) -> RunRecord:
+        """The run with what it was asked for by whoever went on with it last."""
+        store = await self.open()
+        return await asyncio.to_thread(store.as_asked_last, number)
+
     async def finish(
         self, number: int, outcome: str, detail: Mapping[str, Any] | None = None
     ) -> AuditHead:

@@ -169,7 +169,7 @@ class Openings:
         interrupted = self._desk.interrupted
         if interrupted is None or interrupted.procedure != PROCEDURE.name:
             return None
-        record = await self._desk.database.get(interrupted.number)
+        record = await self._desk.database.as_asked_last(interrupted.number)
         same = all(record.params.get(key) == parameters[key] for key in ("safe_mode", "only"))
         return record if same else None
 

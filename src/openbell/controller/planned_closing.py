@@ -90,7 +90,7 @@ class PlannedClosings:
                 flatten=asked.flatten,
                 orders=asked.orders,
                 timeout_s=asked.timeout_s,
-                force=asked.force,
+                force=bool(asked.force),
             )
             await desk.auditor.record(
                 actor, "desk.closing_announced", desk.desk.file.desk.name,

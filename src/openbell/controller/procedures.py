@@ -93,7 +93,7 @@ class Procedures:
         return row
 
     async def resume(self, run: str, actor: str) -> dict[str, object]:
-        """Goes on with a run that was cut off, with what it was begun with. Raises ConflictError
+        """Goes on with a run that was cut off, with what it was asked for last. Raises ConflictError
         for one that is under way or over."""
         number = run_number(run)
         interrupted = self.desk.interrupted
@@ -107,14 +107,12 @@ class Procedures:
             )
         if await self.restarts.resumes(run):
             return await self.restarts.begin(RestartWishes(), actor)
-        record = await self.desk.database.get(number)
-        names = {
-            "open": ("safe_mode", "only"),
-            "close": ("flatten", "orders", "force", "timeout_s"),
-        }
-        kept = names.get(record.kind, ("services", "hand_back"))
-        parameters = {key: record.params[key] for key in kept if key in record.params}
-        return await self.run(record.kind, parameters, record.why, actor)
+        # A closing keeps the wishes of its run by itself, and an opening what was insisted on.
+        names = {"open": ("safe_mode", "only"), "close": ()}
+        kept = names.get(interrupted.procedure, ("services", "hand_back"))
+        asked = interrupted.parameters
+        parameters = {key: asked[key] for key in kept if key in asked}
+        return await self.run(interrupted.procedure, parameters, interrupted.why, actor)
 
     async def cancel(self, run: str, reason: str, actor: str) -> dict[str, object]:
         return await self.conductor.cancel_run(run, reason, actor)

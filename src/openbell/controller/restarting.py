@@ -127,7 +127,8 @@ class Restarts:
     async def _plan_of_the_rest(self, pending: PendingRestart) -> dict[str, object]:
         goes_on = self._goes_on(pending.who, pending.closing)
         if self._is_cut_off("close"):
-            return {**await self._both(pending), "refused": [], "goes_on": goes_on}
+            both = await self._both(pending, goes_on=True)
+            return {**both, "refused": [], "goes_on": goes_on}
         opened = await self._plan_open(pending)
         name = QUICK.name if pending.quick else FULL.name
         return {"procedure": name, "steps": _rows(opened), "refused": [], "goes_on": goes_on}
@@ -161,8 +162,9 @@ class Restarts:
             stopped=True,
         )
 
-    async def _both(self, pending: PendingRestart) -> dict[str, object]:
-        closed = await self._closings.plan_close(self._close_wishes(pending))
+    async def _both(self, pending: PendingRestart, *, goes_on: bool = False) -> dict[str, object]:
+        wishes = self._close_wishes(pending, goes_on=goes_on)
+        closed = await self._closings.plan_close(wishes)
         opened = await self._plan_open(pending)
         steps: list[Any] = [*_rows(closed), *_rows(opened)]
         own = {spec.name for part in ("close", "open") for spec in PROCEDURES[part].steps}
@@ -213,7 +215,7 @@ class Restarts:
         interrupted = self._desk.interrupted
         if interrupted is None or interrupted.procedure != "open":
             return None
-        then = (await self._desk.database.get(interrupted.number)).params
+        then = interrupted.parameters
         if not then.get("restart_of"):
             return None
         return OpenWishes(
@@ -241,19 +243,21 @@ class Restarts:
         path = self._desk.layout.pending_restart
         await asyncio.to_thread(keep_restart, path, pending)
         try:
-            begun = await self._closings.close(self._close_wishes(pending), actor, then)
+            wishes = self._close_wishes(pending, goes_on=goes_on)
+            begun = await self._closings.close(wishes, actor, then)
         except BaseException:
             if not goes_on:  # else it is cut off as it was
                 await self._forget()
             raise
         return {**begun, "of": ""}
 
-    def _close_wishes(self, pending: PendingRestart) -> CloseWishes:
+    def _close_wishes(self, pending: PendingRestart, *, goes_on: bool = False) -> CloseWishes:
+        """`goes_on`: the orders as the closing that was cut off was asked, whatever desk.toml says by now."""
         settings = self._desk.desk.file.closing
         what = "quick restart" if pending.quick else "restart"
         return CloseWishes(
             flatten="keep",
-            orders=pending.orders or settings.orders,
+            orders=pending.orders or (None if goes_on else settings.orders),
             reason=f"{what}: {pending.reason}" if pending.reason else what,
             restart="quick" if pending.quick else "full",
         )

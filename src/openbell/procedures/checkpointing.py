@@ -9,7 +9,8 @@
 `quick` is trading and configuration. A section whose service did not answer is left out, and the
 file's facts say why: half a state that says so is better than none in an emergency, and is never
 called complete. A service that is stopped, as in a desk that was opened in part, holds nothing: its
-section is left out and nothing is missing. Of a stopped engine the books are read from the journal.
+section is left out and nothing is missing. Of a stopped engine the books are read from the journal, and
+where a desk is closed also of one that failed or hangs: it commits there whatever it books.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ MISSING = "missing_"
 LEFT_OUT = "left_out_"
 """Prefix of the facts that name the stopped service which has no section."""
 
+BOOKS_INSTEAD = "books_instead"
+"""The fact that says why the books are the journal's, of an engine that should have told them."""
+
 Level = Literal["complete", "quick"]
 
 
@@ -60,6 +64,8 @@ class Sections:
     """By section: why it is not there."""
     left_out: Mapping[str, str]
     """By section: the service that is stopped."""
+    books_instead: str = ""
+    """Why the books are the journal's and not those of an engine that runs, or should."""
 
 
 async def gather_sections(
@@ -69,9 +75,12 @@ async def gather_sections(
     level: Level,
     redactor: Redactor,
     stopped: Collection[str] = (),
+    *,
+    last_resort: bool = False,
 ) -> Sections:
     """Everything at the same time: a checkpoint is one moment as far as that can be had. Known
-    secrets are taken out of every text. `stopped`: services that are not asked."""
+    secrets are taken out of every text. `stopped`: services that are not asked. `last_resort`: books
+    that the engine does not tell are taken from the journal."""
     roles = voices.roles
     asked = {"trading": roles.engine}
     if level == "complete":
@@ -91,12 +100,16 @@ async def gather_sections(
         else:
             missing[section] = answer.why
     left_out = {s: name for s, name in asked.items() if name is not None and name in stopped}
-    if left_out.pop("trading", None) is not None:
+    untold = missing.get("trading", "") if last_resort else ""
+    if left_out.pop("trading", None) is not None or untold:
         try:
             books = await asyncio.to_thread(books_snapshot, layout.database)
             content["trading"] = orjson.dumps(redactor.redact_value(books))
+            missing.pop("trading", None)
         except OpenbellError as error:
-            missing["trading"] = error.message
+            told = f"the journal: {error.message}"
+            missing["trading"] = f"{untold}; {told}" if untold else error.message
+            untold = ""
     configuration = {
         "path": str(desk.path),
         "digest": desk.digest,
@@ -106,7 +119,7 @@ async def gather_sections(
     content["configuration"] = orjson.dumps(redactor.redact_value(configuration))
     if level == "complete":
         content["logs"] = await asyncio.to_thread(_recent_logs, desk, layout, redactor)
-    return Sections(content, missing, left_out)
+    return Sections(content, missing, left_out, untold)
 
 
 async def save_checkpoint(
@@ -120,22 +133,37 @@ async def save_checkpoint(
     folder: Path | None = None,
     verify: bool = True,
     facts: Mapping[str, str] | None = None,
-    without_books: bool = False,
-    stopped: Collection[str] = (),
 ) -> CheckpointInfo:
     """Gathers, writes, and with `verify` reads everything back.
 
-    `folder`: instead of the desk's own; `stopped` as in `gather_sections`. Raises FailedError where
-    a desk that has an engine cannot have its books, unless `without_books`; RefusedError where
-    `path` exists; StorageError, CorruptError.
+    `folder`: instead of the desk's own. Raises FailedError where a desk that has an engine cannot have
+    its books; RefusedError where `path` exists; StorageError, CorruptError.
     """
-    sections = await gather_sections(desk, layout, voices, level, redactor, stopped)
-    if "trading" in sections.missing and not without_books:
+    sections = await gather_sections(desk, layout, voices, level, redactor)
+    if "trading" in sections.missing:
         raise FailedError(
             f"no checkpoint: the engine's books could not be had: {sections.missing['trading']}",
             hint="it needs the engine running; earlier checkpoints are untouched",
         )
+    return await write_sections(
+        desk, layout, sections, level=level, path=path, folder=folder, verify=verify, facts=facts
+    )
+
+
+async def write_sections(
+    desk: LoadedDesk,
+    layout: DeskLayout,
+    sections: Sections,
+    *,
+    level: Level = "complete",
+    path: Path | None = None,
+    folder: Path | None = None,
+    verify: bool = True,
+    facts: Mapping[str, str] | None = None,
+) -> CheckpointInfo:
+    """What was gathered, complete or not, as one file. Raises as `save_checkpoint`."""
     created = datetime.now(UTC)
+    instead = {BOOKS_INSTEAD: sections.books_instead} if sections.books_instead else {}
     meta = CheckpointMeta(
         desk=desk.file.desk.name,
         level=level,
@@ -144,29 +172,12 @@ async def save_checkpoint(
             **(facts or {}),
             **{f"{MISSING}{section}": why for section, why in sections.missing.items()},
             **{f"{LEFT_OUT}{section}": name for section, name in sections.left_out.items()},
+            **instead,
         },
     )
     target = path or _free_name(folder or layout.checkpoints, level, created)
     info = await asyncio.to_thread(write_checkpoint, target, sections.content, meta)
     return await asyncio.to_thread(validate, info.path) if verify else info
-
-
-def missing_sections(info: CheckpointInfo) -> dict[str, str]:
-    """Sections that the file should have and has not, with the reason."""
-    return _facts_with(MISSING, info)
-
-
-def left_out_sections(info: CheckpointInfo) -> dict[str, str]:
-    """Sections of services that were stopped, each with its service."""
-    return _facts_with(LEFT_OUT, info)
-
-
-def _facts_with(prefix: str, info: CheckpointInfo) -> dict[str, str]:
-    return {
-        name.removeprefix(prefix): said
-        for name, said in info.facts.items()
-        if name.startswith(prefix)
-    }
 
 
 def books_snapshot(database: Path) -> dict[str, object]:

@@ -10,12 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from openbell.errors import OpenbellError
 from openbell.procedures.evidence import file_facts
-from openbell.procedures.step import OnFailure, Outcome, Plan, Step, StepReport, Verification
+from openbell.procedures.step import (
+    STEP_ENDS_AT_S,
+    OnFailure,
+    Outcome,
+    Plan,
+    Step,
+    StepReport,
+    Verification,
+)
 from openbell.service.logging import get_logger
 
 Waited = TypeVar("Waited")
@@ -88,7 +97,8 @@ class Runner:
         """`timeout_s` is the time of all steps together; a step that it cuts short is still
         verified, and the steps after it still observe, so that the end tells the whole truth.
         What waits for people, at `gate` and in `decide`, does not use it up. `ended`: why no further
-        step may begin. `on_report` hears how each step ended, before the next one observes."""
+        step may begin. `on_report` hears how each step ended, and whether somebody insisted on going on,
+        before the next one observes."""
         self._journal = journal
         self._emit = emit
         self._decide = decide
@@ -118,12 +128,15 @@ class Runner:
                 )
                 continue
             report = await self._run_step(step, index, len(steps), why_not)
+            verification = Verification(report.outcome, report.detail, report.evidence)
+            goes_on = not why_not
+            if goes_on and not verification.settled:
+                goes_on = await self._goes_on(step, verification)
+                insisted = step.on_failure in (OnFailure.FORCE, OnFailure.ASK)
+                report = replace(report, insisted=goes_on and insisted)
             reports.append(report)
             self._on_report(report)
-            verification = Verification(report.outcome, report.detail, report.evidence)
-            if why_not or (
-                not verification.settled and not await self._goes_on(step, verification)
-            ):
+            if not goes_on:
                 stopped_by = f"{step.name} was not verified"
                 self.stopped_at = report
         return tuple(reports)
@@ -214,6 +227,7 @@ class Runner:
     ) -> Verification:
         trouble = ""
         time_s = self._time_for(step)
+        STEP_ENDS_AT_S.set(asyncio.get_running_loop().time() + time_s)
         try:
             async with asyncio.timeout(time_s):
                 facts = await step.observe()

@@ -12,7 +12,9 @@ An action's text (`str(action)`) is what a person sees in a plan.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -42,7 +44,8 @@ class OnFailure(StrEnum):
     ASK = "ask"
     """A person decides; without an answer, as ABORT."""
     FORCE = "force"
-    """The run goes on whatever happened: the step is itself the last resort."""
+    """The run goes on whatever happened: the step is itself the last resort, or the desk file says
+    beforehand that nobody is to be waited for."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,19 @@ class Verification:
     def settled(self) -> bool:
         """Nothing is left open: done, or it did not apply."""
         return self.outcome in (Outcome.DONE, Outcome.SKIPPED)
+
+
+STEP_ENDS_AT_S: ContextVar[float] = ContextVar("STEP_ENDS_AT_S")
+"""On the event loop's clock: when the time of the step that is carried out is over."""
+
+
+def time_left_s(otherwise: float) -> float:
+    """What is left of the step's time, for one that divides it among its attempts; `otherwise` where
+    nobody has set any."""
+    ends_at_s = STEP_ENDS_AT_S.get(None)
+    if ends_at_s is None:
+        return otherwise
+    return max(0.0, ends_at_s - asyncio.get_running_loop().time())
 
 
 Say = Callable[..., None]
@@ -122,6 +138,9 @@ class StepReport:
     seconds: float
     detail: str
     evidence: Mapping[str, object] = field(default_factory=dict)
+    insisted: bool = False
+    """It is not settled, and the run goes on all the same, because the desk file (`force`) or a person
+    said so: what waits for it need not."""
 
     def as_dict(self) -> dict[str, object]:
         """`{"name", "outcome", "seconds", "detail"}`"""

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
-from openbell.errors import UsageError
-from openbell.state.audit_record import EMPTY, LINE_BYTES_MAX, AuditHead, seal
+from openbell.errors import CorruptError, UsageError
+from openbell.state.audit_record import EMPTY, LINE_BYTES_MAX, AuditHead, AuditRecord, seal
 from openbell.state.audit_verdict import AuditVerdict, judge
 from openbell.state.database import Database
 from openbell.state.new_run import NewRun
@@ -31,6 +31,10 @@ from openbell.state.run_detail import DETAIL_BYTES_MAX, shortened
 from openbell.state.tables import run_effects, run_record, run_steps, runs
 
 _RECORD_ACTOR = "controller"
+
+RESUMED = "run.resumed"
+"""The action of the line that tells who went on with a run, and what they asked for (`parameters`)."""
+_RESUMED = RESUMED.encode()
 
 # Of the writes of every step: made once, as making a statement takes longer than carrying it out.
 _OF_RUN = runs.c.run == bindparam("of_run")
@@ -247,6 +251,21 @@ class RunStore:
             raise UsageError(f"there is no run {run}", hint="see the list of runs", run=run)
         return found[0]
 
+    def as_asked_last(self, run: int) -> RunRecord:
+        """The run with what it was asked for by whoever went on with it last: it may have been something
+        else than when it was begun. UsageError: there is no such run. CorruptError."""
+        record = self.get(run)
+        with self._database.reading() as connection:
+            lines = connection.execute(
+                select(run_record.c.line)
+                .where(run_record.c.run == run)
+                .order_by(run_record.c.seq.desc())
+            ).scalars()
+            for line in map(bytes, lines):
+                if _RESUMED in line and (asked := _asked_on_going_on(line)) is not None:
+                    return replace(record, params={**record.params, **asked})
+        return record
+
     def list(
         self, limit: int = 20, kind: str | None = None, asked_for: str = ""
     ) -> tuple[RunRecord, ...]:
@@ -304,6 +323,16 @@ def _add(
     moved = {"of_run": run, "new_seq": record.seq, "new_hash": record.hash}
     connection.execute(_MOVE_HEAD, moved)
     return AuditHead(record.seq, record.hash)
+
+
+def _asked_on_going_on(line: bytes) -> Mapping[str, Any] | None:
+    """None: the line tells of something else."""
+    try:
+        said = msgspec.json.decode(line, type=AuditRecord)
+    except msgspec.DecodeError as error:
+        raise CorruptError(f"a line of a run's record cannot be read: {error}") from error
+    asked = said.detail.get("parameters")
+    return asked if said.action == RESUMED and isinstance(asked, dict) else None
 
 
 def _step_of(run: int, index: int) -> dict[str, int]:

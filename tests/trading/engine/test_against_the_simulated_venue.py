@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+from tests.harness.closing_of_engine import Unwritten, closing_of
 from tests.harness.engine_desk import engine_desk, running_sim
 
 from openbell.domain.ids import parse
 from openbell.domain.orders import OrdType, Side
+from openbell.procedures.plans import plan_document
+from openbell.procedures.run import Runner
 
 
 async def test_killed_between_an_order_and_its_answer_it_makes_no_duplicate(folder: Path) -> None:
@@ -60,7 +64,11 @@ async def test_an_answer_that_is_lost_is_asked_for(folder: Path) -> None:
         assert len(await desk.truth("orders")) == 1
 
 
-async def test_it_trades_cancels_flattens_and_agrees_with_the_venue(folder: Path) -> None:
+async def test_it_trades_cancels_flattens_as_planned_and_agrees_with_the_venue(
+    folder: Path,
+) -> None:
+    """By the steps of a closing. What their plan shows is, order by order, what the venue's own log has
+    of it afterwards: nobody else changed the desk meanwhile."""
     async with engine_desk(folder) as desk:
         await desk.start()
         touch = await desk.touch()
@@ -73,21 +81,57 @@ async def test_it_trades_cancels_flattens_and_agrees_with_the_venue(folder: Path
             await desk.send("m3", symbol="ETH/USDT", side=Side.SELL, ord_type=OrdType.MARKET,
                             order_qty=Decimal("0.5"))
         ).taken  # fmt: skip
+        for symbol in ("BTC/USDT", "ETH/USDT"):
+            assert await desk.until_agreed(symbol)
+        await desk.until_listed(3)
         await desk.post("/v1/halt", reason="test")
-        cancelled = await desk.post("/v1/cancel")
-        assert cancelled["asked"] == cancelled["final"]
-        assert cancelled["final"] >= 3
+        before = {order["cl_ord_id"]: order for order in await desk.truth("orders")}
+        plan = await plan_document("close", closing_of(desk)[1])
+        rows: dict[str, Any] = {row["name"]: row for row in plan["steps"]}  # type: ignore[attr-defined]
+        assert {order["cl_ord_id"] for order in await desk.truth("orders")} == before.keys(), (
+            "a plan sends nothing"
+        )
+
         desk.scope = "reduce"
         await desk.post("/v1/resume")
-        result = await desk.post("/v1/flatten", mode="market")
-        assert {leg["outcome"] for leg in result["legs"]} <= {"FILLED"}, result
-        # What it cost can be told: against which mid, and how old that was.
-        assert all(Decimal(leg["mid_px"]) > 0 <= leg["mid_age_s"] for leg in result["legs"]), result
+        closing, steps = closing_of(desk)
+        events: list[dict[str, Any]] = []
+        runner = Runner(Unwritten(), events.append, on_report=closing.note)
+        reports = {each.name: each for each in await runner.run(steps)}
+        assert {str(each.outcome) for each in reports.values()} == {"done"}, reports
+        done = {each["step"]: each["plan"] for each in events if each["event"] == "step_planned"}
+        assert done["cancel_orders"] == rows["cancel_orders"]["actions"] == ["cancel 3 open orders"]
+        assert done["wait_for_orders"] == rows["wait_for_orders"]["actions"] == []
+        legs = reports["flatten"].evidence["orders"]
+        assert isinstance(legs, list)
+        assert {leg["outcome"] for leg in legs} == {"FILLED"}, legs
+        # What it cost can be told, against the mid before.
+        assert all(Decimal(leg["mid_px"]) > 0 for leg in legs), legs
+
+        after = {order["cl_ord_id"]: order for order in await desk.truth("orders")}
+        gone = {name for name, order in after.items() if order["status"] == "CANCELED"}
+        assert gone == {row["cl_ord_id"] for row in rows["cancel_orders"]["details"]}
+        sent = [
+            (order["symbol"], order["side"], order["ord_type"], Decimal(order["order_qty"]))
+            for name, order in after.items()
+            if name not in before
+        ]
+        planned = [
+            (
+                row["symbol"].replace("/", ""),
+                leg["side"],
+                leg["ord_type"],
+                Decimal(leg["order_qty"]),
+            )
+            for row in rows["flatten"]["details"]
+            for leg in row["orders"]
+        ]
+        assert len(planned) == 2 and sorted(sent) == sorted(planned)
         report = await desk.post("/v1/reconcile")
         assert report["ok"], report
-        rows = (await desk.get("/v1/positions"))["positions"]
-        assert all(Decimal(r["quantity"]) == Decimal(r["venue_quantity"]) for r in rows)
-        assert all(r["dust"] or Decimal(r["quantity"]) == 0 for r in rows), rows
+        held = (await desk.get("/v1/positions"))["positions"]
+        assert all(Decimal(r["quantity"]) == Decimal(r["venue_quantity"]) for r in held)
+        assert all(r["dust"] or Decimal(r["quantity"]) == 0 for r in held), held
         assert (await desk.get("/v1/orders"))["orders"] == []
         health = await desk.get("/health")
         assert health["status"] == "ok", health

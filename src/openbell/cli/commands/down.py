@@ -13,8 +13,14 @@ from openbell.cli.commands.status import offline_status
 from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
 from openbell.cli.departure import await_departure
-from openbell.cli.plans import plan_text
+from openbell.cli.plans import goes_on_told, plan_text
 from openbell.cli.tables import duration, number, table
+from openbell.domain.closing_wishes import (
+    WISHES,
+    changes_told,
+    wishes_going_on,
+    wishes_told,
+)
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.errors import ConflictError, NotRunningError, UnverifiedError, UsageError
 from openbell.procedures.checklists import Check, Checklist
@@ -57,8 +63,11 @@ def down(
     """Close the desk: halt, cancel, flatten, wait, reconcile, checkpoint, stop, verify.
 
     Ends with a closing statement of what remains at the venue, asked from the venue. Exit status 0
-    only when everything was verified. Killed in the middle, the same command goes on.
+    only when everything was verified. Killed in the middle, `openbell down` goes on, as it was asked
+    for then; only options that are given change that.
     """
+    # Not given is not "no": a closing that was forced and cut off is forced still.
+    wanted["force"] = wanted["force"] or None
     if call_off:
         if at is not None or plan:
             raise UsageError("--call-off goes with --reason alone")
@@ -72,7 +81,7 @@ def _close_later(terminal: Terminal, wanted: dict[str, Any], *, yes: bool) -> in
     """Announces it. That somebody was not told is said, and changes nothing of what is to come."""
     client = Client(terminal.layout)
     status = client.get("status")
-    terminal.confirm(f"{_question(status, wanted.get('flatten'))} At {wanted['at']}", yes=yes)
+    terminal.confirm(f"{_question(status, wanted)} At {wanted['at']}", yes=yes)
     document = client.post("close/later", wanted)
     soon = document["shutting_down_soon"]
     terminal.show(
@@ -108,7 +117,7 @@ def close_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool, yes: b
     if not client.is_running():
         _take_over(terminal)
     status = client.get("status")
-    terminal.confirm(_question(status, wanted.get("flatten")), yes=yes)
+    terminal.confirm(_question(status, wanted), yes=yes)
 
     controller_pid = status["controller"]["pid"]
     return follow_closing(terminal, client, client.post("close", wanted)["run"], controller_pid)
@@ -193,12 +202,21 @@ def _take_over(terminal: Terminal) -> None:
     ensure_controller(terminal.layout, desk.path)
 
 
-def _question(status: dict[str, Any], flatten: str | None) -> str:
+def _question(status: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Of a closing that was cut off with what it was asked for, and what that becomes."""
     venues = ", ".join(
         f"{v['name']}: {_count(v['open_orders'], 'open order')}, {_count(v['positions'], 'position')}"
         for v in status["venues"]
     )
-    how = f", flatten {flatten}" if flatten else ""
+    cut_off = status["interrupted_run"]
+    if cut_off is not None and cut_off["procedure"] == "close":
+        had = cut_off["parameters"]
+        changes = changes_told(had, wishes_going_on(had, wanted))
+        told = goes_on_told(cut_off["id"], cut_off["step"], had, changes)
+        if had.get("restart"):
+            told += "; it was half of a restart, and the desk is NOT opened again"
+        return f"Close the desk {status['desk']}? ({venues or 'no venues'}) It {told}."
+    how = f", {wishes_told(wanted)}" if any(map(wanted.get, WISHES)) else ""
     return f"Close the desk {status['desk']}{how}? ({venues or 'no venues'})"
 
 

@@ -6,6 +6,7 @@ desk file and the desk database.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -14,9 +15,12 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import duration, table
+from openbell.domain.desk_state import DeskState
 from openbell.errors import (
+    ConflictError,
     CorruptError,
     NotRunningError,
+    RefusedError,
     UnverifiedError,
     UsageError,
 )
@@ -118,12 +122,9 @@ def status(terminal: Terminal, run: str | None) -> int:
 @command("resume", group=procedure)
 @click.argument("run")
 def resume(terminal: Terminal, run: str) -> int:
-    """Go on with a run that was cut off, from what is observed; with what it was begun with."""
-    from openbell.cli.daemon import ensure_controller
-
+    """Go on with a run that was cut off, from what is observed; with what it was asked for last."""
     kind = _kind(run)
-    if ensure_controller(terminal.layout, terminal.desk_path):
-        terminal.say(f"controller started, log in {terminal.layout.controller_log}")
+    _start_controller(terminal)
     client = Client(terminal.layout)
     terminal.warn_of_live(client.live_venues())
     controller_pid = client.get("status")["controller"]["pid"]
@@ -146,8 +147,16 @@ def cancel(terminal: Terminal, run: str, reason: str, yes: bool) -> int:
     bring to trading does not trade until it is opened again.
     """
     client = Client(terminal.layout)
+    answers = client.is_running()
+    if not answers:
+        _require_cut_off(terminal, run)
     terminal.confirm(f"End {run}? What it has done stays done.", yes=yes)
+    if not answers:
+        # The one that was killed has left the run: whoever ends it also makes the desk safe.
+        _start_controller(terminal)
     document = client.post(f"runs/{run}/cancel", {"reason": reason})
+    if not answers:
+        _leave_a_closed_desk(client)
     after = document["after_step"]
     told = f"{run} ends {f'after {after}' if after else 'here'}"
     terminal.show(document, f"{told}: {document['left']}" if document["left"] else told)
@@ -228,6 +237,31 @@ def report(terminal: Terminal, run: str, form: str) -> int:
 
 
 # --- inside ----------------------------------------------------------------------------------------
+
+
+def _start_controller(terminal: Terminal) -> None:
+    """Where none answers."""
+    from openbell.cli.daemon import ensure_controller
+
+    if ensure_controller(terminal.layout, terminal.desk_path):
+        terminal.say(f"controller started, log in {terminal.layout.controller_log}")
+
+
+def _require_cut_off(terminal: Terminal, run: str) -> None:
+    """Raises ConflictError: no controller need be started for a run that is over. UsageError."""
+    document = report_document(terminal, run)
+    if document["finished"] is not None:
+        raise ConflictError(
+            f"{run} is over: {document['state']}", hint="nothing is to be cancelled"
+        )
+
+
+def _leave_a_closed_desk(client: Client) -> None:
+    """A controller that was started for the cancel alone is not needed where nothing runs."""
+    status = client.get("status")
+    if status["state"] == DeskState.OFFLINE and not any(each["pid"] for each in status["services"]):
+        with contextlib.suppress(ConflictError, RefusedError):  # somebody uses it by now
+            client.post("exit")
 
 
 def _carry_out(

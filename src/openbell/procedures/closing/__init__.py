@@ -69,7 +69,7 @@ from openbell.procedures.step import Step
 PROCEDURE = Procedure(
     name="close",
     title="Planned shutdown",
-    version=4,
+    version=5,
     purpose="Closes the desk and proves it closed: no order is made, what is open is withdrawn, what "
     "is held is closed or kept, and what remains is asked from the venues. Orders and positions that "
     "are not proven keep the services up.",
@@ -102,7 +102,7 @@ PROCEDURE = Procedure(
         Parameter(name="timeout_s", kind="seconds", help="of the whole closing"),
         Parameter(name="force", kind="yes or no", help="stop services whatever the venues say"),
     ),
-    resumed_by="`openbell down`",
+    resumed_by="`openbell down`, as it was asked for before",
     not_by_itself="it sells what is held, and whoever ended the controller may have meant to stop that; "
     "until somebody goes on with it no new order is sent",
     aliases=("down", "shutdown", "stop", "closing", "planned-shutdown"),

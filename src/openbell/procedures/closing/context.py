@@ -44,6 +44,9 @@ class SavedCheckpoint:
     """Sections that could not be had, with the reason."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Sections of services that are stopped and so hold nothing, each with its service."""
+    books_instead: str = ""
+    """Why the books are the journal's and not the engine's; empty where they are the engine's, or it
+    is stopped."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Earlier:
 
     outcome: Outcome
     evidence: Mapping[str, object]
+
+
+async def nothing_to_gather() -> None:
+    """Whoever saves gathers."""
 
 
 async def not_recorded(_action: str, _detail: Mapping[str, object]) -> None:
@@ -76,6 +83,8 @@ class Closing:
     """Saves as complete a checkpoint as can be had, into the desk's own folder or another."""
     extract: Callable[[], Awaitable[Extraction]]
     """Takes what is held from journal and logs, where no checkpoint can be saved."""
+    gather: Callable[[], Awaitable[None]] = nothing_to_gather
+    """Asks the services, once, for what each attempt to save a checkpoint then writes."""
     elsewhere: tuple[Path, ...] = ()
     """Folders for a checkpoint that the desk's own does not take."""
     nothing_sent: Callable[[], NothingSent | None] = lambda: None
@@ -156,6 +165,11 @@ class Closing:
         """That nothing can have sent an order, in a sentence; empty where that is not known."""
         fact = self.nothing_sent()
         return "" if fact is None else fact.told()
+
+    @property
+    def insisted(self) -> frozenset[str]:
+        """Steps that are not settled, and for which nothing waits, as the desk file or a person said."""
+        return frozenset(report.name for report in self.reports if report.insisted)
 
     def note(self, report: StepReport) -> None:
         """Keeps how a step ended, for the steps after it."""

@@ -41,9 +41,13 @@ class FlattenOne:
     cost: FlattenCost | None = None
     at_most: bool = False
     """The cost is that of market orders, which come last and for what is left then."""
+    legs: tuple[Row, ...] | None = None
+    """The orders that the engine would send now; None: it did not say."""
 
     def __str__(self) -> str:
         told = f"flatten {self.venue} {self.symbol} ({self.quantity}) with {self.how}"
+        if self.legs is not None and len(self.legs) > 1:
+            told += f" of {', '.join(str(leg.get('order_qty')) for leg in self.legs)}"
         return told if self.cost is None else f"{told}: {self._cost_told(self.cost)}"
 
     def _cost_told(self, cost: FlattenCost) -> str:
@@ -67,7 +71,41 @@ class FlattenOne:
             "slippage_is_least": cost is not None and cost.is_least,
             "estimated_fee": None if cost is None or cost.fee is None else f"{cost.fee:f}",
             "unknown": [] if cost is None else list(cost.unknown),
+            "orders": None if self.legs is None else [
+                {key: leg.get(key) for key in ("side", "order_qty", "ord_type", "price")}
+                for leg in self.legs
+            ],
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LeaveOne:
+    """What is held, and for which no order can be sent."""
+
+    venue: str
+    symbol: str
+    quantity: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"NO ORDER can be sent for {self.venue} {self.symbol} ({self.quantity}): {self.why}"
+
+    def as_detail(self) -> Mapping[str, object]:
+        return {
+            "venue": self.venue, "symbol": self.symbol, "quantity": self.quantity,
+            "why_not": self.why, "orders": [],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FlattenFacts:
+    picture: Picture
+    planned: Answer | None = None
+    """What the engine would order now, as `GET /v1/flatten-plan`; None: not asked."""
+    latch: str = ""
+    """The kill switch, where it covers something that is held."""
+    latched: frozenset[tuple[str, str]] = frozenset()
+    """Venue and symbol of what it covers."""
 
 
 def _figure(amount: Decimal) -> str:
@@ -80,8 +118,10 @@ _HOW = {
 }
 
 
-def plan_flatten(picture: Picture, flatten: str, desk: DeskFile) -> Plan[FlattenOne]:
-    """With what it would cost, as far as the quotes and the desk file tell."""
+def plan_flatten(facts: FlattenFacts, flatten: str, desk: DeskFile) -> Plan[FlattenOne | LeaveOne]:
+    """With what it would cost, as far as the quotes and the desk file tell. Which orders is the
+    engine's own plan, made by what sends them; where it does not say, that is not known."""
+    picture = facts.picture
     if flatten == "keep":
         return Plan(
             reason=f"{count_of(len(picture.positions), 'position is', 'positions are')} kept as asked"
@@ -89,22 +129,47 @@ def plan_flatten(picture: Picture, flatten: str, desk: DeskFile) -> Plan[Flatten
             else "positions are kept as asked; which there are is not known",
             skipped=True,
         )
-    actions = tuple(
-        FlattenOne(
-            str(row.get("venue", "")),
-            str(row.get("symbol", "")),
-            str(row.get("venue_quantity") or row.get("quantity")),
-            _HOW[flatten],
-            _cost_of(row, desk),
-            at_most=flatten == "conservative",
-        )
-        for row in picture.positions
-    )
+    actions = tuple(_planned(row, facts, flatten, desk) for row in picture.positions)
     nothing = "no position is open"
     if not picture.known:
         nothing = f"nothing is known to be held, and not all is known: {'; '.join(picture.unknown)}"
     details = tuple(each.as_detail() for each in actions)
     return Plan(actions, "" if actions else nothing, details=details)
+
+
+def _planned(row: Row, facts: FlattenFacts, flatten: str, desk: DeskFile) -> FlattenOne | LeaveOne:
+    venue, symbol = str(row.get("venue", "")), str(row.get("symbol", ""))
+    quantity = str(row.get("venue_quantity") or row.get("quantity"))
+    if (venue, symbol) in facts.latched:
+        return LeaveOne(venue, symbol, quantity, facts.latch)
+    legs: tuple[Row, ...] | None = None
+    if facts.planned is not None and facts.planned.known:
+        legs = tuple(leg for leg in facts.planned.get("legs") or () if _is_of(leg, venue, symbol))
+        if not legs:
+            return LeaveOne(venue, symbol, quantity, _why_none(facts.planned, venue, symbol))
+    conservative = flatten == "conservative"
+    if legs is not None and all(leg.get("ord_type") == "MARKET" for leg in legs):
+        # No quote to take the mid of, or a venue that takes no such limit.
+        conservative = False
+    how = _HOW["conservative" if conservative else "aggressive"]
+    return FlattenOne(
+        venue, symbol, quantity, how, _cost_of(row, desk), at_most=conservative, legs=legs
+    )
+
+
+def _is_of(row: Row, venue: str, symbol: str) -> bool:
+    return (row.get("venue"), row.get("symbol")) == (venue, symbol)
+
+
+def _why_none(planned: Answer, venue: str, symbol: str) -> str:
+    """In the engine's words."""
+    name = f"{venue} {symbol}: "
+    for why in map(str, planned.get("blocked") or ()):
+        if why.startswith(name):
+            return why.removeprefix(name)
+    if any(_is_of(row, venue, symbol) for row in planned.get("dust") or ()):
+        return "it is too small for any order"
+    return "the engine plans none, as orders that are open would close it"
 
 
 def _cost_of(row: Row, desk: DeskFile) -> FlattenCost:
@@ -246,15 +311,32 @@ class FlattenPositions:
     untold: bool = False
     """An ask had no answer, and may have sent orders."""
 
-    async def observe(self) -> Picture:
-        return await self.closing.look(patience_s=ENGINE_PATIENCE_S)
+    async def observe(self) -> FlattenFacts:
+        closing = self.closing
+        picture = await closing.look(patience_s=ENGINE_PATIENCE_S)
+        if closing.wishes.flatten == "keep" or not picture.positions:
+            return FlattenFacts(picture)
+        planned = None
+        if picture.source == "engine":
+            mode = "limit" if closing.wishes.flatten == "conservative" else "market"
+            # Of a plan, the step before will have withdrawn what is open.
+            orders = "gone" if closing.is_foreseen else "as_they_are"
+            path = f"/v1/flatten-plan?mode={mode}&orders={orders}"
+            planned = await closing.voices.ask_engine(path)
+        latches = Latches(closing.layout)
+        held = [
+            (str(row.get("venue", "")), str(row.get("symbol", ""))) for row in picture.positions
+        ]
+        latched = frozenset(each for each in held if latches.covering(each[0], "", each[1]))
+        note = f"{latch_note(latches.read())}, and it stops a flatten too" if latched else ""
+        return FlattenFacts(picture, planned, note, latched)
 
-    def plan(self, facts: Picture) -> Plan[FlattenOne]:
+    def plan(self, facts: FlattenFacts) -> Plan[FlattenOne | LeaveOne]:
         if why := self.closing.why_not_asked:
             return Plan(reason=why, skipped=True)
         return plan_flatten(facts, self.closing.wishes.flatten, self.closing.desk.file)
 
-    async def act(self, plan: Plan[FlattenOne], say: Say) -> None:
+    async def act(self, plan: Plan[FlattenOne | LeaveOne], say: Say) -> None:
         """Sends only through the engine: nobody else may send an order. Each round computes its
         orders from what the venue still holds, so a filled one is never sent again."""
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from openbell.domain.closing import ClosingStatement, open_points
+from openbell.domain.closing_wishes import command_with
 from openbell.domain.flattening import Dust, RemainingOrder, RemainingPosition
 from openbell.domain.orders import Side
 from openbell.procedures.closing.checklist import ClosingRecord, closing_checklists
@@ -141,6 +142,8 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
 def what_to_do(closing: Closing) -> str:
     """About a closing that is not proven. Where no engine runs, to close again changes nothing: nobody
     else may send an order, or book what the venues say of one whose end nobody saw."""
+    # Without its wishes it would be asked for what desk.toml says, and sell what is kept.
+    again = command_with({"flatten": closing.wishes.flatten, "orders": closing.wishes.orders})
     engine = closing.voices.roles.engine
     open_ = {
         name
@@ -148,14 +151,14 @@ def what_to_do(closing: Closing) -> str:
         if closing.outcomes.get(name) in (Outcome.FAILED, Outcome.UNKNOWN)
     }
     if engine is None or not open_ or facts_of(closing.services).is_up(engine):
-        return "look at the venue; `openbell down` goes on with what is left"
+        return f"look at the venue; `{again}` does what is left"
     release = ""
     if "flatten" in open_ and (latched := latch_note(Latches(closing.layout).read())):
         release = f"{latched}, so no position can be closed: `openbell kill-switch deactivate` releases it; "
     return (
         f"no engine runs, and nobody else may send an order or find out what became of one: {release}"
-        "`openbell up --safe-mode` opens the desk without trading, then `openbell down` again; or look "
-        "at the venue, and stop in spite of it with `openbell down --force`"
+        f"`openbell up --safe-mode` opens the desk without trading, then `{again}`; or look "
+        f"at the venue, and stop in spite of it with `{again} --force`"
     )
 
 

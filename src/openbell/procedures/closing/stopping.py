@@ -15,7 +15,10 @@ from openbell.procedures.step import Outcome, Say
 from openbell.runtime.spec import StopResult
 
 GATES = ("cancel_orders", "flatten", "wait_for_orders")
-"""Steps that must be settled before the services go: afterwards nobody is left to finish them."""
+"""Steps that must be settled before the services go, unless somebody insists: afterwards nobody is
+left to finish them."""
+LATER = {"cancel_orders": "wait_for_orders"}
+"""The step that asks the same once more, later: who insists there knows what the earlier one found."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class StopFacts:
     roles: Mapping[str, str]
     outcomes: Mapping[str, Outcome]
     force: bool
+    insisted: frozenset[str] = frozenset()
+    """Steps after which the desk file (`force`) or a person said that the closing goes on all the same."""
     foreseen: frozenset[str] = frozenset()
     """Of a plan: services that the steps before will have stopped."""
     feeds_stay: bool = False
@@ -55,6 +60,7 @@ def stop_facts(closing: Closing, before: Collection[str] = ()) -> StopFacts:
         roles={name: each.role for name, each in closing.desk.file.services.items()},
         outcomes=dict(closing.outcomes),
         force=closing.wishes.force,
+        insisted=closing.insisted,
         foreseen=frozenset(before) if closing.is_foreseen else frozenset(),
         feeds_stay=closing.wishes.orders != "cancel"
         and closing.desk.file.kill_switch.rules.stale_market_data is not None,
@@ -67,6 +73,7 @@ def why_they_stay(facts: StopFacts) -> str:
         f"{name} is {facts.outcomes[name]}"
         for name in GATES
         if facts.outcomes.get(name) in (Outcome.FAILED, Outcome.UNKNOWN)
+        and not {name, LATER.get(name)} & facts.insisted
     ]
     if not open_points or facts.force:
         return ""

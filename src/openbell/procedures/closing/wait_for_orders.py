@@ -55,7 +55,8 @@ class WaitForOrders:
     def plan(self, facts: Picture) -> Plan[Await]:
         if why := self.closing.why_not_asked:
             return Plan(reason=why, skipped=True)
-        count = len(self.closing.must_go(facts))
+        # Of a plan, the steps before will have withdrawn what is to go.
+        count = 0 if self.closing.is_foreseen else len(self.closing.must_go(facts))
         if facts.known and not count:
             return Plan(reason="no order is pending")
         return Plan((Await(count, facts.unknown),))

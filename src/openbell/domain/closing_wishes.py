@@ -1,0 +1,53 @@
+"""What a closing that was cut off was asked for, and what is asked for when it is gone on with.
+
+A closing sells what is held unless it was asked to keep it, so nobody who goes on with one has to know,
+and to type again, what was asked when it was begun: its own wishes hold, and only what is said
+explicitly changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+WISHES = ("flatten", "orders", "timeout_s", "force")
+"""As a run's parameters and the API's body name them."""
+
+
+def wishes_going_on(had: Mapping[str, object], asked: Mapping[str, object]) -> dict[str, object]:
+    """`had`: what the run was asked for last; `asked`: what is said now, None where nothing is.
+
+    Positions that are no longer kept take the orders with them, where nothing is said of those: a
+    resting order could reopen what was flattened.
+    """
+    given = {key: asked[key] for key in WISHES if asked.get(key) is not None}
+    if given.get("flatten", "keep") != "keep" and "orders" not in given:
+        given["orders"] = "cancel"
+    return {key: had[key] for key in WISHES if had.get(key) is not None} | given
+
+
+def wishes_told(wishes: Mapping[str, object]) -> str:
+    """`flatten keep, orders keep, force`"""
+    told = [f"{key} {wishes[key]}" for key in ("flatten", "orders") if wishes.get(key)]
+    return (
+        ", ".join([*told, *(["force"] if wishes.get("force") else [])]) or "nothing in particular"
+    )
+
+
+def changes_told(had: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """`["flatten keep -> aggressive"]`; of what a run of before did not keep, nothing."""
+    return [
+        f"{key} {_word(had[key])} -> {_word(now.get(key))}"
+        for key in WISHES
+        if had.get(key) is not None and had[key] != now.get(key)
+    ]
+
+
+def command_with(wishes: Mapping[str, object]) -> str:
+    """The command that asks for the same again, but for force: that is said anew each time."""
+    return f"openbell down --flatten {wishes['flatten']} --orders {wishes['orders']}"
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

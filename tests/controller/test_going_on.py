@@ -1,0 +1,191 @@
+"""A closing that was cut off is gone on with as it was asked for, however often, and by which command."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from openbell.cli.command import Terminal
+from openbell.cli.main import openbell
+from openbell.errors import ConflictError, RefusedError
+
+TWO = """
+[services.base]
+command = ["sleep", "86400"]
+critical = true
+[services.top]
+command = ["sleep", "86400"]
+depends_on = ["base"]
+"""
+HELD = """
+[[procedures.close.extra]]
+name = "hold"
+before = "cancel_orders"
+command = ["sh", "-c", "until test -e go; do sleep 0.05; done; touch held-done"]
+verify = ["test", "-e", "held-done"]
+timeout = "300s"
+repeat = true
+"""
+PEOPLE = """
+[approvals.people]
+ann = ["operator"]
+joe = ["operator"]
+[procedures.open.steps.start_services]
+approvals = ["operator"]
+"""
+
+
+def by(who: str) -> dict[str, str]:
+    return {"X-Openbell-Actor": who}
+
+
+def cli(desk: Any, *arguments: str, who: str = "ann") -> tuple[int, str]:
+    """The command in this process: exit status and whatever it wrote."""
+    environ = {"OPENBELL_ACTOR": who, "OPENBELL_STATE": None}
+    runner = CliRunner(env=environ)
+    done = runner.invoke(openbell, ["--desk", str(desk.folder), *arguments])
+    return done.exit_code, done.output
+
+
+def is_held(desk: Any) -> None:
+    desk.until(lambda: (desk.status()["run"] or {}).get("step") == "hold", "it is in that step")
+
+
+def asked_for(desk: Any, run: str) -> dict[str, Any]:
+    """What the run under way goes by."""
+    told = desk.get(f"runs/{run}")[1]["parameters"]
+    return {key: told[key] for key in ("flatten", "orders", "timeout_s", "force")}
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a person is asked before a command does something; they say no."""
+    asked: list[str] = []
+
+    def confirm(_terminal: Terminal, question: str, *, yes: bool) -> None:
+        if not yes:
+            asked.append(question)
+            raise click.Abort
+
+    monkeypatch.setattr(Terminal, "confirm", confirm)
+    return asked
+
+
+def test_a_closing_keeps_its_wishes_until_somebody_says_something_else(
+    make_desk: Any, questions: list[str]
+) -> None:
+    """desk.toml says nothing, so a closing without wishes would sell what is held."""
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    assert desk.run("open")[-1]["outcome"] == "trading"
+    kept = {"flatten": "keep", "orders": "keep", "timeout_s": 3600.0, "force": True}
+    run = desk.post("close", {**kept, "reason": "a leak"}, headers=by("ann"))[1]["run"]
+    is_held(desk)
+    desk.kill()
+
+    desk.start()
+    seen = desk.status()
+    assert seen["interrupted_run"]["parameters"] == kept
+    (row,) = [each for each in seen["recommendations"] if each["subject"] == run]
+    assert row["action"] == f"openbell procedure resume {run}"
+    assert "flatten keep, orders keep, force" in row["text"]
+    told = desk.get("plan/close")[1]["goes_on_with"]
+    assert (told["run"], told["had"], told["now"], told["changes"]) == (run, kept, kept, [])
+    status, out = cli(desk, "down", "--plan", "--flatten", "aggressive")
+    assert status == 0 and "CHANGED: flatten keep -> aggressive, orders keep -> cancel" in out, out
+    assert desk.status()["interrupted_run"]["parameters"] == kept, "a plan changes nothing"
+    assert cli(desk, "down")[0] != 0
+    assert cli(desk, "down", "--orders", "cancel")[0] != 0
+    plain, changing = questions
+    assert plain.endswith("as it was asked for: flatten keep, orders keep, force.")
+    assert changing.endswith("; CHANGED: orders keep -> cancel.")
+
+    status, again = desk.post("close", headers=by("joe"))
+    assert (status, again["run"], again["resumed"]) == (202, run, True), again
+    assert asked_for(desk, run) == kept
+    is_held(desk)
+    desk.kill()
+
+    desk.start()
+    assert desk.post("close", {"orders": "cancel", "force": False})[1]["run"] == run
+    changed = {**kept, "orders": "cancel", "force": False}
+    assert asked_for(desk, run) == changed
+    is_held(desk)
+    desk.kill()
+
+    desk.start()
+    assert desk.status()["interrupted_run"]["parameters"] == changed
+    status, again = desk.post(f"runs/{run}/resume")
+    assert (status, again["run"]) == (202, run), again
+    assert asked_for(desk, run) == changed, "not what it was begun with"
+    is_held(desk)
+    told = desk.get(f"runs/{run}/report")[1]
+    assert told["why"] == "a leak" and told["chain"]["whole"] is True
+    asked = [
+        each["detail"]["parameters"]
+        for each in told["events"]
+        if each["action"] == "run.resumed"
+    ]  # fmt: skip
+    assert asked == [kept, changed, changed]
+    (desk.folder / "go").touch()
+    assert desk.get(f"runs/{run}/events")[1][-1]["outcome"] == "verified"
+
+
+def test_runs_are_told_approved_gone_on_with_and_cancelled_by_the_command_line(
+    make_desk: Any,
+) -> None:
+    desk = make_desk(TWO + HELD + PEOPLE)
+    desk.start()
+    status, out = cli(desk, "procedure", "list")
+    assert status == 0 and "rolling-restart" in out
+    status, out = cli(desk, "procedure", "plan", "open", "--json")
+    assert status == 0
+    assert [each["name"] for each in json.loads(out)["steps"]] == [
+        "preflight", "start_services", "begin_trading",
+    ]  # fmt: skip
+
+    opening = desk.post("open", headers=by("ann"))[1]["run"]
+    desk.until(lambda: bool(desk.get(f"runs/{opening}/requests")[1]["requests"]), "it is asked")
+    status, out = cli(desk, "procedure", "status")
+    assert status == 0 and f"openbell procedure approve {opening} start_services" in out, out
+    approve = ("procedure", "approve", opening, "start_services", "--yes")
+    assert cli(desk, *approve, who="ann")[0] == RefusedError.exit_code, "one's own request"
+    status, out = cli(desk, *approve, who="joe")
+    assert status == 0 and f"approved start_services of {opening}" in out, out
+    assert desk.get(f"runs/{opening}/events")[1][-1]["outcome"] == "trading"
+
+    at = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    status, out = cli(desk, "down", "--at", at, "--yes")
+    assert status == 0 and "announced: the desk closes at" in out, out
+    assert desk.status()["shutting_down_soon"]["by"] == "ann"
+    status, out = cli(desk, "down", "--call-off")
+    assert status == 0 and "called off" in out, out
+    assert desk.status()["shutting_down_soon"] is None
+
+    closing = desk.post("close", {"flatten": "keep"}, headers=by("ann"))[1]["run"]
+    is_held(desk)
+    desk.kill()
+    status, out = cli(desk, "procedure", "status", closing)
+    assert status == 0 and f"`openbell procedure resume {closing}` goes on with it" in out, out
+    (desk.folder / "go").touch()
+    status, out = cli(desk, "procedure", "resume", closing)
+    assert status == 0 and "CLOSING STATEMENT: verified" in out, out
+    desk.until(lambda: not desk.running("openbell.controller"), "it has left a closed desk")
+
+    status, out = cli(desk, "procedure", "cancel", closing, "--yes")
+    assert status == ConflictError.exit_code and "is over: done" in out, out
+    assert not desk.running("openbell.controller"), "none is started for a run that is over"
+    desk.start()
+    opening = desk.post("open", headers=by("ann"))[1]["run"]
+    desk.until(lambda: bool(desk.get(f"runs/{opening}/requests")[1]["requests"]), "it is asked")
+    desk.kill()
+    status, out = cli(desk, "procedure", "cancel", opening, "--yes", "--reason", "not today")
+    assert status == 0 and f"{opening} ends here" in out, out
+    desk.until(lambda: not desk.running("openbell.controller"), "nothing of the desk runs")
+    status, out = cli(desk, "procedure", "status", opening)
+    assert status == 0 and f"{opening}: cancelled" in out, out
