@@ -173,7 +173,7 @@ export function resumeRun({ run: shown }, { run }) {
   const name = shown?.document?.procedure;
   ask({
     title: `Go on with ${run}`, label: "Go on", planFirst: true,
-    intro: h("p", {}, "It goes on from what it finds, with what it was begun with. What has changed of its procedure since is told."),
+    intro: h("p", {}, "It goes on from what it finds, with what it was asked for last. What has changed of its procedure since is told."),
     plan: () => askPlan(`procedures/${encodeURIComponent(name)}/plan`, { parameters: plannable(name, parameters) }),
     confirm: async (_values, show) => {
       const done = await act(`runs/${encodeURIComponent(run)}/resume`, {});
@@ -182,7 +182,8 @@ export function resumeRun({ run: shown }, { run }) {
   });
 }
 
-const KEPT = { open: ["safe_mode", "only"], close: ["flatten", "orders", "force", "timeout_s"], "rolling-restart": ["services", "hand_back"] };
+// A closing that was cut off keeps its wishes by itself, in its plan too.
+const KEPT = { open: ["safe_mode", "only"], close: [], "rolling-restart": ["services", "hand_back"] };
 
 function plannable(name, parameters) {
   return Object.fromEntries(Object.entries(parameters).filter(([key]) => (KEPT[name] ?? []).includes(key)));
