@@ -79,6 +79,9 @@ def test_a_manual_trade_stops_the_desk_until_two_people_adopt_it_and_then_it_tra
     # One person asks; it takes another one; and only while it is what was shown.
     asked = desk.run("reconcile", "--adopt", "--reason", "hedge by phone", "--yes", expect=6)
     request = asked.document["request"]["id"]
+    (waiting,) = desk.look("approvals")["requests"]
+    assert (waiting["kind"], waiting["id"], waiting["by"]) == ("reconcile", request, ["alice"])
+    assert "the books hold" in waiting["bound_to"]["differences"][0]
     own = desk.run("reconcile", "--approve", request, "--yes", expect=6)
     assert "another person" in own.text
     by_hand(desk, symbol="LTCUSDT", side="BUY", quantity="0.5", type="MARKET")
