@@ -796,7 +796,7 @@ async def test_what_is_done_is_what_was_planned_with_orders_and_a_position(
     fake_desk: Any, journal: Any
 ) -> None:
     """On a desk that nobody changed meanwhile; with a real engine and its venue's own order log:
-    tests/trading/engine/test_closing_plan.py."""
+    tests/trading/engine/test_against_the_simulated_venue.py."""
     plan = await plan_document("close", closing_steps(fake_desk.closing()))
     foreseen = {step["name"]: step["actions"] for step in plan["steps"]}  # type: ignore[attr-defined]
     closing = fake_desk.closing()

@@ -28,7 +28,7 @@ from openbell.venues.credentials import Credentials
 from openbell.venues.registry import open_venue
 from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
 
-HELD_S = 4.0
+HELD_S = 3.0
 """Longer than a clerk takes, on a quiet machine, to be there, to cancel, and to look twice; within the five
 seconds after which the venue refuses a request for its age."""
 

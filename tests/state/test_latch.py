@@ -236,32 +236,42 @@ def test_a_file_made_again_under_the_same_name_is_not_the_one_that_was_shown(
     assert latches.on_desk()
 
 
-@pytest.mark.parametrize("folder_takes_files", [True, False])
 def test_a_setting_that_comes_between_a_releases_look_and_its_removal_stays(
-    layout: DeskLayout,
-    latches: Latches,
-    monkeypatch: pytest.MonkeyPatch,
-    folder_takes_files: bool,
+    layout: DeskLayout, latches: Latches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both go by the name `latch.json`: it was looked at, set again, and then removed by its name."""
     setter = without_folder(layout)
     setter.set([DESK], HALT)
-    releaser = latches if folder_takes_files else without_folder(layout)
     shown = [latch for latch in latches.read() if latch.path == layout.latch]
     rename = os.rename
 
     def late(*paths: Any) -> None:
         monkeypatch.setattr(latch_module.os, "rename", rename)
-        time.sleep(0.02)  # file times are those of the kernel's last tick
-        setter.set([DESK], Halt("again", "bob", HALT.at))
+        # File times are those of the kernel's last tick: it has to be another than that of the first.
+        before = layout.latch.stat().st_mtime_ns
+        while layout.latch.stat().st_mtime_ns == before:
+            setter.set([DESK], Halt("again", "bob", HALT.at))
         rename(*paths)
 
     monkeypatch.setattr(latch_module.os, "rename", late)
     with pytest.raises(ConflictError, match="latched again"):
-        releaser.release(shown)
+        latches.release(shown)
     assert latches.on_desk()
-    releaser.release(each for each in latches.read() if each.path.parent != layout.state)
     latches.release(latches.read())
+    assert not latches.on_desk()
+
+
+def test_a_latch_is_not_released_where_it_could_not_be_looked_at_without_being_none(
+    layout: DeskLayout, latches: Latches
+) -> None:
+    """Out of the folder, moved aside, it would stop nobody for that moment, or for good after a kill."""
+    homeless = without_folder(layout)
+    homeless.set([DESK], HALT)
+    shown = [latch for latch in latches.read() if latch.path == layout.latch]
+    with pytest.raises(StorageError, match="takes no file"):
+        homeless.release(shown)
+    assert latches.on_desk() and [each.path for each in latches.read()] == [layout.latch]
+    latches.release(shown)
     assert not latches.on_desk()
 
 

@@ -41,7 +41,8 @@ class Channel(Model):
     """What is told here: that an opening begins, and how it ended; a closing that was announced for
     later, that it was called off, that it begins, and how it ended."""
     timeout: Seconds = 5.0
-    """Of one telling. All channels are told at the same time, and a closing waits for the slowest."""
+    """Of one telling. All channels are told at the same time, and the end of an opening, and a closing,
+    wait for the slowest."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Channel:

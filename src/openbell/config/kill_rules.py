@@ -104,17 +104,14 @@ class KillRules(Model):
     """The engine is silent."""
 
     @property
-    def of_risk(self) -> bool:
-        """Whether a rule is set that risk-management judges."""
-        return any(
-            (
-                self.max_daily_loss,
-                self.max_drawdown,
-                self.reject_rate,
-                self.repeated_executions,
-                self.stale_market_data,
-            )
-        )
+    def declared(self) -> tuple[str, ...]:
+        """Names of the rules that are set."""
+        return tuple(each for each in type(self).model_fields if getattr(self, each) is not None)
+
+    @property
+    def of_risk(self) -> tuple[str, ...]:
+        """Those of them that risk-management judges; the guard judges the other."""
+        return tuple(each for each in self.declared if each != "heartbeat_lost")
 
 
 class KillSwitch(Model):

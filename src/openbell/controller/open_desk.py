@@ -331,6 +331,20 @@ class Openings:
     async def _open(
         self, run: LiveRun, number: int, wishes: OpenWishes, traded_before: bool
     ) -> None:
+        news = asyncio.create_task(self._tell_opening(run, wishes, traded_before=traded_before))
+        try:
+            await self._carry_out(run, number, wishes, traded_before, news)
+        finally:
+            news.cancel()  # of a run that broke off; else it is over
+
+    async def _carry_out(
+        self,
+        run: LiveRun,
+        number: int,
+        wishes: OpenWishes,
+        traded_before: bool,
+        news: asyncio.Task[tuple[Told, ...]],
+    ) -> None:
         desk = self._desk
 
         def tell(outcome: ServiceOutcome) -> None:
@@ -369,12 +383,8 @@ class Openings:
             came_to_trading = came_to_trading or step == trade.name
 
         runner = self._runs.runner(run, PROCEDURE, journal, prepare=prepare, before=before)
-        news = asyncio.create_task(self._tell_opening(run, wishes, traded_before=traded_before))
         try:
             reports = await runner.run(steps)
-        except BaseException:
-            news.cancel()
-            raise
         finally:
             # Of a run that ended early: nothing goes on coming up that no step waits for.
             await starting.end()
@@ -420,7 +430,8 @@ class Openings:
     async def _tell_opening(
         self, run: LiveRun, wishes: OpenWishes, *, traded_before: bool
     ) -> tuple[Told, ...]:
-        """Beside the opening, which waits for nobody. A desk that trades already is not opened."""
+        """Beside the opening's steps; its end waits for the slowest channel. A desk that trades already is
+        not opened."""
         if traded_before:
             return ()
         why = f": {wishes.reason}" if wishes.reason else ""

@@ -55,7 +55,7 @@ def _venues(layout: DeskLayout, request: EmergencyRequest) -> list[str]:
     actions = []
     for name, symbols in visits_of(request, desk).items():
         where = "" if symbols == (None,) else f" in {', '.join(map(str, symbols))}"
-        exclusive = ", by mass cancel at once" if desk.file.venues[name].exclusive else ""
+        exclusive = ", by mass cancel where it has one" if desk.file.venues[name].exclusive else ""
         then = ", then close the positions" if request.flatten else "; positions stay"
         actions.append(
             f"{name}: cancel {whose}{where}{exclusive}; ask until two lists are empty{then}"

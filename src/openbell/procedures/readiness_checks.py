@@ -101,7 +101,7 @@ class ReadinessFacts:
         says which it does."""
         if self.risk is None or self.risk.rules is None:
             return ()
-        return tuple(each for each in _of_risk(desk) if each not in self.risk.rules)
+        return tuple(each for each in desk.kill_switch.rules.of_risk if each not in self.risk.rules)
 
     def state(self, service: str) -> ServiceState | None:
         view = self.views.get(service)
@@ -367,19 +367,11 @@ def _limits_of(said: RiskSays | None, service: str) -> tuple[Found | None, list[
     return None, [f"it applies {said.limits[:12]}"]
 
 
-def _of_risk(desk: DeskFile) -> tuple[str, ...]:
-    """The rules of the desk file that risk-management judges."""
-    rules = desk.kill_switch.rules
-    named = [each for each in type(rules).model_fields if getattr(rules, each) is not None]
-    return tuple(each for each in named if each != "heartbeat_lost")
-
-
 def _rules(facts: ReadinessFacts, desk: DeskFile) -> Check:
     """Rules count where whoever judges by them is there, and says that it does."""
     name, title = "rules", "Compliance and kill rules active"
     rules = desk.kill_switch.rules
-    declared = [each for each in type(rules).model_fields if getattr(rules, each) is not None]
-    if not declared:
+    if not (declared := rules.declared):
         detail = "none in [kill_switch.rules]"
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     silent: list[str] = []

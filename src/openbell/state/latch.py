@@ -198,9 +198,7 @@ class Latches:
                 and path != latch.path
                 and _identity(path, latch.path.name) != latch.id
             ):
-                for each, moved in aside:
-                    self._put_back(each, moved)
-                raise ConflictError(
+                raise ConflictError(  # what was moved latches where it is
                     f"{latch.scope} was latched again meanwhile",
                     hint="look with `openbell kill-switch status`, then ask again",
                 )
@@ -233,35 +231,25 @@ class Latches:
         return halts
 
     def _aside(self, latch: Latch) -> Path | None:
-        """Where its file is now: under a name that nobody sets again, so that what is compared is what
-        is taken away. In the folder it latches all the same. None: somebody else has released it."""
+        """Where its file is now: under a name that nobody sets again, so that what is compared is what is
+        taken away; in the folder it latches all the same. None: somebody else has released it."""
         if latch.path != self._file:
             return latch.path
         path = self._folder / f"{_stem(latch.scope)}.{secrets.token_hex(4)}.json"
         try:
+            with contextlib.suppress(FileExistsError):
+                self._folder.mkdir(mode=0o700)
             os.rename(latch.path, path)  # noqa: PTH104
-            return path
         except OSError as error:
             if not os.path.lexists(latch.path):
                 return None
-            _log.warning("%s takes no file: %s", self._folder, error.strerror)
-        # The folder takes no file, which is what `latch.json` is for.
-        path = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
-        try:
-            os.rename(latch.path, path)  # noqa: PTH104
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise storage_error(error, "release", latch.path) from error
+            # Under a name outside of the folder it would be no latch for as long as it is looked at.
+            told = storage_error(error, "release", latch.path).message
+            raise StorageError(
+                f"{told}: {self._folder} takes no file",
+                hint=f"make {self._folder} a folder that this user can write to, then release again",
+            ) from error
         return path
-
-    def _put_back(self, latch: Latch, moved: Path | None) -> None:
-        """In the folder it latches under any name."""
-        if moved is None or moved.parent == self._folder:
-            return
-        with contextlib.suppress(FileExistsError):  # set once more meanwhile: that one holds
-            os.link(moved, latch.path)
-        os.unlink(moved)  # noqa: PTH108
 
     def _make(self, scope: Scope) -> tuple[Path, int, str]:
         """A new file for the scope, open for writing; or the desk's own, with the problem."""

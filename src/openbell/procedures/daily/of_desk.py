@@ -168,8 +168,7 @@ def risk(seen: Seen) -> Check:
 def rules(seen: Seen) -> Check:
     name, title = "rules", "Compliance and kill rules active"
     rules = seen.desk.kill_switch.rules
-    declared = [each for each in type(rules).model_fields if getattr(rules, each) is not None]
-    if not declared:
+    if not (declared := rules.declared):
         detail = "none in [kill_switch.rules]"
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     judges = [seen.desk.service_with_role("risk")] if rules.of_risk else []
