@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openbell.config.layout import DeskLayout
-from openbell.config.loader import load_desk
+from openbell.config.loader import load_desk, parse_desk
 from openbell.controller.specs import is_new, keep_nothing_sent_since, why_not_started
 from openbell.kill.marker import set_marker
 from openbell.runtime.plan import build_specs
@@ -62,7 +62,9 @@ def test_the_fact_is_spent_by_what_can_send_an_order_and_by_nothing_else(
     for name, spec in specs.items():
         assert keep_nothing_sent_since(layout, "close-1") == ""
         assert why_not_started(layout, spec) == ""
-        assert (read_nothing_sent(layout.nothing_sent) is not None) == (name in quiet), name
+        assert (read_nothing_sent(layout.nothing_sent, layout.emergency) is not None) == (
+            name in quiet
+        ), name
 
 
 def test_what_can_send_is_not_started_while_the_disk_keeps_the_fact(
@@ -84,11 +86,28 @@ def test_what_an_emergency_stop_holds_spends_nothing(
     keep_nothing_sent_since(layout, "close-1")
     set_marker(layout, "odd fills", "eve")
     assert "odd fills" in why_not_started(layout, specs["engine"])
-    assert read_nothing_sent(layout.nothing_sent) is not None
+    assert read_nothing_sent(layout.nothing_sent, layout.emergency) is not None
 
 
 @pytest.mark.parametrize("left", ["desk.db", "target.json", "audit.jsonl", "records/engine.json"])
 def test_a_folder_in_which_anything_was_done_is_not_new(layout: DeskLayout, left: str) -> None:
-    assert is_new(layout)
+    desk = parse_desk(DESK.encode(), Path("desk.toml"))
+    assert is_new(layout, desk)
     (layout.state / left).write_bytes(b"")
-    assert not is_new(layout)
+    assert not is_new(layout, desk)
+
+
+def test_a_lost_folder_of_a_desk_at_a_real_venue_says_nothing_of_what_rests_there(
+    layout: DeskLayout,
+) -> None:
+    for environment, new in (("simulated", True), ("practice", False)):
+        venue = f"""
+[venues.v]
+environment = "{environment}"
+url = "http://127.0.0.1:1"
+symbols = ["BTC/USDT"]
+key_env = "KEY"
+secret_env = "SECRET"
+"""
+        desk = parse_desk((DESK + venue).encode(), Path("desk.toml"))
+        assert is_new(layout, desk) is new

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 from typing import get_args
 
+from openbell.config.duties import LOOKERS
 from openbell.config.problems import Problem
 from openbell.config.services import Phase, Service
 
@@ -41,15 +42,11 @@ def phases_of(services: Mapping[str, Service]) -> dict[str, Phase]:
     return {name: PHASES[each] for name, each in rank.items()}
 
 
-_LOOKERS = frozenset({"venue", "market-data", "risk", "monitoring"})
-"""Roles that send no orders: simulated venues, and those who only look."""
-
-
 def can_send(service: Service, phase: Phase) -> bool:
     """Whether it has something to send an order with. It has not by its role; or where it is
     infrastructure, a store say, and is given neither an account nor a secret."""
     given_nothing = not service.venues and not service.secrets
-    return service.role not in _LOOKERS and not (
+    return service.role not in LOOKERS and not (
         service.role == "other" and phase == "infrastructure" and given_nothing
     )
 

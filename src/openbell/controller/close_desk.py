@@ -48,6 +48,7 @@ from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
+from openbell.state.nothing_sent import spend_nothing_sent
 from openbell.watch.channels import Notice
 
 if TYPE_CHECKING:
@@ -359,9 +360,7 @@ class Closings:
                 desk.targets.command(DeskCommand.CLOSED)
             except StorageError as error:
                 log.error("offline is not kept on disk", why=error.message)
-            why = keep_nothing_sent_since(desk.layout, run.id) if statement.left_nothing else ""
-            if why:
-                log.warning("that nothing was sent since is not kept on disk", why=why)
+            self._keep_nothing_sent(run.id, left_nothing=statement.left_nothing)
         elif closing.disarmed is None:
             await self._guard.resumed()
         failure = (
@@ -380,6 +379,21 @@ class Closings:
         goes_on = then is not None and await then(run, statement)
         if statement.services_stopped and not goes_on:
             await self._leave(run)
+
+    def _keep_nothing_sent(self, run: str, *, left_nothing: bool) -> None:
+        """Looked at before and after: an act that a closing did not wait for may have started something."""
+        desk = self._desk
+        if not left_nothing or desk.senders_run():
+            return
+        if why := keep_nothing_sent_since(desk.layout, run):
+            log.warning("that nothing was sent since is not kept on disk", why=why)
+        if desk.senders_run():
+            try:
+                spend_nothing_sent(desk.layout.nothing_sent)
+            except StorageError as error:
+                log.error(
+                    "the disk still says that nothing can send", why=error.message, alert=True
+                )
 
     async def _tell_of_the_end(
         self, closing: Closing, statement: Statement, reports: Sequence[StepReport]

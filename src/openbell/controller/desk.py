@@ -180,12 +180,15 @@ class ControlledDesk:
         """Told where it is known that nothing that can send an order has been started since the desk had
         nothing at the venues; nor was there an emergency stop, which may have closed positions by orders
         of its own. None too of a desk without venues."""
-        sending = senders(self.desk.file.services)
-        running = {view.name for view in self.supervisor.views() if view.state.is_running}
         asks = bool(self.desk.file.venues)
-        if not asks or running & sending or is_begun(self.layout) or self.adoption.orphans:
+        if not asks or self.senders_run() or is_begun(self.layout) or self.adoption.orphans:
             return None
-        return read_nothing_sent(self.layout.nothing_sent)
+        return read_nothing_sent(self.layout.nothing_sent, self.layout.emergency)
+
+    def senders_run(self) -> bool:
+        """Whether something that can send an order runs."""
+        running = {view.name for view in self.supervisor.views() if view.state.is_running}
+        return bool(running & senders(self.desk.file.services))
 
     def untold_adoption(self) -> str:
         """How many services this controller took over from an earlier one, to be told once; empty

@@ -90,7 +90,7 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
         why_not_started,
     )
 
-    new = is_new(layout)
+    new = is_new(layout, loaded.file)
     supervisor = Supervisor(
         layout,
         specs_of(loaded, layout, secrets),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from openbell.config.layout import DeskLayout
-from openbell.config.models import LoadedDesk
+from openbell.config.models import DeskFile, LoadedDesk
 from openbell.config.secrets import Secrets
 from openbell.errors import StorageError
 from openbell.kill.marker import why_held
@@ -49,8 +49,11 @@ def why_not_started(layout: DeskLayout, spec: ServiceSpec) -> str:
     return ""
 
 
-def is_new(layout: DeskLayout) -> bool:
-    """Whether nothing was ever done with this state folder."""
+def is_new(layout: DeskLayout, desk: DeskFile) -> bool:
+    """Whether nothing was ever done with this state folder, and that says something: what a simulated
+    venue of the desk holds lies there too. At another venue orders may rest that a lost folder knew of."""
+    if any(venue.environment != "simulated" for venue in desk.venues.values()):
+        return False
     files = (layout.database, layout.target, layout.audit_log, layout.emergency_marker)
     folders = (layout.records, layout.checkpoints, layout.live_orders)
     return not any(map(os.path.lexists, files)) and not any(

@@ -15,8 +15,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from openbell.config.duties import ENGINES
 from openbell.kill.emergency_statement import FrozenService
-from openbell.kill.own_processes import ENGINES, OwnProcesses, OwnService, signal_each
+from openbell.kill.own_processes import OwnProcesses, OwnService, signal_each
 from openbell.runtime.processes import system_processes
 
 FREEZE_TIMEOUT_S = 1.0

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from openbell.config.duties import ENGINES
 from openbell.config.layout import DeskLayout
 from openbell.errors import StorageError
 from openbell.kill.aside import aside
@@ -27,7 +28,7 @@ from openbell.kill.emergency_statement import EndedService, FrozenService, Latch
 from openbell.kill.ending import OUTLIVED, kill_frozen
 from openbell.kill.freezing import freeze
 from openbell.kill.marker import is_begun, set_marker
-from openbell.kill.own_processes import ENGINES, OwnProcesses
+from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.request import EmergencyRequest
 from openbell.state.halts import Halt
 from openbell.state.latch import Latches, Setting

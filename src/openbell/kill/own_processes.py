@@ -14,12 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from openbell.config.duties import has_order_entry
 from openbell.config.layout import DESK_FILE, DeskLayout
 from openbell.runtime.members import Leader, Mark, Scan, scan
 from openbell.runtime.processes import ProcessFacts, system_processes
 from openbell.runtime.records import Record, Records
-
-ENGINES = frozenset({"engine", "standby"})
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class OwnService:
     role: str
     """Empty: not known."""
     may_send: bool
-    """It is an engine, or holds a venue's keys for we do not know what, or nothing is known."""
+    """It is an engine, or holds keys for we do not know what, or nothing is known."""
     members: tuple[ProcessFacts, ...]
     """Alive, each proven to be ours."""
     leader: Leader | None
@@ -86,13 +85,13 @@ class OwnProcesses:
         return OwnService(name, role, may_send, tuple(members.values()), leader, record)
 
     def _duty(self, name: str, record: Record | None) -> tuple[str, bool]:
-        settings: Mapping[str, Any] = {} if record is None else record.settings
-        if "role" not in settings:
-            settings = self._services().get(name, {})
-            if not settings:
-                return "", True
-        role = str(settings.get("role", "other"))
-        return role, role in ENGINES or (role == "other" and bool(settings.get("venues")))
+        recorded: Mapping[str, Any] = {} if record is None else record.settings
+        declared = self._services().get(name, {})
+        if "role" not in recorded and not declared:
+            return "", True
+        role = str(recorded.get("role") or declared.get("role", "other"))
+        # A record does not name its secrets; desk.toml may have been changed since it was started.
+        return role, has_order_entry(role, recorded) or has_order_entry(role, declared)
 
     def _services(self) -> Mapping[str, Mapping[str, Any]]:
         """Of desk.toml as it stands, without looking at whether it is right."""

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from openbell.config.duties import ENGINES
 from openbell.kill.emergency_statement import StrategyStatement
-from openbell.kill.own_processes import ENGINES
 from openbell.kill.pace import Backoff
 from openbell.kill.venue import SETTLE_S_MIN
 from openbell.venues.asking import EMPTY_ANSWERS

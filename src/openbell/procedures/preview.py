@@ -71,7 +71,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
     latched = desk_halt(latches) is not None
     not_opened = read_not_opened(layout.target)
     why = closed_because(not_opened)
-    fact = read_nothing_sent(layout.nothing_sent)
+    fact = read_nothing_sent(layout.nothing_sent, layout.emergency)
     recommendations: list[Mapping[str, str]] = []
     if not_opened is not None:
         recommendations.append(not_opened.advice())

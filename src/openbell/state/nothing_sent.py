@@ -10,6 +10,7 @@ Invariants
 - The anchor is taken away, durably, before the first thing that can send an order is started. What
   cannot be taken away keeps that from being started. So a crash between the two leaves a desk of which
   it is not known, and never one of which it is wrongly told.
+- An emergency stop since then makes it unknown: it may have closed positions by orders of its own.
 - Its absence says nothing: the desk may be open, its state folder of an older version, or restored.
 - Files that were put back say nothing either: what was started after they had been copied is not in
   them. No program can give a file the last change of another, so a copied anchor is not the one that is
@@ -71,14 +72,18 @@ def keep_nothing_sent(path: Path, since: str, at: str) -> None:
     write_struct(path, _Content(since, at, found.st_ino, found.st_ctime_ns))
 
 
-def read_nothing_sent(path: Path) -> NothingSent | None:
-    """None where it is not known, for whatever reason."""
+def read_nothing_sent(path: Path, stops: Path) -> NothingSent | None:
+    """None where it is not known, for whatever reason. `stops`: the folder of emergency stops, of which
+    one that flattened has sent orders of its own, though nothing was started."""
     try:
         content = read_struct(path, _Content, "since when nothing was sent")
         found = anchor_of(path).stat()
+        stopped_ns = stops.stat().st_mtime_ns if stops.exists() else 0
     except (StorageError, CorruptError, OSError):
         return None
     if content is None or (found.st_ino, found.st_ctime_ns) != (content.inode, content.changed_ns):
+        return None
+    if stopped_ns > content.changed_ns:
         return None
     return NothingSent(content.since, content.at)
 
