@@ -47,9 +47,10 @@ approvals = ["risk"]
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium. Without one the tests are skipped, but for where they are required."""
+    """Debian's Chromium. Without one the tests are skipped, but for where they are required. Of one module:
+    while it lives an event loop runs in this thread, beside which no other test could run one."""
     program = os.environ.get("OPENBELL_CHROMIUM") or shutil.which("chromium")
     if program is None:
         why = "no chromium here (apt-get install chromium, or name one by OPENBELL_CHROMIUM)"

@@ -108,8 +108,12 @@ class Acts:
             )
         desk.refuse_locked("not resumed")
         await desk.auditor.record(actor, "desk.resume", desk.desk.file.desk.name)
-        await asyncio.to_thread(clear_halt, desk.layout.halt)
+        # First, as it is refused of a desk that is being closed: its halt is to stay.
         desk.targets.command(DeskCommand.RESUME)
+        await asyncio.to_thread(clear_halt, desk.layout.halt)
+        if desk.targets.asked is not DeskTarget.TRADING:
+            # A closing waits for an act a second at most, and has told the strategies to stop.
+            raise ConflictError("not resumed: the desk is being closed", hint="`openbell status`")
         await desk.voices.tell_engine("/v1/resume", timeout_s=10.0)
         await desk.voices.tell_strategies(
             "/v1/strategies/resume", {"reason": f"resumed by {actor}"}
