@@ -86,9 +86,10 @@ class OwnProcesses:
 
     def _duty(self, name: str, record: Record | None) -> tuple[str, bool]:
         recorded: Mapping[str, Any] = {} if record is None else record.settings
-        declared = self._services().get(name, {})
-        if "role" not in recorded and not declared:
+        declared = self._services().get(name)
+        if "role" not in recorded and declared is None:
             return "", True
+        declared = declared or {}
         role = str(recorded.get("role") or declared.get("role", "other"))
         # A record does not name its secrets; desk.toml may have been changed since it was started.
         return role, has_order_entry(role, recorded) or has_order_entry(role, declared)
