@@ -96,6 +96,8 @@ def test_a_closing_keeps_its_wishes_until_somebody_says_something_else(
     assert "flatten keep, orders keep, force" in row["text"]
     told = desk.get("plan/close")[1]["goes_on_with"]
     assert (told["run"], told["had"], told["now"], told["changes"]) == (run, kept, kept, [])
+    assert told["told"].endswith("as it was asked for: flatten keep, orders keep, force")
+    assert desk.get(f"runs/{run}/resume/plan")[1]["goes_on_with"] == told
     status, out = cli(desk, "down", "--plan", "--flatten", "aggressive")
     assert status == 0 and "CHANGED: flatten keep -> aggressive, orders keep -> cancel" in out, out
     assert desk.status()["interrupted_run"]["parameters"] == kept, "a plan changes nothing"
@@ -108,6 +110,8 @@ def test_a_closing_keeps_its_wishes_until_somebody_says_something_else(
     status, again = desk.post("close", headers=by("joe"))
     assert (status, again["run"], again["resumed"]) == (202, run, True), again
     assert asked_for(desk, run) == kept
+    status, refused = desk.get(f"runs/{run}/resume/plan")
+    assert (status, refused["error"]) == (409, "conflict"), "it is under way"
     is_held(desk)
     desk.kill()
 

@@ -663,6 +663,9 @@ def test_what_an_opening_insisted_on_holds_when_it_is_gone_on_with(
     desk.kill()
     (desk.folder / "go").touch()
     desk.start()
+    plan, planned = desk.get(f"runs/{run}/resume/plan")[1], desk.get("plan/open")[1]
+    assert [row["name"] for row in plan["steps"]] == [row["name"] for row in planned["steps"]]
+    assert plan["procedure"] == "open" and "hold" in [row["name"] for row in plan["steps"]]
     path = "open" if gone_on_with == "open" else f"runs/{run}/resume"
     assert desk.post(path)[1]["resumed"]
     assert events(desk, run)[-1]["event"] == "done"

@@ -361,6 +361,15 @@ def test_cut_off_by_kill_9_at_any_moment_the_same_command_finishes_it(make_desk:
         desk.start()
         interrupted = desk.status()["interrupted_run"]
         cut = desk.pids()
+        had_its_turn = set()
+        if interrupted is not None:
+            plan = desk.get(f"runs/{begun['run']}/resume/plan")
+            assert plan[0] == 200, plan
+            turns = {
+                row["name"].removeprefix("restart_"): row["actions"] for row in plan[1]["steps"]
+            }
+            assert set(turns) == {"base", "middle", "top"}
+            had_its_turn = {name for name, actions in turns.items() if not actions}
         answer = desk.post("rolling-restart", {"services": ["base", "middle", "top"]})
         assert answer[0] == 202, answer
         assert answer[1]["resumed"] is (interrupted is not None)
@@ -371,6 +380,7 @@ def test_cut_off_by_kill_9_at_any_moment_the_same_command_finishes_it(make_desk:
         if interrupted is None:
             continue  # it was through already
         assert answer[1]["run"] == begun["run"]
+        assert all(after[name] == cut[name] for name in had_its_turn), (seed, had_its_turn)
         for name in ("base", "middle", "top"):
             assert after[name] != before[name], (seed, name)
             if cut[name] not in (None, before[name]):

@@ -63,6 +63,9 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
     ]
     names = [row["name"] for row in plan["steps"]]
     assert "announce" not in names and names[-1] == "begin_trading", "as it was asked for then"
+    assert desk.get("runs/close-2/resume/plan") == (200, plan), "resumed, it opens the desk again"
+    closing = desk.get("plan/close")[1]["goes_on_with"]["told"]
+    assert closing.endswith("it was half of a restart, and the desk is NOT opened again"), closing
     status, again = desk.post("runs/close-2/resume")
     assert (status, again["run"], again["resumed"]) == (202, "close-2", True), again
     # Not before it is being stopped: it would be started again, as after any crash.
@@ -91,6 +94,8 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
         "goes_on"
     ]
     assert plan["steps"][0]["name"] == "preflight", "its closing is done"
+    resumed = desk.get("runs/open-3/resume/plan")[1]
+    assert (resumed["procedure"], resumed["goes_on"]) == ("quick-restart", plan["goes_on"])
     status, again = desk.post("restart")
     assert (again["run"], again["resumed"], again["of"]) == ("open-3", True, "close-2"), again
     go.touch()

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openbell.domain.closing_wishes import wishes_told
-
 DETAILS_SHOWN = 20
-
-
-def goes_on_told(run: str, step: str, had: Mapping[str, object], changes: Sequence[str]) -> str:
-    """With which closing is gone on, what it was asked for, and what is asked for otherwise now."""
-    at = f" at {step}" if step else ""
-    told = f"goes on with {run}, which was cut off{at}, as it was asked for: {wishes_told(had)}"
-    return f"{told}; CHANGED: {', '.join(changes)}" if changes else told
 
 
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan of a procedure, as the API gives it, for people."""
     lines = [f"plan: {plan['procedure']} (nothing was done)"]
     if cut_off := plan.get("goes_on_with"):
-        lines.append(
-            goes_on_told(cut_off["run"], cut_off["step"], cut_off["had"], cut_off["changes"])
-        )
+        lines.append(cut_off["told"])
     for number, step in enumerate(plan["steps"], start=1):
         lines.append(f"{number:>3}. {step['title']}")
         actions = step.get("actions") or [

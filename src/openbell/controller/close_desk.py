@@ -21,6 +21,7 @@ from openbell.controller.specs import keep_nothing_sent_since
 from openbell.domain.closing_wishes import (
     WISHES,
     changes_told,
+    goes_on_told,
     wishes_going_on,
 )
 from openbell.domain.desk_state import DeskCommand, DeskTarget
@@ -225,11 +226,16 @@ class Closings:
             return {**document, "goes_on_with": None}
         now = {key: getattr(wishes, key) for key in WISHES}
         had = {key: cut_off.parameters.get(key) for key in WISHES}
+        changes = changes_told(had, now)
+        told = goes_on_told(
+            cut_off.id, cut_off.step, had, changes,
+            of_restart=bool(cut_off.parameters.get("restart")) and not asked.restart,
+        )  # fmt: skip
         return {
             **document,
             "goes_on_with": {
                 "run": cut_off.id, "step": cut_off.step, "by": cut_off.actor,
-                "had": had, "now": now, "changes": changes_told(had, now),
+                "had": had, "now": now, "changes": changes, "told": told,
             },
         }  # fmt: skip
 

@@ -103,13 +103,7 @@ class Openings:
             desk.require_known(list(wishes.only))
             parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
             cut_off = await self._cut_off(parameters)
-            if cut_off is not None and cut_off.params.get("force"):
-                # What was insisted on when it was begun holds for all of the run.
-                wishes = replace(wishes, force=True)
-            if cut_off is not None:
-                # That of a restart is one, whoever goes on with it.
-                then = str(cut_off.params.get("restart_of") or "")
-                wishes = replace(wishes, restart_of=then)
+            wishes = _as_begun(wishes, cut_off)
             if wishes.force:
                 parameters["force"] = True
             await settle_leftovers(desk, wishes.force, actor)
@@ -181,6 +175,8 @@ class Openings:
         desk.refuse_locked("it would not be opened")
         refuse_under_way(self._desk.layout)
         self._refuse_safe_mode_while_trading(wishes)
+        parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
+        wishes = _as_begun(wishes, await self._cut_off(parameters))
         steps, _, trade = self._steps(wishes)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
         wanted = self._wanted(wishes)
@@ -466,6 +462,15 @@ class Openings:
 
 async def _nothing() -> None:
     """No restart is known of."""
+
+
+def _as_begun(wishes: OpenWishes, cut_off: RunRecord | None) -> OpenWishes:
+    """What was insisted on when a run was begun holds for all of it, and the opening of a restart is
+    one, whoever goes on with it."""
+    if cut_off is None:
+        return wishes
+    force = wishes.force or bool(cut_off.params.get("force"))
+    return replace(wishes, force=force, restart_of=str(cut_off.params.get("restart_of") or ""))
 
 
 def _had_traded(record: RunRecord) -> bool:

@@ -67,6 +67,10 @@ def _runs(
             return Response(redact(report_html(document)), media_type="text/html")
         return answer(document, 200)
 
+    @app.get(f"{prefix}/runs/{{run}}/resume/plan", summary="What going on with a run would do")
+    async def resume_plan(run: str) -> Response:
+        return answer(await procedures.resume_plan(run), 200)
+
     @app.post(f"{prefix}/runs/{{run}}/resume", status_code=202, summary="Go on with a run")
     async def resume(run: str, actor: Actor = "api") -> Response:
         return answer(await procedures.resume(run, actor), 202)

@@ -33,6 +33,8 @@ HISTORY_MAX = 1000
 
 B = TypeVar("B", bound=Body)
 
+Wishes = OpenWishes | CloseWishes | RestartWishes | RollingWishes
+
 
 @dataclass(frozen=True)
 class Procedures:
@@ -54,29 +56,35 @@ class Procedures:
 
     async def plan(self, name: str, parameters: Mapping[str, object]) -> dict[str, object]:
         """What it would do now. Raises as the procedure's own plan does."""
-        match find_procedure(name).name:
-            case "open":
-                return await self.openings.plan_open(_open_wishes(parameters, ""))
-            case "close":
-                return await self.closings.plan_close(_close_wishes(parameters, ""))
-            case "restart" | "quick-restart" as how:
-                return await self.restarts.plan(_restart_wishes(how, parameters, ""))
-            case _:
-                return await self.rolling.plan(_rolling_wishes(parameters, ""))
+        return await self._plan(_wishes(name, parameters, ""))
 
     async def run(
         self, name: str, parameters: Mapping[str, object], reason: str, actor: str
     ) -> dict[str, object]:
         """Begins it, or goes on with one that was cut off. Raises as the procedure itself does."""
-        match find_procedure(name).name:
-            case "open":
-                return await self.openings.open(_open_wishes(parameters, reason), actor)
-            case "close":
-                return await self.closings.close(_close_wishes(parameters, reason), actor)
-            case "restart" | "quick-restart" as how:
-                return await self.restarts.begin(_restart_wishes(how, parameters, reason), actor)
-            case _:
-                return await self.rolling.begin(_rolling_wishes(parameters, reason), actor)
+        return await self._begin(_wishes(name, parameters, reason), actor)
+
+    async def _plan(self, wishes: Wishes) -> dict[str, object]:
+        match wishes:
+            case OpenWishes():
+                return await self.openings.plan_open(wishes)
+            case CloseWishes():
+                return await self.closings.plan_close(wishes)
+            case RestartWishes():
+                return await self.restarts.plan(wishes)
+            case RollingWishes():
+                return await self.rolling.plan(wishes)
+
+    async def _begin(self, wishes: Wishes, actor: str) -> dict[str, object]:
+        match wishes:
+            case OpenWishes():
+                return await self.openings.open(wishes, actor)
+            case CloseWishes():
+                return await self.closings.close(wishes, actor)
+            case RestartWishes():
+                return await self.restarts.begin(wishes, actor)
+            case RollingWishes():
+                return await self.rolling.begin(wishes, actor)
 
     async def history(self, procedure: str | None, limit: int) -> dict[str, object]:
         """Newest first."""
@@ -95,6 +103,15 @@ class Procedures:
     async def resume(self, run: str, actor: str) -> dict[str, object]:
         """Goes on with a run that was cut off, with what it was asked for last. Raises ConflictError
         for one that is under way or over."""
+        return await self._begin(await self._wishes_again(run), actor)
+
+    async def resume_plan(self, run: str) -> dict[str, object]:
+        """What `resume` would do now: the plan of what it goes on with. Raises as it does."""
+        return await self._plan(await self._wishes_again(run))
+
+    async def _wishes_again(self, run: str) -> Wishes:
+        """What goes on with a run that was cut off: the half of a restart goes on as a restart.
+        Raises ConflictError for a run that is under way or over."""
         number = run_number(run)
         interrupted = self.desk.interrupted
         if interrupted is None or interrupted.id != run:
@@ -106,13 +123,13 @@ class Procedures:
                 run=run,
             )
         if await self.restarts.resumes(run):
-            return await self.restarts.begin(RestartWishes(), actor)
+            return RestartWishes()
         # A closing keeps the wishes of its run by itself, and an opening what was insisted on.
         names = {"open": ("safe_mode", "only"), "close": ()}
         kept = names.get(interrupted.procedure, ("services", "hand_back"))
         asked = interrupted.parameters
         parameters = {key: asked[key] for key in kept if key in asked}
-        return await self.run(interrupted.procedure, parameters, interrupted.why, actor)
+        return _wishes(interrupted.procedure, parameters, interrupted.why)
 
     async def cancel(self, run: str, reason: str, actor: str) -> dict[str, object]:
         return await self.conductor.cancel_run(run, reason, actor)
@@ -140,6 +157,18 @@ class Procedures:
         if run_id(record.kind, record.run) != run:
             nearest = suggest(run, [run_id(record.kind, record.run)])
             raise UsageError(f'there is no run "{run}"', run=run, nearest=nearest)
+
+
+def _wishes(name: str, parameters: Mapping[str, object], reason: str) -> Wishes:
+    match find_procedure(name).name:
+        case "open":
+            return _open_wishes(parameters, reason)
+        case "close":
+            return _close_wishes(parameters, reason)
+        case "restart" | "quick-restart" as how:
+            return _restart_wishes(how, parameters, reason)
+        case _:
+            return _rolling_wishes(parameters, reason)
 
 
 def _open_wishes(parameters: Mapping[str, object], reason: str) -> OpenWishes:

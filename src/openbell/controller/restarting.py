@@ -185,8 +185,11 @@ class Restarts:
     async def resumes(self, run: str) -> bool:
         """Whether going on with this run, which was cut off, is going on with a restart."""
         interrupted = self._desk.interrupted
-        is_it = interrupted is not None and interrupted.id == run and self._is_cut_off("close")
-        return is_it and await self._read() is not None
+        if interrupted is None or interrupted.id != run:
+            return False
+        if self._is_cut_off("close"):
+            return await self._read() is not None
+        return await self._cut_off_opening() is not None
 
     # --- the way -----------------------------------------------------------------------------
 
@@ -221,6 +224,7 @@ class Restarts:
         return OpenWishes(
             safe_mode=then.get("safe_mode") is True,
             force=then.get("force") is True,
+            reason=interrupted.why,
             restart_of=str(then["restart_of"]),
         )
 

@@ -246,15 +246,19 @@ class RollingRestarts:
         return {"run": run.id, "resumed": interrupted is not None, "changed": changed}
 
     async def plan(self, wishes: RollingWishes) -> dict[str, object]:
-        """What `begin` would do now. Raises UsageError, RefusedError, NotRunningError."""
+        """What `begin` would do now; of one that was cut off what is left of it. Raises UsageError,
+        RefusedError, NotRunningError, StorageError."""
         desk = self._desk
         desk.require_known(list(wishes.services))
         desk.refuse_locked("nothing would be restarted")
         refuse_under_way(desk.layout)
         watched = WatchedDesk(desk, self._observer)
-        await self._refuse_unfit(watched, going_on=False)
-        trades = desk.roles.engine or ""
-        rolling = await self._rolling(wishes, watched, 2**63, "", trades)
+        interrupted = await self._cut_off(wishes)
+        await self._refuse_unfit(watched, going_on=interrupted is not None)
+        since_ns, cut_off, trades = 2**63, "", desk.roles.engine or ""
+        if interrupted is not None:
+            _, since_ns, cut_off, trades = interrupted
+        rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
         document = await plan_document(PROCEDURE, self._steps(rolling, wishes))
         return {**document, "left_alone": _left_alone(rolling)}
 

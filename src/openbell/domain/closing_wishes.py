@@ -7,7 +7,7 @@ explicitly changes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 WISHES = ("flatten", "orders", "timeout_s", "force")
 """As a run's parameters and the API's body name them."""
@@ -40,6 +40,20 @@ def changes_told(had: Mapping[str, object], now: Mapping[str, object]) -> list[s
         for key in WISHES
         if had.get(key) is not None and had[key] != now.get(key)
     ]
+
+
+def goes_on_told(
+    run: str, step: str, had: Mapping[str, object], changes: Sequence[str], *, of_restart: bool
+) -> str:
+    """With which closing is gone on, what it was asked for, and what is asked for otherwise now.
+    `of_restart`: it was begun as the first half of one, and becomes a closing and nothing more."""
+    at = f" at {step}" if step else ""
+    told = f"goes on with {run}, which was cut off{at}, as it was asked for: {wishes_told(had)}"
+    if changes:
+        told += f"; CHANGED: {', '.join(changes)}"
+    if of_restart:
+        told += "; it was half of a restart, and the desk is NOT opened again"
+    return told
 
 
 def command_with(wishes: Mapping[str, object]) -> str:

@@ -13,11 +13,12 @@ from openbell.cli.commands.status import offline_status
 from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
 from openbell.cli.departure import await_departure
-from openbell.cli.plans import goes_on_told, plan_text
+from openbell.cli.plans import plan_text
 from openbell.cli.tables import duration, number, table
 from openbell.domain.closing_wishes import (
     WISHES,
     changes_told,
+    goes_on_told,
     wishes_going_on,
     wishes_told,
 )
@@ -212,9 +213,8 @@ def _question(status: dict[str, Any], wanted: dict[str, Any]) -> str:
     if cut_off is not None and cut_off["procedure"] == "close":
         had = cut_off["parameters"]
         changes = changes_told(had, wishes_going_on(had, wanted))
-        told = goes_on_told(cut_off["id"], cut_off["step"], had, changes)
-        if had.get("restart"):
-            told += "; it was half of a restart, and the desk is NOT opened again"
+        of_restart = bool(had.get("restart"))
+        told = goes_on_told(cut_off["id"], cut_off["step"], had, changes, of_restart=of_restart)
         return f"Close the desk {status['desk']}? ({venues or 'no venues'}) It {told}."
     how = f", {wishes_told(wanted)}" if any(map(wanted.get, WISHES)) else ""
     return f"Close the desk {status['desk']}{how}? ({venues or 'no venues'})"
