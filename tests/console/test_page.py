@@ -1,4 +1,5 @@
-"""The console in a real browser, before a real controller. The tests share both, in this order."""
+"""The console in a real browser, before a real controller. The tests share both; the first run is begun
+on a desk that was never open, and whatever else a test needs of the desk it makes itself."""
 
 from __future__ import annotations
 
@@ -6,20 +7,26 @@ import http.client
 import http.server
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 from tests.console.conftest import MARKUP, PATIENCE_MS, Visit
 from tests.harness.controller_process import ControllerProcess
 
 from openbell.cli.commands.status import status_text
 from openbell.cli.main import openbell
 from openbell.console.files import HEADERS, page_files
+from openbell.domain.flattening import Dust, RemainingPosition
+from openbell.domain.orders import ClOrdID
+from openbell.kill.emergency_statement import EmergencyStatement, EndedService, LatchSet
+from openbell.kill.statement import Flat, VenueStatement
 
 
 def by(who: str) -> dict[str, str]:
@@ -33,6 +40,38 @@ def state_of(desk: Any, run: str) -> str:
 def latched(desk: Any) -> list[dict[str, Any]]:
     """What lies on the disk, read past every process."""
     return [json.loads(file.read_text()) for file in sorted(desk.layout.latches.glob("*.json"))]
+
+
+def begun(desk: Any) -> str:
+    """An opening that waits for its approval."""
+    (desk.folder / "gone").unlink(missing_ok=True)
+    run = str(desk.post("procedures/open/run", {"reason": "again"}, headers=by("ann"))[1]["run"])
+    desk.until(lambda: bool(desk.get(f"runs/{run}/requests")[1]["requests"]), "it waits")
+    return run
+
+
+def opened(desk: Any) -> None:
+    """It trades, whatever it did before."""
+    if desk.status()["state"] == "trading":
+        return
+    run = begun(desk)
+    (desk.folder / "go").touch()
+    (request,) = desk.get(f"runs/{run}/requests")[1]["requests"]
+    body = {"step": request["step"], "digest": request["digest"], "reason": "seen"}
+    assert desk.post(f"runs/{run}/approve", body, headers=by("bob"))[0] == 200
+    desk.until(lambda: state_of(desk, run) != "running", "it is opened")
+    assert desk.status()["state"] == "trading"
+
+
+def a_run(desk: Any) -> str:
+    """One that is over."""
+    runs = desk.get("runs")[1]["runs"]
+    if not runs:
+        run = begun(desk)
+        assert desk.post(f"runs/{run}/cancel", {"reason": "enough"})[0] == 200
+        desk.until(lambda: state_of(desk, run) != "running", "it is cancelled")
+        return run
+    return str(runs[-1]["run"])
 
 
 # --- signing in ----------------------------------------------------------------------------------
@@ -170,9 +209,8 @@ def test_a_run_is_planned_begun_approved_by_another_and_seen_to_its_end(
 def test_the_kill_switch_waits_for_no_other_request_and_its_release_for_a_second_person(
     arrive: Any, desk: ControllerProcess
 ) -> None:
-    (desk.folder / "gone").unlink(missing_ok=True)
-    run = desk.post("procedures/open/run", {"reason": "again"}, headers=by("ann"))[1]["run"]
-    desk.until(lambda: bool(desk.get("approvals")[1]["requests"]), "it waits for an approval")
+    opened(desk)
+    run = begun(desk)
     ann, other = arrive("ann"), arrive("bob")
     # More requests than a browser has connections for one host, in two tabs; none ends by itself.
     for tab in (ann.page, other.page) * 4:
@@ -233,12 +271,16 @@ def test_the_kill_switch_waits_for_no_other_request_and_its_release_for_a_second
 def test_an_emergency_stop_shows_its_plan_and_its_statement(
     arrive: Any, desk: ControllerProcess
 ) -> None:
+    opened(desk)
     visit = arrive("bob")
     visit.page.get_by_role("button", name="Emergency stop").click()
     dialog = visit.page.get_by_role("dialog")
     expect(dialog.locator(".plan")).to_contain_text("stop top")
     dialog.get_by_role("button", name="Stop everything now").click()
-    assert not desk.layout.emergency_marker.exists(), "it is not done without a reason"
+    form = dialog.locator("form")
+    assert form.evaluate("(form) => form.checkValidity()") is False, "not without a reason"
+    expect(dialog.get_by_role("button", name="Stop everything now")).to_be_enabled()
+    expect(dialog.locator(".outcome")).to_be_empty()
     dialog.get_by_label("Reason").fill("drill")
     dialog.get_by_role("button", name="Stop everything now").click()
     expect(dialog.get_by_role("alert")).to_contain_text("Emergency stop: VERIFIED ZERO")
@@ -247,12 +289,218 @@ def test_an_emergency_stop_shows_its_plan_and_its_statement(
     expect(visit.page.locator("[data-key=emergency]")).to_contain_text("drill")
 
 
+def test_a_stop_is_green_only_where_all_of_it_was_done_and_shows_what_was_not(arrive: Any) -> None:
+    page = arrive("ann").page
+
+    def shown(**more: Any) -> tuple[str, str]:
+        facts: dict[str, Any] = {
+            "course": "", "reason": "drill", "actor": "ann", "scopes": ("desk",), "flatten": True,
+            "account_wide": False, "began": "2025-01-02T03:04:05+00:00", "took_s": 1.0,
+            "carrier_pid": 7, "latch": LatchSet(set=True, durable=True),
+        }  # fmt: skip
+        stated = json.loads(json.dumps(EmergencyStatement(**facts | more).to_wire(), default=str))
+        colour, text = page.evaluate(
+            """async (stated) => {
+                const { statement } = await import("/console/stop.js");
+                const made = statement(stated);
+                return [made.className, made.textContent];
+            }""",
+            stated,
+        )
+        return colour, text
+
+    colour, text = shown()
+    assert colour == "good" and "VERIFIED ZERO" in text and "The desk stays latched" in text
+    colour, text = shown(latch=LatchSet(set=False, durable=False, problems=("no space",)))
+    assert colour == "bad" and "NOT LATCHED (no space)" in text, text
+    assert "BUT NOT ALL OF IT IS DONE" in text and "stays latched" not in text
+    colour, text = shown(latch=LatchSet(set=True, durable=False, problems=("fsync",)))
+    assert colour == "bad" and "IT MAY NOT OUTLIVE A CRASH (fsync)" in text, text
+    left = EndedService(service="engine", result="left", pids=(4711,), why="in a system call")
+    colour, text = shown(ended=(left,))
+    assert colour == "bad" and "NOT ENDED: engine, pids 4711: in a system call" in text, text
+    flat = Flat(
+        result="residual", why="the market is closed",
+        positions=(RemainingPosition(venue="sim", symbol="BTC/USD", quantity=Decimal("0.5")),),
+        dust=(Dust(venue="sim", symbol="ETH/USD", quantity=Decimal("0.0001")),),
+    )  # fmt: skip
+    venue = VenueStatement(
+        venue="sim", result="verified", flat=flat, in_doubt=(ClOrdID("D-7"),), not_seen="all of it"
+    )
+    colour, text = shown(venues=(venue,))
+    assert colour == "bad" and "Emergency stop: RESIDUAL" in text
+    for told in (
+        "positions: RESIDUAL: the market is closed", "open: BTC/USD 0.5", "ETH/USD 0.0001",
+        "IN DOUBT, sent and in no list: D-7", "not seen: all of it",
+    ):  # fmt: skip
+        assert told in text, (told, text)
+
+
+def test_what_is_under_way_is_not_closed_by_a_key(arrive: Any) -> None:
+    visit = arrive("ann")
+    page = visit.page
+    held: list[Route] = []
+    page.route("**/api/v1/kill-switch/activate", lambda route: held.append(route))
+    dialog = visit.ask("Kill switch", "drill", "Activate it now")
+    expect(dialog.locator(".outcome")).to_contain_text("waited for")
+    for _ in range(3):
+        page.keyboard.press("Escape")
+    assert dialog.evaluate("(dialog) => dialog.open") is True
+    held[0].fulfill(
+        json={
+            "scopes": ["desk"], "durable": False, "problems": ["no space"], "engine": "confirmed",
+            "why": "", "recorded": True,
+        }
+    )  # fmt: skip
+    expect(dialog.get_by_role("alert")).to_have_count(1)
+    expect(dialog.get_by_role("alert")).to_contain_text("IT MAY NOT OUTLIVE A CRASH: no space")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+# --- what a plan says ----------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_it_goes_on_with_and_what_it_would_be_refused_for(arrive: Any) -> None:
+    visit = arrive("ann")
+    page = visit.page
+
+    def shown(more: dict[str, Any]) -> str:
+        return str(
+            page.evaluate(
+                """async (more) => {
+                    const { planList } = await import("/console/parts.js");
+                    const made = document.createElement("div");
+                    const nodes = planList({ procedure: "close", steps: [], ...more }).flat();
+                    made.append(...nodes.filter(Boolean));
+                    return [...made.children].map((each) => each.textContent || each.tagName).join("|");
+                }""",
+                more,
+            )
+        )
+
+    assert shown({"refused": []}) == "OL", "no empty box"
+    assert shown({"refused": ["a", "b"]}) == "Refused as things are:ab|OL"
+    told = "goes on with close-2; CHANGED: flatten keep -> aggressive"
+    assert shown({"goes_on_with": {"told": told}}) == f"It {told}.|OL"
+    assert shown({"goes_on_with": None, "notes": ["it stays"]}) == "OL|it stays"
+
+    # Going on with a run is planned by what goes on with it, and cannot be confirmed before.
+    goes_on = {"run": "close-9", "step": "hold", "by": "ann", "closing": ""}
+    step = {"name": "lock", "title": "Lock", "actions": ["lock it"], "details": []}
+    plan = {"procedure": "restart", "steps": [step], "refused": [], "goes_on": goes_on}
+    page.route(
+        "**/api/v1/runs/close-9/resume/plan",
+        lambda route: route.fulfill(json=plan) if route.request.method == "GET" else route.abort(),
+    )
+    page.route(
+        "**/api/v1/runs/close-9/resume",
+        lambda route: route.fulfill(status=202, json={"run": "close-9", "changed": ""}),
+    )
+    unplanned = page.evaluate(
+        """async () => {
+            (await import("/console/acts.js")).resumeRun({}, { run: "close-9" });
+            return document.querySelector("#dialog [type=submit]").disabled;
+        }"""
+    )
+    assert unplanned is True
+    dialog = page.get_by_role("dialog")
+    planned = dialog.locator(".planned")
+    expect(planned).to_contain_text("the restart that ann began: close-9 was cut off at hold")
+    expect(planned).to_contain_text("The desk is opened again.")
+    dialog.get_by_role("button", name="Go on").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("close-9 goes on.")
+
+
+# --- where an answer fails -----------------------------------------------------------------------
+
+
+def test_an_address_that_is_none_ends_nothing(arrive: Any) -> None:
+    visit = arrive("ann")
+    page = visit.page
+    for _ in range(2):  # where it is gone to, and where the page begins with it
+        visit.go("runs/%")
+        expect(page.locator("main .said")).to_contain_text(re.compile("not a run|no run"))
+        for _ in range(2):
+            with page.expect_response("**/api/v1/status", timeout=PATIENCE_MS):
+                pass
+        expect(page.locator("#banner .lost")).to_have_count(0)
+        page.reload()
+    visit.go()
+    expect(page.locator("[data-key=services]")).to_be_visible()
+
+
+def test_what_is_refused_of_a_view_is_shown_with_its_age_and_no_other_waits_for_it(
+    arrive: Any,
+) -> None:
+    visit = arrive("ann")
+    page = visit.page
+    refusal = {"error": "storage", "message": "the disk is full"}
+    visit.go("approvals")
+    expect(page.locator("[data-key=rules]")).to_be_visible()
+    page.route("**/api/v1/approvals", lambda route: route.fulfill(status=503, json=refusal))
+    told = page.locator("[data-key=approvals-look]")
+    expect(told).to_contain_text("the disk is full")
+    expect(told.locator(".age")).to_be_visible()
+    expect(told.get_by_role("alert").locator(".age")).to_have_count(0)
+    expect(page.locator("nav .count")).to_have_text("?")
+    visit.go("procedures")
+    expect(page.get_by_role("heading", name="Rolling restart")).to_be_visible()
+    page.unroute("**/api/v1/approvals")
+    expect(page.locator("nav .count").get_by_text("?")).to_have_count(0)
+
+    page.route("**/api/v1/kill-switch", lambda route: route.fulfill(status=503, json=refusal))
+    visit.go()
+    expect(page.locator("[data-key=view-look]")).to_contain_text("the disk is full")
+    page.unroute("**/api/v1/kill-switch")
+    expect(page.locator("[data-key=view-look]")).to_have_count(0)
+    # What cannot be drawn leaves what was there before it, which is not passed off as fresh.
+    page.route("**/api/v1/kill-switch", lambda route: route.fulfill(json={"rules": [None]}))
+    expect(page.locator("#banner")).to_contain_text("This page does not show what it should.")
+    expect(page.locator("#top .pill")).to_have_text("UNKNOWN")
+    page.unroute("**/api/v1/kill-switch")
+    expect(page.locator("#banner .lost")).to_have_count(0)
+
+
+def test_only_what_was_not_answered_is_called_unanswered(arrive: Any) -> None:
+    page = arrive("ann").page
+    page.route("**/api/v1/cut", lambda route: route.abort())
+    page.route(
+        "**/api/v1/torn",
+        lambda route: route.fulfill(body='{"a": ', headers={"Content-Type": "application/json"}),
+    )
+    found = page.evaluate(
+        """async () => {
+            const { look, act } = await import("/console/api.js");
+            const { trouble } = await import("/console/parts.js");
+            const told = (asked) => asked.then(() => "answered", (error) => trouble(error).textContent);
+            return [await told(look("cut")), await told(look("torn")), await told(act("cut", { a: 1n }))];
+        }"""
+    )
+    cut, torn, defect = found
+    assert cut.startswith("No answer: the controller cannot be reached")
+    assert torn.startswith("No answer: what the controller answered cannot be read")
+    assert defect.startswith("A defect of this page: "), defect
+
+
+def test_whatever_an_approval_is_bound_to_is_shown_in_full(arrive: Any) -> None:
+    rows = arrive("ann").page.evaluate(
+        """async (request) => {
+            const { boundTo } = await import("/console/approvals.js");
+            return boundTo(request).map((row) => row.textContent);
+        }""",
+        {"bound_to": {"only": [], "as_is": None, "rows": [{"a": 1}, "b"], "one": {"c": [2]}}},
+    )
+    assert rows == ["onlynone", "as isas desk.toml says", 'rows{"a":1}b', 'one{"c":[2]}']
+
+
 # --- every kind of approval ----------------------------------------------------------------------
 
 
 def test_requests_of_every_kind_are_in_one_list_with_why_one_s_own_do_not_count(
     desk: ControllerProcess,
 ) -> None:
+    desk.post("kill-switch/activate", {"reason": "drill"}, headers=by("eve"))
     desk.post(
         "limits", {"limits": ["max_total_exposure=5000"], "reason": "storm"}, headers=by("ann")
     )
@@ -382,7 +630,7 @@ def test_a_narrow_screen_shows_everything_without_scrolling_sideways(
     visit = arrive("ann")
     page = visit.page
     page.set_viewport_size({"width": 360, "height": 740})
-    for view in ("", "procedures", "begin/close", "approvals", "runs/open-1"):
+    for view in ("", "procedures", "begin/close", "approvals", f"runs/{a_run(desk)}"):
         visit.go(view)
         expect(page.locator("main h1").first).to_be_attached()
         expect(page.locator("main .note").get_by_text("Asking…")).to_have_count(0)
@@ -411,6 +659,8 @@ def test_a_controller_that_hangs_or_is_gone_is_told_with_the_age_of_what_is_show
     desk.kill()
     expect(lost).to_contain_text("cannot be reached")
     expect(lost).to_contain_text("openbell emergency-stop")
+    expect(lost.get_by_role("alert")).to_have_count(1)
+    expect(lost.get_by_role("alert").locator(".age")).to_have_count(0)
     before = page.locator("#banner .age").inner_text()
     expect(page.locator("#banner .age")).not_to_have_text(before)
     assert page.title().startswith("small: UNKNOWN")

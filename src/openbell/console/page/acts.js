@@ -1,10 +1,11 @@
 // What a person does to the desk: each asked for, with its reason, and told as the API answers.
 
 import { act, actNow, askPlan, emergencyStop, look, NoAnswer } from "./api.js";
-import { titleOf } from "./approvals.js";
+import { boundTo, titleOf } from "./approvals.js";
 import { ask, REASON } from "./dialog.js";
-import { h } from "./dom.js";
-import { atATerminal, pill, trouble } from "./parts.js";
+import { h, saveFile } from "./dom.js";
+import { atATerminal, trouble } from "./parts.js";
+import { eventLine, isWhole, statement } from "./stop.js";
 
 const scopeField = (status) => ({
   name: "scope", label: "Of what", value: "desk", required: true,
@@ -16,14 +17,16 @@ const scopeField = (status) => ({
 export function killSwitch({ status }) {
   ask({
     title: "Activate the kill switch", danger: true, label: "Activate it now",
-    intro: h("p", {}, "From the next order on, nothing new is sent; cancels stay open. Resting orders and positions stay. It outlives every process until a person releases it."),
+    intro: h("p", {}, "From the next order on, nothing new is sent; cancels stay open. Resting orders and positions "
+      + "stay. It outlives every process until a person releases it."),
     fields: [REASON, scopeField(status)],
     confirm: async ({ reason, scope }, show) => {
-      const done = await orAtATerminal(show, () => actNow("kill-switch/activate", { scopes: scopesOf(scope), reason }));
+      const body = { scopes: scopesOf(scope), reason };
+      const done = await orAtATerminal(show, () => actNow("kill-switch/activate", body));
       if (!done) return false;
       const sure = done.engine !== "unknown" && done.durable;
       show(
-        h("p", { class: sure ? "good" : "bad", role: "alert" }, h("strong", {}, `Latched: ${done.scopes.join(", ")}. `),
+        h("p", { class: sure ? "good" : "bad" }, h("strong", {}, `Latched: ${done.scopes.join(", ")}. `),
           done.durable ? "It is on the disk. " : `IT MAY NOT OUTLIVE A CRASH: ${done.problems.join("; ")}. `,
           `The engine: ${done.engine}${done.why ? ` (${done.why})` : ""}.`, done.recorded ? "" : " NOT RECORDED."));
       return true;
@@ -34,7 +37,8 @@ export function killSwitch({ status }) {
 export function emergency({ status }) {
   ask({
     title: "Emergency stop", danger: true, label: "Stop everything now",
-    intro: h("p", {}, "Latches, freezes what can send, cancels at every venue, asks each until that is proven, and ends the processes. Positions stay unless you say so. It goes on where this page does not."),
+    intro: h("p", {}, "Latches, freezes what can send, cancels at every venue, asks each until that is proven, and "
+      + "ends the processes. Positions stay unless you say so. It goes on where this page does not."),
     fields: [
       REASON, scopeField(status),
       { name: "flatten", label: "Close positions too", kind: "check", help: "By reduce-only market orders." },
@@ -49,14 +53,18 @@ export function emergency({ status }) {
       const body = { reason, scopes: scopesOf(scope), flatten, account_wide };
       const stated = await orAtATerminal(show, (heard) => emergencyStop(body, (event) => {
         heard();
-        lines.push(eventLine(event));
+        const line = lineOf(event);
+        if (line) lines.push(line);
         draw();
       }));
       if (!stated) {
-        if (lines.length) draw(h("p", { class: "bad", role: "alert" }, "Its last word did not come. It goes on all the same; press again to see it."), atATerminal());
+        if (lines.length) {
+          draw(h("p", { class: "bad" }, "Its last word did not come. It goes on all the same; press again to see it."),
+            atATerminal());
+        }
         return false;
       }
-      draw(statement(stated));
+      draw(statement(stated), isWhole(stated) ? null : atATerminal());
       return true;
     },
   });
@@ -69,36 +77,27 @@ const SILENT_MS = 3_000;
 /** What the controller does not hear of is done at a terminal: that is said when it is slow, and the
  * answer is waited for all the same. `doing(heard)`: `heard()` once it has said anything. */
 async function orAtATerminal(show, doing) {
-  const slow = setTimeout(() => show(h("p", { class: "bad", role: "alert" }, "No answer yet; it is waited for."), atATerminal()), SILENT_MS);
+  const slow = setTimeout(
+    () => show(h("p", { class: "bad" }, "No answer yet; it is waited for."), atATerminal()), SILENT_MS);
   try {
     return await doing(() => clearTimeout(slow));
   } catch (error) {
     if (!(error instanceof NoAnswer)) throw error;
-    show(h("div", { class: "bad", role: "alert" }, trouble(error)), atATerminal());
+    show(h("div", { class: "bad" }, trouble(error)), atATerminal());
     return null;
   } finally {
     clearTimeout(slow);
   }
 }
 
-function eventLine(event) {
-  const subject = event.venue ?? event.strategy ?? "";
-  const what = event.what ? `: ${event.what.replaceAll("_", " ")}` : "";
-  const count = event.orders?.length ?? event.count;
-  const listed = (event.services ?? []).map((each) => `${each.service} ${each.result.replaceAll("_", " ")}`).join(", ");
-  return [event.event.replaceAll("_", " "), subject, what, count === undefined ? "" : `, ${count}`, listed, event.why].filter(Boolean).join(" ").replace(" :", ":").replace(" ,", ",");
-}
-
-function statement(stated) {
-  return h("div", { class: stated.result === "verified" ? "good" : "bad", role: "alert" },
-    h("p", {}, h("strong", {}, `Emergency stop: ${stated.result === "verified" ? "VERIFIED ZERO" : stated.result.toUpperCase()}`)),
-    stated.by_hand ? h("p", {}, stated.by_hand) : null,
-    h("ul", {},
-      stated.venues.map((each) => h("li", {}, `${each.venue}: `, pill(each.result), each.why ? ` ${each.why}` : "", each.orders.length ? ` ${each.orders.length} orders remain.` : "", each.by_hand ? h("div", {}, `By hand: ${each.by_hand}`) : null)),
-      (stated.strategies ?? []).map((each) => h("li", {}, `strategy ${each.strategy}: `, pill(each.result), each.why ? ` ${each.why}` : "")),
-      stated.ended.filter((each) => each.result === "left").map((each) => h("li", {}, `not ended: ${each.service} ${each.why}`)),
-      stated.problems.map((each) => h("li", {}, each))),
-    stated.scopes.includes("desk") ? h("p", {}, "The desk stays latched; opening it again opens it in safe mode.") : null);
+/** What cannot be drawn ends no stop's report: the next line and the statement are shown all the same. */
+function lineOf(event) {
+  try {
+    return eventLine(event);
+  } catch (error) {
+    console.error(error);
+    return `${event.event}: not shown, by a defect of this page (${error.message})`;
+  }
 }
 
 export async function release() {
@@ -109,7 +108,8 @@ export async function release() {
     intro: [
       found instanceof Error ? h("div", { class: "said bad" }, trouble(found)) : null,
       h("p", {}, "What is released is exactly this. The desk stays halted until it is resumed."),
-      h("ul", {}, latches.map((each) => h("li", {}, h("code", {}, each.scope), ` by ${each.by}: ${each.reason || "no reason given"}`))),
+      h("ul", {}, latches.map((each) =>
+        h("li", {}, h("code", {}, each.scope), ` by ${each.by}: ${each.reason || "no reason given"}`))),
       found.approval?.needed ? h("p", { class: "note" }, "Another person must approve it.") : null,
     ],
     fields: [REASON],
@@ -117,7 +117,7 @@ export async function release() {
       if (found instanceof Error) throw found;
       const scopes = [...new Set(latches.map((each) => each.scope))];
       const done = await act("kill-switch/deactivate", { scopes, reason, latches: latches.map((each) => each.id) });
-      show(h("p", { role: "alert" }, done.deactivated
+      show(h("p", {}, done.deactivated
         ? `Released: ${done.scopes.join(", ")}.${done.halted ? " The desk is halted until it is resumed." : ""}`
         : `Asked for. Another person must approve request ${done.request.id}.`));
     },
@@ -130,7 +130,9 @@ export function halt() {
     intro: h("p", {}, "No new orders; services stay up. It outlives every process until the desk is resumed."),
     confirm: async ({ reason }, show) => {
       const done = await actNow("halt", { reason });
-      show(h("p", { class: done.verified ? "good" : "bad", role: "alert" }, done.verified ? "Halted, and the engine confirmed it." : `Halted on the disk; the engine did not confirm it: ${done.why}`));
+      show(h("p", { class: done.verified ? "good" : "bad" }, done.verified
+        ? "Halted, and the engine confirmed it."
+        : `Halted on the disk; the engine did not confirm it: ${done.why}`));
     },
   });
 }
@@ -141,18 +143,19 @@ export function resume() {
     intro: h("p", {}, "New orders go on, if nothing speaks against it. What does is told."),
     confirm: async (_values, show) => {
       const done = await act("resume", {});
-      show(h("p", { class: "good", role: "alert" }, `Resumed; the desk is ${done.state}.`));
+      show(h("p", { class: "good" }, `Resumed; the desk is ${done.state}.`));
     },
   });
 }
 
 export function callOff() {
   ask({
-    title: "Call the announced closing off", label: "Call it off", fields: [{ ...REASON, required: false }],
+    title: "Call the announced closing off", label: "Call it off",
+    fields: [{ ...REASON, required: false }],
     intro: h("p", {}, "The closing does not begin, and the lock that came with it goes."),
     confirm: async ({ reason }, show) => {
       await act("close/call-off", { reason });
-      show(h("p", { role: "alert" }, "Called off."));
+      show(h("p", {}, "Called off."));
     },
   });
 }
@@ -160,33 +163,28 @@ export function callOff() {
 export function cancelRun(_state, { run }) {
   ask({
     title: `Cancel ${run}`, danger: true, label: "Cancel the run", fields: [REASON],
-    intro: h("p", {}, "It ends after the step under way; what was done stays done. In what condition the desk then is, is told here."),
+    intro: h("p", {}, "It ends after the step under way; what was done stays done. In what condition the desk then "
+      + "is, is told here."),
     confirm: async ({ reason }, show) => {
       const done = await act(`runs/${encodeURIComponent(run)}/cancel`, { reason });
-      show(h("p", { role: "alert" }, done.after_step ? `It ends after ${done.after_step}. ` : "It has ended. ", String(done.left ?? "")));
+      show(h("p", {}, done.after_step ? `It ends after ${done.after_step}. ` : "It has ended. ",
+        String(done.left ?? "")));
     },
   });
 }
 
-export function resumeRun({ run: shown }, { run }) {
-  const parameters = shown?.document?.parameters ?? {};
-  const name = shown?.document?.procedure;
+export function resumeRun(_state, { run }) {
+  const path = `runs/${encodeURIComponent(run)}/resume`;
   ask({
     title: `Go on with ${run}`, label: "Go on", planFirst: true,
-    intro: h("p", {}, "It goes on from what it finds, with what it was asked for last. What has changed of its procedure since is told."),
-    plan: () => askPlan(`procedures/${encodeURIComponent(name)}/plan`, { parameters: plannable(name, parameters) }),
+    intro: h("p", {}, "It goes on from what it finds, with what it was asked for last. What has changed of its "
+      + "procedure since is told."),
+    plan: () => look(`${path}/plan`, 60),
     confirm: async (_values, show) => {
-      const done = await act(`runs/${encodeURIComponent(run)}/resume`, {});
-      show(h("p", { role: "alert" }, `${done.run} goes on.`, done.changed ? ` ${done.changed}` : ""));
+      const done = await act(path, {});
+      show(h("p", {}, `${done.run} goes on.`, done.changed ? ` ${done.changed}` : ""));
     },
   });
-}
-
-// A closing that was cut off keeps its wishes by itself, in its plan too.
-const KEPT = { open: ["safe_mode", "only"], close: [], "rolling-restart": ["services", "hand_back"] };
-
-function plannable(name, parameters) {
-  return Object.fromEntries(Object.entries(parameters).filter(([key]) => (KEPT[name] ?? []).includes(key)));
 }
 
 export function approve({ approvals }, { request }) {
@@ -195,28 +193,34 @@ export function approve({ approvals }, { request }) {
   ask({
     title: `Approve: ${titleOf(each)}`, label: "Approve", fields: [REASON],
     intro: [
-      h("p", {}, `Asked for by ${each.by.join(", ")}: ${each.reason || "no reason given"}. What you approve is what was shown; where it has changed since, it is refused.`),
-      h("ul", {}, Object.entries(each.bound_to).map(([name, value]) => h("li", {}, `${name.replaceAll("_", " ")}: ${Array.isArray(value) ? value.join("; ") : value === null ? "as desk.toml says" : String(value)}`))),
+      h("p", {}, `Asked for by ${each.by.join(", ")}: ${each.reason || "no reason given"}. What you approve is what `
+        + "was shown; where it has changed since, it is refused."),
+      h("dl", {}, boundTo(each)),
     ],
     confirm: async ({ reason }, show) => {
       const body = { digest: each.digest, reason, ...(each.step ? { step: each.step } : { request: each.id }) };
       const done = await act(each.path.replace("/api/v1/", ""), body, 120);
-      show(h("p", { class: "good", role: "alert" }, done.complete === false ? "Approved; another approval is still to come." : "Approved."));
+      show(h("p", { class: "good" },
+        done.complete === false ? "Approved; another approval is still to come." : "Approved."));
     },
   });
 }
 
 export async function download(_state, { run, form }) {
-  try {
+  const save = async () => {
     const text = await look(`runs/${encodeURIComponent(run)}/report?format=${form}`, 30);
     const kind = { html: "text/html", md: "text/markdown", json: "application/json" }[form];
-    const blob = new Blob([typeof text === "string" ? text : JSON.stringify(text, null, 2)], { type: kind });
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${run}.${form}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    saveFile(`${run}.${form}`, typeof text === "string" ? text : JSON.stringify(text, null, 2), kind);
+  };
+  try {
+    await save();
   } catch (error) {
-    ask({ title: `The record of ${run}`, label: "Ask again", intro: h("div", { class: "said bad" }, trouble(error)), confirm: async () => download(_state, { run, form }) });
+    ask({
+      title: `The record of ${run}`, label: "Ask again", intro: h("div", { class: "said bad" }, trouble(error)),
+      confirm: async (_values, show) => {
+        await save();
+        show(h("p", { class: "good" }, "Saved."));
+      },
+    });
   }
 }

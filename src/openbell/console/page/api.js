@@ -1,5 +1,5 @@
-// The controller's API, as this page asks it. One request looks at a time, each with an end: a browser
-// gives a host six connections, and the kill switch must never wait for one.
+// The controller's API, as this page asks it. Every question has an end, and all of them make way for what
+// stops the desk: a browser gives a host six connections, and the kill switch must never wait for one.
 
 const PREFIX = "/api/v1/";
 const SESSION = "openbell-session";
@@ -15,7 +15,7 @@ export class Refused extends Error {
   }
 }
 
-/** No answer: what was asked for may or may not have happened. */
+/** No answer, or none that can be read: what was asked for may or may not have happened. */
 export class NoAnswer extends Error {}
 
 /** Other requests made way for something urgent. */
@@ -76,14 +76,12 @@ async function request(method, path, body, timeoutS, among) {
   const timer = setTimeout(() => ending.abort(new NoAnswer(`none within ${timeoutS} s`)), timeoutS * 1000);
   among?.add(ending);
   try {
-    const answer = await send(method, path, body, ending.signal);
-    const text = await answer.text();
+    const answer = await reached(send(method, path, body, ending.signal), ending.signal);
+    const text = await reached(answer.text(), ending.signal);
     const kind = answer.headers.get("content-type") ?? "";
     if (!answer.ok) throw new Refused(answer.status, decoded(text, kind) ?? {});
-    if (kind.includes("ndjson")) return text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
-    return kind.includes("json") ? JSON.parse(text) : text;
-  } catch (error) {
-    throw ending.signal.aborted ? ending.signal.reason : plain(error);
+    if (kind.includes("ndjson")) return text.split("\n").filter(Boolean).map(parsed);
+    return kind.includes("json") ? parsed(text) : text;
   } finally {
     clearTimeout(timer);
     among?.delete(ending);
@@ -98,20 +96,35 @@ function decoded(text, kind) {
   }
 }
 
-function plain(error) {
-  return error instanceof Refused ? error : new NoAnswer("the controller cannot be reached");
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new NoAnswer("what the controller answered cannot be read");
+  }
+}
+
+/** Of asking and reading alone: an error of anything else is a defect of this page, and is told as one. */
+async function reached(asked, signal) {
+  try {
+    return await asked;
+  } catch {
+    throw signal?.aborted ? signal.reason : new NoAnswer("the controller cannot be reached");
+  }
 }
 
 function send(method, path, body, signal, more = {}) {
   const { token, who } = session() ?? { token: "", who: "" };
   const headers = { Authorization: `Bearer ${token}`, "X-Openbell-Actor": who, ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  return fetch(PREFIX + path, {
+  // What cannot be asked at all is refused here, before anything is sent.
+  const asked = new Request(PREFIX + path, {
     method, headers, signal,
     body: body === undefined ? undefined : JSON.stringify(body),
     mode: "same-origin", credentials: "omit", cache: "no-store", redirect: "error",
     referrerPolicy: "no-referrer",
   });
+  return fetch(asked);
 }
 
 /** The emergency stop's events as they come, `heard(event)` each; resolves to its statement, or null
@@ -120,24 +133,24 @@ export async function emergencyStop(body, heard) {
   makeWay();
   let stated = null;
   try {
-    const answer = await send("POST", "emergency-stop", body, undefined, {
-      Accept: "application/x-ndjson",
-    });
-    if (!answer.ok) throw new Refused(answer.status, decoded(await answer.text(), "json") ?? {});
+    const answer = await reached(
+      send("POST", "emergency-stop", body, undefined, { Accept: "application/x-ndjson" }),
+    );
+    if (!answer.ok) throw new Refused(answer.status, decoded(await reached(answer.text()), "json") ?? {});
     let rest = "";
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reached(reader.read());
       if (done) return stated;
       const lines = (rest + value).split("\n");
       rest = lines.pop();
-      for (const event of lines.filter(Boolean).map((line) => JSON.parse(line))) {
+      for (const event of lines.filter(Boolean).map(parsed)) {
         if (event.event === "done") stated = event.statement;
         heard(event);
       }
     }
   } catch (error) {
     if (stated) return stated;
-    throw plain(error);
+    throw error;
   }
 }

@@ -1,7 +1,7 @@
 // What waits for people, of every kind, and approving it.
 
 import { h } from "./dom.js";
-import { button } from "./parts.js";
+import { asking, button } from "./parts.js";
 import { duration, moment } from "./words.js";
 
 const KINDS = {
@@ -14,16 +14,24 @@ const KINDS = {
 
 export const titleOf = (request) => (KINDS[request.kind] ?? (() => request.kind))(request);
 
-export function approvalsView({ approvals }) {
-  if (!approvals) return [h("h1", {}, "Approvals"), h("p", { class: "note" }, "Asking…")];
+export function approvalsView({ approvals }, problem) {
+  if (!approvals) return [h("h1", {}, "Approvals"), asking(problem, "wait")];
   const { requests, needed_for: needed, people } = approvals;
   return [
     h("h1", {}, "Approvals"),
-    h("div", { "data-key": "requests", class: "cards" }, requests.length ? requests.map(requestCard) : h("p", { class: "note" }, "Nothing waits for anybody.")),
+    h("div", { "data-key": "requests", class: "cards" },
+      requests.length ? requests.map(requestCard) : h("p", { class: "note" }, "Nothing waits for anybody.")),
     h("p", { class: "note", "data-key": "rules" },
-      needed.length ? `Two persons are asked for: ${needed.join(", ")}. ` : "No single act of this desk asks for a second person. ",
-      Object.keys(people).length ? `People: ${Object.entries(people).map(([name, roles]) => `${name} (${roles.join(", ")})`).join("; ")}.` : "No people are named in desk.toml."),
+      needed.length
+        ? `Two persons are asked for: ${needed.join(", ")}. `
+        : "No single act of this desk asks for a second person. ",
+      peopleOf(people)),
   ];
+}
+
+function peopleOf(people) {
+  const named = Object.entries(people).map(([name, roles]) => `${name} (${roles.join(", ")})`);
+  return named.length ? `People: ${named.join("; ")}.` : "No people are named in desk.toml.";
 }
 
 export function requestCard(each) {
@@ -34,14 +42,15 @@ export function requestCard(each) {
       row("asked by", each.by.join(", ")), row("reason", each.reason || "none was given"),
       each.roles.length ? row("roles", each.roles.join(", ")) : null,
       each.approved_by.length ? row("approved by", each.approved_by.join(", ")) : null,
-      Object.entries(each.bound_to).map(([name, value]) => row(name.replaceAll("_", " "), bound(value))),
+      boundTo(each),
       row("until", `${moment(each.expires)}, in ${duration(each.expires_in_s)}`),
       row("request", h("code", {}, each.id))),
     each.why_not
       ? h("p", { class: "said", id: `why-${each.id}` }, `Yours would not count: ${each.why_not}.`)
       : null,
     h("div", { class: "buttons left" }, button("Approve…", "approve", {
-      kind: "primary", request: each.id, disabled: Boolean(each.why_not), "aria-describedby": each.why_not ? `why-${each.id}` : null,
+      kind: "primary", request: each.id, disabled: Boolean(each.why_not),
+      "aria-describedby": each.why_not ? `why-${each.id}` : null,
     })));
 }
 
@@ -49,9 +58,17 @@ function row(name, value) {
   return h("div", { "data-key": name }, h("dt", {}, name), h("dd", {}, value));
 }
 
-/** Exactly what it is bound to: lists line by line. */
-function bound(value) {
-  if (Array.isArray(value)) return value.length ? h("ul", {}, value.map((each) => h("li", {}, String(each)))) : "none";
-  if (value !== null && typeof value === "object") return JSON.stringify(value);
-  return value === null ? "as desk.toml says" : String(value);
+/** Exactly what an approval is bound to, as rows of a `dl`: where it is asked for and where it is given. */
+export function boundTo(request) {
+  return Object.entries(request.bound_to).map(([name, value]) => row(name.replaceAll("_", " "), bound(value)));
 }
+
+/** Lists line by line, and nothing hidden behind a name. */
+function bound(value) {
+  if (Array.isArray(value)) {
+    return value.length ? h("ul", {}, value.map((each) => h("li", {}, told(each)))) : "none";
+  }
+  return value === null ? "as desk.toml says" : told(value);
+}
+
+const told = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : String(value));

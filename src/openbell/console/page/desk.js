@@ -18,7 +18,8 @@ export function deskView({ status, killSwitch }) {
 }
 
 function notice(key, of, title, text, ...more) {
-  return h("div", { class: `notice ${of}`, "data-key": key }, h("div", {}, h("strong", {}, title), text ? ` ${text}` : ""), ...more);
+  return h("div", { class: `notice ${of}`, "data-key": key },
+    h("div", {}, h("strong", {}, title), text ? ` ${text}` : ""), ...more);
 }
 
 const said = (by, since, reason) => `by ${orUnknown(by)}, since ${moment(since)}${reason ? `: ${reason}` : ""}`;
@@ -28,61 +29,79 @@ function notices(status) {
   if (status.live.length) found.push(notice("live", "bad", "Real money", `is traded at ${status.live.join(", ")}.`));
   const { emergency } = status;
   if (emergency) {
-    const stated = emergency.statement;
-    const came = emergency.under_way
-      ? "It is under way."
-      : stated
-        ? `${stated.result.toUpperCase()}: ${stated.venues.map((each) => `${each.venue} ${each.result}`).join(", ") || "no venues"}.`
-        : "It has no end: press again, it goes on from what it finds.";
-    found.push(notice("emergency", "bad", "Emergency stop", `${said(emergency.actor, emergency.at, emergency.reason)}. ${came}`));
+    found.push(notice("emergency", "bad", "Emergency stop",
+      `${said(emergency.actor, emergency.at, emergency.reason)}. ${cameOf(emergency)}`));
   }
   const latches = status.latch.latches ?? [];
   if (latches.length || status.latch.active) {
-    found.push(notice("latch", "bad", status.latch.active ? "Kill switch: the whole desk is latched." : "Kill switch: a part is latched.", "",
-      h("ul", {}, latches.map((each) => h("li", {}, h("code", {}, each.scope), " ", said(each.by, each.since, each.reason)))),
+    const how = status.latch.active ? "Kill switch: the whole desk is latched." : "Kill switch: a part is latched.";
+    found.push(notice("latch", "bad", how, "",
+      h("ul", {}, latches.map((each) =>
+        h("li", {}, h("code", {}, each.scope), " ", said(each.by, each.since, each.reason)))),
       button("Release…", "release")));
   }
   if (status.halt.active) {
-    found.push(notice("halt", "bad", "Halted", `${said(status.halt.by, status.halt.since, status.halt.reason)}.`, button("Resume…", "resume")));
+    found.push(notice("halt", "bad", "Halted",
+      `${said(status.halt.by, status.halt.since, status.halt.reason)}.`, button("Resume…", "resume")));
   }
   const soon = status.shutting_down_soon;
   if (soon) {
-    found.push(notice("soon", "busy", "Shutting down soon:", `at ${moment(soon.at)}, in ${duration(soon.in_s)}, by ${soon.by}${soon.reason ? `: ${soon.reason}` : ""}.`, button("Call off…", "call-off")));
+    const why = soon.reason ? `: ${soon.reason}` : "";
+    found.push(notice("soon", "busy", "Shutting down soon:",
+      `at ${moment(soon.at)}, in ${duration(soon.in_s)}, by ${soon.by}${why}.`, button("Call off…", "call-off")));
   }
   if (status.run) {
-    const { id, procedure, actor, step } = status.run;
-    found.push(notice("run", "busy", `${id} is under way`, `(${procedure} by ${actor}${step ? `, at ${step}` : ""}).`, h("a", { class: "button", href: `#/runs/${id}` }, "Follow it")));
+    found.push(notice("run", "busy", `${status.run.id} is under way`, ...whichRun(status.run, "Follow it")));
   }
   if (status.interrupted_run) {
-    const { id, procedure, actor, step } = status.interrupted_run;
-    found.push(notice("interrupted", "busy", `${id} was cut off`, `(${procedure} by ${actor}${step ? `, at ${step}` : ""}).`, h("a", { class: "button", href: `#/runs/${id}` }, "Look at it")));
+    const run = status.interrupted_run;
+    found.push(notice("interrupted", "busy", `${run.id} was cut off`, ...whichRun(run, "Look at it")));
   }
   if (status.restart) {
     const { quick, by, reason, stopped } = status.restart;
-    found.push(notice("restart", "busy", quick ? "Quick restart" : "Restart", `by ${orUnknown(by)}${reason ? `: ${reason}` : ""}${stopped ? `; not opened again: ${stopped}` : ""}.`));
+    const ended = stopped ? `; not opened again: ${stopped}` : "";
+    found.push(notice("restart", "busy", quick ? "Quick restart" : "Restart",
+      `by ${orUnknown(by)}${reason ? `: ${reason}` : ""}${ended}.`));
   }
   if (status.not_opened) {
-    found.push(notice("not-opened", "bad", "Not opened:", `${status.not_opened.why} (${status.not_opened.run}, by ${status.not_opened.by}).`));
+    const { why, run, by } = status.not_opened;
+    found.push(notice("not-opened", "bad", "Not opened:", `${why} (${run}, by ${by}).`));
   }
   if (status.lock.active) {
     const by = status.lock.run ? `${status.lock.run} of ${status.lock.by}` : status.lock.by;
     found.push(notice("lock", "busy", "Locked", `${said(by, status.lock.since, status.lock.reason)}.`));
   }
   for (const each of status.disabled_strategies) {
-    found.push(notice(`disabled-${each.strategy}`, "busy", `Strategy ${each.strategy} is disabled`, `${said(each.by, each.since, each.reason)}.`));
+    found.push(notice(`disabled-${each.strategy}`, "busy", `Strategy ${each.strategy} is disabled`,
+      `${said(each.by, each.since, each.reason)}.`));
   }
   if (status.limits.problem) {
     found.push(notice("limits", "bad", "Limits not known", `so no position grows: ${status.limits.problem}`));
   } else {
     for (const [place, each] of status.limits.changes.entries()) {
-      found.push(notice(`limits-${place}`, "busy", `${Object.keys(each.limits).length} limits made tighter`, `${said(each.run || each.by, each.since, each.reason)}.`));
+      found.push(notice(`limits-${place}`, "busy", `${Object.keys(each.limits).length} limits made tighter`,
+        `${said(each.run || each.by, each.since, each.reason)}.`));
     }
   }
   if (status.desk_file?.changed) {
-    found.push(notice("desk-file", "busy", "desk.toml has changed", "since this desk was opened; this controller goes by the older one."));
+    found.push(notice("desk-file", "busy", "desk.toml has changed",
+      "since this desk was opened; this controller goes by the older one."));
   }
   return found;
 }
+
+function cameOf({ under_way: underWay, statement: stated }) {
+  if (underWay) return "It is under way.";
+  if (!stated) return "It has no end: press again, it goes on from what it finds.";
+  const venues = stated.venues.map((each) => `${each.venue} ${each.result}`).join(", ") || "no venues";
+  const notAll = stated.result === "verified" && stated.exit_status !== 0 ? ", BUT NOT ALL OF IT IS DONE" : "";
+  return `${stated.result.toUpperCase()}: ${venues}${notAll}.`;
+}
+
+const whichRun = ({ id, procedure, actor, step }, label) => [
+  `(${procedure} by ${actor}${step ? `, at ${step}` : ""}).`,
+  h("a", { class: "button", href: `#/runs/${id}` }, label),
+];
 
 function facts(status) {
   const { permit, guard, order_outcomes: outcomes, services: rows, controller } = status;
@@ -91,17 +110,29 @@ function facts(status) {
   const venueless = !status.venues.length;
   const orders = total(status.venues.map((each) => each.open_orders));
   const positions = total(status.venues.map((each) => each.positions));
-  const silent = status.venues.filter((each) => each.open_orders === null || each.positions === null).map((each) => each.name);
+  const silent = status.venues
+    .filter((each) => each.open_orders === null || each.positions === null)
+    .map((each) => each.name);
   return [
-    fact("Permit to trade", permit === null ? "no engine" : permit.granted ? permit.scope : "none", permit?.why_not ?? "", permit?.granted ? "good" : ""),
+    fact("Permit to trade", permit === null ? "no engine" : permit.granted ? permit.scope : "none",
+      permit?.why_not ?? "", permit?.granted ? "good" : ""),
     fact("Guard", guard === null ? "not needed" : guard.state,
-      [cold.length ? `not connected to ${cold.join(", ")}` : "", guard?.why ?? "", guard?.restarts ? `restarted ${guard.restarts} times` : ""].filter(Boolean).join("; "),
+      [
+        cold.length ? `not connected to ${cold.join(", ")}` : "",
+        guard?.why ?? "",
+        guard?.restarts ? `restarted ${guard.restarts} times` : "",
+      ].filter(Boolean).join("; "),
       guard?.state === "running" ? "good" : guard && guard.state !== "off" ? "bad" : ""),
     fact("Services ready", `${ready} of ${rows.length}`, "", rows.length && ready === rows.length ? "good" : ""),
-    fact("Open orders", venueless ? "no venue" : orUnknown(orders), silent.length ? `${silent.join(", ")} did not say` : "", orders === null && !venueless ? "unknown" : ""),
-    fact("Positions", venueless ? "no venue" : orUnknown(positions), "", positions === null && !venueless ? "unknown" : ""),
-    fact("Orders, last minute", outcomes === null ? UNKNOWN : `${outcomes.accepted} taken`, outcomes === null ? "the engine does not say" : `${outcomes.rejected} rejected`, outcomes === null ? "unknown" : ""),
-    fact("Controller", `up ${duration(controller.uptime_s)}`, `pid ${orUnknown(controller.pid)}, version ${controller.version}`),
+    fact("Open orders", venueless ? "no venue" : orUnknown(orders),
+      silent.length ? `${silent.join(", ")} did not say` : "", orders === null && !venueless ? "unknown" : ""),
+    fact("Positions", venueless ? "no venue" : orUnknown(positions), "",
+      positions === null && !venueless ? "unknown" : ""),
+    outcomes === null
+      ? fact("Orders, last minute", UNKNOWN, "the engine does not say", "unknown")
+      : fact("Orders, last minute", `${outcomes.accepted} taken`, `${outcomes.rejected} rejected`),
+    fact("Controller", `up ${duration(controller.uptime_s)}`,
+      `pid ${orUnknown(controller.pid)}, version ${controller.version}`),
   ];
 }
 
@@ -136,9 +167,15 @@ function services(status) {
 }
 
 function serviceNote(each) {
-  const drift = each.drift?.includes("table") ? "runs under an older desk.toml" : each.drift?.length ? "runs older code" : "";
-  const pair = each.phase ? (each.role === "engine" ? "primary" : each.promotable ? "standby, promotable" : `standby, not promotable: ${(each.why_not_promotable ?? []).join("; ")}`) : "";
-  return [pair, each.reason || drift].filter(Boolean).join("; ");
+  const code = each.drift?.length ? "runs older code" : "";
+  const drift = each.drift?.includes("table") ? "runs under an older desk.toml" : code;
+  return [each.phase ? ofThePair(each) : "", each.reason || drift].filter(Boolean).join("; ");
+}
+
+function ofThePair(each) {
+  if (each.role === "engine") return "primary";
+  if (each.promotable) return "standby, promotable";
+  return `standby, not promotable: ${(each.why_not_promotable ?? []).join("; ")}`;
 }
 
 function venues(status) {
@@ -149,8 +186,16 @@ function venues(status) {
     ["open orders", (each) => orUnknown(each.open_orders), "number"],
     ["positions", (each) => orUnknown(each.positions), "number"],
     ["dead man's switch", (each) => deadMan(each.dead_man)],
-    ["note", (each) => [each.why, each.held_back && `holds the desk back: ${each.held_back}`, each.cash?.result === "differs" && `CASH DIFFERS: ${each.cash.why}`].filter(Boolean).join("; "), "words"],
+    ["note", venueNote, "words"],
   ], status.venues, (each) => each.name);
+}
+
+function venueNote(each) {
+  return [
+    each.why,
+    each.held_back && `holds the desk back: ${each.held_back}`,
+    each.cash?.result === "differs" && `CASH DIFFERS: ${each.cash.why}`,
+  ].filter(Boolean).join("; ");
 }
 
 function deadMan(row) {

@@ -5,16 +5,34 @@ import { planList, trouble } from "./parts.js";
 
 const dialog = () => document.getElementById("dialog");
 
-/** Asks a person. `fields`: `[{name, label, kind, value, options, required, help}]`. `plan(values)`:
- * a promise of a plan that is shown beside, asked again where a field changes; with `planFirst` nothing can
- * be confirmed before it is there.
- * `confirm(values, outcome)` does it; `outcome(...nodes)` shows what comes of it, while it goes on too. */
-export function ask({ title, danger = false, intro = [], fields = [], plan = null, planFirst = false, label, confirm }) {
+/** Whether what was confirmed is under way: the dialog then stays, as nothing else tells what came of it. */
+let working = false;
+export const isWorking = () => working;
+
+// A browser closes a dialog at the second Escape whatever the first one's `cancel` was told, so the key is held too.
+document.addEventListener("cancel", keepWhileWorking, true);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") keepWhileWorking(event);
+}, true);
+
+function keepWhileWorking(event) {
+  if (working) event.preventDefault();
+}
+
+/** Asks a person; not while another dialog is open, whose outcome it would take away. `fields`: `[{name, label,
+ * kind, value, options, required, help}]`. `plan(values)`: a promise of a plan that is shown beside, asked again
+ * where a field changes; with `planFirst` nothing can be confirmed before it is there.
+ * `confirm(values, outcome)` does it; `outcome(...nodes)` shows what comes of it, while it goes on too. All of
+ * that is read out by the one live region of the dialog, and what is shown brings none of its own. */
+export function ask(
+  { title, danger = false, intro = [], fields = [], plan = null, planFirst = false, label, confirm },
+) {
+  if (dialog().open) return;
   const planned = h("div", { class: "planned" });
-  const outcome = h("div", { class: "outcome", "aria-live": "assertive" });
+  const outcome = h("div", { class: "outcome", role: "alert", "aria-atomic": "false" });
   const go = h("button", { type: "submit", class: danger ? "danger" : "primary" }, label);
   const leave = h("button", { type: "button", "data-do": "leave-dialog" }, "Cancel");
-  const form = h("form", { class: danger ? "dangerous" : "", novalidate: false },
+  const form = h("form", { class: danger ? "dangerous" : "" },
     h("h2", { id: "dialog-title" }, title),
     intro,
     h("div", { class: "fields" }, fields.map(field)),
@@ -34,19 +52,22 @@ export function ask({ title, danger = false, intro = [], fields = [], plan = nul
     const values = valuesOf(form, fields);
     go.disabled = true;
     leave.disabled = true;
+    working = true;
     show(h("p", {}, "Asking…"));
     let over = true;
     try {
       over = (await confirm(values, show)) !== false;
     } catch (error) {
-      fill(outcome, h("div", { class: "said bad", role: "alert" }, trouble(error)));
+      fill(outcome, h("div", { class: "said bad" }, trouble(error)));
       over = false;
+    } finally {
+      working = false;
     }
     leave.disabled = false;
     if (over) {
       go.hidden = true;
       leave.textContent = "Close";
-      for (const each of form.querySelectorAll("input, select, textarea")) each.disabled = true;
+      for (const each of form.querySelectorAll("input, select")) each.disabled = true;
       leave.focus();
     } else {
       go.disabled = false;
@@ -78,7 +99,8 @@ export function ask({ title, danger = false, intro = [], fields = [], plan = nul
       if (event.target.name !== REASON.name) void showPlan();
     });
   }
-  (form.querySelector(".fields [autofocus]") ?? form.querySelector(".fields input, .fields textarea, .fields select") ?? leave).focus();
+  const first = form.querySelector(".fields [autofocus]") ?? form.querySelector(".fields input, .fields select");
+  (first ?? leave).focus();
 }
 
 export function leaveDialog() {
@@ -87,7 +109,9 @@ export function leaveDialog() {
 }
 
 /** A labelled control. Kinds: `text`, `check`, `choice`. */
-export function field({ name, label, kind = "text", value = "", options = [], required = false, help = "", focus = false }) {
+export function field(
+  { name, label, kind = "text", value = "", options = [], required = false, help = "", focus = false },
+) {
   const id = `field-${name}`;
   const described = help ? `${id}-help` : null;
   const shared = { id, name, required, "aria-describedby": described, autofocus: focus };
@@ -98,7 +122,8 @@ export function field({ name, label, kind = "text", value = "", options = [], re
   }
   let control;
   if (kind === "choice") {
-    control = h("select", shared, options.map(([each, text]) => h("option", { value: each, selected: each === value }, text)));
+    control = h("select", shared,
+      options.map(([each, text]) => h("option", { value: each, selected: each === value }, text)));
   } else {
     control = h("input", {
       type: "text", ...shared, value, maxlength: 500, autocomplete: "off", spellcheck: "false",
@@ -107,7 +132,9 @@ export function field({ name, label, kind = "text", value = "", options = [], re
   }
   return h("div", { class: "field" },
     h("label", { for: id }, label), control,
-    kind !== "choice" && options.length ? h("datalist", { id: `${id}-list` }, options.map((each) => h("option", { value: each }))) : null,
+    kind !== "choice" && options.length
+      ? h("datalist", { id: `${id}-list` }, options.map((each) => h("option", { value: each })))
+      : null,
     note);
 }
 
@@ -118,4 +145,6 @@ export function valuesOf(form, fields) {
   }));
 }
 
-export const REASON = { name: "reason", label: "Reason", required: true, help: "Kept in the audit log.", focus: true };
+export const REASON = {
+  name: "reason", label: "Reason", required: true, help: "Kept in the audit log.", focus: true,
+};

@@ -26,6 +26,15 @@ function nodes(children) {
     .map((each) => (each instanceof Node ? each : document.createTextNode(String(each))));
 }
 
+/** Gives a person a file: the one address that is not the page's own, of what it holds itself. */
+export function saveFile(name, text, kind) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: kind }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 /** Makes the children of `host` what is given, keeping the nodes that are there: focus, scroll, open
  * details and what a person typed stay. Children with `data-key` keep their node when they move. */
 export function fill(host, ...children) {

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { NoAnswer, Refused, StoodAside } from "./api.js";
-import { UNKNOWN, tone } from "./words.js";
+import { UNKNOWN, duration, tone } from "./words.js";
 
 /** A word with the colour of its meaning. */
 export function pill(word, of = tone(word)) {
@@ -15,7 +15,8 @@ export function button(text, doing, more = {}) {
   return h("button", { type: "button", class: kind, "data-do": doing, ...data }, text);
 }
 
-const dataName = (name) => (["disabled", "title", "id"].includes(name) || name.startsWith("aria-") ? name : `data-${name}`);
+const dataName = (name) =>
+  (["disabled", "title", "id"].includes(name) || name.startsWith("aria-") ? name : `data-${name}`);
 
 /** A titled part of a page; `key` keeps its node among its neighbours. */
 export function section(key, title, ...children) {
@@ -48,37 +49,69 @@ export function fact(label, value, note = "", of = "") {
     note ? h("div", { class: "note" }, note) : null);
 }
 
-/** A plan, each step with what it would do. */
+/** A plan: what is refused as things are, what it goes on with, and each step with what it would do. */
 export function planList(plan) {
+  return [
+    plan.refused?.length
+      ? h("div", { class: "said bad", "data-key": "refused" },
+          h("p", {}, "Refused as things are:"), h("ul", {}, plan.refused.map((each) => h("li", {}, each))))
+      : null,
+    goesOn(plan).map((each) => h("p", { class: "said" }, each)),
+    planSteps(plan),
+    (plan.notes ?? []).map((each) => h("p", { class: "note" }, each)),
+  ];
+}
+
+/** With which run that was cut off is gone on. */
+function goesOn({ goes_on_with: closing, goes_on: restart }) {
+  if (closing) return [`It ${closing.told}.`];
+  if (!restart) return [];
+  const at = restart.step ? ` at ${restart.step}` : "";
+  const cutOff = restart.run ? `${restart.run} was cut off${at}` : "it is closed";
+  return [
+    `It goes on with the restart that ${restart.by || "somebody"} began: ${cutOff}; as it was asked for then, and `
+    + "what follows is what is left. The desk is opened again.",
+  ];
+}
+
+function planSteps(plan) {
   return h("ol", { class: "plan" }, plan.steps.map((step) => {
     const actions = step.actions ?? [];
     const told = (step.details ?? []).map((each) => each.told).filter(Boolean);
     return h("li", { class: step.skipped || !actions.length ? "idle" : "" },
       h("span", { class: "title" }, step.title),
-      step.refused ? h("p", { class: "bad" }, step.refused) : null,
       actions.length
         ? h("ul", {}, actions.map((each) => h("li", {}, each)))
         : h("p", { class: "note" }, `nothing to do: ${step.reason || "it is so already"}`),
       told.length
-        ? h("details", {}, h("summary", {}, `${told.length} in detail`), h("ul", {}, told.map((each) => h("li", {}, each))))
+        ? h("details", {},
+            h("summary", {}, `${told.length} in detail`), h("ul", {}, told.map((each) => h("li", {}, each))))
         : null);
   }));
 }
 
-/** Why something did not happen, or why that is not known, in full. */
-export function trouble(error) {
+const logged = new WeakSet();
+
+const MAYBE = " What was asked for may have happened or not; look before you ask again.";
+
+/** Why something did not happen, or why that is not known, in full. `maybe`: what follows where it is not known. */
+export function trouble(error, maybe = MAYBE) {
   if (error instanceof StoodAside) return h("p", {}, "It made way for something urgent. Ask again.");
-  if (error instanceof NoAnswer) {
-    return [
-      h("p", {}, h("strong", {}, "No answer: "), `${error.message}. What was asked for may have happened or not; look before you ask again.`),
-    ];
+  if (!(error instanceof Refused)) {
+    const known = error instanceof NoAnswer;
+    if (!known && !logged.has(error)) console.error(error);
+    logged.add(error);
+    return h("p", {}, h("strong", {}, known ? "No answer: " : "A defect of this page: "),
+      `${error.message}.${maybe}`);
   }
-  if (!(error instanceof Refused)) throw error;
   const { facts } = error;
   const listed = [
     ...(facts.blockers ?? []),
-    ...(facts.checks ?? []).filter((each) => ["failed", "unknown"].includes(each.found)).map((each) => `${each.title}: ${each.detail}`),
-    ...(facts.orphans ?? []).map((each) => `${each.service}: pid ${each.pid} (${each.ours ? "left over" : "foreign"}) ${each.command}`),
+    ...(facts.checks ?? [])
+      .filter((each) => ["failed", "unknown"].includes(each.found))
+      .map((each) => `${each.title}: ${each.detail}`),
+    ...(facts.orphans ?? []).map((each) =>
+      `${each.service}: pid ${each.pid} (${each.ours ? "left over" : "foreign"}) ${each.command}`),
   ];
   return [
     h("p", {}, h("strong", {}, error.status === 403 ? "Refused: " : "Not done: "), error.message),
@@ -86,6 +119,18 @@ export function trouble(error) {
     error.hint ? h("p", { class: "note" }, error.hint) : null,
   ];
 }
+
+/** What is shown of a question that has no answer any more, and since when; nothing where it has one. `ageS`: null
+ * where it never had one. */
+export function noLonger(key, { error, ageS }) {
+  if (!error) return null;
+  return h("div", { class: "said bad", "data-key": key },
+    h("div", { role: "alert" }, trouble(error, "")),
+    ageS === null ? null : h("p", {}, "What is shown was so ", h("span", { class: "age" }, duration(ageS)), " ago."));
+}
+
+/** What stands where an answer is waited for. */
+export const asking = (error, key = null) => (error ? null : h("p", { class: "note", "data-key": key }, "Asking…"));
 
 /** What works where this page does not. */
 export function atATerminal() {

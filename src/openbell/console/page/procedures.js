@@ -3,10 +3,10 @@
 import { act, askPlan } from "./api.js";
 import { h } from "./dom.js";
 import { field, valuesOf } from "./dialog.js";
-import { button, pill, planList, section, table, trouble } from "./parts.js";
+import { asking, button, pill, planList, section, table, trouble } from "./parts.js";
 import { duration, moment } from "./words.js";
 
-export function proceduresView({ procedures, runs }) {
+export function proceduresView({ procedures, runs }, problem) {
   return [
     h("h1", {}, "Procedures"),
     procedures
@@ -16,10 +16,10 @@ export function proceduresView({ procedures, runs }) {
             h("div", { class: "buttons left" },
               h("a", { class: "button", href: `#/begin/${each.name}` }, "Plan…"),
               h("code", { class: "note" }, each.command)))))
-      : h("p", { class: "note", "data-key": "wait" }, "Asking…"),
+      : asking(problem, "wait"),
     section("history", "Runs, newest first", runs
       ? runs.length ? history(runs) : h("p", { class: "note" }, "No procedure was run yet.")
-      : h("p", { class: "note" }, "Asking…")),
+      : asking(problem)),
   ];
 }
 
@@ -38,7 +38,7 @@ function history(runs) {
 // --- beginning one --------------------------------------------------------------------------------
 
 /** What a person is preparing; forgotten when they go elsewhere. */
-export const prepared = { name: null, plan: null, planOf: null, planAt: null, busy: "", error: null };
+const prepared = { name: null, plan: null, planOf: null, planAt: null, busy: "", error: null };
 
 export function forget(name) {
   Object.assign(prepared, { name, plan: null, planOf: null, planAt: null, busy: "", error: null });
@@ -46,36 +46,49 @@ export function forget(name) {
 
 const LATER = {
   name: "at", label: "When",
-  help: "Now where it is left empty. A time on the desk's clock (15:45) announces the closing and locks the desk until then.",
+  help: "Now where it is left empty. A time on the desk's clock (15:45) announces the closing and locks the desk until "
+    + "then.",
 };
 
-export function beginView({ procedure, problem }) {
-  if (!procedure) return [h("h1", {}, "Procedure"), problem ? h("div", { class: "said bad", role: "alert" }, trouble(problem)) : h("p", { class: "note" }, "Asking…")];
+export function beginView(procedure, problem) {
+  if (!procedure) return [h("h1", {}, "Procedure"), asking(problem)];
   const closing = procedure.name === "close";
-  const { plan, busy, error, planAt } = prepared;
+  const { plan, busy, error } = prepared;
+  const shown = plan ? "Show the plan again" : "Show the plan";
   return [
     h("h1", {}, procedure.title),
     h("p", { class: "lead", "data-key": "purpose" }, procedure.purpose),
-    h("form", { id: "prepare", "data-key": `form-${procedure.name}`, "data-do": "plan", "data-changed": "plan-is-old" },
+    h("form", { id: "prepare", "data-key": `form-${procedure.name}`, "data-do": "plan" },
       h("div", { class: "fields" },
         procedure.parameters.map((each) => field(fieldOf(each))),
         closing ? field(LATER) : null,
         field({ name: "reason", label: "Reason", help: "Kept in the run's record and the audit log." })),
       h("div", { class: "buttons left" },
-        h("button", { type: "submit", class: plan ? "" : "primary", disabled: Boolean(busy) }, plan ? "Show the plan again" : "Show the plan"),
-        plan ? button(closing && prepared.planOf?.at ? "Announce it" : "Begin", "begin", { kind: closing ? "danger" : "primary", disabled: Boolean(busy) }) : null)),
+        h("button", { type: "submit", class: plan ? "" : "primary", disabled: Boolean(busy) }, shown),
+        plan
+          ? button(closing && prepared.planOf?.at ? "Announce it" : "Begin", "begin",
+              { kind: closing ? "danger" : "primary", disabled: Boolean(busy) })
+          : null)),
     busy ? h("p", { class: "note", "data-key": "busy" }, busy) : null,
     error ? h("div", { class: "said bad", role: "alert", "data-key": "error" }, trouble(error)) : null,
-    plan ? section("plan", "What will be done", h("p", { class: "note" }, `As it was at ${moment(planAt)}. It is looked at again before each step.`),
-      plan.refused ? h("p", { class: "said bad" }, String(plan.refused.message ?? plan.refused)) : null, planList(plan)) : null,
+    plan ? planned() : null,
     steps(procedure),
   ];
+}
+
+function planned() {
+  return section("plan", "What will be done",
+    h("p", { class: "note" }, `As it was at ${moment(prepared.planAt)}. It is looked at again before each step.`),
+    planList(prepared.plan));
 }
 
 function fieldOf({ name, kind, help }) {
   const label = name.replaceAll("_", " ");
   if (kind === "yes or no") return { name, label, kind: "check", help };
-  if (kind.includes("|")) return { name, label, kind: "choice", help, options: [["", "as desk.toml says"], ...kind.split("|").map((each) => [each, each])] };
+  if (kind.includes("|")) {
+    const options = [["", "as desk.toml says"], ...kind.split("|").map((each) => [each, each])];
+    return { name, label, kind: "choice", help, options };
+  }
   return { name, label, help: `${help} (${kind === "names" ? "names, with commas between" : kind})` };
 }
 
@@ -91,7 +104,8 @@ function steps(procedure) {
 
 function read(procedure) {
   const form = document.getElementById("prepare");
-  const fields = [...procedure.parameters.map(fieldOf), LATER, { name: "reason" }].filter((each) => form.elements.namedItem(each.name));
+  const fields = [...procedure.parameters.map(fieldOf), LATER, { name: "reason" }]
+    .filter((each) => form.elements.namedItem(each.name));
   const { reason, at = "", ...given } = valuesOf(form, fields);
   const parameters = {};
   for (const { name, kind } of procedure.parameters) {
@@ -122,8 +136,8 @@ export async function showPlan(procedure, draw) {
 export function planIsOld(procedure, draw) {
   if (!prepared.plan) return;
   const now = read(procedure);
-  const same = JSON.stringify(now.parameters) === JSON.stringify(prepared.planOf.parameters) && now.at === prepared.planOf.at;
-  if (same) return;
+  const { parameters, at } = prepared.planOf;
+  if (JSON.stringify(now.parameters) === JSON.stringify(parameters) && now.at === at) return;
   prepared.plan = null;
   draw();
 }
