@@ -9,6 +9,8 @@ import pytest
 
 from openbell.state.order_latency import LATENCY_MAX_S, OrderLatencies, seen_latencies
 
+VENUES = ("binance", "kraken")
+
 
 async def _kept(path: Path, venue: str, seconds: float) -> None:
     async with asyncio.timeout(60):
@@ -18,13 +20,13 @@ async def _kept(path: Path, venue: str, seconds: float) -> None:
 
 async def test_the_longest_is_kept_and_found_again_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "order-latency.json"
-    first = OrderLatencies(path)
+    first = OrderLatencies(path, VENUES)
     first.saw("binance", 0.2)
     first.saw("kraken", 0.5)
     first.saw("binance", 0.9)
     await _kept(path, "binance", 0.9)
     await _kept(path, "kraken", 0.5)
-    second = OrderLatencies(path)
+    second = OrderLatencies(path, VENUES)
     second.saw("binance", 0.3)
     second.saw("binance", 0.95)  # not a tenth more
     second.saw("kraken", 0.6)
@@ -34,22 +36,29 @@ async def test_the_longest_is_kept_and_found_again_after_a_restart(tmp_path: Pat
 
 async def test_what_cannot_be_so_long_keeps_no_stop_waiting(tmp_path: Path) -> None:
     path = tmp_path / "order-latency.json"
-    OrderLatencies(path).saw("binance", 1e6)
+    OrderLatencies(path, VENUES).saw("binance", 1e6)
     await _kept(path, "binance", LATENCY_MAX_S)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"binance": "x"}', b'{"binance": -1}', b"[]"])
-async def test_a_file_that_says_nothing_is_told_and_the_longest_is_taken_until_it_is_mended(
+async def test_a_file_that_says_nothing_is_told_and_the_longest_is_taken_until_a_person_removes_it(
     tmp_path: Path, content: bytes
 ) -> None:
+    """The first order that was answered mended it with its own time: the stop waited 0.1 s at each venue,
+    also where thirty had been seen."""
     path = tmp_path / "order-latency.json"
     path.write_bytes(content)
     seen = seen_latencies(path)
     assert seen.of("binance") == LATENCY_MAX_S
     assert "damaged" in seen.told and "30 s" in seen.told
-    OrderLatencies(path).saw("binance", 0.001)
-    await _kept(path, "binance", 0.001)
+    latencies = OrderLatencies(path, VENUES)
+    latencies.saw("binance", 0.001)
+    for venue in VENUES:
+        await _kept(path, venue, LATENCY_MAX_S)
     assert seen_latencies(path).told == ""
+    again = OrderLatencies(path, VENUES)
+    again.saw("kraken", 0.5)
+    assert [seen_latencies(path).of(venue) for venue in VENUES] == [LATENCY_MAX_S, LATENCY_MAX_S]
 
 
 def test_where_there_is_no_file_none_was_seen_and_one_that_cannot_be_read_is_told(

@@ -9,7 +9,8 @@ itself stood still is not in it (`SendClock`).
 
 The engine writes it, seldom (where it grew by a tenth), on a thread, unsynced: lost to a power cut,
 it is learnt anew. Where there is no file nothing longer was seen; of one that cannot be read nobody
-knows what it said, so a stop takes the longest that is believed, and says so.
+knows what it said, so a stop takes the longest that is believed, and says so. The engine then writes that
+down for each of its venues: what one order takes says nothing of the longest that was there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,8 @@ LATENCY_MAX_S = 30.0
 _GROWN = 1.1
 _LEAST_S = 0.02
 """Not worth a write: a stop waits 0.1 s at least."""
+
+_MEND = f"every stop waits {LATENCY_MAX_S:g} s; remove the file, and they are learnt anew"
 
 _log = logging.getLogger(__name__)
 
@@ -74,21 +77,23 @@ def seen_latencies(path: Path) -> SeenLatencies:
 class OrderLatencies:
     """Of one engine. Use it on one event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, venues: Iterable[str]) -> None:
+        """`venues`: all that it may send to."""
         self._path = path
         seen = seen_latencies(path)
         self._longest = dict(seen.longest)
-        self._damaged = bool(seen.problem)
-        """Any latency mends the file: as long as it says nothing every stop waits for the longest."""
         self._writing: asyncio.Future[None] | None = None
         self._changed = False
+        if seen.problem:
+            self._longest = dict.fromkeys(venues, LATENCY_MAX_S)
+            _log.warning("the longest order latencies are not known (%s): %s", seen.problem, _MEND)
+            self._write()
 
     def saw(self, venue: str, seconds: float) -> None:
         """An order of this venue was answered so long after it was sent."""
         seconds = min(seconds, LATENCY_MAX_S)
-        if not self._damaged and seconds < max(_LEAST_S, self._longest.get(venue, 0.0) * _GROWN):
+        if seconds < max(_LEAST_S, self._longest.get(venue, 0.0) * _GROWN):
             return
-        self._damaged = False
         self._longest[venue] = seconds
         self._changed = True
         if self._writing is None:

@@ -126,7 +126,7 @@ class Engine:
             )
             for name, venue in setup.venues.items()
         }
-        latencies = OrderLatencies(layout.order_latency)
+        latencies = OrderLatencies(layout.order_latency, file.venues)
         for name, link in self.links.items():
             link.clock.tell = partial(latencies.saw, name)
         self.gate = Gate(
