@@ -12,7 +12,7 @@ from openbell.domain.books import Books
 from openbell.domain.ids import mint
 from openbell.domain.orders import ClOrdID, NewOrder, OrderIntended, OrderRejected, OrdType, Side
 from openbell.runtime.processes import this_boot
-from openbell.state.live_orders import LiveOrders, index_of, read_live_orders
+from openbell.state.live_orders import HEADER_SIZE, LiveOrders, index_of, read_live_orders
 from openbell.trading.engine.registering import Registering
 
 
@@ -116,3 +116,22 @@ async def test_where_a_replaced_engine_named_its_own_last_the_one_in_office_name
     assert "gone" in read(folder).damage, "until then nothing is proven"
     second.keep(2)
     assert named(folder) == {new(1).cl_ord_id}
+
+
+async def test_what_was_damaged_in_the_register_of_an_engine_before_is_an_alert(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was removed with a line in a log, and the next stop took the new one for whole."""
+    first = await engine(folder, 1, books())
+    first.register.intended(new(1))
+    (path,) = folder.glob("*.orders")
+    with path.open("r+b") as file:
+        file.seek(HEADER_SIZE + 30)  # in its first order's text
+        file.write(b"\xff\xff")
+    assert read(folder).damage
+    capsys.readouterr()
+    await engine(folder, 2, books())
+    told = capsys.readouterr()
+    (line,) = [line for line in (told.out + told.err).splitlines() if "is not whole" in line]
+    assert "critical" in line.lower() and "alert" in line
+    assert read(folder).damage == ""

@@ -43,7 +43,14 @@ class Registering:
         self.register.adopt(books.open_orders(), sent_ns)
         earlier = read_live_orders(self._folder, self._boot_id, patient=False)
         if earlier.damage:
-            log.warning("an earlier register of live orders is not whole", why=earlier.damage)
+            # One that was being written, or removed, as it was read may be whole by now.
+            earlier = read_live_orders(self._folder, self._boot_id)
+        if earlier.damage:
+            log.critical(
+                "an earlier register of live orders is not whole: what it named beyond the journal is not "
+                "known, and no stop asks for it; compare the venues' open orders with the desk's",
+                alert=True, why=earlier.damage,
+            )  # fmt: skip
         unknown = self.register.carry_over(earlier, books.orders, sent_ns)
         if unknown:
             log.critical(
