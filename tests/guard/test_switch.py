@@ -318,3 +318,32 @@ async def test_a_cancel_is_broken_off_for_an_engine_that_is_back_and_its_timer_r
     running_out_s = tried.switch.timeout_s + 1.0
     await asyncio.sleep(running_out_s)
     assert len(stops.begun) == 1, "one that flaps is not cancelled for without a pause"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_closing_that_begins_breaks_off_a_cancel_only_where_orders_are_kept(
+    tried: Tried, stops: Stops, kept: bool
+) -> None:
+    """The guard left off in the middle, and nobody was there who would go on: the engine is silent."""
+    await until(lambda: tried.switch.armed is True)
+    tried.beating.cancel()
+    await until(lambda: stops.begun)
+    tried.world.mode = Mode.OFF if kept else Mode.HOLD
+    if kept:
+        await until(lambda: "dead_man_broken_off" in tried.told)
+        return
+    await asyncio.sleep(3 * dead_man.TICK_S_MAX)
+    stops.go_on.set()
+    await until(lambda: "dead_man_fired" in tried.told)
+    assert "dead_man_broken_off" not in tried.told
+    assert len(stops.begun) == 1
+
+
+async def test_what_an_earlier_silence_waited_for_holds_up_no_cancel_of_the_next_one(
+    tried: Tried, stops: Stops
+) -> None:
+    """Half a minute after the last failure, though the engine was well for long in between."""
+    tried.switch._cancel_not_before_s = time.monotonic() + 1000
+    await until(lambda: tried.switch.armed is True)
+    tried.beating.cancel()
+    await until(lambda: stops.begun)

@@ -178,6 +178,9 @@ class DeadMan:
         self._tell_lateness(facts)
         if facts.engine is EngineIs.WELL and facts.mode is Mode.OPEN:
             self._cancelled, self._cancel_retry_s = False, CANCEL_RETRY_S
+            # What an earlier silence was to wait for is over: the next one is not held up by it.
+            soon_s = self._clock_s() + CANCEL_RETRY_S
+            self._cancel_not_before_s = min(self._cancel_not_before_s, soon_s)
         act = decide(facts).act
         not_before_s = self._cancel_not_before_s if act is Act.CANCEL else self._not_before_s
         if act is Act.NOTHING or self._clock_s() < not_before_s:
@@ -303,7 +306,7 @@ class DeadMan:
             )
         )
         try:
-            while not stopping.done() and decide(self.facts).act is Act.CANCEL:
+            while not stopping.done() and self._is_to_go_on:
                 await asyncio.wait({stopping}, timeout=TICK_S_MAX)
         finally:
             self._cancelling = False
@@ -329,6 +332,15 @@ class DeadMan:
             why=self.statement.why if not self._cancelled else "",
             by_hand=self.statement.by_hand,
         )
+
+    @property
+    def _is_to_go_on(self) -> bool:
+        """Of a cancel under way. A closing that withdraws the orders begins with `hold`, one that keeps them
+        with `off`: the first is no reason to leave them, unless an engine that is well withdraws them."""
+        facts = self.facts
+        if facts.mode is Mode.HOLD and facts.engine is EngineIs.SILENT:
+            return True
+        return decide(facts).act is Act.CANCEL
 
     def _retry_later(self) -> None:
         self._cancel_not_before_s = self._clock_s() + self._cancel_retry_s
