@@ -73,7 +73,13 @@ class Terminal:
         assert not self._document_written, "one JSON document per command"
         self._document_written = True
         if self.as_json:
-            click.echo(json.dumps(value, default=_jsonable, ensure_ascii=False))
+            click.echo(_json_of(value))
+
+    def shown(self, value: object, text: str) -> str:
+        """What `show` would write, for whoever writes it in another way."""
+        assert not self._document_written, "one JSON document per command"
+        self._document_written = True
+        return _json_of(value) if self.as_json else text
 
     def show(self, value: object, text: str) -> None:
         """The result as a document with `--json`, as text without."""
@@ -97,6 +103,10 @@ class Terminal:
             click.echo(f"  {error.hint}", err=True)
         if self.as_json and not self._document_written:
             self.document(error.as_dict())
+
+
+def _json_of(value: object) -> str:
+    return json.dumps(value, default=_jsonable, ensure_ascii=False)
 
 
 def _jsonable(value: object) -> object:

@@ -24,6 +24,7 @@ from typing import Any
 from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import parse_scopes
 from openbell.kill.press import press
+from openbell.kill.printing import Printing, logged_by
 from openbell.kill.request import TIMEOUT_S, EmergencyRequest
 from openbell.runtime.processes import MARK_VARIABLE
 
@@ -51,14 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"openbell.kill: {error}", file=sys.stderr)  # noqa: T201
         return _WRONG_USE
 
+    output, errors = Printing(sys.stdout), Printing(sys.stderr)
+
     def tell(event: Any) -> None:
         if options.events:
-            _print(event)
+            output.put(json.dumps(event))
 
-    with unstoppable():
+    with unstoppable(), logged_by(errors):
         stated = asyncio.run(press(layout, request, tell, ask_guard=not options.alone))
-    told = stated.to_wire()
-    _print({"event": "done", "statement": told, "final": True} if options.events else told)
+        told = stated.to_wire()
+        done = {"event": "done", "statement": told, "final": True} if options.events else told
+        output.end(json.dumps(done))
+        errors.settle()
     return stated.exit_status
 
 
@@ -100,13 +105,6 @@ def _user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
-
-
-def _print(value: Any) -> None:
-    """A reader that went away does not end the stop."""
-    with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps(value) + "\n")
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,25 +89,33 @@ def emergency_stop(
         _ask(terminal, request)
     from openbell.kill.__main__ import leave_service, unstoppable
     from openbell.kill.press import press
+    from openbell.kill.printing import Printing, logged_by
 
     leave_service()
+    # The stop does not wait for a terminal that takes no output.
+    output, errors = Printing(sys.stdout), Printing(sys.stderr)
+    lines = errors if terminal.as_json else output
 
     def tell(event: Mapping[str, Any]) -> None:
         from openbell.cli.emergency_text import event_line
 
         if line := event_line(event):
-            terminal.say(line)
+            lines.put(line)
 
-    with unstoppable():
-        stated = asyncio.run(_uninterrupted(press(layout, request, tell), terminal))
-    from openbell.cli.emergency_text import statement_text
+    with unstoppable(), logged_by(errors):
+        try:
+            stated = asyncio.run(_uninterrupted(press(layout, request, tell), errors.put))
+        finally:
+            errors.settle()
+        from openbell.cli.emergency_text import statement_text
 
-    terminal.show(stated.to_wire(), statement_text(stated.to_wire()))
+        told = stated.to_wire()
+        output.end(terminal.shown(told, statement_text(told)))
     return stated.exit_status
 
 
 async def _uninterrupted(
-    stop: Coroutine[Any, Any, EmergencyStatement], terminal: Terminal
+    stop: Coroutine[Any, Any, EmergencyStatement], warn: Callable[[str], None]
 ) -> EmergencyStatement:
     """A key pressed in fright must not end it; pressed twice, a person means it."""
     task = asyncio.ensure_future(stop)
@@ -119,7 +127,7 @@ async def _uninterrupted(
         if pressed > 1:
             task.cancel()
         else:
-            terminal.warn("the stop goes on; press Ctrl-C again to leave it unfinished")
+            warn("the stop goes on; press Ctrl-C again to leave it unfinished")
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
     try:
