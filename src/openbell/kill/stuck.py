@@ -5,9 +5,10 @@ it for ever. Whoever follows it looks at its first thread, in the kernel's own b
 or answers nothing tells no sign of life, and must not cost a carrier its own.
 
     stopped (SIGSTOP, Ctrl-Z)                     ─▶ stuck after STOPPED_S
-    at rest, and not woken once                   ─▶ stuck after SILENT_S: a carrier wakes every BEAT_S
-    in the kernel's hands (a disk), not woken     ─▶ stuck after DISK_S: a busy one takes its time
-    at work without one rest                      ─▶ stuck after LOOP_CPU_S of processor time of its own
+    waits for events or a lock, not woken once    ─▶ stuck after SILENT_S: a carrier wakes every BEAT_S
+    waits for anything else, not woken once       ─▶ stuck after DISK_S: a busy disk takes its time,
+                                                     also one of the network
+    at work without one rest, its course begun    ─▶ stuck after LOOP_CPU_S of processor time of its own
     wants the processor, and is given none        ─▶ never: that is the machine's load, not its state
 
 What always holds:
@@ -36,7 +37,9 @@ STOPPED_S = 0.5
 SILENT_S = 2.0
 """Eight beats. A loaded machine is no reason to miss one: who waits for the processor is not at rest."""
 DISK_S = 10.0
-"""A carrier that makes its course on a disk which is busy with others' fsyncs is alive."""
+"""A carrier that makes its course on a disk which is busy with others' fsyncs is alive. So is one whose state
+is kept by a server: the kernel shows that wait as any other, so that this is the rule and SILENT_S, where the
+kernel names what no disk keeps waiting, the exception."""
 LOOKS_MIN = 6
 """So many looks must have found it so: whoever looks may have stood still himself."""
 LOOP_CPU_S = 10.0
@@ -46,6 +49,8 @@ LOOK_EVERY_S = 0.05
 KILLED_S = 2.0
 """For a killed process to be seen to end."""
 _LOCKS = Path("/proc/locks")
+_NO_DISK = ("ep_poll", "do_epoll", "poll_", "do_poll", "do_sys_poll", "do_select", "futex")
+"""As wchan names what waits for events, or for a lock between threads."""
 
 
 class NotKilledError(Exception):
@@ -61,8 +66,8 @@ class Sign:
     stopped: bool
     at_rest: bool
     """It waits for something else than the processor."""
-    on_disk: bool
-    """It waits for that uninterruptibly."""
+    on_no_disk: bool
+    """It waits for events, as a loop at rest does, or for a lock of its own, by the kernel's word."""
     rests: int | None
     """How often it has gone to rest; None: this system does not tell."""
     cpu_s: float
@@ -77,18 +82,21 @@ class Pulse:
         self._silent: tuple[float, int] | None = None
         self._rests: int | None = None
         self._cpu_s = 0.0
-        """When it rested last."""
+        """When it rested last, or its course was not there yet."""
 
-    def take(self, sign: Sign) -> str:
-        """Why it stands still; empty: it does not, as far as is known."""
+    def take(self, sign: Sign, *, begun: bool = True) -> str:
+        """Why it stands still; empty: it does not, as far as is known. `begun`: its course is there. Before,
+        it loads what it needs, on whatever machine, and its work is not measured."""
+        if sign.rests != self._rests or not begun:
+            self._cpu_s = sign.cpu_s
         if sign.rests != self._rests:
-            self._rests, self._cpu_s, self._silent = sign.rests, sign.cpu_s, None
+            self._rests, self._silent = sign.rests, None
         self._stopped = _longer(self._stopped, sign.at_s) if sign.stopped else None
         resting = sign.at_rest and sign.rests is not None
         self._silent = _longer(self._silent, sign.at_s) if resting else None
         if _lasts(self._stopped, sign.at_s, STOPPED_S):
             return "it is stopped"
-        silent_s = DISK_S if sign.on_disk else SILENT_S
+        silent_s = SILENT_S if sign.on_no_disk else DISK_S
         if _lasts(self._silent, sign.at_s, silent_s):
             return f"it has not moved for {silent_s:g} s"
         if sign.rests is not None and sign.cpu_s - self._cpu_s > LOOP_CPU_S:
@@ -134,14 +142,14 @@ class Watch:
         sign = None if who is None else read_sign(who[0], now_s)
         if who is None or sign is None:
             return None
-        why = self._pulse.take(sign)
+        why = self._pulse.take(sign, begun=who == began)
         return Stuck(*who, why) if why else None
 
     def holder(self, began: tuple[int, int] | None) -> tuple[int, int] | None:
         """Pid and start time of who holds the lock, where that is another process for certain."""
-        pid = lock_holder(self._lock)
+        told, pid = _lock_told(self._lock)
         facts = None if pid is None else system_processes().facts(pid)
-        if facts is None and began is not None:
+        if not told and began is not None:
             facts = system_processes().facts(began[0])
             if facts is not None and facts.start != began[1]:
                 facts = None
@@ -205,7 +213,7 @@ def read_sign(pid: int, now_s: float) -> Sign | None:
         at_s=now_s,
         stopped=facts.frozen or state == "T",
         at_rest=state not in ("", "R"),
-        on_disk=state == "D",
+        on_no_disk=state == "S" and _waits_for(pid).startswith(_NO_DISK),
         rests=rests,
         cpu_s=_first_thread_cpu_s(pid, facts),
     )
@@ -219,22 +227,38 @@ def _first_thread_cpu_s(pid: int, facts: ProcessFacts) -> float:
     return facts.cpu_s
 
 
+def _waits_for(pid: int) -> str:
+    """The function of the kernel that its first thread waits in; `0` or empty where that is not told."""
+    return _read(Path(f"/proc/{pid}/task/{pid}/wchan")).strip()
+
+
 def lock_holder(path: Path) -> int | None:
     """The process that holds `path` exclusively by flock, as the kernel has it (proc_locks(5)); None:
     nobody, or it does not tell."""
+    return _lock_told(path)[1]
+
+
+def _lock_told(path: Path) -> tuple[bool, int | None]:
+    """Whether the kernel tells who holds it, and who does; None: nobody. It does not where its books cannot
+    be read, or name the device of no lock as the file does (overlayfs, btrfs), or name no process of ours."""
     try:
         facts = path.stat()
+        books = _LOCKS.read_text()
     except OSError:
-        return None
-    device, inode = facts.st_dev, facts.st_ino
-    file = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
-    for line in _read(_LOCKS).splitlines():
+        return False, None
+    device = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}:"
+    file = f"{device}{facts.st_ino}"
+    told = False
+    for line in books.splitlines():
         fields = line.split()
         # `1: FLOCK  ADVISORY  WRITE 4715 fe:00:2147314 0 EOF`; one that waits has `->` after its number.
-        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[3] == "WRITE" and fields[5] == file:
+        if len(fields) < 6:
+            continue
+        told = told or fields[5].startswith(device)
+        if fields[1] == "FLOCK" and fields[3] == "WRITE" and fields[5] == file:
             pid = int(fields[4])
-            return pid if pid > 0 else None
-    return None
+            return pid > 0, pid if pid > 0 else None
+    return told, None
 
 
 def _read(path: Path) -> str:
