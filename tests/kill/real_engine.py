@@ -26,6 +26,7 @@ from openbell.domain.orders import OrdType, Side
 from openbell.kill.marker import clear_marker
 from openbell.runtime.host import Host
 from openbell.runtime.plan import build_specs
+from openbell.runtime.processes import system_processes
 from openbell.runtime.run import Run, spawn_run
 from openbell.state.latch import Latches
 from openbell.trading.bus import Requester
@@ -92,6 +93,11 @@ class RealEngine(EngineDesk):
     def signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    @property
+    def is_alive(self) -> bool:
+        facts = system_processes().facts(self.pid)
+        return facts is not None and facts.alive
 
     def log(self) -> str:
         return self.layout.service_log(ENGINE).read_text()
