@@ -4,7 +4,9 @@ one that is started meanwhile. Judged by the venue's own orders, or by whether `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,17 @@ import pytest
 from tests.kill.small_desk import PATIENCE_S, is_alive, small_desk
 
 from openbell.config.layout import DeskLayout
-from openbell.kill import holding
+from openbell.kill import held_registers, holding, process_end
 from openbell.kill.emergency import carry_out
 from openbell.kill.emergency_statement import EndedService, FrozenService
 from openbell.kill.ending import OUTLIVED
 from openbell.kill.equipment import LoadedAlone
 from openbell.kill.holding import Holding
+from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.own_processes import OwnProcesses, OwnService
+from openbell.kill.process_end import ProcessEnd
 from openbell.kill.request import EmergencyRequest
+from openbell.state.live_orders import HeldRegister
 
 WHY = "it cannot be frozen"
 
@@ -130,6 +135,80 @@ async def test_a_freeze_that_fails_is_never_quiet(
     monkeypatch.setattr(holding, "freeze", fails)
     layout = _layout(tmp_path, latched=latched)
     assert not await _comes_to_be_quiet(layout, OwnProcesses(layout))
+
+
+async def test_a_disk_that_answers_nothing_for_what_is_mapped_holds_up_no_freeze_and_makes_it_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The freeze was not told before it had opened them: a stop that was alone never cancelled."""
+    let_go, done = threading.Event(), threading.Event()
+    reading, writing = os.pipe()
+    os.close(writing)
+
+    def hangs(_pids: object) -> Iterator[HeldRegister]:
+        yield HeldRegister("x.orders", reading)
+        let_go.wait(PATIENCE_S)
+        done.set()
+
+    monkeypatch.setattr(held_registers, "held_registers", hangs)
+    monkeypatch.setattr(holding, "REGISTERS_S", 0.05)
+    frozen = (FrozenService(service="x", result="frozen", pids=(1,), how="signal"),)
+    monkeypatch.setattr(holding, "freeze", lambda _own: frozen)
+    layout = _layout(tmp_path, latched=False)
+    held = Holding(layout, EmergencyRequest(), OwnProcesses(layout), [])
+    try:
+        await held.begin()
+        await held.settled()
+        assert held.frozen == frozen and held.quiet.is_set()
+        register = RegisterOnDisk(layout.live_orders, held.registers)
+        assert "does not answer" in (await register.read()).live.damage
+    finally:
+        let_go.set()
+        held.close()
+    async with asyncio.timeout(PATIENCE_S):
+        while _is_open(reading):  # what came too late is closed by whoever waited for it
+            await asyncio.sleep(0.005)
+    assert done.is_set()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("fails", ["the kill", "the last look"])
+async def test_a_step_that_fails_at_the_end_is_never_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """It was a line among the problems, and the exit status said that all was done."""
+    layout = _layout(tmp_path, latched=True)
+    own, problems = OwnProcesses(layout), list[str]()
+    held = Holding(layout, EmergencyRequest(), own, problems)
+    held.frozen = (FrozenService(service="x", result="frozen", pids=(1,), how="signal"),)
+    ending = ProcessEnd(own, held, problems)
+
+    async def kill(*_: object) -> list[EndedService]:
+        if fails == "the kill":
+            raise OSError
+        return [EndedService(service="x", result="killed")]
+
+    def look() -> dict[str, OwnService]:
+        if fails == "the last look":
+            raise OSError
+        return {}
+
+    async def others() -> list[EndedService]:
+        return []
+
+    monkeypatch.setattr(process_end, "kill_frozen", kill)
+    monkeypatch.setattr(own, "look", look)
+    (gone,) = await ending.end(asyncio.create_task(others()))
+    assert (gone.service, gone.result) == ("x", "left" if fails == "the kill" else "killed")
+    assert bool(ending.doubt) == (fails == "the last look")
+    assert problems
 
 
 def _layout(folder: Path, *, latched: bool) -> DeskLayout:

@@ -377,6 +377,29 @@ def test_what_a_mass_cancel_may_have_overtaken_is_not_taken_for_withdrawn() -> N
     assert account._taken({}) == []
 
 
+async def test_what_had_filled_before_a_mass_cancel_does_not_prove_that_it_did_anything(
+    tmp_path: Path,
+) -> None:
+    """Three that had ended by themselves were taken for the mass cancel's doing, and it did nothing."""
+    async with house("binance-usdm", exclusive=True) as here:
+        engine = Engine(here, tmp_path)
+        placed = here.rest(8)
+        engine.holds(here.kind.from_the_wire(order.cl_ord_id) for order in placed)
+        for order in placed[: live_orders.SAMPLE]:
+            here.sim.exchange.fill(order)
+        asked, idle = here.venue.cancel_all, [True]
+
+        async def cancel_all(symbol: str) -> Any:
+            if idle and idle.pop():
+                return Accepted(venue_order_id="")
+            return await asked(symbol)
+
+        here.venue.cancel_all = cancel_all  # type: ignore[method-assign]
+        await here.suffer({"kind": "empty_list"})
+        assert verified(await here.stop(register=engine.read(), timeout_s=30), here)
+        assert not idle
+
+
 @pytest.mark.parametrize("markets", [(0, 1), (1,)])
 async def test_a_mass_cancel_that_was_acknowledged_and_did_nothing_is_found_out(
     tmp_path: Path, markets: tuple[int, ...]

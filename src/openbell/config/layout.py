@@ -9,6 +9,7 @@
       halt.json                                                          the persistent halt
       latches/  latch.json  kill-switch.jsonl                            the kill switch
       emergency.json  emergency.lock  emergency/                         the emergency stop
+      emergency-flatten.lock                                             who closes positions beside one
       order-latency.json                                                 the longest seen, by venue
       live-orders/  order-registers.json                                 sent, not known to have ended
       disabled-strategies/                                               one file per strategy
@@ -207,6 +208,11 @@ class DeskLayout:
     def emergency_lock(self) -> Path:
         """Held by whoever carries out an emergency stop."""
         return self.state / "emergency.lock"
+
+    @property
+    def emergency_flatten_lock(self) -> Path:
+        """Held by whoever closes positions beside a stop that holds `emergency_lock`."""
+        return self.state / "emergency-flatten.lock"
 
     @property
     def emergency(self) -> Path:

@@ -34,7 +34,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import ScopeKind, undeclared
 from openbell.errors import StorageError
 from openbell.kill.aside import aside
-from openbell.kill.course import Course, Following, Tell, Turn, ended, still_holds, turns
+from openbell.kill.course import Course, Tell
 from openbell.kill.emergency_statement import (
     CheckpointMade,
     EmergencyStatement,
@@ -44,11 +44,12 @@ from openbell.kill.emergency_statement import (
 from openbell.kill.ending import stop_others
 from openbell.kill.equipment import Equipment, NotAtHandError, Pairs, ReadyEquipment
 from openbell.kill.holding import LATCH_TIMEOUT_S, Holding
+from openbell.kill.joining import Joining
 from openbell.kill.latencies import read_latencies
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.process_end import ProcessEnd
 from openbell.kill.request import EmergencyRequest, visits_of
-from openbell.kill.stuck import NotKilledError, Stuck, Watch, beat
+from openbell.kill.stuck import beat
 from openbell.runtime.processes import system_processes
 from openbell.state.order_latency import SeenLatencies
 
@@ -66,8 +67,6 @@ __all__ = [
     "emergency_stop",
 ]
 
-NARROWER_S = 1.0
-"""How long a wider stop waits for a narrower one that is under way, before it goes on beside it."""
 OTHERS_AFTER_S = 0.5
 """How long services that cannot send wait to be asked to end, unless every venue is done before: what
 they do on their way out would compete with the cancels for the processor."""
@@ -109,7 +108,7 @@ async def carry_out(
         return await stop.joined() or await stop.carry()
     finally:
         await stop.settled()
-        stop.turn.give_back()
+        stop.joining.give_back()
         stop.holding.close()
         await equipment.close()
         beating.cancel()
@@ -123,16 +122,15 @@ class _Stop:
     tell: Tell
 
     def __post_init__(self) -> None:
-        self.turn = Turn(self.layout)
         self.own = OwnProcesses(self.layout)
         self.problems: list[str] = []
         self.holding = Holding(self.layout, self.request, self.own, self.problems)
         self.ending = ProcessEnd(self.own, self.holding, self.problems)
         self.began_s = asyncio.get_running_loop().time()
         self.began_at = datetime.now(UTC)
-        self.took_over = ""
-        self.not_closed = ""
-        """Why this stop closes no positions, though it was asked to."""
+        self.unread = ""
+        """What a person has to do, where it is not known which venues the register names."""
+        self.joining = Joining(self.layout, self.request, self.problems, self._hear)
         self._visited = asyncio.Event()
         """Every venue is done."""
         self.desk_name = ""
@@ -160,66 +158,9 @@ class _Stop:
 
     async def joined(self) -> EmergencyStatement | None:
         """The statement of whoever carries out the same already. None: it is ours to carry out."""
-        following = Following(self.layout.emergency)
-        watch = Watch(self.layout.emergency_lock)
-        covered = True
-        both_flatten = over = False
-        now_s = asyncio.get_running_loop().time
-        since_s = now_s()
-        async for ours in turns(self.turn):
-            # Of a course that was followed; a lock that is free from the start has none.
-            news = following.news() if not ours or following.name else []
-            for event in news:
-                if event.get("event") == "begun":
-                    covered, both_flatten = self._compare(event)
-                self._hear({**event, "joined": following.name})
-                stated = ended([event])
-                over = stated is not None
-                if stated is not None and covered and await still_holds(self.layout, stated):
-                    return EmergencyStatement.from_wire(stated, joined=True)
-            if ours:
-                self.took_over = "" if over else following.name or self.took_over
-                return None
-            if not covered and not both_flatten and now_s() - since_s > NARROWER_S:
-                self.problems.append("a narrower stop was under way: this one went on beside it")
-                return None
-            stuck = watch.look(now_s(), following.began)
-            if stuck is not None and not await self._end_stuck(
-                watch, stuck, following, both_flatten
-            ):
-                return None
-        return None
-
-    async def _end_stuck(
-        self, watch: Watch, stuck: Stuck, following: Following, both_flatten: bool
-    ) -> bool:
-        """Whether its turn may be waited for now; else this stop goes on without it."""
-        told = f"process {stuck.pid} carried out a stop and stands still ({stuck.why})"
-        _log.error("%s: it is killed", told)
-        self._hear({"event": "stuck", "pid": stuck.pid, "why": stuck.why})
-        try:
-            gone = await aside(lambda: watch.end(stuck, following.began))
-        except NotKilledError as error:
-            self.problems.append(f"{told}; {error}: this stop goes on beside it")
-            if both_flatten or (self.request.flatten and not following.name):
-                # Should it go on after all, two would sell at the same time.
-                self.request = msgspec.structs.replace(self.request, flatten=False)
-                self.not_closed = (
-                    f"positions are not closed: {told}, and may go on; end it, then press again"
-                )
-            return False
-        self.problems.append(f"{told}: it was killed")
-        self.took_over = following.name
-        return gone
-
-    def _compare(self, begun: Mapping[str, Any]) -> tuple[bool, bool]:
-        """Whether the stop under way does all that is asked for here; whether both would flatten,
-        which must not be done by two at the same time."""
-        try:
-            other = EmergencyRequest.from_wire(begun.get("request") or {})
-        except ValueError:
-            return False, True
-        return other.covers(self.request), other.flatten and self.request.flatten
+        stated = await self.joining.joined()
+        self.request = self.joining.request
+        return stated
 
     # --- 2 to 5 --------------------------------------------------------------------------------
 
@@ -234,12 +175,12 @@ class _Stop:
             pid=os.getpid(),
             start=getattr(system_processes().facts(os.getpid()), "start", None),
             request=self.request.to_wire(),
-            took_over=self.took_over,
+            took_over=self.joining.took_over,
             flatten_epoch=self.flatten_epoch,
         )
         course.sync()
-        if self.turn.problem:
-            self.problems.append(self.turn.problem)
+        if self.joining.turn.problem:
+            self.problems.append(self.joining.turn.problem)
         whole = self.request.whole_desk
         others = asyncio.create_task(self._held_then_others(course))
         venues, strategies, by_hand = await self._venues_and_strategies(course)
@@ -268,9 +209,8 @@ class _Stop:
             stated = msgspec.structs.replace(stated, checkpoint=checkpoint)
             gone = await self.ending.end(others)
             course.add("processes", services=gone)
-            stated = await self._after_late_ones(
-                course, msgspec.structs.replace(stated, ended=gone)
-            )
+            stated = msgspec.structs.replace(stated, ended=gone, by_hand=self._by_hand(by_hand))
+            stated = await self._after_late_ones(course, stated)
         await others
         if course.problem:
             self.problems.append(course.problem)
@@ -335,15 +275,22 @@ class _Stop:
         return venues, tuple(found[1]), by_hand
 
     async def _not_named(self, course: Course, desk: LoadedDesk) -> tuple[VenueStatement, ...]:
-        from openbell.kill.live_orders import RegisterOnDisk
-        from openbell.kill.stop_venues import not_named
-
-        register = self.register or RegisterOnDisk(self.layout.live_orders, self.holding.held)
+        self.unread = ""
         try:
+            from openbell.kill.live_orders import RegisterOnDisk
+            from openbell.kill.stop_venues import not_named
+
+            register = self.register or RegisterOnDisk(
+                self.layout.live_orders, self.holding.registers
+            )
             stated = await not_named(register, desk.file.venues, flatten=self.request.flatten)
-        except Exception as error:  # noqa: BLE001 - told, and stops nothing; no venue is verified then
+        except Exception as error:  # noqa: BLE001 - told, and nothing is verified then
             _log.exception("the register of live orders was not read")
             self.problems.append(f"the register of live orders: {type(error).__name__}")
+            self.unread = (
+                "it is not known whether orders rest at venues that desk.toml no longer names: look there, "
+                "and press again"
+            )
             return ()
         for each in stated:
             course.add(
@@ -381,7 +328,7 @@ class _Stop:
             from openbell.kill.stop_venues import stop_venues
 
             if self.register is None:
-                self.register = RegisterOnDisk(self.layout.live_orders, self.holding.held)
+                self.register = RegisterOnDisk(self.layout.live_orders, self.holding.registers)
             before = self.sent_before
             record = FlattenRecord(None if before is None else before.at(name), course.kept)
             parts: list[VenueStatement] = []
@@ -455,8 +402,9 @@ class _Stop:
             return await stop_others(self.layout, self.own)
         except Exception as error:  # noqa: BLE001 - told, and stops nothing
             _log.exception("services were not ended")
-            self.problems.append(f"services were not ended: {type(error).__name__}")
-            return []
+            why = f"services were not ended: {type(error).__name__}"
+            self.problems.append(why)
+            return [EndedService(service="(services that cannot send)", result="left", why=why)]
 
     async def _after_late_ones(
         self, course: Course, stated: EmergencyStatement
@@ -479,7 +427,8 @@ class _Stop:
         )
 
     def _by_hand(self, told: str) -> str:
-        return "; ".join(each for each in (told, self.not_closed) if each)
+        whys = (told, self.joining.not_closed, self.unread, self.ending.doubt)
+        return "; ".join(each for each in whys if each)
 
     # --- telling -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ _DELETED = " (deleted)"
 
 def held_registers(pids: Iterable[int]) -> Iterator[HeldRegister]:
     """Of these processes, each of which was seen to be the desk's. Whoever takes one closes it. Never
-    raises; a process that has ended holds none."""
+    raises; a process that has ended holds none. Blocks for as long as a disk that hangs."""
     for pid in pids:
         with contextlib.suppress(OSError):
             for entry in list((_PROC / str(pid) / "fd").iterdir()):
@@ -34,7 +34,7 @@ def _held(entry: Path) -> HeldRegister | None:
         name = os.readlink(entry).removesuffix(_DELETED)  # noqa: PTH115 - not a path any more
         if not name.endswith(SUFFIX):
             return None
-        fd = os.open(entry, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = _opened(entry)
     except OSError:
         return None
     try:
@@ -44,3 +44,11 @@ def _held(entry: Path) -> HeldRegister | None:
         pass
     os.close(fd)
     return None
+
+
+def _opened(entry: Path) -> int:
+    """Without a time of access, which a disk would have to take: only the file's owner may leave it out."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    with contextlib.suppress(PermissionError):
+        return os.open(entry, flags | getattr(os, "O_NOATIME", 0))
+    return os.open(entry, flags)

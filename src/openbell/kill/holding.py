@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +39,10 @@ if TYPE_CHECKING:  # what the latch and the freeze do not need is loaded after t
 
 LATCH_TIMEOUT_S = 0.5
 """For a disk that hangs; what is frozen needs no latch."""
+REGISTERS_S = 5.0
+"""For a disk that is busy, as for reading them. What did not come counts as a register that is not whole."""
+LOOSE_S = 0.5
+"""How long what cannot be frozen, and sends on, is left alive for the registers that it has mapped."""
 OBEYED_S = 0.1
 """From the latch on, for what every engine has looked at it by; what is promised for a latch."""
 
@@ -57,8 +62,12 @@ class Holding:
     frozen: tuple[FrozenService, ...] = ()
     killed: list[EndedService] = field(default_factory=list)
     """What could not be frozen, and was killed at once."""
-    held: list[HeldRegister] = field(default_factory=list)
+    _held: list[HeldRegister] = field(default_factory=list)
     """Registers that what was frozen has mapped."""
+    _not_held: str = ""
+    """Why there may be more of them."""
+    _closed: bool = False
+    _registers: asyncio.Task[None] | None = None
     _setting: asyncio.Task[LatchSet] | None = None
     _holding: asyncio.Task[None] | None = None
 
@@ -73,17 +82,50 @@ class Holding:
         if self._holding is not None:
             await asyncio.wait([self._holding])
 
-    def hold_registers(self, pids: Iterable[int]) -> None:
-        """Before what has them mapped is killed. Blocks for some system calls."""
+    async def hold_registers(self, pids: Iterable[int], within_s: float) -> None:
+        """Of what they have mapped, before they are killed; or says that it did not come to it. The disk
+        may hang: the freeze, and the cancels, never wait for it. Raises nothing."""
         from openbell.kill.held_registers import held_registers
 
-        self.held += held_registers(pids)
+        found: list[HeldRegister] = []
+        guarded, named = threading.Lock(), tuple(pids)
+        over = given_up = False
+
+        def work() -> None:
+            nonlocal over
+            found.extend(held_registers(named))
+            with guarded:
+                over = True
+                if given_up:
+                    _close(found)
+
+        try:
+            await aside(work, within_s)
+        except TimeoutError:
+            _log.error("the registers of live orders that are mapped were not opened in time")
+        except Exception:  # noqa: BLE001 - told, and no register is complete then
+            _log.exception("the registers of live orders that are mapped were not opened")
+        finally:
+            with guarded:
+                given_up = not over
+            if over and self._closed:
+                _close(found)
+            elif over:
+                self._held += found
+            else:
+                self._not_held = "the disk does not answer for what the engines have mapped"
+
+    async def registers(self) -> tuple[tuple[HeldRegister, ...], str]:
+        """What is held, and why it may not be all."""
+        if self._registers is not None:
+            await asyncio.wait([self._registers])
+        return tuple(self._held), self._not_held
 
     def close(self) -> None:
-        for each in self.held:
-            with contextlib.suppress(OSError):
-                os.close(each.fd)
-        self.held.clear()
+        self._closed = True
+        if self._registers is not None:
+            self._registers.cancel()
+        _close(self._held)
 
     @property
     def frozen_names(self) -> list[str]:
@@ -100,7 +142,9 @@ class Holding:
         known = True
         if self.request.whole_desk:
             try:
-                self.frozen = await aside(self._freeze)
+                self.frozen = await aside(lambda: freeze(self.own))
+                pids = [pid for each in self.frozen for pid in each.pids]
+                self._registers = asyncio.create_task(self.hold_registers(pids, REGISTERS_S))
                 at_large = await self._kill_loose()
             except Exception as error:  # noqa: BLE001 - told, and stops nothing
                 _log.exception("nothing was frozen")
@@ -117,11 +161,6 @@ class Holding:
             why = ", ".join(at_large) or "no latch"
             self.problems.append(f"nothing keeps the engines from sending: {why}, and not frozen")
 
-    def _freeze(self) -> tuple[FrozenService, ...]:
-        frozen = freeze(self.own)
-        self.hold_registers(pid for each in frozen for pid in each.pids)
-        return frozen
-
     async def _kill_loose(self) -> list[str]:
         """What could not be frozen would go on sending, and obeys the latch only where it is an engine:
         it is killed now, and not after the venues are asked. Returns what may still be at large."""
@@ -129,6 +168,8 @@ class Holding:
         if not loose:
             return []
         self.problems += [f"{each.service} is not frozen: {each.why}" for each in loose]
+        if self._registers is not None:
+            await asyncio.wait([self._registers], timeout=LOOSE_S)
         self.killed = await kill_frozen(self.own, [each.service for each in loose])
         # One with a SIGKILL runs no instruction of its own any more, however long the kernel keeps it.
         return [
@@ -169,3 +210,10 @@ class Holding:
             ids=tuple(latch.id for latch in setting.latches),
             problems=(*setting.problems, *([marked] if marked else [])),
         )
+
+
+def _close(held: list[HeldRegister]) -> None:
+    for each in held:
+        with contextlib.suppress(OSError):
+            os.close(each.fd)
+    held.clear()

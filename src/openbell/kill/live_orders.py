@@ -8,7 +8,7 @@
 What always holds:
 - Only the venue's word, or a time, takes an order off the list of those that are not accounted for. Its
   word is also a mass cancel that it acknowledged, of those that rested long before, if three of them are
-  seen to have ended.
+  seen to have been cancelled.
 - An order that had an answer once is never given up for not being known: a venue that has lost it is
   not believed.
 - One without an answer may land as long as `LANDS_WITHIN_S` after the last moment at which it can have
@@ -20,12 +20,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from openbell.domain.orders import ClOrdID
+from openbell.domain.orders import ClOrdID, OrdStatus
 from openbell.kill.aside import aside
 from openbell.kill.asking import Asking
 from openbell.runtime.processes import this_boot
@@ -70,11 +71,14 @@ class Register(Protocol):
     async def note_ended(self, venue: str, cl_ord_ids: Collection[ClOrdID]) -> None: ...
 
 
-class RegisterOnDisk:
-    """Of one stop: read once, by whichever venue is first. `held`: registers that processes have mapped,
-    as they are once it is read."""
+Held = Callable[[], Awaitable[tuple[tuple[HeldRegister, ...], str]]]
 
-    def __init__(self, folder: Path, held: Sequence[HeldRegister] = ()) -> None:
+
+class RegisterOnDisk:
+    """Of one stop: read once, by whichever venue is first. `held`: gives the registers that processes have
+    mapped, and why there may be more of them, once it is read; raises nothing."""
+
+    def __init__(self, folder: Path, held: Held | None = None) -> None:
         self._folder = folder
         self._held = held
         self._reading: asyncio.Task[Reading] | None = None
@@ -92,12 +96,13 @@ class RegisterOnDisk:
 
     async def _read(self) -> Reading:
         at_ns = time.monotonic_ns()
+        held, not_held = ((), "") if self._held is None else await self._held()
         try:
-            live = await aside(
-                lambda: read_live_orders(self._folder, this_boot(), tuple(self._held)), READ_S
-            )
+            live = await aside(lambda: read_live_orders(self._folder, this_boot(), held), READ_S)
         except TimeoutError:
             live = LiveOrders(damage="the disk does not answer")
+        if not_held and not live.damage:
+            live = replace(live, damage=not_held)
         return Reading(live, at_ns)
 
 
@@ -132,6 +137,8 @@ class Accounting:
     _last: set[ClOrdID] = field(default_factory=set)
     """Of those, the ones in the last list."""
     _reasons: dict[str, None] = field(default_factory=dict)
+    _withdrawn: set[ClOrdID] = field(default_factory=set)
+    """Cancelled, by the venue's own word."""
     _hidden: set[ClOrdID] = field(default_factory=set)
     """Open by the venue's own word, while its list left them out: lists say nothing of them."""
 
@@ -173,10 +180,19 @@ class Accounting:
             [each for each in self.missing if each.cl_ord_id not in unasked]
         )
         for symbol, rest in rests.items():
-            if any(key in self.left for key in samples[symbol]):
-                found += await self._look_up([self.left[key] for key in rest])
+            # One that had filled, or was refused, before the sweep says nothing of it: another is asked for.
+            asked, unseen = samples[symbol], deque(rest)
+            while unseen and not any(key in self.left for key in asked):
+                lacking = SAMPLE - sum(key in self._withdrawn for key in asked)
+                if lacking <= 0:
+                    break
+                more = [unseen.popleft() for _ in range(min(lacking, len(unseen)))]
+                found += await self._look_up([self.left[key] for key in more])
+                asked += more
+            if any(key in self.left for key in asked):
+                found += await self._look_up([self.left[key] for key in unseen])
             else:
-                for key in rest:
+                for key in unseen:
                     del self.left[key]
         self.doubt = self._doubt()
         return found
@@ -235,6 +251,8 @@ class Accounting:
         elif told.status.is_final:
             del self.left[key]
             self.ended.append(key)
+            if told.status is OrdStatus.CANCELED:
+                self._withdrawn.add(key)
         else:
             self._hidden.add(key)
 

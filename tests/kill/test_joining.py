@@ -1,0 +1,137 @@
+"""Of stops that go on beside one that cannot be waited for at most one closes positions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from openbell.config.layout import DeskLayout
+from openbell.domain.scopes import Scope, ScopeKind
+from openbell.kill.flatten_turn import FlattenTurn
+from openbell.kill.joining import Joining
+from openbell.kill.request import EmergencyRequest
+from openbell.kill.stuck import NotKilledError, Stuck, Watch
+from openbell.runtime.processes import system_processes
+from openbell.state.lock import FileLock
+
+FLATTEN = EmergencyRequest(flatten=True)
+HOLD = """
+import sys, threading
+from pathlib import Path
+from openbell.state.lock import FileLock
+FileLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+threading.Event().wait()
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> DeskLayout:
+    made = DeskLayout.for_desk(tmp_path, {})
+    made.make()
+    return made
+
+
+@pytest.fixture
+def carrier(layout: DeskLayout) -> Iterator[tuple[int, int]]:
+    """Pid and start time of a process that holds the lock."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(layout.emergency_lock)], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"held\n"
+            facts = system_processes().facts(process.pid)
+            assert facts is not None
+            yield facts.pid, facts.start
+        finally:
+            process.kill()
+
+
+def _begun(layout: DeskLayout, who: tuple[int, int], request: EmergencyRequest) -> None:
+    layout.emergency.mkdir(exist_ok=True)
+    event = {"event": "begun", "pid": who[0], "start": who[1], "request": request.to_wire()}
+    (layout.emergency / "001.jsonl").write_text(json.dumps(event) + "\n")
+
+
+async def _both(layout: DeskLayout) -> list[Joining]:
+    """Two presses that close positions, each of which went on without its turn."""
+    presses = [Joining(layout, FLATTEN, [], lambda _: None) for _ in range(2)]
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*(each.joined() for each in presses)) == [None, None]
+    return presses
+
+
+def _assert_one_closes(presses: list[Joining]) -> None:
+    assert sorted(each.request.flatten for each in presses) == [False, True]
+    for each in presses:
+        assert bool(each.not_closed) != each.request.flatten
+        each.give_back()
+
+
+@linux
+async def test_of_two_that_cannot_wait_for_one_that_the_kernel_keeps_one_closes_positions(
+    layout: DeskLayout, carrier: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs uninterruptibly: killed, and not ended. Both went on beside it, and both sold."""
+    monkeypatch.setattr(Watch, "look", lambda *_: Stuck(*carrier, "it has not moved for 10 s"))
+    monkeypatch.setattr(Watch, "end", lambda *_: False)
+    _assert_one_closes(await _both(layout))
+
+
+@linux
+async def test_of_two_that_go_on_beside_a_narrower_one_one_closes_positions(
+    layout: DeskLayout, carrier: tuple[int, int]
+) -> None:
+    _begun(layout, carrier, EmergencyRequest(scopes=(Scope(ScopeKind.VENUE, "kraken"),)))
+    _assert_one_closes(await _both(layout))
+
+
+async def test_beside_one_that_may_go_on_and_closes_positions_nobody_else_does(
+    layout: DeskLayout, carrier: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_killed(*_: object) -> bool:
+        raise NotKilledError("not permitted")
+
+    monkeypatch.setattr(Watch, "look", lambda *_: Stuck(*carrier, "it is stopped"))
+    monkeypatch.setattr(Watch, "end", not_killed)
+    for press in await _both(layout):
+        assert not press.request.flatten
+        assert f"process {carrier[0]}" in press.not_closed
+        press.give_back()
+
+
+async def test_whoever_takes_the_lock_while_one_beside_it_closes_positions_closes_none(
+    layout: DeskLayout,
+) -> None:
+    beside = FlattenTurn(layout)
+    assert await beside.take() == ""
+    late = Joining(layout, FLATTEN, [], lambda _: None)
+    assert await late.joined() is None
+    assert not late.request.flatten and late.not_closed
+    late.give_back()
+    beside.give_back()
+    last = Joining(layout, FLATTEN, [], lambda _: None)
+    assert await last.joined() is None
+    assert last.request == FLATTEN and not last.not_closed
+    last.give_back()
+
+
+async def test_without_flatten_the_second_lock_is_left_alone(
+    layout: DeskLayout, carrier: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "look", lambda *_: Stuck(*carrier, "it has not moved for 10 s"))
+    monkeypatch.setattr(Watch, "end", lambda *_: False)
+    request = msgspec.structs.replace(FLATTEN, flatten=False)
+    press = Joining(layout, request, [], lambda _: None)
+    with FileLock(layout.emergency_flatten_lock):
+        assert await press.joined() is None
+    assert not press.not_closed
+    press.give_back()
