@@ -62,7 +62,9 @@ def configuration(folder: Path, sim: VenueProcess) -> Path:
     config = {
         "max_open_trades": 2, "stake_currency": "USDT", "stake_amount": 100, "dry_run": True,
         "dry_run_wallet": 10_000, "timeframe": "1m", "trading_mode": "spot", "margin_mode": "",
-        "unfilledtimeout": {"entry": 10, "exit": 10},
+        # A market that has moved away from an order's price may not come back within this test: it is
+        # taken back and placed anew.
+        "unfilledtimeout": {"entry": 5, "exit": 5, "unit": "seconds"},
         "entry_pricing": prices, "exit_pricing": prices,
         "exchange": {
             "name": "binance", "key": "", "secret": "", "ccxt_config": {"urls": urls},
