@@ -27,7 +27,7 @@ from openbell.domain.alerts import (
     least_seen,
     news,
 )
-from openbell.domain.service_state import ServiceState
+from openbell.domain.service_state import UP
 from openbell.procedures.closing.picture import Picture, Row
 from openbell.runtime.processes import system_processes
 from openbell.runtime.zombies import ZombieWatch
@@ -39,8 +39,6 @@ EVERY_S = 1.0
 PICTURE_AGE_MAX_S = 5.0
 ASK_TIMEOUT_S = 2.0
 
-_UP = (ServiceState.READY, ServiceState.DEGRADED)
-"""One that is degraded answers too, and is when an alert is likeliest."""
 _NOT_JUDGED = "alerts of the closing were not judged"
 """The closing goes on whatever becomes of its alerts, and says so."""
 
@@ -130,7 +128,8 @@ class ClosingAlerts:
 
     async def _ask(self, service: str | None, path: str) -> Mapping[str, Any]:
         """Nothing where it is not up: a closing stops services one by one."""
-        if service is None or self._desk.states.get(service) not in _UP:
+        # One that is degraded answers too, and is when an alert is likeliest.
+        if service is None or self._desk.states.get(service) not in UP:
             return {}
         answer = await self._desk.voices.ask(service, path, timeout_s=ASK_TIMEOUT_S)
         return answer.body or {} if answer.known else {}

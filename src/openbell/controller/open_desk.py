@@ -20,7 +20,7 @@ from openbell.controller.leftovers import settle_leftovers, told_in_the_way
 from openbell.controller.run_board import LiveRun
 from openbell.controller.telling import tell_people
 from openbell.domain.desk_state import DeskCommand, DeskTarget
-from openbell.domain.service_state import ServiceState
+from openbell.domain.service_state import UP, ServiceState
 from openbell.errors import FailedError, RefusedError, StorageError
 from openbell.kill.course import refuse_under_way
 from openbell.kill.marker import is_begun
@@ -222,13 +222,12 @@ class Openings:
     def _preflight(self, wishes: OpenWishes) -> TakePreflight:
         desk = self._desk
         engine = desk.roles.engine
-        up = (ServiceState.READY, ServiceState.DEGRADED)
         return TakePreflight(
             Surroundings(
                 desk=desk.desk,
                 layout=desk.layout,
                 environ={**os.environ, **desk.secrets.as_environment()},
-                engine_runs=engine is not None and desk.states.get(engine) in up,
+                engine_runs=engine is not None and desk.states.get(engine) in UP,
                 force=wishes.force,
             )
         )
@@ -240,7 +239,6 @@ class Openings:
         wanted = self._wanted(wishes)
         if engine is None or engine not in wanted:
             return []
-        up = (ServiceState.READY, ServiceState.DEGRADED)
         sight = TradingSight(
             desk=desk.desk.file,
             voices=desk.voices,
@@ -248,7 +246,7 @@ class Openings:
             wanted=wanted,
             guard=self._guard.view,
             patience=trade.patience,
-            engine_is_to_come=desk.states.get(engine) not in up,
+            engine_is_to_come=desk.states.get(engine) not in UP,
             strict=bool(wishes.restart_of),
         )
         trade.held = lambda: sight.why_held() if desk.targets.held_back else ""
@@ -315,11 +313,7 @@ class Openings:
         """Why waiting for trading would be of no use; `coming` counts as up."""
         desk = self._desk
         engine = desk.roles.engine
-        if (
-            engine is not None
-            and engine not in coming
-            and desk.states.get(engine) not in (ServiceState.READY, ServiceState.DEGRADED)
-        ):
+        if engine is not None and engine not in coming and desk.states.get(engine) not in UP:
             return f"{engine} is not up" if engine in wanted else without_engine(engine, wanted)
         missing = [name for name in desk.critical_not_ready(engine or "") if name not in coming]
         return f"critical services are not ready: {', '.join(missing)}" if missing else ""

@@ -25,6 +25,8 @@ class ServiceState(StrEnum):
         return self in _RUNNING
 
 
+UP = frozenset({ServiceState.READY, ServiceState.DEGRADED})
+"""It was ready and runs: one whose health probe fails answers too."""
 _RUNNING = frozenset(
     {ServiceState.STARTING, ServiceState.READY, ServiceState.DEGRADED, ServiceState.STOPPING}
 )

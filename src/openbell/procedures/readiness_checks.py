@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openbell.config.models import DeskFile
-from openbell.domain.service_state import ServiceState
+from openbell.domain.service_state import UP, ServiceState
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.desk_voices import StrategySays, all_refused
 from openbell.procedures.preflight_checks import venue_clock_check
@@ -16,7 +16,6 @@ from openbell.runtime.spec import ServiceView
 
 _UNDER_WAY = ("waiting_for_venue", "reconciling")
 """Phases of an engine that come to an end by themselves."""
-_UP = (ServiceState.READY, ServiceState.DEGRADED)
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def judge_market_data(facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
         yield Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
         return
     state = facts.state(service)
-    found = Found.UNKNOWN if state is None else Found.OK if state in _UP else Found.FAILED
+    found = Found.UNKNOWN if state is None else Found.OK if state in UP else Found.FAILED
     yield Check(
         name=name,
         title=title,
@@ -209,7 +208,7 @@ def judge_system(facts: ReadinessFacts, desk: DeskFile) -> Iterator[Check]:
 def _services(facts: ReadinessFacts) -> Check:
     name, title = "services", "Every service well"
     views = [facts.views[each] for each in facts.wanted]
-    down = [f"{view.name} is {view.state}" for view in views if view.state not in _UP]
+    down = [f"{view.name} is {view.state}" for view in views if view.state not in UP]
     ill = [view for view in views if view.state is ServiceState.DEGRADED]
     if down:
         return Check(
@@ -338,7 +337,7 @@ def _risk(facts: ReadinessFacts, desk: DeskFile) -> Check:
     state, limits = facts.state(service), len(desk.risk.model_fields_set)
     told = [f"{service} is {state or 'not known'}; {limits} limits"]
     found = Found.UNKNOWN if state is None else Found.FAILED
-    if state in _UP:
+    if state in UP:
         found = Found.OK if state is ServiceState.READY and limits else Found.WARN
         worse, said = _limits_of(facts.risk, service)
         found, told = worse or found, [*told, *said]
@@ -379,7 +378,7 @@ def _rules(facts: ReadinessFacts, desk: DeskFile) -> Check:
     unwell = ""
     if rules.of_risk:
         judge = desk.service_with_role("risk")
-        if judge is None or facts.state(judge) not in _UP:
+        if judge is None or facts.state(judge) not in UP:
             silent.append(f"not judged by {judge or 'a service of the role risk'}")
         elif lacking := facts.lacking_rules(desk):
             silent.append(f"{judge} does not judge {', '.join(lacking)}")

@@ -17,7 +17,7 @@ import msgspec
 
 from openbell.config.services import LogReady
 from openbell.domain.restart_policy import Leave, Restart
-from openbell.domain.service_state import ServiceMove, ServiceState, after
+from openbell.domain.service_state import UP, ServiceMove, ServiceState, after
 from openbell.errors import OpenbellError, RefusedError, StorageError
 from openbell.runtime import logs
 from openbell.runtime.figures import figures
@@ -43,10 +43,8 @@ from openbell.runtime.surge import Surge, release
 
 LOG_TAIL_LINES = 20
 
-
 _UNTIL_IT_ANSWERS_S = 2.0
 """Between the probes of a degraded service whose desk file asks for no health probe."""
-_PROBED = (ServiceState.READY, ServiceState.DEGRADED)
 
 
 class SupervisedService:
@@ -113,7 +111,7 @@ class SupervisedService:
     async def replace(self, proven: Proven) -> ReplaceResult:
         """Starts a second process of it, and ends the first once the second is ready, healthy and
         `proven`. Raises RefusedError for a service that does not run well enough to be replaced."""
-        if self.state not in _PROBED:
+        if self.state not in UP:
             raise RefusedError(
                 f"{self.spec.name} is {self.state}, so it cannot be replaced",
                 hint=f"start it: openbell start {self.spec.name}",
@@ -167,10 +165,10 @@ class SupervisedService:
     async def probe_now(self) -> None:
         """Probes at once and lets the result count."""
         run, prober = self._run, self._prober
-        if run is None or prober is None or self.state not in _PROBED:
+        if run is None or prober is None or self.state not in UP:
             return
         result = await prober.health()
-        if self._run is not run or self.state not in _PROBED:
+        if self._run is not run or self.state not in UP:
             return
         self._judge(run, result)
         if self._job is None or self._job.done():  # nobody would see it recover

@@ -18,7 +18,7 @@ import msgspec
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Logs
 from openbell.config.references import did_you_mean
-from openbell.domain.service_state import ServiceState
+from openbell.domain.service_state import UP
 from openbell.errors import StorageError, UsageError
 from openbell.runtime import logs as log_files
 from openbell.runtime.host import Hold, Host
@@ -186,7 +186,7 @@ class Supervisor:
     def trial_of(self, name: str) -> tuple[str, ...]:
         """The command that `trial` would run now; empty: the service has none, or does not run."""
         service = self._service(name)
-        runs = service.state in (ServiceState.READY, ServiceState.DEGRADED)
+        runs = service.state in UP
         return service.spec.trial if runs and service.mark is not None else ()
 
     async def trial(self, name: str) -> TrialResult:

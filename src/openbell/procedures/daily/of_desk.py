@@ -9,7 +9,7 @@ from decimal import Decimal
 from openbell.config.phases import phases_of
 from openbell.config.unit_texts import format_duration
 from openbell.domain.desk_state import DeskState
-from openbell.domain.service_state import ServiceState
+from openbell.domain.service_state import UP, ServiceState
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.of_runs import OF_OUTCOME
 from openbell.procedures.daily.seen import Document, Seen
@@ -173,7 +173,7 @@ def rules(seen: Seen) -> Check:
         return Check(name=name, title=title, found=Found.NOT_CONFIGURED, detail=detail)
     judges = [seen.desk.service_with_role("risk")] if rules.of_risk else []
     # One that is degraded, for want of fresh quotes say, judges all the same.
-    silent = [j for j in judges if j is None or _state(seen, j) not in _UP]
+    silent = [j for j in judges if j is None or _state(seen, j) not in UP]
     if rules.heartbeat_lost is not None and (seen.status.get("guard") or {}).get("state") != (
         "running"
     ):
@@ -318,7 +318,7 @@ def phases(seen: Seen) -> Iterator[Check]:
         names = [name for name, each in phases.items() if each == phase]
         states = {name: _state(seen, name) for name in names}
         told = [f"{name} is {state}" for name, state in states.items() if state != "ready"]
-        down = any(state not in _UP for state in states.values())
+        down = any(state not in UP for state in states.values())
         remedy = "`openbell health`" if told else ""
         yield Check(
             name=phase,
@@ -333,9 +333,6 @@ def phases(seen: Seen) -> Iterator[Check]:
             detail="; ".join(told) or ", ".join(names) or "no service is of this phase",
             remedy="`openbell up` goes on with what is down" if down else remedy,
         )
-
-
-_UP = (ServiceState.READY, ServiceState.DEGRADED)
 
 
 def _state(seen: Seen, name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from openbell.domain.graph import start_order
-from openbell.domain.service_state import ServiceState
+from openbell.domain.service_state import UP, ServiceState
 
 
 class Way(StrEnum):
@@ -109,7 +109,7 @@ def _way(member: Member, pair: Pair | None) -> Way:
     if pair is not None and member.name == pair.primary:
         return Way.HAND_OVER
     # Of a service that does not run there is nothing that could go on meanwhile.
-    if member.surge and member.state in (ServiceState.READY, ServiceState.DEGRADED):
+    if member.surge and member.state in UP:
         return Way.SURGE
     return Way.IN_PLACE
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 
-from openbell.domain.service_state import ServiceState
+from openbell.domain.service_state import UP, ServiceState
 from openbell.errors import FailedError, OpenbellError
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.rolling.context import FailedTurn, Restarted, Rolling, Took
@@ -86,7 +86,7 @@ class RestartService:
     async def observe(self) -> TurnFacts:
         rolling = self._rolling
         view = rolling.services.view(self._turn.service)
-        up = view.state in (ServiceState.READY, ServiceState.DEGRADED)
+        up = view.state in UP
         self._before = TurnFacts(
             view=view,
             ended_by=rolling.desk.ended_by(),
