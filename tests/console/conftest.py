@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.controller.conftest import small_desks
-from tests.harness.controller_process import ControllerProcess
+from tests.harness.controller_process import TWO, ControllerProcess
 
 PATIENCE_MS = 60_000
 """How long a condition is waited for: the machine may be busy."""
@@ -18,14 +18,9 @@ PATIENCE_MS = 60_000
 MARKUP = '<img src=/x onerror="window.ran = true"><script>window.ran = true</script>'
 """What must be shown as it is."""
 
-DESK = """
-[services.base]
-command = ["sleep", "86400"]
-critical = true
-[services.top]
-command = ["sleep", "86400"]
-depends_on = ["base"]
-
+DESK = (
+    TWO
+    + """
 [risk]
 max_total_exposure = "100000"
 
@@ -45,6 +40,7 @@ verify = ["test", "-e", "gone"]
 timeout = "170s"
 approvals = ["risk"]
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,12 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from tests.harness.controller_process import TWO
 
 from openbell.cli.command import Terminal
 from openbell.cli.main import openbell
 from openbell.errors import ConflictError, RefusedError
 
-TWO = """
-[services.base]
-command = ["sleep", "86400"]
-critical = true
-[services.top]
-command = ["sleep", "86400"]
-depends_on = ["base"]
-"""
 HELD = """
 [[procedures.close.extra]]
 name = "hold"

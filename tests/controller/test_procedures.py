@@ -13,18 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.harness.controller_process import TWO
 
 from openbell.kill.marker import set_marker
 from openbell.state.lock import FileLock
 
-TWO = """
-[services.base]
-command = ["sleep", "86400"]
-critical = true
-[services.top]
-command = ["sleep", "86400"]
-depends_on = ["base"]
-"""
 PEOPLE = """
 [approvals]
 expire_after = "{expire_after}"

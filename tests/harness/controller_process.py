@@ -33,6 +33,16 @@ print("listening", flush=True)
 http.server.HTTPServer(("127.0.0.1", int(os.environ["OPENBELL_PORT"])), Page).serve_forever()
 """
 
+TWO = """
+[services.base]
+command = ["sleep", "86400"]
+critical = true
+[services.top]
+command = ["sleep", "86400"]
+depends_on = ["base"]
+"""
+"""Services of a small desk: one that stands on the other."""
+
 
 @dataclass
 class ControllerProcess:
