@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from openbell.config.loader import load_desk
-from openbell.procedures.preview import status_without_controller
+from openbell.procedures.uncontrolled import status_without_controller
 
 
 def states(desk: Any) -> dict[str, str]:

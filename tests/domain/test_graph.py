@@ -101,24 +101,3 @@ def test_a_long_chain_is_no_reason_to_fail() -> None:
     cycle = graph.find_cycle(chain)
     assert cycle is not None
     assert len(cycle) == 5002
-
-
-@pytest.mark.parametrize(
-    ("typed", "first"),
-    [
-        ("market-dta", "market-data"),
-        ("risk", "risk-management"),
-        ("executionengine", "execution-engine"),
-        ("Venue-Sim", "venue-sim"),
-        ("market", "market-data"),
-    ],
-)
-def test_a_mistyped_name_finds_the_nearest(typed: str, first: str) -> None:
-    suggested = graph.suggest(typed, DESK)
-    assert first in suggested
-    assert len(suggested) <= 3
-
-
-def test_nothing_is_suggested_where_nothing_is_near() -> None:
-    assert graph.suggest("zzz", DESK) == []
-    assert graph.suggest("", DESK) == []

@@ -16,7 +16,7 @@ import pytest
 
 from openbell.cli.commands.status import status_text
 from openbell.config.loader import load_desk
-from openbell.procedures.preview import status_without_controller
+from openbell.procedures.uncontrolled import status_without_controller
 
 SEED = int(os.environ.get("OPENBELL_SEED", str(random.SystemRandom().randrange(1 << 32))))
 OWN_TIMER = ("kraken", "binance-usdm")

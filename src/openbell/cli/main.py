@@ -9,11 +9,11 @@ import gc
 import importlib
 import json
 import sys
-from difflib import get_close_matches
 
 import click
 
 from openbell import __version__
+from openbell.config.nearest import nearest, nearest_told
 
 _GARBAGE_MIN = 100_000
 """New objects until garbage is looked for. What a command makes it needs until its end, which is near:
@@ -84,9 +84,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(near)}?" if near else "See `openbell --help`."
-            raise click.UsageError(f"There is no command {args[0]!r}. {hint}")
+            hint = nearest_told(nearest(args[0], COMMANDS)) or "see `openbell --help`"
+            raise click.UsageError(f"There is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

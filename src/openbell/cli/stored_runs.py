@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from openbell.config.layout import DeskLayout
-from openbell.config.references import nearest_told
-from openbell.domain.graph import suggest
+from openbell.config.nearest import nearest, nearest_told
 from openbell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,9 +42,9 @@ def report_at_rest(layout: DeskLayout, run: str) -> dict[str, Any]:
             if document["run"] == run:
                 return document
         known = [] if store is None else [f"{each.kind}-{each.run}" for each in store.list(200)]
-    nearest = suggest(run, known)
+    near = nearest(run, known)
     raise UsageError(
         f'there is no run "{run}"',
-        hint=nearest_told(nearest) or "a run is called for example close-12",
-        nearest=nearest,
+        hint=nearest_told(near) or "a run is called for example close-12",
+        nearest=near,
     )

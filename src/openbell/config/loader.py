@@ -16,8 +16,9 @@ from pydantic import BaseModel, ValidationError
 from openbell.config.key_lines import key_lines, line_of
 from openbell.config.layout import DESK_FILE, no_desk_file
 from openbell.config.models import DeskFile, LoadedDesk
+from openbell.config.nearest import did_you_mean
 from openbell.config.problems import DeskFileError, KeyPath, Problem
-from openbell.config.references import did_you_mean, reference_problems
+from openbell.config.references import reference_problems
 from openbell.errors import ConfigError
 
 Check = Callable[[DeskFile], Sequence[Problem]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from openbell.config.models import DeskFile
+from openbell.config.nearest import did_you_mean
 from openbell.config.phases import phase_problems
 from openbell.config.problems import Problem
 
@@ -18,19 +18,6 @@ def reference_problems(desk: DeskFile) -> list[Problem]:
     # Phases follow dependencies: there are none before those make sense.
     phases = [] if unclear else [*phase_problems(desk.services)]
     return [*unclear, *phases, *_shared_ports(desk), *_roles(desk)]
-
-
-def nearest_told(near: Sequence[str]) -> str:
-    """`did you mean market-data or market-analysis?`; empty where nothing is near."""
-    return f"did you mean {' or '.join(near)}?" if near else ""
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """`did you mean "market-data"?`, or the names there are."""
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return nearest_told(near)
-    return f"there are: {', '.join(sorted(known))}" if known else "there are none"
 
 
 def _unknown_names(desk: DeskFile) -> Iterator[Problem]:

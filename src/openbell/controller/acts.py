@@ -26,7 +26,7 @@ from openbell.errors import (
     StorageError,
 )
 from openbell.procedures.checkpointing import save_checkpoint
-from openbell.procedures.preview import lock_row
+from openbell.procedures.status_rows import lock_row
 from openbell.runtime.spec import StartResult, StopResult, TrialResult
 from openbell.service.logging import get_logger
 from openbell.state.checkpoint import CheckpointInfo, list_checkpoints

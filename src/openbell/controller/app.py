@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 import openbell
+from openbell.config.nearest import nearest
 from openbell.config.unit_texts import parse_duration
 from openbell.console.files import ADDRESS, page_files
 from openbell.controller import asking, documents
@@ -53,7 +54,6 @@ from openbell.controller.restarting import RestartWishes
 from openbell.controller.rolling import RollingWishes
 from openbell.controller.run_board import run_number
 from openbell.controller.stop_routes import add_stop_routes
-from openbell.domain.graph import suggest
 from openbell.errors import (
     ConfigError,
     ConflictError,
@@ -438,8 +438,8 @@ def _verb(app: FastAPI, parts: Parts, verb: Verb) -> None:
 def _recorded_run(run: str, record: Any) -> dict[str, object]:
     """A run of an earlier controller, from the desk database."""
     if run != f"{record.kind}-{record.run}":
-        nearest = suggest(run, [f"{record.kind}-{record.run}"])
-        raise UsageError(f'there is no run "{run}"', run=run, nearest=nearest)
+        near = nearest(run, [f"{record.kind}-{record.run}"])
+        raise UsageError(f'there is no run "{run}"', run=run, nearest=near)
     return {
         "id": run,
         "procedure": record.kind,

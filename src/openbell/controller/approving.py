@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from openbell.config.nearest import nearest
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
-from openbell.domain.graph import suggest
 from openbell.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Approving:
             raise UsageError(
                 f'there is no request "{request_id}"',
                 hint="it may have been one of long ago: ask again",
-                nearest=suggest(request_id, self._requests),
+                nearest=nearest(request_id, self._requests),
             )
         request = pending.request
         problem = may_not_approve(

@@ -12,9 +12,9 @@ from typing import Any
 from openbell.config.layout import DeskLayout
 from openbell.config.live import live_notice
 from openbell.config.models import LoadedDesk
+from openbell.config.nearest import nearest, nearest_told
 from openbell.config.phases import senders
 from openbell.config.redact import Redactor
-from openbell.config.references import nearest_told
 from openbell.config.secrets import Secrets, load_secrets
 from openbell.controller.adapters import refuse_unmakeable
 from openbell.controller.auditing import Auditor
@@ -24,7 +24,6 @@ from openbell.controller.permits import Permits
 from openbell.controller.run_board import RunBoard
 from openbell.controller.specs import specs_of
 from openbell.controller.targets import Targets
-from openbell.domain.graph import suggest
 from openbell.domain.service_state import ServiceState
 from openbell.errors import ConflictError, StorageError, UsageError
 from openbell.kill.marker import is_begun
@@ -387,10 +386,10 @@ def require_declared(kind: str, name: str, plural: str, known: Iterable[str]) ->
     names = list(known)
     if name in names:
         return
-    nearest = suggest(name, names)
+    near = nearest(name, names)
     raise UsageError(
         f'there is no {kind} "{name}"',
-        hint=nearest_told(nearest) or f"{plural}: {', '.join(names) or 'none'}",
+        hint=nearest_told(near) or f"{plural}: {', '.join(names) or 'none'}",
         **{kind: name},
-        nearest=nearest,
+        nearest=near,
     )

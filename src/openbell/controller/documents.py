@@ -20,7 +20,7 @@ from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
 from openbell.kill.course import emergency_document
 from openbell.procedures.limits_applied import limits_brief
-from openbell.procedures.preview import halt_row, latch_row, lock_row
+from openbell.procedures.status_rows import halt_row, latch_row, lock_row
 from openbell.runtime.spec import Orphan, ServiceView
 from openbell.state.desk_lock import read_lock
 from openbell.state.disabled_strategies import DisabledStrategies

@@ -25,7 +25,7 @@ from openbell.errors import (
     StorageError,
     UsageError,
 )
-from openbell.procedures.preview import planned_row
+from openbell.procedures.status_rows import planned_row
 from openbell.service.logging import get_logger
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock, set_lock
 from openbell.state.planned_closing import (

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from openbell.config.nearest import nearest
 from openbell.controller.bodies import (
     Body,
     CloseBody,
@@ -23,7 +24,6 @@ from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.restarting import Restarts, RestartWishes
 from openbell.controller.rolling import RollingRestarts, RollingWishes
 from openbell.controller.run_board import run_id, run_number
-from openbell.domain.graph import suggest
 from openbell.errors import ConflictError, UsageError
 from openbell.procedures.registry import find_procedure
 from openbell.procedures.report import history_row, report_of, runs_of
@@ -155,8 +155,8 @@ class Procedures:
     async def _known(self, run: str, number: int) -> None:
         record = await self.desk.database.get(number)
         if run_id(record.kind, record.run) != run:
-            nearest = suggest(run, [run_id(record.kind, record.run)])
-            raise UsageError(f'there is no run "{run}"', run=run, nearest=nearest)
+            near = nearest(run, [run_id(record.kind, record.run)])
+            raise UsageError(f'there is no run "{run}"', run=run, nearest=near)
 
 
 def _wishes(name: str, parameters: Mapping[str, object], reason: str) -> Wishes:

@@ -14,10 +14,10 @@ from decimal import Decimal
 from typing import Any
 
 from openbell import errors
+from openbell.config.nearest import nearest
 from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.compared import ADOPTABLE
-from openbell.domain.graph import suggest
 from openbell.errors import (
     ConflictError,
     OpenbellError,
@@ -185,7 +185,7 @@ class Reconciling:
                 raise UsageError(
                     f'the desk has no venue "{name}"',
                     hint=f"its venues: {', '.join(declared)}",
-                    nearest=suggest(name, declared),
+                    nearest=nearest(name, declared),
                 )
         return [name for name in declared if not venues or name in venues]
 

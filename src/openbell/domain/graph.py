@@ -7,7 +7,6 @@ where order is concerned; the desk file's check refuses it before.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 
 Deps = Mapping[str, Collection[str]]
 
@@ -77,14 +76,6 @@ def with_dependencies(deps: Deps, names: Iterable[str]) -> set[str]:
 def with_dependents(deps: Deps, names: Iterable[str]) -> set[str]:
     """The names and all that needs them, directly or not."""
     return _reach(dependents(deps), names)
-
-
-def suggest(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three known names that a person may have meant, nearest first."""
-    known = sorted(set(known))
-    close = get_close_matches(name.lower(), known, n=3, cutoff=0.6)
-    begun = [other for other in known if name and other.startswith(name.lower())]
-    return list(dict.fromkeys([*close, *begun]))[:3]
 
 
 def _reach(deps: Deps, names: Iterable[str]) -> set[str]:

@@ -75,7 +75,7 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
 def undeclared(scopes: Iterable[Scope], desk: DeskFile) -> Iterator[str]:
     """What is wrong with scopes whose name the desk file does not have: a stop of it would stop
     nothing."""
-    from openbell.config.references import did_you_mean
+    from openbell.config.nearest import did_you_mean
 
     known = {
         ScopeKind.VENUE: set(desk.venues),

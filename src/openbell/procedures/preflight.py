@@ -19,8 +19,8 @@ from pathlib import Path
 from openbell.config.key_lines import key_lines, line_of
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.config.nearest import nearest_told
 from openbell.config.problems import KeyPath, Problem
-from openbell.config.references import nearest_told
 from openbell.config.secrets import missing_secrets
 from openbell.config.services import Service
 from openbell.domain.dead_man import within

@@ -1,29 +1,23 @@
-"""What can be said of a desk without a controller: from its files and the process table alone."""
+"""What an opening would do, planned without a controller: from the files and the process table alone."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.config.nearest import nearest, nearest_told
 from openbell.config.phases import phases_of, waits_for
 from openbell.config.procedures import ExtraStep
-from openbell.config.references import nearest_told
-from openbell.domain.desk_state import DeskState, DeskTarget
-from openbell.domain.graph import suggest
+from openbell.domain.desk_state import DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, UsageError
-from openbell.guard.record import guard_pid
-from openbell.kill.course import emergency_document, refuse_under_way
+from openbell.kill.course import refuse_under_way
 from openbell.kill.marker import is_begun
 from openbell.procedures.begin_trading import (
     BeginTrading,
@@ -35,7 +29,6 @@ from openbell.procedures.begin_trading import (
 )
 from openbell.procedures.command_step import CommandStep, environment_of
 from openbell.procedures.desk_voices import DeskVoices, Roles
-from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.opening import Starting, only_wanted, phase_steps, services_to_open
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
@@ -46,146 +39,13 @@ from openbell.procedures.readiness import TradingSight, looks
 from openbell.procedures.settings import arrange, load_checked
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Plan, Say, Verification
-from openbell.procedures.wording import count_of
-from openbell.runtime.members import scan
+from openbell.procedures.uncontrolled import guard_row, services_alive
 from openbell.runtime.ports import holder_of, is_taken
-from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock
-from openbell.state.disabled_strategies import DisabledStrategies
-from openbell.state.halts import Halt, read_halt
-from openbell.state.latch import Latch, Latches, desk_halt, latch_note
-from openbell.state.not_opened import closed_because, read_not_opened
-from openbell.state.nothing_sent import read_nothing_sent
-from openbell.state.pending_restart import restart_row
-from openbell.state.planned_closing import PlannedClosing, read_planned
-from openbell.state.risk_limits import read_changes
+from openbell.state.halts import read_halt
+from openbell.state.latch import Latches, desk_halt, latch_note
 from openbell.watch.service_client import Answer
-
-
-def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any]:
-    """The shape of `GET /api/v1/status`. Services that outlived their controller are shown with
-    their pid; how they are is not known without it."""
-    alive = _alive(layout)
-    halt, latches = read_halt(layout.halt), Latches(layout).read(opened=False)
-    latched = desk_halt(latches) is not None
-    not_opened = read_not_opened(layout.target)
-    why = closed_because(not_opened)
-    fact = read_nothing_sent(layout.nothing_sent, layout.emergency)
-    recommendations: list[Mapping[str, str]] = []
-    if not_opened is not None:
-        recommendations.append(not_opened.advice())
-    roles = {name: service.role for name, service in desk.file.services.items()}
-    outlived = any(
-        roles.get(name) != "venue" for name in alive
-    )  # simulated venues outlive any desk
-    guard = guard_row(desk, layout, outlived=outlived)
-    if alive:
-        why, advice = _unwatched(desk, tuple(alive), guard)
-        recommendations += advice
-    state = DeskState.UNWATCHED if alive else DeskState.OFFLINE
-    emergency = emergency_document(layout)
-    if latched or emergency is not None:
-        state = DeskState.EMERGENCY
-    return {
-        "desk": desk.file.desk.name,
-        "live": desk.file.live_venues(),
-        "state": str(state),
-        "why": why,
-        "latch": latch_row(latches, active=latched),
-        "halt": halt_row(halt, halt is not None),
-        "lock": lock_row(read_lock(layout.lock)),
-        "disabled_strategies": DisabledStrategies.of(layout).rows(
-            desk.file.strategies, opened=False
-        ),
-        "limits": limits_brief(desk.file, read_changes(layout.risk_limits)),
-        "shutting_down_soon": _planned_on_disk(layout),
-        "restart": restart_row(layout.pending_restart),
-        "emergency": emergency,
-        "desk_file": {"path": str(desk.path), "changed": None if alive else False},
-        "not_opened": None if not_opened is None else not_opened.as_dict(),
-        "nothing_sent": None if alive or fact is None else fact.as_dict(),
-        "permit": None,
-        "controller": {
-            "pid": None,
-            "url": "",
-            "socket": str(layout.controller_socket),
-            "port_problem": "",
-        },
-        "guard": guard,
-        "order_outcomes": None,
-        "run": None,
-        "interrupted_run": None,
-        "services": [_row(desk, name, alive.get(name)) for name in desk.file.services],
-        "venues": [
-            {
-                "name": name,
-                "adapter": venue.adapter,
-                "environment": venue.environment,
-                "connected": None,
-                "open_orders": None,
-                "positions": None,
-                "held_back": None,
-                "sim_url": venue.url if venue.environment == "simulated" else None,
-                "why": "the desk is not running: nobody asks the venue",
-                "dead_man": None,
-            }
-            for name, venue in desk.file.venues.items()
-        ],
-        "recommendations": recommendations,
-    }
-
-
-def _unwatched(
-    desk: LoadedDesk, alive: Sequence[str], guard: Mapping[str, Any] | None
-) -> tuple[str, list[Mapping[str, str]]]:
-    """Services that outlived their controller: why the desk is as it is, and what to do."""
-    count = count_of(len(alive), "service does", "services do")
-    up = "openbell up takes them over; openbell down closes them"
-    if guard is not None and guard["pid"] is not None:
-        starts = "starts another one" if desk.file.guard.restart_controller else "starts none"
-        why = f"no controller runs, but {count}: the guard watches the engine, and {starts}"
-    else:
-        why = f"no controller runs, but {count}: nobody watches them"
-    advice = [{"severity": "critical", "subject": "controller", "text": why, "action": up}]
-    if guard is not None and guard["state"] == "gone":
-        advice.append({
-            "severity": "critical", "subject": "guard", "text": guard["why"],
-            "action": "openbell up starts guard and controller; "
-            "openbell emergency-stop withdraws every order without them",
-        })  # fmt: skip
-    return why, list(advice)
-
-
-def guard_row(
-    desk: LoadedDesk, layout: DeskLayout, *, outlived: bool = False
-) -> dict[str, Any] | None:
-    """The guard as `status` shows it where no controller hears it; None for a desk without venues.
-    `outlived`: services run without their controller, so a guard should, too."""
-    if not desk.file.venues:
-        return None
-    pid = guard_pid(layout)
-    if pid is not None:
-        state, why = "running", "no controller hears it; it starts one if the desk is open"
-    elif outlived:
-        state = "gone"
-        why = (
-            "neither guard nor controller runs, and neither starts the other: an engine's permit runs "
-            f"out within {desk.file.permit.ttl:g} s, and then it sends no new order; orders that rest "
-            "stay, but where a venue's own timer withdraws them"
-        )
-    else:
-        state, why = "off", ""
-    return {
-        "state": state,
-        "why": why,
-        "pid": pid,
-        "since": None,
-        "restarts": None,
-        "mode": None,
-        "rss_bytes": None,
-        "venues": [],
-    }
 
 
 @dataclass(frozen=True)
@@ -228,14 +88,14 @@ def opening_plan_of_a_closed_desk(
     depends_on = {name: each.depends_on for name, each in desk.file.services.items()}
     for name in only:
         if name not in depends_on:
-            nearest = suggest(name, depends_on)
+            near = nearest(name, depends_on)
             raise UsageError(
                 f'there is no service "{name}"',
-                hint=nearest_told(nearest),
-                nearest=nearest,
+                hint=nearest_told(near),
+                nearest=near,
             )
     wanted = services_to_open(depends_on, only)
-    alive = _alive(layout)
+    alive = services_alive(layout)
     services = _Uncontrolled(desk, {} if stopped else alive)
     starting = Starting(
         services, only_wanted(waits_for(desk.file.services), wanted), lambda _: None
@@ -413,109 +273,3 @@ def _view(name: str, port: int | None, critical: bool, pid: int | None) -> Servi
         reason="",
         adopted=False,
     )
-
-
-def _alive(layout: DeskLayout) -> dict[str, int]:
-    """The leader of each service of which marked processes live: the one with the lowest start."""
-    if not layout.state.exists():
-        return {}
-    found = scan(system_processes(), layout.desk_id)
-    leaders: dict[str, tuple[int, int]] = {}
-    for pid, mark in found.marks.items():
-        facts = found.processes[pid]
-        if facts.alive:
-            leaders[mark.service] = min(
-                leaders.get(mark.service, (facts.start, pid)), (facts.start, pid)
-            )
-    return {service: pid for service, (_, pid) in leaders.items()}
-
-
-def _row(desk: LoadedDesk, name: str, pid: int | None) -> dict[str, Any]:
-    service = desk.file.services[name]
-    return {
-        "name": name,
-        "state": str(ServiceState.STOPPED if pid is None else ServiceState.DEGRADED),
-        "healthy": None,
-        "pid": pid,
-        "port": service.port,
-        "restarts": 0,
-        "uptime_s": None if pid is None else _uptime_s(pid),
-        "response_ms": None,
-        "cpu_percent": None,
-        "memory_bytes": None,
-        "critical": service.critical,
-        "drifted": False,
-        "adopted": False,
-        "role": service.role,
-        "group": service.group,
-        "reason": "" if pid is None else "runs without a controller",
-    }
-
-
-def _uptime_s(pid: int) -> float | None:
-    try:
-        created = psutil.Process(pid).create_time()
-    except psutil.Error:
-        return None
-    return round(time.time() - created, 1)
-
-
-def halt_row(halt: Halt | None, active: bool) -> dict[str, object]:
-    """A halt or latch as `status` shows it."""
-    return {
-        "active": active,
-        "reason": halt.reason if halt else "",
-        "by": halt.who if halt else "",
-        "since": halt.at.isoformat() if halt else None,
-    }
-
-
-def planned_row(planned: PlannedClosing | None, now: datetime) -> dict[str, object] | None:
-    """A closing that is announced, as `status` shows it; None where none is."""
-    if planned is None:
-        return None
-    return {
-        "at": planned.at.isoformat(),
-        "in_s": round(max(0.0, (planned.at - now).total_seconds()), 3),
-        "by": planned.who,
-        "reason": planned.reason,
-        "announced": planned.announced.isoformat(),
-    }
-
-
-def _planned_on_disk(layout: DeskLayout) -> dict[str, object] | None:
-    """What cannot be read is told by the controller that would have to begin it."""
-    try:
-        return planned_row(read_planned(layout.planned_closing), datetime.now(UTC))
-    except OpenbellError:
-        return None
-
-
-def lock_row(lock: DeskLock | None) -> dict[str, object]:
-    """The lock of deployments as `status` shows it; `run`: the closing that set it."""
-    return {
-        "active": lock is not None,
-        "reason": lock.reason if lock else "",
-        "by": lock.who if lock else "",
-        "run": (lock.run or None) if lock else None,
-        "since": lock.at.isoformat() if lock else None,
-    }
-
-
-def latch_row(latches: Sequence[Latch], *, active: bool) -> dict[str, object]:
-    """The kill switch as `status` shows it: `active` for the whole desk, `scopes` for whatever is
-    latched."""
-    scopes = sorted({latch.scope for latch in latches})
-    return {
-        **halt_row(desk_halt(latches), active),
-        "scopes": [str(scope) for scope in scopes],
-        "latches": [
-            {
-                "scope": str(each.scope),
-                "reason": each.halt.reason,
-                "by": each.halt.who,
-                "since": each.halt.at.isoformat(),
-            }
-            for each in latches
-        ],
-    }

@@ -3,8 +3,7 @@ of a desk file read. The order is the one in which they are listed."""
 
 from __future__ import annotations
 
-from openbell.config.references import nearest_told
-from openbell.domain.graph import suggest
+from openbell.config.nearest import nearest, nearest_told
 from openbell.errors import UsageError
 from openbell.procedures import closing, opening_steps, restarting, rolling
 from openbell.procedures.declared import Procedure
@@ -26,10 +25,10 @@ def find_procedure(name: str) -> Procedure:
     if name in PROCEDURES:
         return PROCEDURES[name]
     other = [each.name for each in PROCEDURES.values() if name.casefold() in each.aliases]
-    nearest = other or suggest(name, PROCEDURES)
+    near = other or nearest(name, PROCEDURES)
     raise UsageError(
         f'there is no procedure "{name}"',
-        hint=nearest_told(nearest) or f"there are: {', '.join(PROCEDURES)}",
+        hint=nearest_told(near) or f"there are: {', '.join(PROCEDURES)}",
         procedure=name,
-        nearest=nearest,
+        nearest=near,
     )

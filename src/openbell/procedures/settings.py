@@ -13,9 +13,9 @@ from typing import Any
 
 from openbell.config.loader import load_desk
 from openbell.config.models import DeskFile, LoadedDesk
+from openbell.config.nearest import did_you_mean
 from openbell.config.problems import Problem
 from openbell.config.procedures import ExtraStep, ProcedureSettings, StepSettings
-from openbell.config.references import did_you_mean
 from openbell.procedures.declared import Procedure, StepSpec
 from openbell.procedures.registry import PROCEDURES
 from openbell.procedures.step import OnFailure, Plan, Say, Step, Verification

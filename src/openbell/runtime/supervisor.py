@@ -17,7 +17,7 @@ import msgspec
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Logs
-from openbell.config.references import did_you_mean
+from openbell.config.nearest import did_you_mean
 from openbell.domain.service_state import UP
 from openbell.errors import StorageError, UsageError
 from openbell.runtime import logs as log_files

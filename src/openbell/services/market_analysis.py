@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 from openbell import __version__
 from openbell.config.models import Strategy as Declared
-from openbell.config.references import did_you_mean
+from openbell.config.nearest import did_you_mean
 from openbell.domain.market import Quote, Trade
 from openbell.errors import ConfigError, StorageError, UsageError
 from openbell.service import CheckResult, ServiceApp, degraded, ok

@@ -21,8 +21,8 @@ import msgspec
 from openbell.config.loader import load_desk
 from openbell.config.models import DeskFile
 from openbell.config.models import Venue as VenueConfig
+from openbell.config.nearest import did_you_mean
 from openbell.config.problems import Problem
-from openbell.config.references import did_you_mean
 from openbell.errors import OpenbellError
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Venue

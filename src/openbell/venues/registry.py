@@ -6,12 +6,11 @@ of a second and 50 MB, which only a process that talks to a venue should pay.
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, cast
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.config.references import nearest_told
+from openbell.config.nearest import nearest, nearest_told
 from openbell.errors import UsageError
 from openbell.venues.ccxt_classes import IMPORTING
 from openbell.venues.credentials import Credentials
@@ -37,10 +36,9 @@ def load_adapter(name: str) -> Adapter:
     found = next((entry for entry in _entries() if entry.name == name), None)
     if found is None:
         known = known_adapters()
-        near = difflib.get_close_matches(name, known, n=1)
         raise UsageError(
             f'there is no venue adapter "{name}"',
-            hint=nearest_told(near) or f"known adapters: {', '.join(known)}",
+            hint=nearest_told(nearest(name, known, n=1)) or f"known adapters: {', '.join(known)}",
             adapter=name,
             known=known,
             key=("adapter",),

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from openbell.config.models import Venue as VenueConfig
+from openbell.config.nearest import did_you_mean
 from openbell.config.problems import KeyPath, Problem
-from openbell.config.references import did_you_mean
 from openbell.errors import ConfigError
 
 FEEDS = ("iex", "sip", "delayed_sip")

@@ -43,7 +43,7 @@ def logs(
     JSON object a line.
     """
     from openbell.config.loader import load_desk
-    from openbell.config.references import did_you_mean
+    from openbell.config.nearest import did_you_mean
     from openbell.watch.log_line import LEVELS
     from openbell.watch.logs import CONTROLLER, GUARD, LogFollower, LogQuery, log_paths, read_logs
 

@@ -302,7 +302,7 @@ def _carry_out(
 
 def _parameters(kinds: dict[str, str], settings: tuple[str, ...]) -> dict[str, Any]:
     """`--set` as the API takes it. Raises UsageError."""
-    from openbell.config.references import did_you_mean
+    from openbell.config.nearest import did_you_mean
 
     wanted: dict[str, Any] = {}
     for setting in settings:

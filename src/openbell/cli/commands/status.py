@@ -26,7 +26,7 @@ def status(terminal: Terminal) -> int:
 def offline_status(terminal: Terminal) -> dict[str, Any]:
     """The same shape for a desk without a controller, from its files."""
     from openbell.config.loader import load_desk
-    from openbell.procedures.preview import status_without_controller
+    from openbell.procedures.uncontrolled import status_without_controller
 
     return status_without_controller(load_desk(terminal.desk_path), terminal.layout)
 

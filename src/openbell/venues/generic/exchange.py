@@ -3,7 +3,6 @@ back."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from decimal import Decimal
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import ccxt.pro
 
 from openbell.config.models import Venue as VenueConfig
-from openbell.config.references import nearest_told
+from openbell.config.nearest import nearest, nearest_told
 from openbell.errors import ConfigError
 from openbell.venues.ccxt_common import moved_to
 from openbell.venues.credentials import Credentials
@@ -67,7 +66,7 @@ def make_exchange(
 
 
 def _near(exchange_id: str) -> str:
-    near = difflib.get_close_matches(exchange_id, ccxt.exchanges, n=3)
+    near = nearest(exchange_id, ccxt.exchanges)
     return f"{nearest_told(near)} " if near else ""
 
 
