@@ -19,7 +19,13 @@ def run() -> list[Measurement]:
     with (
         TemporaryDirectory(prefix="openbell-bench-") as folder,
         guarded_desk(
-            Path(folder) / "desk", "binance", "kraken", timeout="60s", silent="5s", watch="5s"
+            Path(folder) / "desk",
+            "binance",
+            "kraken",
+            timeout="60s",
+            silent="5s",
+            watch="5s",
+            apart=True,
         ) as desk,
     ):
         desk.open()

@@ -152,7 +152,7 @@ def _measured(subject: Subject) -> Overhead:
     if not {"--no-limits", "--limit-scale"} & set(subject.sim):
         subject = replace(subject, sim=(*subject.sim, "--no-limits"))
     with tempfile.TemporaryDirectory() as folder:
-        with running_sim(subject, Path(folder)) as sim:
+        with running_sim(subject, Path(folder), apart=True) as sim:
             return asyncio.run(_measure(subject, sim.url))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.command import run_here
 from tests.harness.paper_desk import REPOSITORY
 from tests.harness.ports import free_ports
 
@@ -24,16 +25,7 @@ from openbell.config.loader import load_desk
 
 
 def openbell(*arguments: str, folder: Path) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "openbell", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+    return run_here(*arguments, folder=folder)
 
 
 def document(*arguments: str, folder: Path, expect: int) -> Any:
@@ -80,6 +72,18 @@ def test_up_ends_with_the_status_of_what_kept_the_controller_from_starting(
     assert said in told["hint"]
     assert "Traceback" not in told["hint"]
     assert str(log) in told["hint"] and "of yesterday" not in told["hint"]
+
+
+def test_a_process_of_its_own_ends_and_says_the_same(tmp_path: Path) -> None:
+    """All else of this file is asked inside this process."""
+    for wrong in (["statsu", "--json"], ["status", "--json"], ["status"]):
+        command = [sys.executable, "-m", "openbell", *wrong]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        told = (done.returncode, done.stdout, done.stderr)
+        assert told == openbell(*wrong, folder=tmp_path)
+        assert told[0] == 2
 
 
 def test_a_mistyped_command_names_the_nearest(tmp_path: Path) -> None:

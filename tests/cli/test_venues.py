@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.command import run_here
 from tests.harness.venue_desk import make_desk
 from tests.venues.conformance.harness import running_sim
 from tests.venues.subjects import Subject, all_subjects
@@ -22,7 +23,7 @@ from openbell.cli.commands.venues import last_look
 from openbell.config.layout import DeskLayout
 from openbell.domain.orders import ClOrdID
 from openbell.venues.transport import NotSentError
-from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
+from openbell_sim.testing import KEY, SECRET, VenueThread, venue_thread
 
 DESK = """
 [desk]
@@ -42,13 +43,13 @@ venues = ["sim"]
 
 
 @pytest.fixture
-def sim() -> Iterator[VenueProcess]:
-    with venue_process() as process:
-        yield process
+def sim() -> Iterator[VenueThread]:
+    with venue_thread() as venue:
+        yield venue
 
 
 @pytest.fixture
-def desk(sim: VenueProcess, tmp_path: Path) -> Path:
+def desk(sim: VenueThread, tmp_path: Path) -> Path:
     return made(tmp_path, sim.url)
 
 
@@ -61,15 +62,7 @@ def made(folder: Path, url: str, secret: str = SECRET) -> Path:
 
 
 def openbell(*arguments: str, desk: Path) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "openbell", "--desk", str(desk), *arguments],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+    return run_here("--desk", str(desk), *arguments)
 
 
 def document(*arguments: str, desk: Path, expect: int) -> Any:
@@ -79,13 +72,13 @@ def document(*arguments: str, desk: Path, expect: int) -> Any:
     return json.loads(out)
 
 
-def orders_at(sim: VenueProcess) -> list[dict[str, Any]]:
+def orders_at(sim: VenueThread) -> list[dict[str, Any]]:
     with urllib.request.urlopen(sim.url + "/sim/v1/orders", timeout=10) as response:
         rows: list[dict[str, Any]] = json.load(response)["orders"]
         return rows
 
 
-def add_fault(sim: VenueProcess, **fault: object) -> None:
+def add_fault(sim: VenueThread, **fault: object) -> None:
     request = urllib.request.Request(
         sim.url + "/sim/v1/control/faults", data=json.dumps(fault).encode(), method="POST"
     )
@@ -126,7 +119,7 @@ def test_a_venue_is_named_once_where_its_adapter_cannot_be_made(tmp_path: Path) 
     assert err.count("sim: ") == 1 and "gold" in err, err
 
 
-def test_a_venue_is_tried_without_an_order(desk: Path, sim: VenueProcess) -> None:
+def test_a_venue_is_tried_without_an_order(desk: Path, sim: VenueThread) -> None:
     told = document("venues", "test", "sim", desk=desk, expect=0)
     results = {check["name"]: check["result"] for check in told["checks"]}
     assert told["ok"] is True
@@ -165,7 +158,7 @@ def test_the_permissions_of_both_pairs_are_shown(
     """The venue knows two keys of the account, and tells of each what it may."""
     monkeypatch.setenv("STOP_KEY", "key-that-only-stops")
     monkeypatch.setenv("STOP_SECRET", "secret-that-only-stops")
-    with venue_process("--closing-pair", "STOP_KEY:STOP_SECRET") as sim:
+    with venue_thread("--closing-pair", "STOP_KEY:STOP_SECRET") as sim:
         desk = made(tmp_path, sim.url)
         file, env = desk / "desk.toml", desk / ".env"
         named = 'key_env = "SIM_KEY"'
@@ -181,7 +174,7 @@ def test_the_permissions_of_both_pairs_are_shown(
         assert ("it can enter orders" in closing) is not restricted
 
 
-def test_an_order_is_placed_far_away_and_seen_gone(desk: Path, sim: VenueProcess) -> None:
+def test_an_order_is_placed_far_away_and_seen_gone(desk: Path, sim: VenueThread) -> None:
     told = document("venues", "test", "sim", "--order", desk=desk, expect=0)
     assert [c["result"] for c in told["checks"][-4:]] == ["ok"] * 4
     (row,) = orders_at(sim)
@@ -189,7 +182,7 @@ def test_an_order_is_placed_far_away_and_seen_gone(desk: Path, sim: VenueProcess
     assert row["cl_ord_id"].startswith("ob")
 
 
-def test_no_order_is_placed_under_the_kill_switch(desk: Path, sim: VenueProcess) -> None:
+def test_no_order_is_placed_under_the_kill_switch(desk: Path, sim: VenueThread) -> None:
     """The desk of an emergency stop is latched and has no engine: an order was placed all the same."""
     latches = desk / "state" / "latches"
     latches.mkdir(parents=True, exist_ok=True)
@@ -219,7 +212,7 @@ def test_the_kill_switch_is_looked_at_again_before_the_first_byte_of_that_order(
 
 
 def test_an_order_that_cannot_be_cancelled_is_unknown_and_named(
-    desk: Path, sim: VenueProcess
+    desk: Path, sim: VenueThread
 ) -> None:
     add_fault(sim, kind="reject_cancels")
     told = document("venues", "test", "sim", "--order", desk=desk, expect=7)
@@ -230,7 +223,7 @@ def test_an_order_that_cannot_be_cancelled_is_unknown_and_named(
     assert row["cl_ord_id"] in last["hint"]
 
 
-def test_an_order_whose_reply_is_lost_is_found_and_cancelled(desk: Path, sim: VenueProcess) -> None:
+def test_an_order_whose_reply_is_lost_is_found_and_cancelled(desk: Path, sim: VenueThread) -> None:
     add_fault(sim, kind="drop_reply", method="POST", path="/api/v3/order", count=1)
     told = document("venues", "test", "sim", "--order", desk=desk, expect=7)
     results = {check["name"]: check["result"] for check in told["checks"]}
@@ -240,7 +233,7 @@ def test_an_order_whose_reply_is_lost_is_found_and_cancelled(desk: Path, sim: Ve
     assert row["status"] == "CANCELED"
 
 
-def test_a_clock_that_is_wrong_is_told(desk: Path, sim: VenueProcess) -> None:
+def test_a_clock_that_is_wrong_is_told(desk: Path, sim: VenueThread) -> None:
     add_fault(sim, kind="clock_skew", skew_ms=30_000)
     told = document("venues", "test", "sim", desk=desk, expect=1)
     clock = next(check for check in told["checks"] if check["name"] == "clock")
@@ -250,7 +243,7 @@ def test_a_clock_that_is_wrong_is_told(desk: Path, sim: VenueProcess) -> None:
     assert skew_ms == pytest.approx(30_000, abs=1 + clock["took_ms"] / 2)
 
 
-def test_a_list_of_open_orders_that_is_cut_is_unknown(desk: Path, sim: VenueProcess) -> None:
+def test_a_list_of_open_orders_that_is_cut_is_unknown(desk: Path, sim: VenueThread) -> None:
     """It was told as fine, and the exit status was 0."""
     add_fault(sim, kind="http_status", status=503, path="/api/v3/openOrders", count=1)
     told = document("venues", "test", "sim", desk=desk, expect=7)
@@ -258,7 +251,7 @@ def test_a_list_of_open_orders_that_is_cut_is_unknown(desk: Path, sim: VenueProc
     assert (listed["result"], listed["detail"]) == ("unknown", "0, list incomplete")
 
 
-def test_a_wrong_secret_fails_and_is_not_shown(sim: VenueProcess, tmp_path: Path) -> None:
+def test_a_wrong_secret_fails_and_is_not_shown(sim: VenueThread, tmp_path: Path) -> None:
     desk = made(tmp_path, sim.url, secret="canary-of-a-secret")
     status, out, err = openbell("venues", "test", "sim", desk=desk)
     assert status == 1
@@ -323,7 +316,7 @@ def test_a_simulated_venue_that_does_not_run_says_how_to_start_it(tmp_path: Path
         assert "`openbell up --only face`" in out + err
 
 
-def test_a_venue_without_credentials_hides_no_other(desk: Path, sim: VenueProcess) -> None:
+def test_a_venue_without_credentials_hides_no_other(desk: Path, sim: VenueThread) -> None:
     """One made `venues accounts` end with exit code 4, and nothing was shown of any."""
     file = desk / "desk.toml"
     other = f'[venues.other]\nurl = "{sim.url}"\nsymbols = ["BTC/USDT"]\nsecret_env = "NOT_SET"\n'
@@ -334,7 +327,7 @@ def test_a_venue_without_credentials_hides_no_other(desk: Path, sim: VenueProces
     assert "credentials of other are not set" in other_told["why"]
 
 
-def test_what_a_venue_puts_off_is_asked_again(desk: Path, sim: VenueProcess) -> None:
+def test_what_a_venue_puts_off_is_asked_again(desk: Path, sim: VenueThread) -> None:
     """The second `venues test oanda` in a row ended unknown: two new connections a second is all
     that its address may make."""
     add_fault(sim, kind="http_status", status=429, retry_after_s=1, count=1)
@@ -369,7 +362,7 @@ def test_a_test_order_works_at_every_venue(subject: Subject, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_test_takes_its_order_back(
-    desk: Path, sim: VenueProcess, number: signal.Signals
+    desk: Path, sim: VenueThread, number: signal.Signals
 ) -> None:
     """The venue answers the question about the order too late to end the test by itself."""
     file = desk / "desk.toml"

@@ -239,7 +239,7 @@ async def test_orders_that_a_closing_keeps_are_cancelled_by_no_timer(make_guarde
 async def test_a_venue_that_hangs_delays_neither_the_others_nor_the_opening(
     make_guarded: Any,
 ) -> None:
-    desk = make_guarded("kraken", "binance")
+    desk = make_guarded("kraken", "binance", apart=True)
     desk.venues["kraken"].process.send_signal(signal.SIGSTOP)
     try:
         desk.start()

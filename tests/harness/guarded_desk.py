@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.harness.controller_process import ControllerProcess
 from tests.harness.ports import free_ports
+from tests.harness.venues import some_venue
 
 from openbell.config.loader import load_desk
 from openbell.domain.ids import mint
@@ -26,7 +27,7 @@ from openbell.venues.credentials import Credentials
 from openbell.venues.kraken.ids import to_kraken
 from openbell.venues.port import Accepted, Rejected
 from openbell.venues.registry import open_venue
-from openbell_sim.testing import VenueProcess, venue_process
+from openbell_sim.testing import VenueProcess, VenueThread
 
 KEY, SECRET = "4b" * 32, "5c" * 32
 """Of every venue; a private key of Kraken's is base64, and hex digits are."""
@@ -107,7 +108,7 @@ cancel_secret_env = "GUARDED_STOP_SECRET"
 
 @dataclass
 class GuardedDesk(ControllerProcess):
-    venues: dict[str, VenueProcess] = field(default_factory=dict)
+    venues: dict[str, VenueThread | VenueProcess] = field(default_factory=dict)
     engines: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _orders: int = 0
 
@@ -283,8 +284,10 @@ def guarded_desk(
     more: str = "",
     services: str = "",
     stop_key: bool = False,
+    apart: bool = False,
 ) -> Iterator[GuardedDesk]:
-    """A desk in `folder` with these venues of `FACES`, each a process of its own; not opened.
+    """A desk in `folder` with these venues of `FACES`; not opened. `apart`: each is a process, which
+    can be stopped, and not a thread of this one.
     `stop_key`: its venues know a second key, which may enter no order, and desk.toml names it."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
@@ -300,7 +303,7 @@ def guarded_desk(
             names += ["--closing-pair", "GUARDED_STOP_KEY:GUARDED_STOP_SECRET"]
         running = {
             name: stack.enter_context(
-                venue_process("--face", FACES[name][0], "--no-limits", *names)
+                some_venue("--face", FACES[name][0], "--no-limits", *names, apart=apart)
             )
             for name in venues
         }
@@ -309,12 +312,12 @@ def guarded_desk(
             _VENUE.format(
                 name=name,
                 adapter=FACES[name][0],
-                url=venue.url,
+                url=at.url,
                 symbol=FACES[name][1],
                 more=more or MORE.get(name, ""),
                 stop_key=_STOP_KEY if stop_key else "",
             )
-            for name, venue in running.items()
+            for name, at in running.items()
         )
         text = _DESK.format(
             port=port,

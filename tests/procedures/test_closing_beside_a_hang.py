@@ -26,7 +26,7 @@ from openbell.state.journal import Journal
 from openbell.state.live_orders import note_ended
 from openbell.venues.credentials import Credentials
 from openbell.venues.registry import open_venue
-from openbell_sim.testing import KEY, SECRET, VenueProcess, venue_process
+from openbell_sim.testing import KEY, SECRET, VenueThread, venue_thread
 
 HELD_S = 3.0
 """Longer than a clerk takes, on a quiet machine, to be there, to cancel, and to look twice; within the five
@@ -77,7 +77,7 @@ def _strike(url: str, **fault: object) -> None:
 def at_a_venue(fake_desk: Any, tmp_path: Path) -> Any:
     """The fake desk's services, all stopped, over the books and the venue of a real desk."""
     log = tmp_path / "venue.jsonl"
-    with venue_process("--symbols", "BTCUSDT", "--log", str(log)) as sim:
+    with venue_thread("--symbols", "BTCUSDT", "--log", str(log)) as sim:
         file = fake_desk.layout.desk / "desk.toml"
         more = f'url = "{sim.url}"\nkey_env = "THE_KEY"\nsecret_env = "THE_SECRET"'
         file.write_text(file.read_text().replace('url = "http://127.0.0.1:1"', more))
@@ -104,7 +104,7 @@ def events_of(log: Path, order: NewOrder) -> list[str]:
 
 
 async def test_an_order_that_lands_after_the_cancel_had_passed_is_withdrawn_before_it_is_told_so(
-    at_a_venue: tuple[Any, VenueProcess, Path], journal: Any
+    at_a_venue: tuple[Any, VenueThread, Path], journal: Any
 ) -> None:
     desk, sim, log = at_a_venue
     _strike(sim.url, kind="hang", kinds=["submit"], hold_s=HELD_S, count=1)
@@ -118,7 +118,7 @@ async def test_an_order_that_lands_after_the_cancel_had_passed_is_withdrawn_befo
 
 
 async def test_one_of_which_an_emergency_stop_has_proven_the_end_is_not_asked_for_again(
-    at_a_venue: tuple[Any, VenueProcess, Path],
+    at_a_venue: tuple[Any, VenueThread, Path],
 ) -> None:
     """The venue never took it, knows no such order, and the engine that would book it is gone. A closing
     took a minute and a half to say that this is not known, and said so at every further one."""

@@ -23,18 +23,18 @@ from openbell.venues.alpaca.venue import AlpacaVenue
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import Unknown
 from openbell_sim import testing
-from openbell_sim.testing import VenueProcess, venue_process
+from openbell_sim.testing import VenueThread, venue_thread
 
 SCRIPT = Path(__file__).parents[1] / "clients" / "alpaca_py.py"
 
 
 @pytest.fixture(scope="module")
-def sim() -> Iterator[VenueProcess]:
-    with venue_process("--face", "alpaca", "--no-limits") as process:
-        yield process
+def sim() -> Iterator[VenueThread]:
+    with venue_thread("--face", "alpaca", "--no-limits") as venue:
+        yield venue
 
 
-def tell(sim: VenueProcess | Gateway, tale: str) -> dict[str, Any]:
+def tell(sim: VenueThread | Gateway, tale: str) -> dict[str, Any]:
     given = {"url": sim.url, "key": testing.KEY, "secret": testing.SECRET}
     done = subprocess.run(
         [client_program("vendors"), str(SCRIPT), tale],
@@ -48,12 +48,12 @@ def tell(sim: VenueProcess | Gateway, tale: str) -> dict[str, Any]:
     return told
 
 
-def call(sim: VenueProcess, path: str) -> Any:
+def call(sim: VenueThread, path: str) -> Any:
     with urllib.request.urlopen(sim.url + path, timeout=30) as response:
         return json.load(response)
 
 
-def test_it_reads_the_account_the_clock_and_the_assets(sim: VenueProcess) -> None:
+def test_it_reads_the_account_the_clock_and_the_assets(sim: VenueThread) -> None:
     told = tell(sim, "account")
     assert told["status"] == "ACTIVE"
     assert told["money"][0] == "USD"
@@ -66,7 +66,7 @@ def test_it_reads_the_account_the_clock_and_the_assets(sim: VenueProcess) -> Non
     assert told["configured"] is False
 
 
-def test_it_places_replaces_finds_and_cancels_orders(sim: VenueProcess) -> None:
+def test_it_places_replaces_finds_and_cancels_orders(sim: VenueThread) -> None:
     told = tell(sim, "orders")
     low = told["price"]
     assert told["placed"] == ["first", "limit", _text(low), "2"]
@@ -95,7 +95,7 @@ def test_it_places_replaces_finds_and_cancels_orders(sim: VenueProcess) -> None:
     assert auction == [422, 42210000, "this venue simulates no auctions: opg"]
 
 
-def test_it_holds_closes_and_shorts_positions(sim: VenueProcess) -> None:
+def test_it_holds_closes_and_shorts_positions(sim: VenueThread) -> None:
     told = tell(sim, "positions")
     assert told["reply"] == ["pending_new", "0"]
     assert told["filled"] == ["10", True]
@@ -114,7 +114,7 @@ def test_it_holds_closes_and_shorts_positions(sim: VenueProcess) -> None:
     assert told["nothing to close"] == [404, 40410000, "position does not exist"]
 
 
-def test_it_reads_market_data(sim: VenueProcess) -> None:
+def test_it_reads_market_data(sim: VenueThread) -> None:
     assert tell(sim, "data") == {
         "quote": True,
         "trade": True,
@@ -125,19 +125,19 @@ def test_it_reads_market_data(sim: VenueProcess) -> None:
     }
 
 
-def test_it_hears_of_its_orders(sim: VenueProcess) -> None:
+def test_it_hears_of_its_orders(sim: VenueThread) -> None:
     told = tell(sim, "updates")
     assert told["events"] == ["new", "fill"]
     assert told["own"] is True
     assert told["fill"] == [1.0, "1", True]
 
 
-def test_it_hears_quotes_and_trades(sim: VenueProcess) -> None:
+def test_it_hears_quotes_and_trades(sim: VenueThread) -> None:
     assert tell(sim, "stream") == {"quote": ["AAPL", True], "delay": True, "trade": ["AAPL", True]}
 
 
 async def test_it_posts_an_order_four_times_where_our_adapter_posts_once(
-    gateway: Gateway, sim: VenueProcess
+    gateway: Gateway, sim: VenueThread
 ) -> None:
     """Behind a gateway that loses the replies to orders. alpaca-py repeats a POST after 504 (and
     429); the client order id, which the venue takes once, is what keeps it one order."""
@@ -199,7 +199,7 @@ class Gateway:
 
 
 @pytest.fixture
-async def gateway(sim: VenueProcess) -> AsyncIterator[Gateway]:
+async def gateway(sim: VenueThread) -> AsyncIterator[Gateway]:
     made = Gateway(sim.url)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", made.serve)

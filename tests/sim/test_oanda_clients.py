@@ -12,18 +12,18 @@ import pytest
 from tests.harness.clients import client_program
 
 from openbell_sim import testing
-from openbell_sim.testing import VenueProcess, venue_process
+from openbell_sim.testing import VenueThread, venue_thread
 
 SCRIPT = Path(__file__).parents[1] / "clients" / "oanda.py"
 
 
 @pytest.fixture(scope="module")
-def sim() -> Iterator[VenueProcess]:
-    with venue_process("--face", "oanda", "--limit-scale", "0") as process:
-        yield process
+def sim() -> Iterator[VenueThread]:
+    with venue_thread("--face", "oanda", "--limit-scale", "0") as venue:
+        yield venue
 
 
-def tell(sim: VenueProcess, tale: str) -> dict[str, Any]:
+def tell(sim: VenueThread, tale: str) -> dict[str, Any]:
     done = subprocess.run(
         [client_program("vendors"), "-W", "ignore", str(SCRIPT), tale],
         input=json.dumps({"url": sim.url, "token": testing.SECRET}),
@@ -36,7 +36,7 @@ def tell(sim: VenueProcess, tale: str) -> dict[str, Any]:
     return told
 
 
-def test_oandapyv20_reads_the_account(sim: VenueProcess) -> None:
+def test_oandapyv20_reads_the_account(sim: VenueThread) -> None:
     assert tell(sim, "usual_account") == {
         "currency": "USD",
         "same": True,
@@ -45,7 +45,7 @@ def test_oandapyv20_reads_the_account(sim: VenueProcess) -> None:
     }
 
 
-def test_oandapyv20_places_lists_replaces_and_cancels_orders(sim: VenueProcess) -> None:
+def test_oandapyv20_places_lists_replaces_and_cancels_orders(sim: VenueThread) -> None:
     assert tell(sim, "usual_orders") == {
         "listed": [True, True],
         "details": [True, "PENDING", "1.05000"],
@@ -59,7 +59,7 @@ def test_oandapyv20_places_lists_replaces_and_cancels_orders(sim: VenueProcess) 
     }
 
 
-def test_oandapyv20_opens_protects_and_closes_a_trade(sim: VenueProcess) -> None:
+def test_oandapyv20_opens_protects_and_closes_a_trade(sim: VenueThread) -> None:
     assert tell(sim, "usual_trades") == {
         "filled": ["1000", "MARKET_ORDER", "1000", "OPEN"],
         "stop": ["CLIENT_REQUEST_REPLACED", "1.01000"],
@@ -71,11 +71,11 @@ def test_oandapyv20_opens_protects_and_closes_a_trade(sim: VenueProcess) -> None
     }
 
 
-def test_oandapyv20_pages_through_transactions(sim: VenueProcess) -> None:
+def test_oandapyv20_pages_through_transactions(sim: VenueThread) -> None:
     assert tell(sim, "usual_transactions") == {"pages": True, "ids": True, "last": True}
 
 
-def test_oandapyv20_reads_and_streams_prices(sim: VenueProcess) -> None:
+def test_oandapyv20_reads_and_streams_prices(sim: VenueThread) -> None:
     assert tell(sim, "usual_prices") == {
         "prices": [["EUR_USD", True], ["USD_JPY", True]],
         "candles": "EUR_USD",
@@ -84,11 +84,11 @@ def test_oandapyv20_reads_and_streams_prices(sim: VenueProcess) -> None:
     }
 
 
-def test_oandapyv20_streams_transactions(sim: VenueProcess) -> None:
+def test_oandapyv20_streams_transactions(sim: VenueThread) -> None:
     assert tell(sim, "usual_stream") == {"heard": ["MARKET_ORDER", "ORDER_FILL"]}
 
 
-def test_v20_reads_the_account(sim: VenueProcess) -> None:
+def test_v20_reads_the_account(sim: VenueThread) -> None:
     assert tell(sim, "official_account") == {
         "currency": ["USD", "USD"],
         "balance": True,
@@ -96,7 +96,7 @@ def test_v20_reads_the_account(sim: VenueProcess) -> None:
     }
 
 
-def test_v20_places_lists_replaces_and_cancels_orders(sim: VenueProcess) -> None:
+def test_v20_places_lists_replaces_and_cancels_orders(sim: VenueThread) -> None:
     assert tell(sim, "official_orders") == {
         "listed": [True, True],
         "found": ["LIMIT", "PENDING", 1.05, "t"],
@@ -108,7 +108,7 @@ def test_v20_places_lists_replaces_and_cancels_orders(sim: VenueProcess) -> None
     }
 
 
-def test_v20_opens_reduces_and_closes(sim: VenueProcess) -> None:
+def test_v20_opens_reduces_and_closes(sim: VenueThread) -> None:
     assert tell(sim, "official_trades") == {
         "filled": [-500.0, -500.0],
         "part": 200.0,
@@ -119,7 +119,7 @@ def test_v20_opens_reduces_and_closes(sim: VenueProcess) -> None:
     }
 
 
-def test_v20_reads_transactions(sim: VenueProcess) -> None:
+def test_v20_reads_transactions(sim: VenueThread) -> None:
     assert tell(sim, "official_transactions") == {
         "ids": True,
         "kinds": ["CREATE", "TRANSFER_FUNDS"],
@@ -127,7 +127,7 @@ def test_v20_reads_transactions(sim: VenueProcess) -> None:
     }
 
 
-def test_v20_streams_prices_and_transactions(sim: VenueProcess) -> None:
+def test_v20_streams_prices_and_transactions(sim: VenueThread) -> None:
     assert tell(sim, "official_streams") == {
         "price": True,
         "heard": {"pricing.ClientPrice": "EUR_USD", "pricing.PricingHeartbeat": "HEARTBEAT"},

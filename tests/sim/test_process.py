@@ -20,6 +20,7 @@ from openbell_sim import testing
 from openbell_sim.account import FeeIn
 from openbell_sim.arguments import settings
 from openbell_sim.faces import face_kind
+from openbell_sim.server import Venue
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -295,3 +296,31 @@ def test_fees_are_the_venues_unless_somebody_says_otherwise() -> None:
     received = settings(["--face", "kraken", "--fee-in", "received"], {}).fees
     assert received is not None
     assert received.fee_in is FeeIn.RECEIVED
+
+
+async def test_in_a_thread_it_is_the_same_venue_and_says_nothing_to_this_process(
+    tmp_path: Path, http: aiohttp.ClientSession, signed_at: Any, capfdbinary: Any
+) -> None:
+    log = tmp_path / "venue.jsonl"
+    with testing.venue_thread("--log", str(log)) as venue:
+        status, _, _ = await signed_at(venue.url)("GET", "/api/v3/account")
+        assert status == 200
+        with pytest.raises(ConflictError, match=str(venue.port)):
+            with testing.venue_thread("--port", str(venue.port)):
+                pass
+    told = [orjson.loads(line)["event"] for line in venue.lines.getvalue().splitlines()]
+    assert (told[-2:], capfdbinary.readouterr().out) == (["ready", "stopped"], b"")
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await http.get(f"{venue.url}/api/v3/ping")
+    with testing.venue_thread("--log", str(log)) as again:
+        assert b'"event":"restored"' in again.lines.getvalue()
+
+
+def test_what_a_venue_in_a_thread_dies_of_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def die(_: Venue) -> None:
+        raise OSError("out of sockets")
+
+    monkeypatch.setattr(Venue, "run", die)
+    with pytest.raises(OSError, match="out of sockets"):
+        with testing.venue_thread():
+            pass

@@ -19,19 +19,19 @@ from openbell.venues.credentials import Credentials
 from openbell.venues.port import Unknown
 from openbell.venues.tradelocker.venue import TradeLockerVenue
 from openbell_sim import testing
-from openbell_sim.testing import VenueProcess, venue_process
+from openbell_sim.testing import VenueThread, venue_thread
 
 SCRIPT = Path(__file__).parents[1] / "clients" / "tradelocker_tales.py"
 FACE = ("--face", "tradelocker", "--symbols", "EURUSD,USDJPY,NAS100")
 
 
 @pytest.fixture(scope="module")
-def sim() -> Iterator[VenueProcess]:
-    with venue_process(*FACE, "--limit-scale", "0") as process:
-        yield process
+def sim() -> Iterator[VenueThread]:
+    with venue_thread(*FACE, "--limit-scale", "0") as venue:
+        yield venue
 
 
-async def tell(sim: VenueProcess, tale: str) -> dict[str, Any]:
+async def tell(sim: VenueThread, tale: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         client_program("vendors"), "-W", "ignore", str(SCRIPT), tale,
         stdin=asyncio.subprocess.PIPE,
@@ -45,7 +45,7 @@ async def tell(sim: VenueProcess, tale: str) -> dict[str, Any]:
     return told
 
 
-async def test_the_official_client_works_unmodified(sim: VenueProcess) -> None:
+async def test_the_official_client_works_unmodified(sim: VenueThread) -> None:
     """It sleeps a second before every request, so its tales are told at once, in symbols of their own."""
     names = ("account", "market", "orders", "positions", "closing")
     told = dict(zip(names, await asyncio.gather(*(tell(sim, name) for name in names)), strict=True))
@@ -98,7 +98,7 @@ async def test_the_official_client_makes_four_orders_of_one_where_ours_makes_one
     """A connection that is cut after the order arrived. It posts again, three times, and tells its
     caller of one order or of none; the venue has all of them, under one `strategyId`. Ours says
     Unknown, and finds the one."""
-    with venue_process(*FACE, "--limit-scale", "0") as sim:
+    with venue_thread(*FACE, "--limit-scale", "0") as sim:
         async with aiohttp.ClientSession() as http:
             await _lose_replies(http, sim, 3)
             assert (await tell(sim, "hazard"))["ended"] == "placed"
@@ -123,14 +123,14 @@ async def test_the_official_client_makes_four_orders_of_one_where_ours_makes_one
             assert await _orders(http, sim, order.cl_ord_id) == 1
 
 
-def _ours(sim: VenueProcess) -> TradeLockerVenue:
+def _ours(sim: VenueThread) -> TradeLockerVenue:
     config = VenueConfig(
         adapter="tradelocker", url=sim.url, symbols=("EUR/USD",), options={"server": "SIM"}
     )
     return TradeLockerVenue("sim", config, Credentials(testing.KEY, testing.SECRET))
 
 
-async def _lose_replies(http: aiohttp.ClientSession, sim: VenueProcess, count: int) -> None:
+async def _lose_replies(http: aiohttp.ClientSession, sim: VenueThread, count: int) -> None:
     url = f"{sim.url}/sim/v1/control/faults"
     async with http.delete(url):
         pass
@@ -139,7 +139,7 @@ async def _lose_replies(http: aiohttp.ClientSession, sim: VenueProcess, count: i
         assert reply.status == 201, await reply.text()
 
 
-async def _orders(http: aiohttp.ClientSession, sim: VenueProcess, cl_ord_id: str) -> int:
+async def _orders(http: aiohttp.ClientSession, sim: VenueThread, cl_ord_id: str) -> int:
     async with http.get(f"{sim.url}/sim/v1/orders") as reply:
         rows = (await reply.json())["orders"]
     return sum(row["cl_ord_id"] == cl_ord_id for row in rows)

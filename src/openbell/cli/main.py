@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -114,13 +115,22 @@ def openbell(ctx: click.Context, desk: str | None, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Entry point. Wrong use, too, ends in one JSON document where one was asked for."""
+    """Entry point."""
     gc.set_threshold(_GARBAGE_MIN)
     try:
-        openbell.main(prog_name="openbell", standalone_mode=False)
+        run(sys.argv[1:])
+    finally:
+        gc.freeze()  # nothing of it is garbage to the interpreter, which looks as it ends
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Exits with the command's status. Wrong use, too, ends in one JSON document where one was asked
+    for."""
+    try:
+        openbell.main(list(arguments), prog_name="openbell", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        if "--json" in sys.argv:
+        if "--json" in arguments:
             click.echo(
                 json.dumps({"error": "usage", "message": error.format_message(), "hint": ""})
             )
@@ -128,5 +138,3 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("aborted", err=True)
         sys.exit(ABORTED)
-    finally:
-        gc.freeze()  # nothing of it is garbage to the interpreter, which looks as it ends

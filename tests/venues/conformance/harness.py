@@ -1,4 +1,4 @@
-"""The venue as a process, the relay before it, and a trader whose orders fit the market."""
+"""The venue, the relay before it, and a trader whose orders fit the market."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from tests.venues.subjects import Subject
 from openbell.domain.ids import mint
 from openbell.domain.orders import ClOrdID, NewOrder, OrdStatus, OrdType, Side
 from openbell.venues.port import Venue
+from openbell_sim.testing import venue_thread
 
 DESK_ID = "c0f0a0ce"
 WAIT_S = 30.0
 
-# The venue as a process.
+# The venue.
 
 
 @dataclass
@@ -36,8 +37,6 @@ class Sim:
     """A simulated venue: where it is, and what it says happened to it."""
 
     url: str
-    process: subprocess.Popen[bytes]
-    log: Path
     own_id: Callable[[str], str] = str
 
     def told(self, path: str) -> Any:
@@ -70,21 +69,27 @@ class Sim:
 
 
 @contextmanager
-def running_sim(subject: Subject, folder: Path) -> Iterator[Sim]:
-    """Raises RuntimeError with the process's own words where it does not start."""
+def running_sim(subject: Subject, folder: Path, *, apart: bool = False) -> Iterator[Sim]:
+    """A thread of this process, or, `apart` and where the subject brings a server, one of its own.
+    Raises what the start raises, RuntimeError with the process's own words."""
+    if apart or subject.server:
+        with _server(subject, folder) as sim:
+            yield sim
+    else:
+        with venue_thread(*_arguments(subject, folder), environ=_keys(subject)) as venue:
+            yield Sim(venue.url, subject.own_id)
+
+
+@contextmanager
+def _server(subject: Subject, folder: Path) -> Iterator[Sim]:
     port = free_ports(1)[0]
+    own = [argument.replace("{port}", str(port)) for argument in subject.server]
+    ours = [sys.executable, "-m", "openbell_sim", "--port", str(port), *_arguments(subject, folder)]
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
-            _command(subject, port, folder / "venue.jsonl"),
-            env={
-                **os.environ,
-                "CONFORMANCE_KEY": subject.key,
-                "CONFORMANCE_SECRET": subject.secret,
-            },
-            stdout=output,
-            stderr=output,
+            own or ours, env=os.environ | _keys(subject), stdout=output, stderr=output
         )
-    venue = Sim(f"http://127.0.0.1:{port}", process, folder / "venue.jsonl", subject.own_id)
+    venue = Sim(f"http://127.0.0.1:{port}", subject.own_id)
     give_up_s = time.monotonic() + 60
     while True:
         with suppress(OSError):
@@ -107,12 +112,13 @@ def running_sim(subject: Subject, folder: Path) -> Iterator[Sim]:
             process.wait()
 
 
-def _command(subject: Subject, port: int, log: Path) -> list[str]:
-    if subject.server:
-        return [argument.replace("{port}", str(port)) for argument in subject.server]
+def _keys(subject: Subject) -> dict[str, str]:
+    return {"CONFORMANCE_KEY": subject.key, "CONFORMANCE_SECRET": subject.secret}
+
+
+def _arguments(subject: Subject, folder: Path) -> list[str]:
     return [
-        sys.executable, "-m", "openbell_sim", "--face", subject.face, "--port", str(port),
-        "--log", str(log),
+        "--face", subject.face, "--log", str(folder / "venue.jsonl"),
         "--key-env", "CONFORMANCE_KEY", "--secret-env", "CONFORMANCE_SECRET",
         *subject.sim,
     ]  # fmt: skip
