@@ -50,7 +50,7 @@ def test_every_service_of_a_trading_desk_is_restarted_and_no_order_is_lost_or_re
 @pytest.fixture
 def loaded(tmp_path: Path) -> Iterator[LoadedDesk]:
     """A desk under load whose engine has a standby."""
-    made = LoadedDesk.make(tmp_path / "desk", orders_per_s=100)
+    made = LoadedDesk.make(tmp_path / "desk")
     yield made
     end_everything(made.desk)
 

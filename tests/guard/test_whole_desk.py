@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.command import run_here
 from tests.harness.paper_desk import (
     PaperDesk,
     await_condition,
@@ -21,8 +22,7 @@ from tests.harness.paper_desk import (
     end_everything,
     end_guard,
 )
-from tests.harness.venue_desk import make_desk
-from tests.venues.subjects import Subject
+from tests.harness.venue_desk import make_desk_of
 from tests.venues.subjects.binance_usdm import SUBJECT as USDM
 from tests.venues.subjects.kraken import SUBJECT as KRAKEN
 
@@ -49,34 +49,41 @@ def resting(url: str) -> int:
     return sum(order["status"] in ("NEW", "PARTIALLY_FILLED") for order in orders_at(url))
 
 
-@pytest.mark.parametrize(
-    ("subject", "tick"), [(KRAKEN, "0.1"), (USDM, "0.1")], ids=lambda s: str(s)[:6]
-)
 def test_the_venues_timer_withdraws_what_a_hung_engine_left(
-    desks: list[PaperDesk], tmp_path: Path, subject: Subject, tick: str
+    desks: list[PaperDesk], tmp_path: Path
 ) -> None:
-    desk = make_desk(tmp_path / "desk", subject, tick)
+    """At each of the venues that have one, of one desk."""
+    desk = make_desk_of(tmp_path / "desk", {"kraken": KRAKEN, "usdm": USDM})
     desks.append(desk)
     file = desk.folder / "desk.toml"
     file.write_text(file.read_text() + _GUARD)
     desk.run("up")
-    url = desk.status()["venues"][0]["sim_url"]
+    urls = {row["name"]: row["sim_url"] for row in desk.status()["venues"]}
+    assert set(urls) == {"kraken", "usdm"}
 
-    def switch() -> dict[str, Any]:
-        return dict(desk.run("dead-man", "status").document["venues"][0])
+    def switches() -> list[dict[str, Any]]:
+        command = ("--desk", str(desk.folder), "--json", "dead-man", "status")
+        status, out, err = run_here(*command)
+        assert status == 0, out + err
+        rows: list[dict[str, Any]] = json.loads(out)["venues"]
+        assert {row["venue"] for row in rows} == set(urls)
+        return rows
 
-    await_condition(lambda: resting(url) > 0, "an order rests")
-    await_condition(lambda: switch()["state"] == "armed", "the timer runs")
+    def all_are(state: str) -> bool:
+        return all(row["state"] == state for row in switches())
+
+    await_condition(lambda: all(map(resting, urls.values())), "an order rests at each")
+    await_condition(lambda: all_are("armed"), "the timers run")
     time.sleep(7)  # longer than the time-out
-    assert resting(url) > 0, "nothing fires while the engine is well"
+    assert all(map(resting, urls.values())), "nothing fires while the engine is well"
     engine = desk.service("execution-engine")["pid"]
     os.kill(engine, signal.SIGSTOP)
     try:
-        await_condition(lambda: resting(url) == 0, "the timer has fired")
-        await_condition(lambda: switch()["state"] == "fired", "and the guard has seen to it")
+        await_condition(lambda: not any(map(resting, urls.values())), "the timers have fired")
+        await_condition(lambda: all_are("fired"), "and the guard has seen to it")
     finally:
         os.kill(engine, signal.SIGCONT)
-    assert switch()["fired"]["result"] == "verified"
+    assert [row["fired"]["result"] for row in switches()] == ["verified", "verified"]
     desk.run("down", "--yes")
     assert desk.own_processes() == []
 

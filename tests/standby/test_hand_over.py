@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.harness.loaded_desk import ENGINE, QUIET, STANDBY, LoadedDesk, now_ns
+from tests.harness.loaded_desk import ENGINE, QUIET, STANDBY, STEADY, LoadedDesk, now_ns
 from tests.harness.paper_desk import await_condition
 
 pytestmark = pytest.mark.timeout(400)
@@ -90,7 +90,7 @@ def test_a_controller_killed_in_the_middle_of_it_leaves_one_engine_that_trades(
 ) -> None:
     print(f"OPENBELL_SEED={SEED} OPENBELL_INTERRUPTIONS={INTERRUPTIONS}")
     chance = random.Random(SEED)
-    desk = make_desk()
+    desk = make_desk(orders_per_s=STEADY)
     desk.open()
     desk.until_paired()
     for turn in range(INTERRUPTIONS):

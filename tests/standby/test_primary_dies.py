@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
-from tests.harness.loaded_desk import QUIET, LoadedDesk, now_ns
+from tests.harness.loaded_desk import QUIET, STEADY, LoadedDesk, now_ns
 from tests.harness.paper_desk import await_condition
 
 pytestmark = pytest.mark.timeout(400)
@@ -55,7 +55,9 @@ def test_stopped_for_longer_than_its_permit_and_then_continued_it_sends_nothing(
 ) -> None:
     """It is killed before the other one is promoted; what is continued is already dead."""
     desk = make_desk(
-        ttl=('ttl = "10s"', 'ttl = "2s"'), renew=('renew_every = "2s"', 'renew_every = "500ms"')
+        orders_per_s=STEADY,
+        ttl=('ttl = "10s"', 'ttl = "2s"'),
+        renew=('renew_every = "2s"', 'renew_every = "500ms"'),
     )
     desk.open()
     pair = desk.until_paired()
@@ -82,7 +84,7 @@ def test_a_blocked_event_loop_is_ended_before_the_standby_sends(
 ) -> None:
     """Unlike a process that is stopped, its other threads live on, and what it has begun goes on when
     the ten seconds are over, if nobody has ended it by then."""
-    desk = make_desk()
+    desk = make_desk(orders_per_s=STEADY)
     folder = desk.desk.folder
     (folder / "blocking_engine.py").write_text(
         "import signal, time\n"
@@ -116,7 +118,7 @@ def test_a_killed_standby_costs_no_order_and_of_both_killed_the_one_that_traded_
     make_desk: Callable[..., LoadedDesk],
 ) -> None:
     """And of one killed right after limits were changed, the other acts under the changed ones."""
-    desk = make_desk()
+    desk = make_desk(orders_per_s=STEADY)
     desk.open()
     pair = desk.until_paired()
     os.kill(pair["standby"]["pid"], signal.SIGKILL)
