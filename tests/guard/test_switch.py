@@ -204,7 +204,7 @@ async def stopped(layout: DeskLayout, result: Result) -> None:
     layout.make()
     began = datetime.now(UTC)
     set_marker(layout, "a drill", "somebody")
-    course = Course.begin(layout.emergency, lambda _: None)
+    course = await Course.begin(layout.emergency, lambda _: None)
     stated = EmergencyStatement(
         course=course.name, reason="a drill", actor="somebody", scopes=("desk",), flatten=False,
         account_wide=False, began=began.isoformat(), took_s=1.0, carrier_pid=1,

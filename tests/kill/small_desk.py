@@ -128,7 +128,7 @@ class SmallDesk:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 26,
-            env={**_plain_environment(), **environ},
+            env={**plain_environment(), **environ},
         )  # fmt: skip
         self.pressing.append(process)
         return process
@@ -171,7 +171,7 @@ class SmallDesk:
             run.process.close()
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}
     return {**kept, "OPENBELL_ACTOR": "alice"}
 

@@ -26,42 +26,44 @@ def _begun(pid: int) -> dict[str, object]:
     return {"event": "begun", "pid": pid}
 
 
-def test_the_course_of_a_killed_carrier_is_not_taken_for_that_of_whoever_holds_the_lock_now(
+async def test_the_course_of_a_killed_carrier_is_not_taken_for_that_of_whoever_holds_the_lock_now(
     tmp_path: Path,
 ) -> None:
     _write(tmp_path, "001", _begun(_dead_pid()), {"event": "frozen"})
     following = Following(tmp_path)
-    assert following.news() == []
+    assert await following.news() == []
     assert following.name == ""
     _write(tmp_path, "002")  # made, and not begun yet
-    assert following.news() == []
+    assert await following.news() == []
     begun, frozen = _begun(os.getpid()), {"event": "frozen"}
     _write(tmp_path, "002", begun)
-    assert following.news() == [begun]
+    assert await following.news() == [begun]
     _write(tmp_path, "002", frozen)
-    assert following.news() == [frozen]
-    assert following.news() == []
+    assert await following.news() == [frozen]
+    assert await following.news() == []
     assert following.name == "002"
 
 
-def test_who_takes_over_from_the_one_that_was_followed_is_followed_next(tmp_path: Path) -> None:
+async def test_who_takes_over_from_the_one_that_was_followed_is_followed_next(
+    tmp_path: Path,
+) -> None:
     carrier = subprocess.Popen(["sleep", "600"])
     try:
         _write(tmp_path, "001", first := _begun(carrier.pid))
         following = Following(tmp_path)
-        assert following.news() == [first]
+        assert await following.news() == [first]
     finally:
         carrier.kill()
         carrier.wait()
     last = {"event": "frozen"}
     _write(tmp_path, "001", last)
-    assert following.news() == [last]  # its last words
+    assert await following.news() == [last]  # its last words
     assert following.name == "001"
     _write(tmp_path, "002", second := _begun(os.getpid()))
-    assert following.news() == [second]
+    assert await following.news() == [second]
     assert following.name == "002"
 
 
-def test_a_course_that_had_ended_is_not_followed(tmp_path: Path) -> None:
+async def test_a_course_that_had_ended_is_not_followed(tmp_path: Path) -> None:
     _write(tmp_path, "001", _begun(os.getpid()), {"event": "ended", "statement": {"course": "001"}})
-    assert Following(tmp_path).news() == []
+    assert await Following(tmp_path).news() == []

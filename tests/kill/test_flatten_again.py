@@ -196,7 +196,7 @@ def sending(number: int, at_ns: int) -> Flattening:
 
 
 async def keep(folder: Path, *events: Flattening | Flattened, epoch: int | None = 5) -> Path:
-    course = Course.begin(folder, lambda _: None)
+    course = await Course.begin(folder, lambda _: None)
     course.add("begun", flatten_epoch=epoch)
     for event in events:
         told = msgspec.to_builtins(event)
@@ -243,6 +243,6 @@ async def test_a_torn_last_line_was_never_sent_and_a_damaged_course_is_not_known
 
 async def test_a_course_without_a_disk_keeps_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    course = Course.begin(tmp_path / "file" / "folder", lambda _: None)
+    course = await Course.begin(tmp_path / "file" / "folder", lambda _: None)
     course.add("begun")
     assert not await course.kept()

@@ -252,13 +252,15 @@ class DeskLayout:
         return self.state / "services" / service
 
     def make(self) -> None:
-        """Create the folders, mode 700. Does nothing where they exist."""
+        """Create the folders, mode 700. Does nothing where they exist, which a disk that takes no writes
+        would keep waiting too."""
         folders = (
             self.state, self.run, self.records, self.logs, self.checkpoints, self.latches,
             self.disabled_strategies,
         )  # fmt: skip
         for folder in folders:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.run.stat().st_uid != os.getuid():
             raise PermissionError(
                 f"{self.run} belongs to another user; set OPENBELL_STATE to a shorter path"

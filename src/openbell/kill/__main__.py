@@ -23,6 +23,7 @@ from typing import Any
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import parse_scopes
+from openbell.kill.front import latch_apart, leave, stand_in_front
 from openbell.kill.press import press
 from openbell.kill.printing import Printing, logged_by
 from openbell.kill.request import TIMEOUT_S, EmergencyRequest
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"openbell.kill: {error}", file=sys.stderr)  # noqa: T201
         return _WRONG_USE
 
+    request, answered = latch_apart(layout, request)
+    if not answered:
+        stand_in_front()
     output, errors = Printing(sys.stdout), Printing(sys.stderr)
 
     def tell(event: Any) -> None:
@@ -59,12 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output.put(json.dumps(event))
 
     with unstoppable(), logged_by(errors):
-        stated = asyncio.run(press(layout, request, tell, ask_guard=not options.alone))
+        pressing = press(layout, request, tell, ask_guard=not options.alone, latch=False)
+        stated = asyncio.run(pressing)
         told = stated.to_wire()
         done = {"event": "done", "statement": told, "final": True} if options.events else told
         output.end(json.dumps(done))
         errors.settle()
-    return stated.exit_status
+    return leave(stated.exit_status)
 
 
 def leave_service() -> None:

@@ -41,3 +41,25 @@ async def aside(work: Callable[[], T], timeout_s: float | None = None) -> T:
     threading.Thread(target=run, daemon=True, name="aside").start()
     async with asyncio.timeout(timeout_s):
         return await done
+
+
+def within(work: Callable[[], T], timeout_s: float) -> T:
+    """As `aside`, for whoever runs on no event loop, or must not let go of it: it blocks for so long at
+    most. Raises what `work` raises, and TimeoutError."""
+    told: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            told.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name="within")
+    thread.start()
+    thread.join(timeout_s)
+    if failed:
+        raise failed[0]
+    if not told:
+        raise TimeoutError
+    return told[0]

@@ -35,10 +35,10 @@ from openbell.errors import ConflictError, StorageError
 from openbell.kill.aside import aside
 from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.marker import read_marker
+from openbell.kill.patient_lock import DiskHangsError, PatientLock
 from openbell.runtime.processes import system_processes
 from openbell.state.files import fsync, storage_error, write_all
 from openbell.state.latch import Latches
-from openbell.state.lock import FileLock
 
 Event = Mapping[str, Any]
 Tell = Callable[[Event], None]
@@ -49,6 +49,10 @@ POLL_S = 0.02
 """flock knows "now" and "for ever", nothing between; and a file tells nobody that it has grown."""
 _READ_MAX = 1 << 24
 LATCHES_S = 0.5
+BEGUN_S = 0.5
+"""How long is waited for a disk that is to make the file of a course."""
+NEWS_S = 0.5
+"""How long for one that is to tell what another's course says: its lock is looked at all the same."""
 KEPT_S = 1.0
 """How long is waited for a disk that is to keep something before an order is sent."""
 
@@ -65,7 +69,7 @@ class _Border:
 
 class Course:
     """Written by one carrier, on a thread of its own: a disk that hangs must not hold up the stop.
-    `begin` never raises."""
+    `begin` never raises, and waits BEGUN_S at most."""
 
     def __init__(self, name: str, fd: int, tell: Tell) -> None:
         self.name = name
@@ -82,22 +86,30 @@ class Course:
             threading.Thread(target=self._write, daemon=True, name="course").start()
 
     @classmethod
-    def begin(cls, folder: Path, tell: Tell) -> Course:
+    async def begin(cls, folder: Path, tell: Tell) -> Course:
         """The next course. Where it cannot be made, one that only tells."""
+        guarded, given_up = threading.Lock(), False
+
+        def work() -> tuple[str, int]:
+            name, fd = _made(folder)
+            with guarded:
+                if given_up:  # the disk came back: an empty course is that of nobody
+                    os.close(fd)
+            return name, fd
+
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            number = max(_numbers(folder), default=0) + 1
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            while True:
-                name = f"{number:03d}"
-                try:
-                    return cls(name, os.open(_path(folder, name), flags, 0o600), tell)
-                except FileExistsError:
-                    number += 1
+            name, fd = await aside(work, BEGUN_S)
+            return cls(name, fd, tell)
+        except TimeoutError:  # it is an OSError as well
+            problem = "the course of the stop is in no file: the disk does not answer"
         except OSError as error:
-            course = cls("", -1, tell)
-            course.problem = _problem(error, folder)
-            return course
+            problem = _problem(error, folder)
+        finally:
+            with guarded:
+                given_up = True
+        course = cls("", -1, tell)
+        course.problem = problem
+        return course
 
     def add(self, event: str, **fields: object) -> None:
         line = msgspec.json.encode({"event": event, **fields})
@@ -163,31 +175,45 @@ class Course:
                 border.passed.set()
 
 
+def _made(folder: Path) -> tuple[str, int]:
+    """The name of a new course, and its file. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = max(_numbers(folder), default=0) + 1
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    while True:
+        name = f"{number:03d}"
+        try:
+            return name, os.open(_path(folder, name), flags, 0o600)
+        except FileExistsError:
+            number += 1
+
+
 def _problem(error: OSError, path: Path) -> str:
     return storage_error(error, "keep the course of the stop in", path).message
 
 
 class Turn:
-    """The lock, or somebody who holds it.
-
-    `unlocked`: a disk or folder that takes no lock keeps nobody from stopping."""
+    """The lock, or somebody who holds it. A disk or folder that takes no lock, or does not answer, keeps
+    nobody from stopping."""
 
     def __init__(self, layout: DeskLayout) -> None:
         self.problem = ""
-        self._lock = FileLock(layout.emergency_lock)
+        """Why there is no lock."""
+        self.unanswered = False
+        """The disk does not say whether another one holds it."""
+        self._lock = PatientLock(layout.emergency_lock)
 
-    def take(self) -> bool:
+    async def take(self) -> bool:
         """False: another one holds it."""
         try:
-            self._lock.acquire()
-        except ConflictError:
-            return False
+            return await self._lock.take()
         except StorageError as error:
+            self.unanswered = isinstance(error, DiskHangsError)
             self.problem = f"{error.message}; this stop goes on without the lock"
-        return True
+            return True
 
     def give_back(self) -> None:
-        self._lock.release()
+        self._lock.give_back()
 
 
 class Following:
@@ -199,14 +225,29 @@ class Following:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._over = {name for name in courses(folder) if ended(read_course(folder, name))}
+        self._over: set[str] | None = None
+        """Courses that had ended before anybody asked for news; None: nobody did."""
         self.name = ""
         self.began: tuple[int, int] | None = None
         """Pid and start time of whoever began the course that is followed."""
         self._seen = 0
+        self._reading: asyncio.Task[list[dict[str, Any]]] | None = None
 
-    def news(self) -> list[dict[str, Any]]:
-        """Events of the course under way that were not given yet."""
+    async def news(self) -> list[dict[str, Any]]:
+        """Events of the course under way that were not given yet; none while the disk does not say."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(aside(self._read))
+            await asyncio.wait([self._reading], timeout=NEWS_S)
+        if not self._reading.done():
+            return []
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    def _read(self) -> list[dict[str, Any]]:
+        """One at a time."""
+        if self._over is None:
+            names = courses(self._folder)
+            self._over = {name for name in names if ended(read_course(self._folder, name))}
         for name in reversed(courses(self._folder)):
             if name in self._over:
                 continue
@@ -349,7 +390,7 @@ async def turns(turn: Turn, timeout_s: float | None = None) -> AsyncIterator[boo
     or when the time is over."""
     loop = asyncio.get_running_loop()
     deadline_s = None if timeout_s is None else loop.time() + timeout_s
-    while not turn.take():
+    while not await turn.take():
         yield False
         if deadline_s is not None and loop.time() >= deadline_s:
             return

@@ -167,7 +167,7 @@ class _Stop:
     async def carry(self) -> EmergencyStatement:
         if self.request.flatten:
             await self._look_back()
-        course = Course.begin(self.layout.emergency, self._hear)
+        course = await Course.begin(self.layout.emergency, self._hear)
         course.add(
             "begun",
             course=course.name,

@@ -13,61 +13,35 @@ the other.
 
 from __future__ import annotations
 
-import threading
-
 from openbell.config.layout import DeskLayout
-from openbell.errors import ConflictError, StorageError
-from openbell.kill.aside import aside
-from openbell.state.lock import FileLock
-
-LOCK_S = 0.5
-"""For a disk that hangs."""
+from openbell.errors import StorageError
+from openbell.kill.patient_lock import PatientLock
 
 
 class FlattenTurn:
     def __init__(self, layout: DeskLayout) -> None:
         self._path = layout.emergency_flatten_lock
-        self._lock: FileLock | None = None
+        self._lock = PatientLock(self._path)
 
     async def take(self) -> str:
         """Why it is not ours; empty: it is. It never is where the disk does not say so."""
-        if self._lock is not None:
-            return ""
-        lock, guarded, given_up = FileLock(self._path), threading.Lock(), False
-
-        def work() -> None:
-            lock.acquire()
-            with guarded:
-                if given_up:  # by a disk that came back: nobody would ever give it back
-                    lock.release()
-
         try:
-            await aside(work, LOCK_S)
-        except ConflictError:
-            return "another stop beside it closes them"
+            ours = await self._lock.take()
         except StorageError as error:
             return error.message
-        except TimeoutError:
-            with guarded:
-                given_up = True
-                lock.release()
-            return f"{self._path.name}: the disk does not answer"
-        self._lock = lock
-        return ""
+        return "" if ours else "another stop beside it closes them"
 
     async def is_anothers(self) -> bool:
         """As far as the disk tells: what takes no lock was locked by nobody."""
-        if self._lock is not None:
+        if self._lock.held:
             return False
+        asked = PatientLock(self._path)
         try:
-            await aside(lambda: FileLock(self._path).acquire().release(), LOCK_S)
-        except ConflictError:
-            return True
-        except (StorageError, TimeoutError):
+            return not await asked.take()
+        except StorageError:
             return False
-        return False
+        finally:
+            asked.give_back()
 
     def give_back(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._lock.give_back()

@@ -18,7 +18,6 @@ import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from openbell.config.duties import ENGINES
@@ -28,10 +27,10 @@ from openbell.kill.aside import aside
 from openbell.kill.emergency_statement import EndedService, FrozenService, LatchSet
 from openbell.kill.ending import OUTLIVED, kill_frozen
 from openbell.kill.freezing import freeze
+from openbell.kill.latching import halt_of
 from openbell.kill.marker import is_begun, set_marker
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.request import EmergencyRequest
-from openbell.state.halts import Halt
 from openbell.state.latch import Latches, Setting
 
 if TYPE_CHECKING:  # what the latch and the freeze do not need is loaded after them
@@ -191,9 +190,7 @@ class Holding:
             if self.request.set_already and all(i in there for i in self.request.set_already):
                 found = tuple(there[each] for each in self.request.set_already)
                 return Setting(found), marked
-            reason = f"emergency stop: {self.request.reason or 'no reason given'}"
-            halt = Halt(reason, self.request.actor or "unknown", datetime.now(UTC))
-            return latches.set(self.request.scopes, halt), marked
+            return latches.set(self.request.scopes, halt_of(self.request)), marked
 
         try:
             setting, marked = await aside(work, 2 * LATCH_TIMEOUT_S)
@@ -201,7 +198,10 @@ class Holding:
             return LatchSet(set=False, durable=False, problems=(error.message,))
         except TimeoutError:
             # The file comes first, and the disk that hangs is asked to keep it after that.
-            there = Latches(self.layout).scopes()
+            try:
+                there = await aside(lambda: Latches(self.layout).scopes(), LATCH_TIMEOUT_S)
+            except TimeoutError:
+                there = frozenset()
             is_set = all(scope in there for scope in self.request.scopes)
             return LatchSet(set=is_set, durable=False, problems=("the disk does not answer",))
         return LatchSet(

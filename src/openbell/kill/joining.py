@@ -63,7 +63,7 @@ class Joining:
         since_s = now_s()
         async for ours in turns(self.turn):
             # Of a course that was followed; a lock that is free from the start has none.
-            news = following.news() if not ours or following.name else []
+            news = await following.news() if not ours or following.name else []
             for event in news:
                 if event.get("event") == "begun":
                     covered, both_flatten = self._compare(event)
@@ -74,7 +74,9 @@ class Joining:
                     return EmergencyStatement.from_wire(stated, joined=True)
             if ours:
                 self.took_over = "" if over else following.name or self.took_over
-                if self.request.flatten and await self.flattening.is_anothers():
+                if self.request.flatten and self.turn.unanswered:
+                    self._close_none(f"{self.turn.problem}, and another stop may close them")
+                elif self.request.flatten and await self.flattening.is_anothers():
                     self._close_none("a stop that went on beside another one closes them")
                 return None
             beside_s = now_s() - since_s

@@ -16,9 +16,22 @@ from typing import Any
 
 from openbell.config.duties import has_order_entry
 from openbell.config.layout import DESK_FILE, DeskLayout
+from openbell.kill.aside import within
 from openbell.runtime.members import Leader, Mark, Scan, scan
 from openbell.runtime.processes import ProcessFacts, system_processes
 from openbell.runtime.records import Record, Records
+
+DISK_S = 1.0
+"""For records and desk file, which the kernel mostly has in memory. Without a record the mark that every
+process of a service carries proves it all the same; what its duties are is then not known: it may send."""
+
+_FRONTS: set[int] = set()
+
+
+def spare_front(pid: int) -> None:
+    """The process that waits for this one carries the same mark, where a service pressed: to stop or kill
+    it would end this one."""
+    _FRONTS.add(pid)
 
 
 @dataclass(frozen=True)
@@ -43,10 +56,13 @@ class OwnService:
 
 @dataclass
 class OwnProcesses:
-    """Looks anew each time it is asked."""
+    """Looks anew each time it is asked. The process table needs no disk; of one that does not answer for
+    records and desk file it is not asked again, and what it said last holds."""
 
     layout: DeskLayout
     _declared: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
+    _records: dict[str, Record] = field(default_factory=dict, repr=False)
+    _hangs: bool = field(default=False, repr=False)
 
     def look(self) -> dict[str, OwnService]:
         """By name. Never raises."""
@@ -56,13 +72,22 @@ class OwnProcesses:
         except OSError:
             boot_id = ""
         seen = scan(table, self.layout.desk_id)
-        records = {record.service: record for record in Records(self.layout.records).read_all()[0]}
+        records = self._read_records()
         names = {*records, *(mark.service for mark in seen.marks.values())}
         found = (self._service(name, records.get(name), seen, boot_id) for name in sorted(names))
         return {service.name: service for service in found if service is not None}
 
     def declared_roles(self) -> dict[str, str]:
         return {name: str(each.get("role", "other")) for name, each in self._services().items()}
+
+    def _read_records(self) -> dict[str, Record]:
+        if not self._hangs:
+            try:
+                read = within(Records(self.layout.records).read_all, DISK_S)[0]
+                self._records = {record.service: record for record in read}
+            except TimeoutError:
+                self._hangs = True
+        return self._records
 
     def _service(
         self, name: str, record: Record | None, seen: Scan, boot_id: str
@@ -78,7 +103,8 @@ class OwnProcesses:
                 leader = Leader(facts.pid, facts.start, mark)
         if leader is not None:
             members |= {facts.pid: facts for facts in seen.members(leader)}
-        members.pop(os.getpid(), None)
+        for pid in (os.getpid(), *_FRONTS):
+            members.pop(pid, None)
         if not members:
             return None
         role, may_send = self._duty(name, record)
@@ -98,8 +124,9 @@ class OwnProcesses:
         """Of desk.toml as it stands, without looking at whether it is right."""
         if self._declared is None:
             self._declared = {}
-            with contextlib.suppress(OSError, ValueError):
-                tables = tomllib.loads((self.layout.desk / DESK_FILE).read_text())
+            path = self.layout.desk / DESK_FILE
+            with contextlib.suppress(OSError, ValueError, TimeoutError):
+                tables = tomllib.loads(within(path.read_text, DISK_S))
                 services = tables.get("services", {})
                 self._declared = {n: s for n, s in services.items() if isinstance(s, dict)}
         return self._declared

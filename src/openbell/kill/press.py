@@ -9,7 +9,6 @@ latch ─▶ guard takes it within 100 ms ─▶ its statement
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -23,19 +22,24 @@ from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.equipment import LoadedAlone
 from openbell.kill.guard_client import GuardGoneError, GuardRefusedError, emergency_stop_by_guard
 from openbell.kill.holding import LATCH_TIMEOUT_S
+from openbell.kill.latching import latch_now
 from openbell.kill.request import EmergencyRequest
-from openbell.state.halts import Halt
 from openbell.state.kill_log import append_act
-from openbell.state.latch import Latches
 
 RECORD_TIMEOUT_S = 1.0
 
 
 async def press(
-    layout: DeskLayout, request: EmergencyRequest, tell: Tell, *, ask_guard: bool = True
+    layout: DeskLayout,
+    request: EmergencyRequest,
+    tell: Tell,
+    *,
+    ask_guard: bool = True,
+    latch: bool = True,
 ) -> EmergencyStatement:
-    """Never raises for what a guard, a disk, a venue or a process does."""
-    request = await latched(layout, request)
+    """Never raises for what a guard, a disk, a venue or a process does. `latch`: False: the caller has set
+    it, or tried to, as `front.latch_apart` does."""
+    request = await latched(layout, request) if latch else request
     stated = None
     if ask_guard:
         try:
@@ -50,19 +54,8 @@ async def press(
 
 async def latched(layout: DeskLayout, request: EmergencyRequest) -> EmergencyRequest:
     """Sets the latch before anybody is asked. What fails here is tried, and told, by the stop."""
-
-    def work() -> tuple[str, ...]:
-        layout.make()
-        halt = Halt(
-            f"emergency stop: {request.reason or 'no reason given'}",
-            request.actor or "unknown",
-            datetime.now(UTC),
-        )
-        setting = Latches(layout).set(request.scopes, halt)
-        return tuple(latch.id for latch in setting.latches) if setting.durable else ()
-
     try:
-        ids = await aside(work, LATCH_TIMEOUT_S)
+        ids = await aside(lambda: latch_now(layout, request), LATCH_TIMEOUT_S)
     except (OSError, OpenbellError, TimeoutError):
         return request
     return msgspec.structs.replace(request, set_already=ids)

@@ -38,7 +38,7 @@ class FileLock:
         """Take it or raise ConflictError naming the holder, at once. StorageError: no such folder,
         no right to it."""
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = open_lock_file(self.path)
         except OSError as error:
             raise storage_error(error, "lock", self.path) from error
         try:
@@ -85,6 +85,16 @@ class FileLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def open_lock_file(path: Path) -> int:
+    """Makes it only where it is not there: to make it waits for a disk that takes no writes, to open it
+    does not. Raises OSError."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, 0o600)
 
 
 def lock_within(fd: int, operation: int, timeout_secs: float) -> bool:

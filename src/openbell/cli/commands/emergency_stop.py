@@ -88,10 +88,14 @@ def emergency_stop(
     if not yes:
         _ask(terminal, request)
     from openbell.kill.__main__ import leave_service, unstoppable
+    from openbell.kill.front import latch_apart, leave, stand_in_front
     from openbell.kill.press import press
     from openbell.kill.printing import Printing, logged_by
 
     leave_service()
+    request, answered = latch_apart(layout, request)
+    if not answered:
+        stand_in_front()
     # The stop does not wait for a terminal that takes no output.
     output, errors = Printing(sys.stdout), Printing(sys.stderr)
     lines = errors if terminal.as_json else output
@@ -104,14 +108,16 @@ def emergency_stop(
 
     with unstoppable(), logged_by(errors):
         try:
-            stated = asyncio.run(_uninterrupted(press(layout, request, tell), errors.put))
+            stated = asyncio.run(
+                _uninterrupted(press(layout, request, tell, latch=False), errors.put)
+            )
         finally:
             errors.settle()
         from openbell.cli.emergency_text import statement_text
 
         told = stated.to_wire()
         output.end(terminal.shown(told, statement_text(told)))
-    return stated.exit_status
+    return leave(stated.exit_status)
 
 
 async def _uninterrupted(

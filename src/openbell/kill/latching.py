@@ -1,0 +1,23 @@
+"""The latch as whoever presses sets it, before anybody is asked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from openbell.config.layout import DeskLayout
+from openbell.kill.request import EmergencyRequest
+from openbell.state.halts import Halt
+from openbell.state.latch import Latches
+
+
+def halt_of(request: EmergencyRequest) -> Halt:
+    reason = f"emergency stop: {request.reason or 'no reason given'}"
+    return Halt(reason, request.actor or "unknown", datetime.now(UTC))
+
+
+def latch_now(layout: DeskLayout, request: EmergencyRequest) -> tuple[str, ...]:
+    """Their ids, where the disk has confirmed them. Raises OSError, StorageError; blocks for as long as a
+    disk that hangs."""
+    layout.make()
+    setting = Latches(layout).set(request.scopes, halt_of(request))
+    return tuple(latch.id for latch in setting.latches) if setting.durable else ()
