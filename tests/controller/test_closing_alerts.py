@@ -16,7 +16,7 @@ from openbell.controller.desk import ControlledDesk
 from openbell.controller.run_board import LiveRun
 from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.picture import Picture
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 DESK = (
     '[desk]\nname = "small"\n[alerts]\norder_open_for = "30s"\nloss = "100"\n'

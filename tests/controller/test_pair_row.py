@@ -10,7 +10,7 @@ import pytest
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.pair import EnginePair, _Watched
 from openbell.domain.service_state import ServiceState
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 PRIMARY, STANDBY = "execution-engine", "execution-engine-standby"
 

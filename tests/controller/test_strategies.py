@@ -17,9 +17,9 @@ from openbell.controller.acts import Acts
 from openbell.controller.run_board import RunBoard
 from openbell.domain.desk_state import DeskTarget
 from openbell.errors import ConflictError, RefusedError, StorageError
+from openbell.service_client import Answer
 from openbell.state.desk_lock import ANNOUNCED
 from openbell.state.disabled_strategies import DisabledStrategies
-from openbell.watch.service_client import Answer
 
 STRATEGY = """
 [strategies.{name}]

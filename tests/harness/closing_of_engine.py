@@ -17,15 +17,15 @@ from openbell.procedures.closing.wait_for_orders import WaitForOrders
 from openbell.procedures.desk_voices import DeskVoices, Roles
 from openbell.procedures.step import Step
 from openbell.runtime.spec import ServiceView
+from openbell.service_client import Answer
 from openbell.watch.channels import Channels
-from openbell.watch.service_client import Answer
 
 ENGINE = "execution-engine"
 
 
 @dataclass
 class _Asks:
-    """`watch.service_client.Asks`: there is the engine alone."""
+    """`service_client.Asks`: there is the engine alone."""
 
     desk: EngineDesk
 

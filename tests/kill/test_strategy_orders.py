@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openbell.kill.strategy_orders import _Asked
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 REFUSED = Answer({"message": "it stands by"}, 409, "standby answered 409: it stands by")
 SILENT = Answer(None, None, "engine does not answer")

@@ -25,11 +25,11 @@ from openbell.procedures.extraction import Extraction, extract_state
 from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import Outcome
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
+from openbell.service_client import Answer
 from openbell.state.checkpoint import CheckpointMeta, write_checkpoint
 from openbell.state.nothing_sent import NothingSent
 from openbell.venues.asking import HeldPosition, OpenOrder, VenueAnswer
 from openbell.watch.channels import Channels
-from openbell.watch.service_client import Answer
 
 DESK = """
 [desk]

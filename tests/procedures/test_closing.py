@@ -64,6 +64,7 @@ from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Facts
 from openbell.procedures.run import Runner
 from openbell.procedures.step import OnFailure, Outcome, StepReport
+from openbell.service_client import Answer
 from openbell.state.database import open_database
 from openbell.state.desk_lock import DeskLock
 from openbell.state.halts import Halt
@@ -71,7 +72,6 @@ from openbell.state.journal import Journal
 from openbell.state.latch import Latches
 from openbell.state.nothing_sent import NothingSent
 from openbell.watch.log_line import LogLine
-from openbell.watch.service_client import Answer
 
 STEPS = (
     "lock",

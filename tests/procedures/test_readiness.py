@@ -38,7 +38,7 @@ from openbell.procedures.readiness_checks import (
 )
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 DESK = parse_desk(
     b"""

@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 
 from openbell.service.http import DEADLINE_HEADER, deadline_mono_ns, endpoint
-from openbell.watch.service_client import ServiceClient
+from openbell.service_client import ServiceClient
 
 Start = Callable[[str], Any]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.connections import LinkState, Said, connections, engine_said, feeds_said
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 TIMEOUT_S = 5.0
 

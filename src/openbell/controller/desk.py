@@ -33,11 +33,11 @@ from openbell.procedures.wording import count_of
 from openbell.runtime.spec import AdoptionReport, ServiceEvent
 from openbell.runtime.supervisor import Supervisor
 from openbell.service.logging import get_logger
+from openbell.service_client import ServiceClient
 from openbell.state.audit import AuditLog
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, clear_lock, read_lock
 from openbell.state.nothing_sent import NothingSent, read_nothing_sent
 from openbell.watch.channels import Channels
-from openbell.watch.service_client import ServiceClient
 
 log = get_logger()
 

@@ -14,8 +14,8 @@ from openbell.domain.scopes import DESK
 from openbell.domain.service_state import ServiceState
 from openbell.kill.marker import read_marker
 from openbell.runtime.spec import ServiceView
+from openbell.service_client import Answer
 from openbell.state.not_opened import closed_because
-from openbell.watch.service_client import Answer
 
 ENGINE_TIMEOUT_S = 2.0
 """An engine that takes longer to say how it is is not known to be well."""

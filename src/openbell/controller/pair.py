@@ -33,7 +33,7 @@ from openbell.errors import FailedError, OpenbellError, RefusedError
 from openbell.procedures.rolling import HandedOver, Pair
 from openbell.service.code import code_hash, limits_hash
 from openbell.service.logging import get_logger
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 log = get_logger()
 

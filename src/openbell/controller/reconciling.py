@@ -27,7 +27,7 @@ from openbell.errors import (
 )
 from openbell.procedures.comparing_at_rest import HINT, compare_at_rest
 from openbell.service.logging import get_logger
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 log = get_logger()
 

@@ -18,8 +18,8 @@ from openbell.config.duties import ENGINES
 from openbell.kill.emergency_statement import StrategyStatement
 from openbell.kill.pace import Backoff
 from openbell.kill.venue import SETTLE_S_MIN
+from openbell.service_client import Answer, ServiceClient
 from openbell.venues.asking import EMPTY_ANSWERS
-from openbell.watch.service_client import Answer, ServiceClient
 
 if TYPE_CHECKING:
     from openbell.config.layout import DeskLayout

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openbell.config.models import DeskFile
-from openbell.watch.service_client import Answer, Asks
+from openbell.service_client import Answer, Asks
 
 
 @dataclass(frozen=True)

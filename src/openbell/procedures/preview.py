@@ -42,10 +42,10 @@ from openbell.procedures.step import OnFailure, Plan, Say, Verification
 from openbell.procedures.uncontrolled import guard_row, services_alive
 from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
+from openbell.service_client import Answer
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock
 from openbell.state.halts import read_halt
 from openbell.state.latch import Latches, desk_halt, latch_note
-from openbell.watch.service_client import Answer
 
 
 @dataclass(frozen=True)

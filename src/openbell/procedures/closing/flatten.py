@@ -23,8 +23,8 @@ from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
+from openbell.service_client import Answer
 from openbell.state.latch import Latches, latch_note
-from openbell.watch.service_client import Answer
 
 _RETRY_S = 1.0
 _RETRY_MAX_S = 8.0

@@ -19,8 +19,8 @@ from openbell.domain.service_state import ServiceState
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.ports import Services, VenueTruth, facts_of
 from openbell.procedures.wording import count_of
+from openbell.service_client import Answer
 from openbell.venues.asking import VenueAnswer
-from openbell.watch.service_client import Answer
 
 Row = Mapping[str, Any]
 

@@ -23,7 +23,7 @@ from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 OPEN_IT = (
     "`openbell up --safe-mode` opens the desk without trading and compares; then close it again"
