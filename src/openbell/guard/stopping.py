@@ -21,6 +21,7 @@ from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
 from openbell.kill.emergency import emergency_stop
 from openbell.kill.guard_client import ALIVE, ANSWER_S, SILENT_S
+from openbell.kill.progress import StandsStillError
 from openbell.kill.request import EmergencyRequest
 
 _log = logging.getLogger(__name__)
@@ -46,7 +47,9 @@ class Stopping:
         self._loaded = loaded
         self._venues = venues
         self._credentials = credentials
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], asyncio.Queue[dict[str, Any]]] = {}
+        self.stands_still = ""
+        """Why none is begun here any more: one that was hung, and so would the next."""
 
     @property
     def under_way(self) -> bool:
@@ -60,6 +63,11 @@ class Stopping:
             request = EmergencyRequest.from_wire(fields)
         except ValueError as error:
             raise UsageError(f"emergency_stop: {error}") from None
+        if self.stands_still:
+            raise RefusedError(
+                f"a stop in this guard stood still: {self.stands_still}",
+                hint="the stop is carried out without the guard; end its process, and another one starts",
+            )
         if await self._is_outdated():
             raise RefusedError(
                 "desk.toml has changed since this guard read it",
@@ -71,8 +79,8 @@ class Stopping:
         yield {"event": "taken"}
         news: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         task = asyncio.create_task(self._carry_out(request, news), name="emergency stop")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = news
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
         while True:
             try:
                 async with asyncio.timeout(ALIVE_S):
@@ -111,13 +119,27 @@ class Stopping:
                 request,
                 warm=warm,
                 tell=lambda event: news.put_nowait(dict(event)),
+                stands_still=self._stand_still,
             )
+        except StandsStillError:
+            return  # whoever asked has been told
         except Exception as error:  # noqa: BLE001 - who asked then does it himself
             _log.exception("the emergency stop failed")
             why = f"the guard's stop failed: {type(error).__name__}"
             news.put_nowait({"error": why, "code": "failed", "final": True})
         else:
             news.put_nowait({"event": "done", "statement": stated.to_wire(), "final": True})
+
+    def _stand_still(self, why: str) -> None:
+        """Before its turn is free: of those that wait for it here none is to take it, and hang as well. Who
+        asked for them carries them out."""
+        self.stands_still = why
+        own = asyncio.current_task()
+        told = {"error": f"its stop stands still: {why}", "code": "failed", "final": True}
+        for task, news in tuple(self._tasks.items()):
+            news.put_nowait(told)
+            if task is not own:
+                task.cancel()
 
     async def finish(self) -> None:
         """Returns when none is under way: a guard that is to end ends after it."""

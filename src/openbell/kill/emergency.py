@@ -23,7 +23,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -41,15 +41,16 @@ from openbell.kill.emergency_statement import (
     EndedService,
     StrategyStatement,
 )
-from openbell.kill.ending import stop_others
+from openbell.kill.ending import KILL_TIMEOUT_S, longest_end_s, stop_others
 from openbell.kill.equipment import Equipment, NotAtHandError, Pairs, ReadyEquipment
-from openbell.kill.holding import LATCH_TIMEOUT_S, Holding
+from openbell.kill.freezing import FREEZE_TIMEOUT_S
+from openbell.kill.holding import LATCH_TIMEOUT_S, LOOSE_S, Holding
 from openbell.kill.joining import Joining
 from openbell.kill.latencies import read_latencies
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.process_end import ProcessEnd
+from openbell.kill.progress import Progress, StandsStillError
 from openbell.kill.request import EmergencyRequest, visits_of
-from openbell.kill.stuck import beat
 from openbell.runtime.processes import system_processes
 from openbell.state.order_latency import SeenLatencies
 
@@ -71,6 +72,13 @@ OTHERS_AFTER_S = 0.5
 """How long services that cannot send wait to be asked to end, unless every venue is done before: what
 they do on their way out would compete with the cancels for the processor."""
 CHECKPOINT_TIMEOUT_S = 5.0
+HELD_S = 2 * LATCH_TIMEOUT_S + FREEZE_TIMEOUT_S + LOOSE_S + KILL_TIMEOUT_S
+LOADED_S = 10.0
+"""For adapters, by whoever has nothing at hand; a second of processor time."""
+OVERTIME_S = 0.5
+"""As of each visit."""
+LET_GO_S = 2.0
+"""For a stop that hangs in a task to end, once it is cancelled."""
 ORDERS_PER_VENUE = 1_000_000
 
 _log = logging.getLogger(__name__)
@@ -89,29 +97,46 @@ async def emergency_stop(
     warm: Mapping[str, Venue] | None = None,
     settle_s: Mapping[str, float] | None = None,
     tell: Tell = _hear_nothing,
+    stands_still: Callable[[str], None] = lambda _: None,
 ) -> EmergencyStatement:
     """For the guard, which has everything at hand. `credentials`: as of `closing_credentials`, for
     venues that are not `warm`. `settle_s`: the longest order latency that was seen, by venue.
-    Never raises for what a disk, a venue or a process does."""
+    Never raises for what a disk, a venue or a process does, but as `carry_out` does."""
     equipment = ReadyEquipment(desk, credentials, warm, settle_s)
-    return await carry_out(layout, request, equipment, tell)
+    return await carry_out(layout, request, equipment, tell, stands_still)
 
 
 async def carry_out(
-    layout: DeskLayout, request: EmergencyRequest, equipment: Equipment, tell: Tell
+    layout: DeskLayout,
+    request: EmergencyRequest,
+    equipment: Equipment,
+    tell: Tell,
+    stands_still: Callable[[str], None] = lambda _: None,
 ) -> EmergencyStatement:
-    """Carries it out, or follows whoever does already, and takes over should that one die."""
+    """Carries it out, or follows whoever does already, and takes over should that one die. Raises
+    StandsStillError where something in it hangs: then its turn is free. `stands_still`: told so before."""
     stop = _Stop(layout, request, equipment, tell)
-    beating = asyncio.create_task(beat())
+    work = asyncio.create_task(stop.whole())
+    watching = asyncio.create_task(stop.progress.watch())
+    still = ""
     try:
-        await stop.hold()
-        return await stop.joined() or await stop.carry()
+        await asyncio.wait({work, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        still = watching.result()
+        _log.error("the stop stands still: %s", still)
+        stands_still(still)
+        raise StandsStillError(still)
     finally:
-        await stop.settled()
-        stop.joining.give_back()
+        watching.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work}, timeout=LET_GO_S)
+        if not still:
+            await asyncio.wait({asyncio.create_task(stop.settled())}, timeout=HELD_S)
+        await stop.joining.leave(ended=work.done())
         stop.holding.close()
         await equipment.close()
-        beating.cancel()
 
 
 @dataclass
@@ -141,6 +166,11 @@ class _Stop:
         """Of the orders that engines have sent; made once what it takes is loaded."""
         self.latencies = SeenLatencies()
         """The longest that an order took, as the engine has seen it."""
+        self.progress = Progress()
+
+    async def whole(self) -> EmergencyStatement:
+        await self.hold()
+        return await self.joined() or await self.carry()
 
     # --- 1: nothing more is sent ---------------------------------------------------------------
 
@@ -152,7 +182,8 @@ class _Stop:
             await self.settled()
 
     async def settled(self) -> None:
-        await self.holding.settled()
+        with self.progress.step("latch and freeze", HELD_S):
+            await self.holding.settled()
 
     # --- two presses ---------------------------------------------------------------------------
 
@@ -166,7 +197,8 @@ class _Stop:
 
     async def carry(self) -> EmergencyStatement:
         if self.request.flatten:
-            await self._look_back()
+            with self.progress.step("what an earlier stop has sold", LATCH_TIMEOUT_S):
+                await self._look_back()
         course = await Course.begin(self.layout.emergency, self._hear)
         course.add(
             "begun",
@@ -183,7 +215,8 @@ class _Stop:
             self.problems.append(self.joining.turn.problem)
         whole = self.request.whole_desk
         others = asyncio.create_task(self._held_then_others(course))
-        venues, strategies, by_hand = await self._venues_and_strategies(course)
+        with self.progress.step("the venues", self._venues_s()):
+            venues, strategies, by_hand = await self._venues_and_strategies(course)
         self._visited.set()
         course.sync()
         await self.settled()
@@ -204,13 +237,16 @@ class _Stop:
             by_hand=self._by_hand(by_hand),
         )
         if whole:
-            checkpoint = await self._checkpoint(stated)
+            with self.progress.step("the checkpoint", CHECKPOINT_TIMEOUT_S):
+                checkpoint = await self._checkpoint(stated)
             course.add("checkpoint", checkpoint=checkpoint)
             stated = msgspec.structs.replace(stated, checkpoint=checkpoint)
-            gone = await self.ending.end(others)
+            with self.progress.step("the end of processes", longest_end_s(self.own)):
+                gone = await self.ending.end(others)
             course.add("processes", services=gone)
             stated = msgspec.structs.replace(stated, ended=gone, by_hand=self._by_hand(by_hand))
-            stated = await self._after_late_ones(course, stated)
+            with self.progress.step("the venues, once more", self._venues_s()):
+                stated = await self._after_late_ones(course, stated)
         await others
         if course.problem:
             self.problems.append(course.problem)
@@ -221,6 +257,11 @@ class _Stop:
         course.add("ended", statement=stated.to_wire())
         await course.close()
         return stated
+
+    def _venues_s(self) -> float:
+        """Each symbol of a venue has its turn, a second at least, and what it takes is loaded before."""
+        turns = max(1, len(self.request.named(ScopeKind.SYMBOL)))
+        return LOADED_S + self.request.timeout_s + turns * (1.0 + OVERTIME_S)
 
     async def _look_back(self) -> None:
         """At what stops before this one may have sold. Nobody else closes positions now."""
@@ -239,7 +280,8 @@ class _Stop:
         self, course: Course
     ) -> tuple[tuple[VenueStatement, ...], tuple[StrategyStatement, ...], str]:
         try:
-            desk = await self.equipment.desk()
+            with self.progress.step("the loading of desk.toml", LOADED_S):
+                desk = await self.equipment.desk()
         except NotAtHandError as error:
             self.problems.append(f"the desk file cannot be used: {error}")
             course.add("no_desk", why=str(error))
@@ -319,7 +361,8 @@ class _Stop:
             course.add("venue", what=told.pop("type"), **told)
 
         try:
-            visit = await self.equipment.visit(name)
+            with self.progress.step(f"the loading of {name}", LOADED_S * len(desk.file.venues)):
+                visit = await self.equipment.visit(name)  # one after the other
             longest_s = max(visit.settle_s, self.latencies.of(name))
             visit = replace(visit, settle_s=longest_s)
             from openbell.kill.flatten_record import FlattenRecord

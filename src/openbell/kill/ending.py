@@ -56,6 +56,16 @@ async def kill_frozen(own: OwnProcesses, names: Iterable[str]) -> list[EndedServ
     ]
 
 
+def longest_end_s(own: OwnProcesses) -> float:
+    """How long `stop_others` and the kills around it take at most."""
+    asked_s = _STOP_TIMEOUT_S
+    for each in own.look().values():
+        settings: Mapping[str, Any] = {} if each.record is None else each.record.settings
+        with contextlib.suppress(TypeError, ValueError):
+            asked_s = max(asked_s, float((settings.get("stop") or {}).get("timeout", 0.0)))
+    return asked_s + 3 * KILL_TIMEOUT_S
+
+
 async def stop_others(layout: DeskLayout, own: OwnProcesses) -> list[EndedService]:
     """Asks every other service of the desk to end, all at once, and kills what does not."""
     others = [

@@ -53,6 +53,15 @@ class Joining:
         self.flattening.give_back()
         self.turn.give_back()
 
+    async def leave(self, *, ended: bool) -> None:
+        """`ended`: False: a task of this stop goes on, and may close positions. Then nobody else does, for as
+        long as this process lives: its turn is free, for who only cancels does no harm."""
+        if ended or not self.request.flatten:
+            self.give_back()
+            return
+        await self.flattening.take()
+        self.turn.give_back()
+
     async def joined(self) -> EmergencyStatement | None:
         """The statement of whoever carries out the same already. None: it is ours to carry out."""
         following = Following(self.layout.emergency)

@@ -8,7 +8,9 @@ latch ─▶ guard takes it within 100 ms ─▶ its statement
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,11 +20,12 @@ from openbell.errors import OpenbellError
 from openbell.kill.aside import aside
 from openbell.kill.course import Tell
 from openbell.kill.emergency import carry_out
-from openbell.kill.emergency_statement import EmergencyStatement
+from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
 from openbell.kill.equipment import LoadedAlone
 from openbell.kill.guard_client import GuardGoneError, GuardRefusedError, emergency_stop_by_guard
 from openbell.kill.holding import LATCH_TIMEOUT_S
 from openbell.kill.latching import latch_now
+from openbell.kill.progress import StandsStillError
 from openbell.kill.request import EmergencyRequest
 from openbell.state.kill_log import append_act
 
@@ -47,9 +50,33 @@ async def press(
         except (GuardGoneError, GuardRefusedError) as error:
             tell({"event": "alone", "why": f"the guard does not do it: {error}"})
     if stated is None:
-        stated = await carry_out(layout, request, LoadedAlone(layout), tell)
+        try:
+            stated = await carry_out(layout, request, LoadedAlone(layout), tell)
+        except StandsStillError as error:
+            stated = _unfinished(request, str(error))
     await _record(layout, request, stated)
     return stated
+
+
+def _unfinished(request: EmergencyRequest, why: str) -> EmergencyStatement:
+    """Of a stop of which nothing is known but what it did not come through."""
+    return EmergencyStatement(
+        course="",
+        reason=request.reason,
+        actor=request.actor,
+        scopes=tuple(str(scope) for scope in request.scopes),
+        flatten=request.flatten,
+        account_wide=request.account_wide,
+        began=datetime.now(UTC).isoformat(),
+        took_s=0.0,
+        carrier_pid=os.getpid(),
+        latch=LatchSet(set=bool(request.set_already), durable=bool(request.set_already)),
+        problems=(f"this stop stood still: {why}",),
+        by_hand=(
+            "this stop was not carried to its end: press again; should that one stand still too, log in at "
+            "each venue of the desk and cancel its open orders"
+        ),
+    )
 
 
 async def latched(layout: DeskLayout, request: EmergencyRequest) -> EmergencyRequest:

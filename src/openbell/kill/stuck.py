@@ -20,7 +20,6 @@ What always holds:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import select
@@ -32,7 +31,8 @@ from pathlib import Path
 from openbell.runtime.processes import ProcessFacts, system_processes
 
 BEAT_S = 0.25
-"""A carrier's event loop wakes at least so often. It runs in the process's first thread."""
+"""A carrier's event loop wakes at least so often (`progress`), so that one which does nothing but wait for a
+venue is not taken for one that hangs. It runs in the process's first thread."""
 STOPPED_S = 0.5
 SILENT_S = 2.0
 """Eight beats. A loaded machine is no reason to miss one: who waits for the processor is not at rest."""
@@ -161,12 +161,6 @@ class Watch:
         """As `kill_for_certain`; one that holds the lock no more is left alone."""
         who = (stuck.pid, stuck.start)
         return kill_for_certain(stuck.pid, lambda: self.holder(began) == who)
-
-
-async def beat() -> None:
-    """For ever: a carrier that does nothing but wait for a venue is not taken for one that hangs."""
-    while True:  # noqa: ASYNC110 - to wake is all that it is for
-        await asyncio.sleep(BEAT_S)
 
 
 def kill_for_certain(pid: int, still: Callable[[], bool]) -> bool:
