@@ -220,6 +220,11 @@ class DeskLayout:
         return self.state / "emergency"
 
     @property
+    def emergency_went_on(self) -> Path:
+        """What a guard proved since of what the newest of them left unproven."""
+        return self.state / "emergency-went-on.json"
+
+    @property
     def credentials(self) -> Path:
         return self.state / "credentials.env"
 

@@ -20,12 +20,8 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.scopes import undeclared
 from openbell.errors import UnverifiedError, UsageError
-from openbell.kill.course import (
-    emergency_document,
-    last_statement,
-    refuse_under_way,
-    under_way,
-)
+from openbell.kill.course import last_statement, refuse_under_way, under_way
+from openbell.kill.going_on import emergency_document
 from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedError, stop_by_guard
 from openbell.kill.marker import clear_marker, is_begun, read_marker
 from openbell.kill.press import latched

@@ -29,6 +29,7 @@ from openbell.domain.dead_man import (
     within,
 )
 from openbell.errors import OpenbellError
+from openbell.guard.dead_man_row import DeadManRow
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
@@ -153,6 +154,11 @@ class DeadMan:
         )
 
     @property
+    def is_to_cancel(self) -> bool:
+        """It withdraws what rests here itself, now or at its next try."""
+        return self._cancelling or decide(self.facts).act is Act.CANCEL
+
+    @property
     def held_back(self) -> bool:
         """The venue answered the last request with its rate limit: it is well, and will take it."""
         return self._held_back_s is not None
@@ -205,15 +211,18 @@ class DeadMan:
             since = self.facts.since_refresh_s
             if since is not None and since >= self.timeout_s + FIRED_GRACE_S:
                 self._ran_out()  # and reached nothing
-        elif self._clock_s() - self._stated_s >= STATED_S:
-            self._stopped = await self._is_stopped()
+        else:
+            await self._is_stopped()
 
     async def _is_stopped(self) -> bool:
-        """Whether an emergency stop verified zero here, as its statement says."""
-        self._stated_s = self._clock_s()
-        with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
-            return await aside(lambda: has_stopped(self._layout, self.warm.name), DISK_S)
-        return False
+        """Whether an emergency stop verified zero here, as its statement says; the disk is asked once in
+        STATED_S, whoever wants to know."""
+        if not self._stopped and self._clock_s() - self._stated_s >= STATED_S:
+            self._stated_s = self._clock_s()
+            with contextlib.suppress(TimeoutError):  # a disk that hangs must not hold it up
+                look = aside(lambda: has_stopped(self._layout, self.warm.name), DISK_S)
+                self._stopped = await look
+        return self._stopped
 
     def _ran_out(self) -> None:
         """The venue's timer runs no more."""
@@ -409,29 +418,21 @@ class DeadMan:
         switch = self.switch
         since = facts.since_refresh_s
         running = facts.applies == "venue" and facts.armed is True and since is not None
-        return {
-            "venue": self.warm.name,
-            "applies": facts.applies if self.warm.venue is not None else "unknown",
-            "scope": "own orders" if switch is None else switch.scope,
-            "timeout_s": facts.timeout_s,
-            "state": self._state(facts),
-            "why": self._problem or decide(facts).why,
-            "refreshed_at": self._refreshed_at.isoformat() if self._refreshed_at else None,
-            "refreshed_ago_s": None if since is None else round(since, 3),
-            "runs_out_in_s": round(facts.timeout_s - since, 3) if running and since else None,
-            "fired_at": self.fired_at.isoformat() if self.fired_at else None,
-            "fired": None
-            if self.statement is None
-            else {
-                "result": self.statement.result,
-                "remaining": len(self.statement.orders),
-                "by_hand": self.statement.by_hand,
-            },
-            "not_covered": self._not_covered(facts, switch),
-            "also_cancels": "orders of others on this account"
-            if switch is not None and not self.warm.config.exclusive
-            else "",
-        }
+        return DeadManRow(
+            venue=self.warm.name,
+            config=self.warm.config,
+            switch=switch,
+            applies=facts.applies if self.warm.venue is not None else "unknown",
+            timeout_s=facts.timeout_s,
+            state=self._state(facts),
+            why=self._problem or decide(facts).why,
+            not_covered=self._not_covered(facts, switch),
+            refreshed_at=self._refreshed_at,
+            refreshed_ago_s=since,
+            runs_out_in_s=facts.timeout_s - since if running and since else None,
+            fired_at=self.fired_at,
+            fired=self.statement,
+        ).as_dict()
 
     def _state(self, facts: DeadManFacts) -> str:
         if facts.applies == "none":

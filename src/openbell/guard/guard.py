@@ -23,7 +23,9 @@ from openbell.domain.scopes import parse_scopes
 from openbell.errors import OpenbellError, StorageError, UsageError
 from openbell.guard.controller_watch import ControllerWatch
 from openbell.guard.dead_man import DeadMan
+from openbell.guard.dead_man_row import NOT_LOOKED
 from openbell.guard.engine_watch import EngineWatch, watch_for_stops
+from openbell.guard.going_on import GoingOn
 from openbell.guard.record import GuardRecord, RecordKeeper
 from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
@@ -99,6 +101,7 @@ class Guard:
             name: DeadMan(warm, settings, layout, self, self.tell)
             for name, warm in self.venues.items()
         }
+        self.going_on = GoingOn(layout, self.venues, self.switches, settings, self.tell)
         self.heartbeat_rule = HeartbeatRule(
             layout,
             loaded.file.kill_switch.rules,
@@ -141,14 +144,16 @@ class Guard:
 
     def start(self) -> None:
         """Everything that goes on until the end."""
+        layout = self.layout
         bodies = {
             **{f"venue {name}": warm.run for name, warm in self.venues.items()},
             **{f"dead man {name}": switch.run for name, switch in self.switches.items()},
             "controller": self.controller.run,
             "pauses": self._notice_pauses,
             "sockets": self._keep_sockets,
-            "stops": self._watch_for_stops,
+            "stops": lambda: watch_for_stops(self.engine, layout, self._beat_every_s),
             "heartbeat rule": self.heartbeat_rule.run,
+            "going on": self.going_on.run,
             "house": self._keep_house,
             "idle": self._end_when_idle,
         }
@@ -190,9 +195,6 @@ class Guard:
                 self.controller.forgive(over_s)
             if over_s > PAUSE_S:
                 self.tell("paused", seconds=round(over_s, 3))
-
-    async def _watch_for_stops(self) -> None:
-        await watch_for_stops(self.engine, self.layout, self._beat_every_s)
 
     async def _keep_house(self) -> None:
         settings = self.loaded.file.logs
@@ -313,6 +315,7 @@ class Guard:
             "venues": [warm.as_dict() for warm in self.venues.values()],
             "dead_man": [switch.as_dict() for switch in self.switches.values()],
             "kill_rules": self.heartbeat_rule.document(),
+            "going_on": self.going_on.document(),
         }
 
     async def _status(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
@@ -332,7 +335,7 @@ class Guard:
 
     async def _seen(self, warm: WarmVenue) -> dict[str, object]:
         """What rests at the venue now; None: not known."""
-        unknown: dict[str, object] = {"open_orders": None, "elsewhere": None}
+        unknown = NOT_LOOKED
         if warm.venue is None or not warm.warm:
             return unknown
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from openbell.config.models import LoadedDesk
 from openbell.domain.dead_man import within
 from openbell.errors import OpenbellError
+from openbell.guard.dead_man_row import NOT_LOOKED, DeadManRow
 from openbell.venues.credentials import Credentials
 from openbell.venues.port import DeadMansSwitch
 from openbell.venues.registry import open_venue
@@ -37,22 +38,14 @@ def _row(desk: LoadedDesk, name: str) -> dict[str, object]:
     else:
         why = problem or "no guard answers"
         gap = "no guard is there to cancel"
-    return {
-        "venue": name,
-        "applies": applies,
-        "scope": "own orders" if switch is None else switch.scope,
-        "timeout_s": wanted_s if switch is None else within(wanted_s, switch.min_s, switch.max_s),
-        "state": state,
-        "why": why,
-        "refreshed_at": None,
-        "refreshed_ago_s": None,
-        "runs_out_in_s": None,
-        "fired_at": None,
-        "fired": None,
-        "not_covered": [f"everything: {gap}"],
-        "also_cancels": "orders of others on this account"
-        if switch is not None and not config.exclusive
-        else "",
-        "open_orders": None,
-        "elsewhere": None,
-    }
+    row = DeadManRow(
+        venue=name,
+        config=config,
+        switch=switch,
+        applies=applies,
+        timeout_s=wanted_s if switch is None else within(wanted_s, switch.min_s, switch.max_s),
+        state=state,
+        why=why,
+        not_covered=[f"everything: {gap}"],
+    )
+    return {**row.as_dict(), **NOT_LOOKED}

@@ -355,15 +355,6 @@ def refuse_under_way(layout: DeskLayout) -> None:
         )
 
 
-def emergency_document(layout: DeskLayout) -> dict[str, Any] | None:
-    """As `status` shows it: `{"at", "reason", "actor", "pid", "under_way", "statement"}`; None
-    where no stop of the whole desk was begun since the desk was opened."""
-    marker = read_marker(layout)
-    if marker is None:
-        return None
-    return {**marker, "under_way": under_way(layout), "statement": last_statement(layout)}
-
-
 def has_stopped(layout: DeskLayout, venue: str) -> bool:
     """Whether an emergency stop of the whole desk verified zero at this venue, and nobody opened the
     desk since. A stop that ended before the marker was made belongs to an earlier one."""

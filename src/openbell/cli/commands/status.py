@@ -110,10 +110,23 @@ def emergency_lines(emergency: dict[str, Any] | None) -> list[str]:
     elif stated := emergency.get("statement"):
         venues = ", ".join(f"{each['venue']}: {each['result']}" for each in stated["venues"])
         lines.append(f"            {stated['result'].upper()} ({venues or 'no venues'})")
+        lines += _went_on(emergency.get("went_on"))
     else:
         lines.append("            it has no end: press again, it goes on from what it finds")
     lines.append("            `openbell up` opens the desk again, in safe mode")
     return lines
+
+
+def _went_on(went_on: dict[str, Any] | None) -> list[str]:
+    """What the guard found since, by itself, of what that stop left open."""
+    found = (went_on or {}).get("venues") or {}
+    tries = (went_on or {}).get("tries") or {}
+    return [
+        f"            since then, by the guard: {name}: {stated['result']}"
+        + (f" ({stated['why']})" if stated["result"] != "verified" and stated.get("why") else "")
+        + f", after {tries.get(name, 1)} tries"
+        for name, stated in sorted(found.items())
+    ]
 
 
 def disabled_lines(disabled: list[dict[str, Any]] | None) -> list[str]:
