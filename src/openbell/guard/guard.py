@@ -144,14 +144,13 @@ class Guard:
 
     def start(self) -> None:
         """Everything that goes on until the end."""
-        layout = self.layout
         bodies = {
             **{f"venue {name}": warm.run for name, warm in self.venues.items()},
             **{f"dead man {name}": switch.run for name, switch in self.switches.items()},
             "controller": self.controller.run,
             "pauses": self._notice_pauses,
             "sockets": self._keep_sockets,
-            "stops": lambda: watch_for_stops(self.engine, layout, self._beat_every_s),
+            "stops": lambda: watch_for_stops(self.engine, self.layout, self._beat_every_s),
             "heartbeat rule": self.heartbeat_rule.run,
             "going on": self.going_on.run,
             "house": self._keep_house,
@@ -335,17 +334,16 @@ class Guard:
 
     async def _seen(self, warm: WarmVenue) -> dict[str, object]:
         """What rests at the venue now; None: not known."""
-        unknown = NOT_LOOKED
         if warm.venue is None or not warm.warm:
-            return unknown
+            return NOT_LOOKED
         try:
             async with asyncio.timeout(warm.config.timeout):
                 listing = await warm.venue.open_orders()
         except (TimeoutError, OpenbellError):
-            return unknown
+            return NOT_LOOKED
         except Exception as error:  # noqa: BLE001 - an adapter's defect must not end the guard
             _log.error("the adapter of %s raised %s", warm.name, type(error).__name__)
-            return unknown
+            return NOT_LOOKED
         count = len(listing.orders) if listing.complete else None
         return {"open_orders": count, "elsewhere": listing.elsewhere}
 
