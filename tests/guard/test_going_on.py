@@ -59,6 +59,7 @@ async def test_orders_that_a_hanging_venue_kept_are_withdrawn_by_the_guard_once_
     """They rested, and it was unknown, until somebody pressed again. No dead man's switch is asked here."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}
     async with small_desk(tmp_path / "desk", more=MORE, venue_more='dead_man = "off"\n') as desk:
+        desk.layout.target.write_text('{"target": "trading"}')  # or the guard ends as idle
         desk.rest(3)
         (here,) = desk.houses.values()
         command = [

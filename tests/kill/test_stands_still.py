@@ -65,6 +65,7 @@ async def test_a_stop_that_hangs_in_a_guard_that_answers_is_carried_out_by_whoev
     """The second press joined a carrier in the same guard that would never end, and so did the first."""
     (tmp_path / "sitecustomize.py").write_text(HANGS)
     async with small_desk(tmp_path / "desk", more=NO_CONTROLLER) as desk:
+        desk.layout.target.write_text('{"target": "trading"}')  # or the guard ends as idle
         desk.rest(3)
         await desk.start("engine", "helper")
         await desk.until_sending("engine")
@@ -99,6 +100,7 @@ async def test_a_guard_that_is_stopped_in_the_middle_of_a_stop_is_killed_and_tak
     tmp_path: Path,
 ) -> None:
     async with small_desk(tmp_path / "desk", more=NO_CONTROLLER) as desk:
+        desk.layout.target.write_text('{"target": "trading"}')  # or the guard ends as idle
         desk.rest(20)
         (here,) = desk.houses.values()
         with guard(desk.folder) as process:

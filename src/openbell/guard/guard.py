@@ -170,7 +170,6 @@ class Guard:
 
     async def _lasting(self, name: str, body: Callable[[], Any]) -> None:
         """One part that fails is begun again; the others go on."""
-        loop = asyncio.get_running_loop()
         well_again: asyncio.TimerHandle | None = None
         while True:
             try:
@@ -181,7 +180,8 @@ class Guard:
             if well_again is not None:
                 well_again.cancel()
             await asyncio.sleep(1)
-            well_again = loop.call_later(WELL_AGAIN_S, self._failed.pop, name, None)
+            later = asyncio.get_running_loop().call_later
+            well_again = later(WELL_AGAIN_S, self._failed.pop, name, None)
 
     async def _notice_pauses(self) -> None:
         """While this process was stopped nobody could be heard: that is nobody's silence."""
@@ -234,7 +234,8 @@ class Guard:
         idle_s = 0.0
         while idle_s < self.loaded.file.guard.controller_silent_after * 2:
             await asyncio.sleep(self._beat_every_s)
-            closed = self.controller.is_closed and self.controller.pid is None
+            closed = self.controller.is_closed and not self.going_on.document()
+            closed = closed and self.controller.pid is None
             idle_s = idle_s + self._beat_every_s if closed else 0.0
         self.tell("idle", why="the desk is closed, and no controller runs")
         async for _ in self._disarm({}, None):

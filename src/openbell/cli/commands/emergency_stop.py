@@ -111,6 +111,10 @@ def emergency_stop(
             stated = asyncio.run(
                 _uninterrupted(press(layout, request, tell, latch=False), errors.put)
             )
+        except click.Abort:
+            errors.settle()
+            leave(1)  # whoever waits in front of it does not know that it was left
+            raise
         finally:
             errors.settle()
         from openbell.cli.emergency_text import statement_text
