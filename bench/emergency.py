@@ -41,9 +41,9 @@ VENUES = {"kraken": 1000, "binance-usdm": 1000, LIMITED: 100}
 second."""
 OPEN = ("NEW", "PARTIALLY_FILLED")
 ROOT = Path(__file__).parents[1]
-INTENTS_PER_S, FIRING = 1000, 4
-"""Of all strategies that fire, and how many of them: the intents of one are sent each after the answer
-to the one before."""
+INTENTS_PER_S, FIRING = 1000, 20
+"""Of all strategies that fire, and how many of them: the intents of one are sent each after the answer to
+the one before, so that four of them offered 456."""
 
 
 def floors() -> Mapping[str, float]:

@@ -285,10 +285,12 @@ def guarded_desk(
     services: str = "",
     stop_key: bool = False,
     apart: bool = False,
+    logs: Path | None = None,
 ) -> Iterator[GuardedDesk]:
     """A desk in `folder` with these venues of `FACES`; not opened. `apart`: each is a process, which
     can be stopped, and not a thread of this one.
-    `stop_key`: its venues know a second key, which may enter no order, and desk.toml names it."""
+    `stop_key`: its venues know a second key, which may enter no order, and desk.toml names it. `logs`:
+    where each venue writes down all that happens there, NAME.log."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
         pairs = {
@@ -303,7 +305,14 @@ def guarded_desk(
             names += ["--closing-pair", "GUARDED_STOP_KEY:GUARDED_STOP_SECRET"]
         running = {
             name: stack.enter_context(
-                some_venue("--face", FACES[name][0], "--no-limits", *names, apart=apart)
+                some_venue(
+                    "--face",
+                    FACES[name][0],
+                    "--no-limits",
+                    *names,
+                    *(("--log", str(logs / f"{name}.log")) if logs else ()),
+                    apart=apart,
+                )
             )
             for name in venues
         }
