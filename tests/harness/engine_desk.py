@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,8 @@ class EngineDesk:
         self.clock: WallClock | None = None
         """Of engine and market, where a test sets it before the start."""
         self.controller_answers = True
+        self.quoted: Callable[[Quote], Quote] = lambda quote: quote
+        """What the market makes of the venue's quotes."""
         self._url = url
         self._process: asyncio.subprocess.Process | None = None
         self._requester: Requester[Intent, IntentReply] | None = None
@@ -324,7 +326,8 @@ class EngineDesk:
         while True:
             with contextlib.suppress(aiohttp.ClientError):
                 for symbol in ("BTC/USDT", "ETH/USDT", "LTC/USDT"):
-                    self._market.publish(quote_topic(VENUE, symbol), await self.touch(symbol))
+                    quote = self.quoted(await self.touch(symbol))
+                    self._market.publish(quote_topic(VENUE, symbol), quote)
             await asyncio.sleep(0.2)
 
     async def _read_port(self) -> int:
