@@ -21,10 +21,10 @@ from openbell.domain.scopes import DESK
 from openbell.kill.course import Course
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
 from openbell.kill.going_on import (
+    Debts,
     Owed,
     emergency_document,
     note_went_on,
-    owed,
     owed_of,
     read_went_on,
 )
@@ -150,29 +150,48 @@ async def test_what_was_proven_since_is_owed_no_more_and_belongs_to_that_stop_al
     ids = latch_now(layout, EmergencyRequest())
     set_marker(layout, "a drill", "ann")
     name = await _left(layout, ids)
-    assert owed(layout) == Owed(name, ("a",), False)
+    debts = Debts(layout)
+    assert debts.owed() == Owed(name, ("a",), False)
     note_went_on(layout, name, VenueStatement(venue="a", result="residual"))
-    assert owed(layout) == Owed(name, ("a",), False)
+    assert debts.owed() == Owed(name, ("a",), False)
     note_went_on(layout, name, VenueStatement(venue="a", result="verified"))
-    assert owed(layout) is None
+    assert debts.owed() is None
     document = emergency_document(layout)
     assert document is not None and document["went_on"]["tries"] == {"a": 2}
 
     later = await _left(layout, ids)
-    assert owed(layout) == Owed(later, ("a",), False), "of the later one nothing is proven"
+    assert debts.owed() == Owed(later, ("a",), False), "of the later one nothing is proven"
     document = emergency_document(layout)
     assert document is not None and document["went_on"] is None
 
 
 async def test_a_person_who_releases_the_latch_ends_it(layout: DeskLayout) -> None:
     await _left(layout, latch_now(layout, EmergencyRequest()))
-    assert owed(layout) is not None
+    debts = Debts(layout)
+    assert debts.owed() is not None
     latches = Latches(layout)
     latches.release(latches.read())
-    assert owed(layout) is None
+    assert debts.owed() is None
     latch_now(layout, EmergencyRequest())  # and one that is set anew is another
-    assert owed(layout) is None
+    assert debts.owed() is None
     assert DESK in latches.scopes()
+
+
+async def test_a_course_is_read_once_and_again_only_when_one_has_grown(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard looks every two seconds, and a stop of a large desk tells thousands of lines."""
+    ids = latch_now(layout, EmergencyRequest())
+    first = await _left(layout, ids)
+    debts = Debts(layout)
+    assert debts.owed() == Owed(first, ("a",), False)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "openbell.kill.going_on.last_statement", lambda _: pytest.fail("read again")
+        )
+        assert debts.owed() == Owed(first, ("a",), False)
+    second = await _left(layout, ids)
+    assert debts.owed() == Owed(second, ("a",), False)
 
 
 def test_a_file_that_is_torn_says_nothing(layout: DeskLayout) -> None:

@@ -18,7 +18,7 @@ from openbell.config.layout import DeskLayout
 from openbell.errors import StorageError
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
-from openbell.kill.going_on import Owed, note_went_on, owed
+from openbell.kill.going_on import Debts, Owed, note_went_on
 from openbell.kill.latencies import read_latencies
 from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.plan import Scope
@@ -51,6 +51,7 @@ class GoingOn:
         tell: Callable[..., None],
     ) -> None:
         self._layout = layout
+        self._debts = Debts(layout)
         self._venues = venues
         self._switches = switches
         self._cancel_timeout_s = settings.cancel_timeout
@@ -80,7 +81,7 @@ class GoingOn:
     async def _look(self) -> Owed | None:
         """One look at a time, on a disk that may hang."""
         if self._looking is None:
-            self._looking = asyncio.create_task(aside(lambda: owed(self._layout)))
+            self._looking = asyncio.create_task(aside(self._debts.owed))
         await asyncio.wait([self._looking], timeout=DISK_S)
         if not self._looking.done():
             return None

@@ -11,7 +11,9 @@ Invariants
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -74,17 +76,43 @@ def owed_of(
     return Owed(stated.course, venues, stated.account_wide, () if whole else symbols)
 
 
-def owed(layout: DeskLayout) -> Owed | None:
-    """By what lies on the disk; None while somebody carries out a stop, and for what cannot be read."""
+class Debts:
+    """What is owed by what lies on the disk, for whoever looks again and again: the course of a large stop is
+    read once, and not while nothing was added to any."""
+
+    def __init__(self, layout: DeskLayout) -> None:
+        self._layout = layout
+        self._seen: object = None
+        self._stated: EmergencyStatement | None = None
+
+    def owed(self) -> Owed | None:
+        """None while somebody carries out a stop, and for what cannot be read. Blocks as long as the disk."""
+        if under_way(self._layout):
+            return None
+        seen = _sizes(self._layout.emergency)
+        if seen != self._seen:
+            self._seen, self._stated = seen, _last(self._layout)
+        if self._stated is None:
+            return None
+        latched = frozenset(latch.id for latch in Latches(self._layout).read(opened=False))
+        return owed_of(self._stated, latched, read_went_on(self._layout))
+
+
+def _last(layout: DeskLayout) -> EmergencyStatement | None:
     found = last_statement(layout)
-    if found is None or under_way(layout):
-        return None
     try:
-        stated = EmergencyStatement.from_wire(found)
+        return None if found is None else EmergencyStatement.from_wire(found)
     except ValueError:
         return None
-    latched = frozenset(latch.id for latch in Latches(layout).read(opened=False))
-    return owed_of(stated, latched, read_went_on(layout))
+
+
+def _sizes(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Of the courses, which only grow."""
+    try:
+        with os.scandir(folder) as entries:
+            return tuple(sorted((each.name, each.stat().st_size) for each in entries))
+    except OSError:
+        return ()
 
 
 def read_went_on(layout: DeskLayout) -> WentOn | None:
