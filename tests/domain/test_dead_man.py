@@ -23,7 +23,8 @@ facts = st.builds(
     mode=st.sampled_from(list(Mode)),
     engine=st.sampled_from(list(EngineIs)),
     engine_silent_s=seconds,
-    controller_well=st.booleans(),
+    closing_well=st.booleans(),
+    closing_silent_s=seconds,
     timeout_s=st.floats(1, 60),
     armed=st.sampled_from([True, False, None]),
     since_refresh_s=st.none() | seconds,
@@ -43,7 +44,7 @@ def test_a_timer_is_refreshed_only_for_who_is_well(found: DeadManFacts) -> None:
     if decide(found).act is Act.REFRESH:
         well = found.engine is EngineIs.WELL and found.mode is Mode.OPEN
         assert found.applies == "venue"
-        assert well or (found.mode is Mode.HOLD and found.controller_well and found.armed)
+        assert well or (found.mode is Mode.HOLD and found.closing_well and found.armed)
 
 
 @given(facts)
@@ -68,8 +69,8 @@ def test_with_the_guards_looks_no_two_refreshes_are_more_than_a_quarter_apart(
     while True:
         found = DeadManFacts(
             applies="venue", mode=Mode.OPEN, engine=EngineIs.WELL, engine_silent_s=0.0,
-            controller_well=True, timeout_s=timeout_s, armed=True, since_refresh_s=since,
-            cancelled=False,
+            closing_well=True, closing_silent_s=0.0, timeout_s=timeout_s, armed=True,
+            since_refresh_s=since, cancelled=False,
         )  # fmt: skip
         if decide(found).act is Act.REFRESH:
             break
@@ -83,8 +84,26 @@ def test_orders_are_cancelled_only_after_a_silence_as_long_as_the_time_out(
 ) -> None:
     if decide(found).act is Act.CANCEL:
         assert not found.cancelled and not found.stopped
-        assert max(found.since_refresh_s or 0, found.engine_silent_s) >= found.timeout_s
-        assert found.mode is Mode.HOLD or found.engine is EngineIs.SILENT
+        closes = found.mode is Mode.HOLD
+        silent_s = found.closing_silent_s if closes else found.engine_silent_s
+        assert max(found.since_refresh_s or 0, silent_s) >= found.timeout_s
+        assert not found.closing_well if closes else found.engine is EngineIs.SILENT
+
+
+@given(facts)
+def test_a_desk_whose_closing_was_cut_off_is_withdrawn_from_whatever_became_of_its_engine(
+    found: DeadManFacts,
+) -> None:
+    """A guard that was told to hold did nothing for ever where it is the one who cancels, and kept a
+    venue's timer up for ever where the controller had been started again."""
+    if found.mode is not Mode.HOLD or found.closing_well or found.applies == "none":
+        return
+    act = decide(found).act
+    assert act is not Act.REFRESH
+    silent = found.closing_silent_s >= found.timeout_s
+    runs = found.applies == "venue" and found.armed and found.since_refresh_s is not None
+    if silent and not runs and not found.cancelled and not found.stopped:
+        assert act is Act.CANCEL
 
 
 @given(facts)

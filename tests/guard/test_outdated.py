@@ -12,6 +12,8 @@ import pytest
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.controller.guard_keeper import GuardKeeper
+from openbell.controller.run_board import LiveRun
+from openbell.domain.desk_state import DeskTarget
 from openbell.errors import RefusedError
 from openbell.guard.stopping import Stopping
 from openbell.kill.request import EmergencyRequest
@@ -71,3 +73,27 @@ async def test_a_guard_is_replaced_at_any_beat_that_shows_older_settings() -> No
     desk.renewals = 1
     assert await beat("newer") == ["end", "end", "end"], "it has the credentials of before"
     assert await beat("newer") == ["end", "end", "end"], "once for each renewal"
+
+
+async def test_the_controller_says_that_it_closes_for_as_long_as_that_run_goes_on() -> None:
+    """One that was broken off in a controller that lives leaves the guard to withdraw what rests."""
+    run = LiveRun("close-1", "close", "ann", {}, 0)
+    board = SimpleNamespace(newest=run)
+    target = SimpleNamespace(asked=DeskTarget.CLOSING)
+    desk: Any = SimpleNamespace(
+        desk=SimpleNamespace(file=SimpleNamespace(venues={"v": None})),
+        renewals=0,
+        board=board,
+        targets=target,
+    )
+    keeper = GuardKeeper(desk)
+    assert not keeper.holds
+    await keeper.hold()
+    assert keeper.holds
+    run.emit({"event": "failed"})
+    assert not keeper.holds
+    board.newest = LiveRun("open-2", "open", "ann", {}, 0)
+    assert not keeper.holds, "of another run"
+    board.newest = LiveRun("close-3", "close", "ann", {}, 0)
+    await keeper.resumed()
+    assert not keeper.holds

@@ -14,9 +14,10 @@ from openbell.config.loader import load_desk
 from openbell.domain.dead_man import Mode
 from openbell.guard import guard as guard_module
 from openbell.guard import record as record_module
-from openbell.guard.guard import Guard, own_record
+from openbell.guard.guard import Guard
 from openbell.guard.main import _earlier
-from openbell.guard.record import GuardRecord, write_record
+from openbell.guard.record import GuardRecord, own_record, write_record
+from openbell.kill.beats import CLOSING, Beat
 
 DESK = """
 [desk]
@@ -98,3 +99,25 @@ async def test_a_disk_that_hangs_holds_up_no_answer_and_gets_the_newest_record_w
     is_back.set()
     await guard._keeper.kept(20)
     assert written == [Mode.HOLD, Mode.OFF]
+
+
+async def test_what_it_holds_it_holds_for_as_long_as_the_closing_is_heard(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the request itself and by each beat that says so; a controller's other beats say nothing of it."""
+    monkeypatch.setattr(type(guard.controller), "is_well", True)
+    now_s = 1000.0
+    guard.closing._clock_s = lambda: now_s
+    guard.closing._heard_s = 0.0
+    assert not guard.closing.is_well
+    monkeypatch.setattr(guard_module.time, "monotonic", lambda: now_s)
+    async for _ in guard.handlers()["hold"]({}, None):
+        pass
+    assert guard.closing.is_well
+    now_s += 60
+    guard.hear(Beat(sender="controller", pid=1), now_s)
+    assert not guard.closing.is_well and guard.closing.silent_s == 60
+    guard.hear(Beat(sender="controller", pid=1, stage=CLOSING), now_s)
+    assert guard.closing.is_well
+    monkeypatch.setattr(type(guard.controller), "is_well", False)
+    assert not guard.closing.is_well, "its controller is gone"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import Guard, Venue
 from openbell.domain.dead_man import EngineIs, Mode
 from openbell.guard import dead_man
+from openbell.guard.closing_watch import ClosingWatch
 from openbell.guard.dead_man import HELD_BACK_SHARE, DeadMan
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
-from openbell.kill.beats import Beat
+from openbell.kill.beats import STOPPED, Beat
 from openbell.kill.course import Course, has_stopped
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
 from openbell.kill.marker import clear_marker, set_marker
@@ -61,7 +63,7 @@ class Timer:
 class World:
     engine: EngineWatch
     mode: Mode = Mode.OPEN
-    controller_well: bool = True
+    closing: ClosingWatch = field(default_factory=lambda: ClosingWatch(math.inf, lambda: True))
 
 
 @dataclass
@@ -106,6 +108,11 @@ async def _beat(world: World) -> None:
     while True:
         world.engine.hear(Beat(sender="engine", epoch=1), time.monotonic())
         await asyncio.sleep(0.05)
+
+
+def cut_off() -> ClosingWatch:
+    """A closing that is heard no more from now on."""
+    return ClosingWatch(math.inf, lambda: False)
 
 
 async def until(true: Any) -> None:
@@ -288,7 +295,7 @@ async def test_where_the_controller_that_closes_the_desk_is_gone_an_engine_that_
 ) -> None:
     """It was broken off at each look, as the engine is heard, and begun anew without a pause."""
     await until(lambda: tried.switch.armed is True)
-    tried.world.mode, tried.world.controller_well = Mode.HOLD, False
+    tried.world.mode, tried.world.closing = Mode.HOLD, cut_off()
     await until(lambda: stops.begun)
     assert tried.world.engine.state is EngineIs.WELL
     looks = len(stops.begun)
@@ -347,3 +354,54 @@ async def test_what_an_earlier_silence_waited_for_holds_up_no_cancel_of_the_next
     await until(lambda: tried.switch.armed is True)
     tried.beating.cancel()
     await until(lambda: stops.begun)
+
+
+@pytest.mark.parametrize("by", ["venue", "guard"])
+async def test_what_a_closing_leaves_that_was_cut_off_is_cancelled_though_its_engine_left_as_told(
+    tried: Tried, stops: Stops, by: str
+) -> None:
+    """The controller was killed after the engine had been stopped, and started again: its run waits for a
+    person, and the orders rested for ever."""
+    tried.switch.warm.config = tried.switch.warm.config.model_copy(update={"dead_man": by})
+    await until(
+        lambda: tried.switch.as_dict()["state"] == ("armed" if by == "venue" else "watching")
+    )
+    tried.world.mode = Mode.HOLD
+    tried.beating.cancel()
+    tried.world.engine.hear(Beat(sender="engine", epoch=1, stage=STOPPED), time.monotonic())
+    assert tried.world.engine.state is EngineIs.LEFT
+    await asyncio.sleep(2 * tried.switch.timeout_s)
+    assert not stops.begun, "while it goes on, nothing is"
+    assert tried.switch.as_dict()["state"] == ("armed" if by == "venue" else "watching")
+    stops.go_on.set()
+    tried.world.closing = cut_off()
+    await until(lambda: "dead_man_fired" in tried.told)
+    await until(lambda: tried.switch.as_dict()["state"] == "fired")
+    assert len(stops.begun) == 1
+    # Somebody goes on with it, and it is cut off again: what was withdrawn then says nothing of now.
+    tried.world.closing = ClosingWatch(math.inf, lambda: True)
+    tried.switch.changed.set()
+    await until(lambda: tried.switch.as_dict()["state"] == "watching")
+    tried.world.closing = cut_off()
+    await until(lambda: len(stops.begun) == 2)
+
+
+async def test_what_rests_while_nothing_is_armed_and_nobody_cancels_is_named_as_not_covered(
+    tried: Tried,
+) -> None:
+    """After a restart whose new code did not start, orders rested, and no gap was shown."""
+
+    def gaps(resting: int | None) -> list[str]:
+        row: Any = tried.switch.as_dict(resting)
+        return [gap for gap in row["not_covered"] if "nobody cancels, however long" in gap]
+
+    await until(lambda: tried.switch.armed is True)
+    assert not gaps(3)
+    tried.beating.cancel()
+    tried.world.engine.hear(Beat(sender="engine", epoch=1, stage=STOPPED), time.monotonic())
+    assert tried.switch.as_dict()["state"] == "idle"
+    assert gaps(3)[0].startswith("what rests (3): the engine was stopped on purpose")
+    assert gaps(None)[0].startswith("whatever rests: ")
+    assert not gaps(0)
+    tried.world.mode = Mode.OFF
+    assert gaps(3)[0].startswith("what rests (3): disarmed")

@@ -284,3 +284,29 @@ def test_a_taken_port_is_named_and_exits_5(start_service: Start) -> None:
         assert service.process.wait(20) == 5
     line = next(line for line in service.lines() if line.get("alert"))
     assert str(port) in line["event"]
+
+
+def test_a_service_whose_server_ends_knows_that_nobody_asked_it_to_stop(
+    start_service: Start,
+) -> None:
+    """An engine told the guard that it ends on purpose: its orders rested, with nobody to cancel them."""
+    body = """
+        async def told():
+            app.log.info("told", asked=app.was_asked_to_stop)
+        app.on_stop(told)
+        """
+    service = start_service(body)
+    service.until_ready()
+    assert service.stop() == 0
+    assert service.line("told")["asked"] is True
+    service = start_service(
+        body
+        + """
+        import openbell.service.app as module
+        async def serve(self, sockets):
+            "As one that has died."
+        module.QuietServer.serve = serve
+        """
+    )
+    assert service.process.wait(20) == 1
+    assert service.line("told")["asked"] is False

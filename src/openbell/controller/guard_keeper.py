@@ -25,7 +25,7 @@ from openbell.domain.mutual_watch import BACKOFF_MAX_S, BACKOFF_S, LIMIT, WINDOW
 from openbell.errors import ConflictError, NotRunningError, OpenbellError, UnverifiedError
 from openbell.guard.peer import credentials
 from openbell.guard.record import process_of, read_record
-from openbell.kill.beats import BeatSender
+from openbell.kill.beats import ACTIVE, CLOSING, BeatSender
 from openbell.kill.guard_client import (
     GuardGoneError,
     GuardRefusedError,
@@ -90,6 +90,14 @@ class GuardKeeper:
     def is_wanted(self) -> bool:
         asked = self._desk.targets.asked
         return self.has_venues and not self._ending and asked is not DeskTarget.OFFLINE
+
+    @property
+    def holds(self) -> bool:
+        """The run that had the switches held goes on. One that was broken off leaves the mode as it is,
+        and says nothing any more."""
+        run = self._desk.board.newest
+        closes = run is not None and run.procedure == "close" and not run.is_over
+        return closes and self._mode is Mode.HOLD
 
     def view(self) -> dict[str, Any] | None:
         """As `status` shows it; None for a desk without venues."""
@@ -169,7 +177,7 @@ class GuardKeeper:
         sender = BeatSender(self._layout.beats_socket, "controller")
         while True:
             if self.is_wanted:
-                sender.send()
+                sender.send(stage=CLOSING if self.holds else ACTIVE)
             await asyncio.sleep(self._desk.desk.file.guard.beat_every_s)
 
     # --- what procedures ask of it -----------------------------------------------------------

@@ -5,7 +5,8 @@ refreshed while the engine is well and else runs out, or by the guard, once the 
 for as long.
 
     mode   open   the engine's health counts
-           hold   the desk is being closed: the controller's counts, for the engine is about to go
+           hold   the desk is being closed: the closing's counts, for the engine is about to go. It lasts
+                  only as long as a closing says so: one that was cut off is a silence like an engine's
            off    disarmed, and never armed again until the desk is opened
 
 An engine that ends on a person's word says so: then nothing is armed and nothing is cancelled, as
@@ -62,7 +63,10 @@ class DeadManFacts:
     engine: EngineIs
     engine_silent_s: float
     """Since the engine was last heard."""
-    controller_well: bool
+    closing_well: bool
+    """A closing goes on, by its controller's word of just now."""
+    closing_silent_s: float
+    """Since that word was heard last."""
     timeout_s: float
     armed: bool | None
     """Whether the venue's timer runs; None: an earlier guard may have started it."""
@@ -95,7 +99,7 @@ def decide(facts: DeadManFacts) -> Decision:
             return _off(facts, "the engine was stopped on purpose")
         case EngineIs.WELL:
             return _kept_up(facts)
-    return _running_out(facts, "the engine")
+    return _running_out(facts, "the engine", facts.engine_silent_s)
 
 
 def _off(facts: DeadManFacts, why: str) -> Decision:
@@ -112,17 +116,17 @@ def _kept_up(facts: DeadManFacts) -> Decision:
 
 
 def _closing(facts: DeadManFacts) -> Decision:
-    """Only what runs is kept up: a desk that is being closed arms nothing anew."""
-    if facts.applies == "guard":
-        return Decision(Act.NOTHING, "the desk is being closed")
-    if not facts.armed:
-        return Decision(Act.NOTHING, "the desk is being closed")
-    if facts.controller_well:
+    """Only what runs is kept up: a desk that is being closed arms nothing anew. Where nobody closes it
+    any more, what rests is to go whatever its engine says: an engine that left on the closing's word has
+    left orders that were to be withdrawn."""
+    if not facts.closing_well:
+        return _running_out(facts, "the closing of the desk", facts.closing_silent_s)
+    if facts.applies == "venue" and facts.armed:
         return _kept_up(facts)
-    return _running_out(facts, "the controller that closes the desk")
+    return Decision(Act.NOTHING, "the desk is being closed")
 
 
-def _running_out(facts: DeadManFacts, who: str) -> Decision:
+def _running_out(facts: DeadManFacts, who: str, silent_s: float) -> Decision:
     if facts.stopped:
         return Decision(Act.NOTHING, "an emergency stop ended the engine, and verified zero here")
     if facts.cancelled:
@@ -131,7 +135,7 @@ def _running_out(facts: DeadManFacts, who: str) -> Decision:
     if facts.applies == "venue" and facts.armed and since is not None:
         over = since >= facts.timeout_s + FIRED_GRACE_S
     else:
-        over = facts.engine_silent_s >= facts.timeout_s
+        over = silent_s >= facts.timeout_s
     if over:
         return Decision(Act.CANCEL, f"{who} was silent for {facts.timeout_s:g}s")
     return Decision(Act.NOTHING, f"{who} is silent: the timer runs out")
@@ -141,7 +145,7 @@ def is_late(facts: DeadManFacts) -> bool:
     """A refresh that should have been made was not."""
     since = facts.since_refresh_s
     wanted = (facts.mode is Mode.OPEN and facts.engine is EngineIs.WELL) or (
-        facts.mode is Mode.HOLD and facts.controller_well
+        facts.mode is Mode.HOLD and facts.closing_well
     )
     return (
         facts.applies == "venue"

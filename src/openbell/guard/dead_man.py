@@ -29,6 +29,7 @@ from openbell.domain.dead_man import (
     within,
 )
 from openbell.errors import OpenbellError
+from openbell.guard.closing_watch import ClosingWatch
 from openbell.guard.dead_man_row import DeadManRow
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
@@ -67,7 +68,7 @@ class World(Protocol):
     engine: EngineWatch
 
     @property
-    def controller_well(self) -> bool: ...
+    def closing(self) -> ClosingWatch: ...
 
 
 class DeadMan:
@@ -145,7 +146,8 @@ class DeadMan:
             mode=self._world.mode,
             engine=self._world.engine.state,
             engine_silent_s=self._world.engine.silent_s,
-            controller_well=self._world.controller_well,
+            closing_well=self._world.closing.is_well,
+            closing_silent_s=self._world.closing.silent_s,
             timeout_s=self.timeout_s,
             armed=self.armed,
             since_refresh_s=since,
@@ -182,7 +184,8 @@ class DeadMan:
         await self._hear_of_stop()
         facts = self.facts
         self._tell_lateness(facts)
-        if facts.engine is EngineIs.WELL and facts.mode is Mode.OPEN:
+        well = facts.engine is EngineIs.WELL and facts.mode is Mode.OPEN
+        if well or (facts.mode is Mode.HOLD and facts.closing_well):
             self._cancelled, self._cancel_retry_s = False, CANCEL_RETRY_S
             # What an earlier silence was to wait for is over: the next one is not held up by it.
             soon_s = self._clock_s() + CANCEL_RETRY_S
@@ -347,7 +350,7 @@ class DeadMan:
         """Of a cancel under way. A closing that withdraws the orders begins with `hold`, one that keeps them
         with `off`: the first is no reason to leave them, unless an engine that is well withdraws them."""
         facts = self.facts
-        if facts.mode is Mode.HOLD and facts.engine is EngineIs.SILENT:
+        if facts.mode is Mode.HOLD and facts.engine is not EngineIs.WELL:
             return True
         return decide(facts).act is Act.CANCEL
 
@@ -413,7 +416,8 @@ class DeadMan:
 
     # --- for people --------------------------------------------------------------------------
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self, resting: int | None = None) -> dict[str, object]:
+        """`resting`: own orders at the venue now, where that was asked."""
         facts = self.facts
         switch = self.switch
         since = facts.since_refresh_s
@@ -426,7 +430,7 @@ class DeadMan:
             timeout_s=facts.timeout_s,
             state=self._state(facts),
             why=self._problem or decide(facts).why,
-            not_covered=self._not_covered(facts, switch),
+            not_covered=self._not_covered(facts, switch, resting),
             refreshed_at=self._refreshed_at,
             refreshed_ago_s=since,
             runs_out_in_s=facts.timeout_s - since if running and since else None,
@@ -444,23 +448,34 @@ class DeadMan:
         if facts.mode is Mode.OFF:
             off = facts.applies == "guard" or facts.armed is False
             return "disarmed" if off else "disarming"
-        match facts.engine:
-            case EngineIs.UNHEARD | EngineIs.LEFT:
+        closes = facts.mode is Mode.HOLD
+        if not closes and facts.engine in (EngineIs.UNHEARD, EngineIs.LEFT):
+            return "idle"
+        if not (facts.closing_well if closes else facts.engine is EngineIs.WELL):
+            if facts.stopped:
                 return "idle"
-            case EngineIs.SILENT if facts.mode is Mode.OPEN:
-                if facts.stopped:
-                    return "idle"
-                if facts.cancelled:
-                    return "idle" if self.fired_at is None else "fired"
-                return "running_out"
+            if facts.cancelled:
+                return "idle" if self.fired_at is None else "fired"
+            return "running_out"
         if facts.applies == "guard":
             return "watching"
-        return "armed" if facts.armed else "not_armed"
+        if facts.armed:
+            return "armed"
+        # A closing arms nothing anew; should it end without a word, the guard cancels.
+        return "watching" if closes else "not_armed"
 
-    def _not_covered(self, facts: DeadManFacts, switch: DeadMansSwitch | None) -> list[str]:
+    def _not_covered(
+        self, facts: DeadManFacts, switch: DeadMansSwitch | None, resting: int | None
+    ) -> list[str]:
         if facts.applies == "none":
             return [f'everything: dead_man = "off" in [venues.{self.warm.name}]']
         gaps = []
+        nobody = facts.mode is Mode.OFF or (
+            facts.mode is Mode.OPEN and facts.engine in (EngineIs.UNHEARD, EngineIs.LEFT)
+        )
+        if nobody and resting != 0:
+            rests = "whatever rests" if resting is None else f"what rests ({resting})"
+            gaps.append(f"{rests}: {decide(facts).why}, so nobody cancels, however long that lasts")
         if not self.warm.warm:
             gaps.append(f"the guard is not connected: {self.warm.why}")
         if switch is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from openbell.kill.statement import VenueStatement
     from openbell.venues.port import DeadMansSwitch
 
-NOT_LOOKED: dict[str, object] = {"open_orders": None, "elsewhere": None}
+NOT_LOOKED: dict[str, int | None] = {"open_orders": None, "elsewhere": None}
 """What a guard adds to a row where it is asked to look at the venue, and the venue did not tell."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from openbell.config.secrets import Secrets
 from openbell.domain.dead_man import EngineIs, Mode
 from openbell.domain.scopes import parse_scopes
 from openbell.errors import OpenbellError, StorageError, UsageError
+from openbell.guard.closing_watch import ClosingWatch
 from openbell.guard.controller_watch import ControllerWatch
 from openbell.guard.dead_man import DeadMan
 from openbell.guard.dead_man_row import NOT_LOOKED
@@ -30,7 +30,7 @@ from openbell.guard.record import GuardRecord, RecordKeeper
 from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
 from openbell.guard.warm_venue import WarmVenue
-from openbell.kill.beats import Beat
+from openbell.kill.beats import CLOSING, Beat
 from openbell.kill.heartbeat_rule import HeartbeatRule
 from openbell.runtime import logs as log_files
 from openbell.runtime.process_watch import choose_watch
@@ -91,6 +91,9 @@ class Guard:
             restart=settings.restart_controller,
             tell=self.tell,
         )
+        self.closing = ClosingWatch(
+            settings.controller_silent_after, lambda: self.controller.is_well
+        )
         credentials = {} if secrets is None else secrets.closing_credentials()
         self.venues = {
             name: WarmVenue(name, config, credentials.get(name), self.tell)
@@ -125,10 +128,6 @@ class Guard:
         self._process = psutil.Process()
         if watching:
             self.engine.expect()
-
-    @property
-    def controller_well(self) -> bool:
-        return self.controller.is_well
 
     @property
     def leaves_nothing(self) -> bool:
@@ -190,8 +189,8 @@ class Guard:
             await asyncio.sleep(self._beat_every_s / 4)
             over_s = time.monotonic() - began_s - self._beat_every_s / 4
             if over_s > self._beat_every_s:
-                self.engine.forgive(over_s)
-                self.controller.forgive(over_s)
+                for watch in (self.engine, self.controller, self.closing):
+                    watch.forgive(over_s)
             if over_s > PAUSE_S:
                 self.tell("paused", seconds=round(over_s, 3))
 
@@ -225,6 +224,7 @@ class Guard:
             if not heard:
                 lost_s = time.monotonic() - began_s
                 self.controller.forgive(lost_s)
+                self.closing.forgive(lost_s)
                 if not failed:
                     self.engine.forgive(lost_s)
 
@@ -247,6 +247,8 @@ class Guard:
     def hear(self, beat: Beat, at_s: float) -> None:
         if beat.sender == "controller":
             self.controller.hear(beat.pid)
+            if beat.stage == CLOSING:
+                self.closing.hear(at_s)
             return
         self.engine.hear(beat, at_s)
 
@@ -322,10 +324,12 @@ class Guard:
         yield {**self.document(), "final": True}
 
     async def _dead_man(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
-        rows = [switch.as_dict() for switch in self.switches.values()]
+        switches = self.switches.values()
+        rows = [switch.as_dict() for switch in switches]
         if fields.get("look"):
             seen = await asyncio.gather(*(self._seen(warm) for warm in self.venues.values()))
-            rows = [{**row, **more} for row, more in zip(rows, seen, strict=True)]
+            pairs = zip(switches, seen, strict=True)
+            rows = [{**switch.as_dict(more["open_orders"]), **more} for switch, more in pairs]
         yield {
             "mode": str(self.mode),
             "engine": self.engine.as_dict(),
@@ -333,7 +337,7 @@ class Guard:
             "final": True,
         }
 
-    async def _seen(self, warm: WarmVenue) -> dict[str, object]:
+    async def _seen(self, warm: WarmVenue) -> dict[str, int | None]:
         """What rests at the venue now; None: not known."""
         if warm.venue is None or not warm.warm:
             return NOT_LOOKED
@@ -376,7 +380,8 @@ class Guard:
 
     async def _hold(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
         """The engine is about to be stopped, and orders are not to rest: what is armed is kept up
-        until it is disarmed."""
+        until it is disarmed, for as long as the closing is heard."""
+        self.closing.hear(time.monotonic())
         if self.mode is Mode.OPEN:
             self._set_mode(Mode.HOLD)
         await self._keeper.kept(RECORD_S)
@@ -485,17 +490,3 @@ def _wish(fields: Fields) -> _LatchWish:
         return msgspec.convert(dict(fields), _LatchWish)
     except msgspec.ValidationError as error:
         raise UsageError(f"latch: {error}") from None
-
-
-def own_record(watching: bool, mode: Mode = Mode.OPEN) -> GuardRecord:
-    """Of this process."""
-    table = system_processes()
-    facts = table.facts(os.getpid())
-    return GuardRecord(
-        pid=os.getpid(),
-        start=facts.start if facts is not None else 0,
-        boot_id=table.boot_id(),
-        since_ns=time.time_ns(),
-        engine_heard=watching,
-        mode=mode,
-    )

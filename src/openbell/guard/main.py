@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from openbell.config.layout import DESK_FILE, DeskLayout
 from openbell.domain.dead_man import Mode
 from openbell.errors import OpenbellError
-from openbell.guard.record import GuardRecord, read_record, write_record
+from openbell.guard.record import GuardRecord, own_record, read_record, write_record
 from openbell.guard.server import Answer, Fields, GuardServer, Handler, Peer
 from openbell.kill.aside import aside
 from openbell.kill.beats import Beat, BeatReceiver
@@ -147,7 +147,7 @@ async def _live(layout: DeskLayout) -> int:
 
 
 async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.Event) -> int:
-    from openbell.guard.guard import RECORD_S, Guard, own_record
+    from openbell.guard.guard import RECORD_S, Guard
     from openbell.kill.loading import keep_loaded, make_ready
     from openbell.service.logging import REDACTOR, configure, get_logger
 

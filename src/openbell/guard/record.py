@@ -7,6 +7,8 @@ says whether there is a guard at all. So a record that cannot be read costs noth
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +38,20 @@ class GuardRecord(msgspec.Struct, frozen=True, kw_only=True):
     nothing more be heard of it, its orders are to go."""
     mode: Mode = Mode.OPEN
     """What it was told last of the switches; a guard that comes after goes on with it."""
+
+
+def own_record(watching: bool, mode: Mode = Mode.OPEN) -> GuardRecord:
+    """Of this process."""
+    table = system_processes()
+    facts = table.facts(os.getpid())
+    return GuardRecord(
+        pid=os.getpid(),
+        start=facts.start if facts is not None else 0,
+        boot_id=table.boot_id(),
+        since_ns=time.time_ns(),
+        engine_heard=watching,
+        mode=mode,
+    )
 
 
 def write_record(path: Path, record: GuardRecord) -> None:

@@ -5,7 +5,8 @@
 
 The sender neither waits nor raises: a guard that is gone, hung or full of beats must not touch what
 trades. It sends from its own event loop, so a loop that hangs does not beat. An engine that ends as
-it was told to says so with its last one (`stopped`); a standby's say `standby`.
+it was told to says so with its last one (`stopped`); a standby's say `standby`. A controller whose run
+closes the desk, and has told the guard to hold, says `closing`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Literal
 
 import msgspec
 
-ACTIVE, STANDBY, STOPPED = "active", "standby", "stopped"
+ACTIVE, STANDBY, STOPPED, CLOSING = "active", "standby", "stopped", "closing"
 _BYTES_MAX = 2048
 _AT_ONCE = 64
 

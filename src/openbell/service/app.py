@@ -83,6 +83,7 @@ class ServiceApp:
         self._why_not_ready = "starting"
         self._pending = ""
         self._stop_reason = ""
+        self._asked_to_stop = False
         self._stopping_since: float | None = None
         self._started = time.monotonic()
         self._stop_requested = asyncio.Event()
@@ -146,8 +147,17 @@ class ServiceApp:
     def is_stopping(self) -> bool:
         return self._stopping_since is not None
 
+    @property
+    def was_asked_to_stop(self) -> bool:
+        """By a signal, or by its own code; not where its start failed or its server ended."""
+        return self._asked_to_stop
+
     def stop(self, reason: str) -> None:
         """Ask the service to end, as SIGTERM does. May be called more than once."""
+        self._asked_to_stop = True
+        self._begin_to_stop(reason)
+
+    def _begin_to_stop(self, reason: str) -> None:
         if self._stopping_since is None:
             self._stopping_since = time.monotonic()
             self._stop_reason = reason
@@ -254,7 +264,7 @@ class ServiceApp:
 
     async def _stop(self) -> bool:
         """Run the stop hooks within their time-out; whether all of them ended well."""
-        self.stop("the start failed or the server ended")
+        self._begin_to_stop("the start failed or the server ended")
         _READY.labels(self.name).set(0)
         return await self._run_hooks(self._on_stop)
 

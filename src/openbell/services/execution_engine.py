@@ -132,7 +132,7 @@ class ExecutionEngine:
     async def _stop(self) -> None:
         if self._engine is not None:
             self._app.set_pending(f"{self._engine.desk.under_way} orders without an answer")
-            await self._engine.stop()
+            await self._engine.stop(on_purpose=self._app.was_asked_to_stop)
             self._app.set_pending("")
 
     async def _close(self) -> None:

@@ -167,7 +167,7 @@ class Engine:
         self._replay: Responder[ReplayRequest, ReplayReply] | None = None
         self._closing = False
         self._left = False
-        """The guard was told that this engine ends."""
+        """It beats no more: it ends."""
         self._told: EngineHeartbeat | None = None
 
     @classmethod
@@ -357,9 +357,11 @@ class Engine:
 
     # --- its end -----------------------------------------------------------------------------
 
-    async def stop(self) -> None:
+    async def stop(self, *, on_purpose: bool = True) -> None:
         """Takes nothing more, waits for what was sent, keeps a snapshot. Orders stay where they
-        are: cancelling them is the closing's business, and a restart must not."""
+        are: cancelling them is the closing's business, and a restart must not. Of one that ends
+        because something failed the guard hears nothing more: unless another comes in time, its
+        orders are withdrawn."""
         self._closing = True
         self.gate.halted = self.gate.halted or "the engine is stopping"
         self.permit.give_up("the engine is stopping")
@@ -374,9 +376,10 @@ class Engine:
         await self.canceller.close()
         if self.ledger.in_office and not self.ledger.fenced.is_set() and not self.ledger.retired:
             await self.ledger.probe_storage()
-            # Its orders are meant to rest: without this word they would be taken for abandoned.
             self._left = True
-            self._guard_beats.send(epoch=self.ledger.epoch, stage=STOPPED)
+            if on_purpose:
+                # Its orders are meant to rest: without this word they would be taken for abandoned.
+                self._guard_beats.send(epoch=self.ledger.epoch, stage=STOPPED)
 
     async def close(self) -> None:
         """After `stop`, with the tasks ended."""
