@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from openbell.config.approvals import Approvals
-from openbell.controller.approving import REQUESTS_KEPT, Approving
+from openbell.controller import conduct
+from openbell.controller.approving import REQUESTS_KEPT, Approving, as_request
 from openbell.controller.conduct import Conductor
 from openbell.controller.run_board import LiveRun
 from openbell.controller.step_approvals import _Waiting
 from openbell.domain.approvals import STEP_ACT, ActRequest
 from openbell.errors import RefusedError
+from openbell.state.requests import StoredRequest
 
 
 class FakeDesk:
@@ -95,3 +99,48 @@ def test_what_was_asked_of_a_run_goes_with_its_end() -> None:
     over.emit = lambda _: None  # type: ignore[method-assign]
     conductor.finish(over, "trading", "", {}, None)
     assert list(waiting) == ["close-2"]
+
+
+def test_a_request_that_a_clock_set_back_says_was_not_made_yet_has_expired() -> None:
+    """It got its whole life anew from a controller that was started again."""
+
+    def left_s(asked_ago_s: float) -> float:
+        asked = datetime.now(UTC) - timedelta(seconds=asked_ago_s)
+        stored = StoredRequest(
+            id="a", act="limits-raise", parameters={}, reason="", asked_by="ann", asked_at=asked,
+            expires_at=asked + timedelta(seconds=900), used=False, approvals=(),
+        )  # fmt: skip
+        return as_request(stored, 0, 900).expires_mono_ns / 1e9
+
+    assert 0 < left_s(300) <= 600
+    assert left_s(1000) <= 0
+    assert left_s(-3600) == 0
+
+
+async def test_a_run_that_does_not_end_holds_up_nobody_who_breaks_it_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An emergency stop was not recorded before a run that a disk held had ended."""
+    monkeypatch.setattr(conduct, "BREAK_OFF_S", 0.05)
+    desk: Any = SimpleNamespace(release_lock_of=lambda _: None)
+    conductor = Conductor(desk)
+    begun, disk = asyncio.Event(), asyncio.Event()
+
+    async def held() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await disk.wait()
+
+    run = LiveRun("open-x", "open", "ann", {}, 0)
+    monkeypatch.setattr(conduct, "run_number", lambda _: 0)
+    conductor.carry_out(run, held())
+    await begun.wait()
+    await asyncio.wait_for(conductor.break_off("an emergency stop"), 20)
+    assert not run.is_over
+    disk.set()
+    async with asyncio.timeout(20):
+        while not run.is_over:
+            await asyncio.sleep(0.005)
+    assert run.events[-1]["message"] == "broken off: an emergency stop"

@@ -189,8 +189,11 @@ def as_stored(request: ActRequest) -> StoredRequest:
 
 
 def as_request(stored: StoredRequest, now_mono_ns: int, expire_after_s: float) -> ActRequest:
-    """Its life goes on by this process's monotonic clock, for no longer than a new one's."""
-    left = (stored.expires_at - datetime.now(UTC)).total_seconds()
+    """Its life goes on by this process's monotonic clock, for no longer than a new one's. How much of it is
+    left only the wall clock can say here: one that stands before the request was made was set back, and
+    what it says is not believed."""
+    now = datetime.now(UTC)
+    left = (stored.expires_at - now).total_seconds() if now >= stored.asked_at else 0.0
     return ActRequest(
         id=stored.id, act=stored.act, parameters=stored.parameters, reason=stored.reason,
         asked_by=stored.asked_by, asked_at=stored.asked_at, expires_at=stored.expires_at,

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = get_logger()
 
+BREAK_OFF_S = 5.0
+"""For what is under way to end, of a run that is broken off. A thread that a disk holds is cancelled by
+nobody, and whoever waits has an emergency stop to record."""
 AS_IT_IS = "what it has done stays done, and the desk is as `openbell status` shows it"
 
 
@@ -35,8 +38,8 @@ class Conductor:
         self._desk = desk
         self._tasks: set[asyncio.Task[None]] = set()
         self.approvals = StepApprovals(desk)
-        self._broken_off = ""
-        """Why what is cancelled is not to be taken up again."""
+        self._broken_off: dict[str, str] = {}
+        """By run: why it is cancelled and not to be taken up again."""
         self.leave: dict[str, Callable[[RunRecord], Awaitable[str]]] = {}
         """By procedure: makes the desk safe where a run that was cut off is given up, and tells in
         what condition it is left."""
@@ -221,10 +224,11 @@ class Conductor:
         try:
             await body
         except asyncio.CancelledError:
-            if not self._broken_off:
+            why = self._broken_off.pop(run.id, "")
+            if not why:
                 raise
             await self._record_end(run)
-            told = FailedError(f"broken off: {self._broken_off}", hint="see `openbell status`")
+            told = FailedError(f"broken off: {why}", hint="see `openbell status`")
             self.finish(run, "broken_off", told.message, {}, told)
         except OpenbellError as error:
             log.error("run broken off", run=run.id, why=error.message, alert=True)
@@ -284,19 +288,28 @@ class Conductor:
 
     async def break_off(self, why: str) -> None:
         """Ends what is under way, for good: what it was to reach is no longer wanted."""
-        self._broken_off = why
-        try:
-            await self.cancel()
-        finally:
-            self._broken_off = ""
+        tasks = self._others()
+        # Kept by run: one that takes longer to end than is waited for here ends as broken off all the same.
+        self._broken_off |= {task.get_name(): why for task in tasks}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=BREAK_OFF_S)
+            for task in late:
+                log.error(
+                    "a run does not end: going on without it", run=task.get_name(), alert=True
+                )
 
     async def cancel(self) -> None:
         """The controller goes: what is under way stays unfinished, to be taken up again."""
-        tasks = self._tasks - {asyncio.current_task()}
+        tasks = self._others()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _others(self) -> set[asyncio.Task[None]]:
+        return {task for task in self._tasks if task is not asyncio.current_task()}
 
 
 def _kinds(procedure: Procedure, steps: Sequence[str]) -> list[str]:
