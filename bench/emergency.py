@@ -87,7 +87,8 @@ def _against_floors(stops: list[Stop]) -> list[Measurement]:
                 bound=1.3,
                 method=f"median {took:.3f} s of {ROUNDS} ({each}) against a floor of {floor:.3f} s: list, "
                 f"cancels, two empty lists {SETTLE_S_MIN:g} s apart, at 20 ms a round trip; from the word to "
-                "a carrier with warm connections, the freeze of the engine included",
+                "a carrier with warm connections, the freeze of the engine included; the desk's "
+                f"{SERVICES} services are processes that only sleep",
                 limited_by=busy,
             )
         )
@@ -141,7 +142,8 @@ def _alone_row(took: list[float]) -> Measurement:
         "s",
         bound=3.0,
         method="`openbell emergency-stop --yes` with no controller and no guard; the worst of "
-        f"{ROUNDS}, median {statistics.median(took):.2f} s; a mass-cancel venue, 20 ms a round trip",
+        f"{ROUNDS}, median {statistics.median(took):.2f} s; a mass-cancel venue, 20 ms a round trip; "
+        "no service runs, so nothing is frozen",
         limited_by="loading Python, the desk's models and the venue's client library: a second of CPU",
     )
 
