@@ -30,6 +30,7 @@ facts = st.builds(
     since_refresh_s=st.none() | seconds,
     cancelled=st.booleans(),
     stopped=st.booleans(),
+    left_to_run_out=st.booleans(),
 )
 
 
@@ -37,6 +38,8 @@ facts = st.builds(
 def test_nothing_is_armed_or_cancelled_once_it_was_disarmed(found: DeadManFacts) -> None:
     if found.mode is Mode.OFF:
         assert decide(found).act in (Act.NOTHING, Act.DISARM)
+        if found.left_to_run_out:
+            assert decide(found).act is Act.NOTHING
 
 
 @given(facts)

@@ -381,7 +381,8 @@ async def test_what_a_closing_leaves_that_was_cut_off_is_cancelled_though_its_en
     # Somebody goes on with it, and it is cut off again: what was withdrawn then says nothing of now.
     tried.world.closing = ClosingWatch(math.inf, lambda: True)
     tried.switch.changed.set()
-    await until(lambda: tried.switch.as_dict()["state"] == "watching")
+    await until(lambda: not tried.switch._cancelled)  # it has looked
+    assert tried.switch.as_dict()["state"] == "watching"
     tried.world.closing = cut_off()
     await until(lambda: len(stops.begun) == 2)
 
@@ -405,3 +406,22 @@ async def test_what_rests_while_nothing_is_armed_and_nobody_cancels_is_named_as_
     assert not gaps(0)
     tried.world.mode = Mode.OFF
     assert gaps(3)[0].startswith("what rests (3): disarmed")
+
+
+async def test_a_timer_that_a_closing_leaves_to_run_out_is_neither_disarmed_nor_refreshed(
+    tried: Tried,
+) -> None:
+    """A forced closing disarmed it where orders were known to rest, and nobody else withdrew them."""
+    await until(lambda: tried.switch.armed is True)
+    tried.switch.left_to_run_out, tried.world.mode = True, Mode.OFF
+    await asyncio.wait_for(tried.switch.disarmed(), 20)
+    await asyncio.sleep(tried.switch.timeout_s / 2)  # a refresh that was under way has its answer
+    asked = list(tried.timer.asked)
+    await asyncio.sleep(tried.switch.timeout_s)
+    assert tried.timer.asked == asked and all(timeout_s for timeout_s, _ in asked)
+    assert not tried.switch.is_known_disarmed
+    assert tried.switch.as_dict()["state"] == "running_out"
+    assert "not proven" in tried.switch.why_not_disarmed
+    tried.switch.left_to_run_out = False
+    await asyncio.wait_for(tried.switch.disarmed(), 20)
+    assert tried.timer.asked[-1][0] == 0

@@ -343,7 +343,7 @@ class Guard:
     async def hold(self) -> None:
         raise NotImplementedError
 
-    async def disarm(self) -> Any:
+    async def disarm(self, but: Any = ()) -> Any:
         raise NotImplementedError
 
 

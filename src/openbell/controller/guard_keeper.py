@@ -12,7 +12,7 @@ import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -71,6 +71,8 @@ class GuardKeeper:
         self._starts: deque[float] = deque(maxlen=LIMIT)
         self._mode: Mode | None = None
         """What this controller wants of the switches; None: whatever the guard does."""
+        self._but: list[str] = []
+        """Venues whose timer is left to run out where the others are disarmed."""
         self._changed = asyncio.Event()
         self._up = asyncio.Event()
         self._ending = False
@@ -199,16 +201,17 @@ class GuardKeeper:
         """The engine is about to be stopped, and its orders are not to rest."""
         await self._want(Mode.HOLD)
 
-    async def disarm(self) -> Mapping[str, Any]:
-        """`{"disarmed", "unknown": [venue, ...], "why"}`: every timer is off and stays off."""
-        self._mode = Mode.OFF
+    async def disarm(self, but: Collection[str] = ()) -> Mapping[str, Any]:
+        """`{"disarmed", "unknown": [venue, ...], "why"}`: every timer is off and stays off, `but` those
+        of venues where orders are not proven to be gone: these are left to run out."""
+        self._mode, self._but = Mode.OFF, list(but)
         if not self.has_venues:
             return {"disarmed": True, "unknown": [], "why": ""}
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(START_S):
                     await self._up.wait()  # one that was killed is being started again
-            return {"why": "", **await self._ask("disarm", timeout_s=DISARM_S)}
+            return {"why": "", **await self._ask("disarm", timeout_s=DISARM_S, but=self._but)}
         except OpenbellError as error:
             unknown = list(self._desk.desk.file.venues)
             return {"disarmed": False, "unknown": unknown, "why": error.message}
@@ -341,7 +344,10 @@ class GuardKeeper:
         if mode is None and desk.targets.asked in _OPEN_TARGETS:
             mode = Mode.OPEN
         if mode is not None:
-            await self._ask("disarm" if mode is Mode.OFF else str(mode), timeout_s=DISARM_S)
+            if mode is Mode.OFF:
+                await self._ask("disarm", timeout_s=DISARM_S, but=self._but)
+            else:
+                await self._ask(str(mode), timeout_s=DISARM_S)
         self._up.set()
 
     async def _pass_on(self, event: str, told: Mapping[str, Any]) -> None:

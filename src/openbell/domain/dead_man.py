@@ -29,6 +29,9 @@ FIRED_GRACE_S = 0.5
 """After its time-out a venue may take so long to cancel."""
 
 
+LEFT_TO_RUN_OUT = "left to run out: that nothing of ours rests there is not proven"
+
+
 class Mode(StrEnum):
     OPEN = "open"
     HOLD = "hold"
@@ -76,6 +79,8 @@ class DeadManFacts:
     """This silence has been acted on, and it was proven."""
     stopped: bool = False
     """An emergency stop has ended the engine, and verified zero here."""
+    left_to_run_out: bool = False
+    """By a closing that could not prove that nothing of ours rests here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,8 @@ def decide(facts: DeadManFacts) -> Decision:
 
 
 def _off(facts: DeadManFacts, why: str) -> Decision:
+    if facts.mode is Mode.OFF and facts.left_to_run_out:
+        return Decision(Act.NOTHING, LEFT_TO_RUN_OUT)
     disarm = facts.applies == "venue" and facts.armed is not False
     return Decision(Act.DISARM if disarm else Act.NOTHING, why)
 

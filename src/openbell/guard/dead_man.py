@@ -19,6 +19,7 @@ from openbell.config.guard import Guard as GuardSettings
 from openbell.config.layout import DeskLayout
 from openbell.domain.dead_man import (
     FIRED_GRACE_S,
+    LEFT_TO_RUN_OUT,
     Act,
     Applies,
     DeadManFacts,
@@ -90,6 +91,8 @@ class DeadMan:
         self.statement: VenueStatement | None = None
         """What came of the last time that it was acted on."""
         self.fired_at: datetime | None = None
+        self.left_to_run_out = False
+        """Not to be disarmed, nor refreshed: a closing could not prove what rests here."""
         self._settings = settings
         self._desk_id = layout.desk_id
         self._layout = layout
@@ -153,6 +156,7 @@ class DeadMan:
             since_refresh_s=since,
             cancelled=self._cancelled,
             stopped=self._stopped,
+            left_to_run_out=self.left_to_run_out,
         )
 
     @property
@@ -372,6 +376,8 @@ class DeadMan:
     def why_not_disarmed(self) -> str:
         if self.warm.venue is None:
             return "its adapter is not loaded"
+        if self.left_to_run_out:
+            return LEFT_TO_RUN_OUT
         return self._problem or "no answer yet"
 
     @property
@@ -386,7 +392,7 @@ class DeadMan:
         """Returns when nothing of it runs any more, which `Mode.OFF` leads to, or when no adapter
         is there to ask."""
         await self.warm.opened.wait()
-        while self.applies == "venue" and self.armed is not False:
+        while self.applies == "venue" and self.armed is not False and not self.left_to_run_out:
             self.changed.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S_MAX):
@@ -447,6 +453,8 @@ class DeadMan:
             return "cancelling"
         if facts.mode is Mode.OFF:
             off = facts.applies == "guard" or facts.armed is False
+            if not off and facts.left_to_run_out:
+                return "running_out"
             return "disarmed" if off else "disarming"
         closes = facts.mode is Mode.HOLD
         if not closes and facts.engine in (EngineIs.UNHEARD, EngineIs.LEFT):

@@ -374,6 +374,8 @@ class Guard:
         """The desk is opened, or goes on: switches follow the engine."""
         if self.mode is not Mode.OPEN:
             self.engine.forget()
+            for switch in self.switches.values():
+                switch.left_to_run_out = False
         self._set_mode(Mode.OPEN)
         await self._keeper.kept(RECORD_S)
         yield {"mode": str(self.mode), "final": True}
@@ -387,8 +389,12 @@ class Guard:
         await self._keeper.kept(RECORD_S)
         yield {"mode": str(self.mode), "final": True}
 
-    async def _disarm(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
-        """Never armed again before the next `open`."""
+    async def _disarm(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """Never armed again before the next `open`. `but`: venues whose timer is to run out, as what rests
+        there is not proven to be gone; left out, those of before."""
+        if isinstance(but := fields.get("but"), list):
+            for name, switch in self.switches.items():
+                switch.left_to_run_out = name in but
         self._set_mode(Mode.OFF)
         self._keeper.keep(msgspec.structs.replace(self._record, engine_heard=False))
         switches = tuple(self.switches.values())

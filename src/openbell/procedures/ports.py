@@ -91,8 +91,9 @@ class GuardPort(Protocol):
     async def hold(self) -> None:
         """The engine is about to be stopped, and no order is to rest: its silence says nothing."""
 
-    async def disarm(self) -> Mapping[str, Any]:
-        """`{"disarmed", "unknown": [venue, ...], "why"}`: every timer is off and stays off."""
+    async def disarm(self, but: Collection[str] = ()) -> Mapping[str, Any]:
+        """`{"disarmed", "unknown": [venue, ...], "why"}`: every timer is off and stays off,
+        `but` those of these venues, which are left to run out."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class _AloneGuard:
     async def hold(self) -> None:
         raise NotImplementedError
 
-    async def disarm(self) -> Mapping[str, Any]:
+    async def disarm(self, but: Collection[str] = ()) -> Mapping[str, Any]:
         raise NotImplementedError
 
 

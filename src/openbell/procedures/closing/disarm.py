@@ -1,6 +1,9 @@
 """Closing, after step 11: the dead-man's switches are disarmed, when nothing that could send an order is
 left, and not armed again before the desk is opened.
 
+A timer of a venue where that nothing of ours rests is not proven, of a closing that is forced on, is left
+to run out instead: it withdraws what nobody else will.
+
 Where orders are kept, they were disarmed before the closing began: a timer must not withdraw what a
 person wants to rest.
 """
@@ -17,15 +20,21 @@ from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 @dataclass(frozen=True)
 class Disarm:
     venues: tuple[str, ...]
+    but: tuple[str, ...] = ()
+    """What rests there is not proven to be gone: these run out."""
 
     def __str__(self) -> str:
-        return f"disarm the dead-man's switches of {', '.join(self.venues)}"
+        off = [name for name in self.venues if name not in self.but]
+        told = [f"disarm the dead-man's switches of {', '.join(off)}"] if off else []
+        told += [f"leave those of {', '.join(self.but)} to run out"] if self.but else []
+        return "; ".join(told)
 
 
 SPEC = StepSpec(
     name="disarm",
     title="Disarm the dead-man's switches",
-    does="Has the guard switch every dead-man's timer off, once nothing that could send an order is left.",
+    does="Has the guard switch every dead-man's timer off, once nothing that could send an order is left. "
+    "One of a venue where that nothing of ours rests is not proven is left to run out.",
     verified_by="The guard tells, by venue, whether the timer is off.",
     timeout_s=60.0,
     on_failure=OnFailure.FORCE,
@@ -33,6 +42,26 @@ SPEC = StepSpec(
     evidence="by venue, what is not known to be off",
     applies="the desk has a venue",
 )
+
+
+def unproven(closing: Closing) -> tuple[str, ...]:
+    """Venues where, by their last word, an order of ours may rest that was to go."""
+    if closing.wishes.orders != "cancel" or not closing.asks_venues:
+        return ()
+    venues, last = tuple(closing.desk.file.venues), closing.final
+    if last is None:
+        return venues
+    rests = {str(row.get("venue")) for row in last.orders}
+    if not (last.known or last.all_orders):
+        # One that is not named by what is unknown has answered completely.
+        silent = {name for name in venues if any(_of(name, told) for told in last.unknown)}
+        every = last.unknown and all(any(_of(n, told) for n in venues) for told in last.unknown)
+        rests |= silent if every else set(venues)
+    return tuple(name for name in venues if name in rests)
+
+
+def _of(venue: str, told: str) -> bool:
+    return told.startswith(f"venue {venue}:")
 
 
 @dataclass
@@ -51,12 +80,14 @@ class DisarmDeadMan:
         before = closing.outcomes.get("stop_services", Outcome.DONE)
         if before is Outcome.SKIPPED:
             return Plan(reason="they stay armed: the services are up", skipped=True)
-        return Plan((Disarm(tuple(closing.desk.file.venues)),))
+        but = () if closing.is_foreseen else unproven(closing)
+        return Plan((Disarm(tuple(closing.desk.file.venues), but),))
 
     async def act(self, plan: Plan[Disarm], say: Say) -> None:
         assert self.closing.guard is not None
-        say("disarming the dead-man's switches")
-        self.closing.disarmed = await self.closing.guard.disarm()
+        (action,) = plan.actions
+        say(str(action))
+        self.closing.disarmed = await self.closing.guard.disarm(action.but)
 
     async def verify(self, say: Say) -> Verification:
         told = self.closing.disarmed
