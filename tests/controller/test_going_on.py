@@ -88,8 +88,11 @@ def test_a_closing_keeps_its_wishes_until_somebody_says_something_else(
     assert row["action"] == f"openbell procedure resume {run}"
     assert "flatten keep, orders keep, force" in row["text"]
     told = desk.get("plan/close")[1]["goes_on_with"]
-    assert (told["run"], told["had"], told["now"], told["changes"]) == (run, kept, kept, [])
-    assert told["told"].endswith("as it was asked for: flatten keep, orders keep, force")
+    goes_on = {**kept, "force": False}
+    assert (told["run"], told["had"], told["now"], told["changes"]) == (run, kept, goes_on, [])
+    force_again = "say it again with `openbell down --force`"
+    assert "as it was asked for: flatten keep, orders keep, force; --force" in told["told"]
+    assert told["told"].endswith(force_again)
     assert desk.get(f"runs/{run}/resume/plan")[1]["goes_on_with"] == told
     status, out = cli(desk, "down", "--plan", "--flatten", "aggressive")
     assert status == 0 and "CHANGED: flatten keep -> aggressive, orders keep -> cancel" in out, out
@@ -97,26 +100,33 @@ def test_a_closing_keeps_its_wishes_until_somebody_says_something_else(
     assert cli(desk, "down")[0] != 0
     assert cli(desk, "down", "--orders", "cancel")[0] != 0
     plain, changing = questions
-    assert plain.endswith("as it was asked for: flatten keep, orders keep, force.")
-    assert changing.endswith("; CHANGED: orders keep -> cancel.")
+    assert plain.endswith(f"{force_again}.") and "CHANGED" not in plain
+    assert "; CHANGED: orders keep -> cancel; --force was said before" in changing
 
     status, again = desk.post("close", headers=by("joe"))
     assert (status, again["run"], again["resumed"]) == (202, run, True), again
-    assert asked_for(desk, run) == kept
+    assert asked_for(desk, run) == goes_on, "force is to be said by whoever goes on"
     status, refused = desk.get(f"runs/{run}/resume/plan")
     assert (status, refused["error"]) == (409, "conflict"), "it is under way"
     is_held(desk)
     desk.kill()
 
     desk.start()
-    assert desk.post("close", {"orders": "cancel", "force": False})[1]["run"] == run
+    assert desk.post("close", {"orders": "cancel"})[1]["run"] == run
     changed = {**kept, "orders": "cancel", "force": False}
     assert asked_for(desk, run) == changed
     is_held(desk)
     desk.kill()
 
     desk.start()
-    assert desk.status()["interrupted_run"]["parameters"] == changed
+    assert desk.post("close", {"force": True})[1]["run"] == run
+    insisted = {**changed, "force": True}
+    assert asked_for(desk, run) == insisted, "said again"
+    is_held(desk)
+    desk.kill()
+
+    desk.start()
+    assert desk.status()["interrupted_run"]["parameters"] == insisted
     status, again = desk.post(f"runs/{run}/resume")
     assert (status, again["run"]) == (202, run), again
     assert asked_for(desk, run) == changed, "not what it was begun with"
@@ -128,9 +138,11 @@ def test_a_closing_keeps_its_wishes_until_somebody_says_something_else(
         for each in told["events"]
         if each["action"] == "run.resumed"
     ]  # fmt: skip
-    assert asked == [kept, changed, changed]
+    assert asked == [goes_on, changed, insisted, changed]
     (desk.folder / "go").touch()
-    assert desk.get(f"runs/{run}/events")[1][-1]["outcome"] == "verified"
+    told = desk.get(f"runs/{run}/events")[1]
+    assert told[-1]["outcome"] == "verified"
+    assert told[0]["event"] == "resumed" and told[0]["message"].endswith(force_again), told[0]
 
 
 def test_runs_are_told_approved_gone_on_with_and_cancelled_by_the_command_line(
@@ -186,3 +198,34 @@ def test_runs_are_told_approved_gone_on_with_and_cancelled_by_the_command_line(
     desk.until(lambda: not desk.running("openbell.controller"), "nothing of the desk runs")
     status, out = cli(desk, "procedure", "status", opening)
     assert status == 0 and f"{opening}: cancelled" in out, out
+
+
+def test_an_opening_that_takes_the_place_of_another_says_which_it_gives_up(make_desk: Any) -> None:
+    """Before, `openbell up` after a cut-off `up --safe-mode` ended that run, and said nothing of it."""
+    held = HELD.replace("procedures.close", "procedures.open").replace(
+        'before = "cancel_orders"', 'before = "begin_trading"'
+    )
+    desk = make_desk(TWO + held)
+    desk.start()
+    first = desk.post("open", {"safe_mode": True}, headers=by("ann"))[1]["run"]
+    is_held(desk)
+    desk.kill()
+    desk.start()
+    (desk.folder / "go").touch()
+    status, out = cli(desk, "up")
+    assert status == 0, out
+    told = (
+        f">> {first} (safe mode), begun by ann and cut off at hold, is given up: the desk is opened in"
+        " another way"
+    )
+    assert told in out, out
+    newest = desk.get("runs")[1]["runs"][0]["run"]
+    result = desk.get(f"runs/{newest}/events")[1][-1]["result"]
+    given_up = result["abandoned"]
+    assert (given_up["run"], given_up["procedure"], given_up["step"]) == (first, "open", "hold")
+    assert given_up["asked_for"]["safe_mode"] is True
+    assert "abandoned: " in desk.get(f"runs/{first}/report")[1]["outcome"]
+    # Of one that gives up none there is nothing to tell.
+    again = desk.run("open")
+    assert "abandoned" not in again[-1]["result"]
+    assert not any(each["event"] == "abandoned" for each in again)

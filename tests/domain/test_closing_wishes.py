@@ -9,6 +9,8 @@ from openbell.domain.closing_wishes import (
     WISHES,
     changes_told,
     command_with,
+    force_told,
+    goes_on_told,
     wishes_going_on,
     wishes_told,
 )
@@ -16,16 +18,31 @@ from openbell.domain.closing_wishes import (
 KEPT = {"flatten": "keep", "orders": "keep", "timeout_s": 600.0, "force": True}
 
 
-def test_who_says_nothing_changes_nothing() -> None:
-    assert wishes_going_on(KEPT, dict.fromkeys(WISHES)) == KEPT
-    assert wishes_going_on(KEPT, {}) == KEPT
-    assert changes_told(KEPT, wishes_going_on(KEPT, {})) == []
+GOES_ON = {**KEPT, "force": False}
+
+
+def test_who_says_nothing_changes_nothing_but_does_not_insist() -> None:
+    """Before, a force that somebody else had said was taken over without a word."""
+    assert wishes_going_on(KEPT, dict.fromkeys(WISHES)) == GOES_ON
+    assert wishes_going_on(KEPT, {}) == GOES_ON
+    assert changes_told(KEPT, GOES_ON) == []
+    told = goes_on_told("close-7", "flatten", KEPT, GOES_ON, of_restart=False)
+    assert told.endswith("say it again with `openbell down --force`") and "NOT taken over" in told
+
+
+def test_force_is_taken_from_whoever_goes_on_alone() -> None:
+    again = wishes_going_on(KEPT, {"force": True})
+    assert again == KEPT and force_told(KEPT, again) == ""
+    assert "NOT taken over" not in goes_on_told("close-7", "", KEPT, again, of_restart=False)
+    # One that nobody insisted on until now: told as the change that it is.
+    assert changes_told(GOES_ON, again) == ["force no -> yes"]
+    assert force_told(GOES_ON, wishes_going_on(GOES_ON, {})) == ""
 
 
 def test_only_what_is_said_is_changed_and_told() -> None:
     now = wishes_going_on(KEPT, {"orders": "cancel", "force": False})
     assert now == {**KEPT, "orders": "cancel", "force": False}
-    assert changes_told(KEPT, now) == ["orders keep -> cancel", "force yes -> no"]
+    assert changes_told(KEPT, now) == ["orders keep -> cancel"]
 
 
 def test_orders_do_not_outlive_positions_that_are_no_longer_kept() -> None:
@@ -54,9 +71,10 @@ def test_what_is_kept_is_sold_only_where_somebody_says_so(
 ) -> None:
     """However often it is cut off and gone on with."""
     now = wishes_going_on(wishes_going_on(had, first), second)
-    for key in ("flatten", "timeout_s", "force"):
+    for key in ("flatten", "timeout_s"):
         said = [each[key] for each in (had, first, second) if key in each]
         assert now.get(key) == (said[-1] if said else None)
+    assert now["force"] is second.get("force", False)
 
 
 def test_wishes_read_as_the_options_do() -> None:

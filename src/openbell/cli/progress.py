@@ -55,7 +55,7 @@ def event_line(event: dict[str, Any]) -> str:
             return f"      {event['message']}{_numbers(event.get('count'), event.get('target'))}"
         case "service":
             return _service_line(event)
-        case "resumed" | "cancelling" | "waiting" | "approved":
+        case "resumed" | "abandoned" | "cancelling" | "waiting" | "approved":
             return f"   >> {event['message']}"
         case "alert":
             return f"    ! ALERT {event['rule']}: {event['message']}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from openbell.controller.abandoned import Abandoned, abandoned_document
 from openbell.controller.arranging import arranged
 from openbell.controller.closing_alerts import ClosingAlerts
 from openbell.controller.conduct import Conductor
@@ -21,6 +22,7 @@ from openbell.controller.specs import keep_nothing_sent_since
 from openbell.domain.closing_wishes import (
     WISHES,
     changes_told,
+    force_told,
     goes_on_told,
     wishes_going_on,
 )
@@ -157,7 +159,10 @@ class Closings:
                 refuse_under_way(desk.layout)
             if then is None:
                 await self.forget_restart()
-            number, record, changed = await self._begin_closing(wishes, actor, asked.restart)
+            forced = self._force_dropped(wishes)
+            number, record, changed, given_up = await self._begin_closing(
+                wishes, actor, asked.restart
+            )
             earlier = {} if record is None else earlier_steps(record)
             try:
                 desk.targets.command(DeskCommand.CLOSE)
@@ -180,16 +185,28 @@ class Closings:
             reason=wishes.reason, begun_by="" if record is None else record.who,
         )  # fmt: skip
         if record is not None:
-            self._runs.tell_resumed(run, record, changed)
+            self._runs.tell_resumed(run, record, changed, forced)
+        self._runs.tell_abandoned(run, given_up)
         self.begun()
         journal = BestEffortJournal(RunJournal(desk.database, number) if number else None)
         self._runs.carry_out(run, self._close(run, journal, wishes, earlier, then))
-        return {"run": run.id, "resumed": record is not None, "changed": changed}
+        return {
+            "run": run.id, "resumed": record is not None, "changed": changed,
+            **abandoned_document(given_up),
+        }  # fmt: skip
+
+    def _force_dropped(self, wishes: Wishes) -> str:
+        """That a closing which was cut off was forced, and goes on without; empty where it is not so."""
+        cut_off = self._desk.interrupted
+        if cut_off is None or cut_off.procedure != PROCEDURE.name:
+            return ""
+        return force_told(cut_off.parameters, {"force": wishes.force})
 
     async def _begin_closing(
         self, wishes: Wishes, actor: str, restart: str
-    ) -> tuple[int, RunRecord | None, str]:
-        """Its number, and, of one that was cut off, its record and what has changed since."""
+    ) -> tuple[int, RunRecord | None, str, Abandoned | None]:
+        """Its number, and, of one that was cut off, its record and what has changed since. Last the run
+        of something else that was cut off, and is given up for this one."""
         desk = self._desk
         interrupted = desk.interrupted
         await desk.auditor.try_record(
@@ -209,13 +226,13 @@ class Closings:
             }  # fmt: skip
             if interrupted is not None and interrupted.procedure == PROCEDURE.name:
                 record, changed = await self._runs.go_on(PROCEDURE, actor, names, parameters)
-                return record.run, record, changed
-            await self._runs.abandon_interrupted("closed instead")
+                return record.run, record, changed, None
+            given_up = await self._runs.abandon_interrupted("the desk is closed instead")
             number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
-            return number, None, ""
+            return number, None, "", given_up
         except OpenbellError as error:
             log.error("closing without a journal", why=error.message, alert=True)
-            return 0, None, ""
+            return 0, None, "", None
 
     async def plan_close(self, asked: CloseWishes) -> dict[str, object]:
         """What `close` would do now."""
@@ -228,7 +245,7 @@ class Closings:
         had = {key: cut_off.parameters.get(key) for key in WISHES}
         changes = changes_told(had, now)
         told = goes_on_told(
-            cut_off.id, cut_off.step, had, changes,
+            cut_off.id, cut_off.step, had, now,
             of_restart=bool(cut_off.parameters.get("restart")) and not asked.restart,
         )  # fmt: skip
         return {

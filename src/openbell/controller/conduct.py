@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from openbell.controller.abandoned import Abandoned
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import BestEffortJournal, RunJournal
 from openbell.controller.run_board import LiveRun, run_id, run_number
@@ -119,13 +120,16 @@ class Conductor:
             log.warning("the procedure has changed", run=interrupted.id, changed=changed)
         return record, changed
 
-    def tell_resumed(self, run: LiveRun, record: RunRecord, changed: str) -> None:
-        """The run's first event of this controller."""
+    def tell_resumed(
+        self, run: LiveRun, record: RunRecord, changed: str, otherwise: str = ""
+    ) -> None:
+        """The run's first event of this controller. `otherwise`: what of its wishes holds no more."""
         at = record.steps[-1].name if record.steps else ""
         told = f"going on with {run.id}, begun by {record.who}, which was cut off"
         told += f" at {at}" if at else " before its first step"
         if changed:
             told += f"; the procedure has changed since ({changed}): each step does what is left"
+        told += f"; {otherwise}" if otherwise else ""
         run.emit({"event": "resumed", "message": told, "step": at, "changed": changed})
 
     def runner(
@@ -274,12 +278,21 @@ class Conductor:
             }
         )
 
-    async def abandon_interrupted(self, why: str) -> None:
-        """Ends, in the journal, a run that a killed controller left and nobody goes on with."""
+    async def abandon_interrupted(self, why: str) -> Abandoned | None:
+        """Ends, in the journal, a run that a killed controller left and nobody goes on with; None where
+        there is none. Raises StorageError."""
         interrupted = self._desk.interrupted
-        if interrupted is not None:
-            await self.end_unfinished(interrupted.number, interrupted.id, f"abandoned: {why}")
-            self._desk.interrupted = None
+        if interrupted is None:
+            return None
+        await self.end_unfinished(interrupted.number, interrupted.id, f"abandoned: {why}")
+        self._desk.interrupted = None
+        return Abandoned(interrupted, why)
+
+    def tell_abandoned(self, run: LiveRun, given_up: Abandoned | None) -> None:
+        """The first event of the run that took its place."""
+        if given_up is not None:
+            log.warning("a run that was cut off is given up", run=given_up.run.id, why=given_up.why)
+            run.emit({"event": "abandoned", **given_up.as_dict()})
 
     async def end_unfinished(self, number: int, run: str, outcome: str) -> None:
         """Ends a run that an earlier controller left, in the journal. Raises StorageError."""

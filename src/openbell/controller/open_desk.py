@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from openbell.config.phases import phases_of, waits_for
+from openbell.controller.abandoned import Abandoned, abandoned_document
 from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
@@ -117,13 +118,13 @@ class Openings:
             steps = self._steps(wishes)[0]
             names = [step.name for step in steps]
             traded = desk.targets.now is DeskTarget.TRADING
-            record, changed = None, ""
+            record, changed, given_up = None, "", None
             if cut_off is not None:
                 record, changed = await self._runs.go_on(PROCEDURE, actor, names, parameters)
                 number = record.run
                 traded = _had_traded(record)
             else:
-                await self._runs.abandon_interrupted("opened again")
+                given_up = await self._runs.abandon_interrupted("the desk is opened in another way")
                 if traded:
                     parameters["traded_before"] = True
                 number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
@@ -137,8 +138,12 @@ class Openings:
         )  # fmt: skip
         if record is not None:
             self._runs.tell_resumed(run, record, changed)
-        self._runs.carry_out(run, self._open(run, number, wishes, traded))
-        return {"run": run.id, "resumed": record is not None, "changed": changed}
+        self._runs.tell_abandoned(run, given_up)
+        self._runs.carry_out(run, self._open(run, number, wishes, traded, given_up))
+        return {
+            "run": run.id, "resumed": record is not None, "changed": changed,
+            **abandoned_document(given_up),
+        }  # fmt: skip
 
     async def _is_begun(
         self, wishes: OpenWishes, actor: str, steps: Sequence[Step[Any, Any]]
@@ -319,11 +324,16 @@ class Openings:
         return f"critical services are not ready: {', '.join(missing)}" if missing else ""
 
     async def _open(
-        self, run: LiveRun, number: int, wishes: OpenWishes, traded_before: bool
+        self,
+        run: LiveRun,
+        number: int,
+        wishes: OpenWishes,
+        traded_before: bool,
+        given_up: Abandoned | None,
     ) -> None:
         news = asyncio.create_task(self._tell_opening(run, wishes, traded_before=traded_before))
         try:
-            await self._carry_out(run, number, wishes, traded_before, news)
+            await self._carry_out(run, number, wishes, traded_before, news, given_up)
         finally:
             news.cancel()  # of a run that broke off; else it is over
 
@@ -334,6 +344,7 @@ class Openings:
         wishes: OpenWishes,
         traded_before: bool,
         news: asyncio.Task[tuple[Told, ...]],
+        given_up: Abandoned | None,
     ) -> None:
         desk = self._desk
 
@@ -414,7 +425,11 @@ class Openings:
             )
             told += await tell_people(desk, "opened" if end.opened else "not_opened", text, run.id)
         failure = None if end.opened else FailedError(message, hint="mend it and open again")
-        result = {**end.result, "told": {each.channel: each.outcome for each in told}}
+        result = {
+            **end.result,
+            "told": {each.channel: each.outcome for each in told},
+            **abandoned_document(given_up),
+        }
         self._runs.finish(run, end.outcome, message, result, failure)
 
     async def _tell_opening(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openbell.controller.abandoned import abandoned_document
 from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
@@ -220,7 +221,7 @@ class RollingRestarts:
                 **parameters,
                 reason=wishes.reason,
             )
-            record, changed = None, ""
+            record, changed, given_up = None, "", None
             if interrupted is not None:
                 number, since_ns, cut_off, trades = interrupted
                 rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
@@ -229,7 +230,9 @@ class RollingRestarts:
             else:
                 rolling = await self._rolling(wishes, watched, 2**63, "", trades)
                 names = [step.name for step in self._steps(rolling, wishes)]
-                await self._runs.abandon_interrupted("a rolling restart was begun instead")
+                given_up = await self._runs.abandon_interrupted(
+                    "a rolling restart was begun instead"
+                )
                 begun = {**parameters, "trades": trades}
                 number = await self._runs.begin(DECLARED, actor, wishes.reason, begun, names)
                 rolling.since_ns = await self._begun_ns(number)
@@ -242,8 +245,12 @@ class RollingRestarts:
         )  # fmt: skip
         if record is not None:
             self._runs.tell_resumed(run, record, changed)
+        self._runs.tell_abandoned(run, given_up)
         self._runs.carry_out(run, self._carry_out(run, number, rolling, wishes))
-        return {"run": run.id, "resumed": interrupted is not None, "changed": changed}
+        return {
+            "run": run.id, "resumed": interrupted is not None, "changed": changed,
+            **abandoned_document(given_up),
+        }  # fmt: skip
 
     async def plan(self, wishes: RollingWishes) -> dict[str, object]:
         """What `begin` would do now; of one that was cut off what is left of it. Raises UsageError,

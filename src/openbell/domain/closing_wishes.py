@@ -2,12 +2,13 @@
 
 A closing sells what is held unless it was asked to keep it, so nobody who goes on with one has to know,
 and to type again, what was asked when it was begun: its own wishes hold, and only what is said
-explicitly changes them.
+explicitly changes them. All but force: to stop the services whatever the venues say is a person's word
+about what that person knows, and whoever goes on says it anew, or does not insist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 WISHES = ("flatten", "orders", "timeout_s", "force")
 """As a run's parameters and the API's body name them."""
@@ -17,12 +18,22 @@ def wishes_going_on(had: Mapping[str, object], asked: Mapping[str, object]) -> d
     """`had`: what the run was asked for last; `asked`: what is said now, None where nothing is.
 
     Positions that are no longer kept take the orders with them, where nothing is said of those: a
-    resting order could reopen what was flattened.
+    resting order could reopen what was flattened. `force` is never taken over.
     """
     given = {key: asked[key] for key in WISHES if asked.get(key) is not None}
     if given.get("flatten", "keep") != "keep" and "orders" not in given:
         given["orders"] = "cancel"
-    return {key: had[key] for key in WISHES if had.get(key) is not None} | given
+    kept = {key: had[key] for key in WISHES if key != "force" and had.get(key) is not None}
+    return kept | {"force": False} | given
+
+
+def force_told(had: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """That it was insisted on, and is no more; empty where it was not, or is said again."""
+    if not had.get("force") or now.get("force"):
+        return ""
+    return (
+        "--force was said before and is NOT taken over: say it again with `openbell down --force`"
+    )
 
 
 def wishes_told(wishes: Mapping[str, object]) -> str:
@@ -34,23 +45,33 @@ def wishes_told(wishes: Mapping[str, object]) -> str:
 
 
 def changes_told(had: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """`["flatten keep -> aggressive"]`; of what a run of before did not keep, nothing."""
+    """`["flatten keep -> aggressive"]`; of what a run of before did not keep, nothing. That force is not
+    taken over is no change that anybody asks for: `force_told` tells it."""
     return [
         f"{key} {_word(had[key])} -> {_word(now.get(key))}"
         for key in WISHES
-        if had.get(key) is not None and had[key] != now.get(key)
+        if had.get(key) is not None
+        and had[key] != now.get(key)
+        and not (key == "force" and had[key])
     ]
 
 
 def goes_on_told(
-    run: str, step: str, had: Mapping[str, object], changes: Sequence[str], *, of_restart: bool
+    run: str,
+    step: str,
+    had: Mapping[str, object],
+    now: Mapping[str, object],
+    *,
+    of_restart: bool,
 ) -> str:
     """With which closing is gone on, what it was asked for, and what is asked for otherwise now.
     `of_restart`: it was begun as the first half of one, and becomes a closing and nothing more."""
     at = f" at {step}" if step else ""
     told = f"goes on with {run}, which was cut off{at}, as it was asked for: {wishes_told(had)}"
-    if changes:
+    if changes := changes_told(had, now):
         told += f"; CHANGED: {', '.join(changes)}"
+    if forced := force_told(had, now):
+        told += f"; {forced}"
     if of_restart:
         told += "; it was half of a restart, and the desk is NOT opened again"
     return told

@@ -17,7 +17,6 @@ from openbell.cli.plans import plan_text
 from openbell.cli.tables import duration, number, table
 from openbell.domain.closing_wishes import (
     WISHES,
-    changes_told,
     goes_on_told,
     wishes_going_on,
     wishes_told,
@@ -65,9 +64,9 @@ def down(
 
     Ends with a closing statement of what remains at the venue, asked from the venue. Exit status 0
     only when everything was verified. Killed in the middle, `openbell down` goes on, as it was asked
-    for then; only options that are given change that.
+    for then; only options that are given change that, and --force is to be given again.
     """
-    # Not given is not "no": a closing that was forced and cut off is forced still.
+    # Not given is not "no": nothing is said of it.
     wanted["force"] = wanted["force"] or None
     if call_off:
         if at is not None or plan:
@@ -212,9 +211,9 @@ def _question(status: dict[str, Any], wanted: dict[str, Any]) -> str:
     cut_off = status["interrupted_run"]
     if cut_off is not None and cut_off["procedure"] == "close":
         had = cut_off["parameters"]
-        changes = changes_told(had, wishes_going_on(had, wanted))
+        now = wishes_going_on(had, wanted)
         of_restart = bool(had.get("restart"))
-        told = goes_on_told(cut_off["id"], cut_off["step"], had, changes, of_restart=of_restart)
+        told = goes_on_told(cut_off["id"], cut_off["step"], had, now, of_restart=of_restart)
         return f"Close the desk {status['desk']}? ({venues or 'no venues'}) It {told}."
     how = f", {wishes_told(wanted)}" if any(map(wanted.get, WISHES)) else ""
     return f"Close the desk {status['desk']}{how}? ({venues or 'no venues'})"

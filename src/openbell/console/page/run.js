@@ -7,7 +7,7 @@ import { asking, button, fact, noLonger, pill, section, table } from "./parts.js
 import { duration, moment, orUnknown, size, tone } from "./words.js";
 
 const LAST = ["done", "failed"];
-const NOTES = ["resumed", "waiting", "approved", "cancelling"];
+const NOTES = ["resumed", "abandoned", "waiting", "approved", "cancelling"];
 
 /** What is known of a run: its document, events, record, and the declaration with its time-outs. */
 export function emptyRun(id) {
