@@ -54,7 +54,9 @@ def close_killed(desk: PaperDesk, there: Callable[[], bool], chance: random.Rand
     victims = _kill_in("close", ("down", "--yes"), desk, there, chance)
     if victims == "command":
         # Nobody goes on with it: the controller does, to its end, and leaves.
-        await_condition(lambda: not _controllers(desk), "the controller leaves a closed desk", 180)
+        await_condition(
+            lambda: not controllers_of(desk), "the controller leaves a closed desk", 180
+        )
     done = desk.run("down", "--yes", expect=None)
     if done.status != NOT_RUNNING:
         assert done.status == 0 and done.document["outcome"] == "verified", done
@@ -103,7 +105,7 @@ def _kill_in(
         if victims != "controller":
             command.kill()
         if victims != "command":
-            for process in _controllers(desk):
+            for process in controllers_of(desk):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
         if victims == "controller":
@@ -120,7 +122,7 @@ def _is_under_way(procedure: str, desk: PaperDesk) -> bool:
     return (desk.status()["run"] or {}).get("procedure") == procedure
 
 
-def _controllers(desk: PaperDesk) -> list[psutil.Process]:
+def controllers_of(desk: PaperDesk) -> list[psutil.Process]:
     """Those that live."""
     pid = desk.status()["controller"]["pid"]
     try:

@@ -24,6 +24,11 @@ def rolling_restart(
 ) -> int:
     """The exit status: 0 restarted, 1 stopped or ended with the desk as it was, 7 it is not."""
     client = Client(terminal.layout)
+    if not plan and not client.is_running():
+        # One that was cut off with its controller: the desk is open, and another may be on its way.
+        from openbell.cli.commands.down import require_a_desk
+
+        require_a_desk(terminal)
     document = client.get("plan/rolling-restart", services=list(services), hand_back=hand_back)
     if plan:
         terminal.show(document, rolling_plan_text(document))

@@ -31,6 +31,17 @@ def stored_runs(layout: DeskLayout) -> Iterator[RunStore | None]:
         database.close()
 
 
+def restart_was_cut_off_in_its_opening(layout: DeskLayout) -> bool:
+    """The newest run is the opening of a restart, and has no end: of a desk that nothing else tells from
+    one that was closed for good, until the opening has started something. Raises as `stored_runs`."""
+    with stored_runs(layout) as store:
+        newest = store.list(1) if store is not None else ()
+    return any(
+        each.kind == "open" and each.finished_at is None and bool(each.params.get("restart_of"))
+        for each in newest
+    )
+
+
 def report_at_rest(layout: DeskLayout, run: str) -> dict[str, Any]:
     """As the API gives it. Raises UsageError for a run that is not known."""
     from openbell.procedures.report import report_of

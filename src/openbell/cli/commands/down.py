@@ -14,6 +14,7 @@ from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
 from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
+from openbell.cli.stored_runs import restart_was_cut_off_in_its_opening
 from openbell.cli.tables import duration, number, table
 from openbell.domain.closing_wishes import (
     WISHES,
@@ -179,12 +180,13 @@ def _is_meant_to_be_open(terminal: Terminal) -> bool:
 
 
 def require_a_desk(terminal: Terminal) -> None:
-    """A controller for a restart that goes on: one whose closing is done, or a desk that was not
-    closed. Raises NotRunningError for a desk that is closed for good."""
+    """A controller for a restart that goes on: one whose closing is done, whose opening was cut off, or
+    a desk that was not closed. Raises NotRunningError for a desk that is closed for good."""
     if not (
         terminal.layout.pending_restart.exists()
         or _pids(offline_status(terminal))
         or _is_meant_to_be_open(terminal)
+        or restart_was_cut_off_in_its_opening(terminal.layout)
     ):
         raise NotRunningError(
             "the desk is closed: nothing of it runs", hint="open it with `openbell up`"
