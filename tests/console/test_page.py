@@ -507,7 +507,11 @@ def test_requests_of_every_kind_are_in_one_list_with_why_one_s_own_do_not_count(
     assert desk.post("limits/restore", {"reason": "calm"}, headers=by("ann"))[0] == 202
     assert desk.post("kill-switch/deactivate", {"reason": "over"}, headers=by("bob"))[0] == 202
     told = desk.get("approvals", headers=by("ann"))[1]
-    assert told["needed_for"] == ["kill-switch-deactivate", "limits-raise"]
+    assert told["needed_for"] == [
+        "kill-switch-deactivate",
+        "reconcile-adopt",
+        "limits-raise",
+    ]
     limits, release = (
         next(each for each in told["requests"] if each["kind"] == kind and each["reason"] == reason)
         for kind, reason in (("limits", "calm"), ("kill_switch", "over"))

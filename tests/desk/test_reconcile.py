@@ -13,10 +13,8 @@ from tests.harness.paper_desk import PaperDesk
 from openbell.domain.external import PositionAdopted
 from openbell.state.journal_reader import JournalReader
 
-TWO_PEOPLE = """
-[approvals]
-needed_for = ["reconcile-adopt"]
-"""
+ALONE = "adopt_alone = true"
+"""As the paper desk says it; another person approves where nothing is said."""
 
 
 def by_hand(desk: PaperDesk, **order: str) -> dict[str, Any]:
@@ -58,7 +56,8 @@ def test_a_manual_trade_stops_the_desk_until_two_people_adopt_it_and_then_it_tra
 ) -> None:
     desk = as_person(paper_desk, "alice")
     file = desk.folder / "desk.toml"
-    file.write_text(file.read_text() + TWO_PEOPLE)
+    assert ALONE in file.read_text()
+    file.write_text(file.read_text().replace(ALONE, ""))
     desk.run("up")
     # A trading desk moves; between two moves books and venue agree.
     await_that(lambda: result(desk) == "clean", "books and venue agree")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from openbell.config.approvals import Approvals
-from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
+from openbell.domain.approvals import (
+    ActRequest,
+    may_not_approve,
+    may_not_take_part,
+    nobody_may_approve,
+)
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ANYBODY = Approvals(needed_for=("kill-switch-deactivate",))
@@ -106,3 +111,35 @@ def test_a_desk_file_by_which_nobody_could_approve_is_refused(people: dict[str, 
     said = {"needed_for": ["kill-switch-deactivate"], "people": people}
     with pytest.raises(ValidationError):
         Approvals.model_validate(said, strict=False)
+
+
+def test_an_adoption_needs_another_person_unless_the_desk_says_that_one_is_enough() -> None:
+    """Before, it needed one only where a desk file asked for it."""
+    assert Approvals().acts == ("reconcile-adopt",)
+    assert Approvals(needed_for=("limits-raise",)).acts == ("reconcile-adopt", "limits-raise")
+    assert Approvals(needed_for=("reconcile-adopt",)).acts == ("reconcile-adopt",)
+    assert Approvals(adopt_alone=True).acts == ()
+    assert Approvals(adopt_alone=True, needed_for=("limits-raise",)).acts == ("limits-raise",)
+    with pytest.raises(ValidationError, match="adopt_alone"):
+        Approvals(adopt_alone=True, needed_for=("reconcile-adopt",))
+
+
+@pytest.mark.parametrize(
+    ("people", "why"),
+    [
+        ({}, ""),
+        ({"alice": ("operator", "risk")}, "nobody beside alice"),
+        ({"ALICE": ("risk",)}, "nobody beside alice"),
+        (
+            {"alice": ("operator",), "bob": ("operator",)},
+            "nobody in [approvals] people has the role",
+        ),
+        ({"alice": ("risk",), "bob": ("operator",)}, ""),
+        ({"alice": ("operator",), "bob": ("risk",)}, ""),
+    ],
+)
+def test_a_request_that_nobody_could_approve_is_not_made(
+    people: dict[str, tuple[Literal["operator", "risk"], ...]], why: str
+) -> None:
+    told = nobody_may_approve("alice", Approvals(people=people))
+    assert (why in told) if why else told == ""

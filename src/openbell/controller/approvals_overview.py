@@ -36,7 +36,7 @@ class ApprovalsOverview:
         """`GET /api/v1/approvals`, as docs/reference/api.md shows it."""
         rules = self.desk.desk.file.approvals
         return {
-            "needed_for": list(rules.needed_for),
+            "needed_for": list(rules.acts),
             "expire_after_s": rules.expire_after,
             "people": {name: list(roles) for name, roles in rules.people.items()},
             "requests": sorted(

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 from openbell.config.nearest import nearest
 from openbell.controller.desk import ControlledDesk
-from openbell.domain.approvals import ActRequest, may_not_approve, may_not_take_part
+from openbell.domain.approvals import (
+    ActRequest,
+    may_not_approve,
+    may_not_take_part,
+    nobody_may_approve,
+)
 from openbell.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -47,11 +52,13 @@ class Approving:
     """What the audit log calls a request, an approval that did not count, and one that did."""
     clock_ns: Callable[[], int] = time.monotonic_ns
     """What counts for expiry here: a clock that is set back prolongs nothing."""
+    where_nobody_may: str = "name another person in [approvals] people"
+    """What mends it that nobody may approve."""
     _requests: dict[str, _Pending] = field(default_factory=dict)
 
     @property
     def needed(self) -> bool:
-        return self.act in self.desk.desk.file.approvals.needed_for
+        return self.act in self.desk.desk.file.approvals.acts
 
     def rules_document(self) -> dict[str, object]:
         rules = self.desk.desk.file.approvals
@@ -92,9 +99,10 @@ class Approving:
         audit log first. Raises RefusedError for who may not ask,
         and where too many wait already."""
         rules = self.desk.desk.file.approvals
-        problem = may_not_take_part(actor, rules)
-        if problem:
+        if problem := may_not_take_part(actor, rules):
             raise RefusedError(f"not asked for: {problem}")
+        if problem := nobody_may_approve(actor, rules):
+            raise RefusedError(f"not asked for: {problem}", hint=self.where_nobody_may)
         same = (dict(parameters), reason, actor)
         for each in self.waiting():
             if (dict(each.parameters), each.reason, each.asked_by) == same:

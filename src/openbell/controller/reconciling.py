@@ -2,8 +2,8 @@
 
 With the engine up it is asked: it compares, and heals what asking and booking can heal. Without one
 the books are read from the journal, and nothing is changed. An adoption lets trading go on, so it is
-recorded before it is done, and waits for a second person where the desk file asks for one; what was
-shown to them is repeated to the engine, which refuses what is not, or no longer, so.
+recorded before it is done, and waits for a second person unless the desk file says that one may do it
+alone; what was shown to them is repeated to the engine, which refuses what is not, or no longer, so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from openbell import errors
+from openbell.config.approvals import ADOPT
 from openbell.config.nearest import nearest
 from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
@@ -31,8 +32,6 @@ from openbell.service_client import Answer
 
 log = get_logger()
 
-ADOPT = "reconcile-adopt"
-"""As `[approvals] needed_for` names it."""
 COMPARE_TIMEOUT_S = 30.0
 ADOPT_TIMEOUT_S = 90.0
 """Three comparisons."""
@@ -57,6 +56,9 @@ class Reconciling:
             "reconcile.adoption_asked",
             "reconcile.approval_refused",
             "reconcile.approved",
+            where_nobody_may="name another person in [approvals] people, one of the two with the role "
+            "risk; a desk whose owner is alone, or that trades no real money, says `adopt_alone = true` in "
+            "[approvals], and `openbell reload` of any service takes it over",
         )
 
     async def compare(self, venues: Sequence[str]) -> dict[str, Any]:

@@ -79,6 +79,20 @@ def may_not_take_part(actor: str, rules: Approvals) -> str:
     return ""
 
 
+def nobody_may_approve(asker: str, rules: Approvals) -> str:
+    """Why nobody could approve what this person asks for; empty where somebody could. Where nobody is
+    named, anybody else could."""
+    if not rules.people:
+        return ""
+    others = [name for name in rules.people if _person(name) != _person(asker)]
+    if not others:
+        return f"[approvals] people names nobody beside {asker}, and another person must approve"
+    mine = _roles(asker, rules)
+    if "risk" in mine or any("risk" in rules.people[name] for name in others):
+        return ""
+    return "nobody in [approvals] people has the role risk, which one of the two needs"
+
+
 def may_not_approve(
     request: ActRequest,
     approver: str,

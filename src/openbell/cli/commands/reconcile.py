@@ -115,7 +115,10 @@ def _adopt(
         raise RefusedError(
             "nothing of this can be adopted", hint="what would mend each is said above"
         )
-    terminal.confirm(f"{_adoption_text(document)}\nBook this as what others traded?", yes=yes)
+    question = "Book this as what others traded?"
+    if document["approval"]["needed"]:
+        question = "Ask another person to approve that this is booked as what others traded?"
+    terminal.confirm(f"{_adoption_text(document)}\n{question}", yes=yes)
     done = Client(terminal.layout).post(
         "reconcile/adopt",
         {"venues": named, "reason": reason, "digest": document["digest"]},
@@ -126,7 +129,8 @@ def _adopt(
         terminal.show(
             done,
             f"NOT adopted yet: another person must approve before {request['expires']}\n"
-            f"  openbell reconcile --approve {request['id']}",
+            f"  openbell reconcile --approve {request['id']}\n"
+            "  (desk.toml can say that one person may adopt alone: [approvals] adopt_alone = true)",
         )
         return RefusedError.exit_code
     return _done(terminal, done)
