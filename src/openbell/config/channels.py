@@ -12,7 +12,7 @@ from openbell.config.units import Seconds
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 Event = Literal[
     "opening", "opened", "not_opened",
-    "closing_soon", "closing_called_off", "closing", "closed", "not_closed",
+    "closing_soon", "closing_called_off", "closing", "closing_resumed", "closed", "not_closed",
 ]  # fmt: skip
 
 
@@ -35,11 +35,13 @@ class Channel(Model):
         "closing_soon",
         "closing_called_off",
         "closing",
+        "closing_resumed",
         "closed",
         "not_closed",
     )
     """What is told here: that an opening begins, and how it ended; a closing that was announced for
-    later, that it was called off, that it begins, and how it ended."""
+    later, that it was called off, that it begins, that one which was cut off goes on by itself, and how it
+    ended."""
     timeout: Seconds = 5.0
     """Of one telling. All channels are told at the same time, and the end of an opening, and a closing,
     wait for the slowest."""

@@ -75,6 +75,10 @@ class ExtraStep(Model):
 class ProcedureSettings(Model):
     """`[procedures.NAME]`"""
 
+    resumes: Literal["by_command", "by_itself"] | None = None
+    """How a run that was cut off is gone on with; by_itself only for a procedure that can. Unset: as the
+    procedure says (`openbell procedure show NAME`)."""
+
     steps: dict[StepName, StepSettings] = {}
     """By the step's name, as `openbell procedure show NAME` lists them."""
     extra: tuple[ExtraStep, ...] = ()

@@ -79,6 +79,8 @@ class CloseWishes:
     force: bool | None = None
     restart: Literal["", "full", "quick"] = ""
     """Of what it is the first half. Not asked for by people."""
+    by_itself: bool = False
+    """A run that was cut off goes on without a person's word."""
 
 
 Then = Callable[[LiveRun, Statement], Awaitable[bool]]
@@ -160,9 +162,7 @@ class Closings:
             if then is None:
                 await self.forget_restart()
             forced = self._force_dropped(wishes)
-            number, record, changed, given_up = await self._begin_closing(
-                wishes, actor, asked.restart
-            )
+            number, record, changed, given_up = await self._begin_closing(wishes, actor, asked)
             earlier = {} if record is None else earlier_steps(record)
             try:
                 desk.targets.command(DeskCommand.CLOSE)
@@ -180,6 +180,8 @@ class Closings:
         }
         if asked.restart:
             parameters["restart"] = asked.restart
+        if asked.by_itself:
+            parameters["by_itself"] = True
         run = self._runs.admit(
             "close", number, actor, parameters,
             reason=wishes.reason, begun_by="" if record is None else record.who,
@@ -203,7 +205,7 @@ class Closings:
         return force_told(cut_off.parameters, {"force": wishes.force})
 
     async def _begin_closing(
-        self, wishes: Wishes, actor: str, restart: str
+        self, wishes: Wishes, actor: str, asked: CloseWishes
     ) -> tuple[int, RunRecord | None, str, Abandoned | None]:
         """Its number, and, of one that was cut off, its record and what has changed since. Last the run
         of something else that was cut off, and is given up for this one."""
@@ -222,7 +224,8 @@ class Closings:
         try:
             parameters = {
                 "flatten": wishes.flatten, "orders": wishes.orders, "force": wishes.force,
-                "timeout_s": wishes.timeout_s, **({"restart": restart} if restart else {}),
+                "timeout_s": wishes.timeout_s, **({"restart": asked.restart} if asked.restart else {}),
+                **({"by_itself": True} if asked.by_itself else {}),
             }  # fmt: skip
             if interrupted is not None and interrupted.procedure == PROCEDURE.name:
                 record, changed = await self._runs.go_on(PROCEDURE, actor, names, parameters)
@@ -233,6 +236,11 @@ class Closings:
         except OpenbellError as error:
             log.error("closing without a journal", why=error.message, alert=True)
             return 0, None, "", None
+
+    def steps_now(self) -> list[str]:
+        """Names of the steps that a closing has today, asked for as the one that was cut off."""
+        wishes = self.wishes_for(CloseWishes())
+        return [step.name for step in self._steps(self._closing("plan", wishes, {}))]
 
     async def plan_close(self, asked: CloseWishes) -> dict[str, object]:
         """What `close` would do now."""

@@ -13,6 +13,7 @@ from openbell.controller.journal import BestEffortJournal, RunJournal
 from openbell.controller.run_board import LiveRun, run_id, run_number
 from openbell.controller.step_approvals import StepApprovals
 from openbell.errors import ConflictError, FailedError, OpenbellError, UsageError
+from openbell.procedures.by_itself import BY_ITSELF
 from openbell.procedures.declared import Procedure, what_changed
 from openbell.procedures.report import RECORDED
 from openbell.procedures.run import Runner
@@ -89,6 +90,13 @@ class Conductor:
             )
         )
 
+    def changed_since(self, procedure: Procedure, record: RunRecord, steps: Sequence[str]) -> str:
+        """What is different of a run's procedure since it was begun; empty where nothing is."""
+        return what_changed(
+            (record.version, _kinds(procedure, record.plan)),
+            (procedure.version, _kinds(procedure, steps)),
+        )
+
     async def go_on(
         self,
         procedure: Procedure,
@@ -102,10 +110,7 @@ class Conductor:
         interrupted = self._desk.interrupted
         assert interrupted is not None, "there is one to go on with"
         record = await self._desk.database.get(interrupted.number)
-        changed = what_changed(
-            (record.version, _kinds(procedure, record.plan)),
-            (procedure.version, _kinds(procedure, steps)),
-        )
+        changed = self.changed_since(procedure, record, steps)
         detail = {
             "cut_off_at": interrupted.step, "changed": changed, "steps": list(steps),
             "parameters": dict(parameters),
@@ -125,7 +130,8 @@ class Conductor:
     ) -> None:
         """The run's first event of this controller. `otherwise`: what of its wishes holds no more."""
         at = record.steps[-1].name if record.steps else ""
-        told = f"going on with {run.id}, begun by {record.who}, which was cut off"
+        alone = " by itself" if run.actor == BY_ITSELF else ""
+        told = f"going on{alone} with {run.id}, begun by {record.who}, which was cut off"
         told += f" at {at}" if at else " before its first step"
         if changed:
             told += f"; the procedure has changed since ({changed}): each step does what is left"

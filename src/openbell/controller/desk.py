@@ -57,6 +57,8 @@ class Interrupted:
     why: str
     parameters: Mapping[str, object]
     """What it was asked for last: when it was begun, or gone on with since."""
+    waits_because: str = ""
+    """Why it does not go on by itself."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -67,6 +69,7 @@ class Interrupted:
             "step": self.step,
             "why": self.why,
             "parameters": dict(self.parameters),
+            "waits_because": self.waits_because,
         }
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-import openbell
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.secrets import Secrets
@@ -24,6 +23,7 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.database_watch import DatabaseWatch
 from openbell.controller.desk import ControlledDesk, Interrupted
 from openbell.controller.emergency import Emergency
+from openbell.controller.going_on import GoingOn, code_of
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.limits import LimitChanges
@@ -102,6 +102,7 @@ class Hosted:
             openings=openings,
             closings=closings,
             planned=planned,
+            going_on=GoingOn(desk, conductor, closings),
             rolling=rolling,
             restarts=restarts,
             procedures=Procedures(desk, conductor, openings, closings, rolling, restarts),
@@ -149,6 +150,8 @@ class Hosted:
         ]
         if open_at_once is not None:
             await self._open(open_at_once, actor)
+        else:
+            await self.parts.going_on.begin()
         server = await asyncio.to_thread(self._load_server)
         gc.enable()  # which `main` had disabled
         serving = asyncio.create_task(server.serve(sockets), name="serve")
@@ -245,7 +248,7 @@ class Hosted:
         record = {
             "pid": os.getpid(),
             "started_ns": time.time_ns(),
-            "version": openbell.__version__,
+            **code_of(desk),
             "socket": str(desk.layout.controller_socket),
             "port": None if port_problem else desk.desk.file.controller.port,
         }

@@ -9,6 +9,7 @@ from openbell.controller.acts import Acts
 from openbell.controller.close_desk import Closings
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.emergency import Emergency
+from openbell.controller.going_on import GoingOn
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.limits import LimitChanges
@@ -31,6 +32,7 @@ class Parts:
     openings: Openings
     closings: Closings
     planned: PlannedClosings
+    going_on: GoingOn
     rolling: RollingRestarts
     restarts: Restarts
     procedures: Procedures

@@ -10,11 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from openbell.procedures.step import OnFailure
 
 EVERY_POLICY = tuple(OnFailure)
+
+
+class Resumes(StrEnum):
+    """How a run that was cut off is gone on with."""
+
+    BY_COMMAND = "by_command"
+    """A person says so."""
+    BY_ITSELF = "by_itself"
+    """The controller that the guard starts in place of one that was killed goes on with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +99,12 @@ class Procedure:
     resumed_by: str
     """What goes on with a run that was cut off."""
     not_by_itself: str
-    """Why a run that was cut off waits for a person's word. None goes on by itself: each acts on the
-    desk, and what cut it off may speak against it."""
+    """Why a run that was cut off waits for a person's word, where it does: it acts on the desk, and what
+    cut it off may speak against it."""
+    by_itself_from: str = ""
+    """The step that must have begun for the run to go on by itself; empty: it never does."""
+    by_itself_because: str = ""
+    """Why from that step on nobody is to be waited for."""
     parameters: tuple[Parameter, ...] = ()
     composed_of: tuple[str, ...] = ()
     """Procedures of which this is a run each, one after the other; a desk file says under their names
@@ -98,6 +112,11 @@ class Procedure:
     aliases: tuple[str, ...] = ()
     """Other words people use for it; only for suggestions."""
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def resumes(self) -> Resumes:
+        """Where a desk file says nothing else."""
+        return Resumes.BY_ITSELF if self.by_itself_from else Resumes.BY_COMMAND
 
     def spec_of(self, step: str) -> StepSpec | None:
         """Of a step by its own name: `restart_web` is of the family `restart_*`."""

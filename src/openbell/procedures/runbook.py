@@ -14,9 +14,9 @@ from typing import Any
 from openbell.config.models import DeskFile
 from openbell.config.procedures import ExtraStep, StepSettings
 from openbell.config.unit_texts import format_duration
-from openbell.procedures.declared import Procedure, StepSpec
+from openbell.procedures.declared import Procedure, Resumes, StepSpec
 from openbell.procedures.registry import PROCEDURES
-from openbell.procedures.settings import declared_steps
+from openbell.procedures.settings import declared_steps, resumes
 
 _POLICIES = {
     "abort": "the run ends there; what runs is left running",
@@ -27,7 +27,7 @@ _POLICIES = {
 
 
 def list_document() -> list[dict[str, object]]:
-    """`[{"name", "title", "version", "purpose", "command", "steps": [name, ...]}]`"""
+    """`[{"name", "title", "version", "purpose", "command", "resumes", "steps": [name, ...]}]`"""
     return [
         {
             "name": each.name,
@@ -35,6 +35,7 @@ def list_document() -> list[dict[str, object]]:
             "version": each.version,
             "purpose": each.purpose,
             "command": each.command,
+            "resumes": str(each.resumes),
             "steps": [step.name for step in each.steps],
         }
         for each in PROCEDURES.values()
@@ -50,6 +51,9 @@ def procedure_document(procedure: Procedure, desk: DeskFile | None = None) -> di
         "purpose": procedure.purpose,
         "command": procedure.command,
         "resumed_by": procedure.resumed_by,
+        "resumes": str(procedure.resumes if desk is None else resumes(procedure, desk)),
+        "by_itself_from": procedure.by_itself_from,
+        "by_itself_because": procedure.by_itself_because,
         "not_by_itself": procedure.not_by_itself,
         "desk": None if desk is None else desk.desk.name,
         "parameters": [
@@ -92,7 +96,7 @@ def runbook(document: Mapping[str, Any]) -> str:
         f"| run by | `{document['command']}`, or `openbell procedure run {document['name']}` |",
         f"| seen first by | `openbell procedure plan {document['name']}` |",
         f"| cut off, gone on with by | {document['resumed_by']}, or `openbell procedure resume RUN` |",
-        f"| goes on by itself | no: {document['not_by_itself']} |",
+        f"| goes on by itself | {_by_itself(document)} |",
         "",
     ]
     if document["parameters"]:
@@ -109,6 +113,16 @@ def runbook(document: Mapping[str, Any]) -> str:
     lines += ["## If a step is not verified", ""]
     lines += [f"- `{policy}`: {_POLICIES[policy]}" for policy in used]
     return "\n".join(lines) + "\n"
+
+
+def _by_itself(document: Mapping[str, Any]) -> str:
+    if document["resumes"] == Resumes.BY_ITSELF:
+        return (
+            f"once `{document['by_itself_from']}` has begun: {document['by_itself_because']}. Before "
+            "that, as half of a restart, and where anything speaks against it, it waits for a person"
+        )
+    because = "desk.toml says so" if document["by_itself_from"] else document["not_by_itself"]
+    return f"no: {because}"
 
 
 def _step_lines(number: int, step: Mapping[str, Any]) -> Sequence[str]:

@@ -16,7 +16,7 @@ from openbell.config.models import DeskFile, LoadedDesk
 from openbell.config.nearest import did_you_mean
 from openbell.config.problems import Problem
 from openbell.config.procedures import ExtraStep, ProcedureSettings, StepSettings
-from openbell.procedures.declared import Procedure, StepSpec
+from openbell.procedures.declared import Procedure, Resumes, StepSpec
 from openbell.procedures.registry import PROCEDURES
 from openbell.procedures.step import OnFailure, Plan, Say, Step, Verification
 from openbell.venues.making import setting_problems
@@ -38,6 +38,12 @@ def settings_of(procedure: Procedure, desk: DeskFile) -> ProcedureSettings:
     return desk.procedures.get(procedure.name, UNSET)
 
 
+def resumes(procedure: Procedure, desk: DeskFile) -> Resumes:
+    """How a run of it that was cut off is gone on with on this desk."""
+    said = settings_of(procedure, desk).resumes
+    return procedure.resumes if said is None else Resumes(said)
+
+
 # --- checking --------------------------------------------------------------------------------------
 
 
@@ -55,6 +61,9 @@ def procedure_problems(desk: DeskFile) -> list[Problem]:
             told = f"{name} is made of {' and '.join(procedure.composed_of)}"
             problems.append(Problem(("procedures", name), told, f"write {parts}"))
             continue
+        if settings.resumes == "by_itself" and not procedure.by_itself_from:
+            told = f"{name} does not go on by itself: {procedure.not_by_itself}"
+            problems.append(Problem(("procedures", name, "resumes"), told, "remove this line"))
         problems += _step_problems(procedure, settings, desk)
         problems += _extra_problems(procedure, settings, desk)
     return problems

@@ -24,6 +24,7 @@ from openbell.domain.closing_wishes import (
 )
 from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.errors import ConflictError, NotRunningError, UnverifiedError, UsageError
+from openbell.procedures.by_itself import BY_ITSELF
 from openbell.procedures.checklists import Check, Checklist
 from openbell.state.not_opened import closed_because, read_not_opened
 
@@ -118,10 +119,31 @@ def close_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool, yes: b
     if not client.is_running():
         _take_over(terminal)
     status = client.get("status")
+    if run := _goes_on_by_itself(status, wanted):
+        return _join(terminal, client, status, run)
     terminal.confirm(_question(status, wanted), yes=yes)
+    try:
+        run = client.post("close", wanted)["run"]
+    except ConflictError:
+        # Another controller may have come meanwhile, and gone on with it.
+        status = client.get("status")
+        if not (run := _goes_on_by_itself(status, wanted)):
+            raise
+        return _join(terminal, client, status, run)
+    return follow_closing(terminal, client, run, status["controller"]["pid"])
 
-    controller_pid = status["controller"]["pid"]
-    return follow_closing(terminal, client, client.post("close", wanted)["run"], controller_pid)
+
+def _goes_on_by_itself(status: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The closing under way that nobody went on with, where nothing else is asked for than that; else
+    empty: what is asked for otherwise is refused while it is under way, and not passed over."""
+    run = status["run"] or {}
+    alone = run.get("procedure") == "close" and run.get("actor") == BY_ITSELF
+    return str(run["id"]) if alone and not any(map(wanted.get, WISHES)) else ""
+
+
+def _join(terminal: Terminal, client: Client, status: dict[str, Any], run: str) -> int:
+    terminal.say(f"{run} goes on by itself, as its controller was killed: its end is waited for")
+    return follow_closing(terminal, client, run, status["controller"]["pid"])
 
 
 def follow_closing(terminal: Terminal, client: Client, run: str, controller_pid: int) -> int:

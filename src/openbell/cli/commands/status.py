@@ -80,6 +80,8 @@ def status_text(document: dict[str, Any]) -> str:
             lines.append(
                 f"{key.replace('_', ' '):<11} {run['procedure']} by {run.get('actor')}{at} ({run['id']})"
             )
+            if why := run.get("waits_because"):
+                lines.append(f"            waits for a person: {why}")
     lines += ["", service_table(document["services"])]
     if document["venues"]:
         lines += ["", venue_table(document["venues"])]
