@@ -99,6 +99,9 @@ def test_limits_are_made_tighter_confirmed_recorded_and_taken_back(desk: Any) ->
     )
     assert (status, done["raised"], done["verified"], done["version"]) == (200, False, True, 1)
     assert [(each["role"], each["said"]) for each in done["gates"]] == [("risk", "confirmed")]
+    said = desk.get("risk/applied")[1]
+    assert said.get("asked") is True, said
+    assert (said["tells"], said["limits"], said["rules"]) == (True, done["hash"], []), said
     desk.post("limits", {"limits": ["max_position:ETH/USDT=3"], "reason": "ETH"}, **by("joe"))
     desk.kill()
     desk.start()

@@ -59,7 +59,7 @@ def test_a_restart_that_is_killed_at_any_point_ends_as_one_that_was_not(
     for number, (step, point, victims) in enumerate(tried[:POINTS], start=1):
         print(f"{number} of {len(tried)}: {procedure}, {step}, {point}: {victims}", flush=True)
         points.stop_at(step, point)
-        restart_killed(desk, procedure, points, lambda: points.is_there, victims)
+        restart_killed(desk, procedure, lambda: points.is_there, victims, points.go_on)
     closed = desk.run("down", "--yes")
     assert closed.document["verified"], closed.document
     assert desk.own_processes() == []

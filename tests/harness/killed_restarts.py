@@ -18,7 +18,6 @@ from typing import Any, Literal
 import psutil
 from tests.harness.killed_runs import controllers_of
 from tests.harness.paper_desk import PaperDesk, await_condition
-from tests.harness.run_points import RunPoints
 
 Victims = Literal["command", "controller", "both"]
 COMMANDS = {
@@ -34,12 +33,12 @@ LASTS = frozenset({"venue-sim"})
 def restart_killed(
     desk: PaperDesk,
     procedure: str,
-    points: RunPoints,
     there: Callable[[], bool],
     victims: Victims,
+    let_go: Callable[[], None] = lambda: None,
 ) -> None:
     """Restarts a desk that trades, kills `victims` once it is `there`, and goes on. Where it is over before
-    that, it was not killed, and is judged all the same."""
+    that, it was not killed, and is judged all the same. `let_go`: nobody is to wait at a point any more."""
     before = pids_of(desk)
     accepted_before = len(venue_events(desk, "accept"))
     runs_before = newest_run(desk)
@@ -58,13 +57,13 @@ def restart_killed(
                 for process in controllers_of(desk):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
-        points.go_on()
+        let_go()
         if victims == "controller":
             command.wait(PATIENCE_S)
     finally:
         command.kill()
         command.wait()
-        points.go_on()
+        let_go()
     if victims == "command":
         # Its controller goes on: from the one half to the other as well.
         await_condition(

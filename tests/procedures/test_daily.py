@@ -14,6 +14,7 @@ from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.lists import NAMES, fill
 from openbell.procedures.daily.seen import Machine, Seen
 from openbell.procedures.dependencies import DependencyFact
+from openbell.procedures.readiness_checks import RiskSays
 from openbell.procedures.registry import PROCEDURES
 
 DESK = b"""
@@ -351,6 +352,40 @@ def test_degraded_services_warn_and_only_those_that_are_down_fail() -> None:
         services = [service("engine"), service("limits", state), service("web")]
         seen = with_file(rule, status=status(services=services))
         assert found("startup", seen)["rules"].found is result
+
+
+RISK_SAYS = RiskSays(limits="a1" * 32, engine_limits="a1" * 32, rules=frozenset({"max_daily_loss"}))
+
+
+@pytest.mark.parametrize(
+    ("says", "risk", "rules", "told"),
+    [
+        ({}, Found.OK, Found.OK, "it applies a1a1"),
+        ({"limits": "b2" * 32}, Found.FAILED, Found.OK, "other limits than the engine"),
+        ({"limits_problem": "limits unreadable"}, Found.FAILED, Found.OK, "limits unreadable"),
+        ({"limits": None, "why": "no answer"}, Found.UNKNOWN, Found.OK, "no answer"),
+        ({"rules": frozenset()}, Found.OK, Found.FAILED, "does not judge max_daily_loss"),
+        (
+            {"rules": None, "why": "no answer"},
+            Found.OK,
+            Found.UNKNOWN,
+            "does not say what it judges",
+        ),
+        # A program of the desk's own, which has no such pages: its state is all there is to see.
+        ({"tells": False, "limits": None, "rules": None}, Found.OK, Found.OK, "limits is ready"),
+    ],
+)
+def test_risk_and_rules_are_judged_by_what_risk_management_says(
+    says: dict[str, Any], risk: Found, rules: Found, told: str
+) -> None:
+    """Before, a risk service that was up counted as applying desk.toml's limits and judging its rules, where
+    an opening asked it."""
+    rule = b"[kill_switch.rules.max_daily_loss]\namount = '50'\n"
+    said = dataclasses.replace(RISK_SAYS, **says)
+    assert RiskSays.from_dict(said.as_dict()) == said
+    checks = found("startup", with_file(rule, risk=said))
+    assert (checks["risk"].found, checks["rules"].found) == (risk, rules)
+    assert told in checks["risk"].detail + checks["rules"].detail
 
 
 def test_an_end_to_end_test_is_a_step_of_the_desk_s_own_and_never_ticked() -> None:

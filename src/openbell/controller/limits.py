@@ -35,6 +35,8 @@ from openbell.procedures.limits_applied import (
     limit_rows,
     limits_brief,
 )
+from openbell.procedures.readiness import ask_risk
+from openbell.procedures.readiness_checks import RiskSays
 from openbell.service.logging import get_logger
 from openbell.state.risk_limits import Changes, LimitsChange, change_limits, read_changes
 
@@ -68,6 +70,10 @@ class LimitChanges:
             "approval": self.approving.rules_document(),
             "requests": [each.as_dict() for each in self.approving.waiting()],
         }
+
+    async def risk_says(self) -> RiskSays | None:
+        """`GET /api/v1/risk/applied`; None: no service has that role."""
+        return await ask_risk(self.desk.desk.file, self.desk.voices)
 
     async def set(
         self, texts: Sequence[str], percent: Decimal | None, reason: str, actor: str

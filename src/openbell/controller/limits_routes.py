@@ -24,6 +24,13 @@ def add_limits_routes(
     async def in_force() -> Response:
         return answer(await limits.document(), 200)
 
+    @app.get(
+        f"{prefix}/risk/applied", summary="What risk-management says that it applies and judges"
+    )
+    async def risk() -> Response:
+        said = await limits.risk_says()
+        return answer({"asked": said is not None, **(said.as_dict() if said else {})}, 200)
+
     @app.post(f"{prefix}/limits", summary="Tighten limits; what raises them may need an approval")
     async def change(body: LimitsBody, actor: Actor = UNNAMED) -> Response:
         done = await limits.set(body.limits, body.reduce_by_percent, body.reason, actor)

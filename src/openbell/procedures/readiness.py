@@ -155,33 +155,38 @@ class TradingSight:
         return {"feeds_why": answer.why, "has_feeds": can_tell}
 
     async def _risk(self, *, wanted: bool) -> RiskSays | None:
-        """The one service and the engine, each asked which limits it applies."""
-        service = self.voices.roles.risk
-        if not wanted or service is None:
-            return None
-        if self.desk.services[service].port is None:
-            return RiskSays(tells=False)
-        limits, engine, rules = await asyncio.gather(
-            self.voices.ask(service, "/v1/limits"),
-            self.voices.ask_engine("/v1/limits"),
-            self.voices.ask(service, "/v1/kill-rules"),
-        )
-        if limits.status == 404:  # a program of the desk's own, which has no such page
-            return RiskSays(tells=False)
-        named = (str(row["rule"]) for row in rules.get("rules") or ())
-        return RiskSays(
-            why=limits.why or rules.why,
-            limits=str(limits.get("hash")) if limits.known else None,
-            limits_problem=str(limits.get("problem") or "") if limits.known else "",
-            engine_limits=str(engine.get("hash")) if engine.known else None,
-            rules=frozenset(named) if rules.known else None,
-        )
+        return await ask_risk(self.desk, self.voices) if wanted else None
 
     async def _strategies(self, *, wanted: bool) -> dict[str, Any]:
         if not wanted or self.voices.roles.strategies is None:
             return {}
         said, why = await self.voices.strategies()
         return {"strategies": said, "strategies_why": why}
+
+
+async def ask_risk(desk: DeskFile, voices: DeskVoices) -> RiskSays | None:
+    """What risk-management applies and judges by its own word, with the engine's limits beside; None: no
+    service of the desk has that role."""
+    service = voices.roles.risk
+    if service is None:
+        return None
+    if desk.services[service].port is None:
+        return RiskSays(tells=False)
+    limits, engine, rules = await asyncio.gather(
+        voices.ask(service, "/v1/limits"),
+        voices.ask_engine("/v1/limits"),
+        voices.ask(service, "/v1/kill-rules"),
+    )
+    if limits.status == 404:  # a program of the desk's own, which has no such page
+        return RiskSays(tells=False)
+    named = (str(row["rule"]) for row in rules.get("rules") or ())
+    return RiskSays(
+        why=limits.why or rules.why,
+        limits=str(limits.get("hash")) if limits.known else None,
+        limits_problem=str(limits.get("problem") or "") if limits.known else "",
+        engine_limits=str(engine.get("hash")) if engine.known else None,
+        rules=frozenset(named) if rules.known else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ and what trading itself takes. Pure."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from openbell.config.models import DeskFile
@@ -33,6 +33,22 @@ class RiskSays:
     """The same of the engine."""
     rules: frozenset[str] | None = None
     """Kill rules that it judges; None: not told."""
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "rules": None if self.rules is None else sorted(self.rules)}
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> RiskSays:
+        """The same, as the controller's API told it."""
+        rules = said.get("rules")
+        return cls(
+            tells=bool(said.get("tells", True)),
+            why=str(said.get("why") or ""),
+            limits=said.get("limits"),
+            limits_problem=str(said.get("limits_problem") or ""),
+            engine_limits=said.get("engine_limits"),
+            rules=None if rules is None else frozenset(map(str, rules)),
+        )
 
 
 @dataclass(frozen=True)
@@ -98,13 +114,18 @@ class ReadinessFacts:
     def lacking_rules(self, desk: DeskFile) -> tuple[str, ...]:
         """Rules of the desk file of which risk-management does not say that it judges them, though it
         says which it does."""
-        if self.risk is None or self.risk.rules is None:
-            return ()
-        return tuple(each for each in desk.kill_switch.rules.of_risk if each not in self.risk.rules)
+        return lacking_rules(self.risk, desk)
 
     def state(self, service: str) -> ServiceState | None:
         view = self.views.get(service)
         return None if view is None else view.state
+
+
+def lacking_rules(said: RiskSays | None, desk: DeskFile) -> tuple[str, ...]:
+    """As `ReadinessFacts.lacking_rules`."""
+    if said is None or said.rules is None:
+        return ()
+    return tuple(each for each in desk.kill_switch.rules.of_risk if each not in said.rules)
 
 
 # --- venue connections -----------------------------------------------------------------------------
@@ -339,7 +360,7 @@ def _risk(facts: ReadinessFacts, desk: DeskFile) -> Check:
     found = Found.UNKNOWN if state is None else Found.FAILED
     if state in UP:
         found = Found.OK if state is ServiceState.READY and limits else Found.WARN
-        worse, said = _limits_of(facts.risk, service)
+        worse, said = limits_of(facts.risk, service)
         found, told = worse or found, [*told, *said]
     return Check(
         name=name,
@@ -353,7 +374,7 @@ def _risk(facts: ReadinessFacts, desk: DeskFile) -> Check:
     )
 
 
-def _limits_of(said: RiskSays | None, service: str) -> tuple[Found | None, list[str]]:
+def limits_of(said: RiskSays | None, service: str) -> tuple[Found | None, list[str]]:
     """What is wrong by its own word, and that word."""
     if said is None or not said.tells:
         return None, []

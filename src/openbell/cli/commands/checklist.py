@@ -14,6 +14,7 @@ from openbell.errors import NotRunningError, OpenbellError
 
 if TYPE_CHECKING:
     from openbell.procedures.daily.seen import Machine, Seen
+    from openbell.procedures.readiness_checks import RiskSays
 
 NAMES = ("morning", "startup", "shutdown", "eod")
 
@@ -77,7 +78,19 @@ def _look(terminal: Terminal) -> Seen:
         wall_ns=time.time_ns(),
         machine=_machine(),
         leftovers=[str(each) for each in leftovers(layout.state)],
+        risk=_risk(client) if controller else None,
     )
+
+
+def _risk(client: Client) -> RiskSays | None:
+    """By the controller, which knows on which ports its services are. What is not told is unknown, and no
+    reason to go by the service's state alone."""
+    from openbell.procedures.readiness_checks import RiskSays
+
+    said = _asked(client, "risk/applied", timeout_s=60)
+    if said is None:
+        return RiskSays(why="the controller does not tell")
+    return RiskSays.from_dict(said) if said["asked"] else None
 
 
 def _machine() -> Machine | None:

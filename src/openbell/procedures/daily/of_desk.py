@@ -14,6 +14,7 @@ from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.of_runs import OF_OUTCOME
 from openbell.procedures.daily.seen import Document, Seen
 from openbell.procedures.preflight_checks import dependency_check, in_session, venue_clock_check
+from openbell.procedures.readiness_checks import lacking_rules, limits_of
 
 LOAD_MAX = 2.0
 """For each core, in the mean of five minutes: more, and everything waits. Ours."""
@@ -137,8 +138,8 @@ def trading(seen: Seen) -> Check:
 
 
 def risk(seen: Seen) -> Check:
-    """Its limits are read with its start: a risk service that is up has loaded them, as an opening
-    judges it too."""
+    """It is asked which it applies, as an opening asks it; one that has no such page has loaded them with
+    its start."""
     name, title = "risk", "Risk parameters loaded"
     service = seen.desk.service_with_role("risk")
     limits = sorted(seen.desk.risk.model_fields_set)
@@ -156,12 +157,17 @@ def risk(seen: Seen) -> Check:
         return Check(name=name, title=title, found=Found.WARN, detail=detail, remedy="set [risk]")
     # One that is degraded, for want of fresh quotes say, has loaded them too.
     degraded = row is not None and row["state"] == ServiceState.DEGRADED
+    found = Found.OK if ready else Found.WARN if degraded else Found.FAILED
+    told = [f"{service} is {'unknown' if row is None else row['state']}; {len(limits)} limits"]
+    if ready or degraded:
+        worse, said = limits_of(seen.risk, service)
+        found, told = worse or found, [*told, *said]
     return Check(
         name=name,
         title=title,
-        found=Found.OK if ready else Found.WARN if degraded else Found.FAILED,
-        detail=f"{service} is {'unknown' if row is None else row['state']}; {len(limits)} limits",
-        remedy="" if ready else f"`openbell logs {service}`",
+        found=found,
+        detail="; ".join(told),
+        remedy="" if found is Found.OK else f"`openbell limits show`, `openbell logs {service}`",
     )
 
 
@@ -178,12 +184,24 @@ def rules(seen: Seen) -> Check:
         "running"
     ):
         silent.append("guard")
+    told = [f"not judged by {', '.join(map(str, silent))}"] if silent else []
+    if lacking := lacking_rules(seen.risk, seen.desk):
+        told.append(f"{judges[0]} does not judge {', '.join(lacking)}")
+    unknown = ""
+    if (
+        judges
+        and not told
+        and seen.risk is not None
+        and seen.risk.tells
+        and seen.risk.rules is None
+    ):
+        unknown = f"{judges[0]} does not say what it judges: {seen.risk.why}"
     return Check(
         name=name,
         title=title,
-        found=Found.FAILED if silent else Found.OK,
-        detail=f"not judged by {', '.join(map(str, silent))}" if silent else ", ".join(declared),
-        remedy="`openbell status`" if silent else "",
+        found=Found.FAILED if told else Found.UNKNOWN if unknown else Found.OK,
+        detail="; ".join(told) or unknown or ", ".join(declared),
+        remedy="`openbell status`" if told or unknown else "",
     )
 
 

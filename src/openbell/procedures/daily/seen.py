@@ -9,6 +9,7 @@ from typing import Any
 from openbell.config.models import DeskFile
 from openbell.procedures.backups import BackupFact
 from openbell.procedures.dependencies import DependencyFact
+from openbell.procedures.readiness_checks import RiskSays
 
 Document = Mapping[str, Any]
 
@@ -46,3 +47,5 @@ class Seen:
     machine: Machine | None
     leftovers: Sequence[str]
     """Temporary files in the state folder whose writers died."""
+    risk: RiskSays | None = None
+    """Of risk-management itself; None: there is none, or no controller that could ask it."""
