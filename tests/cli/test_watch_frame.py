@@ -264,3 +264,18 @@ def test_a_closing_that_is_announced_counts_down_in_the_head() -> None:
     assert not any(
         "SHUTTING" in each for each in frame_lines(frame_document(LOOK, THRESHOLDS), 120)
     )
+
+
+def test_what_a_closing_s_steps_found_is_shown_beside_what_is_so_now() -> None:
+    signals = [{"strategy": "maker", "state": "HALTED", "last_signal": "3s ago", "age_s": 3.0}]
+    ended = {"event": "step_done", "step": "halt_strategies", "outcome": "done", "seconds": 0.2,
+             "message": "halted", "table": {"name": "strategies", "rows": signals, "more": 0}}  # fmt: skip
+    look = replace(LOOK, run=RUN, run_elapsed_s=2.0, events=(ended,))
+    document = frame_document(look, THRESHOLDS)
+    assert document["tables"] == [ended["table"]]
+    lines = frame_lines(document, 100)
+    at = lines.index("strategies, as this closing left them")
+    assert "maker" in lines[at + 2] and "3s ago" in lines[at + 2]
+    assert not any(
+        "as this closing" in line for line in frame_lines(frame_document(LOOK, THRESHOLDS), 100)
+    )

@@ -229,3 +229,36 @@ def test_an_opening_that_takes_the_place_of_another_says_which_it_gives_up(make_
     again = desk.run("open")
     assert "abandoned" not in again[-1]["result"]
     assert not any(each["event"] == "abandoned" for each in again)
+
+
+def test_what_a_closing_does_that_nobody_described_is_in_its_question(
+    make_desk: Any, questions: list[str]
+) -> None:
+    """After one that ended unproven too: its wishes end with it."""
+    unproven = """
+[[procedures.close.extra]]
+name = "never"
+before = "stop_services"
+command = ["true"]
+verify = ["false"]
+on_failure = "abort"
+[closing]
+flatten = "conservative"
+"""
+    desk = make_desk(TWO + unproven)
+    desk.start()
+    assert desk.run("open")[-1]["outcome"] == "trading"
+    cli(desk, "down", "--flatten", "keep")
+    by_file = "what you do not say as [closing] of desk.toml says?"
+    assert (
+        f"flatten keep, orders cancel, {by_file}" in questions[-1] and "before" not in questions[-1]
+    )
+    last = desk.run("close", {"flatten": "keep", "orders": "keep"})[-1]
+    assert last["outcome"] == "not_verified"
+    hint = last["error"]["hint"]
+    assert "--flatten keep --orders keep` does what is left" in hint and "[closing]" in hint
+    cli(desk, "down")
+    assert f"flatten conservative, orders cancel, {by_file}" in questions[-1]
+    assert questions[-1].endswith("what it was asked for is not taken over.")
+    cli(desk, "down", "--flatten", "keep", "--orders", "keep")
+    assert "by_file" not in questions[-1] and "[closing]" not in questions[-1]

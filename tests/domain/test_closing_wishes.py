@@ -11,6 +11,7 @@ from openbell.domain.closing_wishes import (
     command_with,
     force_told,
     goes_on_told,
+    orders_by_default,
     wishes_going_on,
     wishes_told,
 )
@@ -81,3 +82,8 @@ def test_wishes_read_as_the_options_do() -> None:
     assert wishes_told(KEPT) == "flatten keep, orders keep, force"
     assert wishes_told({}) == "nothing in particular"
     assert command_with(KEPT) == "openbell down --flatten keep --orders keep"
+
+
+def test_orders_are_kept_beside_positions_alone() -> None:
+    assert orders_by_default("keep", "keep-passive") == "keep-passive"
+    assert orders_by_default("aggressive", "keep") == "cancel"

@@ -6,8 +6,9 @@ from typing import Any
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal
-from openbell.cli.tables import duration
+from openbell.cli.tables import duration, table
 from openbell.errors import NotRunningError, UnverifiedError
+from openbell.procedures.closing_tables import table_of
 
 _MARKS = {
     "ready": "+",
@@ -62,8 +63,18 @@ def event_line(event: dict[str, Any]) -> str:
         case "step_done":
             mark = _MARKS.get(event["outcome"], " ")
             message = event.get("message") or event["outcome"]
-            return f"    {mark} {message} ({duration(event.get('seconds'))})"
+            line = f"    {mark} {message} ({duration(event.get('seconds'))})"
+            return "\n".join([line, *table_lines(event.get("table"))])
     return ""
+
+
+def table_lines(told: dict[str, Any] | None) -> list[str]:
+    """The table that a step of a closing leaves, as its event has it."""
+    if not told or not told["rows"]:
+        return []
+    shown = table_of(told["name"], told["rows"])
+    lines = [f"      {line}" for line in table(shown.headings, shown.rows).splitlines()]
+    return [*lines, *([f"      and {told['more']} more"] if told["more"] else [])]
 
 
 def _numbers(count: int | None, target: int | None) -> str:

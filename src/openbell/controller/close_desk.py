@@ -24,6 +24,7 @@ from openbell.domain.closing_wishes import (
     changes_told,
     force_told,
     goes_on_told,
+    orders_by_default,
     wishes_going_on,
 )
 from openbell.domain.desk_state import DeskCommand, DeskTarget
@@ -118,7 +119,7 @@ class Closings:
         asked = self._as_before(asked)
         settings = self._desk.desk.file.closing
         flatten = asked.flatten or settings.flatten
-        orders = asked.orders or ("cancel" if flatten != "keep" else settings.orders)
+        orders = asked.orders or orders_by_default(flatten, settings.orders)
         if orders != "cancel" and flatten != "keep":
             raise UsageError(
                 "orders can be kept only together with positions",

@@ -9,9 +9,19 @@ about what that person knows, and whoever goes on says it anew, or does not insi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 WISHES = ("flatten", "orders", "timeout_s", "force")
 """As a run's parameters and the API's body name them."""
+
+
+Orders = TypeVar("Orders", bound=str)
+
+
+def orders_by_default(flatten: str, orders: Orders) -> Orders | Literal["cancel"]:
+    """Where nothing is said of orders: what `[closing]` says (`orders`), if positions are kept. Else none
+    is left to reopen what is flattened."""
+    return "cancel" if flatten != "keep" else orders
 
 
 def wishes_going_on(had: Mapping[str, object], asked: Mapping[str, object]) -> dict[str, object]:

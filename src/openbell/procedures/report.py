@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from openbell.procedures.closing_tables import Table, table_of, tables_of_steps
 from openbell.procedures.evidence import file_facts
 from openbell.procedures.registry import PROCEDURES
 from openbell.procedures.startup_log import log_rows, startup_log
@@ -303,6 +304,10 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         lines += ["", "## Start-up log", "", f"| {' | '.join(_LOG_HEADINGS)} |"]
         lines += ["| --- | --- | --- | --- | --- |"]
         lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows]
+    for table in _tables(report):
+        lines += ["", f"## {table.title}", "", f"| {' | '.join(map(_cell, table.headings))} |"]
+        lines += [f"| {' | '.join('---' for _ in table.headings)} |"]
+        lines += [f"| {' | '.join(map(_cell, row))} |" for row in table.rows]
     for step in report["steps"]:
         lines += ["", f"### {step['name']}, attempt {step['attempt']}", ""]
         lines += [f"- planned: {_cell(each)}" for each in step["plan"] or ()]
@@ -322,6 +327,12 @@ def report_markdown(report: Mapping[str, Any]) -> str:
             for each in report["evidence_files"]
         ]
     return "\n".join(lines) + "\n"
+
+
+def _tables(report: Mapping[str, Any]) -> list[Table]:
+    """Those that its steps left, as a closing's do."""
+    found = tables_of_steps(report["steps"])
+    return [table_of(name, rows) for name, rows in found.items()]
 
 
 _LOG_HEADINGS = ("component", "phase", "", "until ready", "memory")
@@ -381,6 +392,14 @@ def report_html(report: Mapping[str, Any]) -> str:
                 ["<h2>Start-up log</h2>", _html_table(_LOG_HEADINGS, rows)]
                 if (rows := _log_rows(report))
                 else []
+            ),
+            *(
+                part
+                for table in _tables(report)
+                for part in (
+                    f"<h2>{html.escape(table.title)}</h2>",
+                    _html_table(table.headings, table.rows),
+                )
             ),
             "<h2>Besides the steps</h2>",
             _html_table(("at", "who", "what", "of", ""), events),

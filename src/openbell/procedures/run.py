@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from openbell.errors import OpenbellError
+from openbell.procedures.closing_tables import in_event
 from openbell.procedures.evidence import file_facts
 from openbell.procedures.step import (
     STEP_ENDS_AT_S,
@@ -218,6 +219,7 @@ class Runner:
                 "outcome": str(report.outcome),
                 "seconds": round(report.seconds, 3),
                 "message": report.detail,
+                **in_event(step.name, report.evidence),
             }
         )
         return report

@@ -19,6 +19,7 @@ from openbell.cli.tables import duration, number, table
 from openbell.domain.closing_wishes import (
     WISHES,
     goes_on_told,
+    orders_by_default,
     wishes_going_on,
     wishes_told,
 )
@@ -26,6 +27,7 @@ from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.errors import ConflictError, NotRunningError, UnverifiedError, UsageError
 from openbell.procedures.by_itself import BY_ITSELF
 from openbell.procedures.checklists import Check, Checklist
+from openbell.procedures.closing_tables import table_of
 from openbell.state.not_opened import closed_because, read_not_opened
 
 
@@ -83,7 +85,8 @@ def _close_later(terminal: Terminal, wanted: dict[str, Any], *, yes: bool) -> in
     """Announces it. That somebody was not told is said, and changes nothing of what is to come."""
     client = Client(terminal.layout)
     status = client.get("status")
-    terminal.confirm(f"{_question(status, wanted)} At {wanted['at']}", yes=yes)
+    question = _question(status, wanted, _by_file(terminal))
+    terminal.confirm(f"{question} At {wanted['at']}", yes=yes)
     document = client.post("close/later", wanted)
     soon = document["shutting_down_soon"]
     terminal.show(
@@ -121,7 +124,7 @@ def close_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool, yes: b
     status = client.get("status")
     if run := _goes_on_by_itself(status, wanted):
         return _join(terminal, client, status, run)
-    terminal.confirm(_question(status, wanted), yes=yes)
+    terminal.confirm(_question(status, wanted, _by_file(terminal)), yes=yes)
     try:
         run = client.post("close", wanted)["run"]
     except ConflictError:
@@ -226,8 +229,9 @@ def _take_over(terminal: Terminal) -> None:
     ensure_controller(terminal.layout, desk.path)
 
 
-def _question(status: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Of a closing that was cut off with what it was asked for, and what that becomes."""
+def _question(status: dict[str, Any], wanted: dict[str, Any], by_file: tuple[str, str]) -> str:
+    """Of a closing that was cut off with what it was asked for, and what that becomes; of another one with
+    what it does, by what is said and by the desk file (`by_file`: flatten, orders)."""
     venues = ", ".join(
         f"{v['name']}: {_count(v['open_orders'], 'open order')}, {_count(v['positions'], 'position')}"
         for v in status["venues"]
@@ -239,8 +243,26 @@ def _question(status: dict[str, Any], wanted: dict[str, Any]) -> str:
         of_restart = bool(had.get("restart"))
         told = goes_on_told(cut_off["id"], cut_off["step"], had, now, of_restart=of_restart)
         return f"Close the desk {status['desk']}? ({venues or 'no venues'}) It {told}."
-    how = f", {wishes_told(wanted)}" if any(map(wanted.get, WISHES)) else ""
-    return f"Close the desk {status['desk']}{how}? ({venues or 'no venues'})"
+    flatten = wanted.get("flatten") or by_file[0]
+    orders = wanted.get("orders") or orders_by_default(flatten, by_file[1])
+    asked = {**wanted, "flatten": flatten, "orders": orders}
+    said = {key for key in ("flatten", "orders") if wanted.get(key)}
+    from_file = "" if len(said) == 2 else ", what you do not say as [closing] of desk.toml says"
+    again = (
+        " The closing before has ended, and what it was asked for is not taken over."
+        if status["state"] == DeskState.CLOSING
+        else ""
+    )
+    question = f"Close the desk {status['desk']}, {wishes_told(asked)}{from_file}?"
+    return f"{question} ({venues or 'no venues'}){again}"
+
+
+def _by_file(terminal: Terminal) -> tuple[str, str]:
+    """Flatten and orders as `[closing]` says."""
+    from openbell.config.loader import load_desk
+
+    settings = load_desk(terminal.desk_path).file.closing
+    return settings.flatten, settings.orders
 
 
 def _count(count: int | None, what: str) -> str:
@@ -284,11 +306,11 @@ def closing_statement_text(statement: dict[str, Any], last: dict[str, Any]) -> s
         told = "disarmed" if switches.get("disarmed") else "NOT KNOWN TO BE DISARMED: "
         lines.append(f"  dead-man's switches: {told}{', '.join(switches.get('unknown') or ())}")
     lines.append(f"  checkpoint: {statement.get('checkpoint') or 'none'}")
-    if links := statement.get("connections"):
-        keys = ("venue", "market_data", "order_entry", "other", "left")
-        rows = [tuple(link.get(key, "") for key in keys) for link in links]
-        heads = ("venue", "market data", "order entry", "other", "left with")
-        lines += ["", *("  " + line for line in table(heads, rows).splitlines())]
+    for name in ("strategies", "connections"):
+        if listed := statement.get(name):
+            found = table_of(name, listed)
+            text = table(found.headings, found.rows)
+            lines += ["", *("  " + line for line in text.splitlines())]
     if compared := statement.get("reconciliation"):
         venues = list(dict.fromkeys(row["venue"] for row in compared))
         lines += ["", *("  " + line for line in positions_text(compared, venues).splitlines())]

@@ -137,8 +137,15 @@ def frame_document(look: Look, thresholds: Thresholds) -> dict[str, Any]:
         "positions": positions,
         "feeds": rows_document(look.feeds, "feeds", _feed),
         "connections": rows_document(look.connections, "connections", dict),
+        "tables": tables_document(look.events),
         "actions": None if look.actions is None else [_action(row) for row in look.actions],
     }
+
+
+def tables_document(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The newest of each table that a step of a closing has left: `[{"name", "rows", "more"}]`."""
+    found = {each["table"]["name"]: each["table"] for each in events if each.get("table")}
+    return list(found.values())
 
 
 # --- parts ---------------------------------------------------------------------------------------

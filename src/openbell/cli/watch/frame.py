@@ -15,6 +15,7 @@ from typing import Any
 from openbell.cli.commands.status import emergency_lines, guard_lines
 from openbell.cli.tables import duration, table
 from openbell.config.live import live_notice
+from openbell.procedures.closing_tables import table_of
 
 UNKNOWN = "unknown"
 ROWS_LEAST = 2
@@ -91,6 +92,7 @@ def _sections(document: Mapping[str, Any], *, ages: bool) -> list[Section]:
         _venues(document, ages=ages),
         _feeds(document["feeds"], ages=ages),
         _connections(document["connections"]),
+        *_closing_tables(document.get("tables") or ()),
         _actions(document["actions"]),
     ]
 
@@ -284,6 +286,21 @@ def _connections(told: Mapping[str, Any]) -> Section:
         ],
         "connections none",
     )
+
+
+def _closing_tables(tables: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """What the steps of a closing found, as of when they ended; the sections above are as of now."""
+    sections = []
+    for told in tables:
+        shown = table_of(str(told["name"]), told["rows"])
+        if not shown.rows:
+            continue
+        lines = [f"  {line}" for line in _table(shown.headings, shown.rows)]
+        more = [f"  and {told['more']} more"] if told["more"] else []
+        sections.append(
+            Section([f"{shown.title.lower()}, as this closing left them"], [*lines, *more])
+        )
+    return sections
 
 
 def _actions(rows: Sequence[Mapping[str, Any]] | None) -> Section:

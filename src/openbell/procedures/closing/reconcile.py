@@ -10,20 +10,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
+
+import msgspec
 
 from openbell.domain.books import Books
 from openbell.domain.reconcile import Agreement
 from openbell.domain.service_state import ServiceState
-from openbell.errors import OpenbellError
+from openbell.errors import OpenbellError, StorageError
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.procedures.wording import count_of
+from openbell.service.logging import get_logger
 from openbell.service_client import Answer
+from openbell.state.files import write_atomically
+
+log = get_logger()
 
 OPEN_IT = (
     "`openbell up --safe-mode` opens the desk without trading and compares; then close it again"
@@ -117,6 +124,12 @@ def _positions(books: Books, picture: Picture) -> list[tuple[str, str, Decimal, 
     return [(*key, ours.get(key, zero), theirs.get(key, zero)) for key in sorted({*ours, *theirs})]
 
 
+def _write(path: Path, table: Mapping[str, object]) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    written = msgspec.json.encode(table, enc_hook=str)
+    write_atomically(path, msgspec.json.format(written) + b"\n")
+
+
 SPEC = StepSpec(
     name="reconcile",
     title="Reconcile positions with the venue",
@@ -125,7 +138,8 @@ SPEC = StepSpec(
     timeout_s=90.0,
     on_failure=OnFailure.WARN,
     needed_because="without it nobody knows whether a fill is missing",
-    evidence="the table of the comparison, each difference with the executions behind it",
+    evidence="the table of the comparison, each difference with the executions behind it; the same as a "
+    "file, `statements/RUN-reconciliation.json`",
 )
 
 
@@ -162,7 +176,22 @@ class ReconcileBooks:
             found = Verification(Outcome.DONE, "books and venue agreed", earlier.evidence)
         else:
             found = await self._at_rest()
-        return found
+        return replace(found, files=await self._kept(found.evidence))
+
+    async def _kept(self, evidence: Mapping[str, object]) -> tuple[str, ...]:
+        """The table as a file of evidence. A full disk keeps no desk open: the run's record has it too."""
+        if "positions" not in evidence:
+            return ()
+        closing = self.closing
+        path = closing.layout.statements / f"{closing.run}-reconciliation.json"
+        keys = ("positions", "mismatches", "differences")
+        table = {"run": closing.run, **{key: evidence.get(key) for key in keys}}
+        try:
+            await asyncio.to_thread(_write, path, table)
+        except (StorageError, OSError) as error:
+            log.error("the table of the reconciliation is not kept as a file", why=str(error))
+            return ()
+        return (str(path),)
 
     async def _by_the_engine(self, say: Say) -> Verification:
         """Asked again while a venue's limits hold back what would have to be asked."""

@@ -111,6 +111,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
             "checkpoint": closing.checkpoint,
             "dead_man": None if closing.disarmed is None else dict(closing.disarmed),
             "pnl": None if closing.pnl is None else dict(closing.pnl),
+            "strategies": _strategies(reports),
             "reconciliation": _compared(reports),
             "connections": _listed(closing.connections),
             "processes_left": _listed(closing.processes_left),
@@ -151,7 +152,10 @@ def what_to_do(closing: Closing) -> str:
         if closing.outcomes.get(name) in (Outcome.FAILED, Outcome.UNKNOWN)
     }
     if engine is None or not open_ or facts_of(closing.services).is_up(engine):
-        return f"look at the venue; `{again}` does what is left"
+        return (
+            f"look at the venue; `{again}` does what is left (`openbell down` alone takes what [closing] of "
+            "desk.toml says, and not what this closing was asked for)"
+        )
     release = ""
     if "flatten" in open_ and (latched := latch_note(Latches(closing.layout).read())):
         release = f"{latched}, so no position can be closed: `openbell kill-switch deactivate` releases it; "
@@ -172,6 +176,13 @@ def _approvals(closing: Closing, reports: Iterable[StepReport]) -> frozenset[str
     wanted = [step.approvals for name, step in settings.steps.items() if name in taken]
     wanted += [extra.approvals for extra in settings.extra if extra.name in taken]
     return frozenset(role for roles in wanted for role in roles)
+
+
+def _strategies(reports: Iterable[StepReport]) -> list[object] | None:
+    """Each with its state and the age of its last signal; None where they were not asked."""
+    found = next((each.evidence for each in reports if each.name == "halt_strategies"), {})
+    rows = found.get("last_signals")
+    return list(rows) if isinstance(rows, list | tuple) else None
 
 
 def _compared(reports: Iterable[StepReport]) -> list[object] | None:
