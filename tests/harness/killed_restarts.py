@@ -47,6 +47,12 @@ def restart_killed(
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
+        # A command that is killed before it has asked for anything leaves nothing to go on with.
+        await_condition(
+            lambda: command.poll() is not None or newest_run(desk) > runs_before,
+            "the restart begins",
+            PATIENCE_S,
+        )
         await_condition(
             lambda: there() or command.poll() is not None, "the moment to kill", PATIENCE_S
         )
