@@ -28,7 +28,6 @@ _POLL_EVERY_S = 0.02
 SOON_S = 2.0
 """For another controller to answer where ours ended and did not say that one holds the desk."""
 _TAIL_LINES = 15
-_END_TIMEOUT_S = 10.0
 _BY_STATUS: dict[int, type[OpenbellError]] = {
     error.exit_code: error
     for error in (ConfigError, ConflictError, RefusedError, CorruptError, StorageError)
@@ -74,19 +73,10 @@ class StartingController:
                 cwd="/",
             )
 
-    def end(self) -> None:
-        """Of one that is not to open the desk after all. It has done nothing yet, or is as good as
-        killed: what it brought up is adopted by the next one."""
-        self._process.terminate()
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def await_answer(self) -> str | None:
-        """The id of the run it began, once it answers; None where it could not begin one: ask for
-        it, and the controller says why. Errors as of `ensure_controller`."""
+    def await_answer(self) -> dict[str, Any]:
+        """What it says of itself, once it answers: `newest_run`, the id of the run it began (None where
+        it could not begin one: ask for it, and the controller says why), and `live`, the venues at which
+        real money is traded. Errors as of `ensure_controller`."""
         client = Client(self._layout)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not client.is_running():
@@ -106,8 +96,8 @@ class StartingController:
                     hint=self._told(),
                 )
             time.sleep(_POLL_EVERY_S)
-        run: str | None = client.get("ping")["newest_run"]
-        return run
+        told: dict[str, Any] = client.get("ping")
+        return told
 
     def _told(self) -> str:
         """Where its log is, and the last lines that were written since it was started."""

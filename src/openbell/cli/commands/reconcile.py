@@ -5,7 +5,6 @@ Without a controller the books are read from the journal and compared here; noth
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
@@ -84,6 +83,8 @@ def _compared(terminal: Terminal, named: list[str]) -> dict[str, Any]:
 
 def _alone(terminal: Terminal, named: list[str]) -> dict[str, Any]:
     """Without a controller. Raises UsageError for a venue that the desk has not."""
+    import asyncio
+
     from openbell.config.loader import load_desk
     from openbell.procedures.comparing_at_rest import compare_at_rest
 

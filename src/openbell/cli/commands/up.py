@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.commands.console import console_address
-from openbell.cli.departure import await_departure
 from openbell.cli.plans import plan_text
 from openbell.domain.desk_state import DeskState
 from openbell.errors import (
+    ConfigError,
     ConflictError,
     FailedError,
     NotRunningError,
-    OpenbellError,
     RefusedError,
 )
+
+if TYPE_CHECKING:
+    from openbell.config.models import LoadedDesk
 
 
 @command()
@@ -52,28 +54,40 @@ def open_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool = False)
         terminal.show(document, plan_text(document))
         return 0
 
-    from openbell.cli.daemon import StartingController
-
-    starting = None
-    if not client.is_running():
-        # Before the desk file is read here, since both take a while.
-        starting = StartingController(terminal.layout, terminal.desk_path, wanted)
-    from openbell.config.loader import load_desk
-
-    try:
-        terminal.warn_of_live(load_desk(terminal.desk_path).file.live_venues())
-    except OpenbellError:
-        # A file that is mended a moment later would be opened by what was refused here.
-        if starting is not None:
-            starting.end()
-        raise
-    run = None
-    if starting is not None:
-        run = starting.await_answer()
-        terminal.say(f"controller started, log in {terminal.layout.controller_log}")
+    started = not client.is_running()
+    run = _start(terminal, wanted) if started else None
+    if not started:
+        terminal.warn_of_live(_read_desk(terminal).file.live_venues())
     if run is None:
         run = _begin(terminal, client, wanted)
-    return follow_opening(terminal, client, run, started=starting is not None)
+    return follow_opening(terminal, client, run, started=started)
+
+
+def _start(terminal: Terminal, wanted: dict[str, Any]) -> str | None:
+    """Starts the controller, which begins the opening at once; the run's id, None where it began none.
+
+    It reads the desk file itself. To read it here too would cost half of this command's own work, on
+    the cores that the desk is started on; so that is done only where the controller could not use it,
+    for the words that name every line.
+    """
+    from openbell.cli.daemon import StartingController
+
+    starting = StartingController(terminal.layout, terminal.desk_path, wanted)
+    try:
+        told = starting.await_answer()
+    except ConfigError:
+        _read_desk(terminal)
+        raise
+    terminal.warn_of_live(told["live"])
+    terminal.say(f"controller started, log in {terminal.layout.controller_log}")
+    run: str | None = told["newest_run"]
+    return run
+
+
+def _read_desk(terminal: Terminal) -> LoadedDesk:
+    from openbell.config.loader import load_desk
+
+    return load_desk(terminal.desk_path)
 
 
 def follow_opening(terminal: Terminal, client: Client, run: str, *, started: bool = False) -> int:
@@ -97,6 +111,8 @@ def follow_opening(terminal: Terminal, client: Client, run: str, *, started: boo
 def _end_idle(terminal: Terminal, client: Client) -> None:
     """Ends the controller of a desk that is closed. One that is wanted for anything refuses, and stays;
     so does that of a desk which was not closed before either."""
+    from openbell.cli.departure import await_departure
+
     try:
         status = client.get("status")
         if status["state"] != DeskState.OFFLINE:
