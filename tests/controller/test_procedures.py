@@ -281,7 +281,7 @@ def test_while_an_emergency_stop_is_under_way_no_procedure_begins(desk: Any) -> 
     assert set_marker(desk.layout, "odd fills", "eve") == ""
     with FileLock(desk.layout.emergency_lock):
         desk.until(
-            lambda: "emergency.begun" in [each["action"] for each in desk.audit()], "it is seen"
+            lambda: "emergency.held" in [each["action"] for each in desk.audit()], "it is seen"
         )
         for path in ("open", "close", "restart", "rolling-restart"):
             status, refused = desk.post(path, {})

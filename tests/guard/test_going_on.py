@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ async def _left(layout: DeskLayout, ids: tuple[str, ...], result: Result = "unkn
     """A stop as it leaves its course."""
     course = await Course.begin(layout.emergency, lambda _: None)
     stated = _stated({"a": result, "b": "verified"}, *ids, course=course.name)
+    stated = msgspec.structs.replace(stated, began=datetime.now(UTC).isoformat())
     course.add("ended", statement=stated.to_wire())
     await course.close(PATIENCE_S)
     return course.name

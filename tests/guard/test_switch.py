@@ -25,10 +25,11 @@ from openbell.guard.dead_man import HELD_BACK_SHARE, DeadMan
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.beats import STOPPED, Beat
-from openbell.kill.course import Course, has_stopped
+from openbell.kill.course import Course
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
 from openbell.kill.marker import clear_marker, set_marker
 from openbell.kill.statement import Result, VenueStatement
+from openbell.kill.stop_seen import has_stopped
 from openbell.venues.port import DeadMansSwitch, VenueThrottledError, VenueUnavailableError
 
 LATE_S = 0.4

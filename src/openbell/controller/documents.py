@@ -156,8 +156,7 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
         text = f"{fact.told()}: it is closed at once, without asking the venues"
         found.append(_row("note", "desk", text, "openbell down, or openbell up goes on"))
     if desk.layout.emergency_marker.exists():
-        text = "an emergency stop was begun: nothing is started until the desk is opened again"
-        found.insert(0, _row("critical", "desk", text, "openbell up"))
+        found.insert(0, _row("critical", "desk", *_of_a_stop(emergency_document(desk.layout))))
     if seen.state is not DeskState.OFFLINE and (changed := desk.file_has_changed()) is not False:
         text = (
             "cannot be read"
@@ -228,6 +227,20 @@ def _foreign(desk: ControlledDesk, orphan: Orphan) -> str:
 
 def _meant_to_run(seen: Seen) -> list[ServiceFacts]:
     return [service for service in seen.services if service.name not in seen.left_out]
+
+
+def _of_a_stop(stop: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What is said of the emergency stop that holds the desk, and what is to be done."""
+    stated = (stop or {}).get("statement")
+    if stop is not None and stop["under_way"]:
+        return "an emergency stop is under way", "openbell emergency-stop shows it"
+    held = "nothing is started until the desk is opened again"
+    if stated is None:
+        return f"an emergency stop was begun and has no end: {held}", "openbell emergency-stop"
+    if stated["result"] != "verified":
+        text = f"an emergency stop came to {stated['result']}, orders may be left: {held}"
+        return text, "openbell emergency-stop"
+    return f"an emergency stop was begun: {held}", "openbell up"
 
 
 def _row(severity: str, subject: str, text: str, action: str) -> Mapping[str, str]:

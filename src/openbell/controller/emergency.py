@@ -3,6 +3,12 @@
 Whoever carries it out shares nothing with this process: it is the guard, or without a guard a
 process of its own. The controller sees the marker, ends the run that is under way, lets nothing be
 started (the supervisor asks `kill.marker.why_held`), and records what it saw; it holds nothing up.
+
+    the marker ─▶ emergency.held ─▶ the permit goes, runs are broken off
+    a course   ─▶ emergency.begun ─▶ its end, or its carrier's: emergency.ended, with that course's result
+
+Courses are followed by themselves: the marker comes before anything has begun, a stop of a part of the
+desk makes none, and a second press finds it there.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,12 +27,14 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.scopes import undeclared
 from openbell.errors import UnverifiedError, UsageError
-from openbell.kill.course import last_statement, refuse_under_way, under_way
+from openbell.kill.aside import aside
+from openbell.kill.course import refuse_under_way
 from openbell.kill.going_on import emergency_document
 from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedError, stop_by_guard
 from openbell.kill.marker import clear_marker, is_begun, read_marker
 from openbell.kill.press import latched
 from openbell.kill.request import EmergencyRequest
+from openbell.kill.stop_seen import CourseNews, CourseWatch
 from openbell.service.logging import get_logger
 
 log = get_logger()
@@ -130,33 +139,61 @@ class Emergency:
 
     async def watch(self) -> None:
         """For as long as the controller lives: sees a stop begin and end, whoever carries it out."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_marker())
+            group.create_task(self._watch_courses())
+
+    async def _watch_marker(self) -> None:
         layout = self.desk.layout
-        begun = under = is_begun(layout)
+        held = is_begun(layout)
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             there = is_begun(layout)
             try:
-                if there and not begun:
-                    under = True
-                    await self._begun()
-                if under and not under_way(layout):
-                    under = False
-                    self._ended()
+                if there and not held:
+                    await self._held()
             except Exception:
-                log.exception("an emergency stop was not followed to its end", alert=True)
-            begun = there
+                log.exception("what an emergency stop wants is not done", alert=True)
+            held = there
 
-    async def _begun(self) -> None:
+    async def _held(self) -> None:
         marker = read_marker(self.desk.layout) or {}
         why = f"an emergency stop by {marker.get('actor') or 'somebody'}: {marker.get('reason')}"
         log.critical("emergency stop begun", alert=True, marker=marker)
         self.desk.permits.withdraw("latched", why)
+        self.desk.auditor.note("emergency.held", self.desk.desk.file.desk.name, marker=marker)
         await self.conductor.break_off(why)
-        self.desk.auditor.note("emergency.begun", self.desk.desk.file.desk.name, marker=marker)
 
-    def _ended(self) -> None:
-        stated = last_statement(self.desk.layout) or {}
-        keys = ("course", "result", "took_s", "problems")
-        told: dict[str, Any] = {key: stated.get(key) for key in keys}
-        log.critical("emergency stop ended", alert=stated.get("result") != "verified", **told)
-        self.desk.auditor.note("emergency.ended", self.desk.desk.file.desk.name, **told)
+    async def _watch_courses(self) -> None:
+        """On threads: a disk that hangs holds nothing else up. What it does not answer is asked again."""
+        watch: CourseWatch | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if watch is None:
+                    watch = await aside(lambda: CourseWatch(self.desk.layout))
+                found = await aside(partial(watch.look, loop.time()))
+                for news in found:
+                    self._tell(news)
+            except Exception:
+                log.exception("an emergency stop was not followed to its end", alert=True)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _tell(self, news: CourseNews) -> None:
+        name = self.desk.desk.file.desk.name
+        if not news.ended:
+            request = news.begun.get("request") or {}
+            keys = ("reason", "scopes", "flatten", "account_wide")
+            said: dict[str, Any] = {key: request.get(key) for key in keys}
+            said |= {"course": news.name, "by": request.get("actor")}
+            said["took_over"] = news.begun.get("took_over") or None
+            log.critical("a course of an emergency stop", alert=True, **said)
+            self.desk.auditor.note("emergency.begun", name, **said)
+            return
+        stated = news.statement or {}
+        told: dict[str, Any] = {"course": news.name, "result": stated.get("result")}
+        told |= {key: stated.get(key) for key in ("took_s", "problems")}
+        if news.statement is None:
+            told["why"] = "it has no end: whoever carried it out is gone; press again"
+        log.critical("emergency stop ended", alert=told["result"] != "verified", **told)
+        self.desk.auditor.note("emergency.ended", name, **told)

@@ -35,10 +35,10 @@ from openbell.guard.dead_man_row import DeadManRow
 from openbell.guard.engine_watch import EngineWatch
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
-from openbell.kill.course import has_stopped
 from openbell.kill.latencies import read_latencies
 from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.statement import VenueStatement
+from openbell.kill.stop_seen import has_stopped
 from openbell.kill.stop_venues import Visit, stop_venues
 from openbell.kill.venue import SETTLE_S_MIN
 from openbell.venues.port import DeadMansSwitch, VenueThrottledError

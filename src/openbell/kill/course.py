@@ -23,7 +23,6 @@ import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import DESK
 from openbell.errors import ConflictError, StorageError
 from openbell.kill.aside import aside
-from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.marker import read_marker
 from openbell.kill.patient_lock import DiskHangsError, PatientLock
 from openbell.runtime.processes import system_processes
@@ -47,7 +45,6 @@ logged and stops nothing."""
 
 POLL_S = 0.02
 """flock knows "now" and "for ever", nothing between; and a file tells nobody that it has grown."""
-_READ_MAX = 1 << 24
 LATCHES_S = 0.5
 BEGUN_S = 0.5
 """How long is waited for a disk that is to make the file of a course."""
@@ -216,6 +213,32 @@ class Turn:
         self._lock.give_back()
 
 
+class CourseReader:
+    """One course, as it grows: what was read is not read, and not decoded, again."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._path = _path(folder, name)
+        self._read = 0
+
+    def news(self) -> list[dict[str, Any]]:
+        """Events since the last look; a line that is being written waits for its end, one that was
+        damaged is left out. Never raises."""
+        try:
+            with open(self._path, "rb") as file:  # noqa: PTH123
+                file.seek(self._read)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        events = []
+        for line in whole.split(b"\n"):
+            with contextlib.suppress(msgspec.DecodeError):
+                events.append(msgspec.json.decode(line, type=dict[str, Any]))
+        return events
+
+
 class Following:
     """Whoever came second reads the first one's course, and takes over when the first one dies.
 
@@ -230,7 +253,7 @@ class Following:
         self.name = ""
         self.began: tuple[int, int] | None = None
         """Pid and start time of whoever began the course that is followed."""
-        self._seen = 0
+        self._reader: CourseReader | None = None
         self._reading: asyncio.Task[list[dict[str, Any]]] | None = None
 
     async def news(self) -> list[dict[str, Any]]:
@@ -247,28 +270,29 @@ class Following:
         """One at a time."""
         if self._over is None:
             names = courses(self._folder)
-            self._over = {name for name in names if ended(read_course(self._folder, name))}
+            self._over = {n for n in names if statement_in(self._folder, n) is not None}
         for name in reversed(courses(self._folder)):
             if name in self._over:
                 continue
-            events = read_course(self._folder, name)
-            if name != self.name and not _has_carrier(events):
+            if self._reader is not None and name == self.name:
+                return self._reader.news()
+            reader = CourseReader(self._folder, name)
+            events = reader.news()
+            if not has_carrier(events[0] if events else {}):
                 if events:
                     self._over.add(name)
                 continue
-            if name != self.name:
-                self.name, self._seen = name, 0
-                self.began = _began(events)
-            new, self._seen = events[self._seen :], len(events)
-            return new
+            self.name, self._reader = name, reader
+            self.began = _began(events)
+            return events
         return []
 
 
-def _has_carrier(events: list[dict[str, Any]]) -> bool:
+def has_carrier(begun: Mapping[str, Any]) -> bool:
     """Whether the process that began the course lives. One that wrote nothing yet may be torn."""
-    pid = events[0].get("pid") if events else None
+    pid, start = begun.get("pid"), begun.get("start")
     facts = system_processes().facts(pid) if isinstance(pid, int) else None
-    return facts is not None and facts.alive
+    return facts is not None and facts.alive and start in (None, facts.start)
 
 
 def _began(events: list[dict[str, Any]]) -> tuple[int, int] | None:
@@ -282,17 +306,30 @@ def courses(folder: Path) -> list[str]:
 
 
 def read_course(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Its events so far; a line that is being written, or was torn, is left out. Never raises."""
+    """Its events so far, as `CourseReader` has them. Never raises."""
+    return CourseReader(folder, name).news()
+
+
+def begun_in(folder: Path, name: str) -> dict[str, Any]:
+    """The event that it begins with; empty where it is not there yet, or was torn. Never raises."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        with open(_path(folder, name), "rb") as file:  # noqa: PTH123
+            line = file.readline()
+        event = msgspec.json.decode(line, type=dict[str, Any]) if line.endswith(b"\n") else {}
+        return event if event.get("event") == "begun" else {}
+    return {}
+
+
+def statement_in(folder: Path, name: str) -> dict[str, Any] | None:
+    """What it ended with; None: it has no end. Its last line alone is decoded. Never raises."""
     try:
         with open(_path(folder, name), "rb") as file:  # noqa: PTH123
-            data = file.read(_READ_MAX)
+            lines = file.read().rsplit(b"\n", 2)
     except OSError:
-        return []
-    events = []
-    for line in data.split(b"\n")[:-1]:
-        with contextlib.suppress(msgspec.DecodeError):
-            events.append(msgspec.json.decode(line, type=dict[str, Any]))
-    return events
+        return None
+    with contextlib.suppress(IndexError, msgspec.DecodeError):
+        return ended([msgspec.json.decode(lines[-2], type=dict[str, Any])])
+    return None
 
 
 def ended(events: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -320,10 +357,11 @@ async def still_holds(layout: DeskLayout, statement: Mapping[str, Any]) -> bool:
 
 
 def last_statement(layout: DeskLayout) -> dict[str, Any] | None:
-    """Of the newest course that has one."""
+    """Of the newest course that has one, whichever stop it was of. What became of the stop that holds the
+    desk tells `stop_seen`."""
     folder = layout.emergency
     for name in reversed(courses(folder)):
-        found = ended(read_course(folder, name))
+        found = statement_in(folder, name)
         if found is not None:
             return found
     return None
@@ -353,27 +391,6 @@ def refuse_under_way(layout: DeskLayout) -> None:
             hint="wait for its end: `openbell status` shows it; a stop that stands still is ended, and "
             "carried on, by one more `openbell emergency-stop`",
         )
-
-
-def has_stopped(layout: DeskLayout, venue: str) -> bool:
-    """Whether an emergency stop of the whole desk verified zero at this venue, and nobody opened the
-    desk since. A stop that ended before the marker was made belongs to an earlier one."""
-    marker = read_marker(layout)
-    there = courses(layout.emergency)
-    stated = ended(read_course(layout.emergency, there[-1])) if marker and there else None
-    if marker is None or stated is None:
-        return False
-    try:
-        stop = EmergencyStatement.from_wire(stated)
-        ended_at = datetime.fromisoformat(stop.began) + timedelta(seconds=stop.took_s)
-        begun_at = datetime.fromisoformat(str(marker.get("at")))
-    except (ValueError, msgspec.ValidationError):
-        return False
-    return (
-        str(DESK) in stop.scopes
-        and ended_at >= begun_at
-        and any(each.venue == venue and each.result == "verified" for each in stop.venues)
-    )
 
 
 async def turns(turn: Turn, timeout_s: float | None = None) -> AsyncIterator[bool]:

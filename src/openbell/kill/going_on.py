@@ -24,6 +24,7 @@ from openbell.kill.course import last_statement, under_way
 from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.marker import read_marker
 from openbell.kill.statement import VenueStatement
+from openbell.kill.stop_seen import statement_since
 from openbell.state.files import write_atomically
 from openbell.state.latch import Latches
 
@@ -141,12 +142,14 @@ def emergency_document(layout: DeskLayout) -> dict[str, Any] | None:
     marker = read_marker(layout)
     if marker is None:
         return None
-    stated = last_statement(layout)
+    # Asked first: one that ends in between is told as under way, and not as one without an end.
+    going_on = under_way(layout)
+    stated = statement_since(layout, marker)
     found = read_went_on(layout)
     belongs = found is not None and stated is not None and found.course == stated.get("course")
     return {
         **marker,
-        "under_way": under_way(layout),
+        "under_way": going_on,
         "statement": stated,
         "went_on": found.document() if found is not None and belongs else None,
     }

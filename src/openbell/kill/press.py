@@ -91,7 +91,8 @@ async def latched(layout: DeskLayout, request: EmergencyRequest) -> EmergencyReq
 async def _record(
     layout: DeskLayout, request: EmergencyRequest, stated: EmergencyStatement
 ) -> None:
-    """In the kill switch's own log; the controller, where there is one, records it for itself."""
+    """In the kill switch's own log; the controller, where there is one, records each
+    course for itself (`kill.stop_seen`)."""
     detail: Mapping[str, Any] = {
         "scopes": list(stated.scopes),
         "reason": request.reason,

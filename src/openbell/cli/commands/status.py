@@ -109,13 +109,22 @@ def emergency_lines(emergency: dict[str, Any] | None) -> list[str]:
     lines = [f"emergency   {said}"]
     if emergency["under_way"]:
         lines.append("            under way; press again to see it: `openbell emergency-stop`")
-    elif stated := emergency.get("statement"):
+        return lines
+    stated = emergency.get("statement")
+    if stated is None:
+        lines.append("            it has no end: press again, it goes on from what it finds")
+    else:
         venues = ", ".join(f"{each['venue']}: {each['result']}" for each in stated["venues"])
         lines.append(f"            {stated['result'].upper()} ({venues or 'no venues'})")
         lines += _went_on(emergency.get("went_on"))
+        lines += [f"            BY HAND: {each}" for each in _by_hand(stated)]
+    if stated is None or stated["result"] != "verified":
+        lines.append(
+            "            `openbell emergency-stop` presses again; `openbell up` opens the desk with what "
+            "may be left, in safe mode"
+        )
     else:
-        lines.append("            it has no end: press again, it goes on from what it finds")
-    lines.append("            `openbell up` opens the desk again, in safe mode")
+        lines.append("            `openbell up` opens the desk again, in safe mode")
     return lines
 
 
@@ -129,6 +138,15 @@ def _went_on(went_on: dict[str, Any] | None) -> list[str]:
         + f", after {tries.get(name, 1)} tries"
         for name, stated in sorted(found.items())
     ]
+
+
+def _by_hand(stated: dict[str, Any]) -> list[str]:
+    """What a person was told to do, of the whole stop and of each part of it."""
+    parts = [*stated["venues"], *stated.get("strategies", ())]
+    named = [
+        f"{p.get('venue') or p.get('strategy')}: {p['by_hand']}" for p in parts if p["by_hand"]
+    ]
+    return [*filter(None, [stated.get("by_hand")]), *named]
 
 
 def disabled_lines(disabled: list[dict[str, Any]] | None) -> list[str]:
