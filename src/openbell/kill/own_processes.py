@@ -1,5 +1,10 @@
 """Which processes are this desk's, proven: by record, start time, boot id and mark; never by name.
 
+    recorded  pid, start time, boot id, session: one process and no other, whatever of its environment
+              can be read. A program with file capabilities, or one that writes over its own, shows no mark
+    marked    the mark that it inherited
+    hidden    it may not be read, and its parent is one of these
+
 Reads records and the process table; needs no desk file. What a service is to the desk stands in its
 record; for one that an older Openbell wrote, in desk.toml, as far as that can be read as TOML.
 """
@@ -95,6 +100,9 @@ class OwnProcesses:
         marked = seen.marked(name)
         members = {facts.pid: facts for facts, _ in marked}
         leader = None if record is None else _leader(record, seen, boot_id)
+        if record is not None and record.beside is not None:
+            beside = _leader(record.beside, seen, boot_id)
+            members |= {} if beside is None else {f.pid: f for f in seen.members(beside)}
         if leader is None:
             # Spawned, and not recorded yet; or its record is lost. The mark proves it all the same.
             first = [(f, mark) for f, mark in marked if f.session == f.pid]
@@ -103,6 +111,7 @@ class OwnProcesses:
                 leader = Leader(facts.pid, facts.start, mark)
         if leader is not None:
             members |= {facts.pid: facts for facts in seen.members(leader)}
+        members |= _hidden_children(members, seen)
         for pid in (os.getpid(), *_FRONTS):
             members.pop(pid, None)
         if not members:
@@ -145,10 +154,29 @@ def _leader(record: Record, seen: Scan, boot_id: str) -> Leader | None:
         or not facts.alive
         or facts.start != record.start
         or facts.session != facts.pid
-        or seen.marks.get(facts.pid) != mark
+        or seen.marks.get(facts.pid, mark) != mark
     ):
         return None
     return Leader(facts.pid, facts.start, mark)
+
+
+def _hidden_children(members: Mapping[int, ProcessFacts], seen: Scan) -> dict[int, ProcessFacts]:
+    """Those that left the session, and whose mark may not be read; theirs, too."""
+    table = system_processes()
+    found: dict[int, ProcessFacts] = {}
+    parents = set(members)
+    while parents:
+        children = {
+            pid: facts
+            for pid, facts in seen.processes.items()
+            if facts.parent in parents
+            and facts.alive
+            and not (pid in members or pid in found or pid in seen.marks)
+            and table.hides_mark(pid)
+        }
+        found |= children
+        parents = set(children)
+    return found
 
 
 def signal_each(members: Iterable[ProcessFacts], number: signal.Signals) -> str:

@@ -57,6 +57,10 @@ class ProcessTable(Protocol):
     def mark(self, pid: int) -> str | None:
         """Its OPENBELL_MARK. None: it has none, or its environment is not readable."""
 
+    def hides_mark(self, pid: int) -> bool:
+        """Whether it may have one that we may not read: its program has file capabilities, or it has made
+        itself undumpable, and we are an ordinary user."""
+
     def command(self, pid: int) -> str | None:
         """Its command line with blanks between the arguments, or its name in brackets."""
 
@@ -101,6 +105,15 @@ class LinuxProcesses:
             if variable.startswith(_MARK_PREFIX):
                 return os.fsdecode(variable[len(_MARK_PREFIX) :])
         return None
+
+    def hides_mark(self, pid: int) -> bool:
+        try:
+            os.close(os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC))
+        except PermissionError:
+            return True
+        except OSError:  # it has ended
+            return False
+        return False
 
     def command(self, pid: int) -> str | None:
         line = _read(f"/proc/{pid}/cmdline")
@@ -159,6 +172,17 @@ class PsutilProcesses:
             return psutil.Process(pid).environ().get(MARK_VARIABLE)
         except (psutil.Error, OSError):
             return None
+
+    def hides_mark(self, pid: int) -> bool:
+        import psutil
+
+        try:
+            psutil.Process(pid).environ()
+        except (psutil.AccessDenied, PermissionError):
+            return True
+        except (psutil.Error, OSError):
+            return False
+        return False
 
     def command(self, pid: int) -> str | None:
         import psutil

@@ -185,11 +185,19 @@ def find_recorded(host: Host, record: Record, pid: int) -> Found | None:
         or facts.session != pid
         or (record.phase == "running" and facts.start != record.start)
         or record.boot_id != host.boot_id
-        or host.table.mark(pid) != record.mark
+        or not _carries(host, record, pid)
     ):
         process.close()
         return None
     return Found(process, Leader(pid, facts.start, mark))
+
+
+def _carries(host: Host, record: Record, pid: int) -> bool:
+    """Whether it carries the record's mark; one that may not be read is told by its start time."""
+    found = host.table.mark(pid)
+    if found is None and record.phase == "running":
+        return host.table.hides_mark(pid)
+    return found == record.mark
 
 
 def adopted_run(host: Host, spec: ServiceSpec, record: Record, found: Found) -> Run:
