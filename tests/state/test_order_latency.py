@@ -24,14 +24,30 @@ async def test_the_longest_is_kept_and_found_again_after_a_restart(tmp_path: Pat
     first.saw("binance", 0.2)
     first.saw("kraken", 0.5)
     first.saw("binance", 0.9)
-    await _kept(path, "binance", 0.9)
-    await _kept(path, "kraken", 0.5)
+    await _kept(path, "binance", 0.99)
+    await _kept(path, "kraken", 0.55)
     second = OrderLatencies(path, VENUES)
     second.saw("binance", 0.3)
-    second.saw("binance", 0.95)  # not a tenth more
+    second.saw("binance", 0.95)  # what is kept reaches
     second.saw("kraken", 0.6)
-    await _kept(path, "kraken", 0.6)
-    assert seen_latencies(path).of("binance") == 0.9
+    await _kept(path, "kraken", 0.66)
+    assert seen_latencies(path).of("binance") == 0.99
+
+
+@pytest.mark.parametrize("step", [1.001, 1.05, 1.099, 1.2])
+async def test_no_stop_waits_less_than_the_longest_that_was_seen(
+    tmp_path: Path, step: float
+) -> None:
+    """One less than a tenth above the one before it was not kept: a stop waited up to 10 % less."""
+    path = tmp_path / "order-latency.json"
+    latencies = OrderLatencies(path, VENUES)
+    seen = 0.0213
+    for _ in range(30):
+        latencies.saw("binance", seen)
+        async with asyncio.timeout(60):
+            while seen_latencies(path).of("binance") < min(seen, LATENCY_MAX_S):
+                await asyncio.sleep(0.001)
+        seen *= step
 
 
 async def test_what_cannot_be_so_long_keeps_no_stop_waiting(tmp_path: Path) -> None:

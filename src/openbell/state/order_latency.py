@@ -1,22 +1,24 @@
 """The longest time an order took, venue by venue: `state/order-latency.json`.
 
-    {"binance": 0.18, "kraken": 1.2}        seconds from the send to the venue's first word
+    {"binance": 0.198, "kraken": 1.32}      seconds from the send to the venue's first word, and a tenth
 
 A stop of a desk reads it: an order that was sent just before the engines froze may land that much
 later, so two empty lists have to be so far apart. It is kept over restarts and only ever grows,
 which is the safe side; a person who knows better removes the file. A send during which the engine
 itself stood still is not in it (`SendClock`).
 
-The engine writes it, seldom (where it grew by a tenth), on a thread, unsynced: lost to a power cut,
-it is learnt anew. Where there is no file nothing longer was seen; of one that cannot be read nobody
-knows what it said, so a stop takes the longest that is believed, and says so. The engine then writes that
-down for each of its venues: what one order takes says nothing of the longest that was there.
+The engine writes it, seldom: each that is longer is written a tenth longer than it was seen, so that the
+next ones, up to there, need no write, and no wait is shorter than what was seen. On a thread, unsynced:
+lost to a power cut, it is learnt anew. Where there is no file nothing longer was seen; of one that cannot
+be read nobody knows what it said, so a stop takes the longest that is believed, and says so. The engine then
+writes that down for each of its venues: what one order takes says nothing of the longest that was there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ import msgspec
 
 LATENCY_MAX_S = 30.0
 """What is longer is a mistake of the clock or of the venue, and would keep every stop waiting."""
-_GROWN = 1.1
+_AHEAD = 1.1
 _LEAST_S = 0.02
 """Not worth a write: a stop waits 0.1 s at least."""
 
@@ -92,9 +94,12 @@ class OrderLatencies:
     def saw(self, venue: str, seconds: float) -> None:
         """An order of this venue was answered so long after it was sent."""
         seconds = min(seconds, LATENCY_MAX_S)
-        if seconds < max(_LEAST_S, self._longest.get(venue, 0.0) * _GROWN):
+        if seconds <= max(_LEAST_S, self._longest.get(venue, 0.0)):
             return
-        self._longest[venue] = seconds
+        # Up to the next millisecond, as it is written: never below what was seen.
+        self._longest[venue] = min(
+            math.ceil(round(seconds * _AHEAD * 1000, 6)) / 1000, LATENCY_MAX_S
+        )
         self._changed = True
         if self._writing is None:
             self._write()
