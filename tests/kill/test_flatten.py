@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import Any
 
@@ -145,6 +146,54 @@ async def test_a_position_that_shows_a_fill_late_is_not_sold_twice() -> None:
         stated = await here.stop(flatten_epoch=EPOCH)
         assert stated.is_settled, stated
         assert len(flattening(here)) == 1
+
+
+@pytest.mark.parametrize("face", ["binance-usdm", "mt5"])
+async def test_a_fill_that_is_told_after_the_orders_are_gone_is_closed_and_not_called_zero(
+    face: str,
+) -> None:
+    """It beat the cancel, and the venue's positions lag: the one answer that was asked for said that
+    nothing is held, and that was VERIFIED ZERO."""
+    async with house(face) as here:
+        trade(here, Side.BUY, 4)
+        asked, times = here.venue.positions, 0
+
+        async def late() -> list[VenuePosition]:
+            nonlocal times
+            times += 1
+            return [] if times == 1 else await asked()
+
+        here.venue.positions = late  # type: ignore[method-assign]
+        stated = await here.stop(flatten_epoch=EPOCH)
+        assert stated.is_settled, stated
+        assert len(flattening(here)) == 1
+        here.venue.positions = asked  # type: ignore[method-assign]
+        assert await positions(here) == {}
+
+
+async def test_zero_is_not_proven_by_answers_that_are_less_than_the_longest_latency_apart() -> None:
+    async with house("mt5") as here:
+        stated = await here.stop(flatten_epoch=EPOCH)
+        assert stated.flat is not None
+        assert stated.flat.result == "verified"
+
+        times: list[float] = []
+        asked = here.venue.positions
+
+        async def noted() -> list[VenuePosition]:
+            times.append(asyncio.get_running_loop().time())
+            return await asked()
+
+        here.venue.positions = noted  # type: ignore[method-assign]
+        stated = await here.stop(visit={"settle_s": 1.0}, flatten_epoch=EPOCH + 1, timeout_s=60)
+        assert stated.flat is not None
+        assert stated.flat.result == "verified"
+        assert times[-1] - times[0] >= 1.0
+
+        stated = await here.stop(visit={"settle_s": 30.0}, flatten_epoch=EPOCH + 2, timeout_s=3)
+        assert stated.flat is not None
+        assert stated.flat.result == "unknown"
+        assert not stated.is_settled
 
 
 async def test_nothing_is_bought_to_fill_up_holdings() -> None:

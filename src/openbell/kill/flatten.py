@@ -5,6 +5,8 @@ Reduce-only market orders, one leg at a time. What always holds:
   one is seen to have ended and the position shows what it did. So none flips a position.
 - An order of which nothing is known is looked for. On a venue that cannot be told to reduce only,
   one that is not found stops its leg: a second might sell what the desk does not hold.
+- No single answer proves that nothing is held: a fill that came before the cancel may be told late. Two
+  that agree do, as far apart as an order may take to arrive, the second asked once no order is on its way.
 - An order is written down, and that is on the disk, before it is sent. What a stop before this one
   may have sent is looked for first. On a venue that cannot be told to reduce only, what is not found
   keeps its leg from being sold again, and what the disk does not keep is not sent.
@@ -109,6 +111,12 @@ class Flattening:
         self._stale = False
         """An order was sent since."""
         self._dust: list[Dust] = []
+        self._told: dict[Leg, Decimal] | None = None
+        """What is held, by the last answers that agreed."""
+        self._told_s = 0.0
+        """When the first of them came."""
+        self._lasting_s = 0.0
+        """From then until the last of them was asked for."""
         self._why = "no answer within the time given"
 
     @property
@@ -130,7 +138,11 @@ class Flattening:
                 await retry.pause()
                 continue
             if not todo:
-                return
+                if self._lasting_s >= self._settle_s:
+                    return
+                loop = asyncio.get_running_loop()
+                await asyncio.sleep(max(self._told_s + self._settle_s - loop.time(), LOOK_S[0]))
+                continue
             await asyncio.gather(*(self._close(leg, plan) for leg, plan in todo))
             if any(course.why for course in self._courses.values()):
                 await retry.pause()
@@ -139,7 +151,13 @@ class Flattening:
 
     async def look(self) -> None:
         """Asks for the positions. Raises VenueError and GivenUpError."""
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
         found = await self._asking.positions()
+        told = {_leg(p): p.quantity for p in found if p.quantity}
+        if told != self._told or self._stale:
+            self._told, self._told_s = told, loop.time()
+        self._lasting_s = max(0.0, asked_s - self._told_s)
         held = [p for p in found if p.quantity and self._symbol in (None, p.symbol)]
         quantities = {_leg(position): position.quantity for position in found}
         for leg, course in self._courses.items():
@@ -162,6 +180,12 @@ class Flattening:
         if self._stale:
             why = "an order was sent, and the positions are not told since"
         unsure = self._stale or any(course.unsure for course in courses)
+        if not (unsure or self._held) and self._lasting_s < self._settle_s:
+            unsure = True
+            why = (
+                f"they were told to be zero, but not by two answers {self._settle_s:g} s apart: a fill "
+                "may be told late"
+            )
         result: Result = "unknown" if unsure else "residual" if self._held else "verified"
         return Flat(
             result=result,
