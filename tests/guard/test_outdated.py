@@ -3,6 +3,7 @@ credentials that were exchanged."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ from openbell.config.loader import load_desk
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.run_board import LiveRun
 from openbell.domain.desk_state import DeskTarget
+from openbell.domain.scopes import Scope, ScopeKind
 from openbell.errors import RefusedError
+from openbell.guard import stopping as guard_stopping
 from openbell.guard.stopping import Stopping
 from openbell.kill.request import EmergencyRequest
 
@@ -46,6 +49,65 @@ async def test_a_stop_by_a_desk_file_that_changed_is_refused(
     else:
         assert await anext(answers) == {"event": "taken"}
         await stopping.finish()
+
+
+KEYED = DESK + (
+    '[venues.a]\nadapter = "binance"\nurl = "https://a.example"\nsymbols = ["BTC/USDT"]\n'
+    'environment = "practice"\nkey_env = "A_KEY"\nsecret_env = "A_SECRET"\n'
+)
+OLD, NEW = ("old", "old-secret"), ("new", "new-secret")
+
+
+@pytest.mark.parametrize(
+    ("held", "written", "mode", "why"),
+    [
+        (OLD, OLD, 0o600, ""),
+        (OLD, NEW, 0o600, "the credentials of a have changed"),
+        (None, OLD, 0o600, "no credentials of a"),
+        (None, OLD, 0o644, "no credentials of a"),
+        (OLD, NEW, 0o644, ""),  # nobody can read it: those at hand may still do
+        (OLD, None, 0o600, ""),
+    ],
+)
+async def test_a_stop_with_credentials_that_are_missing_or_changed_is_refused(
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    held: tuple[str, str] | None,
+    written: tuple[str, str] | None,
+    mode: int,
+    why: str,
+) -> None:
+    """A key was revoked, another one put into `.env`: the guard went by the old one at every press."""
+    monkeypatch.delenv("A_KEY", raising=False)
+    monkeypatch.delenv("A_SECRET", raising=False)
+    (tmp_path / "desk.toml").write_text(KEYED)
+    env = tmp_path / ".env"
+    env.write_text("" if written is None else "A_KEY={}\nA_SECRET={}\n".format(*written))
+    env.chmod(mode)
+    layout = DeskLayout.for_desk(tmp_path, {})
+    layout.make()
+    stopping = Stopping(layout, load_desk(tmp_path), {}, {} if held is None else {"a": held})
+    begun: list[EmergencyRequest] = []
+
+    async def carry_out(request: EmergencyRequest, news: asyncio.Queue[dict[str, Any]]) -> None:
+        begun.append(request)
+        news.put_nowait({"event": "done", "final": True})
+
+    monkeypatch.setattr(stopping, "_carry_out", carry_out)
+    monkeypatch.setattr(guard_stopping, "READ_S", 30.0)
+    request = EmergencyRequest(reason="try", actor="ann")
+    if not why:
+        assert [each["event"] async for each in stopping.answers(request.to_wire())] == [
+            "taken",
+            "done",
+        ]
+        return
+    with pytest.raises(RefusedError, match=why) as refused:
+        await anext(stopping.answers(request.to_wire()))
+    assert not begun
+    assert not any(secret in str(refused.value) for secret in (*OLD, *NEW) if "-" in secret)
+    elsewhere = EmergencyRequest(scopes=(Scope(ScopeKind.VENUE, "b"),))
+    assert (await anext(stopping.answers(elsewhere.to_wire())))["event"] == "taken", "not in scope"
 
 
 async def test_a_guard_is_replaced_at_any_beat_that_shows_older_settings() -> None:

@@ -15,14 +15,15 @@ from typing import Any
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import parse_desk
 from openbell.config.models import LoadedDesk
-from openbell.errors import ConfigError, RefusedError, UsageError
+from openbell.config.secrets import load_secrets
+from openbell.errors import ConfigError, OpenbellError, RefusedError, UsageError
 from openbell.guard.server import Fields
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
 from openbell.kill.emergency import emergency_stop
 from openbell.kill.guard_client import ALIVE, ANSWER_S, SILENT_S
 from openbell.kill.progress import StandsStillError
-from openbell.kill.request import EmergencyRequest
+from openbell.kill.request import EmergencyRequest, visits_of
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ class Stopping:
 
     async def answers(self, fields: Fields) -> AsyncIterator[dict[str, Any]]:
         """The course as it goes, the statement last. Raises UsageError for what is no request, and
-        RefusedError where desk.toml is another one by now: whoever presses does it alone then, by
-        the file as it is."""
+        RefusedError where desk.toml is another one by now, or a pair in scope is missing here or is
+        another one on the disk: whoever presses does it alone then, by the files as they are."""
         try:
             request = EmergencyRequest.from_wire(fields)
         except ValueError as error:
@@ -68,10 +69,17 @@ class Stopping:
                 f"a stop in this guard stood still: {self.stands_still}",
                 hint="the stop is carried out without the guard; end its process, and another one starts",
             )
-        if await self._is_outdated():
+        # At once: a disk that answers nothing may take half of the time that whoever presses waits.
+        outdated, lacks = await asyncio.gather(self._is_outdated(), self._lacks(request))
+        if outdated:
             raise RefusedError(
                 "desk.toml has changed since this guard read it",
                 hint="the stop is carried out without the guard, by the file as it is now",
+            )
+        if lacks:
+            raise RefusedError(
+                lacks,
+                hint="the stop is carried out without the guard, by the credentials as they are now",
             )
         # Said before it is begun: whoever got no answer in time, as this guard was still loading, has
         # gone and done it without, and may have opened the desk again since. Where the word cannot
@@ -102,6 +110,33 @@ class Stopping:
             return await aside(lambda: parse_desk(data, path), PARSE_S) != self._loaded.file
         except (OSError, ConfigError, TimeoutError):
             return False
+
+    async def _lacks(self, request: EmergencyRequest) -> str:
+        """Why this guard's credentials do not serve for this stop; names venues, and no secret. What the
+        disk does not tell in time, or nobody can read, serves nobody else: then by those at hand."""
+        wanted = [name for name in visits_of(request, self._loaded) if name not in self._opened()]
+        missing = [name for name in wanted if name not in self._credentials]
+        if missing:
+            return f"this guard has no credentials of {', '.join(missing)}"
+        try:
+            now = await aside(self._credentials_on_disk, READ_S)
+        except (OSError, OpenbellError, TimeoutError):
+            return ""
+        names = visits_of(request, self._loaded)
+        other = [n for n in names if n in now and now[n] != self._credentials.get(n, now[n])]
+        return (
+            f"the credentials of {', '.join(other)} have changed since they were read"
+            if other
+            else ""
+        )
+
+    def _opened(self) -> frozenset[str]:
+        """Venues that are warm need no credentials any more."""
+        return frozenset(name for name, held in self._venues.items() if held.warm)
+
+    def _credentials_on_disk(self) -> dict[str, tuple[str, str]]:
+        """Raises OSError and OpenbellError."""
+        return load_secrets(self._loaded, self._layout).closing_credentials()
 
     async def _carry_out(
         self, request: EmergencyRequest, news: asyncio.Queue[dict[str, Any]]
