@@ -63,11 +63,29 @@ def statement_text(stated: Mapping[str, Any]) -> str:
     left = [each for each in stated["ended"] if each["result"] == "left"]
     lines += [f"  NOT ENDED: {e['service']}, pids {e['pids']}: {e['why']}" for e in left]
     lines += [f"  ! {problem}" for problem in stated["problems"]]
-    if "desk" in stated["scopes"]:
-        lines.append("  the desk stays latched; `openbell up` opens it in safe mode")
-    else:
-        lines.append(f"  stays latched: {', '.join(stated['scopes'])}; see `openbell kill-switch`")
+    lines += _latch(stated["latch"])
+    lines.append(f"  {_afterwards(stated)}")
     return "\n".join(lines)
+
+
+def _latch(latch: Mapping[str, Any]) -> list[str]:
+    """Nothing of one that is set and kept."""
+    told = [f"  ! the latch: {problem}" for problem in latch["problems"]]
+    if not latch["set"]:
+        return ["  NOT LATCHED", *told]
+    return told if latch["durable"] else ["  LATCHED, BUT IT MAY NOT OUTLIVE A CRASH", *told]
+
+
+def _afterwards(stated: Mapping[str, Any]) -> str:
+    """What holds new orders back from now on; as the console says it."""
+    if not stated["latch"]["set"]:
+        return (
+            "nothing holds new orders back once what was stopped is started again: set the kill switch "
+            "(`openbell kill-switch activate`)"
+        )
+    if "desk" in stated["scopes"]:
+        return "the desk stays latched; `openbell up` opens it in safe mode"
+    return f"stays latched: {', '.join(stated['scopes'])}; see `openbell kill-switch`"
 
 
 def _venue_lines(venue: Mapping[str, Any]) -> list[str]:

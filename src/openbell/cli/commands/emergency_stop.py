@@ -17,8 +17,11 @@ import click
 from openbell.cli.client import actor
 from openbell.cli.command import Terminal, command
 from openbell.domain.scopes import DESK, Scope, parse_scopes
-from openbell.errors import UsageError
+from openbell.errors import OpenbellError, UsageError
 from openbell.kill.request import TIMEOUT_S, EmergencyRequest
+
+_LOOK_S = 0.5
+"""For a disk that hangs."""
 
 if TYPE_CHECKING:
     from openbell.config.layout import DeskLayout
@@ -108,9 +111,8 @@ def emergency_stop(
 
     with unstoppable(), logged_by(errors):
         try:
-            stated = asyncio.run(
-                _uninterrupted(press(layout, request, tell, latch=False), errors.put)
-            )
+            stop = press(layout, request, tell, latch=False)
+            stated = asyncio.run(_uninterrupted(stop, layout, errors.put))
         except click.Abort:
             errors.settle()
             leave(1)  # whoever waits in front of it does not know that it was left
@@ -125,9 +127,9 @@ def emergency_stop(
 
 
 async def _uninterrupted(
-    stop: Coroutine[Any, Any, EmergencyStatement], warn: Callable[[str], None]
+    stop: Coroutine[Any, Any, EmergencyStatement], layout: DeskLayout, warn: Callable[[str], None]
 ) -> EmergencyStatement:
-    """A key pressed in fright must not end it; pressed twice, a person means it."""
+    """A key pressed in fright must not end it; pressed twice, a person means it, and is told what is left."""
     task = asyncio.ensure_future(stop)
     pressed = 0
 
@@ -137,13 +139,46 @@ async def _uninterrupted(
         if pressed > 1:
             task.cancel()
         else:
-            warn("the stop goes on; press Ctrl-C again to leave it unfinished")
+            warn(
+                "the stop goes on; Ctrl-C again ends this command: one that the guard carries out goes on, "
+                "any other is left unfinished"
+            )
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
     try:
         return await task
     except asyncio.CancelledError:
+        warn(await _left(layout))
         raise click.Abort from None
+
+
+async def _left(layout: DeskLayout) -> str:
+    """How a stop is left that a person does not wait for. From files: a disk that hangs says nothing."""
+    from openbell.kill.aside import aside
+    from openbell.kill.course import under_way
+    from openbell.state.latch import Latches
+
+    def look() -> tuple[bool, bool]:
+        return under_way(layout), bool(Latches(layout).scopes())
+
+    try:
+        going_on, latched = await aside(look, _LOOK_S)
+    except (OSError, OpenbellError, TimeoutError):
+        going_on = latched = False
+    if going_on:
+        return (
+            "another process, as the guard, carries the stop on: `openbell status` shows it, "
+            "`openbell emergency-stop` follows it again"
+        )
+    held = (
+        "the kill switch stays set"
+        if latched
+        else "THE KILL SWITCH IS NOT KNOWN TO BE SET (`openbell kill-switch activate`)"
+    )
+    return (
+        f"LEFT UNFINISHED: {held}, orders may still rest at the venues, and what was frozen stays frozen; "
+        "press again, it goes on from what it finds: `openbell emergency-stop`"
+    )
 
 
 def _layout(terminal: Terminal) -> DeskLayout:
