@@ -13,10 +13,15 @@ import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.config.procedures import ExtraStep
+from openbell.errors import FailedError
+from openbell.kill.ending import kill_frozen
+from openbell.kill.freezing import freeze
+from openbell.kill.own_processes import OwnProcesses
 from openbell.procedures.command_step import CommandFacts, CommandStep, environment_of, plan_command
 from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
+from openbell.runtime.processes import MARK_VARIABLE
 
 
 @dataclass
@@ -150,3 +155,32 @@ async def test_only_secrets_that_are_named_are_seen_and_none_is_told(
     report = await carry_out(journal, made)
     assert "key=***" in report.detail and "s3cret" not in str(report.evidence)
     assert "s3cret" not in repr(made)
+
+
+async def test_one_that_is_given_a_secret_is_frozen_and_killed_by_an_emergency_stop(
+    tmp_path: Path,
+) -> None:
+    """It has a session of its own, and nothing said whose it is: where the controller had been killed it
+    went on, and could send after the venues were verified."""
+    started = tmp_path / "started"
+    made = step(tmp_path, f"touch {started}; exec sleep 600", "false", secrets=("KEY",))
+    made.layout.make()
+    own = OwnProcesses(made.layout)
+    running = asyncio.create_task(made.act(made.plan(await made.observe()), lambda *_: None))
+    try:
+        async with asyncio.timeout(60):
+            while not started.exists():
+                await asyncio.sleep(0.02)
+        (frozen,) = await asyncio.to_thread(freeze, own, 30.0)
+        assert (frozen.service, frozen.result) == ("step own", "frozen")
+        (ended,) = await kill_frozen(own, ["step own"])
+        assert (ended.result, ended.pids) == ("killed", frozen.pids)
+        with pytest.raises(FailedError):
+            await running
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def test_one_without_a_secret_carries_no_mark(tmp_path: Path) -> None:
+    assert MARK_VARIABLE not in step(tmp_path, "true", "true").environment

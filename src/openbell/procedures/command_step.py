@@ -19,7 +19,9 @@ from openbell.errors import FailedError
 from openbell.procedures.ports import EarlierEffect, Effects
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.commands import Ran, run_command
+from openbell.runtime.members import Mark
 from openbell.runtime.plan import BASE_VARIABLES
+from openbell.runtime.processes import MARK_VARIABLE
 from openbell.state.nothing_sent import spend_nothing_sent
 
 VERIFY_TIMEOUT_S = 20.0
@@ -69,9 +71,15 @@ def environment_of(
     run: str,
     reason: str,
 ) -> dict[str, str]:
-    """What its commands see: the base variables, what they are told, and the secrets they name."""
+    """What its commands see: the base variables, what they are told, and the secrets they name.
+
+    One that is given a secret may send an order. It carries a mark, of no service: an emergency stop
+    freezes and kills it as it does whatever it does not know, also where no controller is left to break
+    it off; so does a controller that finds it left over."""
     known = {**secrets, **environ}
+    mark = Mark(layout.desk_id, f"step {extra.name}", 0)
     return {
+        **({MARK_VARIABLE: str(mark)} if extra.secrets else {}),
         **{name: environ[name] for name in BASE_VARIABLES if name in environ},
         "OPENBELL_DESK": str(layout.desk),
         "OPENBELL_STATE": str(layout.state),
