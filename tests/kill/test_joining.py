@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,6 +28,7 @@ FLATTEN = EmergencyRequest(flatten=True)
 HOLD = """
 import sys, threading
 from pathlib import Path
+from typing import Any
 from openbell.state.lock import FileLock
 FileLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
@@ -135,3 +139,27 @@ async def test_without_flatten_the_second_lock_is_left_alone(
         assert await press.joined() is None
     assert not press.not_closed
     press.give_back()
+
+
+async def test_a_statement_of_another_version_is_no_statement_and_the_stop_is_done_again(
+    layout: DeskLayout, carrier: tuple[int, int]
+) -> None:
+    """It ended the second press with a traceback."""
+    _begun(layout, carrier, EmergencyRequest())
+    problems: list[str] = []
+    heard: list[str] = []
+
+    def hear(event: Mapping[str, Any]) -> None:
+        heard.append(event["event"])
+        if event["event"] == "begun":
+            with (layout.emergency / "001.jsonl").open("a") as file:
+                file.write(json.dumps({"event": "ended", "statement": {"verdict": "fine"}}) + "\n")
+        elif event["event"] == "ended":
+            os.kill(carrier[0], signal.SIGKILL)
+
+    joining = Joining(layout, EmergencyRequest(), problems, hear)
+    async with asyncio.timeout(60):
+        assert await joining.joined() is None, "it is ours to carry out"
+    joining.give_back()
+    assert heard == ["begun", "ended"]
+    assert any("001 cannot be read" in problem for problem in problems)

@@ -79,8 +79,11 @@ class Joining:
                 self._hear({**event, "joined": following.name})
                 stated = ended([event])
                 over = stated is not None
-                if stated is not None and covered and await still_holds(self.layout, stated):
-                    return EmergencyStatement.from_wire(stated, joined=True)
+                if stated is None or not covered:
+                    continue
+                theirs = self._read(stated, following.name)
+                if theirs is not None and await still_holds(self.layout, stated):
+                    return theirs
             if ours:
                 self.took_over = "" if over else following.name or self.took_over
                 if self.request.flatten and self.turn.unanswered:
@@ -106,6 +109,17 @@ class Joining:
             ):
                 return None
         return None
+
+    def _read(self, stated: Mapping[str, Any], course: str) -> EmergencyStatement | None:
+        """None: another version wrote it, and what cannot be read proves nothing: it is done again."""
+        try:
+            return EmergencyStatement.from_wire(dict(stated), joined=True)
+        except ValueError:
+            _log.warning("the statement of course %s cannot be read", course)
+            self.problems.append(
+                f"the statement of course {course} cannot be read: it counts as none, and was not joined"
+            )
+            return None
 
     async def _end_stuck(
         self, watch: Watch, stuck: Stuck, following: Following, both_flatten: bool
