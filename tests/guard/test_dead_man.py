@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from openbell.cli.commands.status import status_text
 from openbell.config.loader import load_desk
 from openbell.procedures.uncontrolled import status_without_controller
@@ -22,76 +20,101 @@ SEED = int(os.environ.get("OPENBELL_SEED", str(random.SystemRandom().randrange(1
 OWN_TIMER = ("kraken", "binance-usdm")
 BOTH_KINDS = ("kraken", "binance")
 """A venue with a timer of its own, and one where the guard is the timer: of one desk."""
+EVERY_VENUE = ("kraken", "binance-usdm", "binance")
 ALERT_S = 5.0
+
+
+def watched(venue: str) -> str:
+    """The state of its switch while an engine is well."""
+    return "armed" if venue in OWN_TIMER else "watching"
 
 
 async def rest_under_watch(desk: Any) -> None:
     """Three orders at each of both kinds, once their switches are on."""
     for venue in BOTH_KINDS:
-        desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+        desk.until_switch(venue, watched(venue))
         await desk.rest(venue)
 
 
-def resting(desk: Any) -> dict[str, int]:
-    return {venue: desk.resting(venue) for venue in BOTH_KINDS}
+def resting(desk: Any, venues: tuple[str, ...] = BOTH_KINDS) -> dict[str, int]:
+    return {venue: desk.resting(venue) for venue in venues}
 
 
-@pytest.mark.parametrize("venue", ["kraken", "binance-usdm", "binance"])
 async def test_a_stopped_engine_lets_it_fire_and_one_that_is_well_does_not(
-    make_guarded: Any, venue: str
+    make_guarded: Any,
 ) -> None:
-    desk = make_guarded(venue)
+    desk = make_guarded(*EVERY_VENUE)
     desk.open()
     engine = desk.engine()
-    row = desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
-    assert row["applies"] == ("venue" if venue in OWN_TIMER else "guard")
-    await desk.rest(venue)
+    for venue in EVERY_VENUE:
+        row = desk.until_switch(venue, watched(venue))
+        assert row["applies"] == ("venue" if venue in OWN_TIMER else "guard")
+        await desk.rest(venue)
     time.sleep(3)  # longer than the time-out: nothing happens to it while the engine is well
-    assert desk.resting(venue) == 3
+    assert resting(desk, EVERY_VENUE) == dict.fromkeys(EVERY_VENUE, 3)
     engine.send_signal(signal.SIGSTOP)
     stopped_s = time.monotonic()
-    desk.until(lambda: desk.resting(venue) == 0, "the venue has none left")
-    # After the time-out and the silence that comes before it; the rest is what a busy machine takes.
-    assert time.monotonic() - stopped_s < 2 + 0.6 + 30
-    fired = desk.until_switch(venue, "fired")
-    assert fired["fired"]["result"] == "verified"
+    for venue in EVERY_VENUE:
+        desk.until(lambda venue=venue: desk.resting(venue) == 0, f"{venue} has none left")
+        # After the time-out and the silence that comes before it; the rest is what a busy machine takes.
+        assert time.monotonic() - stopped_s < 2 + 0.6 + 30
+    for venue in EVERY_VENUE:
+        fired = desk.until_switch(venue, "fired")
+        assert fired["fired"]["result"] == "verified"
     desk.until(
-        lambda: "dead_man.fired" in [each["action"] for each in desk.audit()],
-        "it is in the audit log",
+        lambda: recorded(desk, "dead_man.fired") == set(EVERY_VENUE), "all are in the audit log"
     )
     engine.send_signal(signal.SIGCONT)
-    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
-    await desk.rest(venue, 1)
+    for venue in EVERY_VENUE:
+        desk.until_switch(venue, watched(venue))
+        await desk.rest(venue, 1)
     time.sleep(2.5)
-    assert desk.resting(venue) == 1
+    assert resting(desk, EVERY_VENUE) == dict.fromkeys(EVERY_VENUE, 1)
 
 
-@pytest.mark.parametrize("venue", ["kraken", "binance-usdm", "binance"])
 async def test_with_a_position_it_withdraws_the_orders_trades_nothing_and_tells_at_once(
-    make_guarded: Any, venue: str
+    make_guarded: Any,
 ) -> None:
     """What is held is a person's to decide: no order is sent for it, and the alert does not wait."""
-    desk = make_guarded(venue)
+    desk = make_guarded(*EVERY_VENUE)
     desk.open()
     engine = desk.engine()
-    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
-    await desk.buy(venue)
-    await desk.rest(venue)
-    before = traded(desk, venue)
-    assert before[0] == 4 and before[1] > 0
+    before = {}
+    for venue in EVERY_VENUE:
+        desk.until_switch(venue, watched(venue))
+        await desk.buy(venue)
+        await desk.rest(venue)
+        before[venue] = traded(desk, venue)
+        assert before[venue][0] == 4 and before[venue][1] > 0
     engine.kill()
-    desk.until(lambda: desk.resting(venue) == 0, "the venue has none left")
-    assert desk.until_switch(venue, "fired")["fired"]["result"] == "verified"
-    assert traded(desk, venue) == before, "something was traded"
-    actions = ("dead_man.fires", "dead_man.fired")
-    desk.until(
-        lambda: {each["action"] for each in desk.audit()} >= set(actions), "the alert is recorded"
-    )
-    fires = next(each for each in desk.audit() if each["action"] == "dead_man.fires")
-    line = next(each for each in desk.guard_lines() if each["event"] == "dead man fires")
-    assert line["alert"] is True
-    told_s = parse_utc(fires["at"]).timestamp() - parse_utc(line["ts"]).timestamp()
-    assert told_s < ALERT_S, "RTS 6 Art. 16(5)"
+    for venue in EVERY_VENUE:
+        desk.until(lambda venue=venue: desk.resting(venue) == 0, f"{venue} has none left")
+        assert desk.until_switch(venue, "fired")["fired"]["result"] == "verified"
+        assert traded(desk, venue) == before[venue], "something was traded"
+    for action in ("dead_man.fires", "dead_man.fired"):
+        desk.until(
+            lambda action=action: recorded(desk, action) == set(EVERY_VENUE),
+            "the alerts are recorded",
+        )
+    for venue in EVERY_VENUE:
+        fires = next(
+            each
+            for each in desk.audit()
+            if (each["action"], each["subject"]) == ("dead_man.fires", venue)
+        )
+        line = next(
+            each
+            for each in desk.guard_lines()
+            if (each["event"], each.get("venue")) == ("dead man fires", venue)
+        )
+        assert line["alert"] is True
+        told_s = parse_utc(fires["at"]).timestamp() - parse_utc(line["ts"]).timestamp()
+        assert told_s < ALERT_S, "RTS 6 Art. 16(5)"
+
+
+def recorded(desk: Any, action: str) -> set[str]:
+    """The venues of which the audit log has it."""
+    return {each["subject"] for each in desk.audit() if each["action"] == action}
 
 
 def traded(desk: Any, venue: str) -> tuple[int, Decimal]:
@@ -184,19 +207,19 @@ async def test_with_both_gone_whoever_brings_them_back_finds_the_orders_withdraw
     assert desk.until_switch("binance", "fired")["fired"]["result"] == "verified"
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-async def test_another_guard_knows_that_an_engine_was_heard(
-    make_guarded: Any, end: signal.Signals
-) -> None:
+async def test_another_guard_knows_that_an_engine_was_heard(make_guarded: Any) -> None:
     """Guard and engine are gone at once: whoever comes after finds orders that nobody watches."""
     desk = make_guarded("binance")
     desk.open()
-    engine = desk.engine()
-    desk.until_switch("binance", "watching")
-    await desk.rest("binance")
-    engine.kill()
-    os.kill(desk.guard_pid(), end)
-    desk.until(lambda: desk.resting("binance") == 0, "the new guard has cancelled them")
+    for epoch, end in enumerate((signal.SIGKILL, signal.SIGTERM), 1):
+        engine = desk.engine(epoch)
+        desk.until_switch("binance", "watching")
+        await desk.rest("binance")
+        guard = desk.guard_pid()
+        engine.kill()
+        os.kill(guard, end)
+        desk.until(lambda: desk.resting("binance") == 0, f"another guard has cancelled, {end!r}")
+        assert desk.other_than(guard, "guard")
 
 
 async def test_a_clean_shutdown_disarms_last_and_nothing_is_armed_again(make_guarded: Any) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-import pytest
 from tests.harness.guarded_desk import STOP_KEY, STOP_SECRET
 
 from openbell.config.loader import load_desk
@@ -44,35 +43,38 @@ async def entered_with_the_stop_key(desk: Any, venue: str) -> SubmitOutcome:
         await stopper.close()
 
 
-@pytest.mark.parametrize(
-    ("venue", "code"),
-    [
-        ("binance", "-2015"),
-        ("binance-usdm", "-2015"),
-        ("kraken", "EGeneral:Permission denied"),
-    ],
-)
+CODES = {
+    "binance": "-2015",
+    "binance-usdm": "-2015",
+    "kraken": "EGeneral:Permission denied",
+}
+"""How a venue refuses an order with a key that may enter none."""
+
+
 async def test_the_guard_cancels_and_proves_it_with_a_key_that_enters_no_order(
-    make_guarded: Any, venue: str, code: str
+    make_guarded: Any,
 ) -> None:
     """The trading key is revoked as the engine stops: what cancels then is the guard's own key (or
     the venue's own timer, which that key armed), and what proves it is that key's question."""
-    desk = make_guarded(venue, stop_key=True)
+    desk = make_guarded(*CODES, stop_key=True)
     desk.open()
     engine = desk.engine()
-    desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
-    await desk.rest(venue)
-    desk.suffer(venue, kind="key_revoked", keys="trading")
+    for venue in CODES:
+        desk.until_switch(venue, "armed" if venue in OWN_TIMER else "watching")
+        await desk.rest(venue)
+    for venue in CODES:
+        desk.suffer(venue, kind="key_revoked", keys="trading")
     engine.send_signal(signal.SIGSTOP)
-    desk.until(lambda: desk.resting(venue) == 0, "the venue has none left")
-    assert desk.until_switch(venue, "fired")["fired"]["result"] == "verified"
+    for venue, code in CODES.items():
+        desk.until(lambda venue=venue: desk.resting(venue) == 0, f"{venue} has none left")
+        assert desk.until_switch(venue, "fired")["fired"]["result"] == "verified"
 
-    outcome = await entered_with_the_stop_key(desk, venue)
-    assert isinstance(outcome, Rejected), outcome
-    assert code in outcome.code
-    (row,) = (row for row in desk.truth(venue) if row["status"] == "REJECTED")
-    assert row["reason"].split()[0] == "may_not_trade"
-    assert desk.resting(venue) == 0
+        outcome = await entered_with_the_stop_key(desk, venue)
+        assert isinstance(outcome, Rejected), outcome
+        assert code in outcome.code
+        (row,) = (row for row in desk.truth(venue) if row["status"] == "REJECTED")
+        assert row["reason"].split()[0] == "may_not_trade"
+        assert desk.resting(venue) == 0
 
 
 async def test_a_guard_cancels_past_a_venue_timer_with_its_own_key(make_guarded: Any) -> None:
