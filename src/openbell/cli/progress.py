@@ -8,7 +8,6 @@ from openbell.cli.client import Client
 from openbell.cli.command import Terminal
 from openbell.cli.tables import duration, table
 from openbell.errors import NotRunningError, UnverifiedError
-from openbell.procedures.closing_tables import table_of
 
 _MARKS = {
     "ready": "+",
@@ -72,6 +71,9 @@ def table_lines(told: dict[str, Any] | None) -> list[str]:
     """The table that a step of a closing leaves, as its event has it."""
     if not told or not told["rows"]:
         return []
+    # Here, as an opening has none: it needs the words of comparisons, which load slowly.
+    from openbell.procedures.closing_tables import table_of
+
     shown = table_of(told["name"], told["rows"])
     lines = [f"      {line}" for line in table(shown.headings, shown.rows).splitlines()]
     return [*lines, *([f"      and {told['more']} more"] if told["more"] else [])]
