@@ -12,6 +12,12 @@ from openbell.controller.specs import is_new, keep_nothing_sent_since, why_not_s
 from openbell.kill.marker import set_marker
 from openbell.runtime.plan import build_specs
 from openbell.runtime.spec import ServiceSpec
+from openbell.state.last_word import (
+    LastWord,
+    begin_last_word,
+    keep_last_word,
+    read_last_word,
+)
 from openbell.state.nothing_sent import read_nothing_sent
 
 DESK = """[desk]
@@ -67,16 +73,32 @@ def test_the_fact_is_spent_by_what_can_send_an_order_and_by_nothing_else(
         ), name
 
 
+def test_what_the_venues_said_last_is_spent_by_a_sender_and_by_a_simulated_venue(
+    layout: DeskLayout, specs: dict[str, ServiceSpec]
+) -> None:
+    """A simulated venue that comes up may fill what rests there."""
+    quiet = {"feed", "limits", "store"}
+    for name, spec in specs.items():
+        anchor = begin_last_word(layout.last_word)
+        keep_last_word(layout.last_word, LastWord("close-1", "", ("sim",), {}, anchor))
+        assert why_not_started(layout, spec) == ""
+        assert (read_last_word(layout.last_word, layout.emergency) is not None) == (
+            name in quiet
+        ), name
+
+
 def test_what_can_send_is_not_started_while_the_disk_keeps_the_fact(
     layout: DeskLayout, specs: dict[str, ServiceSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_nothing_sent_since(layout, "close-1")
+    begin_last_word(layout.last_word)
 
     def broken(_: object) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("openbell.state.files.fsync_folder", broken)
     assert "Input/output error" in why_not_started(layout, specs["engine"])
+    assert "Input/output error" in why_not_started(layout, specs["sim"])
     assert why_not_started(layout, specs["feed"]) == ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -152,7 +152,9 @@ class FakeVenue:
 
     # `procedures.ports.VenueTruth`
 
-    async def look(self, *, timeout_s: float) -> Sequence[VenueAnswer]:
+    async def look(
+        self, *, timeout_s: float, but: Collection[str] = ()
+    ) -> Sequence[VenueAnswer]:
         self.errands += 1
         if not self.reachable or self.services.states["venue"] is ServiceState.STOPPED:
             return [VenueAnswer(name="sim", status="unknown", why="no route")]
@@ -173,7 +175,9 @@ class FakeVenue:
             )
         ]
 
-    async def cancel(self, *, timeout_s: float) -> Sequence[VenueAnswer]:
+    async def cancel(
+        self, *, timeout_s: float, but: Collection[str] = ()
+    ) -> Sequence[VenueAnswer]:
         if self.reachable:
             self.cancel_own()
         return await self.look(timeout_s=timeout_s)

@@ -18,6 +18,7 @@
       planned-closing.json                                               announced for later
       target.json                                                        what the desk was asked to be
       nothing-sent.json  nothing-sent.anchor                             nothing was started since
+      last-word.json  last-word.anchor                                   what the venues said last
       guard.lock  guard.json  guard.toml                                 the guard
       credentials.env                                                    made for simulated venues
       run/         sockets
@@ -171,6 +172,11 @@ class DeskLayout:
     def nothing_sent(self) -> Path:
         """Nothing that can send an order was started: `openbell.state.nothing_sent`."""
         return self.state / "nothing-sent.json"
+
+    @property
+    def last_word(self) -> Path:
+        """What the venues said last, while it can still be so: `openbell.state.last_word`."""
+        return self.state / "last-word.json"
 
     @property
     def service_token(self) -> Path:

@@ -49,7 +49,7 @@ from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step
 from openbell.service.logging import get_logger
 from openbell.state.not_opened import NotOpened
-from openbell.state.nothing_sent import spend_nothing_sent
+from openbell.state.last_word import a_sender_starts
 from openbell.watch.channels import Told
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Openings:
         command = self._command(wishes)
         if is_begun(desk.layout):
             # It may have closed positions by orders of its own.
-            spend_nothing_sent(desk.layout.nothing_sent)
+            a_sender_starts(desk.layout)
         await self._emergency.clear(actor)
         await self._restore_limits(actor)
         wanted = self._wanted(wishes)

@@ -14,7 +14,8 @@ from openbell.errors import StorageError
 from openbell.kill.marker import why_held
 from openbell.runtime.plan import build_specs
 from openbell.runtime.spec import ServiceSpec
-from openbell.state.nothing_sent import keep_nothing_sent, spend_nothing_sent
+from openbell.state.last_word import a_sender_starts, spend_last_word
+from openbell.state.nothing_sent import keep_nothing_sent
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,17 @@ def specs_of(desk: LoadedDesk, layout: DeskLayout, secrets: Secrets) -> dict[str
 def why_not_started(layout: DeskLayout, spec: ServiceSpec) -> str:
     """Why this service may not be started now; empty where it may. Asked directly before every start,
     restarts included: before the first thing that can send an order, the fact that nothing could is
-    taken off the disk."""
+    taken off the disk, and so is what the venues said before, which a simulated one may change too."""
     if held := why_held(layout, spec.role):
         return held
-    if spec.can_send:
-        try:
-            spend_nothing_sent(layout.nothing_sent)
-        except StorageError as error:
-            return (
-                f"it could send an order, and the disk still says that nothing can: {error.message}"
-            )
+    try:
+        if spec.can_send:
+            a_sender_starts(layout)
+        elif spec.role == "venue":
+            spend_last_word(layout.last_word)
+    except StorageError as error:
+        can = "could send an order" if spec.can_send else "could fill one that rests"
+        return f"it {can}, and the disk still says that nothing can: {error.message}"
     return ""
 
 

@@ -22,7 +22,7 @@ from openbell.runtime.commands import Ran, run_command
 from openbell.runtime.members import Mark
 from openbell.runtime.plan import BASE_VARIABLES
 from openbell.runtime.processes import MARK_VARIABLE
-from openbell.state.nothing_sent import spend_nothing_sent
+from openbell.state.last_word import a_sender_starts
 
 VERIFY_TIMEOUT_S = 20.0
 """Of one verification; below what the runner gives a step for it, so that its own word is told."""
@@ -166,7 +166,7 @@ class CommandStep:
         """Raises StorageError where the disk would go on saying that nothing can have sent an order: a
         command that is given a secret may be able to."""
         if self.extra.secrets:
-            spend_nothing_sent(self.layout.nothing_sent)
+            a_sender_starts(self.layout)
         return await run_command(
             argv,
             cwd=self.layout.desk,

@@ -22,7 +22,7 @@ from openbell.service.context import ServiceContext
 from openbell.service.http import Handler, deadline_mono_ns
 from openbell.service.launch import collect_garbage, is_trial
 from openbell.service.logging import alert, get_logger
-from openbell.state.nothing_sent import spend_nothing_sent
+from openbell.state.last_word import a_sender_starts
 from openbell.trading.engine.api import EngineApi
 from openbell.trading.engine.engine import Engine, Setup
 from openbell.trading.engine.likeness import Likeness
@@ -81,7 +81,7 @@ class ExecutionEngine:
         layout = self._context.layout
         layout.make()
         # Whoever started it: the controller has done so, a hand or an older controller has not.
-        await asyncio.to_thread(spend_nothing_sent, layout.nothing_sent)
+        await asyncio.to_thread(a_sender_starts, layout)
         setup = self._setup()
         self._likeness = await asyncio.to_thread(self._make_likeness)
         is_paired = self._app.name in (self._context.file.engine_pair() or ())

@@ -61,15 +61,40 @@ def anchor_of(path: Path) -> Path:
     return path.with_suffix(".anchor")
 
 
-def keep_nothing_sent(path: Path, since: str, at: str) -> None:
-    """Raises StorageError: then it is not known to be kept."""
+class Anchor(msgspec.Struct, frozen=True):
+    """Which file the anchor is, and since when."""
+
+    inode: int
+    changed_ns: int
+
+
+def make_anchor(path: Path) -> Anchor:
+    """Another one in the place of any there was. Raises StorageError."""
     anchor = anchor_of(path)
     write_atomically(anchor, b"")
     try:
         found = anchor.stat()
     except OSError as error:
         raise storage_error(error, "look at", anchor) from error
-    write_struct(path, _Content(since, at, found.st_ino, found.st_ctime_ns))
+    return Anchor(found.st_ino, found.st_ctime_ns)
+
+
+def anchor_holds(path: Path, anchor: Anchor, stops: Path) -> bool:
+    """Whether it is there still, and no emergency stop was pressed since it was made. Never raises:
+    what cannot be told is no."""
+    try:
+        found = anchor_of(path).stat()
+        stopped_ns = stops.stat().st_mtime_ns if stops.exists() else 0
+    except OSError:
+        return False
+    is_it = (found.st_ino, found.st_ctime_ns) == (anchor.inode, anchor.changed_ns)
+    return is_it and stopped_ns <= anchor.changed_ns
+
+
+def keep_nothing_sent(path: Path, since: str, at: str) -> None:
+    """Raises StorageError: then it is not known to be kept."""
+    anchor = make_anchor(path)
+    write_struct(path, _Content(since, at, anchor.inode, anchor.changed_ns))
 
 
 def read_nothing_sent(path: Path, stops: Path) -> NothingSent | None:
@@ -77,13 +102,11 @@ def read_nothing_sent(path: Path, stops: Path) -> NothingSent | None:
     one that flattened has sent orders of its own, though nothing was started."""
     try:
         content = read_struct(path, _Content, "since when nothing was sent")
-        found = anchor_of(path).stat()
-        stopped_ns = stops.stat().st_mtime_ns if stops.exists() else 0
-    except (StorageError, CorruptError, OSError):
+    except (StorageError, CorruptError):
         return None
-    if content is None or (found.st_ino, found.st_ctime_ns) != (content.inode, content.changed_ns):
+    if content is None:
         return None
-    if stopped_ns > content.changed_ns:
+    if not anchor_holds(path, Anchor(content.inode, content.changed_ns), stops):
         return None
     return NothingSent(content.since, content.at)
 

@@ -253,7 +253,7 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
     Exit status 0 when everything is well, 1 when something is not, 7 when something could not be
     told, above all of the order.
     """
-    from openbell.state.nothing_sent import spend_nothing_sent
+    from openbell.state.last_word import a_sender_starts
     from openbell.venues.trial import OrderTrial
 
     desk, _ = _named(terminal, [name])
@@ -271,7 +271,7 @@ def test_venue(terminal: Terminal, name: str, order: bool, symbol: str | None, y
         traded = symbol or config.symbols[0]
         _refuse_latched(terminal.layout, name, traded)
         venue.on_sent = last_look(terminal.layout, name, traded)
-        spend_nothing_sent(terminal.layout.nothing_sent)
+        a_sender_starts(terminal.layout)
         if config.environment == "live":
             terminal.confirm(f"Place an order on the LIVE account of {name}?", yes=yes)
         cl_ord_id = test_order_id(terminal.layout.desk_id, time.time_ns() // 1_000_000)

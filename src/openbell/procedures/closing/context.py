@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.procedures.closing.last_word import LastWords
 from openbell.procedures.closing.picture import Picture, Row, Sight
 from openbell.procedures.desk_voices import DeskVoices
 from openbell.procedures.extraction import Extraction
@@ -128,7 +127,10 @@ class Closing:
     """What the last look found wrong besides what is left, a sentence each."""
 
     def __post_init__(self) -> None:
-        self.sight = Sight(self.services, self.voices, self.venues)
+        self.last_word = LastWords(
+            self.layout, self.desk.file, self.services, self.marked, self.run
+        )
+        self.sight = Sight(self.services, self.voices, self.venues, self.last_word.kept)
 
     def may_rest(self, row: Row) -> bool:
         """Whether an own open order is to stay. What is not known to be passive is not: the books
@@ -180,29 +182,12 @@ class Closing:
     def depends_on(self) -> Mapping[str, tuple[str, ...]]:
         return {name: service.depends_on for name, service in self.desk.file.services.items()}
 
-    def restored(self) -> Picture | None:
-        """The venues' last word from an attempt that was cut off after it had been written down.
-
-        It still holds where nothing that could send an order has run since; a simulated venue may
-        be gone by then, and nobody else knows.
-        """
-        earlier = self.earlier.get("stop_services")
-        if earlier is None or earlier.outcome is not Outcome.DONE:
-            return None
-        if any(
-            view.state.is_running and view.name not in self.voices.roles.venues
-            for view in self.services.views()
-        ):
-            return None
-        said = earlier.evidence.get("venues")
-        return None if said is None else msgspec.convert(said, Picture)
-
     async def look(self, *, patience_s: float = 0.0) -> Picture:
         """The venue's state now, through the engine or past it; of a desk whose venues are not asked,
         that nobody was."""
         if untouched := self.untouched:
             return Picture(source="none", unknown=(untouched,))
-        picture = self.restored() or await self.sight.look(patience_s=patience_s)
+        picture = await self.sight.look(patience_s=patience_s)
         if picture.pnl is not None:
             self.pnl = picture.pnl
         if self.wishes.orders == "keep-passive":

@@ -8,8 +8,8 @@ not an empty one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from openbell.service_client import Answer
 from openbell.venues.asking import VenueAnswer
 
 Row = Mapping[str, Any]
+_Ask = Callable[..., Awaitable[Sequence[VenueAnswer]]]
 
 CLERK_TIMEOUT_S = 20.0
 """Starting a process that connects to the venues, and their answers."""
@@ -140,6 +141,47 @@ def from_venues(answers: Iterable[VenueAnswer]) -> Picture:
     )
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What simulated venues that are down said last, where that still holds."""
+
+    picture: Picture | None = None
+    """None: of none, so every venue is to be asked."""
+    venues: frozenset[str] = frozenset()
+    asks_others: bool = True
+    """The desk has venues besides these."""
+
+
+def of_venues(picture: Picture, names: Collection[str]) -> Picture:
+    """The part of a picture, of which nothing is unknown, that these venues told."""
+
+    def told(rows: Iterable[Row]) -> tuple[Row, ...]:
+        return tuple(row for row in rows if row.get("venue") in names)
+
+    return replace(
+        picture,
+        orders=told(picture.orders),
+        foreign_orders=told(picture.foreign_orders),
+        positions=told(picture.positions),
+        dust=told(picture.dust),
+        pnl=None,
+    )
+
+
+def joined(kept: Picture, now: Picture) -> Picture:
+    """Of some venues what they said last, of the others what they say."""
+    return Picture(
+        source="venue",
+        orders=(*kept.orders, *now.orders),
+        foreign_orders=(*kept.foreign_orders, *now.foreign_orders),
+        positions=(*kept.positions, *now.positions),
+        dust=(*kept.dust, *now.dust),
+        all_orders=kept.all_orders and now.all_orders,
+        all_positions=kept.all_positions and now.all_positions,
+        unknown=(*kept.unknown, *now.unknown),
+    )
+
+
 def _held(row: Row) -> bool:
     """Whether venue or books say that something is held. What is unreadable counts as held."""
     amounts = (row.get("quantity"), row.get("venue_quantity"))
@@ -156,7 +198,14 @@ def _is_zero(amount: object) -> bool:
 class Sight:
     """Looks at the venues through the engine, or past it."""
 
-    def __init__(self, services: Services, voices: DeskVoices, venues: VenueTruth) -> None:
+    def __init__(
+        self,
+        services: Services,
+        voices: DeskVoices,
+        venues: VenueTruth,
+        kept: Callable[[], Awaitable[Kept]],
+    ) -> None:
+        self._kept = kept
         self._services = services
         self._voices = voices
         self._venues = venues
@@ -196,9 +245,18 @@ class Sight:
         return await self.past_the_engine()
 
     async def past_the_engine(self, timeout_s: float = CLERK_TIMEOUT_S) -> Picture:
-        """The venues' own word, by a process of its own."""
-        return from_venues(await self._venues.look(timeout_s=timeout_s))
+        """The venues' own word, by a process of its own. Of simulated ones that are down their last,
+        while it still holds."""
+        return await self._with_kept(self._venues.look, timeout_s)
 
     async def cancel_past_the_engine(self) -> Picture:
         """Cancels own orders at the venues and looks again, by a process of its own."""
-        return from_venues(await self._venues.cancel(timeout_s=CLERK_TIMEOUT_S))
+        return await self._with_kept(self._venues.cancel, CLERK_TIMEOUT_S)
+
+    async def _with_kept(self, ask: _Ask, timeout_s: float) -> Picture:
+        kept = await self._kept()
+        if kept.picture is None:
+            return from_venues(await ask(timeout_s=timeout_s))
+        if not kept.asks_others:
+            return kept.picture
+        return joined(kept.picture, from_venues(await ask(timeout_s=timeout_s, but=kept.venues)))

@@ -223,5 +223,5 @@ class ReconcileBooks:
         except OpenbellError as error:
             why = f"books not compared: no engine runs, and the journal: {error.message}"
             return Verification(Outcome.UNKNOWN, why)
-        picture = closing.restored() or await closing.sight.past_the_engine()
+        picture = await closing.sight.past_the_engine()
         return judge_at_rest(at_rest.books, picture)

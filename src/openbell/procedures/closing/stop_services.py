@@ -3,8 +3,8 @@ agents and others, and last whoever looks on. Of those that have one part, whate
 another goes first.
 
 Simulated venues stay: when nothing that could send an order is left, the venues are asked once more,
-past everything of ours. That word is the closing statement's, and it is in the run's journal before
-a simulated venue, the only one who knows, is stopped (`stop_venues`).
+past everything of ours. That word is the closing statement's, and it is on the disk before a simulated
+venue, the only one who knows, is stopped (`stop_venues`).
 """
 
 from __future__ import annotations
@@ -115,12 +115,16 @@ class StopServices:
         if not closing.asks_venues:
             return
         say("asking the venues what remains")
-        picture = closing.restored() or await closing.sight.past_the_engine(LAST_WORD_S)
+        # One that still holds stays: a venue that is down would be asked in vain for another.
+        held = (await closing.last_word.kept()).picture is not None
+        anchor = None if held else await closing.last_word.begin()
+        picture = await closing.sight.past_the_engine(LAST_WORD_S)
         if left := closing.must_go(picture):
             # All of them where passive ones were to stay: past the engine there is no telling them
             # from one that was on its way, and an order that is missed rests with nobody to watch it.
             say("withdrawing orders that remained", len(left), 0)
             picture = await closing.sight.cancel_past_the_engine()
+        await closing.last_word.keep(anchor, picture)
         closing.final = picture
         say(f"venues: {picture.describe()}")
 

@@ -108,6 +108,8 @@ def stop_budget_s(closing: Closing, names: Collection[str]) -> float:
 
 async def stop_wave(closing: Closing, names: Sequence[str], say: Say) -> dict[str, StopResult]:
     """Stops these at the same time. Of those that stop, the run's `service` events tell."""
+    for name in names:
+        closing.last_word.stops(name)
     results = await asyncio.gather(
         *(closing.services.stop(name, reason="closing the desk") for name in names)
     )
