@@ -137,6 +137,27 @@ def test_a_closing_by_hand_leaves_nothing_announced(open_desk: Any) -> None:
     is_closed(open_desk)
 
 
+def test_a_restart_before_it_leaves_it_announced_and_the_desk_locked(open_desk: Any) -> None:
+    """Also of a controller that came back in the middle of the restart. It was forgotten, and nobody was
+    told that the desk would not close."""
+    announce(open_desk, in_s(3600), reason="maintenance")
+    assert open_desk.post("restart")[0] == 403, "the lock is for that"
+    assert open_desk.post("unlock", headers=by("ann"))[0] == 200
+    status, begun = open_desk.post("restart", headers=by("ann"))
+    assert status == 202, begun
+
+    def opened_again() -> bool:
+        opening = open_desk.get(f"restart/{begun['run']}")[1]["opening"]
+        return bool(opening) and open_desk.status()["lock"]["active"]
+
+    open_desk.until(opened_again, "it is opened and locked again")
+    seen = open_desk.status()
+    assert seen["lock"]["run"] == "the announced closing"
+    assert seen["shutting_down_soon"]["by"] == "ann"
+    assert open_desk.layout.planned_closing.exists()
+    assert "closing_called_off" not in told(open_desk)
+
+
 def test_what_makes_no_sense_is_not_announced(open_desk: Any) -> None:
     for body in (
         {"at": "lunch"},

@@ -10,6 +10,8 @@ from openbell.config.layout import DeskLayout
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import StorageError
+from openbell.state.not_opened import NotOpened
+from openbell.state.not_proven import NotProven, read_not_proven, why_closed
 
 T, C = DeskTarget, DeskCommand
 
@@ -53,6 +55,32 @@ def test_an_opening_that_ended_before_it_came_to_trading_is_held_back(layout: De
     targets.command(C.CLOSE)
     targets.command(C.CLOSED)
     assert not Targets(layout).held_back
+
+
+def test_a_closing_that_is_not_proven_is_kept_until_one_is_or_the_desk_is_opened(
+    layout: DeskLayout,
+) -> None:
+    doubt = NotProven("close-1", "failed: wire", "ann", "2026-01-31T16:00:00+00:00")
+    targets = Targets(layout)
+    for goes in (C.CLOSE, C.OPEN):
+        targets.command(C.OPEN)
+        targets.command(C.CLOSE)
+        targets.command(C.CLOSED, not_proven=doubt)
+        again = Targets(layout)
+        assert (again.asked, again.not_proven) == (T.OFFLINE, doubt)
+        assert read_not_proven(layout.target) == doubt
+        targets.tell_not_opened(NotOpened("open-2", "preflight", "no venue", "ann", doubt.at))
+        assert read_not_proven(layout.target) == doubt, (
+            "an opening that began nothing proves nothing"
+        )
+        assert why_closed(targets.not_opened, targets.not_proven) == (
+            "closed, not proven: close-1: failed: wire"
+        )
+        targets.command(goes)
+        assert Targets(layout).not_proven is None
+    targets.command(C.CLOSE)
+    targets.command(C.CLOSED)
+    assert read_not_proven(layout.target) is None
 
 
 def test_what_cannot_be_written_lets_nothing_trade(

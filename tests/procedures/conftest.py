@@ -152,9 +152,7 @@ class FakeVenue:
 
     # `procedures.ports.VenueTruth`
 
-    async def look(
-        self, *, timeout_s: float, but: Collection[str] = ()
-    ) -> Sequence[VenueAnswer]:
+    async def look(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
         self.errands += 1
         if not self.reachable or self.services.states["venue"] is ServiceState.STOPPED:
             return [VenueAnswer(name="sim", status="unknown", why="no route")]
@@ -175,9 +173,7 @@ class FakeVenue:
             )
         ]
 
-    async def cancel(
-        self, *, timeout_s: float, but: Collection[str] = ()
-    ) -> Sequence[VenueAnswer]:
+    async def cancel(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
         if self.reachable:
             self.cancel_own()
         return await self.look(timeout_s=timeout_s)

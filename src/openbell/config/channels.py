@@ -13,6 +13,7 @@ EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$"
 Event = Literal[
     "opening", "opened", "not_opened",
     "closing_soon", "closing_called_off", "closing", "closing_resumed", "closed", "not_closed",
+    "cut_off",
 ]  # fmt: skip
 
 
@@ -38,10 +39,11 @@ class Channel(Model):
         "closing_resumed",
         "closed",
         "not_closed",
+        "cut_off",
     )
     """What is told here: that an opening begins, and how it ended; a closing that was announced for
     later, that it was called off, that it begins, that one which was cut off goes on by itself, and how it
-    ended."""
+    ended; that a run was cut off, found by the next controller."""
     timeout: Seconds = 5.0
     """Of one telling. All channels are told at the same time, and the end of an opening, and a closing,
     wait for the slowest."""

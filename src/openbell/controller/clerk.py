@@ -34,17 +34,13 @@ class Clerk:
         """Of the orders that the journal holds open: proven to have ended. They are not asked for
         again, since an end is for good."""
 
-    async def look(
-        self, *, timeout_s: float, but: Collection[str] = ()
-    ) -> Sequence[VenueAnswer]:
+    async def look(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
         known, why_not = await self._known()
         venues = [name for name in self._desk.file.venues if name not in but]
         answers = await ask_venues(self._layout, self._desk, venues, timeout_s, known)
         return self._heeded(answers, why_not)
 
-    async def cancel(
-        self, *, timeout_s: float, but: Collection[str] = ()
-    ) -> Sequence[VenueAnswer]:
+    async def cancel(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
         known, why_not = await self._known()
         venues = [name for name in self._desk.file.venues if name not in but]
         answers = await cancel_own_orders(self._layout, self._desk, venues, timeout_s, known)

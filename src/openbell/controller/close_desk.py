@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +53,7 @@ from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
+from openbell.state.not_proven import NotProven
 from openbell.state.nothing_sent import spend_nothing_sent
 from openbell.watch.channels import Notice
 
@@ -104,7 +106,7 @@ class Closings:
         self._guard = guard
         self._exit = exit_controller
         self.begun: Callable[[], None] = lambda: None
-        """Told that a closing has begun."""
+        """Told that a closing has begun that is to leave the desk closed."""
         self.forget_restart: Callable[[], Awaitable[None]] = _nothing
         """Told of a closing that is to be no restart: one that was under way is over."""
 
@@ -190,7 +192,8 @@ class Closings:
         if record is not None:
             self._runs.tell_resumed(run, record, changed, forced)
         self._runs.tell_abandoned(run, given_up)
-        self.begun()
+        if not asked.restart:  # after a restart the desk is open, and what was announced stands
+            self.begun()
         journal = BestEffortJournal(RunJournal(desk.database, number) if number else None)
         self._runs.carry_out(run, self._close(run, journal, wishes, earlier, then))
         return {
@@ -389,7 +392,7 @@ class Closings:
         )
         if statement.services_stopped:
             try:
-                desk.targets.command(DeskCommand.CLOSED)
+                desk.targets.command(DeskCommand.CLOSED, not_proven=_not_proven(run, statement))
             except StorageError as error:
                 log.error("offline is not kept on disk", why=error.message)
             self._keep_nothing_sent(run.id, left_nothing=statement.left_nothing)
@@ -477,6 +480,14 @@ class Closings:
         desk = self._desk
         running = any(view.state.is_running for view in desk.supervisor.views())
         return desk.targets.asked is DeskTarget.OFFLINE and not running
+
+
+def _not_proven(run: LiveRun, statement: Statement) -> NotProven | None:
+    """Kept with the target: whoever asks next is not to take it for a closed desk."""
+    if statement.verified:
+        return None
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return NotProven(run.id, statement.summary, run.actor, at)
 
 
 def _said(asked: CloseWishes) -> dict[str, object]:

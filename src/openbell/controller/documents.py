@@ -97,6 +97,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "emergency": emergency_document(desk.layout),
         "desk_file": {"path": str(desk.desk.path), "changed": desk.file_has_changed()},
         "not_opened": None if (told := desk.targets.not_opened) is None else told.as_dict(),
+        "not_proven": None if (doubt := desk.targets.not_proven) is None else doubt.as_dict(),
         "nothing_sent": None if (fact := desk.nothing_sent()) is None else fact.as_dict(),
         "permit": desk.permits.view() if desk.roles.engine is not None else None,
         "controller": {
@@ -152,6 +153,8 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
         found.append(_row("note", "desk", text, "openbell up"))
     if desk.targets.not_opened is not None:
         found.insert(0, desk.targets.not_opened.advice())
+    if desk.targets.not_proven is not None:
+        found.insert(0, desk.targets.not_proven.advice())
     if seen.state is not DeskState.OFFLINE and (fact := desk.nothing_sent()) is not None:
         text = f"{fact.told()}: it is closed at once, without asking the venues"
         found.append(_row("note", "desk", text, "openbell down, or openbell up goes on"))

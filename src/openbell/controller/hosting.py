@@ -8,7 +8,7 @@ import gc
 import importlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,6 +39,7 @@ from openbell.controller.restarting import Restarts
 from openbell.controller.rolling import RollingRestarts
 from openbell.controller.run_board import run_id
 from openbell.controller.specs import Adopted
+from openbell.controller.telling import tell_people
 from openbell.errors import OpenbellError, StorageError
 from openbell.runtime import logs as log_files
 from openbell.runtime.spec import AdoptionReport
@@ -46,6 +47,7 @@ from openbell.runtime.supervisor import Supervisor
 from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
 from openbell.state.tokens import read_or_make_token
+from openbell.watch.channels import Told
 
 if TYPE_CHECKING:
     from openbell.service.server import QuietServer
@@ -62,6 +64,8 @@ class Hosted:
     parts: Parts
     tokens: tuple[str, str]
     """Of the API, and of the services."""
+    _telling: asyncio.Task[tuple[Told, ...]] | None = field(default=None, init=False)
+    """People, of a run that was cut off."""
 
     @classmethod
     def of(
@@ -95,6 +99,7 @@ class Hosted:
         planned = PlannedClosings(desk, closings)
         desk.closing_soon = planned.view
         rolling = RollingRestarts(desk, conductor, observer, pair)
+        openings.opened = planned.lock_again
         restarts = Restarts(desk, closings, openings, guard)
         parts = Parts(
             desk=desk,
@@ -168,6 +173,8 @@ class Hosted:
         await serving
         # Of a request that was being answered when the controller was told to end.
         await self.conductor.cancel()
+        if self._telling is not None:  # no longer than the slowest channel may take
+            await self._telling
         with contextlib.suppress(FileNotFoundError):
             desk.layout.controller_socket.unlink()
         desk.auditor.note("controller.ended", desk.desk.file.desk.name, pid=os.getpid())
@@ -227,9 +234,22 @@ class Hosted:
                 why=cut_off.why,
                 parameters=cut_off.params,
             )
-            log.warning("an earlier run was cut off", **desk.interrupted.as_dict())
+            log.error("an earlier run was cut off", alert=True, **desk.interrupted.as_dict())
+            self._tell_cut_off(desk.interrupted)
         # That of a closing whose end was written down, and no more, is released here.
         await asyncio.to_thread(desk.lock_in_force)
+
+    def _tell_cut_off(self, run: Interrupted) -> None:
+        """Beside the start, which a channel that hangs must not hold up."""
+        name = self.desk.desk.file.desk.name
+        at = f" at {run.step}" if run.step else ""
+        text = (
+            f"{name}: CUT OFF, {run.id} of {run.actor}{at}: its controller was killed; "
+            f"`openbell status` shows the desk, `openbell procedure resume {run.id}` goes on with it"
+        )
+        self._telling = asyncio.create_task(
+            tell_people(self.desk, "cut_off", text, run.id), name="cut off"
+        )
 
     async def _read_requests(self) -> None:
         """What still waits for people's approval, of steps and of single acts."""

@@ -15,7 +15,7 @@ from openbell.domain.service_state import ServiceState
 from openbell.kill.marker import read_marker
 from openbell.runtime.spec import ServiceView
 from openbell.service_client import Answer
-from openbell.state.not_opened import closed_because
+from openbell.state.not_proven import why_closed
 
 ENGINE_TIMEOUT_S = 2.0
 """An engine that takes longer to say how it is is not known to be well."""
@@ -137,7 +137,7 @@ class Observer:
         if state is DeskState.SAFE:
             return "opened in safe mode"
         if state is DeskState.OFFLINE:
-            return closed_because(self._desk.targets.not_opened)
+            return why_closed(self._desk.targets.not_opened, self._desk.targets.not_proven)
         if state is DeskState.STARTING and target is DeskTarget.OFFLINE:
             return "it is being opened; nothing is started yet"
         if state is DeskState.CLOSING:

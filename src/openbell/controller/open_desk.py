@@ -48,8 +48,8 @@ from openbell.procedures.settings import approvals_of, inner_of, settings_of
 from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step
 from openbell.service.logging import get_logger
-from openbell.state.not_opened import NotOpened
 from openbell.state.last_word import a_sender_starts
+from openbell.state.not_opened import NotOpened
 from openbell.watch.channels import Told
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Openings:
         self._restore_limits = restore_limits
         runs.leave[PROCEDURE.name] = self._give_up_cut_off
         self.forget_restart: Callable[[], Awaitable[None]] = _nothing
+        self.opened: Callable[[], Awaitable[None]] = _nothing
+        """Told that an opening has opened the desk."""
         """Told that an opening is in the record: a restart that was under way is that, or over."""
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
@@ -414,6 +416,8 @@ class Openings:
         await self._runs.conclude(run, journal, "done" if end.opened else ended)
         action = "desk.opened" if end.opened else "desk.open_failed"
         desk.auditor.note(action, run.id, outcome=end.outcome)
+        if end.opened:
+            await self.opened()
         if not begun:
             self._tell_not_opened(run, end.failed_at, end.why)
         taken_over = desk.untold_adoption()

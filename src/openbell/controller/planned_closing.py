@@ -2,13 +2,15 @@
 
 What was announced is on the disk before anybody is told: a controller that comes back begins it at
 its time. The desk is locked from the announcement on and trades as before. Somebody who closes it
-earlier, by hand, needs no other: what was announced is then done.
+earlier, by hand, needs no other: what was announced is then done. A restart, which needs the lock to be
+released, is no such closing: what was announced stands, and the desk is locked again once it is open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -161,12 +163,25 @@ class PlannedClosings:
             return
         if planned is None:
             return
-        if self._desk.targets.asked in (DeskTarget.OFFLINE, DeskTarget.CLOSING):
+        restarts = await asyncio.to_thread(os.path.lexists, self._desk.layout.pending_restart)
+        if self._desk.targets.asked in (DeskTarget.OFFLINE, DeskTarget.CLOSING) and not restarts:
             # Closed, or being closed, since: that it was announced could not be taken back.
             await self._drop()
             return
         log.info("a closing is announced", at=planned.at.isoformat(), by=planned.who)
         self._set(planned)
+
+    async def lock_again(self) -> None:
+        """The desk was opened, which needed the lock to be released: what is announced stands."""
+        planned = self._planned
+        if planned is None:
+            return
+        try:
+            await self._lock(planned)
+        except StorageError as error:
+            log.error(
+                "the desk is not locked until its announced closing", why=error.message, alert=True
+            )
 
     async def _begin(self, planned: PlannedClosing) -> None:
         wishes = CloseWishes(

@@ -84,6 +84,7 @@ class Restarts:
             return await self._go_on(pending, actor)
         if (begun := await self._go_on_opening(actor)) is not None:
             return begun
+        await self._refuse_unproven()
         await self._require_a_way_back(wishes)
         pending = PendingRestart(
             quick=wishes.quick,
@@ -195,11 +196,24 @@ class Restarts:
 
     async def _cut_off(self) -> PendingRestart | None:
         """The restart that a killed controller left; None where there is none, or something else was
-        done since: any other closing and any opening takes the file away."""
+        done since: any other closing and any opening takes the file away. One whose closing is not
+        known to be proven is over too: it is opened by `up` alone, on a person's word."""
         pending = await self._read()
-        if pending is not None and (self._is_cut_off("close") or self._closings.is_closed()):
+        if pending is None:
+            return None
+        if self._is_cut_off("close"):
+            return pending
+        if self._closings.is_closed() and await self._is_proven():
             return pending
         return None
+
+    async def _is_proven(self) -> bool:
+        """Of a desk that is closed: that its closing is in the record as proven. A record that does not
+        say so says nothing."""
+        if self._desk.targets.not_proven is not None:
+            return False
+        newest = await self._desk.database.newest()
+        return newest is not None and newest.kind == "close" and newest.outcome == "done"
 
     def _is_cut_off(self, procedure: str) -> bool:
         interrupted = self._desk.interrupted
@@ -298,6 +312,19 @@ class Restarts:
         return begun
 
     # --- may it ------------------------------------------------------------------------------
+
+    async def _refuse_unproven(self) -> None:
+        """Raises RefusedError for a restart that was cut off over a desk that is closed and not known
+        to be proven closed, and forgets it."""
+        if not self._closings.is_closed() or await self._read() is None:
+            return
+        await self._forget()
+        doubt = self._desk.targets.not_proven
+        told = "its closing is not in the record as proven" if doubt is None else doubt.told()
+        raise RefusedError(
+            f"not opened again: {told}",
+            hint="look at the venue; `openbell down` asks the venues again, `openbell up` opens the desk",
+        )
 
     def _require_open(self) -> None:
         if self._closings.is_closed():

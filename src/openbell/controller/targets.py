@@ -14,6 +14,7 @@ from openbell.state.files import write_atomically
 from openbell.state.halts import Halt, read_halt
 from openbell.state.latch import Latches, desk_halt, latch_note
 from openbell.state.not_opened import NotOpened
+from openbell.state.not_proven import NotProven
 
 log = get_logger()
 
@@ -27,6 +28,7 @@ class _Content(msgspec.Struct, frozen=True):
     not_opened: NotOpened | None = None
     before_closing: DeskTarget | None = None
     """What a closing that is under way, or was broken off, found; None: not known, or none is."""
+    not_proven: NotProven | None = None
 
 
 class Targets:
@@ -41,6 +43,7 @@ class Targets:
         self._held_back = content.held_back
         self._not_opened = content.not_opened
         self._before_closing = content.before_closing
+        self._not_proven = content.not_proven
 
     @property
     def asked(self) -> DeskTarget:
@@ -75,6 +78,11 @@ class Targets:
     def not_opened(self) -> NotOpened | None:
         """Why the last opening began nothing; None once anything else was asked for."""
         return self._not_opened
+
+    @property
+    def not_proven(self) -> NotProven | None:
+        """The closing that closed the desk and could not prove it; None once anything else was asked."""
+        return self._not_proven
 
     def foreseen(self, command: DeskCommand) -> DeskTarget:
         """What would hold after this command."""
@@ -115,24 +123,31 @@ class Targets:
         return latch_note(self.latches.read())
 
     def command(
-        self, command: DeskCommand, only: tuple[str, ...] = (), *, hold_back: bool = False
+        self,
+        command: DeskCommand,
+        only: tuple[str, ...] = (),
+        *,
+        hold_back: bool = False,
+        not_proven: NotProven | None = None,
     ) -> DeskTarget:
         """Moves the target and keeps it; `only` and `hold_back` count for openings: a desk that does
-        not trade yet is not to until `let_trade`. Raises StorageError: then it has not moved, unless
-        it moved towards less trading, which does not wait for a disk."""
+        not trade yet is not to until `let_trade`; `not_proven` for the end of a closing. Raises
+        StorageError: then it has not moved, unless it moved towards less trading, which does not wait
+        for a disk."""
         moved = after(self._asked, command)
         traded = self._asked is DeskTarget.TRADING and not self._held_back
         before, self._asked = self._asked, moved
         part_before, self._only = self._only, self._part(command, before, only)
         held_before, self._held_back = self._held_back, hold_back and not traded
         told_before, self._not_opened = self._not_opened, None
+        proven_before, self._not_proven = self._not_proven, not_proven
         closed_before = self._before_closing
         if moved is not DeskTarget.CLOSING:
             self._before_closing = None
         elif before is not DeskTarget.CLOSING:
             self._before_closing = before
-        if (moved, self._only, self._held_back, None) == (
-            before, part_before, held_before, told_before,
+        if (moved, self._only, self._held_back, None, not_proven) == (
+            before, part_before, held_before, told_before, proven_before,
         ):  # fmt: skip
             return moved
         try:
@@ -141,7 +156,7 @@ class Targets:
             if moved is DeskTarget.TRADING:
                 self._asked, self._only = before, part_before
                 self._held_back, self._not_opened = held_before, told_before
-                self._before_closing = closed_before
+                self._before_closing, self._not_proven = closed_before, proven_before
             raise
         log.info("target", target=str(moved), before=str(before), command=str(command))
         return moved
@@ -170,8 +185,9 @@ class Targets:
 
     def _keep(self) -> None:
         content = _Content(
-            self._asked, self._only, self._held_back, self._not_opened, self._before_closing
-        )
+            self._asked, self._only, self._held_back, self._not_opened, self._before_closing,
+            self._not_proven,
+        )  # fmt: skip
         write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
 
 

@@ -27,8 +27,9 @@ class DeskState(StrEnum):
     EMERGENCY = "emergency"
     """The kill switch is latched."""
     UNWATCHED = "unwatched"
-    """Processes run and no controller does: without it the permit runs out, and nobody knows how they
-    are. Told from the desk's files; a controller never says it of itself."""
+    """Processes run, or the desk was not closed, and no controller runs: without it the permit runs out,
+    and nobody knows how they are, or what rests at the venues. Told from the desk's files; a controller
+    never says it of itself."""
 
 
 class DeskTarget(StrEnum):

@@ -35,15 +35,11 @@ class Services(Protocol):
 class VenueTruth(Protocol):
     """The venues asked past the engine, by a process of its own (`openbell.venues.clerk`)."""
 
-    async def look(
-        self, *, timeout_s: float, but: Collection[str] = ()
-    ) -> Sequence[VenueAnswer]:
+    async def look(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
         """What each venue says now, those in `but` aside. Never raises for what a venue does."""
         ...
 
-    async def cancel(
-        self, *, timeout_s: float, but: Collection[str] = ()
-    ) -> Sequence[VenueAnswer]:
+    async def cancel(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
         """Withdraws the desk's own open orders, then looks again; not at those in `but`."""
         ...
 

@@ -11,7 +11,7 @@ import psutil
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
-from openbell.domain.desk_state import DeskState
+from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError
 from openbell.guard.record import guard_pid
@@ -21,11 +21,13 @@ from openbell.procedures.status_rows import halt_row, latch_row, lock_row, plann
 from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
+from openbell.state.asked import read_asked
 from openbell.state.desk_lock import read_lock
 from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.halts import read_halt
 from openbell.state.latch import Latches, desk_halt
-from openbell.state.not_opened import closed_because, read_not_opened
+from openbell.state.not_opened import read_not_opened
+from openbell.state.not_proven import read_not_proven, why_closed
 from openbell.state.nothing_sent import read_nothing_sent
 from openbell.state.pending_restart import restart_row
 from openbell.state.planned_closing import read_planned
@@ -39,20 +41,36 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
     halt, latches = read_halt(layout.halt), Latches(layout).read(opened=False)
     latched = desk_halt(latches) is not None
     not_opened = read_not_opened(layout.target)
-    why = closed_because(not_opened)
+    not_proven = read_not_proven(layout.target)
+    why = why_closed(not_opened, not_proven)
     fact = read_nothing_sent(layout.nothing_sent, layout.emergency)
     recommendations: list[Mapping[str, str]] = []
     if not_opened is not None:
         recommendations.append(not_opened.advice())
+    if not_proven is not None:
+        recommendations.insert(0, not_proven.advice())
     roles = {name: service.role for name, service in desk.file.services.items()}
     outlived = any(
         roles.get(name) != "venue" for name in alive
     )  # simulated venues outlive any desk
     guard = guard_row(desk, layout, outlived=outlived)
-    if alive:
-        why, advice = _unwatched(desk, tuple(alive), guard)
+    asked = read_asked(layout.target)
+    interrupted: dict[str, Any] | None = None
+    if alive or asked is not DeskTarget.OFFLINE:
+        interrupted, unread = _cut_off(layout)
+        if not alive:
+            why, advice = _not_closed(desk, asked, interrupted, may_rest=fact is None)
+        else:
+            why, advice = _unwatched(desk, tuple(alive), guard)
         recommendations += advice
-    state = DeskState.UNWATCHED if alive else DeskState.OFFLINE
+        if interrupted is not None:
+            recommendations.append(_go_on_advice(interrupted))
+        if unread:
+            text = f"whether a run was cut off is not known: {unread}"
+            recommendations.append(
+                {"severity": "warning", "subject": "runs", "text": text, "action": "openbell check"}
+            )
+    state = DeskState.UNWATCHED if alive or asked is not DeskTarget.OFFLINE else DeskState.OFFLINE
     emergency = emergency_document(layout)
     if latched or emergency is not None:
         state = DeskState.EMERGENCY
@@ -73,6 +91,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "emergency": emergency,
         "desk_file": {"path": str(desk.path), "changed": None if alive else False},
         "not_opened": None if not_opened is None else not_opened.as_dict(),
+        "not_proven": None if not_proven is None else not_proven.as_dict(),
         "nothing_sent": None if alive or fact is None else fact.as_dict(),
         "permit": None,
         "controller": {
@@ -84,7 +103,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         "guard": guard,
         "order_outcomes": None,
         "run": None,
-        "interrupted_run": None,
+        "interrupted_run": interrupted,
         "services": [_row(desk, name, alive.get(name)) for name in desk.file.services],
         "venues": [
             {
@@ -124,6 +143,69 @@ def _unwatched(
             "openbell emergency-stop withdraws every order without them",
         })  # fmt: skip
     return why, list(advice)
+
+
+def _not_closed(
+    desk: LoadedDesk,
+    asked: DeskTarget | None,
+    interrupted: Mapping[str, Any] | None,
+    *,
+    may_rest: bool,
+) -> tuple[str, list[Mapping[str, str]]]:
+    """Nothing of it runs, and nobody closed it: after a power cut, say."""
+    if asked is None:
+        meant = "what it was asked to be cannot be read"
+    elif asked is DeskTarget.CLOSING:
+        meant = "a closing was begun and has not ended"
+    else:
+        meant = f"it is meant to be {asked}"
+    at = f" at {interrupted['step']}" if interrupted is not None and interrupted["step"] else ""
+    cut_off = "" if interrupted is None else f"; {interrupted['id']} was cut off{at}"
+    rests = "; orders may rest" if desk.file.venues and may_rest else ""
+    why = f"not closed: nothing of it runs, and {meant}{cut_off}{rests}"
+    action = "openbell down closes it and asks the venues; openbell up opens it"
+    return why, [{"severity": "critical", "subject": "desk", "text": why, "action": action}]
+
+
+def _go_on_advice(interrupted: Mapping[str, Any]) -> Mapping[str, str]:
+    return {
+        "severity": "warning",
+        "subject": str(interrupted["id"]),
+        "text": f"a killed controller left this {interrupted['procedure']} unfinished",
+        "action": f"openbell procedure resume {interrupted['id']}",
+    }
+
+
+def _cut_off(layout: DeskLayout) -> tuple[dict[str, Any] | None, str]:
+    """The newest run, where it has no end, in the shape of `interrupted_run`; and why that cannot be
+    read, empty where it can."""
+    if not layout.database.exists():
+        return None, ""
+    # A database library takes long to load; a desk that is closed is told of without it.
+    from openbell.state.database import open_database
+    from openbell.state.runs import RunStore
+
+    try:
+        database = open_database(layout.database, read_only=True)
+        try:
+            store = RunStore(database)
+            newest = store.list(1)
+            if not newest or newest[0].finished_at is not None:
+                return None, ""
+            record = store.as_asked_last(newest[0].run)
+        finally:
+            database.close()
+    except OpenbellError as error:
+        return None, error.message
+    return {
+        "id": f"{record.kind}-{record.run}",
+        "procedure": record.kind,
+        "actor": record.who,
+        "started": record.begun_at.isoformat(),
+        "step": record.steps[-1].name if record.steps else "",
+        "why": record.why,
+        "parameters": dict(record.params),
+    }, ""
 
 
 def guard_row(

@@ -29,6 +29,7 @@ from openbell.procedures.by_itself import BY_ITSELF
 from openbell.procedures.checklists import Check, Checklist
 from openbell.procedures.closing_tables import table_of
 from openbell.state.not_opened import closed_because, read_not_opened
+from openbell.state.not_proven import read_not_proven
 
 
 @command()
@@ -67,8 +68,9 @@ def down(
     """Close the desk: halt, cancel, flatten, wait, reconcile, checkpoint, stop, verify.
 
     Ends with a closing statement of what remains at the venue, asked from the venue. Exit status 0
-    only when everything was verified. Killed in the middle, `openbell down` goes on, as it was asked
-    for then; only options that are given change that, and --force is to be given again.
+    only when everything was verified; where it was not, `openbell down` again asks the venues again,
+    also over a desk of which nothing runs any more. Killed in the middle, `openbell down` goes on,
+    as it was asked for then; only options that are given change that, and --force is to be given again.
     """
     # Not given is not "no": nothing is said of it.
     wanted["force"] = wanted["force"] or None
@@ -168,7 +170,10 @@ def follow_closing(terminal: Terminal, client: Client, run: str, controller_pid:
 
 
 def _require_something_to_close(terminal: Terminal, client: Client) -> None:
-    """Raises NotRunningError for a desk that is closed; a controller that idles over one ends."""
+    """Raises NotRunningError for a desk that is closed, and proven so; a controller that idles over one
+    ends. Of one that was closed and not proven the venues are asked again."""
+    if read_not_proven(terminal.layout.target) is not None:
+        return
     if client.is_running():
         status = client.get("status")
         # An opening that was cut off in a desk which is offline still had begun nothing.
@@ -225,7 +230,9 @@ def _take_over(terminal: Terminal) -> None:
     from openbell.config.loader import load_desk
 
     desk = load_desk(terminal.desk_path)
-    terminal.say("no controller answers, but the desk was not closed: one is started")
+    doubt = read_not_proven(terminal.layout.target)
+    so = "was not closed" if doubt is None else f"is not proven closed ({doubt.run})"
+    terminal.say(f"no controller answers, but the desk {so}: one is started")
     ensure_controller(terminal.layout, desk.path)
 
 

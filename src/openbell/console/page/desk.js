@@ -63,6 +63,10 @@ function notices(status) {
     found.push(notice("restart", "busy", quick ? "Quick restart" : "Restart",
       `by ${orUnknown(by)}${reason ? `: ${reason}` : ""}${ended}.`));
   }
+  if (status.not_proven) {
+    const { why, run, by } = status.not_proven;
+    found.push(notice("not-proven", "bad", "Closed, not proven:", `${why} (${run}, by ${by}).`));
+  }
   if (status.not_opened) {
     const { why, run, by } = status.not_opened;
     found.push(notice("not-opened", "bad", "Not opened:", `${why} (${run}, by ${by}).`));
