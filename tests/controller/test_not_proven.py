@@ -56,7 +56,7 @@ def test_it_is_told_as_such_asked_again_and_opened_by_no_restart(make_desk: Any)
     keep_restart(path, PendingRestart(quick=False, who="ann", reason="new code"))
     desk.start()
     status, refused = desk.post("restart")
-    assert status == 403 and "close-2" in refused["error"]["message"], refused
+    assert status == 403 and "close-2" in refused["message"], refused
     assert read_restart(path) is None and desk.status()["state"] == "offline"
     assert desk.status()["not_proven"]["run"] == "close-2"
     desk.kill()

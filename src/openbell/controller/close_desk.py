@@ -367,12 +367,10 @@ class Closings:
         alerts = ClosingAlerts(desk, run, may_rest=closing.may_rest)
         closing.on_look = alerts.saw
         alerts.begin()
-        if closing.guard is not None and wishes.orders != "cancel":
-            # At once: from now on no timer may withdraw what is to rest.
-            closing.disarmed = await closing.guard.disarm()
         runner = self._runs.runner(
-            run, PROCEDURE, journal, timeout_s=wishes.timeout_s, on_report=closing.note
-        )
+            run, PROCEDURE, journal, timeout_s=wishes.timeout_s, on_report=closing.note,
+            prepare=closing.before,
+        )  # fmt: skip
         reports = await runner.run(self._steps(closing, journal))
         statement = await closing_statement(closing, reports)
         ended = "cancelled" if runner.ended_by else "failed"
@@ -396,7 +394,7 @@ class Closings:
             except StorageError as error:
                 log.error("offline is not kept on disk", why=error.message)
             self._keep_nothing_sent(run.id, left_nothing=statement.left_nothing)
-        elif closing.disarmed is None:
+        elif closing.guards_again:
             await self._guard.resumed()
         failure = (
             None

@@ -169,9 +169,29 @@ class Closing:
         return "" if fact is None else fact.told()
 
     @property
+    def guards_again(self) -> bool:
+        """Of a closing that left services up: the switches are to follow the engine again. Not where orders
+        are to rest and no engine runs any more: its silence would withdraw them."""
+        engine = self.voices.roles.engine
+        is_up = engine is not None and self.services.view(engine).state.is_running
+        return is_up or self.wishes.orders == "cancel"
+
+    @property
     def insisted(self) -> frozenset[str]:
         """Steps that are not settled, and for which nothing waits, as the desk file or a person said."""
         return frozenset(report.name for report in self.reports if report.insisted)
+
+    async def before(self, step: str) -> None:
+        """Where orders are to rest, no timer may withdraw them from when the strategies are halted on;
+        until then an engine that falls silent is guarded as ever. Told before each step."""
+        halted = "halt_strategies"
+        is_halted = halted in self.outcomes or (
+            halted in self.earlier and self.earlier[halted].outcome is Outcome.DONE
+        )
+        if self.guard is None or self.wishes.orders == "cancel" or self.disarmed is not None:
+            return
+        if is_halted:
+            self.disarmed = await self.guard.disarm()
 
     def note(self, report: StepReport) -> None:
         """Keeps how a step ended, for the steps after it."""

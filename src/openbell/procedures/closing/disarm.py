@@ -4,8 +4,8 @@ left, and not armed again before the desk is opened.
 A timer of a venue where that nothing of ours rests is not proven, of a closing that is forced on, is left
 to run out instead: it withdraws what nobody else will.
 
-Where orders are kept, they were disarmed before the closing began: a timer must not withdraw what a
-person wants to rest.
+Where orders are kept, they were disarmed once the strategies were halted: a timer must not withdraw what
+a person wants to rest.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def unproven(closing: Closing) -> tuple[str, ...]:
     if closing.wishes.orders != "cancel" or not closing.asks_venues:
         return ()
     venues, last = tuple(closing.desk.file.venues), closing.final
-    if last is None:
-        return venues
+    if last is None or closing.outcomes.get("stop_services") is Outcome.FAILED:
+        return venues  # in the second case something still runs that can send
     rests = {str(row.get("venue")) for row in last.orders}
     if not (last.known or last.all_orders):
         # One that is not named by what is unknown has answered completely.

@@ -1,0 +1,84 @@
+"""When the dead-man's switches go off where orders are kept, and when they follow the engine again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from openbell.domain.service_state import ServiceState
+from openbell.procedures.closing.context import Earlier
+from openbell.procedures.closing.disarm import unproven
+from openbell.procedures.closing.picture import Picture
+from openbell.procedures.ports import GuardPort
+from openbell.procedures.step import Outcome
+
+
+class FakeGuard(GuardPort):
+    def __init__(self) -> None:
+        self.disarmed = 0
+
+    async def disarm(self, but: Collection[str] = ()) -> Mapping[str, Any]:
+        self.disarmed += 1
+        return {"disarmed": True, "unknown": [], "why": ""}
+
+
+def guarded(desk: Any, **wishes: Any) -> tuple[Any, FakeGuard]:
+    closing, guard = desk.closing(**wishes), FakeGuard()
+    closing.guard = guard
+    return closing, guard
+
+
+KEPT = {"orders": "keep", "flatten": "keep"}
+
+
+async def test_where_orders_are_kept_they_go_off_when_the_strategies_are_halted(
+    fake_desk: Any,
+) -> None:
+    """Not as the closing begins: limits are reduced for a while, and an approval may be waited for,
+    while strategies trade."""
+    closing, guard = guarded(fake_desk, **KEPT)
+    for step in ("announce", "lock", "reduce_limits", "halt_strategies"):
+        await closing.before(step)
+        assert guard.disarmed == 0
+    closing.outcomes["halt_strategies"] = Outcome.DONE
+    await closing.before("cancel_orders")
+    await closing.before("flatten")
+    assert guard.disarmed == 1
+
+
+async def test_a_closing_that_is_gone_on_with_after_the_halt_withdraws_no_kept_order(
+    fake_desk: Any,
+) -> None:
+    """The engine may be stopped by now: its silence must not count."""
+    fake_desk.earlier = {"halt_strategies": Earlier(Outcome.DONE, {})}
+    closing, guard = guarded(fake_desk, **KEPT)
+    await closing.before("lock")
+    assert guard.disarmed == 1
+
+
+async def test_orders_that_are_to_go_are_guarded_to_the_end(fake_desk: Any) -> None:
+    closing, guard = guarded(fake_desk)
+    closing.outcomes["halt_strategies"] = Outcome.DONE
+    await closing.before("cancel_orders")
+    assert guard.disarmed == 0
+
+
+def test_services_that_stay_up_are_guarded_again(fake_desk: Any) -> None:
+    """Also where the switches are off already; not where kept orders rest without an engine."""
+    for orders in ("cancel", "keep"):
+        closing = fake_desk.closing(orders=orders, flatten="keep")
+        closing.disarmed = {"disarmed": True}
+        assert closing.guards_again
+    fake_desk.services.states["engine"] = ServiceState.STOPPED
+    assert not fake_desk.closing(**KEPT).guards_again
+    assert fake_desk.closing().guards_again
+
+
+def test_while_something_still_runs_that_can_send_every_timer_runs_out(fake_desk: Any) -> None:
+    """Though the venue has just said that nothing rests there."""
+    closing = fake_desk.closing()
+    closing.final = Picture(source="venue", all_orders=True, all_positions=True)
+    closing.outcomes["stop_services"] = Outcome.DONE
+    assert unproven(closing) == ()
+    closing.outcomes["stop_services"] = Outcome.FAILED
+    assert unproven(closing) == ("sim",)
