@@ -338,8 +338,9 @@ class FakeEffects:
 
     kept: dict[str, EarlierEffect] = field(default_factory=dict)
 
-    async def intend(self, effect: str, what: str) -> None:
+    async def intend(self, effect: str, what: str) -> bool:
         self.kept[effect] = EarlierEffect.IN_DOUBT
+        return True
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:
         self.kept[effect] = outcome

@@ -30,8 +30,9 @@ class Kept:
 
     known: dict[str, EarlierEffect] = field(default_factory=dict)
 
-    async def intend(self, effect: str, what: str) -> None:
+    async def intend(self, effect: str, what: str) -> bool:
         self.known[effect] = EarlierEffect.IN_DOUBT
+        return True
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:
         self.known[effect] = outcome

@@ -59,7 +59,8 @@ class ExtraStep(Model):
     """As of any step."""
     repeat: bool = False
     """True: the command may be run again where a crash hid whether it took effect. False: it is
-    verified, and where that says no its outcome is unknown."""
+    verified, and where that says no its outcome is unknown; where it cannot be written down that it is
+    about to be run (a full disk), it is not run."""
     secrets: tuple[EnvironmentName, ...] = ()
     """Variables passed on from the environment or `.env`."""
     approvals: Approvals = ()

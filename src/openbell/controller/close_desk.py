@@ -194,7 +194,7 @@ class Closings:
         self._runs.tell_abandoned(run, given_up)
         if not asked.restart:  # after a restart the desk is open, and what was announced stands
             self.begun()
-        journal = BestEffortJournal(RunJournal(desk.database, number) if number else None)
+        journal = self._journal_of(number)
         self._runs.carry_out(run, self._close(run, journal, wishes, earlier, then))
         return {
             "run": run.id, "resumed": record is not None, "changed": changed,
@@ -207,6 +207,17 @@ class Closings:
         if cut_off is None or cut_off.procedure != PROCEDURE.name:
             return ""
         return force_told(cut_off.parameters, {"force": wishes.force})
+
+    def _journal_of(self, number: int) -> BestEffortJournal:
+        """Of the run of this number; 0: of one that could not be begun or gone on with on the disk. One
+        that was cut off is there still, with what it brought about."""
+        desk = self._desk
+        if number:
+            return BestEffortJournal(RunJournal(desk.database, number))
+        cut_off = desk.interrupted
+        if cut_off is None or cut_off.procedure != PROCEDURE.name:
+            return BestEffortJournal(None)
+        return BestEffortJournal(None, RunJournal(desk.database, cut_off.number))
 
     async def _begin_closing(
         self, wishes: Wishes, actor: str, asked: CloseWishes

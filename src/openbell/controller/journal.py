@@ -163,9 +163,10 @@ class RunJournal:
         detail = {"before": facts_told(facts), "plan": list(plan), "reason": reason}
         await self._database.note(self._number, "controller", "step.planned", step, detail)
 
-    async def intend(self, effect: str, what: str) -> None:
+    async def intend(self, effect: str, what: str) -> bool:
         store = await self._database.open()
         await asyncio.to_thread(store.intend, self._number, effect, what)
+        return True
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:
         store = await self._database.open()
@@ -198,11 +199,17 @@ def facts_told(facts: object) -> object:
 
 class BestEffortJournal:
     """For a closing: neither a full disk nor a damaged database must keep a desk open. What cannot be
-    written is logged."""
+    written is logged.
 
-    def __init__(self, journal: RunJournal | None) -> None:
-        """None: the run could not even be begun on disk."""
+    Steps are not written any more once one could not be. Effects are asked for and written on, each for
+    itself: a full disk can still be read, and what was brought about before must not be again because
+    of it."""
+
+    def __init__(self, journal: RunJournal | None, cut_off: RunJournal | None = None) -> None:
+        """None: the run could not even be begun on disk. `cut_off`: the run that it goes on with,
+        though that could not be written; its effects are this one's."""
         self._journal = journal
+        self._effects = journal or cut_off
 
     async def step_started(self, step: str, index: int) -> None:
         if self._journal is not None:
@@ -229,26 +236,30 @@ class BestEffortJournal:
             except OpenbellError as error:
                 self._give_up(error)
 
-    async def intend(self, effect: str, what: str) -> None:
-        if self._journal is not None:
-            try:
-                await self._journal.intend(effect, what)
-            except OpenbellError as error:
-                self._give_up(error)
+    async def intend(self, effect: str, what: str) -> bool:
+        """Whether it is on the disk."""
+        if self._effects is None:
+            return False
+        try:
+            return await self._effects.intend(effect, what)
+        except OpenbellError as error:
+            self._give_up(error)
+            return False
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:
-        if self._journal is not None:
+        if self._effects is not None:
             try:
-                await self._journal.settle(effect, outcome)
+                await self._effects.settle(effect, outcome)
             except OpenbellError as error:
                 self._give_up(error)
 
     async def earlier(self, effect: str) -> EarlierEffect:
-        """Where that cannot be read, it may have been brought about."""
-        if self._journal is None:
+        """Where that cannot be read, it may have been brought about. A run that has never been on the
+        disk goes on with none."""
+        if self._effects is None:
             return EarlierEffect.NONE
         try:
-            return await self._journal.earlier(effect)
+            return await self._effects.earlier(effect)
         except OpenbellError as error:
             self._give_up(error)
             return EarlierEffect.IN_DOUBT
@@ -264,7 +275,7 @@ class BestEffortJournal:
         return None
 
     def _give_up(self, error: OpenbellError) -> None:
-        # Not tried again: a gap between steps would read as steps that never began.
+        # Steps are not tried again: a gap between them would read as steps that never began.
         self._journal = None
         log.error("the run goes on without its journal", why=error.message, alert=True)
 

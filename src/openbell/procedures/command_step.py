@@ -3,7 +3,8 @@
 The verification is asked first: where it is so already, the command is not run. Before the command is
 run its intent is journaled, and afterwards how it ended. A crash in between leaves the intent without
 an outcome: the command may have taken effect. Neither such a command nor one that has succeeded in this
-run is run again, unless the desk file says that it may be (`repeat`).
+run is run again, unless the desk file says that it may be (`repeat`). Where the intent cannot be written,
+because the disk is full, it is not run at all: a crash would hide that it ever was.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 from openbell.config.layout import DeskLayout
 from openbell.config.procedures import ExtraStep
-from openbell.errors import FailedError
+from openbell.errors import FailedError, StorageError
 from openbell.procedures.ports import EarlierEffect, Effects
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.commands import Ran, run_command
@@ -55,8 +56,8 @@ def plan_command(facts: CommandFacts, argv: tuple[str, ...], *, repeat: bool) ->
         return Plan((RunCommand(argv),))
     if facts.earlier is EarlierEffect.IN_DOUBT:
         return Plan(
-            reason="not run again: it was about to be run when the controller was cut off, and may "
-            "have taken effect"
+            reason="not run again: it may have been run before the controller was cut off, and what "
+            "became of it is not known"
         )
     if facts.earlier is EarlierEffect.DONE:
         return Plan(reason="not run again: it has succeeded in this run")
@@ -133,7 +134,13 @@ class CommandStep:
 
     async def act(self, plan: Plan[RunCommand], say: Say) -> None:
         for action in plan.actions:
-            await self.effects.intend(self.name, str(action))
+            written = await self.effects.intend(self.name, str(action))
+            if not written and not self.extra.repeat:
+                raise StorageError(
+                    "not run: it cannot be written down that it is about to be run, and it must not be "
+                    "run twice",
+                    hint="make room on the disk, or say `repeat = true` of a command that may be",
+                )
             self._ran = await self._run(action.argv, self.extra.timeout)
             if self._ran.status is not None:
                 # Cut off, or never started in time: what it did is for the verification to say.

@@ -57,8 +57,10 @@ class EarlierEffect(StrEnum):
 class Effects(Protocol):
     """What a run has brought about that must not be brought about twice, in its journal."""
 
-    async def intend(self, effect: str, what: str) -> None:
-        """On the disk before the effect is brought about. Raises StorageError: it must not be."""
+    async def intend(self, effect: str, what: str) -> bool:
+        """On the disk before the effect is brought about. False: it could not be written, and the run
+        goes on without; what must not happen twice must then not happen. Raises StorageError: it must
+        not be brought about."""
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:
         """What became of it is known."""
@@ -69,7 +71,7 @@ class Effects(Protocol):
 class NoEffects:
     """Of a plan: nothing was brought about, and nothing will be."""
 
-    async def intend(self, effect: str, what: str) -> None:
+    async def intend(self, effect: str, what: str) -> bool:
         raise AssertionError("a plan brings nothing about")
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:

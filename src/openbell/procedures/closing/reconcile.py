@@ -8,7 +8,6 @@ finding is unknown, since only an engine books what is missing and knows what is
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -24,7 +23,7 @@ from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import facts_of
-from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification, time_left_s
 from openbell.procedures.wording import count_of
 from openbell.service.logging import get_logger
 from openbell.service_client import Answer
@@ -36,8 +35,10 @@ OPEN_IT = (
     "`openbell up --safe-mode` opens the desk without trading and compares; then close it again"
 )
 
-
 RETRY_S = 1.0
+"""Between two comparisons of a venue whose limits hold questions back: most count by the minute."""
+ROOM_S = 1.0
+"""Of the step's time: for an answer that comes late to be told as such."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ class ReconcileBooks:
     title: str = SPEC.title
     timeout_s: float = SPEC.timeout_s
     on_failure: OnFailure = SPEC.on_failure
-    patience_s: float = 60.0
-    """For venues whose limits hold questions back: most count by the minute."""
+    _found: Verification | None = None
+    """What the engine said last."""
 
     async def observe(self) -> bool:
         return await self.closing.sight.engine_is_up(patience_s=10)
@@ -164,13 +165,28 @@ class ReconcileBooks:
         return Plan((Compare(),) if facts else (), "" if facts else "the engine does not run")
 
     async def act(self, plan: Plan[Compare], say: Say) -> None:
+        """Compared here, since it takes what the step is given: again and again while a venue's limits
+        hold back what would have to be asked, until the step's time is over."""
         say("comparing books with the venue")
+        while True:
+            left_s = time_left_s(self.timeout_s) - ROOM_S
+            self._found = await self._by_the_engine(max(ROOM_S, left_s))
+            if self._found.outcome is not Outcome.UNKNOWN:
+                return
+            state = await self.closing.voices.ask_engine("/v1/state")
+            held = [str(v["name"]) for v in state.get("venues") or () if v.get("held_back")]
+            if not held:
+                return
+            say(f"waiting for the limits of {', '.join(held)}")
+            await asyncio.sleep(RETRY_S)
 
     async def verify(self, say: Say) -> Verification:
         """The comparison changes nothing, so it is its own verification."""
+        if self._found is not None:
+            return self._found
         earlier = self.closing.earlier.get(self.name)
         if await self.closing.sight.engine_is_up():
-            found = await self._by_the_engine(say)
+            found = await self._by_the_engine()
         elif earlier is not None and earlier.outcome is Outcome.DONE:
             # The engine was stopped by this very closing after it had reconciled.
             found = Verification(Outcome.DONE, "books and venue agreed", earlier.evidence)
@@ -193,20 +209,11 @@ class ReconcileBooks:
             return ()
         return (str(path),)
 
-    async def _by_the_engine(self, say: Say) -> Verification:
-        """Asked again while a venue's limits hold back what would have to be asked."""
+    async def _by_the_engine(self, timeout_s: float = 30.0) -> Verification:
         voices = self.closing.voices
-        until_s = time.monotonic() + self.patience_s
-        while True:
-            found = judge_reconciliation(await voices.tell_engine("/v1/reconcile", {}))
-            if found.outcome is not Outcome.UNKNOWN or time.monotonic() > until_s:
-                return found
-            state = await voices.ask_engine("/v1/state")
-            held = [str(v["name"]) for v in state.get("venues") or () if v.get("held_back")]
-            if not held:
-                return found
-            say(f"waiting for the limits of {', '.join(held)}")
-            await asyncio.sleep(RETRY_S)
+        return judge_reconciliation(
+            await voices.tell_engine("/v1/reconcile", {}, timeout_s=timeout_s)
+        )
 
     async def _at_rest(self) -> Verification:
         """Of an engine that is stopped. One that failed may have left a process behind: it is
