@@ -32,6 +32,9 @@ class Terminal:
         self.as_json = as_json
         self._desk = desk
         self._document_written = False
+        self.told_to_the_end = False
+        """Nobody who reads along is needed any more: what cannot be written is not shown, and the command
+        goes on to its exit status."""
 
     @functools.cached_property
     def desk_path(self) -> Path:
@@ -58,10 +61,22 @@ class Terminal:
 
     def say(self, text: str = "") -> None:
         """Text for people: to standard output, or to standard error beside a JSON document."""
-        click.echo(text, err=self.as_json)
+        self._echo(text, err=self.as_json)
 
     def warn(self, text: str) -> None:
-        click.echo(text, err=True)
+        self._echo(text, err=True)
+
+    def _echo(self, text: str, *, err: bool = False) -> None:
+        try:
+            click.echo(text, err=err)
+        except OSError:  # its reader went away, or its file takes no more
+            if not self.told_to_the_end:
+                raise
+            nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 - lives until the process ends
+            if err:
+                sys.stderr = nowhere
+            else:
+                sys.stdout = nowhere
 
     def warn_of_live(self, venues: Iterable[str]) -> None:
         """That real money is traded at these venues; nothing where there are none."""
@@ -73,7 +88,7 @@ class Terminal:
         assert not self._document_written, "one JSON document per command"
         self._document_written = True
         if self.as_json:
-            click.echo(_json_of(value))
+            self._echo(_json_of(value))
 
     def shown(self, value: object, text: str) -> str:
         """What `show` would write, for whoever writes it in another way."""
@@ -85,7 +100,7 @@ class Terminal:
         """The result as a document with `--json`, as text without."""
         self.document(value)
         if not self.as_json:
-            click.echo(text)
+            self._echo(text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Asks a person. Raises UsageError where there is none to ask and `--yes` was not given."""
@@ -98,9 +113,9 @@ class Terminal:
 
     def failed(self, error: OpenbellError) -> None:
         """Shows an error: text on standard error, and the document if none was written yet."""
-        click.echo(f"openbell: {error.message}", err=True)
+        self._echo(f"openbell: {error.message}", err=True)
         if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+            self._echo(f"  {error.hint}", err=True)
         if self.as_json and not self._document_written:
             self.document(error.as_dict())
 

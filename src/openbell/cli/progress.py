@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from openbell.cli.client import Client
@@ -24,21 +25,34 @@ _MARKS = {
 def follow(terminal: Terminal, client: Client, run: str) -> dict[str, Any]:
     """The run's last event, `done` or `failed`, after showing all before it.
 
-    Looks again where the stream was cut off. Raises UnverifiedError if the controller is gone: the
-    run then is unfinished, and asking for it again goes on with it.
+    Raises UnverifiedError if the controller is gone: the run then is unfinished, and asking for it again
+    goes on with it. Who reads what is told may go away before (`openbell down | head`): it is followed to
+    its end all the same, and the exit status says what it came to.
     """
+    terminal.told_to_the_end = True
+    try:
+        for event in _events(client, run):
+            if event["event"] in ("done", "failed"):
+                return event
+            if line := event_line(event):
+                terminal.say(line)
+        raise AssertionError("its events end with its end")
+    except KeyboardInterrupt:
+        terminal.warn(f"\nThe run {run} goes on in the controller; `openbell status` shows it.")
+        raise
+
+
+def _events(client: Client, run: str) -> Iterator[dict[str, Any]]:
+    """To the last; looks again where the stream was cut off. What becomes of an event is no matter of
+    the controller's, and is not caught here."""
     seen = 0
     try:
         while True:
             for event in client.events(f"runs/{run}/events?after={seen}"):
                 seen = event["seq"]
+                yield event
                 if event["event"] in ("done", "failed"):
-                    return event
-                if line := event_line(event):
-                    terminal.say(line)
-    except KeyboardInterrupt:
-        terminal.warn(f"\nThe run {run} goes on in the controller; `openbell status` shows it.")
-        raise
+                    return
     except (NotRunningError, UnverifiedError, OSError) as error:
         raise UnverifiedError(
             f"the controller went away in the middle of {run}",

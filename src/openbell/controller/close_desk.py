@@ -167,6 +167,9 @@ class Closings:
             forced = self._force_dropped(wishes)
             number, record, changed, given_up = await self._begin_closing(wishes, actor, asked)
             earlier = {} if record is None else earlier_steps(record)
+            if not wishes.force:
+                # One may have been pressed since. Nothing is awaited from here to its admission.
+                await self._runs.last_look(PROCEDURE, number, lambda: refuse_under_way(desk.layout))
             try:
                 desk.targets.command(DeskCommand.CLOSE)
             except StorageError as error:

@@ -125,6 +125,24 @@ class Conductor:
             log.warning("the procedure has changed", run=interrupted.id, changed=changed)
         return record, changed
 
+    async def last_look(
+        self, procedure: Procedure, number: int, refuse: Callable[[], None]
+    ) -> None:
+        """Directly before a run is admitted: from then on an emergency stop breaks it off. What `refuse`
+        raises ends it in the journal, where it has begun already. Gives way to nothing else where it
+        raises nothing."""
+        try:
+            refuse()
+        except ConflictError as error:
+            if number:
+                try:
+                    await self.end_unfinished(
+                        number, run_id(procedure.name, number), f"broken off: {error.message}"
+                    )
+                except OpenbellError as untold:
+                    log.error("the run's end is not recorded", run=number, why=untold.message)
+            raise
+
     def tell_resumed(
         self, run: LiveRun, record: RunRecord, changed: str, otherwise: str = ""
     ) -> None:

@@ -28,11 +28,11 @@ from openbell.controller.desk import ControlledDesk
 from openbell.domain.scopes import undeclared
 from openbell.errors import UnverifiedError, UsageError
 from openbell.kill.aside import aside
-from openbell.kill.course import refuse_under_way
 from openbell.kill.going_on import emergency_document
 from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedError, stop_by_guard
 from openbell.kill.marker import clear_marker, is_begun, read_marker
 from openbell.kill.press import latched
+from openbell.kill.pressed import Pressed, refuse_pressed_since
 from openbell.kill.request import EmergencyRequest
 from openbell.kill.stop_seen import CourseNews, CourseWatch
 from openbell.service.logging import get_logger
@@ -124,18 +124,25 @@ class Emergency:
                 hint="the kill switch is set; press again: it goes on from what it finds",
             )
 
-    async def clear(self, actor: str) -> None:
-        """On a person's word: the desk is opened again. Raises ConflictError while a stop is under
-        way, StorageError where the marker stays."""
+    async def clear(self, actor: str, before: Pressed) -> None:
+        """On a person's word: the desk is opened again. `before`: the stops that they knew of; no other is
+        taken back. Raises ConflictError while a stop is under way, and where one was pressed since;
+        StorageError where the marker stays."""
         layout = self.desk.layout
         marker = read_marker(layout)
         if marker is None:
             return
-        refuse_under_way(layout)
+        refuse_pressed_since(layout, before)
         await self.desk.auditor.record(
             actor, "emergency.cleared", self.desk.desk.file.desk.name, begun=marker
         )
-        await asyncio.to_thread(clear_marker, layout)
+
+        def clear() -> None:
+            # Once more, since the record took its time: it is on the disk before the marker goes.
+            refuse_pressed_since(layout, before)
+            clear_marker(layout)
+
+        await asyncio.to_thread(clear)
 
     async def watch(self) -> None:
         """For as long as the controller lives: sees a stop begin and end, whoever carries it out."""

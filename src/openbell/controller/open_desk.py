@@ -25,6 +25,7 @@ from openbell.domain.service_state import UP, ServiceState
 from openbell.errors import FailedError, RefusedError, StorageError
 from openbell.kill.course import refuse_under_way
 from openbell.kill.marker import is_begun
+from openbell.kill.pressed import Pressed, pressed, refuse_pressed_since
 from openbell.procedures.begin_trading import BeginTrading, without_engine
 from openbell.procedures.command_step import CommandStep
 from openbell.procedures.opening import (
@@ -67,6 +68,8 @@ class OpenWishes:
     restart_of: str = ""
     """The closing after which it opens the desk again: it then trades only where every look before
     is satisfied. Not asked for by people."""
+    before: Pressed | None = None
+    """What was known of emergency stops when it was asked for. Not asked for by people."""
 
 
 class Openings:
@@ -97,6 +100,8 @@ class Openings:
         """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,
         ConfigError, StorageError (nothing was begun then)."""
         desk = self._desk
+        before = pressed(desk.layout)
+        wishes = replace(wishes, before=before)
         await desk.board.reserve("open", actor)
         try:
             desk.refuse_locked("not opened")
@@ -131,6 +136,10 @@ class Openings:
                     parameters["traded_before"] = True
                 number = await self._runs.begin(PROCEDURE, actor, wishes.reason, parameters, names)
             await self.forget_restart()
+            # Nothing is awaited from here to its admission.
+            await self._runs.last_look(
+                PROCEDURE, number, lambda: refuse_pressed_since(desk.layout, before)
+            )
         except BaseException:
             desk.board.release()
             raise
@@ -157,7 +166,7 @@ class Openings:
         if is_begun(desk.layout):
             # It may have closed positions by orders of its own.
             a_sender_starts(desk.layout)
-        await self._emergency.clear(actor)
+        await self._emergency.clear(actor, wishes.before or pressed(desk.layout))
         await self._restore_limits(actor)
         wanted = self._wanted(wishes)
         whole = len(wanted) == len(desk.desk.file.services)

@@ -26,6 +26,7 @@ from openbell.errors import (
     UsageError,
 )
 from openbell.kill.course import refuse_under_way
+from openbell.kill.pressed import pressed, refuse_pressed_since
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects
 from openbell.procedures.rolling import PROCEDURE as DECLARED
@@ -200,6 +201,7 @@ class RollingRestarts:
         ConflictError, RefusedError, NotRunningError, ConfigError, StorageError."""
         desk = self._desk
         desk.require_known(list(wishes.services))
+        before = pressed(desk.layout)
         await desk.board.reserve(PROCEDURE, actor)
         try:
             desk.refuse_locked("nothing is restarted")
@@ -236,6 +238,10 @@ class RollingRestarts:
                 begun = {**parameters, "trades": trades}
                 number = await self._runs.begin(DECLARED, actor, wishes.reason, begun, names)
                 rolling.since_ns = await self._begun_ns(number)
+            # Nothing is awaited from here to its admission.
+            await self._runs.last_look(
+                DECLARED, number, lambda: refuse_pressed_since(desk.layout, before)
+            )
         except BaseException:
             desk.board.release()
             raise

@@ -1,0 +1,153 @@
+"""An emergency stop that is pressed between the request for a run and its beginning, however short."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openbell.config.layout import DeskLayout
+from openbell.controller.close_desk import CloseWishes, Closings
+from openbell.controller.conduct import Conductor
+from openbell.controller.emergency import Emergency
+from openbell.controller.journal import DeskDatabase
+from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.run_board import RunBoard
+from openbell.domain.desk_state import DeskTarget
+from openbell.errors import ConflictError
+from openbell.kill.course import Course
+from openbell.kill.marker import is_begun, set_marker
+from openbell.kill.pressed import pressed
+from openbell.state.lock import FileLock
+
+
+def press(layout: DeskLayout) -> None:
+    """A stop of the whole desk, over when this returns: the marker of an earlier one stays as it was."""
+    set_marker(layout, "enough", "ann")
+    Course.begin(layout.emergency, lambda _: None).add("ended")
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Any]:
+    """As much of a controlled desk as a request for a run asks, over a real database."""
+    layout = DeskLayout(desk=tmp_path, state=tmp_path / "state")
+    layout.make()
+
+    async def done(*_: Any, **__: Any) -> None:
+        pass
+
+    database = DeskDatabase(layout.database)
+    commanded: list[object] = []
+    yield SimpleNamespace(
+        layout=layout,
+        database=database,
+        board=RunBoard(),
+        interrupted=None,
+        adoption=SimpleNamespace(orphans=()),
+        targets=SimpleNamespace(
+            now=DeskTarget.OFFLINE, latch_note="", commanded=commanded, command=commanded.append
+        ),
+        desk=SimpleNamespace(file=SimpleNamespace(
+            desk=SimpleNamespace(name="small"),
+            closing=SimpleNamespace(
+                flatten="keep", orders="keep", timeout=60.0, wait_for_orders=1.0,
+                conservative_wait=1.0,
+            ),
+        )),
+        auditor=SimpleNamespace(record=done, try_record=done, note=lambda *_, **__: None),
+        refuse_locked=lambda _: None,
+        require_known=lambda _: None,
+        reload_desk_file=done,
+    )  # fmt: skip
+    database.close()
+
+
+def in_the_gap(desk: Any, act: Callable[[], object]) -> None:
+    """`act` is done after the first look of the request, and before the run is begun."""
+
+    async def audited(*_: Any, **__: Any) -> None:
+        act()
+
+    desk.auditor.record = desk.auditor.try_record = audited
+
+
+@pytest.fixture
+def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of no steps, of which it is known whether it was begun."""
+    monkeypatch.setattr(Conductor, "carry_out", _not_reached)
+    monkeypatch.setattr(Openings, "_steps", lambda *_: ((), None, None))
+    monkeypatch.setattr(Closings, "_closing", lambda *_: None)
+    monkeypatch.setattr(Closings, "_steps", lambda *_: ())
+
+
+def _not_reached(_self: Any, run: Any, body: Any) -> None:
+    body.close()
+    raise AssertionError(f"{run.id} was begun")
+
+
+async def outcomes(desk: Any) -> list[str | None]:
+    return [each.outcome for each in await desk.database.newest_of("open", 10)] + [
+        each.outcome for each in await desk.database.newest_of("close", 10)
+    ]
+
+
+@pytest.mark.usefixtures("no_steps")
+@pytest.mark.parametrize("earlier", [False, True], ids=["first", "second"])
+async def test_an_opening_is_not_begun_after_a_stop_that_it_was_not_asked_for(
+    desk: Any, earlier: bool
+) -> None:
+    """A stop that was over before the opening took its place was taken back by it, and services came
+    up that somebody had just ended; that it was pressed a second time made no difference."""
+    if earlier:
+        press(desk.layout)
+    in_the_gap(desk, lambda: press(desk.layout))
+    runs = Conductor(desk)
+    emergency = Emergency(desk, runs)
+    openings = Openings(desk, runs, SimpleNamespace(), emergency, _nothing)  # type: ignore[arg-type]
+    with pytest.raises(ConflictError, match="pressed meanwhile"):
+        await openings.open(OpenWishes(), "joe")
+    assert await outcomes(desk) == ["broken off: an emergency stop was pressed meanwhile"]
+    assert is_begun(desk.layout)
+    await desk.board.reserve("open", "joe")  # the place is free again
+
+
+@pytest.mark.usefixtures("no_steps")
+async def test_a_closing_does_not_begin_beside_a_stop_that_came_in_between(desk: Any) -> None:
+    """It was looked for at the request alone: from there to its beginning nothing broke it off."""
+    held = FileLock(desk.layout.emergency_lock)
+
+    def begin() -> None:
+        set_marker(desk.layout, "enough", "ann")
+        held.acquire()
+
+    in_the_gap(desk, begin)
+    closings = Closings(desk, Conductor(desk), SimpleNamespace(), lambda _: None)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(ConflictError, match="under way"):
+            await closings.close(CloseWishes(reason="evening"), "joe")
+    finally:
+        held.release()
+    assert desk.targets.commanded == [], "what the desk is asked to be is left to the stop"
+    assert await outcomes(desk) == ["broken off: an emergency stop is under way"]
+
+
+async def test_only_the_stop_that_was_known_is_taken_back(desk: Any) -> None:
+    press(desk.layout)
+    before = pressed(desk.layout)
+    emergency = Emergency(desk, Conductor(desk))
+    in_the_gap(desk, lambda: press(desk.layout))  # while its end is written down
+    with pytest.raises(ConflictError, match="pressed meanwhile"):
+        await emergency.clear("joe", before)
+    assert is_begun(desk.layout)
+    in_the_gap(desk, lambda: None)
+    await emergency.clear("joe", pressed(desk.layout))
+    assert not is_begun(desk.layout)
+    assert not os.path.lexists(desk.layout.emergency_marker)
+
+
+async def _nothing(_actor: str) -> None:
+    pass
