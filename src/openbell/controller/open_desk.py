@@ -345,6 +345,11 @@ class Openings:
         news = asyncio.create_task(self._tell_opening(run, wishes, traded_before=traded_before))
         try:
             await self._carry_out(run, number, wishes, traded_before, news, given_up)
+        except Exception:
+            # It is told as a failure: the desk must not trade behind that, whatever it was let before.
+            if not traded_before:
+                self._hold_back()
+            raise
         finally:
             news.cancel()  # of a run that broke off; else it is over
 

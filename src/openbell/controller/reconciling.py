@@ -88,7 +88,8 @@ class Reconciling:
         another person approves.
 
         `shown`: the digest of what was shown. Raises ConflictError where it is not so any more,
-        RefusedError where nothing of it can be adopted or this person may not ask, and as `compare`.
+        RefusedError where nothing of it can be adopted or this person may not ask, ConflictError while a
+        run is under way, and as `compare`.
         """
         reason = reason.strip()
         if not reason:
@@ -99,40 +100,45 @@ class Reconciling:
                 "nothing is adopted: no engine runs, and only an engine writes the books",
                 hint=f"{HINT}. Then adopt",
             )
-        document = await self.compare(named)
-        if not document["adoptable"]:
-            if document["result"] == "clean":
-                return {**document, "adopted": []}
-            first: dict[str, Any] = next(iter(document["differences"]), {})
-            raise RefusedError(
-                "nothing of this can be adopted", hint=str(first.get("mend", "")), **document
-            )
-        if document["digest"] != shown:
-            raise ConflictError(
-                "what differs has changed since it was shown; nothing was adopted",
-                hint="look again with `openbell reconcile`",
-            )
-        if self.approving.needed:
-            bound_to = {
-                "venues": tuple(named),
-                "differences": _lines(document),
-                "shown": (shown,),
-            }
-            request = await self.approving.ask(bound_to, reason, actor)
-            return {**document, "adopted": [], "request": request.as_dict()}
-        return await self._carry_out(named, shown, reason, actor)
+        # What a closing compares and keeps is not to change while it does.
+        with self.desk.board.acting():
+            document = await self.compare(named)
+            if not document["adoptable"]:
+                if document["result"] == "clean":
+                    return {**document, "adopted": []}
+                first: dict[str, Any] = next(iter(document["differences"]), {})
+                raise RefusedError(
+                    "nothing of this can be adopted", hint=str(first.get("mend", "")), **document
+                )
+            if document["digest"] != shown:
+                raise ConflictError(
+                    "what differs has changed since it was shown; nothing was adopted",
+                    hint="look again with `openbell reconcile`",
+                )
+            if self.approving.needed:
+                bound_to = {
+                    "venues": tuple(named),
+                    "differences": _lines(document),
+                    "shown": (shown,),
+                }
+                request = await self.approving.ask(bound_to, reason, actor)
+                return {**document, "adopted": [], "request": request.as_dict()}
+            return await self._carry_out(named, shown, reason, actor)
 
     async def approve(
         self, request_id: str, digest: str, reason: str, actor: str
     ) -> dict[str, Any]:
         """Approves and carries out. Raises UsageError for a request that is not known, RefusedError
-        where this approval does not count, ConflictError where something else differs by now."""
-        request = await self.approving.approve(request_id, digest, actor, reason=reason)
-        (shown,) = request.parameters["shown"]
-        return await self._carry_out(
-            request.parameters["venues"], shown, request.reason, request.asked_by,
-            approved_by=actor, request=request.id,
-        )  # fmt: skip
+        where this approval does not count, ConflictError where something else differs by now, and while a
+        run is under way."""
+        # Refused before the approval counts: it can be given once.
+        with self.desk.board.acting():
+            request = await self.approving.approve(request_id, digest, actor, reason=reason)
+            (shown,) = request.parameters["shown"]
+            return await self._carry_out(
+                request.parameters["venues"], shown, request.reason, request.asked_by,
+                approved_by=actor, request=request.id,
+            )  # fmt: skip
 
     # --- inside ------------------------------------------------------------------------------
 

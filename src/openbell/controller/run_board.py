@@ -203,7 +203,7 @@ class RunBoard:
                     await self._quiet.wait()
             if self._acts and procedure != "close":
                 raise ConflictError(
-                    "a single act is under way: a start, a stop, a resume, or an announcement",
+                    "a single act is under way: a start, a stop, a resume, an adoption, or an announcement",
                     hint="wait for its end, then ask again",
                 )
             # The controller may have begun to end meanwhile.

@@ -1,9 +1,10 @@
-"""An emergency stop that is pressed between the request for a run and its beginning, however short."""
+"""Requests for runs: a stop that comes between one and its beginning, and a run that breaks off."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,17 +12,20 @@ from typing import Any
 import pytest
 
 from openbell.config.layout import DeskLayout
+from openbell.controller import open_desk
 from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.emergency import Emergency
-from openbell.controller.journal import DeskDatabase
+from openbell.controller.journal import DeskDatabase, RunJournal
 from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.run_board import RunBoard
-from openbell.domain.desk_state import DeskTarget
-from openbell.errors import ConflictError
+from openbell.domain.desk_state import DeskCommand, DeskTarget
+from openbell.errors import ConflictError, StorageError
 from openbell.kill.course import Course
 from openbell.kill.marker import is_begun, set_marker
 from openbell.kill.pressed import pressed
+from openbell.procedures.begin_trading import BeginTrading
+from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.state.lock import FileLock
 
 
@@ -49,10 +53,13 @@ async def desk(tmp_path: Path) -> AsyncIterator[Any]:
         interrupted=None,
         adoption=SimpleNamespace(orphans=()),
         targets=SimpleNamespace(
-            now=DeskTarget.OFFLINE, latch_note="", commanded=commanded, command=commanded.append
+            now=DeskTarget.OFFLINE, latched=False, latch_note="", commanded=commanded,
+            command=lambda word, *_, **__: commanded.append(word),
+            let_trade=lambda: commanded.append("let trade"),
+            hold_back=lambda: commanded.append("hold back"),
         ),
         desk=SimpleNamespace(file=SimpleNamespace(
-            desk=SimpleNamespace(name="small"),
+            desk=SimpleNamespace(name="small"), services={}, procedures={},
             closing=SimpleNamespace(
                 flatten="keep", orders="keep", timeout=60.0, wait_for_orders=1.0,
                 conservative_wait=1.0,
@@ -147,6 +154,69 @@ async def test_only_the_stop_that_was_known_is_taken_back(desk: Any) -> None:
     await emergency.clear("joe", pressed(desk.layout))
     assert not is_begun(desk.layout)
     assert not os.path.lexists(desk.layout.emergency_marker)
+
+
+@dataclass
+class Trades:
+    """The step with which a desk comes to trading."""
+
+    name: str = BeginTrading.name
+    title: str = "Trade"
+    timeout_s: float = 60.0
+    on_failure: OnFailure = OnFailure.WARN
+    verdict: None = None
+
+    def held(self) -> str:
+        return ""
+
+    async def observe(self) -> None:
+        pass
+
+    def plan(self, facts: None) -> Plan[str]:
+        return Plan(("trade",))
+
+    async def act(self, plan: Plan[str], say: Say) -> None:
+        pass
+
+    async def verify(self, say: Say) -> Verification:
+        return Verification(Outcome.DONE, "it trades")
+
+
+@pytest.mark.parametrize("traded", [False, True], ids=["opened", "opened again"])
+@pytest.mark.parametrize("breaks", ["step_done", "finish"])
+async def test_an_opening_that_breaks_off_on_its_journal_holds_the_desk_back(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, breaks: str, traded: bool
+) -> None:
+    """Trading was let before its step, and taken back only by an opening that came to its own end: this
+    one was told as failed, and the engine got its permit all the same."""
+    step = Trades()
+    starting = SimpleNamespace(end=lambda: _nothing(""), outcomes={})
+    monkeypatch.setattr(Openings, "_steps", lambda *_, **__: ((step,), starting, step))
+    monkeypatch.setattr(open_desk, "tell_people", _told_nobody)
+    monkeypatch.setattr(open_desk, "opening_end", lambda _: SimpleNamespace(opened=True))
+
+    async def full(*_: Any, **__: Any) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(RunJournal, breaks, full)
+    if traded:
+        desk.targets.now = DeskTarget.TRADING
+    desk.supervisor = SimpleNamespace(views=lambda: ())
+    desk.targets.held_back = False
+    desk.left_out = lambda: ()
+    desk.release_lock_of = lambda *_: None
+    runs = Conductor(desk)
+    openings = Openings(desk, runs, SimpleNamespace(), Emergency(desk, runs), _nothing)  # type: ignore[arg-type]
+    begun = await openings.open(OpenWishes(), "joe")
+    events = [event async for event in desk.board.find(begun["run"]).follow(0)]
+    assert (events[-1]["event"], events[-1]["outcome"]) == ("failed", "broken_off")
+    assert "the disk is full" in events[-1]["message"]
+    wanted = [DeskCommand.OPEN, "let trade", *([] if traded else ["hold back"])]
+    assert desk.targets.commanded == wanted
+
+
+async def _told_nobody(*_: Any) -> tuple[()]:
+    return ()
 
 
 async def _nothing(_actor: str) -> None:
