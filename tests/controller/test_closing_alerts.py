@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -95,6 +96,39 @@ async def test_an_order_left_open_is_told_by_the_desks_own_threshold_unless_it_m
         closing.now = now
         closing.alerts.saw(holding(None, "ob1", "ob2"))
     assert closing.told() == [("order_open", "v ob1")]
+
+
+async def test_a_venue_that_stays_silent_is_told_until_it_speaks_again(tmp_path: Path) -> None:
+    """Of a venue that did not say which orders are open none was told to be open, however long."""
+    closing = Closed(tmp_path)
+    silent = replace(holding(None, known=False), unknown=("venue v: no route",))
+    for now in (0.0, 30.0, 31.0, 90.0):
+        closing.now = now
+        closing.alerts.saw(silent)
+    assert closing.told() == [("orders_unknown", "desk")]
+    assert closing.run.events[-1]["message"].endswith("for 30s and more: venue v: no route")  # type: ignore[attr-defined]
+    for now, seen in ((91.0, holding(None)), (92.0, silent), (122.0, silent), (123.0, silent)):
+        closing.now = now
+        closing.alerts.saw(seen)
+    assert closing.told() == [("orders_unknown", "desk")] * 2
+
+
+async def test_a_look_that_hangs_leaves_unknown_what_the_one_before_did_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing_alerts, "EVERY_S", 0.01)
+    closing = Closed(
+        tmp_path, supervisor=SimpleNamespace(views=lambda: ()),
+        roles=SimpleNamespace(risk=None, engine=None),
+    )  # fmt: skip
+    closing.alerts.saw(replace(holding(None, known=False), unknown=("venue v: no route",)))
+    closing.now = 31.0
+    closing.alerts.begin()
+    async with asyncio.timeout(60):
+        while not closing.told():
+            await asyncio.sleep(0.01)
+    closing.run.emit({"event": "done"})
+    assert closing.told() == [("orders_unknown", "desk")]
 
 
 async def test_loss_and_rejects_are_told_of_services_that_are_degraded_too(

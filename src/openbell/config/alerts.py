@@ -16,7 +16,8 @@ class Alerts(Model):
     closing."""
 
     order_open_for: Annotated[Seconds, Field(gt=0)] = 60.0
-    """During a closing that cancels orders: how long it may leave one open."""
+    """During a closing: how long one that cancels orders may leave one open, and how long it may not be
+    known which are."""
     loss: Annotated[Amount, Field(gt=0)] | None = None
     """Loss since midnight UTC, realized and unrealized, in the quote currency; unset: `[risk]
     max_daily_loss`, and none where that is unset too."""

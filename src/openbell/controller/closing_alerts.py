@@ -3,7 +3,7 @@ controller's log and in the run's events.
 
 Orders and positions are taken from the closing's own looks at the venues: to ask again beside them
 would spend the venues' budgets when they are needed most. Where the newest look is old, nothing is
-judged from it.
+judged from it, but that it had not told which orders are open: that stays so until a look tells.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class ClosingAlerts:
         self._zombies = ZombieWatch(system_processes())
         self._picture: Picture | None = None
         self._picture_at = 0.0
+        self._unknown_since: float | None = None
+        """The first of the looks without an answer as to which own orders are open, up to the newest."""
         self._positions: dict[PositionKey, Decimal] = {}
         self._least: dict[PositionKey, Decimal] = {}
         self._saw_all = False
@@ -91,6 +93,10 @@ class ClosingAlerts:
         self._least = least_seen(self._least, held)
         self._positions = held
         self._picture, self._picture_at = picture, self._clock()
+        if picture.known or picture.all_orders:
+            self._unknown_since = None
+        elif self._unknown_since is None:
+            self._unknown_since = self._picture_at
         self._tell(AlertFacts(closing=self._closing(), pnl_today=None, outcomes=None, zombies=None))
 
     async def _look_on(self) -> None:
@@ -143,7 +149,12 @@ class ClosingAlerts:
             orders=self._to_go(picture) if picture is not None and fresh else None,
             positions=self._positions if picture is not None and fresh else None,
             least=self._least,
-            unknown=picture.unknown if picture is not None and fresh else (),
+            unknown=picture.unknown
+            if picture is not None and (fresh or self._unknown_since is not None)
+            else (),
+            orders_unknown_s=0.0
+            if self._unknown_since is None
+            else self._clock() - self._unknown_since,
         )
 
     def _to_go(self, picture: Picture) -> tuple[OpenOrder, ...]:
@@ -175,6 +186,7 @@ class ClosingAlerts:
             )
         known = {
             "order_open": facts.closing is not None and facts.closing.orders is not None,
+            "orders_unknown": facts.closing is not None,
             "position_grew": facts.closing is not None and facts.closing.positions is not None,
             "loss": facts.pnl_today is not None,
             "rejects": facts.outcomes is not None,

@@ -1,6 +1,7 @@
 """What a person is alerted of while a desk runs, and above all while it is being closed. Pure.
 
     order_open       an own order is still open so long after the closing began     closing only
+    orders_unknown   it has not been known for so long which own orders are open     closing only
     position_grew    a position is larger than the closing had seen it already      closing only
     loss             today's loss has passed its threshold
     rejects          too large a share of the orders was rejected
@@ -74,6 +75,8 @@ class ClosingFacts:
     """The smallest that each position was seen at in this closing: see `least_seen`."""
     unknown: tuple[str, ...] = ()
     """What else could not be learned of orders and positions, a sentence each."""
+    orders_unknown_s: float = 0.0
+    """For how long those who were asked have not told all own open orders; 0: they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,16 @@ def _closing(
             for order in closing.orders
             if _open_in_closing_s(order, closing) > thresholds.order_open_s
         ]
+    if closing.orders_unknown_s > thresholds.order_open_s:
+        why = f": {'; '.join(closing.unknown)}" if closing.unknown else ""
+        alerts.append(
+            Alert(
+                "orders_unknown",
+                "desk",
+                f"which orders are open has not been known for {thresholds.order_open_s:g}s and more"
+                f"{why}",
+            )
+        )
     if closing.positions is None:
         not_judged.append("positions: what is held is not known")
         return
