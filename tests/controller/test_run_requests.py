@@ -25,8 +25,10 @@ from openbell.kill.course import Course
 from openbell.kill.marker import is_begun, set_marker
 from openbell.kill.pressed import pressed
 from openbell.procedures.begin_trading import BeginTrading
+from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.state.lock import FileLock
+from openbell.state.new_run import NewRun
 
 
 def press(layout: DeskLayout) -> None:
@@ -213,6 +215,46 @@ async def test_an_opening_that_breaks_off_on_its_journal_holds_the_desk_back(
     assert "the disk is full" in events[-1]["message"]
     wanted = [DeskCommand.OPEN, "let trade", *([] if traded else ["hold back"])]
     assert desk.targets.commanded == wanted
+
+
+@pytest.mark.parametrize("under_way", ["close", "open"])
+async def test_the_plan_of_a_closing_that_is_gone_on_with_knows_what_was_done(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, under_way: str
+) -> None:
+    """It was planned as if the run had done nothing: commands run again and orders cancelled that going
+    on with it leaves alone. Of an opening that is given up for it nothing is done yet."""
+    number = await desk.database.begin(NewRun(kind=under_way, who="ann", why="evening", params={}))
+    record = RunJournal(desk.database, number)
+    await record.step_started("halt_strategies", 1)
+    await record.step_done("halt_strategies", 1, "done", {"kept": ["ob1"]})
+    await record.intend("wire", "run wire.sh")
+    await record.settle("wire", EarlierEffect.DONE)
+    desk.interrupted = SimpleNamespace(
+        id=f"{under_way}-{number}", procedure=under_way, number=number, step="halt_strategies",
+        actor="ann", why="evening", parameters={},
+    )  # fmt: skip
+    seen: list[Any] = []
+
+    def closing(_self: Any, _run: str, _wishes: Any, earlier: Any, effects: Any) -> None:
+        seen.extend((earlier, effects))
+
+    monkeypatch.setattr(Closings, "_closing", closing)
+
+    def steps(_self: Any, _closing: Any, own: Any) -> tuple[()]:
+        seen.append(own)
+        return ()
+
+    monkeypatch.setattr(Closings, "_steps", steps)
+    closings = Closings(desk, Conductor(desk), SimpleNamespace(), lambda _: None)  # type: ignore[arg-type]
+    await closings.plan_close(CloseWishes())
+    earlier, effects, own = seen
+    assert own is effects, "of commands of the desk's own too"
+    goes_on = under_way == "close"
+    assert list(earlier) == (["halt_strategies"] if goes_on else [])
+    known = EarlierEffect.DONE if goes_on else EarlierEffect.NONE
+    assert await effects.earlier("wire") is known
+    with pytest.raises(AssertionError, match="nothing about"):
+        await effects.intend("wire", "run wire.sh")
 
 
 async def _told_nobody(*_: Any) -> tuple[()]:

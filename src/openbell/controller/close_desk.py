@@ -47,7 +47,7 @@ from openbell.procedures.extraction import (
     other_folders,
 )
 from openbell.procedures.plans import plan_document
-from openbell.procedures.ports import Effects, NoEffects
+from openbell.procedures.ports import Effects, NoEffects, PlannedEffects
 from openbell.procedures.step import Outcome, Step, StepReport
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
@@ -264,7 +264,9 @@ class Closings:
         """What `close` would do now."""
         wishes = self.wishes_for(asked)
         cut_off = self._desk.interrupted
-        document = await plan_document("close", self._steps(self._closing("plan", wishes, {})))
+        earlier, effects = await self._known_of_cut_off()
+        closing = self._closing("plan", wishes, earlier, effects=effects)
+        document = await plan_document("close", self._steps(closing, effects))
         if cut_off is None or cut_off.procedure != PROCEDURE.name:
             return {**document, "goes_on_with": None}
         now = {key: getattr(wishes, key) for key in WISHES}
@@ -281,6 +283,19 @@ class Closings:
                 "had": had, "now": now, "changes": changes, "told": told,
             },
         }  # fmt: skip
+
+    async def _known_of_cut_off(self) -> tuple[Mapping[str, Earlier], Effects]:
+        """What a closing that was cut off had found and brought about, as going on with it would know it;
+        nothing where there is none."""
+        cut_off = self._desk.interrupted
+        if cut_off is None or cut_off.procedure != PROCEDURE.name:
+            return {}, NoEffects()
+        effects = PlannedEffects(self._journal_of(cut_off.number))
+        try:
+            return earlier_steps(await self._desk.database.get(cut_off.number)), effects
+        except OpenbellError as error:
+            log.error("what was found before is not known", why=error.message)
+            return {}, effects
 
     def _steps(
         self, closing: Closing, effects: Effects | None = None

@@ -41,7 +41,7 @@ from openbell.procedures.opening import (
 from openbell.procedures.opening_end import OpeningSeen, opening_end
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
-from openbell.procedures.ports import Effects
+from openbell.procedures.ports import Effects, PlannedEffects
 from openbell.procedures.preflight_facts import Surroundings
 from openbell.procedures.preflighting import TakePreflight
 from openbell.procedures.readiness import Look, TradingSight, looks
@@ -192,8 +192,12 @@ class Openings:
         refuse_under_way(self._desk.layout)
         self._refuse_safe_mode_while_trading(wishes)
         parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}
-        wishes = _as_begun(wishes, await self._cut_off(parameters))
-        steps, _, trade = self._steps(wishes)
+        cut_off = await self._cut_off(parameters)
+        wishes = _as_begun(wishes, cut_off)
+        effects = (
+            None if cut_off is None else PlannedEffects(RunJournal(desk.database, cut_off.run))
+        )
+        steps, _, trade = self._steps(wishes, effects=effects)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
         wanted = self._wanted(wishes)
         trade.blocked = lambda: self._blocked(wanted, coming=wanted)

@@ -28,7 +28,7 @@ from openbell.errors import (
 from openbell.kill.course import refuse_under_way
 from openbell.kill.pressed import pressed, refuse_pressed_since
 from openbell.procedures.plans import plan_document
-from openbell.procedures.ports import Effects
+from openbell.procedures.ports import Effects, PlannedEffects
 from openbell.procedures.rolling import PROCEDURE as DECLARED
 from openbell.procedures.rolling import (
     Condition,
@@ -269,10 +269,12 @@ class RollingRestarts:
         interrupted = await self._cut_off(wishes)
         await self._refuse_unfit(watched, going_on=interrupted is not None)
         since_ns, cut_off, trades = 2**63, "", desk.roles.engine or ""
+        effects: Effects | None = None
         if interrupted is not None:
-            _, since_ns, cut_off, trades = interrupted
+            number, since_ns, cut_off, trades = interrupted
+            effects = PlannedEffects(RunJournal(desk.database, number))
         rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
-        document = await plan_document(PROCEDURE, self._steps(rolling, wishes))
+        document = await plan_document(PROCEDURE, self._steps(rolling, wishes, effects=effects))
         return {**document, "left_alone": _left_alone(rolling)}
 
     # ------------------------------------------------------------------

@@ -81,6 +81,17 @@ class NoEffects:
         return EarlierEffect.NONE
 
 
+class PlannedEffects(NoEffects):
+    """Of the plan of a run that is gone on with: what it has brought about is known, and nothing
+    more is brought about."""
+
+    def __init__(self, of: Effects) -> None:
+        self._of = of
+
+    async def earlier(self, effect: str) -> EarlierEffect:
+        return await self._of.earlier(effect)
+
+
 class GuardPort(Protocol):
     """The desk's guard, as procedures speak to it; `controller.guard_keeper.GuardKeeper` is one."""
 
