@@ -132,6 +132,17 @@ def test_a_verified_effect_is_never_brought_about(earlier: EarlierEffect) -> Non
         assert plan.actions == ()
 
 
+@pytest.mark.parametrize("earlier", list(EarlierEffect))
+def test_planning_keeps_nothing(tmp_path: Path, earlier: EarlierEffect) -> None:
+    """The same facts, however often they are planned: what the step is to know it observes."""
+    made = step(tmp_path, "true", "false")
+    before = dict(vars(made))
+    assert made.plan(CommandFacts(False, earlier, "")) == made.plan(
+        CommandFacts(False, earlier, "")
+    )
+    assert vars(made) == before
+
+
 async def test_a_command_that_does_not_end_is_killed_with_what_it_started(
     journal: Any, tmp_path: Path
 ) -> None:

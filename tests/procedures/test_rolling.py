@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.procedures.conftest import view
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError
@@ -24,7 +25,8 @@ from openbell.procedures.rolling import (
     plan_rolling,
 )
 from openbell.procedures.rolling.gate import HELD_BACK_AT_MOST_S, Gate
-from openbell.procedures.rolling.hand_back import HandBack
+from openbell.procedures.rolling.hand_back import BackFacts, HandBack
+from openbell.procedures.rolling.restart_service import RestartService, TurnFacts
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
 
@@ -219,6 +221,17 @@ async def test_a_halt_leaves_trading_where_it_is(journal: Any) -> None:
     pair = FakePair(primary="engine-b", standby="engine-a", ended="halted by eve: lunch")
     report = await carry_out(handing_back(pair), journal)
     assert report.outcome is Outcome.SKIPPED and pair.handed == 0
+
+
+def test_planning_ends_no_restart() -> None:
+    """What ended it is observed; a plan of the same facts, made once more, changes nothing."""
+    rolling = rolling_of(FakePair())
+    rolling.timeouts_s = {"engine-a": 1.0}
+    facts = TurnFacts(view("engine-a"), "halted by eve: lunch", had_its_turn=False, unwell="")
+    assert RestartService(rolling, rolling.plan.turns[0]).plan(facts).skipped
+    back = BackFacts(None, "halted by eve: lunch", would_hand_over=False)
+    assert HandBack(rolling, "engine-a").plan(back).skipped
+    assert rolling.ended == ""
 
 
 async def test_a_gate_has_time_anew_once_a_venue_says_until_when_it_holds_the_desk_back() -> None:

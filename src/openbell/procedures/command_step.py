@@ -102,7 +102,7 @@ class CommandStep:
     redact: Callable[[str], str] = str
     """Takes known secrets out of what was printed."""
     _ran: Ran | None = None
-    _left_in_doubt: bool = False
+    _seen: CommandFacts | None = None
 
     @property
     def name(self) -> str:
@@ -123,14 +123,12 @@ class CommandStep:
 
     async def observe(self) -> CommandFacts:
         looked = await self._look()
-        return CommandFacts(looked.status == 0, await self.effects.earlier(self.name), looked.told)
+        earlier = await self.effects.earlier(self.name)
+        self._seen = CommandFacts(looked.status == 0, earlier, looked.told)
+        return self._seen
 
     def plan(self, facts: CommandFacts) -> Plan[RunCommand]:
-        plan = plan_command(facts, self._filled(self.extra.command), repeat=self.extra.repeat)
-        self._left_in_doubt = (
-            facts.earlier is EarlierEffect.IN_DOUBT and not plan.actions and not facts.verified
-        )
-        return plan
+        return plan_command(facts, self._filled(self.extra.command), repeat=self.extra.repeat)
 
     async def act(self, plan: Plan[RunCommand], say: Say) -> None:
         for action in plan.actions:
@@ -158,7 +156,9 @@ class CommandStep:
             return Verification(Outcome.DONE, looked.told, evidence)
         if looked.status is None:
             return Verification(Outcome.UNKNOWN, f"cannot be verified: {looked.told}", evidence)
-        if self._left_in_doubt:
+        seen = self._seen
+        in_doubt = seen is not None and seen.earlier is EarlierEffect.IN_DOUBT
+        if in_doubt and not self.extra.repeat:
             told = "whether it took effect before the controller was cut off is not known"
             return Verification(Outcome.UNKNOWN, f"{told}: {looked.told}", evidence)
         return Verification(Outcome.FAILED, f"not so: {looked.told}", evidence)

@@ -33,14 +33,21 @@ _WORDS = {"ok": "agrees", "mismatch": "DIFFERS", "unknown": "unknown"}
     "--venues",
     multiple=True,
     metavar="all|NAME",
-    help="all (default), or names; may be repeated, or joined by commas.",
+    help="all (default), or names: one after the other, joined by commas, or each with its own --venues.",
 )
+@click.argument("more", nargs=-1, metavar="")
 @click.option("--adopt", is_flag=True, help="Book what the venues say, as it is shown now.")
 @click.option("--reason", default="", help="With --adopt: what the trade was; kept for ever.")
 @click.option("--approve", metavar="REQUEST", help="Approve what another person asked to adopt.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reconcile(
-    terminal: Terminal, venues: tuple[str, ...], adopt: bool, reason: str, approve: str, yes: bool
+    terminal: Terminal,
+    venues: tuple[str, ...],
+    more: tuple[str, ...],
+    adopt: bool,
+    reason: str,
+    approve: str,
+    yes: bool,
 ) -> int:
     """Compare orders, positions, cash and executions in the books with every venue.
 
@@ -55,7 +62,7 @@ def reconcile(
         raise UsageError("--adopt asks, --approve approves what another person asked")
     if adopt and not reason.strip():
         raise UsageError("an adoption needs a --reason", hint="say what the trade was")
-    named = _named(venues)
+    named = _named(venues, more)
     document = _compared(terminal, named)
     if approve:
         return _approve(terminal, document, approve, yes)
@@ -65,8 +72,11 @@ def reconcile(
     return _status(document)
 
 
-def _named(venues: tuple[str, ...]) -> list[str]:
-    names = [name for each in venues for name in each.split(",") if name]
+def _named(venues: tuple[str, ...], more: tuple[str, ...]) -> list[str]:
+    """`more`: what stands behind the first name of `--venues`. Empty: all."""
+    if more and not venues:
+        raise UsageError(f'what is "{more[0]}"?', hint=f"--venues {' '.join(more)}")
+    names = [name for each in (*venues, *more) for name in each.split(",") if name]
     if "all" in names and len(names) > 1:
         raise UsageError("--venues takes all, or names")
     return [] if names == ["all"] else names

@@ -57,14 +57,14 @@ class HandBack:
         self.timeout_s = 2 * longest_s(rolling.times.trading_within) + 10.0
 
     async def observe(self) -> BackFacts:
-        turns = {turn.service for turn in self._rolling.plan.turns}
-        return BackFacts(
-            self._rolling.pair.now(), self._rolling.desk.ended_by(), self._engine in turns
-        )
+        rolling = self._rolling
+        turns = {turn.service for turn in rolling.plan.turns}
+        if ended_by := rolling.desk.ended_by():
+            rolling.ended = ended_by
+        return BackFacts(rolling.pair.now(), ended_by, self._engine in turns)
 
     def plan(self, facts: BackFacts) -> Plan[HandBackTo]:
         if facts.ended_by:
-            self._rolling.ended = facts.ended_by
             return Plan(reason=f"not handed back: {facts.ended_by}", skipped=True)
         trades = facts.pair is not None and facts.pair.primary == self._engine
         had_its_turn = self._engine in self._rolling.had_its_turn

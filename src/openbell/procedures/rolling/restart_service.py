@@ -96,11 +96,12 @@ class RestartService:
             and view.started_ns >= rolling.since_ns,
             unwell=await rolling.desk.unwell(self._turn.service) if up else "does not run",
         )
+        if self._before.ended_by:
+            rolling.ended = self._before.ended_by
         return self._before
 
     def plan(self, facts: TurnFacts) -> Plan[Restart]:
         if facts.ended_by:
-            self._rolling.ended = facts.ended_by
             return Plan(reason=f"left alone: {facts.ended_by}", skipped=True)
         if facts.had_its_turn:
             return Plan(reason="was restarted since this run began")
