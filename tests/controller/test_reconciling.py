@@ -15,7 +15,7 @@ from openbell.controller.reconciling import Reconciling
 from openbell.controller.run_board import LiveRun, RunBoard
 from openbell.domain.service_state import ServiceState
 from openbell.errors import ConflictError
-from openbell.watch.service_client import Answer
+from openbell.service_client import Answer
 
 DIFFERS = {
     "result": "differs", "adoptable": True, "digest": "d1", "differences": [],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,6 @@ from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.run_board import RunBoard
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import ConflictError, StorageError
-from openbell.kill.course import Course
 from openbell.kill.marker import is_begun, set_marker
 from openbell.kill.pressed import pressed
 from openbell.procedures.begin_trading import BeginTrading
@@ -31,10 +30,12 @@ from openbell.state.lock import FileLock
 from openbell.state.new_run import NewRun
 
 
-def press(layout: DeskLayout) -> None:
-    """A stop of the whole desk, over when this returns: the marker of an earlier one stays as it was."""
+async def press(layout: DeskLayout) -> None:
+    """What a stop of the whole desk that is over has left; the marker of an earlier one stays as it was."""
     set_marker(layout, "enough", "ann")
-    Course.begin(layout.emergency, lambda _: None).add("ended")
+    layout.emergency.mkdir(exist_ok=True)
+    number = len(list(layout.emergency.iterdir())) + 1
+    (layout.emergency / f"{number:03d}.jsonl").write_text('{"event": "ended"}\n')
 
 
 @pytest.fixture
@@ -75,11 +76,11 @@ async def desk(tmp_path: Path) -> AsyncIterator[Any]:
     database.close()
 
 
-def in_the_gap(desk: Any, act: Callable[[], object]) -> None:
+def in_the_gap(desk: Any, act: Callable[[], Awaitable[None]]) -> None:
     """`act` is done after the first look of the request, and before the run is begun."""
 
     async def audited(*_: Any, **__: Any) -> None:
-        act()
+        await act()
 
     desk.auditor.record = desk.auditor.try_record = audited
 
@@ -112,7 +113,7 @@ async def test_an_opening_is_not_begun_after_a_stop_that_it_was_not_asked_for(
     """A stop that was over before the opening took its place was taken back by it, and services came
     up that somebody had just ended; that it was pressed a second time made no difference."""
     if earlier:
-        press(desk.layout)
+        await press(desk.layout)
     in_the_gap(desk, lambda: press(desk.layout))
     runs = Conductor(desk)
     emergency = Emergency(desk, runs)
@@ -129,7 +130,7 @@ async def test_a_closing_does_not_begin_beside_a_stop_that_came_in_between(desk:
     """It was looked for at the request alone: from there to its beginning nothing broke it off."""
     held = FileLock(desk.layout.emergency_lock)
 
-    def begin() -> None:
+    async def begin() -> None:
         set_marker(desk.layout, "enough", "ann")
         held.acquire()
 
@@ -145,14 +146,14 @@ async def test_a_closing_does_not_begin_beside_a_stop_that_came_in_between(desk:
 
 
 async def test_only_the_stop_that_was_known_is_taken_back(desk: Any) -> None:
-    press(desk.layout)
+    await press(desk.layout)
     before = pressed(desk.layout)
     emergency = Emergency(desk, Conductor(desk))
     in_the_gap(desk, lambda: press(desk.layout))  # while its end is written down
     with pytest.raises(ConflictError, match="pressed meanwhile"):
         await emergency.clear("joe", before)
     assert is_begun(desk.layout)
-    in_the_gap(desk, lambda: None)
+    in_the_gap(desk, lambda: _nothing(""))
     await emergency.clear("joe", pressed(desk.layout))
     assert not is_begun(desk.layout)
     assert not os.path.lexists(desk.layout.emergency_marker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from openbell.procedures.command_step import CommandFacts, CommandStep, environm
 from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
+from openbell.runtime.left_commands import noted
 from openbell.runtime.processes import MARK_VARIABLE
 
 
@@ -156,6 +158,27 @@ async def test_a_command_that_does_not_end_is_killed_with_what_it_started(
         assert asyncio.get_running_loop().time() < deadline, "its child lives"
         await asyncio.sleep(0.01)
     assert kept.known == {"own": EarlierEffect.IN_DOUBT}, "nobody knows what it did"
+
+
+async def test_it_is_not_run_beside_an_earlier_attempt_that_is_still_at_work(
+    journal: Any, tmp_path: Path
+) -> None:
+    """Though it may be repeated: two at once is not a repetition."""
+    made = step(tmp_path, "echo ran >> runs", "test -e runs", repeat=True)
+    earlier = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    folder = made.layout.commands
+    try:
+        with noted(folder, "own", "close-7") as spawned:
+            spawned(earlier.pid)
+            (folder / "own.json").rename(folder / "kept.json")  # as its controller left it
+        report = await carry_out(journal, made)
+        assert report.outcome is Outcome.FAILED
+        assert f"close-7 is still there: pid {earlier.pid}" in report.detail
+        assert not (tmp_path / "runs").exists()
+    finally:
+        earlier.kill()
+        earlier.wait()
+    assert (await carry_out(journal, made)).outcome is Outcome.DONE
 
 
 async def test_only_secrets_that_are_named_are_seen_and_none_is_told(

@@ -235,6 +235,11 @@ class DeskLayout:
         return self.state / "credentials.env"
 
     @property
+    def commands(self) -> Path:
+        """Notes of the desk's own commands that are being carried out."""
+        return self.run / "commands"
+
+    @property
     def records(self) -> Path:
         return self.state / "records"
 

@@ -49,6 +49,7 @@ from openbell.procedures.extraction import (
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects, NoEffects, PlannedEffects
 from openbell.procedures.step import Outcome, Step, StepReport
+from openbell.runtime.left_commands import left_commands
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.service.logging import get_logger
@@ -357,8 +358,14 @@ class Closings:
 
         def marked() -> dict[int, str]:
             found = scan(system_processes(), desk.layout.desk_id)
+            commands = left_commands(desk.layout.commands)
             return {
-                pid: mark.service for pid, mark in found.marks.items() if found.processes[pid].alive
+                **{facts.pid: note.told() for note, all_ in commands.items() for facts in all_},
+                **{
+                    pid: mark.service
+                    for pid, mark in found.marks.items()
+                    if found.processes[pid].alive
+                },
             }
 
         return Closing(

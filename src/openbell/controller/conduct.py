@@ -18,6 +18,7 @@ from openbell.procedures.declared import Procedure, what_changed
 from openbell.procedures.report import RECORDED
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Step, StepReport, Verification
+from openbell.runtime.left_commands import end_left_commands
 from openbell.service.logging import get_logger
 from openbell.state.new_run import NewRun
 
@@ -250,6 +251,11 @@ class Conductor:
 
     async def _carried_out(self, run: LiveRun, body: Coroutine[object, object, None]) -> None:
         try:
+            try:
+                await self._end_left_commands(run)
+            except BaseException:
+                body.close()
+                raise
             await body
         except asyncio.CancelledError:
             why = self._broken_off.pop(run.id, "")
@@ -267,6 +273,21 @@ class Conductor:
             await self._record_end(run)
             told = FailedError(f"defect: {type(error).__name__}", hint="see the controller's log")
             self.finish(run, "broken_off", told.message, {}, told)
+
+    async def _end_left_commands(self, run: LiveRun) -> None:
+        """Before anything else: what a controller that was killed left at work would go on beside the
+        run, and a second time where its step is taken again."""
+        ended = await end_left_commands(self._desk.layout.commands)
+        for note, gone in ended.items():
+            told = f"{note.told()}, which a controller that was killed had left at work, "
+            told += "was ended" if gone else f"CANNOT be ended: pid {note.pid}"
+            log.error("a command was left", step=note.step, run=note.run, ended=gone, alert=True)
+            run.emit(
+                {
+                    "event": "alert", "alert": True, "rule": "left_command",
+                    "subject": note.step, "message": told,
+                }
+            )  # fmt: skip
 
     async def _record_end(self, run: LiveRun) -> None:
         await asyncio.to_thread(self._desk.release_lock_of, run.id)

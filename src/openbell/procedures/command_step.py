@@ -9,6 +9,7 @@ because the disk is full, it is not run at all: a crash would hide that it ever 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from openbell.errors import FailedError, StorageError
 from openbell.procedures.ports import EarlierEffect, Effects
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.commands import Ran, run_command
+from openbell.runtime.left_commands import left_commands, noted
 from openbell.runtime.members import Mark
 from openbell.runtime.plan import BASE_VARIABLES
 from openbell.runtime.processes import MARK_VARIABLE
@@ -132,6 +134,8 @@ class CommandStep:
 
     async def act(self, plan: Plan[RunCommand], say: Say) -> None:
         for action in plan.actions:
+            if left := await asyncio.to_thread(self._left):
+                raise FailedError(f"not run: {left}")
             written = await self.effects.intend(self.name, str(action))
             if not written and not self.extra.repeat:
                 raise StorageError(
@@ -174,12 +178,23 @@ class CommandStep:
         command that is given a secret may be able to."""
         if self.extra.secrets:
             a_sender_starts(self.layout)
-        return await run_command(
-            argv,
-            cwd=self.layout.desk,
-            environment=self.environment,
-            timeout_s=timeout_s,
-            redact=self.redact,
+        with noted(self.layout.commands, self.name, self.environment["OPENBELL_RUN"]) as spawned:
+            return await run_command(
+                argv,
+                cwd=self.layout.desk,
+                environment=self.environment,
+                timeout_s=timeout_s,
+                redact=self.redact,
+                spawned=spawned,
+            )
+
+    def _left(self) -> str:
+        """That an earlier attempt at it is at work still, though its controller is gone."""
+        found = left_commands(self.layout.commands)
+        there = [(note, living) for note, living in found.items() if note.step == self.name]
+        return "; ".join(
+            f"{note.told()} is still there: pid {', '.join(str(each.pid) for each in living)}"
+            for note, living in there
         )
 
 

@@ -40,8 +40,10 @@ async def run_command(
     timeout_s: float,
     redact: Callable[[str], str] = str,
     line_chars: int = _LINE_CHARS,
+    spawned: Callable[[int], None] = lambda _: None,
 ) -> Ran:
-    """Runs it to its end; it is killed with its group when it is late, or we are cancelled. `redact`
+    """Runs it to its end; it is killed with its group when it is late, or we are cancelled. `spawned` is
+    told its pid, which is that of its session too. `redact`
     takes known secrets out of what was printed, of which the last lines are kept, each up to
     `line_chars`."""
     try:
@@ -56,6 +58,7 @@ async def run_command(
         )
     except OSError as error:
         return Ran(None, f"cannot be run: {error.strerror or error}", ())
+    spawned(process.pid)
     output = bytearray()
     reading = asyncio.create_task(_read(process, output))
     try:
