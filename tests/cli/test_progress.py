@@ -50,33 +50,41 @@ class Told:
         yield {"event": "failed", "seq": 4, "outcome": "not_verified"}
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def no_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Standard output is a pipe whose reader has gone, as `head` does."""
+    """Standard output is a pipe whose reader has gone, as `head` does. No fixture: what is captured of
+    a test takes the place of what its fixtures put there."""
     read, write = os.pipe()
     os.close(read)
-    stream = os.fdopen(write, "w")
-    monkeypatch.setattr("sys.stdout", stream)
-    yield
-    with contextlib.suppress(BrokenPipeError):
-        stream.close()
+    with monkeypatch.context() as patch, contextlib.suppress(BrokenPipeError):
+        with os.fdopen(write, "w") as stream:
+            patch.setattr("sys.stdout", stream)
+            yield
 
 
-@pytest.mark.usefixtures("no_reader")
-def test_a_run_is_followed_to_its_end_though_nobody_reads_along() -> None:
+def test_a_run_is_followed_to_its_end_though_nobody_reads_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`openbell down --yes | head` said that the controller had gone away, and to run it again, while the
     closing came to its end."""
     terminal, told = Terminal(None, as_json=False), Told()
-    last = follow(terminal, told, "close-2")  # type: ignore[arg-type]
+    with no_reader(monkeypatch):
+        last = follow(terminal, told, "close-2")  # type: ignore[arg-type]
+        terminal.show({}, "CLOSING STATEMENT")  # nor does what comes after it end the command early
     assert last["outcome"] == "not_verified"
     assert told.asked == ["runs/close-2/events?after=0"]
-    terminal.show({}, "CLOSING STATEMENT")  # nor does what comes after it end the command early
 
 
-@pytest.mark.usefixtures("no_reader")
-def test_a_command_that_follows_no_run_ends_with_its_reader() -> None:
-    with pytest.raises(BrokenPipeError):
-        Terminal(None, as_json=False).say("a line of a log")
+def test_a_command_that_follows_no_run_ends_with_its_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = False
+    with no_reader(monkeypatch):
+        try:
+            Terminal(None, as_json=False).say("a line of a log")
+        except BrokenPipeError:
+            ended = True
+    assert ended
 
 
 def test_a_controller_that_goes_away_is_told_as_such() -> None:

@@ -54,6 +54,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Any]:
         database=database,
         board=RunBoard(),
         interrupted=None,
+        roles=SimpleNamespace(engine=None),
+        states={},
         adoption=SimpleNamespace(orphans=()),
         targets=SimpleNamespace(
             now=DeskTarget.OFFLINE, latched=False, latch_note="", commanded=commanded,

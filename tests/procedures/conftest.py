@@ -348,6 +348,9 @@ class FakeEffects:
     async def earlier(self, effect: str) -> EarlierEffect:
         return self.kept.get(effect, EarlierEffect.NONE)
 
+    async def intended(self, effect: str) -> str:
+        return ""
+
 
 @dataclass
 class FakeDesk:

@@ -31,9 +31,11 @@ class Kept:
     """`procedures.ports.Effects`, of a run that may have been cut off."""
 
     known: dict[str, EarlierEffect] = field(default_factory=dict)
+    whats: dict[str, str] = field(default_factory=dict)
 
     async def intend(self, effect: str, what: str) -> bool:
         self.known[effect] = EarlierEffect.IN_DOUBT
+        self.whats[effect] = what
         return True
 
     async def settle(self, effect: str, outcome: EarlierEffect) -> None:
@@ -41,6 +43,9 @@ class Kept:
 
     async def earlier(self, effect: str) -> EarlierEffect:
         return self.known.get(effect, EarlierEffect.NONE)
+
+    async def intended(self, effect: str) -> str:
+        return self.whats.get(effect, "")
 
 
 def step(
@@ -132,6 +137,24 @@ def test_a_verified_effect_is_never_brought_about(earlier: EarlierEffect) -> Non
     for repeat in (True, False):
         plan = plan_command(CommandFacts(True, earlier, ""), ("x",), repeat=repeat)
         assert plan.actions == ()
+
+
+@pytest.mark.parametrize("earlier", [EarlierEffect.IN_DOUBT, EarlierEffect.DONE])
+async def test_a_command_that_was_changed_meanwhile_is_not_taken_for_the_one_that_was_run(
+    journal: Any, tmp_path: Path, earlier: EarlierEffect
+) -> None:
+    """desk.toml was edited between the crash and the resume: the new command had the old one's past, and
+    nobody was told that it was another."""
+    kept = Kept()
+    await carry_out(journal, step(tmp_path, "echo old >> runs", "false", kept))
+    kept.known["own"] = earlier
+    same = step(tmp_path, "echo old >> runs", "false", kept)
+    assert "another command" not in same.plan(await same.observe()).reason
+    changed = step(tmp_path, "echo new >> runs", "false", kept)
+    reason = changed.plan(await changed.observe()).reason
+    assert reason.endswith("it was another command then: run sh -c echo old >> runs")
+    await carry_out(journal, changed)
+    assert (tmp_path / "runs").read_text() == "old\n"
 
 
 @pytest.mark.parametrize("earlier", list(EarlierEffect))

@@ -226,7 +226,7 @@ async def test_a_halt_leaves_trading_where_it_is(journal: Any) -> None:
 def test_planning_ends_no_restart() -> None:
     """What ended it is observed; a plan of the same facts, made once more, changes nothing."""
     rolling = rolling_of(FakePair())
-    rolling.timeouts_s = {"engine-a": 1.0}
+    rolling.timeouts_s = {turn.service: 1.0 for turn in rolling.plan.turns}
     facts = TurnFacts(view("engine-a"), "halted by eve: lunch", had_its_turn=False, unwell="")
     assert RestartService(rolling, rolling.plan.turns[0]).plan(facts).skipped
     back = BackFacts(None, "halted by eve: lunch", would_hand_over=False)

@@ -28,12 +28,12 @@ def held_back(desk: Any, times: int | None) -> None:
     def body(path: str, asked: Any) -> dict[str, Any]:
         nonlocal left
         told: dict[str, Any] = answer(path, asked)
-        if left == 0:
+        if path == "/v1/state":
+            return {**told, "venues": [{"name": "sim", "held_back": True}]}
+        if path != "/v1/reconcile" or left == 0:
             return told
-        if path == "/v1/reconcile":
-            left = None if left is None else left - 1
-            return {**told, "ok": False, "unknown": True, "unknown_venues": ["sim: held back"]}
-        return {**told, "venues": [{"name": "sim", "held_back": True}]}
+        left = None if left is None else left - 1
+        return {**told, "ok": False, "unknown": True, "unknown_venues": ["sim: held back"]}
 
     desk.asks._body = body
 

@@ -179,6 +179,11 @@ class RunJournal:
             return EarlierEffect.NONE
         return EarlierEffect.IN_DOUBT if found.outcome is None else EarlierEffect(found.outcome)
 
+    async def intended(self, effect: str) -> str:
+        store = await self._database.open()
+        found = await asyncio.to_thread(store.effect, self._number, effect)
+        return "" if found is None else found.what
+
     async def finish(self, outcome: str, detail: Mapping[str, Any] | None = None) -> AuditHead:
         return await self._database.finish(self._number, outcome, detail)
 
@@ -263,6 +268,15 @@ class BestEffortJournal:
         except OpenbellError as error:
             self._give_up(error)
             return EarlierEffect.IN_DOUBT
+
+    async def intended(self, effect: str) -> str:
+        if self._effects is None:
+            return ""
+        try:
+            return await self._effects.intended(effect)
+        except OpenbellError as error:
+            self._give_up(error)
+            return ""
 
     async def finish(
         self, outcome: str, detail: Mapping[str, Any] | None = None

@@ -41,6 +41,8 @@ class CommandFacts:
     """What is known of it from before a crash."""
     told: str
     """What the verification printed last."""
+    was: str = ""
+    """The command that this run had intended under the same name, where that was another one."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,14 @@ def plan_command(facts: CommandFacts, argv: tuple[str, ...], *, repeat: bool) ->
         return Plan(reason="it is verified to be so already")
     if repeat:
         return Plan((RunCommand(argv),))
+    was = f"; it was another command then: {facts.was}" if facts.was else ""
     if facts.earlier is EarlierEffect.IN_DOUBT:
         return Plan(
             reason="not run again: it may have been run before the controller was cut off, and what "
-            "became of it is not known"
+            f"became of it is not known{was}"
         )
     if facts.earlier is EarlierEffect.DONE:
-        return Plan(reason="not run again: it has succeeded in this run")
+        return Plan(reason=f"not run again: it has succeeded in this run{was}")
     return Plan((RunCommand(argv),))
 
 
@@ -126,11 +129,16 @@ class CommandStep:
     async def observe(self) -> CommandFacts:
         looked = await self._look()
         earlier = await self.effects.earlier(self.name)
-        self._seen = CommandFacts(looked.status == 0, earlier, looked.told)
+        then, now = await self.effects.intended(self.name), str(self._action())
+        was = "" if then == now else then
+        self._seen = CommandFacts(looked.status == 0, earlier, looked.told, was)
         return self._seen
 
     def plan(self, facts: CommandFacts) -> Plan[RunCommand]:
-        return plan_command(facts, self._filled(self.extra.command), repeat=self.extra.repeat)
+        return plan_command(facts, self._action().argv, repeat=self.extra.repeat)
+
+    def _action(self) -> RunCommand:
+        return RunCommand(self._filled(self.extra.command))
 
     async def act(self, plan: Plan[RunCommand], say: Say) -> None:
         for action in plan.actions:

@@ -67,6 +67,10 @@ class Effects(Protocol):
 
     async def earlier(self, effect: str) -> EarlierEffect: ...
 
+    async def intended(self, effect: str) -> str:
+        """What was intended last under this name, in this run; empty where nothing was, or where that
+        is not known."""
+
 
 class NoEffects:
     """Of a plan: nothing was brought about, and nothing will be."""
@@ -80,6 +84,9 @@ class NoEffects:
     async def earlier(self, effect: str) -> EarlierEffect:
         return EarlierEffect.NONE
 
+    async def intended(self, effect: str) -> str:
+        return ""
+
 
 class PlannedEffects(NoEffects):
     """Of the plan of a run that is gone on with: what it has brought about is known, and nothing
@@ -90,6 +97,9 @@ class PlannedEffects(NoEffects):
 
     async def earlier(self, effect: str) -> EarlierEffect:
         return await self._of.earlier(effect)
+
+    async def intended(self, effect: str) -> str:
+        return await self._of.intended(effect)
 
 
 class GuardPort(Protocol):
