@@ -69,15 +69,15 @@ async def test_an_engine_that_was_started_since_makes_the_venues_be_asked_again(
     assert statement.verified and statement.left_nothing, statement.summary
 
 
-async def test_one_that_this_closing_stops_itself_makes_them_be_asked_again(
+async def test_what_was_said_before_a_sender_that_this_closing_stops_itself_is_over(
     fake_desk: Any, make_journal: Any, killed: Any
 ) -> None:
-    """Whoever started it has not said so on the disk."""
-    await cut_off(fake_desk, make_journal, killed, "done stop_services")
+    """Whoever started it has not said so on the disk. The venue is down, so nobody knows."""
+    await cut_off(fake_desk, make_journal, killed, "done stop_venues")
     fake_desk.services.states["engine"] = ServiceState.READY
-    fake_desk.venue.errands = 0
-    await close(fake_desk, make_journal())
-    assert fake_desk.venue.errands > 0
+    statement = await close(fake_desk, make_journal())
+    assert fake_desk.services.states["engine"] is ServiceState.STOPPED
+    assert statement.document["unknown"] and not statement.verified
 
 
 async def test_what_ran_since_is_asked_about_though_the_venue_is_gone(
