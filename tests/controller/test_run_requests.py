@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ from openbell.kill.pressed import pressed
 from openbell.procedures.begin_trading import BeginTrading
 from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
+from openbell.runtime.left_commands import noted
 from openbell.state.lock import FileLock
 from openbell.state.new_run import NewRun
 
@@ -258,6 +262,34 @@ async def test_the_plan_of_a_closing_that_is_gone_on_with_knows_what_was_done(
     assert await effects.earlier("wire") is known
     with pytest.raises(AssertionError, match="nothing about"):
         await effects.intend("wire", "run wire.sh")
+
+
+async def test_a_run_ends_what_a_killed_controller_left_at_work_before_it_does_anything(
+    desk: Any,
+) -> None:
+    command = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        with noted(desk.layout.commands, "wire", "close-7") as spawned:
+            spawned(command.pid)
+            note = desk.layout.commands / "wire.json"
+            note.rename(note.with_name("kept.json"))  # as its controller left it
+        runs, ended = Conductor(desk), []
+        run = runs.admit("close", 7, "joe", {})
+
+        async def work() -> None:
+            ended.append(command.poll())
+            run.emit({"event": "done"})
+
+        runs.carry_out(run, work())
+        async with asyncio.timeout(60):
+            events = [event async for event in run.follow(0)]
+    finally:
+        command.kill()
+        command.wait()
+    assert ended == [-signal.SIGKILL], "before, and not beside it"
+    assert [event["event"] for event in events] == ["alert", "done"]
+    assert events[0]["rule"] == "left_command"
+    assert str(events[0]["message"]).endswith("was ended")
 
 
 async def _told_nobody(*_: Any) -> tuple[()]:
