@@ -166,19 +166,21 @@ class ReconcileBooks:
 
     async def act(self, plan: Plan[Compare], say: Say) -> None:
         """Compared here, since it takes what the step is given: again and again while a venue's limits
-        hold back what would have to be asked, until the step's time is over."""
+        hold back what would have to be asked, until the step's time is over. The table is kept here as
+        well: what was found stands before that, and a slow disk takes none of the verification's time."""
         say("comparing books with the venue")
         while True:
             left_s = time_left_s(self.timeout_s) - ROOM_S
-            self._found = await self._by_the_engine(max(ROOM_S, left_s))
-            if self._found.outcome is not Outcome.UNKNOWN:
-                return
+            self._found = found = await self._by_the_engine(max(ROOM_S, left_s))
+            if found.outcome is not Outcome.UNKNOWN:
+                break
             state = await self.closing.voices.ask_engine("/v1/state")
             held = [str(v["name"]) for v in state.get("venues") or () if v.get("held_back")]
             if not held:
-                return
+                break
             say(f"waiting for the limits of {', '.join(held)}")
             await asyncio.sleep(RETRY_S)
+        self._found = replace(found, files=await self._kept(found.evidence))
 
     async def verify(self, say: Say) -> Verification:
         """The comparison changes nothing, so it is its own verification."""
