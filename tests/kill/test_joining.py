@@ -17,6 +17,9 @@ import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import Scope, ScopeKind
+from openbell.kill.emergency import carry_out
+from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
+from openbell.kill.equipment import LoadedAlone
 from openbell.kill.flatten_turn import FlattenTurn
 from openbell.kill.joining import Joining
 from openbell.kill.request import EmergencyRequest
@@ -163,3 +166,24 @@ async def test_a_statement_of_another_version_is_no_statement_and_the_stop_is_do
     joining.give_back()
     assert heard == ["begun", "ended"]
     assert any("001 cannot be read" in problem for problem in problems)
+
+
+async def test_what_a_press_saw_while_it_waited_stands_in_the_statement_that_it_joins(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had ended the carrier before; a third press was first at the lock that was free then."""
+    theirs = EmergencyStatement(
+        course="002", reason="", actor="bob", scopes=("desk",), flatten=False, account_wide=False,
+        began="2026-03-02T08:00:00+00:00", took_s=0.1, carrier_pid=1,
+        latch=LatchSet(set=True, durable=True), joined=True, problems=("theirs",),
+    )  # fmt: skip
+
+    async def joined(self: Joining) -> EmergencyStatement:
+        self.problems.append("process 7 stands still: it was killed")
+        return theirs
+
+    monkeypatch.setattr(Joining, "joined", joined)
+    stated = await carry_out(layout, EmergencyRequest(), LoadedAlone(layout), lambda _: None)
+    assert stated.course == "002" and stated.joined
+    assert stated.problems[0] == "theirs"
+    assert "process 7 stands still: it was killed" in stated.problems

@@ -117,7 +117,10 @@ async def test_a_guard_that_is_stopped_in_the_middle_of_a_stop_is_killed_and_tak
             assert desk.own_open() == []
             assert process.wait(PATIENCE_S) == -signal.SIGKILL
             told = [*pressed.statement["problems"], *second.statement["problems"]]
-            assert any(f"process {process.pid}" in each and "stopped" in each for each in told)
+            assert any(f"process {process.pid}" in each and "stopped" in each for each in told), (
+                pressed,
+                second,
+            )
 
 
 # Its parts.

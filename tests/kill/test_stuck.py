@@ -35,11 +35,11 @@ PATIENCE_S = 60.0
 HOLD = """
 import asyncio, sys, threading
 from pathlib import Path
-from openbell.kill.stuck import beat
+from openbell.kill.progress import Progress
 from openbell.state.lock import FileLock
 FileLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
-asyncio.run(beat()) if sys.argv[2] == "beats" else threading.Event().wait()
+asyncio.run(Progress().watch()) if sys.argv[2] == "beats" else threading.Event().wait()
 """
 
 

@@ -191,7 +191,11 @@ class _Stop:
         """The statement of whoever carries out the same already. None: it is ours to carry out."""
         stated = await self.joining.joined()
         self.request = self.joining.request
-        return stated
+        if stated is None:
+            return None
+        # What was seen while it was waited for, such as a carrier that had to be ended, is in no other's.
+        seen = dict.fromkeys((*stated.problems, *self.problems))
+        return msgspec.structs.replace(stated, problems=tuple(seen))
 
     # --- 2 to 5 --------------------------------------------------------------------------------
 
