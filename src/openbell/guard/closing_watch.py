@@ -1,8 +1,9 @@
 """What the guard knows of the closing that has told it to hold the switches: when it was heard last.
 
-A controller that closes a desk says so with each beat. One that was killed is started again and waits
-for a person; one whose closing was broken off lives on: neither says it, and nobody but the guard is
-left to withdraw what the engine was to leave behind.
+A controller that closes a desk says so with each beat. One that was killed says nothing until the one that
+is started in its place goes on with the closing, by itself or on a person's word; one whose closing was
+broken off lives on, and does not say it. Until then nobody but the guard is left to withdraw what the
+engine was to leave behind.
 """
 
 from __future__ import annotations
