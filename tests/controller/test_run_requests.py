@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 
+from openbell.cli.main import openbell
 from openbell.config.layout import DeskLayout
 from openbell.controller import open_desk
 from openbell.controller.close_desk import CloseWishes, Closings
@@ -32,6 +36,11 @@ from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.left_commands import noted
 from openbell.state.lock import FileLock
 from openbell.state.new_run import NewRun
+
+ONE = """
+[services.base]
+command = ["sleep", "86400"]
+"""
 
 
 async def press(layout: DeskLayout) -> None:
@@ -129,6 +138,52 @@ async def test_an_opening_is_not_begun_after_a_stop_that_it_was_not_asked_for(
     assert await outcomes(desk) == ["broken off: an emergency stop was pressed meanwhile"]
     assert is_begun(desk.layout)
     await desk.board.reserve("open", "joe")  # the place is free again
+
+
+@pytest.mark.usefixtures("no_steps")
+async def test_an_opening_knows_of_the_stops_that_whoever_asks_for_it_knew_of(desk: Any) -> None:
+    """It took those for known that there were when the controller came to it: seconds after the command
+    was typed, where that had to start one."""
+    await press(desk.layout)
+    before = pressed(desk.layout)
+    wanted = json.dumps({"safe_mode": True, "before": before.to_wire()})
+    wishes = msgspec.json.decode(wanted, type=OpenWishes)
+    assert wishes.before == before, "as a controller that is started reads it"
+    await press(desk.layout)
+    runs = Conductor(desk)
+    emergency = Emergency(desk, runs)
+    openings = Openings(desk, runs, SimpleNamespace(), emergency, _nothing)  # type: ignore[arg-type]
+    with pytest.raises(ConflictError, match="pressed meanwhile"):
+        await openings.open(wishes, "joe")
+    assert await outcomes(desk) == [], "nothing was done for it"
+    assert is_begun(desk.layout)
+    await desk.board.reserve("open", "joe")  # the place is free again
+
+
+def test_up_takes_no_stop_back_that_was_pressed_after_it_was_typed(
+    make_desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its controller started, a stop began and ended: its marker was taken away, and services came
+    up. The command asks a controller that has refused it once more, and is not let in by that either."""
+    made = make_desk(ONE)
+    spawn = subprocess.Popen
+
+    def pressed_first(*arguments: Any, **more: Any) -> Any:
+        asyncio.run(press(made.layout))
+        process = spawn(*arguments, **more)
+        made.processes.append(process)
+        return process
+
+    monkeypatch.setattr("openbell.cli.daemon.subprocess", SimpleNamespace(
+        Popen=pressed_first, DEVNULL=subprocess.DEVNULL
+    ))  # fmt: skip
+    done = CliRunner(env={"OPENBELL_ACTOR": "ann", "OPENBELL_STATE": None}).invoke(
+        openbell, ["--desk", str(made.folder), "up"]
+    )
+    assert done.exit_code == ConflictError.exit_code, done.output
+    assert "pressed meanwhile" in done.output
+    assert is_begun(made.layout)
+    assert [row["state"] for row in made.status()["services"]] == ["stopped"]
 
 
 @pytest.mark.usefixtures("no_steps")

@@ -50,7 +50,8 @@ class StartingController:
     def __init__(
         self, layout: DeskLayout, desk: Path, opening: dict[str, Any] | None = None
     ) -> None:
-        """`opening` is begun while the controller still loads its API."""
+        """`opening` is begun while the controller still loads its API; its `before` are the emergency
+        stops that whoever asks for it may know of."""
         self._layout = layout
         wish = () if opening is None else ("--open", json.dumps(opening), "--actor", actor())
         layout.make()

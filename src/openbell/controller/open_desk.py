@@ -69,7 +69,8 @@ class OpenWishes:
     """The closing after which it opens the desk again: it then trades only where every look before
     is satisfied. Not asked for by people."""
     before: Pressed | None = None
-    """What was known of emergency stops when it was asked for. Not asked for by people."""
+    """What was known of emergency stops when it was asked for; None: when the controller is asked. Not
+    asked for by people."""
 
 
 class Openings:
@@ -98,15 +99,16 @@ class Openings:
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
         """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,
-        ConfigError, StorageError (nothing was begun then)."""
+        ConfigError, StorageError (nothing was begun then). A stop that was pressed since `wishes.before`,
+        or since now where that is not known, is not taken back: ConflictError."""
         desk = self._desk
-        before = pressed(desk.layout)
+        before = wishes.before or pressed(desk.layout)
         wishes = replace(wishes, before=before)
         await desk.board.reserve("open", actor)
         try:
             desk.refuse_locked("not opened")
             self._refuse_safe_mode_while_trading(wishes)
-            refuse_under_way(self._desk.layout)
+            refuse_pressed_since(desk.layout, before)
             await desk.reload_desk_file()
             desk.require_known(list(wishes.only))
             parameters = {"safe_mode": wishes.safe_mode, "only": list(wishes.only)}

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from openbell.config.layout import DeskLayout
 from openbell.errors import ConflictError
-from openbell.kill.course import refuse_under_way
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class Pressed:
     marker: tuple[int, int, int] | None
     """Of `state/emergency.json`: which file it is, and when it was written."""
     courses: frozenset[str]
+
+    def to_wire(self) -> dict[str, Any]:
+        """For a process that is to know what this one saw."""
+        return {"marker": self.marker, "courses": sorted(self.courses)}
 
 
 def pressed(layout: DeskLayout) -> Pressed:
@@ -40,6 +44,9 @@ def pressed(layout: DeskLayout) -> Pressed:
 def refuse_pressed_since(layout: DeskLayout, before: Pressed) -> None:
     """Raises ConflictError while a stop of the whole desk is under way, and where any was begun since
     `before`, though it be over."""
+    # Not above: it loads what a command that only looks need not wait for.
+    from openbell.kill.course import refuse_under_way
+
     refuse_under_way(layout)
     now = pressed(layout)
     if (now.marker is not None and now.marker != before.marker) or now.courses - before.courses:

@@ -19,6 +19,7 @@ from openbell.errors import (
     NotRunningError,
     RefusedError,
 )
+from openbell.kill.pressed import Pressed, pressed, refuse_pressed_since
 
 if TYPE_CHECKING:
     from openbell.config.models import LoadedDesk
@@ -54,17 +55,19 @@ def open_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool = False)
         terminal.show(document, plan_text(document))
         return 0
 
+    before = pressed(terminal.layout)
     started = not client.is_running()
-    run = _start(terminal, wanted) if started else None
+    run = _start(terminal, wanted, before) if started else None
     if not started:
         terminal.warn_of_live(_read_desk(terminal).file.live_venues())
     if run is None:
-        run = _begin(terminal, client, wanted)
+        run = _begin(terminal, client, wanted, before)
     return follow_opening(terminal, client, run, started=started)
 
 
-def _start(terminal: Terminal, wanted: dict[str, Any]) -> str | None:
+def _start(terminal: Terminal, wanted: dict[str, Any], before: Pressed) -> str | None:
     """Starts the controller, which begins the opening at once; the run's id, None where it began none.
+    It comes to that seconds after the command was typed: a stop pressed since `before` is newer.
 
     It reads the desk file itself. To read it here too would cost half of this command's own work, on
     the cores that the desk is started on; so that is done only where the controller could not use it,
@@ -72,6 +75,7 @@ def _start(terminal: Terminal, wanted: dict[str, Any]) -> str | None:
     """
     from openbell.cli.daemon import StartingController
 
+    wanted = {**wanted, "before": before.to_wire()}
     starting = StartingController(terminal.layout, terminal.desk_path, wanted)
     try:
         told = starting.await_answer()
@@ -143,10 +147,17 @@ def _plan(client: Client, terminal: Terminal, wanted: dict[str, Any]) -> Any:
         return opening_plan_of_a_closed_desk(terminal.desk_path, terminal.layout, **wanted)
 
 
-def _begin(terminal: Terminal, client: Client, wanted: dict[str, Any]) -> str:
-    """Begins the opening. Of processes left over from an earlier run a person is asked."""
+def _begin(terminal: Terminal, client: Client, wanted: dict[str, Any], before: Pressed) -> str:
+    """Begins the opening. Of processes left over from an earlier run a person is asked. Raises
+    ConflictError where a stop was pressed since `before`: the controller takes those for known that
+    there are when it is asked, and it may have refused this opening for one already."""
+
+    def ask(**more: object) -> str:
+        refuse_pressed_since(terminal.layout, before)
+        return str(client.post("open", {**wanted, **more})["run"])
+
     try:
-        return str(client.post("open", wanted)["run"])
+        return ask()
     except RefusedError as error:
         orphans = error.facts.get("orphans")
         if not isinstance(orphans, list):
@@ -161,7 +172,7 @@ def _begin(terminal: Terminal, client: Client, wanted: dict[str, Any]) -> str:
             ) from None
         terminal.warn(found)
         terminal.confirm(f"End the {len(ours)} that are ours, and open?", yes=False)
-        return str(client.post("open", {**wanted, "force": True})["run"])
+        return ask(force=True)
 
 
 def _orphan_line(orphan: dict[str, Any]) -> str:
