@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.kill.small_desk import ROOT, small_desk
+from tests.kill.small_desk import ROOT, WAITS_FOR_THE_GUARD, small_desk
 
 from openbell.config.layout import DeskLayout
 from openbell.kill.guard_client import GuardGoneError, ask_guard
@@ -46,7 +46,7 @@ def broken(tmp_path: Path) -> str:
     folder = tmp_path / "broken"
     folder.mkdir()
     text = BROKEN.format(names=contract["forbidden_modules"])
-    (folder / "sitecustomize.py").write_text(text)
+    (folder / "sitecustomize.py").write_text(text + WAITS_FOR_THE_GUARD)
     return str(folder)
 
 
