@@ -6,6 +6,7 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kill.house import DESK_ID, HOLDINGS, House, house
 
@@ -213,6 +214,30 @@ async def test_a_symbol_alone_is_flattened() -> None:
         stated = await here.stop(flatten_epoch=EPOCH, scope=Scope(symbol=here.kind.symbols[1]))
         assert stated.is_settled, stated
         assert list(await positions(here)) == [here.kind.symbols[0]]
+
+
+async def test_a_symbol_is_proven_flat_while_another_of_the_account_trades() -> None:
+    """Each fill of the other one began its proof anew: it was unknown, and took all of its time."""
+    async with house("binance-usdm") as here:
+        moving, still = here.kind.symbols
+        trade(here, Side.BUY, 4)
+        trade(here, Side.BUY, 4, market=1)
+        asked, moved = here.venue.positions, Decimal(0)
+
+        async def moves() -> list[VenuePosition]:
+            nonlocal moved
+            moved += 1
+            return [
+                msgspec.structs.replace(each, quantity=each.quantity + moved)
+                if each.symbol == moving
+                else each
+                for each in await asked()
+            ]
+
+        here.venue.positions = moves  # type: ignore[method-assign]
+        stated = await here.stop(flatten_epoch=EPOCH, scope=Scope(symbol=still))
+        assert stated.is_settled, stated
+        assert moved > 1, "there is no proof without a second answer"
 
 
 async def test_without_flatten_positions_stay() -> None:

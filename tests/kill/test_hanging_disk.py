@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,8 +27,13 @@ from openbell.state.latch import Latches
 WITHOUT_A_DISK = """
 import os, sys, time
 state, make = sys.argv.pop(1), os.mkdir
+me, parent = os.getpid(), os.getppid()
+def forked():
+    global me, parent
+    me, parent = os.getpid(), me
+os.register_at_fork(after_in_child=forked)
 def hang():
-    while os.getppid() > 1:
+    while os.getppid() == parent:  # an orphan's is whatever takes orphans here
         time.sleep(0.1)
     os._exit(1)  # whoever pressed has ended
 def opened(path, flags, *more, open=os.open, **named):
@@ -193,3 +200,34 @@ def test_a_press_that_waits_for_no_disk_ends_as_its_child_says(tmp_path: Path) -
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 7
     killed = code.replace("leave(7)", "os.kill(os.getpid(), 9)")
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", killed]) == 247
+
+
+LEFT_BY_A_PERSON = """
+import asyncio, ctypes.util, os, sys
+ctypes.util.find_library = lambda _: sys.exit("a file of libc is looked for: by processes, and on a disk")
+from openbell.kill import front, press
+async def pressed(*_, **__):
+    print(os.getpid(), flush=True)
+    await asyncio.Event().wait()
+front.latch_apart, press.press = lambda _, request: (request, False), pressed
+from openbell.cli.main import main
+main()
+"""
+
+
+def test_a_stop_with_a_front_that_is_left_ends_as_one_without(tmp_path: Path) -> None:
+    (tmp_path / "desk.toml").write_text('[desk]\nname = "small"\n')
+    with subprocess.Popen(
+        [sys.executable, "-c", LEFT_BY_A_PERSON, "--desk", str(tmp_path), "emergency-stop", "--yes"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_environment(),
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            stopping = int(process.stdout.readline())
+            assert stopping != process.pid, "it has a front"
+            os.kill(stopping, signal.SIGINT)
+            assert b"the stop goes on" in process.stderr.readline()
+            os.kill(stopping, signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 130
+        finally:
+            process.kill()

@@ -154,17 +154,19 @@ class Flattening:
         loop = asyncio.get_running_loop()
         asked_s = loop.time()
         found = await self._asking.positions()
-        told = {_leg(p): p.quantity for p in found if p.quantity}
+        # What trades elsewhere on the account says nothing of what is to be flat.
+        mine = [p for p in found if p.quantity and self._symbol in (None, p.symbol)]
+        told = {_leg(p): p.quantity for p in mine}
         if told != self._told or self._stale:
             self._told, self._told_s = told, loop.time()
         self._lasting_s = max(0.0, asked_s - self._told_s)
-        held = [p for p in found if p.quantity and self._symbol in (None, p.symbol)]
+        held = list(mine)
         quantities = {_leg(position): position.quantity for position in found}
         for leg, course in self._courses.items():
             if course.before != quantities.get(leg, Decimal(0)):
                 course.before = None
         self._dust = []
-        for position in list(held):
+        for position in mine:
             plan = await self._plan(position)
             if plan is not None and plan.dust:
                 self._dust += plan.dust

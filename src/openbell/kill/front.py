@@ -14,7 +14,7 @@ What always holds: the child is killed with its front, so that a press which is 
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
+import ctypes
 import os
 import select
 import signal
@@ -125,8 +125,9 @@ def leave(status: int) -> int:
 
 
 def _die_with(parent: int) -> None:
-    """Where the system has it; elsewhere the stop goes on without its front."""
+    """Where the system has it; elsewhere the stop goes on without its front. Asks this process, which has
+    libc loaded: to find its file would start processes and use a disk, of which one hangs."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(ctypes.util.find_library("c")).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)

@@ -114,8 +114,10 @@ def emergency_stop(
             stop = press(layout, request, tell, latch=False)
             stated = asyncio.run(_uninterrupted(stop, layout, errors.put))
         except click.Abort:
+            from openbell.cli.main import ABORTED
+
             errors.settle()
-            leave(1)  # whoever waits in front of it does not know that it was left
+            leave(ABORTED)  # whoever waits in front of it does not know that it was left
             raise
         finally:
             errors.settle()
