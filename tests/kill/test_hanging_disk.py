@@ -177,10 +177,16 @@ def test_processes_are_found_by_their_mark_where_records_cannot_be_read(
     over = False
     monkeypatch.setattr(Records, "read_all", _hangs(lambda: over))
     own = OwnProcesses(layout)
-    assert own.look() == {}
-    over = True
-    monkeypatch.setattr(Records, "read_all", lambda _: pytest.fail("it is asked again"))
-    assert own.look() == {}
+    mark = {"OPENBELL_MARK": f"{layout.desk_id}:helper:1"}
+    with subprocess.Popen(["sleep", "600"], env={**plain_environment(), **mark}) as process:
+        try:
+            assert own.look()["helper"].pids == (process.pid,)
+            assert own.unread, "others may run"
+            over = True
+            monkeypatch.setattr(Records, "read_all", lambda _: pytest.fail("it is asked again"))
+            assert own.look()["helper"].pids == (process.pid,)
+        finally:
+            process.kill()
 
 
 def test_what_is_waited_for_so_long_and_no_longer() -> None:

@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,9 +19,13 @@ from tests.kill.small_desk import ROOT
 
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
+from openbell.errors import StorageError
+from openbell.kill import holding, own_processes
 from openbell.kill.ending import kill_frozen
 from openbell.kill.freezing import freeze
+from openbell.kill.holding import Holding
 from openbell.kill.own_processes import OwnProcesses
+from openbell.kill.request import EmergencyRequest
 from openbell.runtime.host import Host
 from openbell.runtime.plan import build_specs
 from openbell.runtime.processes import LinuxProcesses, system_processes
@@ -80,6 +85,58 @@ async def test_an_engine_whose_mark_cannot_be_read_is_frozen_and_killed(
     assert facts is not None and facts.frozen
     (ended,) = await kill_frozen(own, ["engine"])
     assert (ended.result, ended.pids) == ("killed", (pid,))
+
+
+@linux
+@pytest.mark.parametrize(
+    ("latched", "records_come", "is_quiet"),
+    [(True, False, True), (False, False, False), (False, True, True)],
+)
+async def test_one_whose_record_cannot_be_read_either_is_never_told_as_not_running(
+    desk: tuple[DeskLayout, Run],
+    monkeypatch: pytest.MonkeyPatch,
+    latched: bool,
+    records_come: bool,
+    is_quiet: bool,
+) -> None:
+    """It was, and its venues verified, while it sent on: without a latch even."""
+    layout, run = desk
+    answers = threading.Event()
+    read_all = own_processes.Records.read_all
+
+    def slow(records: own_processes.Records) -> object:
+        answers.wait(60)
+        return read_all(records)
+
+    def fails(*_: object) -> None:
+        raise StorageError("no space")
+
+    monkeypatch.setattr(own_processes.Records, "read_all", slow)
+    monkeypatch.setattr(own_processes, "DISK_S", 0.05)
+    monkeypatch.setattr(holding, "REGISTERS_S", 60.0 if records_come else 0.05)
+    if not latched:
+        monkeypatch.setattr(holding.Latches, "set", fails)
+    problems: list[str] = []
+    held = Holding(layout, EmergencyRequest(), OwnProcesses(layout), problems)
+    try:
+        await held.begin()
+        await held.settled()
+        assert held.frozen == () and not (held.quiet.is_set() and not latched)
+        if records_come:
+            answers.set()
+        async with asyncio.timeout(60):
+            while not (held.quiet.is_set() or any("from sending" in each for each in problems)):
+                await asyncio.sleep(0.01)
+        assert held.quiet.is_set() == is_quiet
+        if records_come:
+            assert [(each.result, each.pids) for each in held.frozen] == [
+                ("frozen", (run.process.pid,))
+            ]
+        else:
+            assert any("shows no mark" in each for each in problems)
+    finally:
+        answers.set()
+        held.close()
 
 
 @linux

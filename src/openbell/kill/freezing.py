@@ -31,8 +31,9 @@ _LOOK_EVERY_S = 0.002
 
 def freeze(own: OwnProcesses, timeout_s: float = FREEZE_TIMEOUT_S) -> tuple[FrozenService, ...]:
     """Every service that may send orders, and of which there is a process or that desk.toml calls
-    an engine. Returns when each is seen to be frozen, or is known not to be. For a thread of its
-    own: the venues are asked meanwhile."""
+    an engine; of one that is not found while no record could be read (`own.unread`) nothing is said.
+    Returns when each is seen to be frozen, or is known not to be. For a thread of its own: the venues
+    are asked meanwhile."""
     deadline_s = time.monotonic() + timeout_s
     told: dict[str, FrozenService] = {}
     sure = False
@@ -55,7 +56,7 @@ def freeze(own: OwnProcesses, timeout_s: float = FREEZE_TIMEOUT_S) -> tuple[Froz
             awaited = {each.service for each in rounds if each.result != "frozen"}
             _wait_until_stopped((each for each in senders if each.name in awaited), deadline_s)
     for name, role in own.declared_roles().items():
-        if role in ENGINES and name not in told:
+        if role in ENGINES and name not in told and not own.unread:
             told[name] = FrozenService(service=name, result="not_running")
     return tuple(told[name] for name in sorted(told))
 

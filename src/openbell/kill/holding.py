@@ -5,6 +5,8 @@
                                                   └─▶ nor killed ─▶ an engine: latched for `OBEYED_S` ─▶ quiet
                                                                  └▶ another, or no latch: never quiet
 
+Where no record could be read, an engine that shows no mark is not found: that is one of the last kind.
+
 What always holds: `quiet` is set only once nothing can send, and what could be sent before counts from
 then. Whoever holds no latch, no freeze and no kill over a service that may send proves nothing.
 """
@@ -69,6 +71,8 @@ class Holding:
     _registers: asyncio.Task[None] | None = None
     _setting: asyncio.Task[LatchSet] | None = None
     _holding: asyncio.Task[None] | None = None
+    _waiting: asyncio.Task[None] | None = None
+    """For records, where there is no latch either."""
 
     async def begin(self) -> None:
         """The latch is set, or tried for as long as a disk is given; the rest goes on beside."""
@@ -122,8 +126,9 @@ class Holding:
 
     def close(self) -> None:
         self._closed = True
-        if self._registers is not None:
-            self._registers.cancel()
+        for task in (self._registers, self._waiting):
+            if task is not None:
+                task.cancel()
         _close(self._held)
 
     @property
@@ -137,22 +142,45 @@ class Holding:
     # --- one after the other -------------------------------------------------------------------
 
     async def _hold(self, setting: asyncio.Task[LatchSet]) -> None:
-        at_large: list[str] = []
-        known = True
-        if self.request.whole_desk:
-            try:
-                self.frozen = await aside(lambda: freeze(self.own))
-                pids = [pid for each in self.frozen for pid in each.pids]
-                self._registers = asyncio.create_task(self.hold_registers(pids, REGISTERS_S))
-                at_large = await self._kill_loose()
-            except Exception as error:  # noqa: BLE001 - told, and stops nothing
-                _log.exception("nothing was frozen")
-                self.problems.append(f"nothing was frozen: {type(error).__name__}")
-                known = False
+        at_large, known = await self._freeze_all()
         self.latch = await setting
         if self.request.whole_desk and not self.latch.set and not is_begun(self.layout):
             self.problems.append("nothing keeps services from being started: no latch, no marker")
-        if self.frozen and known and not at_large:
+        if self.own.unread and known and self.request.whole_desk and not self.latch.set:
+            self._waiting = asyncio.create_task(self._hold_late())
+        else:
+            self._conclude(at_large, known=known)
+
+    async def _hold_late(self) -> None:
+        """A disk that is only slow is waited for, beside the cancels: there was neither latch nor record."""
+        await aside(lambda: self.own.wait_for_records(REGISTERS_S))
+        at_large, known = await self._freeze_all()
+        self._conclude(at_large, known=known)
+
+    async def _freeze_all(self) -> tuple[list[str], bool]:
+        """What may still be at large, and whether that is known."""
+        if not self.request.whole_desk:
+            return [], True
+        try:
+            self.frozen = await aside(lambda: freeze(self.own))
+            pids = [pid for each in self.frozen for pid in each.pids]
+            if self._registers is not None:
+                await asyncio.wait([self._registers])
+            self._registers = asyncio.create_task(self.hold_registers(pids, REGISTERS_S))
+            return await self._kill_loose(), True
+        except Exception as error:  # noqa: BLE001 - told, and stops nothing
+            _log.exception("nothing was frozen")
+            self.problems.append(f"nothing was frozen: {type(error).__name__}")
+            return [], False
+
+    def _conclude(self, at_large: list[str], *, known: bool) -> None:
+        unread = self.request.whole_desk and known and self.own.unread
+        if unread:
+            self.problems.append(
+                "the disk does not answer for the records of what runs: an engine that shows no mark is "
+                "not found, and only the latch holds it"
+            )
+        if self.frozen and known and not at_large and not unread:
             self.quiet.set()
         elif self.latch.set and known and self._obey(at_large):
             asyncio.get_running_loop().call_later(OBEYED_S, self.quiet.set)
@@ -169,11 +197,10 @@ class Holding:
         self.problems += [f"{each.service} is not frozen: {each.why}" for each in loose]
         if self._registers is not None:
             await asyncio.wait([self._registers], timeout=LOOSE_S)
-        self.killed = await kill_frozen(self.own, [each.service for each in loose])
+        killed = await kill_frozen(self.own, [each.service for each in loose])
+        self.killed += killed
         # One with a SIGKILL runs no instruction of its own any more, however long the kernel keeps it.
-        return [
-            each.service for each in self.killed if each.result == "left" and each.why != OUTLIVED
-        ]
+        return [each.service for each in killed if each.result == "left" and each.why != OUTLIVED]
 
     def _obey(self, names: Iterable[str]) -> bool:
         """Whether these are engines, which look at the latch before each order."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from openbell.runtime.records import Record, Records
 DISK_S = 1.0
 """For records and desk file, which the kernel mostly has in memory. Without a record the mark that every
 process of a service carries proves it all the same; what its duties are is then not known: it may send."""
+
+_LATE_EVERY_S = 0.02
 
 _FRONTS: set[int] = set()
 
@@ -62,12 +65,28 @@ class OwnService:
 @dataclass
 class OwnProcesses:
     """Looks anew each time it is asked. The process table needs no disk; of one that does not answer for
-    records and desk file it is not asked again, and what it said last holds."""
+    records and desk file it is not asked again before it has, and what it said last holds."""
 
     layout: DeskLayout
     _declared: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
     _records: dict[str, Record] = field(default_factory=dict, repr=False)
-    _hangs: bool = field(default=False, repr=False)
+    _known: bool = field(default=False, repr=False)
+    """They were read, once at least."""
+    _late: list[dict[str, Record]] | None = field(default=None, repr=False)
+    """Of a read that the disk did not answer in time; empty until it does."""
+
+    @property
+    def unread(self) -> bool:
+        """No record was ever read: a service whose processes show no mark is not found. What the last look
+        found is then no proof that nothing runs."""
+        return self._late is not None and not self._known
+
+    def wait_for_records(self, timeout_s: float) -> bool:
+        """For a disk that is only slow. Whether the next look has them."""
+        deadline_s = time.monotonic() + timeout_s
+        while self._late == [] and time.monotonic() < deadline_s:
+            time.sleep(_LATE_EVERY_S)
+        return self._late != []
 
     def look(self) -> dict[str, OwnService]:
         """By name. Never raises."""
@@ -86,12 +105,20 @@ class OwnProcesses:
         return {name: str(each.get("role", "other")) for name, each in self._services().items()}
 
     def _read_records(self) -> dict[str, Record]:
-        if not self._hangs:
+        if self._late:
+            self._records, self._known, self._late = self._late[0], True, None
+        if self._late is None:
+            late: list[dict[str, Record]] = []
+
+            def read() -> None:
+                found = Records(self.layout.records).read_all()[0]
+                late.append({record.service: record for record in found})
+
             try:
-                read = within(Records(self.layout.records).read_all, DISK_S)[0]
-                self._records = {record.service: record for record in read}
+                within(read, DISK_S)
+                self._records, self._known = late[0], True
             except TimeoutError:
-                self._hangs = True
+                self._late = late
         return self._records
 
     def _service(
