@@ -292,6 +292,45 @@ def test_while_an_emergency_stop_is_under_way_no_procedure_begins(desk: Any) -> 
     assert desk.run("close")[-1]["outcome"] == "verified", "it is over"
 
 
+SLOW_TO_LOAD = """
+import pathlib, sys, time
+from openbell.controller import hosting
+from openbell.controller.main import main
+load = hosting.Hosted._load_server
+def late(hosted):
+    while not pathlib.Path(sys.argv[1], "load").exists():
+        time.sleep(0.02)
+    return load(hosted)
+hosting.Hosted._load_server = late
+sys.exit(main(["--desk", sys.argv[1], "--open", "{}", "--actor", "ann"]))
+"""
+
+
+def test_a_stop_breaks_off_a_run_whose_controller_is_still_loading_its_api(make_desk: Any) -> None:
+    """A run that a controller begins at once went on beside it: stops were looked for once the API was there,
+    and one that had come before counted as known."""
+    desk = make_desk(TWO + HELD)
+    desk.processes.append(
+        subprocess.Popen(
+            [sys.executable, "-c", SLOW_TO_LOAD, str(desk.folder)],
+            env=desk.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    )
+    desk.until((desk.folder / "held").exists, "its run is in the middle of a step")
+    assert set_marker(desk.layout, "odd fills", "eve") == ""
+    desk.until(lambda: "emergency.held" in [each["action"] for each in desk.audit()], "it is seen")
+    (desk.folder / "load").touch()
+    desk.until(desk.answers, "the controller answers")
+    (run,) = desk.get("runs")[1]["runs"]
+    last = events(desk, run["run"])[-1]
+    assert (last["event"], last["outcome"]) == ("failed", "broken_off")
+    assert "an emergency stop by eve: odd fills" in last["message"]
+
+
 def test_a_run_that_is_cancelled_ends_after_its_step(make_desk: Any) -> None:
     desk = make_desk(TWO + HELD)
     desk.start()

@@ -144,17 +144,16 @@ class Emergency:
 
         await asyncio.to_thread(clear)
 
-    async def watch(self) -> None:
-        """For as long as the controller lives: sees a stop begin and end, whoever carries it out."""
+    async def watch(self, *, held: bool) -> None:
+        """For as long as the controller lives: sees a stop begin and end, whoever carries it out. `held`:
+        its marker was there before this controller did anything, and there is nothing to break off."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_marker())
+            group.create_task(self._watch_marker(held))
             group.create_task(self._watch_courses())
 
-    async def _watch_marker(self) -> None:
+    async def _watch_marker(self, held: bool) -> None:
         layout = self.desk.layout
-        held = is_begun(layout)
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
             there = is_begun(layout)
             try:
                 if there and not held:
@@ -162,6 +161,7 @@ class Emergency:
             except Exception:
                 log.exception("what an emergency stop wants is not done", alert=True)
             held = there
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _held(self) -> None:
         marker = read_marker(self.desk.layout) or {}

@@ -41,6 +41,7 @@ from openbell.controller.run_board import run_id
 from openbell.controller.specs import Adopted
 from openbell.controller.telling import tell_people
 from openbell.errors import OpenbellError, StorageError
+from openbell.kill.marker import is_begun
 from openbell.runtime import logs as log_files
 from openbell.runtime.spec import AdoptionReport
 from openbell.runtime.supervisor import Supervisor
@@ -134,6 +135,7 @@ class Hosted:
         """Serves the API; returns when `ended` is set and everything was let go. An opening that
         is asked for begins before the API is loaded, which takes as long as a service's start."""
         desk = self.desk
+        stopped = is_begun(desk.layout)
         settings = desk.desk.file.controller
         sockets = [unix_listener(desk.layout.controller_socket)]
         tcp, desk.port_problem = tcp_listener(settings.host, settings.port)
@@ -153,6 +155,11 @@ class Hosted:
             asyncio.create_task(self.parts.planned.run(), name="planned closing"),
             asyncio.create_task(DatabaseWatch(desk).run(), name="database"),
         ]
+        # Before any run is begun, which one that comes from here on is to break off: what is loaded below
+        # takes seconds on a machine that is at work.
+        emergencies = asyncio.create_task(
+            self.parts.emergency.watch(held=stopped), name="emergencies"
+        )
         if open_at_once is not None:
             await self._open(open_at_once, actor)
         else:
@@ -161,7 +168,6 @@ class Hosted:
         gc.enable()  # which `main` had disabled
         serving = asyncio.create_task(server.serve(sockets), name="serve")
         housekeeping = asyncio.create_task(self._keep_house(housekeeping_s), name="housekeeping")
-        emergencies = asyncio.create_task(self.parts.emergency.watch(), name="emergencies")
         ending = asyncio.create_task(ended.wait(), name="ended")
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
         for task in (housekeeping, emergencies, *watching):
