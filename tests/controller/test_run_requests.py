@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from click.testing import CliRunner
 
 from openbell.cli.main import openbell
 from openbell.config.layout import DeskLayout
-from openbell.controller import open_desk
+from openbell.config.procedures import ExtraStep, ProcedureSettings
+from openbell.controller import close_desk, conduct, open_desk
 from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.emergency import Emergency
 from openbell.controller.journal import DeskDatabase, RunJournal
+from openbell.controller.leftovers import told_in_the_way
 from openbell.controller.open_desk import Openings, OpenWishes
 from openbell.controller.run_board import RunBoard
 from openbell.domain.desk_state import DeskCommand, DeskTarget
@@ -34,6 +37,9 @@ from openbell.procedures.begin_trading import BeginTrading
 from openbell.procedures.ports import EarlierEffect
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.left_commands import noted
+from openbell.runtime.members import Mark
+from openbell.runtime.processes import MARK_VARIABLE, system_processes
+from openbell.runtime.spec import AdoptionReport, Orphan
 from openbell.state.lock import FileLock
 from openbell.state.new_run import NewRun
 
@@ -326,7 +332,7 @@ async def test_a_run_ends_what_a_killed_controller_left_at_work_before_it_does_a
     try:
         with noted(desk.layout.commands, "wire", "close-7") as spawned:
             spawned(command.pid)
-            note = desk.layout.commands / "wire.json"
+            (note,) = desk.layout.commands.glob("wire-*.json")
             note.rename(note.with_name("kept.json"))  # as its controller left it
         runs, ended = Conductor(desk), []
         run = runs.admit("close", 7, "joe", {})
@@ -345,6 +351,119 @@ async def test_a_run_ends_what_a_killed_controller_left_at_work_before_it_does_a
     assert [event["event"] for event in events] == ["alert", "done"]
     assert events[0]["rule"] == "left_command"
     assert str(events[0]["message"]).endswith("was ended")
+
+
+async def test_a_disk_that_does_not_say_what_was_left_keeps_no_run_from_its_work(desk: Any) -> None:
+    """It was broken off as a defect before its first step, so that a failing disk kept a desk open."""
+    desk.layout.commands.write_text("no folder")
+    runs = Conductor(desk)
+    run = runs.admit("close", 7, "joe", {})
+
+    async def work() -> None:
+        run.emit({"event": "done"})
+
+    runs.carry_out(run, work())
+    async with asyncio.timeout(60):
+        events = [event async for event in run.follow(0)]
+    assert [event["event"] for event in events] == ["alert", "done"]
+    assert events[0]["rule"] == "left_command" and "is not known" in str(events[0]["message"])
+
+
+async def test_a_disk_that_does_not_answer_is_not_waited_for(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(conduct, "end_left_commands", lambda _: answers.wait())
+    monkeypatch.setattr(conduct, "LOOK_S", 0.05)
+    monkeypatch.setattr(conduct, "KILL_S", 0.0)
+    runs = Conductor(desk)
+    run = runs.admit("close", 7, "joe", {})
+
+    async def work() -> None:
+        run.emit({"event": "done"})
+
+    try:
+        runs.carry_out(run, work())
+        async with asyncio.timeout(60):
+            events = [event async for event in run.follow(0)]
+    finally:
+        answers.set()
+    assert str(events[0]["message"]).endswith("the disk does not answer")
+
+
+@pytest.mark.usefixtures("no_steps")
+async def test_an_opening_ends_what_was_left_at_work_and_is_not_refused_for_it(desk: Any) -> None:
+    """One that is given a secret carries the desk's mark, and was in the way: `--force` was asked for,
+    before the run that would have ended it."""
+    command = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        with noted(desk.layout.commands, "wire", "close-7") as spawned:
+            spawned(command.pid)
+            (note,) = desk.layout.commands.glob("wire-*.json")
+            note.rename(note.with_name("kept.json"))
+        start = system_processes().facts(command.pid).start  # type: ignore[union-attr]
+        orphan = Orphan("step wire", command.pid, "marker", "sleep 600", True, start)
+        desk.desk.file.services = {}
+        desk.adoption = AdoptionReport((), (), (orphan,), 0.0)
+        assert await told_in_the_way(desk, force=False) == []
+        runs = Conductor(desk)
+        openings = Openings(desk, runs, SimpleNamespace(), Emergency(desk, runs), _nothing)  # type: ignore[arg-type]
+        with pytest.raises(AssertionError, match="open-1 was begun"):
+            await openings.open(OpenWishes(), "joe")
+        assert command.wait() == -signal.SIGKILL
+    finally:
+        command.kill()
+        command.wait()
+
+
+def test_a_closing_hears_of_its_own_commands_that_may_send(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it ends as proven by what the venues had said before."""
+    extra = ExtraStep(name="pay", command=("true",), verify=("true",), after="stop_services")
+    desk.desk.file.procedures = {"close": ProcedureSettings(extra=(extra,))}
+    desk.secrets = SimpleNamespace(as_environment=dict)
+    desk.redactor = SimpleNamespace(redact=str)
+    monkeypatch.setattr(close_desk, "closing_steps", lambda _: ())
+    closings = Closings(desk, Conductor(desk), SimpleNamespace(), lambda _: None)  # type: ignore[arg-type]
+    told: list[str] = []
+    closing: Any = SimpleNamespace(
+        run="close-1", wishes=SimpleNamespace(reason=""), may_send=lambda: told.append("told")
+    )
+    (pay,) = closings._steps(closing)
+    pay.may_send()  # type: ignore[attr-defined]
+    assert told == ["told"]
+
+
+def test_a_closing_does_not_take_what_somebody_plans_by_for_something_left(desk: Any) -> None:
+    """A plan that was made during the last look left the desk not proven; one that is given a secret
+    carries the desk's mark too."""
+    desk.desk.folder = desk.layout.desk
+    desk.desk.file.venues, desk.desk.file.closing.checkpoint_elsewhere = {}, ()
+    for name in ("supervisor", "voices", "clerk", "channels", "nothing_sent"):
+        setattr(desk, name, None)
+    closings = Closings(desk, Conductor(desk), SimpleNamespace(), lambda _: None)  # type: ignore[arg-type]
+    closing = closings._closing("close-1", SimpleNamespace(), {})  # type: ignore[arg-type]
+    mark = str(Mark.of_step(desk.layout.desk_id, "wire"))
+    look = subprocess.Popen(
+        ["sleep", "600"], env={**os.environ, MARK_VARIABLE: mark}, start_new_session=True
+    )
+    try:
+        with noted(desk.layout.commands, "wire", "plan", plan=True) as spawned:
+            spawned(look.pid)
+            assert closing.marked() == closing.at_work() == {}
+        assert closing.marked() == {look.pid: "step wire"}, "nobody awaits it any more"
+        with noted(desk.layout.commands, "wire", "close-7") as spawned:
+            spawned(look.pid)
+            assert closing.at_work() == {look.pid: "the command of step wire of close-7"}
+        desk.layout.commands.rmdir()
+        desk.layout.commands.write_text("no folder")
+        assert closing.marked() == {look.pid: "step wire"}, "what is not known is left"
+        with pytest.raises(OSError, match="Not a directory"):
+            closing.at_work()
+    finally:
+        look.kill()
+        look.wait()
 
 
 async def _told_nobody(*_: Any) -> tuple[()]:

@@ -19,11 +19,12 @@ from openbell.kill.ending import kill_frozen
 from openbell.kill.freezing import freeze
 from openbell.kill.own_processes import OwnProcesses
 from openbell.procedures.command_step import CommandFacts, CommandStep, environment_of, plan_command
-from openbell.procedures.ports import EarlierEffect
+from openbell.procedures.ports import EarlierEffect, NoEffects
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
 from openbell.runtime.left_commands import noted
 from openbell.runtime.processes import MARK_VARIABLE
+from openbell.state.nothing_sent import keep_nothing_sent, read_nothing_sent
 
 
 @dataclass
@@ -193,7 +194,8 @@ async def test_it_is_not_run_beside_an_earlier_attempt_that_is_still_at_work(
     try:
         with noted(folder, "own", "close-7") as spawned:
             spawned(earlier.pid)
-            (folder / "own.json").rename(folder / "kept.json")  # as its controller left it
+            (note,) = folder.glob("own-*.json")
+            note.rename(folder / "kept.json")  # as its controller left it
         report = await carry_out(journal, made)
         assert report.outcome is Outcome.FAILED
         assert f"close-7 is still there: pid {earlier.pid}" in report.detail
@@ -242,3 +244,54 @@ async def test_one_that_is_given_a_secret_is_frozen_and_killed_by_an_emergency_s
 
 def test_one_without_a_secret_carries_no_mark(tmp_path: Path) -> None:
     assert MARK_VARIABLE not in step(tmp_path, "true", "true").environment
+
+
+async def test_a_plan_that_looks_meanwhile_keeps_no_command_from_being_run(
+    journal: Any, tmp_path: Path
+) -> None:
+    """Its verification was taken for an earlier attempt, and the run's step failed."""
+    planned = step(tmp_path, "true", "touch looks; until test -e done; do sleep 0.05; done")
+    planned.effects = NoEffects()
+    looking = asyncio.create_task(planned.observe())
+    try:
+        async with asyncio.timeout(60):
+            while not (tmp_path / "looks").exists():
+                await asyncio.sleep(0.02)
+        report = await carry_out(journal, step(tmp_path, "touch done", "test -e done"))
+        assert report.outcome is Outcome.DONE, report.detail
+    finally:
+        (tmp_path / "done").touch()
+        await asyncio.wait([looking])
+
+
+async def test_only_a_command_that_is_run_says_that_something_may_have_been_sent(
+    journal: Any, tmp_path: Path
+) -> None:
+    """Its verification did too, in a plan as well: a closing of a simulated desk that was cut off had no
+    last word any more, and no `down` could prove it."""
+    told: list[str] = []
+    made = step(tmp_path, "touch done", "test -e done", secrets=("KEY",))
+    made.may_send = lambda: told.append("may send")
+    made.layout.make()
+    kept, stops = made.layout.nothing_sent, made.layout.emergency
+    keep_nothing_sent(kept, "close-6", "then")
+    await made.observe()
+    await made.verify(lambda *_: None)
+    assert read_nothing_sent(kept, stops) is not None and told == []
+    await carry_out(journal, made)
+    assert read_nothing_sent(kept, stops) is None and told == ["may send"]
+    keep_nothing_sent(kept, "close-7", "then")
+    await carry_out(journal, made)
+    assert read_nothing_sent(kept, stops) is not None and len(told) == 1, "it was so already"
+
+
+async def test_where_it_is_not_known_what_was_left_it_is_run_if_it_may_be_repeated(
+    journal: Any, tmp_path: Path
+) -> None:
+    once = step(tmp_path, "echo once >> runs", "false")
+    once.layout.run.mkdir(parents=True)
+    once.layout.commands.write_text("no folder")
+    report = await carry_out(journal, once)
+    assert report.outcome is Outcome.FAILED and "is not known" in report.detail
+    await carry_out(journal, step(tmp_path, "echo again >> runs", "false", repeat=True))
+    assert (tmp_path / "runs").read_text() == "again\n"

@@ -3,6 +3,7 @@ changed it has run; everybody else is asked again."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 
 from openbell.config.loader import parse_desk
 from openbell.config.models import LoadedDesk
+from openbell.config.procedures import ExtraStep
 from openbell.domain.service_state import ServiceState
 from openbell.kill.marker import set_marker
 from openbell.procedures.closing import closing_steps
 from openbell.procedures.closing.statement import Statement, closing_statement
+from openbell.procedures.command_step import CommandStep, environment_of
 from openbell.procedures.run import Runner
 from openbell.state.last_word import a_sender_starts
 from openbell.venues.asking import VenueAnswer
@@ -186,3 +189,53 @@ async def sim_order(sim: Any, name: str) -> Any:
     sim.services.states["venue"] = ServiceState.STOPPED
     sim.orders = {}
     return msgspec.structs.replace(answer.open_orders[0], venue="real")
+
+
+@pytest.mark.parametrize("sends", [False, True])
+async def test_what_is_sent_after_the_last_word_is_asked_about_again(
+    fake_desk: Any, journal: Any, sends: bool
+) -> None:
+    """A command of the desk's own that is given a key, after `stop_services`: what it sent rested at the
+    venue, and the closing ended as verified by what had been said before."""
+    closing = fake_desk.closing()
+
+    def may_send() -> None:
+        closing.may_send()
+        if sends:
+            fake_desk.venue.orders[fake_desk.own_order(9)] = True
+
+    extra = ExtraStep(
+        name="pay", command=("touch", "done"), verify=("test", "-e", "done"), secrets=("KEY",),
+        after="stop_services",
+    )  # fmt: skip
+    layout = fake_desk.layout
+    layout.desk.mkdir(exist_ok=True)
+    environment = environment_of(extra, layout, os.environ, {}, "close-1", "")
+    pay = CommandStep(extra, layout, environment, fake_desk.effects, str, may_send)
+    steps = [*closing_steps(closing)]
+    names = [step.name for step in steps]
+    # The venue can be asked to the end, as a real one can; this one's process is then no leftover.
+    steps[names.index("stop_venues")] = pay
+    runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=60)
+    reports = await runner.run(steps)
+    assert [left["service"] for left in closing.processes_left or ()] == ["venue"]
+    closing.processes_left = ()
+    statement = await closing_statement(closing, reports)
+    assert (layout.desk / "done").exists()
+    own = [row for row in statement.document["remaining_orders"] if row["own"]]
+    assert len(own) == sends and statement.verified is not sends, statement.summary
+    assert not statement.left_nothing
+
+
+async def test_what_was_left_at_work_and_cannot_be_looked_for_is_not_proven_gone(
+    fake_desk: Any, journal: Any
+) -> None:
+    def at_work() -> Any:
+        raise OSError("Input/output error")
+
+    closing = fake_desk.closing()
+    closing.at_work = at_work
+    runner = Runner(journal, lambda _: None, on_report=closing.note, timeout_s=60)
+    statement = await closing_statement(closing, await runner.run(closing_steps(closing)))
+    assert statement.services_stopped and not statement.verified
+    assert "left at work is not known: Input/output error" in statement.summary

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand
-from openbell.procedures.uncontrolled import status_without_controller
+from openbell.procedures.uncontrolled import services_alive, status_without_controller
+from openbell.runtime.members import Mark, scan
+from openbell.runtime.processes import MARK_VARIABLE, system_processes
 from openbell.state.database import open_database
 from openbell.state.new_run import NewRun
 from openbell.state.not_proven import NotProven
@@ -121,3 +125,14 @@ def test_a_closed_desk_is_offline_and_one_that_was_not_proven_says_so(
     assert told["not_proven"]["run"] == "close-2"
     (advice,) = told["recommendations"]
     assert advice["severity"] == "critical" and "openbell down" in advice["action"]
+
+
+def test_a_command_of_the_desks_own_is_no_service(layout: DeskLayout) -> None:
+    mark = str(Mark.of_step(layout.desk_id, "wire"))
+    process = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK_VARIABLE: mark})
+    try:
+        assert scan(system_processes(), layout.desk_id).marks[process.pid].is_step
+        assert services_alive(layout) == {}
+    finally:
+        process.kill()
+        process.wait()

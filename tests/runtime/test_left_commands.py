@@ -15,7 +15,13 @@ import psutil
 import pytest
 
 from openbell.runtime.commands import run_command
-from openbell.runtime.left_commands import LeftCommand, end_left_commands, left_commands, noted
+from openbell.runtime.left_commands import (
+    LeftCommand,
+    commands_at_work,
+    end_left_commands,
+    left_commands,
+    noted,
+)
 
 CONTROLLER = """
 import asyncio, os, sys
@@ -62,10 +68,10 @@ async def test_it_is_found_with_what_it_started_and_ended(tmp_path: Path) -> Non
     ((note, living),) = left_commands(notes).items()
     assert (note.step, note.run) == ("wire", "close-7")
     assert {facts.pid for facts in living} == pids
-    assert await end_left_commands(notes) == {note: True}
+    assert await asyncio.to_thread(end_left_commands, notes) == {note: True}
     assert not any(map(lives, pids))
     assert left_commands(notes) == {}
-    assert await end_left_commands(notes) == {}, "nothing is left to be ended"
+    assert await asyncio.to_thread(end_left_commands, notes) == {}, "nothing is left to be ended"
 
 
 async def test_a_command_that_has_ended_leaves_no_note_and_what_it_left_is_its_own_affair(
@@ -80,7 +86,7 @@ async def test_a_command_that_has_ended_leaves_no_note_and_what_it_left_is_its_o
     background = int(ran.lines[0])
     try:
         assert ran.status == 0 and left_commands(notes) == {}
-        assert await end_left_commands(notes) == {}
+        assert await asyncio.to_thread(end_left_commands, notes) == {}
         assert lives(background)
     finally:
         os.kill(background, signal.SIGKILL)
@@ -94,7 +100,7 @@ async def test_another_process_under_its_number_is_left_alone(tmp_path: Path, ot
     try:
         with noted(notes, "wire", "close-7") as spawned:
             spawned(stranger.pid)
-            path = notes / "wire.json"
+            (path,) = notes.glob("wire-*.json")
             note = msgspec.json.decode(path.read_bytes(), type=LeftCommand)
             assert list(left_commands(notes)) == [note]
             changed = (
@@ -104,7 +110,7 @@ async def test_another_process_under_its_number_is_left_alone(tmp_path: Path, ot
             )
             path.write_bytes(msgspec.json.encode(changed))
             assert left_commands(notes) == {}
-            assert await end_left_commands(notes) == {}
+            assert await asyncio.to_thread(end_left_commands, notes) == {}
             assert stranger.poll() is None
     finally:
         stranger.kill()
@@ -122,3 +128,52 @@ async def test_a_note_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None
     finally:
         command.kill()
         command.wait()
+
+
+def test_two_notes_of_one_step_hide_nothing_of_each_other(tmp_path: Path) -> None:
+    """A plan is made beside a run: its note replaced that of the run's command, and was then taken away,
+    so that the controller was killed and nobody found the command."""
+    notes = tmp_path / "notes"
+    command = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    look = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        with noted(notes, "wire", "close-7") as spawned:
+            spawned(command.pid)
+            with noted(notes, "wire", "plan", plan=True) as planned:
+                planned(look.pid)
+                assert {note.pid for note in left_commands(notes)} == {command.pid}
+            assert {note.pid for note in left_commands(notes)} == {command.pid}
+        assert left_commands(notes) == {}
+    finally:
+        for each in (command, look):
+            each.kill()
+            each.wait()
+
+
+async def test_what_somebody_plans_by_is_left_once_nobody_awaits_it(tmp_path: Path) -> None:
+    """A run that began during a plan killed its verification, and said that it had been left."""
+    notes = tmp_path / "notes"
+    look = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        with noted(notes, "wire", "plan", plan=True) as spawned:
+            spawned(look.pid)
+            assert commands_at_work(notes).of_plans == {look.pid}
+            assert await asyncio.to_thread(end_left_commands, notes) == {}
+            assert look.poll() is None
+            (path,) = notes.glob("*.json")
+            note = msgspec.json.decode(path.read_bytes(), type=LeftCommand)
+            gone = msgspec.structs.replace(note, by_start=note.by_start - 1)
+            path.write_bytes(msgspec.json.encode(gone))
+            assert commands_at_work(notes).of_plans == frozenset()
+            assert await asyncio.to_thread(end_left_commands, notes) == {gone: True}
+    finally:
+        look.kill()
+        look.wait()
+
+
+def test_notes_that_cannot_be_listed_are_not_taken_for_none(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    assert left_commands(notes) == {}, "nothing was ever noted"
+    notes.write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        left_commands(notes)

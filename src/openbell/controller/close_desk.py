@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import orjson
 from openbell.controller.abandoned import Abandoned, abandoned_document
 from openbell.controller.arranging import arranged
 from openbell.controller.closing_alerts import ClosingAlerts
-from openbell.controller.conduct import Conductor
+from openbell.controller.conduct import LOOK_S, Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
@@ -31,6 +32,7 @@ from openbell.domain.closing_wishes import (
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
+from openbell.kill.aside import within
 from openbell.kill.course import refuse_under_way
 from openbell.procedures.checkpointing import Sections, gather_sections, write_sections
 from openbell.procedures.closing import PROCEDURE, Closing, closing_steps
@@ -49,7 +51,7 @@ from openbell.procedures.extraction import (
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects, NoEffects, PlannedEffects
 from openbell.procedures.step import Outcome, Step, StepReport
-from openbell.runtime.left_commands import left_commands
+from openbell.runtime.left_commands import commands_at_work, left_commands
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
 from openbell.service.logging import get_logger
@@ -303,7 +305,7 @@ class Closings:
     ) -> tuple[Step[Any, Any], ...]:
         return arranged(
             self._desk, PROCEDURE, closing_steps(closing),
-            run=closing.run, reason=closing.wishes.reason, effects=effects,
+            run=closing.run, reason=closing.wishes.reason, effects=effects, may_send=closing.may_send,
         )  # fmt: skip
 
     def _closing(
@@ -358,15 +360,18 @@ class Closings:
 
         def marked() -> dict[int, str]:
             found = scan(system_processes(), desk.layout.desk_id)
-            commands = left_commands(desk.layout.commands)
-            return {
-                **{facts.pid: note.told() for note, all_ in commands.items() for facts in all_},
-                **{
-                    pid: mark.service
-                    for pid, mark in found.marks.items()
-                    if found.processes[pid].alive
-                },
-            }
+            alive = {pid: mark for pid, mark in found.marks.items() if found.processes[pid].alive}
+            plans: frozenset[int] = frozenset()
+            if any(mark.is_step for mark in alive.values()):
+                # What somebody plans by meanwhile changes nothing, and is not left.
+                with suppress(OSError):
+                    folder = desk.layout.commands
+                    plans = within(lambda: commands_at_work(folder), LOOK_S).of_plans
+            return {pid: mark.service for pid, mark in alive.items() if pid not in plans}
+
+        def at_work() -> dict[int, str]:
+            found = within(lambda: left_commands(desk.layout.commands), LOOK_S)
+            return {facts.pid: note.told() for note, all_ in found.items() for facts in all_}
 
         return Closing(
             run=run,
@@ -384,6 +389,7 @@ class Closings:
             elsewhere=elsewhere,
             nothing_sent=desk.nothing_sent,
             marked=marked,
+            at_work=at_work,
             earlier=earlier,
             record_act=record_act,
             effects=effects or NoEffects(),

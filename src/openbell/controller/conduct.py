@@ -13,12 +13,13 @@ from openbell.controller.journal import BestEffortJournal, RunJournal
 from openbell.controller.run_board import LiveRun, run_id, run_number
 from openbell.controller.step_approvals import StepApprovals
 from openbell.errors import ConflictError, FailedError, OpenbellError, UsageError
+from openbell.kill.aside import aside
 from openbell.procedures.by_itself import BY_ITSELF
 from openbell.procedures.declared import Procedure, what_changed
 from openbell.procedures.report import RECORDED
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Step, StepReport, Verification
-from openbell.runtime.left_commands import end_left_commands
+from openbell.runtime.left_commands import KILL_S, end_left_commands
 from openbell.service.logging import get_logger
 from openbell.state.new_run import NewRun
 
@@ -31,6 +32,8 @@ log = get_logger()
 BREAK_OFF_S = 5.0
 """For what is under way to end, of a run that is broken off. A thread that a disk holds is cancelled by
 nobody, and whoever waits has an emergency stop to record."""
+LOOK_S = 10.0
+"""For the disk to say what was left at work, each time; a run does not wait for it longer."""
 AS_IT_IS = "what it has done stays done, and the desk is as `openbell status` shows it"
 
 
@@ -41,6 +44,8 @@ class Conductor:
         self._desk = desk
         self._tasks: set[asyncio.Task[None]] = set()
         self.approvals = StepApprovals(desk)
+        self._left: list[Mapping[str, object]] = []
+        """What is to be told by the next run: of commands that were left at work."""
         self._broken_off: dict[str, str] = {}
         """By run: why it is cancelled and not to be taken up again."""
         self.leave: dict[str, Callable[[RunRecord], Awaitable[str]]] = {}
@@ -252,7 +257,10 @@ class Conductor:
     async def _carried_out(self, run: LiveRun, body: Coroutine[object, object, None]) -> None:
         try:
             try:
-                await self._end_left_commands(run)
+                await self.end_left_commands()
+                untold, self._left = self._left, []
+                for event in untold:
+                    run.emit(event)
             except BaseException:
                 body.close()
                 raise
@@ -274,20 +282,25 @@ class Conductor:
             told = FailedError(f"defect: {type(error).__name__}", hint="see the controller's log")
             self.finish(run, "broken_off", told.message, {}, told)
 
-    async def _end_left_commands(self, run: LiveRun) -> None:
+    async def end_left_commands(self) -> None:
         """Before anything else: what a controller that was killed left at work would go on beside the
-        run, and a second time where its step is taken again."""
-        ended = await end_left_commands(self._desk.layout.commands)
+        run, and a second time where its step is taken again. Never raises: a disk that does not say
+        what was left is told of, and keeps no desk from being closed."""
+        folder = self._desk.layout.commands
+        try:
+            ended = await aside(lambda: end_left_commands(folder), LOOK_S + KILL_S)
+        except OSError as error:
+            why = str(error) or "the disk does not answer"
+            log.error("what was left at work is not known", why=why, alert=True)
+            self._left.append(
+                _left_alert("", f"whether a command was left at work is not known: {why}")
+            )
+            return
         for note, gone in ended.items():
             told = f"{note.told()}, which a controller that was killed had left at work, "
             told += "was ended" if gone else f"CANNOT be ended: pid {note.pid}"
             log.error("a command was left", step=note.step, run=note.run, ended=gone, alert=True)
-            run.emit(
-                {
-                    "event": "alert", "alert": True, "rule": "left_command",
-                    "subject": note.step, "message": told,
-                }
-            )  # fmt: skip
+            self._left.append(_left_alert(note.step, told))
 
     async def _record_end(self, run: LiveRun) -> None:
         await asyncio.to_thread(self._desk.release_lock_of, run.id)
@@ -368,6 +381,12 @@ class Conductor:
 
     def _others(self) -> set[asyncio.Task[None]]:
         return {task for task in self._tasks if task is not asyncio.current_task()}
+
+
+def _left_alert(step: str, told: str) -> Mapping[str, object]:
+    return {
+        "event": "alert", "alert": True, "rule": "left_command", "subject": step, "message": told,
+    }  # fmt: skip
 
 
 def _kinds(procedure: Procedure, steps: Sequence[str]) -> list[str]:

@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from openbell.controller.conduct import LOOK_S
 from openbell.controller.desk import ControlledDesk
 from openbell.errors import RefusedError
+from openbell.kill.aside import aside
 from openbell.procedures.wording import count_of
+from openbell.runtime.left_commands import left_commands
 from openbell.runtime.ports import is_taken
 from openbell.runtime.processes import system_processes
 from openbell.runtime.spec import Orphan
+from openbell.service.logging import get_logger
+
+log = get_logger()
 
 
 async def settle_leftovers(desk: ControlledDesk, force: bool, actor: str) -> None:
@@ -41,15 +47,28 @@ async def settle_leftovers(desk: ControlledDesk, force: bool, actor: str) -> Non
 
 
 async def told_in_the_way(desk: ControlledDesk, force: bool) -> list[str]:
-    """For what an opening would be refused as things are, a sentence each."""
+    """For what an opening would be refused as things are, a sentence each. What a killed controller left
+    at work an opening ends itself."""
+    there = await _there(desk)
+    ended = await _to_be_ended(desk) if there else frozenset()
     return [
         f"pid {orphan.pid} of {orphan.service} is left over: `openbell up --force` ends it"
         if orphan.ours
         else f"pid {orphan.pid} ({orphan.command}) is in the way of {orphan.service}: end it, or give "
         f"{orphan.service} another port"
-        for orphan in await _there(desk)
-        if not (force and orphan.ours)
+        for orphan in there
+        if not (force and orphan.ours) and orphan.pid not in ended
     ]
+
+
+async def _to_be_ended(desk: ControlledDesk) -> frozenset[int]:
+    """None where the disk does not say."""
+    try:
+        found = await aside(lambda: left_commands(desk.layout.commands), LOOK_S)
+    except OSError as error:
+        log.error("what was left at work is not known", why=str(error) or type(error).__name__)
+        return frozenset()
+    return frozenset(facts.pid for living in found.values() for facts in living)
 
 
 async def _there(desk: ControlledDesk) -> list[Orphan]:

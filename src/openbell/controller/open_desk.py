@@ -116,6 +116,8 @@ class Openings:
             wishes = _as_begun(wishes, cut_off)
             if wishes.force:
                 parameters["force"] = True
+            # One that carries the desk's mark would be in the way as well.
+            await self._runs.end_left_commands()
             await settle_leftovers(desk, wishes.force, actor)
             if wishes.restart_of:
                 parameters["restart_of"] = wishes.restart_of

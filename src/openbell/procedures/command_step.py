@@ -9,7 +9,6 @@ because the disk is full, it is not run at all: a crash would hide that it ever 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,8 @@ from dataclasses import dataclass, field
 from openbell.config.layout import DeskLayout
 from openbell.config.procedures import ExtraStep
 from openbell.errors import FailedError, StorageError
-from openbell.procedures.ports import EarlierEffect, Effects
+from openbell.kill.aside import aside
+from openbell.procedures.ports import EarlierEffect, Effects, NoEffects
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
 from openbell.runtime.commands import Ran, run_command
 from openbell.runtime.left_commands import left_commands, noted
@@ -29,6 +29,8 @@ from openbell.state.last_word import a_sender_starts
 
 VERIFY_TIMEOUT_S = 20.0
 """Of one verification; below what the runner gives a step for it, so that its own word is told."""
+LOOK_S = 10.0
+"""For the disk to say what was left at work."""
 _PLACEHOLDER = re.compile(r"\{(python|desk|state)\}")
 
 
@@ -83,7 +85,7 @@ def environment_of(
     freezes and kills it as it does whatever it does not know, also where no controller is left to break
     it off; so does a controller that finds it left over."""
     known = {**secrets, **environ}
-    mark = Mark(layout.desk_id, f"step {extra.name}", 0)
+    mark = Mark.of_step(layout.desk_id, extra.name)
     return {
         **({MARK_VARIABLE: str(mark)} if extra.secrets else {}),
         **{name: environ[name] for name in BASE_VARIABLES if name in environ},
@@ -106,6 +108,8 @@ class CommandStep:
     effects: Effects
     redact: Callable[[str], str] = str
     """Takes known secrets out of what was printed."""
+    may_send: Callable[[], None] = lambda: None
+    """Told directly before a command that is given a secret is run."""
     _ran: Ran | None = None
     _seen: CommandFacts | None = None
 
@@ -142,8 +146,11 @@ class CommandStep:
 
     async def act(self, plan: Plan[RunCommand], say: Say) -> None:
         for action in plan.actions:
-            if left := await asyncio.to_thread(self._left):
+            if left := await self._left():
                 raise FailedError(f"not run: {left}")
+            if self.extra.secrets:
+                # It may be able to send an order. Not before the verification, which changes nothing.
+                a_sender_starts(self.layout)
             written = await self.effects.intend(self.name, str(action))
             if not written and not self.extra.repeat:
                 raise StorageError(
@@ -151,6 +158,8 @@ class CommandStep:
                     "run twice",
                     hint="make room on the disk, or say `repeat = true` of a command that may be",
                 )
+            if self.extra.secrets:
+                self.may_send()
             self._ran = await self._run(action.argv, self.extra.timeout)
             if self._ran.status is not None:
                 # Cut off, or never started in time: what it did is for the verification to say.
@@ -182,11 +191,8 @@ class CommandStep:
         return await self._run(self._filled(self.extra.verify), VERIFY_TIMEOUT_S)
 
     async def _run(self, argv: Sequence[str], timeout_s: float) -> Ran:
-        """Raises StorageError where the disk would go on saying that nothing can have sent an order: a
-        command that is given a secret may be able to."""
-        if self.extra.secrets:
-            a_sender_starts(self.layout)
-        with noted(self.layout.commands, self.name, self.environment["OPENBELL_RUN"]) as spawned:
+        run, plan = self.environment["OPENBELL_RUN"], isinstance(self.effects, NoEffects)
+        with noted(self.layout.commands, self.name, run, plan=plan) as spawned:
             return await run_command(
                 argv,
                 cwd=self.layout.desk,
@@ -196,9 +202,14 @@ class CommandStep:
                 spawned=spawned,
             )
 
-    def _left(self) -> str:
-        """That an earlier attempt at it is at work still, though its controller is gone."""
-        found = left_commands(self.layout.commands)
+    async def _left(self) -> str:
+        """That an earlier attempt at it is at work still, though its controller is gone; or that this is
+        not known, and it must not be run twice."""
+        try:
+            found = await aside(lambda: left_commands(self.layout.commands), LOOK_S)
+        except OSError as error:
+            why = str(error) or type(error).__name__
+            return "" if self.extra.repeat else f"whether it is at work still is not known: {why}"
         there = [(note, living) for note, living in found.items() if note.step == self.name]
         return "; ".join(
             f"{note.told()} is still there: pid {', '.join(str(each.pid) for each in living)}"

@@ -240,14 +240,15 @@ def guard_row(
 
 
 def services_alive(layout: DeskLayout) -> dict[str, int]:
-    """The leader of each service of which marked processes live: the one with the lowest start."""
+    """The leader of each service of which marked processes live: the one with the lowest start.
+    A command of the desk's own is no service."""
     if not layout.state.exists():
         return {}
     found = scan(system_processes(), layout.desk_id)
     leaders: dict[str, tuple[int, int]] = {}
     for pid, mark in found.marks.items():
         facts = found.processes[pid]
-        if facts.alive:
+        if facts.alive and not mark.is_step:
             leaders[mark.service] = min(
                 leaders.get(mark.service, (facts.start, pid)), (facts.start, pid)
             )

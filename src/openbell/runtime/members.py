@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from openbell.runtime.process_watch import ProcessWatch, WatchedProcess
 from openbell.runtime.processes import ProcessFacts, ProcessTable
 
+_STEP = "step "
+"""No service's name has a blank."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -26,6 +29,15 @@ class Mark:
 
     def __str__(self) -> str:
         return f"{self.desk_id}:{self.service}:{self.generation}"
+
+    @classmethod
+    def of_step(cls, desk_id: str, step: str) -> Mark:
+        """Of a command of the desk's own, which is no service."""
+        return cls(desk_id, f"{_STEP}{step}", 0)
+
+    @property
+    def is_step(self) -> bool:
+        return self.service.startswith(_STEP)
 
     @classmethod
     def parse(cls, text: str | None) -> Mark | None:

@@ -92,6 +92,9 @@ class Closing:
     simulated one that never came up, would keep such a desk from ever being closed."""
     marked: Callable[[], Mapping[int, str]] = dict
     """Living processes that carry this desk's mark, by pid, each with its service."""
+    at_work: Callable[[], Mapping[int, str]] = dict
+    """Living processes of commands of the desk's own that were left at work, by pid, each in words.
+    Raises OSError: it is not known."""
     earlier: Mapping[str, Earlier] = field(default_factory=dict)
     """By step: what an attempt that was cut off had found."""
     now_ns: Callable[[], int] = time.time_ns
@@ -114,6 +117,9 @@ class Closing:
     """ClOrdIDs of open orders that the engine has told to be passive."""
     final: Picture | None = None
     """The venue's word after everything that could send an order was stopped."""
+    sent_after: bool = False
+    """A command that can send was run after the services were stopped: what the venues say from then on
+    may still change."""
     pnl: Mapping[str, object] | None = None
     checkpoint: str | None = None
     locked: bool = False
@@ -192,6 +198,12 @@ class Closing:
             return
         if is_halted:
             self.disarmed = await self.guard.disarm()
+
+    def may_send(self) -> None:
+        """Told before a command of the desk's own that may send an order: what the venues said last is
+        over, and who needs it asks them again."""
+        self.final = None
+        self.sent_after = self.sent_after or "stop_services" in self.outcomes
 
     def note(self, report: StepReport) -> None:
         """Keeps how a step ended, for the steps after it."""

@@ -34,16 +34,20 @@ class Statement:
     """What to do about one that is not verified; empty where it is."""
     document: Mapping[str, Any]
     """As docs/reference/api.md shows it."""
+    sent_after: bool = False
+    """A command of the desk's own that may send was run when everything else was stopped."""
 
     @property
     def left_nothing(self) -> bool:
-        """It is proven, by the venues' own last word, that no own order and no position is left."""
+        """It is proven, by the venues' own last word, that no own order and no position is left, and nothing
+        may have sent since it was first asked for."""
         rows = (
             *(self.document["remaining_orders"] or ()),
             *(self.document["remaining_positions"] or ()),
         )
         asked = self.document["asked"] == "venue" and not self.document["unknown"]
-        return self.verified and asked and not any(row.get("own", True) for row in rows)
+        quiet = self.verified and asked and not self.sent_after
+        return quiet and not any(row.get("own", True) for row in rows)
 
 
 async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> Statement:
@@ -96,6 +100,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
         verified=verified,
         summary=summary,
         services_stopped=services_stopped,
+        sent_after=closing.sent_after,
         hint="" if verified else what_to_do(closing),
         document={
             "verified": verified,

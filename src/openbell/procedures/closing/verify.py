@@ -75,7 +75,7 @@ class VerifyClosed:
 
     async def _look(self) -> Verification:
         closing = self.closing
-        processes = await asyncio.to_thread(self._processes)
+        processes, unseen = await asyncio.to_thread(self._processes)
         sockets, removed = await asyncio.to_thread(self._sockets)
         paths = log_paths(closing.layout, [*closing.desk.file.services, CONTROLLER, GUARD])
         errors = await asyncio.to_thread(
@@ -88,6 +88,7 @@ class VerifyClosed:
         unflushed = await asyncio.to_thread(not_on_disk, paths.values())
         broken = await asyncio.to_thread(_why_broken, closing.checkpoint)
         closing.not_proven = (
+            *((f"whether a command was left at work is not known: {unseen}",) if unseen else ()),
             *((f"the checkpoint cannot be read any more: {broken}",) if broken else ()),
             *(
                 (f"logs are not known to be on the disk: {', '.join(unflushed)}",)
@@ -118,8 +119,9 @@ class VerifyClosed:
             )
         return found
 
-    def _processes(self) -> tuple[Mapping[str, object], ...]:
-        """What the runtime still sees, and whoever carries the desk's mark."""
+    def _processes(self) -> tuple[tuple[Mapping[str, object], ...], str]:
+        """What the runtime still sees, whoever carries the desk's mark, and commands that were left at
+        work; last why it is not known of these, empty where it is."""
         closing = self.closing
         left: dict[int, Mapping[str, object]] = {}
         for view in facts_of(closing.services).views.values():
@@ -127,7 +129,13 @@ class VerifyClosed:
                 left[view.pid] = {"service": view.name, "pid": view.pid, "found_by": "record"}
         for pid, mark in closing.marked().items():
             left.setdefault(pid, {"service": mark, "pid": pid, "found_by": "marker"})
-        return tuple(left.values())
+        try:
+            at_work = closing.at_work()
+        except OSError as error:
+            return tuple(left.values()), str(error) or "the disk does not answer"
+        for pid, told in at_work.items():
+            left[pid] = {"service": told, "pid": pid, "found_by": "marker"}
+        return tuple(left.values()), ""
 
     def _sockets(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Sockets in the run folder on which somebody listens, and listeners on services' ports; and
