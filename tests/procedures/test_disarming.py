@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import pytest
+
 from openbell.domain.service_state import ServiceState
+from openbell.procedures.closing import PROCEDURE
+from openbell.procedures.closing.checklist import STOPPING
 from openbell.procedures.closing.context import Earlier
 from openbell.procedures.closing.disarm import unproven
 from openbell.procedures.closing.picture import Picture
@@ -44,6 +48,36 @@ async def test_where_orders_are_kept_they_go_off_when_the_strategies_are_halted(
     await closing.before("cancel_orders")
     await closing.before("flatten")
     assert guard.disarmed == 1
+
+
+@pytest.mark.parametrize("halted", [Outcome.FAILED, Outcome.UNKNOWN])
+async def test_strategies_that_are_not_known_to_be_halted_are_guarded_until_services_are_stopped(
+    fake_desk: Any, halted: Outcome
+) -> None:
+    """They may go on trading, and an engine that hangs meanwhile would leave more than what was kept."""
+    closing, guard = guarded(fake_desk, **KEPT)
+    closing.outcomes["halt_strategies"] = halted
+    for step in ("cancel_orders", "flatten", "wait_for_orders", "reconcile", "checkpoint"):
+        await closing.before(step)
+    assert guard.disarmed == 0
+    await closing.before("stop_market_data")
+    await closing.before("disconnect")
+    assert guard.disarmed == 1
+
+
+async def test_gone_on_with_after_services_were_stopped_it_withdraws_no_kept_order_either(
+    fake_desk: Any,
+) -> None:
+    unknown = Earlier(Outcome.UNKNOWN, {})
+    fake_desk.earlier = {"halt_strategies": unknown, "stop_market_data": unknown}
+    closing, guard = guarded(fake_desk, **KEPT)
+    await closing.before("lock")
+    assert guard.disarmed == 1
+
+
+def test_the_steps_that_stop_services_are_those_of_the_procedure() -> None:
+    names = [spec.name for spec in PROCEDURE.steps]
+    assert set(names) >= STOPPING and min(map(names.index, STOPPING)) > names.index("checkpoint")
 
 
 async def test_a_closing_that_is_gone_on_with_after_the_halt_withdraws_no_kept_order(

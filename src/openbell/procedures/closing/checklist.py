@@ -12,7 +12,8 @@ from openbell.procedures.run import NOT_REACHED
 from openbell.procedures.step import Outcome, StepReport
 from openbell.procedures.wording import count_of
 
-_STOPPING = ("stop_market_data", "disconnect", "stop_services")
+STOPPING = frozenset({"stop_market_data", "disconnect", "stop_services"})
+"""The steps that stop services, but for simulated venues; the first may stop strategies already."""
 _FOUND = {
     Outcome.DONE: Found.OK,
     Outcome.FAILED: Found.FAILED,
@@ -149,7 +150,7 @@ def _cleanly(record: ClosingRecord) -> Check:
     killed = [
         each.detail.partition("killed: ")[2]
         for each in record.reports
-        if each.name in (*_STOPPING, "stop_venues") and "killed: " in each.detail
+        if each.name in (*STOPPING, "stop_venues") and "killed: " in each.detail
     ]
     if check.found is not Found.OK or not killed:
         return check
@@ -313,6 +314,6 @@ def _of_step(record: ClosingRecord, name: str, title: str, step: str) -> Check:
     found = _FOUND[report.outcome]
     if not _is_reached(report):
         found = Found.UNKNOWN
-    elif report.outcome is Outcome.SKIPPED and step in _STOPPING and not record.services_stopped:
+    elif report.outcome is Outcome.SKIPPED and step in STOPPING and not record.services_stopped:
         found = Found.FAILED
     return Check(name=name, title=title, found=found, detail=report.detail)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.procedures.closing.checklist import STOPPING
 from openbell.procedures.closing.last_word import LastWords
 from openbell.procedures.closing.picture import Picture, Row, Sight
 from openbell.procedures.desk_voices import DeskVoices
@@ -189,14 +190,18 @@ class Closing:
 
     async def before(self, step: str) -> None:
         """Where orders are to rest, no timer may withdraw them from when the strategies are halted on;
-        until then an engine that falls silent is guarded as ever. Told before each step."""
-        halted = "halt_strategies"
-        is_halted = halted in self.outcomes or (
-            halted in self.earlier and self.earlier[halted].outcome is Outcome.DONE
-        )
+        until then an engine that falls silent is guarded as ever. Where they could not be halted they may
+        go on trading, so that holds until the first step that stops services: from then on the engine's
+        silence is this closing's doing. Told before each step."""
         if self.guard is None or self.wishes.orders == "cancel" or self.disarmed is not None:
             return
-        if is_halted:
+        halted = "halt_strategies"
+        earlier = self.earlier.get(halted)
+        is_halted = self.outcomes.get(halted) in (Outcome.DONE, Outcome.SKIPPED) or (
+            earlier is not None and earlier.outcome is Outcome.DONE
+        )
+        stops = step in STOPPING or not STOPPING.isdisjoint(self.earlier)
+        if is_halted or stops:
             self.disarmed = await self.guard.disarm()
 
     def may_send(self) -> None:

@@ -4,8 +4,8 @@ left, and not armed again before the desk is opened.
 A timer of a venue where that nothing of ours rests is not proven, of a closing that is forced on, is left
 to run out instead: it withdraws what nobody else will.
 
-Where orders are kept, they were disarmed once the strategies were halted: a timer must not withdraw what
-a person wants to rest.
+Where orders are kept, they were disarmed once the strategies were halted, at the latest before services
+were stopped: a timer must not withdraw what a person wants to rest.
 """
 
 from __future__ import annotations
