@@ -9,8 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from openbell.cli.commands.status import restart_lines
+from openbell.state.database import open_database
+from openbell.state.new_run import NewRun
 from openbell.state.pending_restart import PendingRestart, keep_restart, read_restart
+from openbell.state.runs import RunStore
 
 DESK = """
 [services.base]
@@ -119,6 +124,25 @@ def test_a_restart_that_is_killed_twice_ends_as_one_that_was_not(make_desk: Any)
     assert not {"announce", "lock", "afterwards"} & set(done), "nobody is told of a quick one"
 
 
+def kinds_at_rest(desk: Any) -> list[str]:
+    database = open_database(desk.layout.database, read_only=True)
+    try:
+        return [f"{each.kind}-{each.run}" for each in RunStore(database).list()]
+    finally:
+        database.close()
+
+
+def refused_opening(desk: Any) -> None:
+    """In the record of a desk without a controller."""
+    database = open_database(desk.layout.database)
+    try:
+        store = RunStore(database)
+        run = store.begin(NewRun(kind="open", who="ann", why="restart", params={}))
+        store.finish(run, "broken off: a stop")
+    finally:
+        database.close()
+
+
 TWO = """
 [services.base]
 command = {web}
@@ -153,6 +177,21 @@ def test_killed_between_its_runs_it_is_gone_on_with_unless_something_else_was_do
     keep_restart(path, left)
     last = desk.run("close")[-1]
     assert last["outcome"] == "verified" and pending(desk) is None, "a closing is no restart"
+    desk.processes[-1].wait(60)
+    # Its opening was refused after it had begun, as by an emergency stop: it is a run, and the newest.
+    closing = kinds_at_rest(desk)[0]
+    refused_opening(desk)
+    keep_restart(path, left)
+    desk.start()
+    assert desk.get("plan/restart")[0] == 409, "nothing says which closing was its own"
+    keep_restart(path, msgspec.structs.replace(left, closing=closing, stopped="a stop"))
+    status, plan = desk.get("plan/restart")
+    assert (status, plan["goes_on"]["closing"]) == (200, closing), plan
+    status, begun = desk.post("restart")
+    assert (status, begun["of"]) == (202, closing), begun
+    assert desk.get(f"runs/{begun['run']}/events")[1][-1]["outcome"] == "trading"
+
+    assert desk.run("close")[-1]["outcome"] == "verified"
     desk.processes[-1].wait(60)
     keep_restart(path, left)
     desk.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -35,6 +35,9 @@ from openbell.state.pending_restart import (
     keep_restart,
     read_restart,
 )
+
+if TYPE_CHECKING:
+    from openbell.state.runs import RunRecord
 
 log = get_logger()
 
@@ -203,17 +206,28 @@ class Restarts:
             return None
         if self._is_cut_off("close"):
             return pending
-        if self._closings.is_closed() and await self._is_proven():
+        if self._closings.is_closed() and await self._is_proven(pending):
             return pending
         return None
 
-    async def _is_proven(self) -> bool:
+    async def _is_proven(self, pending: PendingRestart) -> bool:
         """Of a desk that is closed: that its closing is in the record as proven. A record that does not
         say so says nothing."""
         if self._desk.targets.not_proven is not None:
             return False
-        newest = await self._desk.database.newest()
-        return newest is not None and newest.kind == "close" and newest.outcome == "done"
+        closing = await self._closing_of(pending)
+        return closing is not None and closing.outcome == "done"
+
+    async def _closing_of(self, pending: PendingRestart) -> RunRecord | None:
+        """The closing with which it began: named where its opening was refused, which may be a run of its
+        own by then. Else no run came after it; None where the newest is none, or it is not in the record."""
+        database = self._desk.database
+        try:
+            named = pending.closing
+            found = await (database.get(run_number(named)) if named else database.newest())
+        except UsageError:
+            return None
+        return found if found is not None and found.kind == "close" else None
 
     def _is_cut_off(self, procedure: str) -> bool:
         interrupted = self._desk.interrupted
@@ -222,8 +236,8 @@ class Restarts:
     async def _go_on(self, pending: PendingRestart, actor: str) -> dict[str, object]:
         if self._is_cut_off("close"):
             return await self._close(pending, actor, goes_on=True)
-        newest = await self._desk.database.newest()
-        closing = run_id(newest.kind, newest.run) if newest and newest.kind == "close" else ""
+        record = await self._closing_of(pending)
+        closing = "" if record is None else run_id(record.kind, record.run)
         begun = await self._open(msgspec.structs.replace(pending, closing=closing), actor)
         return {**begun, "resumed": True, "of": closing}
 
