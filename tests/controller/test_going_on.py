@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -13,7 +15,12 @@ from tests.harness.controller_process import TWO
 
 from openbell.cli.command import Terminal
 from openbell.cli.main import openbell
+from openbell.config.layout import DeskLayout
+from openbell.controller.close_desk import CloseWishes
+from openbell.controller.desk import Interrupted
+from openbell.controller.going_on import GoingOn
 from openbell.errors import ConflictError, RefusedError
+from openbell.procedures.by_itself import BY_ITSELF
 
 HELD = """
 [[procedures.close.extra]]
@@ -231,6 +238,34 @@ def test_an_opening_that_takes_the_place_of_another_says_which_it_gives_up(make_
     assert not any(each["event"] == "abandoned" for each in again)
 
 
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_run_that_a_stop_has_ended_as_it_went_on_is_nobodys_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """It was put back as cut off, so that the next `openbell down` went on with a run that had its end,
+    and broke off as a defect."""
+    cut_off = Interrupted(7, "close-7", "close", "ann", "then", "cancel_orders", "why", {})
+    desk = SimpleNamespace(layout=DeskLayout.for_desk(tmp_path, {}), interrupted=cut_off)
+
+    async def nothing_against(_self: GoingOn, _cut_off: Interrupted) -> str:
+        return ""
+
+    class Refusing:
+        async def close(self, _asked: CloseWishes, actor: str) -> None:
+            assert actor == BY_ITSELF
+            desk.interrupted = None if ended else cut_off
+            raise ConflictError("an emergency stop is under way")
+
+    monkeypatch.setattr(GoingOn, "_why_it_waits", nothing_against)
+    parts: Any = (desk, None, Refusing())
+    await GoingOn(*parts).begin()
+    if ended:
+        assert desk.interrupted is None
+    else:
+        waits: Any = desk.interrupted
+        assert (waits.id, waits.waits_because) == ("close-7", "an emergency stop is under way")
+
+
 def test_what_a_closing_does_that_nobody_described_is_in_its_question(
     make_desk: Any, questions: list[str]
 ) -> None:
@@ -249,16 +284,25 @@ flatten = "conservative"
     desk.start()
     assert desk.run("open")[-1]["outcome"] == "trading"
     cli(desk, "down", "--flatten", "keep")
-    by_file = "what you do not say as [closing] of desk.toml says?"
-    assert (
-        f"flatten keep, orders cancel, {by_file}" in questions[-1] and "before" not in questions[-1]
-    )
+    by_file = "what you do not say by [closing] as the controller has loaded it"
+    assert f"flatten keep, orders cancel, {by_file}?" in questions[-1]
+    assert "before" not in questions[-1]
+    # The controller goes by what it has loaded, whatever became of the file since.
+    file = desk.folder / "desk.toml"
+    file.write_text(file.read_text().replace('"conservative"', '"keep"'))
+    cli(desk, "down")
+    as_loaded = f"flatten conservative, orders cancel, {by_file}, before desk.toml was changed?"
+    assert as_loaded in questions[-1]
+    file.write_text("[desk")
+    for how in ((), ("--at", "23:59")):
+        cli(desk, "down", *how)
+        assert as_loaded in questions.pop()
     last = desk.run("close", {"flatten": "keep", "orders": "keep"})[-1]
     assert last["outcome"] == "not_verified"
     hint = last["error"]["hint"]
     assert "--flatten keep --orders keep` does what is left" in hint and "[closing]" in hint
     cli(desk, "down")
-    assert f"flatten conservative, orders cancel, {by_file}" in questions[-1]
+    assert as_loaded in questions[-1]
     assert questions[-1].endswith("what it was asked for is not taken over.")
     cli(desk, "down", "--flatten", "keep", "--orders", "keep")
-    assert "by_file" not in questions[-1] and "[closing]" not in questions[-1]
+    assert by_file not in questions[-1] and "[closing]" not in questions[-1]

@@ -89,6 +89,7 @@ def test_a_closing_that_was_cut_off_with_the_power_is_named_with_its_step(
     run = told["interrupted_run"]
     assert (run["id"], run["procedure"], run["step"]) == ("close-1", "close", "cancel_orders")
     assert run["parameters"] == {"flatten": "keep"}
+    assert run["waits_because"] is None and told["closing"] is None, "no controller could be asked"
     assert told["recommendations"][-1]["action"] == "openbell procedure resume close-1"
 
 

@@ -92,6 +92,7 @@ def _status(desk: ControlledDesk, seen: Seen) -> dict[str, Any]:
         "lock": lock_row(read_lock(desk.layout.lock)),
         "disabled_strategies": DisabledStrategies.of(desk.layout).rows(file.strategies),
         "limits": limits_brief(file, read_changes(desk.layout.risk_limits)),
+        "closing": {"flatten": file.closing.flatten, "orders": file.closing.orders},
         "shutting_down_soon": desk.closing_soon(),
         "restart": restart_row(desk.layout.pending_restart),
         "emergency": emergency_document(desk.layout),

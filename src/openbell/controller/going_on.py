@@ -65,6 +65,11 @@ class GoingOn:
             except OpenbellError as error:
                 why = error.message
         if why:
+            if self._desk.interrupted is None:
+                # It was gone on with, and ended at once, by a stop that was pressed meanwhile: it has its
+                # end in the record, and is nobody's to go on with any more.
+                log.warning("does not go on", run=cut_off.id, why=why)
+                return
             self._desk.interrupted = replace(cut_off, waits_because=why)
             log.warning("waits for a person to go on with it", run=cut_off.id, why=why)
             return

@@ -86,6 +86,7 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
             desk.file.strategies, opened=False
         ),
         "limits": limits_brief(desk.file, read_changes(layout.risk_limits)),
+        "closing": None,
         "shutting_down_soon": _planned_on_disk(layout),
         "restart": restart_row(layout.pending_restart),
         "emergency": emergency,
@@ -205,6 +206,7 @@ def _cut_off(layout: DeskLayout) -> tuple[dict[str, Any] | None, str]:
         "step": record.steps[-1].name if record.steps else "",
         "why": record.why,
         "parameters": dict(record.params),
+        "waits_because": None,  # no controller has looked
     }, ""
 
 

@@ -87,7 +87,7 @@ def _close_later(terminal: Terminal, wanted: dict[str, Any], *, yes: bool) -> in
     """Announces it. That somebody was not told is said, and changes nothing of what is to come."""
     client = Client(terminal.layout)
     status = client.get("status")
-    question = _question(status, wanted, _by_file(terminal))
+    question = _question(status, wanted)
     terminal.confirm(f"{question} At {wanted['at']}", yes=yes)
     document = client.post("close/later", wanted)
     soon = document["shutting_down_soon"]
@@ -126,7 +126,7 @@ def close_desk(terminal: Terminal, wanted: dict[str, Any], *, plan: bool, yes: b
     status = client.get("status")
     if run := _goes_on_by_itself(status, wanted):
         return _join(terminal, client, status, run)
-    terminal.confirm(_question(status, wanted, _by_file(terminal)), yes=yes)
+    terminal.confirm(_question(status, wanted), yes=yes)
     try:
         run = client.post("close", wanted)["run"]
     except ConflictError:
@@ -236,9 +236,10 @@ def _take_over(terminal: Terminal) -> None:
     ensure_controller(terminal.layout, desk.path)
 
 
-def _question(status: dict[str, Any], wanted: dict[str, Any], by_file: tuple[str, str]) -> str:
+def _question(status: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Of a closing that was cut off with what it was asked for, and what that becomes; of another one with
-    what it does, by what is said and by the desk file (`by_file`: flatten, orders)."""
+    what it does, by what is said and by `[closing]` as the controller has it: that is what it closes by,
+    and a desk file that was edited since, or can no longer be read, neither changes it nor is in its way."""
     venues = ", ".join(
         f"{v['name']}: {_count(v['open_orders'], 'open order')}, {_count(v['positions'], 'position')}"
         for v in status["venues"]
@@ -250,11 +251,17 @@ def _question(status: dict[str, Any], wanted: dict[str, Any], by_file: tuple[str
         of_restart = bool(had.get("restart"))
         told = goes_on_told(cut_off["id"], cut_off["step"], had, now, of_restart=of_restart)
         return f"Close the desk {status['desk']}? ({venues or 'no venues'}) It {told}."
-    flatten = wanted.get("flatten") or by_file[0]
-    orders = wanted.get("orders") or orders_by_default(flatten, by_file[1])
+    loaded = status.get("closing") or {}  # a controller of an earlier version does not say
+    flatten = wanted.get("flatten") or loaded.get("flatten")
+    orders = wanted.get("orders")
+    if flatten and not orders:
+        orders = orders_by_default(flatten, loaded.get("orders", ""))
     asked = {**wanted, "flatten": flatten, "orders": orders}
-    said = {key for key in ("flatten", "orders") if wanted.get(key)}
-    from_file = "" if len(said) == 2 else ", what you do not say as [closing] of desk.toml says"
+    from_file = ""
+    if not (wanted.get("flatten") and wanted.get("orders")):
+        from_file = ", what you do not say by [closing] as the controller has loaded it"
+        if status["desk_file"]["changed"]:
+            from_file += ", before desk.toml was changed"
     again = (
         " The closing before has ended, and what it was asked for is not taken over."
         if status["state"] == DeskState.CLOSING
@@ -262,14 +269,6 @@ def _question(status: dict[str, Any], wanted: dict[str, Any], by_file: tuple[str
     )
     question = f"Close the desk {status['desk']}, {wishes_told(asked)}{from_file}?"
     return f"{question} ({venues or 'no venues'}){again}"
-
-
-def _by_file(terminal: Terminal) -> tuple[str, str]:
-    """Flatten and orders as `[closing]` says."""
-    from openbell.config.loader import load_desk
-
-    settings = load_desk(terminal.desk_path).file.closing
-    return settings.flatten, settings.orders
 
 
 def _count(count: int | None, what: str) -> str:
