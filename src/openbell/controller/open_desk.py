@@ -93,9 +93,9 @@ class Openings:
         self._restore_limits = restore_limits
         runs.leave[PROCEDURE.name] = self._give_up_cut_off
         self.forget_restart: Callable[[], Awaitable[None]] = _nothing
+        """Told that an opening is in the record: a restart that was under way is that, or over."""
         self.opened: Callable[[], Awaitable[None]] = _nothing
         """Told that an opening has opened the desk."""
-        """Told that an opening is in the record: a restart that was under way is that, or over."""
 
     async def open(self, wishes: OpenWishes, actor: str) -> dict[str, object]:
         """Begins an opening. Raises ConflictError, RefusedError for orphans, UsageError,

@@ -103,8 +103,8 @@ PROCEDURE = Procedure(
         Parameter(name="force", kind="yes or no", help="stop services whatever the venues say"),
     ),
     resumed_by="`openbell down`, as it was asked for before",
-    not_by_itself="it sells what is held, and whoever ended the controller may have meant to stop that; "
-    "until somebody goes on with it no new order is sent",
+    not_by_itself="until cancel_orders has begun nothing is withdrawn, and it is easily taken back; from "
+    "then on it goes on by itself",
     by_itself_from=cancel_orders.SPEC.name,
     by_itself_because="half of the orders are withdrawn, or one leg of two is sold, and nobody watches the "
     "rest; all that is left to do makes the desk smaller, and a person has asked for it",
