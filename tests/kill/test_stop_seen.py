@@ -16,10 +16,10 @@ from openbell.cli.commands.status import emergency_lines
 from openbell.config.layout import DeskLayout
 from openbell.kill import stop_seen
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
-from openbell.kill.going_on import emergency_document
 from openbell.kill.marker import set_marker
 from openbell.kill.statement import Result, VenueStatement
 from openbell.kill.stop_seen import CourseNews, CourseWatch, has_stopped
+from openbell.kill.unproven_stop import emergency_document
 from openbell.runtime.processes import system_processes
 from openbell.state.lock import FileLock
 

@@ -18,7 +18,7 @@ from openbell.domain.closing_wishes import wishes_told
 from openbell.domain.desk_state import DeskState
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
-from openbell.kill.going_on import emergency_document
+from openbell.kill.unproven_stop import emergency_document
 from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.status_rows import halt_row, latch_row, lock_row
 from openbell.runtime.spec import Orphan, ServiceView

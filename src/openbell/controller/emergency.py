@@ -28,13 +28,13 @@ from openbell.controller.desk import ControlledDesk
 from openbell.domain.scopes import undeclared
 from openbell.errors import UnverifiedError, UsageError
 from openbell.kill.aside import aside
-from openbell.kill.going_on import emergency_document
 from openbell.kill.guard_client import LINE_MAX, GuardGoneError, GuardRefusedError, stop_by_guard
 from openbell.kill.marker import clear_marker, is_begun, read_marker
 from openbell.kill.press import latched
 from openbell.kill.pressed import Pressed, refuse_pressed_since
 from openbell.kill.request import EmergencyRequest
 from openbell.kill.stop_seen import CourseNews, CourseWatch
+from openbell.kill.unproven_stop import emergency_document
 from openbell.service.logging import get_logger
 
 log = get_logger()

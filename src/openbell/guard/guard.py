@@ -25,10 +25,10 @@ from openbell.guard.controller_watch import ControllerWatch
 from openbell.guard.dead_man import DeadMan
 from openbell.guard.dead_man_row import NOT_LOOKED
 from openbell.guard.engine_watch import EngineWatch, watch_for_stops
-from openbell.guard.going_on import GoingOn
 from openbell.guard.record import GuardRecord, RecordKeeper
 from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
+from openbell.guard.unproven_stop import UnprovenStop
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.beats import CLOSING, Beat
 from openbell.kill.heartbeat_rule import HeartbeatRule
@@ -104,7 +104,7 @@ class Guard:
             name: DeadMan(warm, settings, layout, self, self.tell)
             for name, warm in self.venues.items()
         }
-        self.going_on = GoingOn(layout, self.venues, self.switches, settings, self.tell)
+        self.going_on = UnprovenStop(layout, self.venues, self.switches, settings, self.tell)
         self.heartbeat_rule = HeartbeatRule(
             layout,
             loaded.file.kill_switch.rules,

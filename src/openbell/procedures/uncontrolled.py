@@ -15,7 +15,7 @@ from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError
 from openbell.guard.record import guard_pid
-from openbell.kill.going_on import emergency_document
+from openbell.kill.unproven_stop import emergency_document
 from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.status_rows import halt_row, latch_row, lock_row, planned_row
 from openbell.procedures.wording import count_of

@@ -21,7 +21,12 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import DESK
 from openbell.kill.course import Course
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
-from openbell.kill.going_on import (
+from openbell.kill.guard_client import GuardGoneError, ask_guard
+from openbell.kill.latching import latch_now
+from openbell.kill.marker import set_marker
+from openbell.kill.request import EmergencyRequest
+from openbell.kill.statement import Result, VenueStatement
+from openbell.kill.unproven_stop import (
     Debts,
     Owed,
     emergency_document,
@@ -29,11 +34,6 @@ from openbell.kill.going_on import (
     owed_of,
     read_went_on,
 )
-from openbell.kill.guard_client import GuardGoneError, ask_guard
-from openbell.kill.latching import latch_now
-from openbell.kill.marker import set_marker
-from openbell.kill.request import EmergencyRequest
-from openbell.kill.statement import Result, VenueStatement
 from openbell.state.latch import Latches
 
 MORE = "[guard]\nrestart_controller = false\n"
@@ -189,7 +189,7 @@ async def test_a_course_is_read_once_and_again_only_when_one_has_grown(
     assert debts.owed() == Owed(first, ("a",), False)
     with monkeypatch.context() as patched:
         patched.setattr(
-            "openbell.kill.going_on.last_statement", lambda _: pytest.fail("read again")
+            "openbell.kill.unproven_stop.last_statement", lambda _: pytest.fail("read again")
         )
         assert debts.owed() == Owed(first, ("a",), False)
     second = await _left(layout, ids)

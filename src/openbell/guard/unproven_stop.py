@@ -18,12 +18,12 @@ from openbell.config.layout import DeskLayout
 from openbell.errors import StorageError
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
-from openbell.kill.going_on import Debts, Owed, note_went_on
 from openbell.kill.latencies import read_latencies
 from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.plan import Scope
 from openbell.kill.statement import VenueStatement, together
 from openbell.kill.stop_venues import Visit, stop_venues
+from openbell.kill.unproven_stop import Debts, Owed, note_went_on
 from openbell.kill.venue import SETTLE_S_MIN
 
 LOOK_EVERY_S = 2.0
@@ -41,7 +41,7 @@ class Switch(Protocol):
         ...
 
 
-class GoingOn:
+class UnprovenStop:
     def __init__(
         self,
         layout: DeskLayout,
