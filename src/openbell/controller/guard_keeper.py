@@ -53,6 +53,8 @@ IDLE_S = 1.0
 """Between two looks whether a closed desk was opened; an opening asks at once."""
 _OPEN_TARGETS = (DeskTarget.TRADING, DeskTarget.SAFE, DeskTarget.HALTED)
 _GUARD_ALERTS = frozenset({"dead_man_fires", "dead_man_fired", "dead_man_late", "dead_man_problem"})
+_WENT_ON = {"stop_gone_on": "begun", "stop_proven": "verified"}
+"""What the guard says of a stop that it goes on with, and what that came to."""
 
 
 class GuardKeeper:
@@ -312,6 +314,11 @@ class GuardKeeper:
                 return True
         elif event in _GUARD_ALERTS:
             await self._pass_on(str(event), told)
+        elif event in _WENT_ON:
+            venue, course = str(told.get("venue", "")), str(told.get("course", ""))
+            result = _WENT_ON[str(event)]
+            log.warning("the guard goes on with a stop", venue=venue, course=course, result=result)
+            self._desk.auditor.note("emergency.went_on", venue, course=course, result=result)
         if event == "hello":
             await self._is_up(told, pid)
             return True

@@ -104,7 +104,9 @@ class Guard:
             name: DeadMan(warm, settings, layout, self, self.tell)
             for name, warm in self.venues.items()
         }
-        self.going_on = UnprovenStop(layout, self.venues, self.switches, settings, self.tell)
+        self.going_on = UnprovenStop(
+            layout, loaded, self.venues, self.switches, self.stopping, self.tell
+        )
         self.heartbeat_rule = HeartbeatRule(
             layout,
             loaded.file.kill_switch.rules,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from openbell.config.layout import DeskLayout
@@ -51,6 +51,8 @@ class Stopping:
         self._tasks: dict[asyncio.Task[None], asyncio.Queue[dict[str, Any]]] = {}
         self.stands_still = ""
         """Why none is begun here any more: one that was hung, and so would the next."""
+        self.begins: Callable[[], None] = lambda: None
+        """Called as one begins: what else this guard sends to the venues makes way for it."""
 
     @property
     def under_way(self) -> bool:
@@ -86,6 +88,7 @@ class Stopping:
         # be said, this generator is not continued.
         yield {"event": "taken"}
         news: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.begins()
         task = asyncio.create_task(self._carry_out(request, news), name="emergency stop")
         self._tasks[task] = news
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
