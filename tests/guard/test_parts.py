@@ -25,6 +25,10 @@ name = "d"
 [services.one]
 command = ["true"]
 """
+VENUES = "".join(
+    f'[venues.{name}]\nadapter = "kraken"\nurl = "http://127.0.0.1:1"\nsymbols = ["BTC/USD"]\n'
+    for name in ("one", "two")
+)
 
 
 @pytest.fixture
@@ -59,21 +63,46 @@ async def test_a_part_that_failed_is_a_problem_until_it_goes_on(
 
 
 async def test_a_guard_begins_with_the_mode_of_the_one_before_it(guard: Guard) -> None:
-    assert _earlier(guard.layout) == (False, Mode.OPEN, "")
+    assert _earlier(guard.layout) == (False, Mode.OPEN, (), "")
     async for _ in guard.handlers()["hold"]({}, None):
         pass
-    assert _earlier(guard.layout) == (False, Mode.HOLD, "")
+    assert _earlier(guard.layout) == (False, Mode.HOLD, (), "")
     async for told in guard.handlers()["disarm"]({}, None):
         assert told["disarmed"]
-    assert _earlier(guard.layout) == (False, Mode.OFF, "")
+    assert _earlier(guard.layout) == (False, Mode.OFF, (), "")
     record = own_record(True, Mode.OFF)
     after = Guard(guard.layout, guard.loaded, None, record, watching=True, on_end=lambda: None)
     assert after.mode is Mode.OFF
     async for _ in after.handlers()["open"]({}, None):
         pass
-    assert _earlier(guard.layout) == (True, Mode.OPEN, "")
+    assert _earlier(guard.layout) == (True, Mode.OPEN, (), "")
     write_record(guard.layout.guard_record, msgspec.structs.replace(record, boot_id="another"))
-    assert _earlier(guard.layout) == (False, Mode.OPEN, "")
+    assert _earlier(guard.layout) == (False, Mode.OPEN, (), "")
+
+
+async def test_one_that_comes_after_leaves_to_run_out_what_a_closing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knew that it was to disarm, and of no exception: what was to withdraw the orders was off."""
+    (tmp_path / "desk.toml").write_text(DESK + VENUES)
+    layout = DeskLayout.for_desk(tmp_path, {})
+    layout.make()
+    loaded = load_desk(tmp_path)
+    before = Guard(layout, loaded, None, own_record(True), watching=True, on_end=lambda: None)
+    monkeypatch.setattr(guard_module, "DISARM_S_MAX", 0.0)  # nobody is there to disarm
+    async for _ in before.handlers()["disarm"]({"but": ["one"]}, None):
+        pass
+    watching, mode, left, _ = _earlier(layout)
+    assert (watching, mode, left) == (False, Mode.OFF, ("one",))
+    record = own_record(watching, mode, left)
+    after = Guard(layout, loaded, None, record, watching=watching, on_end=lambda: None)
+    assert {name: each.left_to_run_out for name, each in after.switches.items()} == {
+        "one": True,
+        "two": False,
+    }
+    async for _ in after.handlers()["open"]({}, None):
+        pass
+    assert _earlier(layout) == (False, Mode.OPEN, (), "")
 
 
 async def test_a_disk_that_hangs_holds_up_no_answer_and_gets_the_newest_record_when_it_is_back(

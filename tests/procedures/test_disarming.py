@@ -19,7 +19,14 @@ from openbell.procedures.step import Outcome
 
 class FakeGuard(GuardPort):
     def __init__(self) -> None:
-        self.disarmed = 0
+        self.disarmed = self.held = 0
+        self.mode = "open"
+
+    def view(self) -> Mapping[str, Any]:
+        return {"mode": self.mode}
+
+    async def hold(self) -> None:
+        self.held += 1
 
     async def disarm(self, but: Collection[str] = ()) -> Mapping[str, Any]:
         self.disarmed += 1
@@ -95,6 +102,23 @@ async def test_orders_that_are_to_go_are_guarded_to_the_end(fake_desk: Any) -> N
     closing.outcomes["halt_strategies"] = Outcome.DONE
     await closing.before("cancel_orders")
     assert guard.disarmed == 0
+
+
+async def test_what_a_closing_that_was_cut_off_has_held_is_kept_up_from_the_first_step_on(
+    fake_desk: Any,
+) -> None:
+    """The venue's timer fired while the one that went on took its time before it stopped the engine."""
+    closing, guard = guarded(fake_desk)
+    await closing.before("announce")
+    assert guard.held == 0, "nothing is held before the engine is about to go"
+    guard.mode = "hold"
+    for step in ("lock", "reduce_limits", "halt_strategies"):
+        await closing.before(step)
+        assert guard.held == 1
+    closing, guard = guarded(fake_desk)
+    guard.mode, closing.disarmed = "hold", {"disarmed": True}
+    await closing.before("verify")
+    assert guard.held == 0, "it was disarmed, and the guard's word is of before"
 
 
 def test_services_that_stay_up_are_guarded_again(fake_desk: Any) -> None:

@@ -104,6 +104,8 @@ class Guard:
             name: DeadMan(warm, settings, layout, self, self.tell)
             for name, warm in self.venues.items()
         }
+        for name, switch in self.switches.items():
+            switch.left_to_run_out = name in record.left
         self.going_on = UnprovenStop(
             layout, loaded, self.venues, self.switches, self.stopping, self.tell
         )
@@ -197,8 +199,7 @@ class Guard:
                 self.tell("paused", seconds=round(over_s, 3))
 
     async def _keep_house(self) -> None:
-        settings = self.loaded.file.logs
-        path = self.layout.guard_log
+        settings, path = self.loaded.file.logs, self.layout.guard_log
         while True:
             await asyncio.sleep(KEEP_HOUSE_S)
             if log_files.size_of(path) > settings.rotate_at:
@@ -397,8 +398,7 @@ class Guard:
         if isinstance(but := fields.get("but"), list):
             for name, switch in self.switches.items():
                 switch.left_to_run_out = name in but
-        self._set_mode(Mode.OFF)
-        self._keeper.keep(msgspec.structs.replace(self._record, engine_heard=False))
+        self._set_mode(Mode.OFF, engine_heard=False)
         switches = tuple(self.switches.values())
         waits = [asyncio.create_task(switch.disarmed()) for switch in switches]
         if waits:
@@ -477,12 +477,13 @@ class Guard:
             "final": True,
         }
 
-    def _set_mode(self, mode: Mode) -> None:
+    def _set_mode(self, mode: Mode, **also: bool) -> None:
         if mode is not self.mode:
             self.tell("mode", mode=str(mode), before=str(self.mode))
         self.mode = mode
         self._wake()
-        self._keeper.keep(msgspec.structs.replace(self._record, mode=mode))
+        left = tuple(name for name, switch in self.switches.items() if switch.left_to_run_out)
+        self._keeper.keep(msgspec.structs.replace(self._record, mode=mode, left=left, **also))
 
 
 class _LatchWish(msgspec.Struct, frozen=True, kw_only=True):

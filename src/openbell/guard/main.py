@@ -153,8 +153,8 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
 
     configure("guard")
     log = get_logger()
-    watching, mode, note = _earlier(layout)
-    record = own_record(watching, mode)
+    watching, mode, left, note = _earlier(layout)
+    record = own_record(watching, mode, left)
     try:
         await aside(lambda: write_record(layout.guard_record, record), RECORD_S)
     except OpenbellError as error:
@@ -200,19 +200,19 @@ async def _all_opened(guard: Guard) -> None:
         await warm.opened.wait()
 
 
-def _earlier(layout: DeskLayout) -> tuple[bool, Mode, str]:
+def _earlier(layout: DeskLayout) -> tuple[bool, Mode, tuple[str, ...], str]:
     """Whether an earlier guard of this boot had heard an engine, what it had been told of the
-    switches, and what a person must be told. Of a record that cannot be read the worst is taken:
-    that it had, and that the desk is open."""
+    switches, those that are left to run out, and what a person must be told. Of a record that cannot be
+    read the worst is taken: that it had, and that the desk is open."""
     from openbell.runtime.processes import system_processes
 
     try:
         record: GuardRecord | None = read_record(layout.guard_record)
     except ValueError as error:
-        return True, Mode.OPEN, f"{error}: taken as if an engine had been heard"
+        return True, Mode.OPEN, (), f"{error}: taken as if an engine had been heard"
     if record is None or record.boot_id != system_processes().boot_id():
-        return False, Mode.OPEN, ""
-    return record.engine_heard, record.mode, ""
+        return False, Mode.OPEN, (), ""
+    return record.engine_heard, record.mode, record.left, ""
 
 
 def _load(layout: DeskLayout) -> tuple[LoadedDesk, str]:

@@ -38,9 +38,11 @@ class GuardRecord(msgspec.Struct, frozen=True, kw_only=True):
     nothing more be heard of it, its orders are to go."""
     mode: Mode = Mode.OPEN
     """What it was told last of the switches; a guard that comes after goes on with it."""
+    left: tuple[str, ...] = ()
+    """Venues whose timer a closing has left to run out; one that comes after is not to disarm them."""
 
 
-def own_record(watching: bool, mode: Mode = Mode.OPEN) -> GuardRecord:
+def own_record(watching: bool, mode: Mode = Mode.OPEN, left: tuple[str, ...] = ()) -> GuardRecord:
     """Of this process."""
     table = system_processes()
     facts = table.facts(os.getpid())
@@ -51,6 +53,7 @@ def own_record(watching: bool, mode: Mode = Mode.OPEN) -> GuardRecord:
         since_ns=time.time_ns(),
         engine_heard=watching,
         mode=mode,
+        left=left,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
+from openbell.domain.dead_man import Mode
 from openbell.procedures.closing.checklist import STOPPING
 from openbell.procedures.closing.last_word import LastWords
 from openbell.procedures.closing.picture import Picture, Row, Sight
@@ -130,6 +131,8 @@ class Closing:
     processes_left: tuple[Mapping[str, object], ...] | None = None
     sockets_left: tuple[str, ...] | None = None
     errors: tuple[Mapping[str, object], ...] | None = None
+    _held: bool = False
+    """This closing, and not one before it, is heard for the timers."""
     not_proven: tuple[str, ...] = ()
     """What the last look found wrong besides what is left, a sentence each."""
 
@@ -192,8 +195,14 @@ class Closing:
         """Where orders are to rest, no timer may withdraw them from when the strategies are halted on;
         until then an engine that falls silent is guarded as ever. Where they could not be halted they may
         go on trading, so that holds until the first step that stops services: from then on the engine's
-        silence is this closing's doing. Told before each step."""
-        if self.guard is None or self.wishes.orders == "cancel" or self.disarmed is not None:
+        silence is this closing's doing. Where orders are to go and a closing that was cut off has had the
+        timers held, this one is heard in its place. Told before each step."""
+        if self.guard is None or self.disarmed is not None:
+            return
+        if self.wishes.orders == "cancel":
+            if not self._held and (self.guard.view() or {}).get("mode") == Mode.HOLD:
+                self._held = True
+                await self.guard.hold()
             return
         halted = "halt_strategies"
         earlier = self.earlier.get(halted)
