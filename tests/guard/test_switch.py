@@ -423,6 +423,9 @@ async def test_a_timer_that_a_closing_leaves_to_run_out_is_neither_disarmed_nor_
     assert not tried.switch.is_known_disarmed
     assert tried.switch.as_dict()["state"] == "running_out"
     assert "not proven" in tried.switch.why_not_disarmed
+    told = str(tried.switch.as_dict(3)["not_covered"])
+    assert f"timer cancels it, {tried.switch.timeout_s:g}s after" in told
+    assert "nobody cancels, however long" not in told
     tried.switch.left_to_run_out = False
     await asyncio.wait_for(tried.switch.disarmed(), 20)
     assert tried.timer.asked[-1][0] == 0

@@ -52,7 +52,17 @@ def test_where_orders_are_kept_or_none_was_ever_sent_each_is_disarmed() -> None:
     assert unproven(closing(None, asks=False)) == ()
 
 
-async def test_the_guard_is_told_which_to_leave_and_that_is_said() -> None:
+@pytest.mark.parametrize(
+    ("applies", "becomes"),
+    [
+        ("venue", "leave those of one to run out"),
+        ("guard", "leave what may rest at one: nobody cancels there"),
+        ("none", "leave what may rest at one: nobody cancels there"),
+    ],
+)
+async def test_the_guard_is_told_which_to_leave_and_that_is_said(
+    applies: str, becomes: str
+) -> None:
     """A closing that was forced on disarmed all of them, orders known to rest."""
     asked: list[tuple[str, ...]] = []
 
@@ -60,13 +70,16 @@ async def test_the_guard_is_told_which_to_leave_and_that_is_said() -> None:
         asked.append(but)
         return {"disarmed": not but, "unknown": list(but), "why": "one: left to run out"}
 
+    def dead_man() -> dict[str, Any]:
+        return {"one": {"applies": applies}, "two": {"applies": "venue"}}
+
     forced = closing(Picture(source="venue", orders=(ORDER,), all_orders=True))
-    forced.guard = SimpleNamespace(disarm=disarm)
+    forced.guard = SimpleNamespace(disarm=disarm, dead_man=dead_man)
     step = DisarmDeadMan(forced)
     plan = step.plan(None)
     said: list[str] = []
     await step.act(plan, lambda told, *_: said.append(told))
     assert asked == [("one",)]
-    assert said == ["disarm the dead-man's switches of two; leave those of one to run out"]
+    assert said == [f"disarm the dead-man's switches of two; {becomes}"]
     found = await step.verify(lambda *_: None)
     assert found.outcome is Outcome.UNKNOWN and "left to run out" in found.detail

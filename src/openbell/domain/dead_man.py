@@ -82,6 +82,12 @@ class DeadManFacts:
     left_to_run_out: bool = False
     """By a closing that could not prove that nothing of ours rests here."""
 
+    @property
+    def only_runs_out(self) -> bool:
+        """The venue's own timer may run, and it alone is to act."""
+        left = self.mode is Mode.OFF and self.left_to_run_out
+        return left and self.applies == "venue" and self.armed is not False
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -107,8 +113,16 @@ def decide(facts: DeadManFacts) -> Decision:
     return _running_out(facts, "the engine", facts.engine_silent_s)
 
 
+def what_becomes(facts: DeadManFacts) -> str:
+    """Of what rests while the guard does nothing about it; goes on with a decision's `why`."""
+    if facts.only_runs_out:
+        after = f"{facts.timeout_s:g}s after it was refreshed last"
+        return f"; the venue's own timer cancels it, {after}, and the guard does not see to it that it did"
+    return ", so nobody cancels, however long that lasts"
+
+
 def _off(facts: DeadManFacts, why: str) -> Decision:
-    if facts.mode is Mode.OFF and facts.left_to_run_out:
+    if facts.only_runs_out:
         return Decision(Act.NOTHING, LEFT_TO_RUN_OUT)
     disarm = facts.applies == "venue" and facts.armed is not False
     return Decision(Act.DISARM if disarm else Act.NOTHING, why)

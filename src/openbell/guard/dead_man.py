@@ -27,6 +27,7 @@ from openbell.domain.dead_man import (
     Mode,
     decide,
     is_late,
+    what_becomes,
     within,
 )
 from openbell.errors import OpenbellError
@@ -452,9 +453,9 @@ class DeadMan:
         if self._cancelling:
             return "cancelling"
         if facts.mode is Mode.OFF:
-            off = facts.applies == "guard" or facts.armed is False
-            if not off and facts.left_to_run_out:
+            if facts.only_runs_out:
                 return "running_out"
+            off = facts.applies == "guard" or facts.armed is False
             return "disarmed" if off else "disarming"
         closes = facts.mode is Mode.HOLD
         if not closes and facts.engine in (EngineIs.UNHEARD, EngineIs.LEFT):
@@ -483,7 +484,7 @@ class DeadMan:
         )
         if nobody and resting != 0:
             rests = "whatever rests" if resting is None else f"what rests ({resting})"
-            gaps.append(f"{rests}: {decide(facts).why}, so nobody cancels, however long that lasts")
+            gaps.append(f"{rests}: {decide(facts).why}{what_becomes(facts)}")
         if not self.warm.warm:
             gaps.append(f"the guard is not connected: {self.warm.why}")
         if switch is None:

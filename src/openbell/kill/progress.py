@@ -2,8 +2,10 @@
 
 Each step of a stop says how long it takes at most, by its own time-outs. One that has not come to its end
 DISK_S after that hangs, on a thread or in a task that nothing ends. That time is counted in beats of the
-loop (`stuck.BEAT_S`), each of which gave the step its turn as well: a machine that is slow beats slowly, and
-so is never what is found. One whose loop does not beat at all others find (`stuck`).
+loop (`stuck.BEAT_S`), each of which gave the tasks of the step their turn as well: a loop that is starved
+beats slowly, and is not what is found. What runs on a thread is not counted so: one that gets no processor,
+or whose disk is merely slow, is found where the step takes DISK_S longer than its own time-outs while the
+loop beats on. One whose loop does not beat at all others find (`stuck`).
 """
 
 from __future__ import annotations

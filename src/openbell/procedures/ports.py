@@ -108,6 +108,9 @@ class GuardPort(Protocol):
     def view(self) -> Mapping[str, Any] | None:
         """How it is; None: the desk has no venue, and so no guard."""
 
+    def dead_man(self) -> Mapping[str, Mapping[str, Any]]:
+        """Each venue's switch, as the guard said last; empty while none answers."""
+
     async def opened(self) -> str:
         """It is up and its switches follow the engine; else why not."""
 

@@ -2,7 +2,8 @@
 left, and not armed again before the desk is opened.
 
 A timer of a venue where that nothing of ours rests is not proven, of a closing that is forced on, is left
-to run out instead: it withdraws what nobody else will.
+to run out instead: it withdraws what nobody else will. Where the guard is the timer, or nothing is, nobody
+cancels once the desk is closed, and that is said.
 
 Where orders are kept, they were disarmed once the strategies were halted, at the latest before services
 were stopped: a timer must not withdraw what a person wants to rest.
@@ -22,11 +23,16 @@ class Disarm:
     venues: tuple[str, ...]
     but: tuple[str, ...] = ()
     """What rests there is not proven to be gone: these run out."""
+    no_timer: tuple[str, ...] = ()
+    """Of those, venues without a timer of their own, as the guard says."""
 
     def __str__(self) -> str:
         off = [name for name in self.venues if name not in self.but]
         told = [f"disarm the dead-man's switches of {', '.join(off)}"] if off else []
-        told += [f"leave those of {', '.join(self.but)} to run out"] if self.but else []
+        run_out = [name for name in self.but if name not in self.no_timer]
+        told += [f"leave those of {', '.join(run_out)} to run out"] if run_out else []
+        if self.no_timer:
+            told.append(f"leave what may rest at {', '.join(self.no_timer)}: nobody cancels there")
         return "; ".join(told)
 
 
@@ -81,7 +87,9 @@ class DisarmDeadMan:
         if before is Outcome.SKIPPED:
             return Plan(reason="they stay armed: the services are up", skipped=True)
         but = () if closing.is_foreseen else unproven(closing)
-        return Plan((Disarm(tuple(closing.desk.file.venues), but),))
+        rows = closing.guard.dead_man() if but and closing.guard is not None else {}
+        no_timer = [n for n in but if rows.get(n, {}).get("applies") in ("guard", "none")]
+        return Plan((Disarm(tuple(closing.desk.file.venues), but, tuple(no_timer)),))
 
     async def act(self, plan: Plan[Disarm], say: Say) -> None:
         assert self.closing.guard is not None
