@@ -58,6 +58,9 @@ class _AloneGuard:
     def view(self) -> Mapping[str, Any] | None:
         return guard_row(self.desk, self.layout)
 
+    def dead_man(self) -> Mapping[str, Mapping[str, Any]]:
+        return {}  # none is up
+
     async def opened(self) -> str:
         raise NotImplementedError
 
