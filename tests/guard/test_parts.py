@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -150,3 +151,23 @@ async def test_what_it_holds_it_holds_for_as_long_as_the_closing_is_heard(
     assert guard.closing.is_well
     monkeypatch.setattr(type(guard.controller), "is_well", False)
     assert not guard.closing.is_well, "its controller is gone"
+
+
+async def test_a_guard_of_a_closed_desk_ends_once_no_stop_needs_it_any_more(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop that it has just ended without proof is not gone on with yet, and one whose venue is not
+    connected is not tried: both looked as if nothing were left to do."""
+    answers, ended = ["it goes on with stop 001 at v", "it goes on with stop 001 at v", ""], []
+
+    async def why_needed() -> str:
+        assert not ended
+        return answers.pop(0)
+
+    monkeypatch.setattr(guard, "_why_needed", why_needed)
+    monkeypatch.setattr(guard, "_beat_every_s", 0.01)
+    quick = SimpleNamespace(guard=SimpleNamespace(controller_silent_after=0.005))
+    monkeypatch.setattr(guard, "loaded", SimpleNamespace(file=quick))
+    monkeypatch.setattr(guard, "_on_end", lambda: ended.append(answers == []))
+    await guard._end_when_idle()
+    assert ended == [True]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +20,13 @@ from typing import Any
 import msgspec
 import pytest
 from tests.kill.house import KEY, OTHER_DESK, SECRET, House, house
-from tests.kill.small_desk import PATIENCE_S, small_desk
+from tests.kill.small_desk import PATIENCE_S, SmallDesk, small_desk
 
 from openbell.cli.commands.status import emergency_lines
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
+from openbell.controller import guard_keeper
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.domain.scopes import DESK
 from openbell.guard import unproven_stop
@@ -69,46 +70,73 @@ async def _until(condition: Callable[[dict[str, Any]], bool], layout: DeskLayout
     return told
 
 
+@contextlib.contextmanager
+def _guard_of(desk: SmallDesk) -> Iterator[subprocess.Popen[bytes]]:
+    desk.layout.target.write_text('{"target": "trading"}')  # or the guard ends as idle
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}
+    command = [
+        sys.executable, "-m", "openbell.guard", "--desk", str(desk.folder), "--foreground",
+    ]  # fmt: skip
+    with subprocess.Popen(command, env=environ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def _is_warm(desk: SmallDesk) -> None:
+    await _until(lambda told: bool(told.get("venues")) and told["venues"][0]["warm"], desk.layout)
+
+
+class _Keeper(GuardKeeper):
+    """The controller's, as it ends the guard; `noted`: what it puts into the audit log."""
+
+    def __init__(self, desk: SmallDesk, guard: subprocess.Popen[bytes]) -> None:
+        self.noted: list[tuple[str, object]] = []
+        super().__init__(
+            SimpleNamespace(  # type: ignore[arg-type]
+                layout=desk.layout,
+                desk=load_desk(desk.folder),
+                renewals=0,
+                auditor=SimpleNamespace(
+                    note=lambda action, *_, **more: self.noted.append((action, more["why"]))
+                ),
+            )
+        )
+        self._pid = guard.pid
+
+
 async def test_orders_that_a_hanging_venue_kept_are_withdrawn_by_the_guard_once_it_answers(
     tmp_path: Path,
 ) -> None:
-    """They rested, and it was unknown, until somebody pressed again. No dead man's switch is asked here."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENBELL_")}
+    """They rested, and it was unknown, until somebody pressed again; and a desk that was closed meanwhile
+    took the guard with it: nobody went on with them. No dead man's switch is asked here."""
     async with small_desk(tmp_path / "desk", more=MORE, venue_more='dead_man = "off"\n') as desk:
-        desk.layout.target.write_text('{"target": "trading"}')  # or the guard ends as idle
         desk.rest(3)
         (here,) = desk.houses.values()
-        command = [
-            sys.executable,
-            "-m",
-            "openbell.guard",
-            "--desk",
-            str(desk.folder),
-            "--foreground",
-        ]
-        with subprocess.Popen(command, env=environ) as process:
-            try:
-                await _until(
-                    lambda told: bool(told.get("venues")) and told["venues"][0]["warm"], desk.layout
-                )
-                await here.suffer({"kind": "hang", "hold_s": 600})
-                pressed = await desk.press("--timeout", "2")
-                assert pressed.status == 7, pressed
-                assert pressed.venue("mt5-0")["result"] == "unknown"
-                assert len(desk.own_open()) == 3
-                told = await _until(lambda told: bool(told.get("going_on")), desk.layout)
-                assert told["going_on"].keys() == {"mt5-0"}
-                here.sim.faults.clear()
-                await desk.until(lambda: desk.own_open() == [], "the guard withdraws them")
-                await _until(lambda told: told.get("going_on") == {}, desk.layout)
-                await desk.until(
-                    lambda: (
-                        [each["result"] for each in _acts(desk.layout)] == ["begun", "verified"]
-                    ),
-                    "it is recorded",
-                )
-            finally:
-                process.kill()
+        with _guard_of(desk) as process:
+            await _is_warm(desk)
+            await here.suffer({"kind": "hang", "hold_s": 600})
+            pressed = await desk.press("--timeout", "2")
+            assert pressed.status == 7, pressed
+            assert pressed.venue("mt5-0")["result"] == "unknown"
+            assert len(desk.own_open()) == 3
+            keeper = _Keeper(desk, process)
+            # At once: the guard itself may not have looked since.
+            assert not await keeper.end("the desk is closed", if_idle=True)
+            assert keeper.noted == [("guard.stays", "it goes on with stop 001 at mt5-0")]
+            told = await _until(lambda told: bool(told.get("going_on")), desk.layout)
+            assert told["going_on"].keys() == {"mt5-0"}
+            here.sim.faults.clear()
+            await desk.until(lambda: desk.own_open() == [], "the guard withdraws them")
+            await _until(lambda told: told.get("going_on") == {}, desk.layout)
+            await desk.until(
+                lambda: [each["result"] for each in _acts(desk.layout)] == ["begun", "verified"],
+                "it is recorded",
+            )
+            assert await keeper.end("the desk is closed", if_idle=True), "nothing is left to it"
+            assert keeper.noted[-1] == ("guard.ended", "the desk is closed")
+            assert process.wait(PATIENCE_S) == 0
         document = emergency_document(desk.layout)
         assert document is not None and document["statement"]["result"] == "unknown"
         assert document["went_on"]["venues"]["mt5-0"]["result"] == "verified"
@@ -124,6 +152,34 @@ def _acts(layout: DeskLayout) -> list[dict[str, Any]]:
     )
     told = [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
     return [each for each in told if each["action"] == "emergency.went_on"]
+
+
+async def test_a_guard_that_carries_out_a_stop_is_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who closed a desk, or restarted it, beside a stop that took longer than a guard has to end, had it
+    killed in the middle: of a stop of one venue nobody but the guard knows."""
+    monkeypatch.setattr(guard_keeper, "KILL_S", 0.2)
+    async with small_desk(tmp_path / "desk", more=MORE, venue_more='dead_man = "off"\n') as desk:
+        desk.rest(3)
+        (here,) = desk.houses.values()
+        with _guard_of(desk) as process:
+            await _is_warm(desk)
+            await here.suffer({"kind": "hang", "hold_s": 600})
+            stop = await desk.begin("--timeout", "600", "--scope", "venue:mt5-0")
+            await _until(lambda told: told["stopping"], desk.layout)
+            keeper = _Keeper(desk, process)
+            assert not await keeper.end("the desk is closed", if_idle=True)
+            assert not await keeper.end("the desk is restarted")
+            assert keeper.noted == [
+                ("guard.stays", "it carries out an emergency stop"),
+                ("guard.stays", "it carries out an emergency stop, and ends after it"),
+            ]
+            here.sim.faults.clear()
+            pressed = await desk.end(stop)
+            assert (pressed.status, pressed.statement["carrier_pid"]) == (0, process.pid), pressed
+            assert desk.own_open() == []
+            assert process.wait(PATIENCE_S) == 0, "it was told to end"
 
 
 # What is owed.

@@ -513,7 +513,7 @@ class Closings:
             return
         # Begun by nobody meanwhile: the board is shut with the exit.
         self._desk.board.end("the desk is closed")
-        await self._guard.end("the desk is closed")
+        await self._guard.end("the desk is closed", if_idle=True)
         self._exit("the desk is closed")
 
     def is_closed(self) -> bool:

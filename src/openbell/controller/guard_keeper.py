@@ -222,19 +222,24 @@ class GuardKeeper:
         """A closing was broken off: the switches follow the engine again."""
         await self._want(Mode.OPEN)
 
-    async def end(self, why: str) -> bool:
-        """Whether there is no guard any more."""
+    async def end(self, why: str, *, if_idle: bool = False) -> bool:
+        """Whether there is no guard any more. `if_idle`: one that an emergency stop needs stays, and ends by
+        itself when it is proven. One that carries out a stop is never killed: it ends after it."""
         self._ending = True
         pid = self._pid
         if pid is None:
             return True
         process = self._watch.other(pid)
         try:
-            await self._ask("end", why=why)
+            told = await self._ask("end", why=why, if_idle=if_idle)
+            if told.get("ending") is False:
+                return self._stays(pid, str(told.get("why")))
             if process is not None:
                 async with asyncio.timeout(KILL_S):
                     await asyncio.shield(process.exit)
         except (OpenbellError, TimeoutError):
+            if await self._carries_out_a_stop():
+                return self._stays(pid, "it carries out an emergency stop, and ends after it")
             log.error("the guard did not end", pid=pid, alert=True)
             return process is not None and await self._kill(process)
         finally:
@@ -242,6 +247,16 @@ class GuardKeeper:
                 process.close()
         self._desk.auditor.note("guard.ended", self._name, pid=pid, why=why)
         return True
+
+    def _stays(self, pid: int, why: str) -> bool:
+        log.warning("the guard stays", pid=pid, why=why, alert=True)
+        self._desk.auditor.note("guard.stays", self._name, pid=pid, why=why)
+        return False
+
+    async def _carries_out_a_stop(self) -> bool:
+        with contextlib.suppress(OpenbellError):
+            return bool((await self._ask("status")).get("stopping"))
+        return False  # it hangs: whoever pressed sees that, and goes on without it
 
     async def detach(self) -> None:
         """This controller ends on a person's word, and no other is to be started for it."""

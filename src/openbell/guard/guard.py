@@ -232,14 +232,17 @@ class Guard:
                     self.engine.forgive(lost_s)
 
     async def _end_when_idle(self) -> None:
-        """A closed desk without a controller has nothing to guard: its controller was killed before
-        it ended this guard. Nothing is left armed."""
+        """A closed desk without a controller has nothing to guard: its controller was killed before it
+        ended this guard, or left it to an emergency stop that is over now. Nothing is left armed."""
         idle_s = 0.0
-        while idle_s < self.loaded.file.guard.controller_silent_after * 2:
+        while True:
             await asyncio.sleep(self._beat_every_s)
-            closed = self.controller.is_closed and not self.going_on.document()
-            closed = closed and self.controller.pid is None
+            closed = self.controller.is_closed and self.controller.pid is None
             idle_s = idle_s + self._beat_every_s if closed else 0.0
+            if idle_s >= self.loaded.file.guard.controller_silent_after * 2:
+                if not await self._why_needed():
+                    break
+                idle_s = 0.0
         self.tell("idle", why="the desk is closed, and no controller runs")
         async for _ in self._disarm({}, None):
             pass
@@ -320,6 +323,7 @@ class Guard:
             "venues": [warm.as_dict() for warm in self.venues.values()],
             "dead_man": [switch.as_dict() for switch in self.switches.values()],
             "kill_rules": self.heartbeat_rule.document(),
+            "stopping": self.stopping.comes_to_an_end,
             "going_on": self.going_on.document(),
         }
 
@@ -426,10 +430,21 @@ class Guard:
         yield {"detached": True, "final": True}
 
     async def _end(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
-        """After a closing, or to be replaced: timers that run go on running then."""
+        """After a closing, or to be replaced: timers that run go on running then. `if_idle`: nobody comes
+        after it, so it stays for as long as an emergency stop needs it, and then ends by itself."""
+        if fields.get("if_idle") and (needed := await self._why_needed()):
+            self.tell("stays", why=needed)
+            yield {"ending": False, "why": needed, "final": True}
+            return
         self.tell("ending", why=str(fields.get("why", "asked to")))
         yield {"ending": True, "final": True}
         self._on_end()
+
+    async def _why_needed(self) -> str:
+        """By an emergency stop; empty: it is not."""
+        if self.stopping.comes_to_an_end:
+            return "it carries out an emergency stop"
+        return await self.going_on.why_needed()
 
     async def _emergency_stop(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
         self.tell("emergency_stop", by=fields.get("actor"), reason=fields.get("reason"))

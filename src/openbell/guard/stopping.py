@@ -58,6 +58,11 @@ class Stopping:
     def under_way(self) -> bool:
         return bool(self._tasks)
 
+    @property
+    def comes_to_an_end(self) -> bool:
+        """One is under way, and is worth to be waited for: it does not stand still."""
+        return bool(self._tasks) and not self.stands_still
+
     async def answers(self, fields: Fields) -> AsyncIterator[dict[str, Any]]:
         """The course as it goes, the statement last. Raises UsageError for what is no request, and
         RefusedError where desk.toml is another one by now, or a pair in scope is missing here or is

@@ -26,9 +26,10 @@ import msgspec
 from openbell.config.duties import ENGINES
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
-from openbell.errors import StorageError
+from openbell.errors import OpenbellError, StorageError
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
+from openbell.kill.course import under_way
 from openbell.kill.latencies import read_latencies
 from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.own_processes import OwnProcesses
@@ -80,6 +81,7 @@ class UnprovenStop:
         tell: Callable[..., None],
     ) -> None:
         self._layout = layout
+        self._desk = desk
         self._debts = Debts(layout, desk)
         self._venues = venues
         self._switches = switches
@@ -122,6 +124,26 @@ class UnprovenStop:
             self._break_off(name, why)
 
     # --- what is owed --------------------------------------------------------------------------
+
+    async def why_needed(self) -> str:
+        """Why this guard is not to end though its desk is closed; empty where no stop is under way, and none
+        left it anything to do. Looked for anew: what one left that has just ended is in no `document` yet."""
+
+        def look() -> tuple[bool, tuple[Debt, ...]]:
+            stopping = under_way(self._layout)
+            owed = Debts(self._layout, self._desk).owed()
+            return stopping or under_way(self._layout), owed
+
+        try:
+            stopping, owed = await aside(look, DISK_S)
+        except (OSError, OpenbellError, TimeoutError):
+            return "it is not known whether an emergency stop is proven"
+        if stopping:
+            return "an emergency stop is under way"
+        left = [
+            f"stop {debt.course} at {debt.venue}" for debt in owed if debt.venue in self._venues
+        ]
+        return f"it goes on with {', '.join(left)}" if left else ""
 
     async def _look(self) -> tuple[Debt, ...] | None:
         """One look at a time, on a disk that may hang; None: it does not say."""
