@@ -525,6 +525,22 @@ async def test_others_orders_are_left_to_a_person(going: _Going, account_wide: b
     await going.until(lambda: len(_acts(going.layout)) == 2, "it is recorded")
 
 
+async def test_what_a_try_has_proven_is_told_though_it_is_owed_no_more_by_then(
+    going: _Going, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(layout: DeskLayout, debt: Debt, stated: VenueStatement) -> None:
+        note_went_on(layout, debt, stated)
+        seen, deadline_s = len(going.looks), time.monotonic() + PATIENCE_S
+        while len(going.looks) < seen + 3 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(unproven_stop, "note_went_on", slowly)
+    monkeypatch.setattr(unproven_stop, "DISK_S", PATIENCE_S)
+    await _left(going.layout, latch_now(going.layout, EmergencyRequest()), {"a": "unknown"})
+    await going.until(lambda: "stop_proven" in going.told, "it is told")
+    await going.until(lambda: len(_acts(going.layout)) == 2, "it is recorded")
+
+
 async def test_a_latch_that_is_released_in_the_middle_of_a_try_breaks_it_off(
     going: _Going,
 ) -> None:

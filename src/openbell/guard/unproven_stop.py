@@ -176,7 +176,7 @@ class UnprovenStop:
             return
         self._next = {debt: at for debt, at in self._next.items() if debt in owed}
         self._told &= set(owed)
-        named = {debt.venue for debt in owed}
+        named = {*(debt.venue for debt in owed), *self._tries}
         self._at_work = {name: text for name, text in self._at_work.items() if name in named}
         for debt in owed:
             if debt.venue not in self._tries and self._is_due(debt):
