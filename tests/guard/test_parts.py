@@ -15,7 +15,7 @@ from openbell.config.loader import load_desk
 from openbell.domain.dead_man import Mode
 from openbell.guard import guard as guard_module
 from openbell.guard import record as record_module
-from openbell.guard.guard import Guard
+from openbell.guard.guard import ALERTS, Guard
 from openbell.guard.main import _earlier
 from openbell.guard.record import GuardRecord, own_record, write_record
 from openbell.kill.beats import CLOSING, Beat
@@ -61,6 +61,15 @@ async def test_a_part_that_failed_is_a_problem_until_it_goes_on(
             await asyncio.sleep(0.02)
     assert len(runs) == 2
     lasting.cancel()
+
+
+async def test_a_stop_that_stood_still_in_it_is_a_problem_and_an_alert(guard: Guard) -> None:
+    """It refused every stop from then on, and no status said so."""
+    told = asyncio.Queue[dict[str, object]]()
+    guard._watchers.add(told)
+    guard.stopping._stand_still("the venues has not ended for 70 s")
+    assert "one stood still (the venues has not ended for 70 s)" in guard.document()["problem"]
+    assert told.get_nowait()["event"] == "stop_stands_still" and "stop_stands_still" in ALERTS
 
 
 async def test_a_guard_begins_with_the_mode_of_the_one_before_it(guard: Guard) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.kill.small_desk import PATIENCE_S, WAITS_FOR_THE_GUARD, Pressed, SmallDesk, small_desk
 
 from openbell.config.layout import DeskLayout
+from openbell.kill.course import courses, left_in
 from openbell.kill.emergency import carry_out
 from openbell.kill.equipment import LoadedAlone
 from openbell.kill.flatten_turn import FlattenTurn
@@ -23,6 +24,7 @@ from openbell.kill.joining import Joining
 from openbell.kill.press import press
 from openbell.kill.progress import Progress, StandsStillError
 from openbell.kill.request import EmergencyRequest
+from openbell.kill.stop_seen import CourseWatch
 from openbell.kill.stuck import BEAT_S, DISK_S
 
 NO_CONTROLLER = "[guard]\nrestart_controller = false\n"
@@ -85,9 +87,17 @@ async def test_a_stop_that_hangs_in_a_guard_that_answers_is_carried_out_by_whoev
             assert desk.own_open() == []
             assert desk.alive() == {}
             assert process.poll() is None, "it holds the dead man's switches"
+            assert "stood still" in await _problem(desk.layout)
             # Begun in it once more it would hang as long.
             again = await desk.press(**patient)
             assert again.status == 0 and "stood still" in _alone(again)
+
+
+async def _problem(layout: DeskLayout) -> str:
+    """What the guard says that keeps it from doing all that it should."""
+    async for answer in ask_guard(layout, {"do": "status"}, first_within_s=PATIENCE_S):
+        return str(answer["problem"])
+    raise AssertionError("no answer")
 
 
 def _alone(pressed: Pressed) -> str:
@@ -189,6 +199,9 @@ async def test_one_that_hangs_gives_its_turn_back_and_says_where_it_hung(
     with pytest.raises(StandsStillError, match="the loading of desk"):
         await carry_out(layout, request, _NeverLoaded(layout), lambda _: None, told.append)
     assert len(told) == 1
+    (name,) = courses(layout.emergency)
+    assert left_in(layout.emergency, name) == told[0]
+    assert CourseWatch(layout).look(0.0)[-1].left == told[0]
     joining = Joining(layout, request, [], lambda _: None)
     assert await joining.joined() is None
     assert joining.request.flatten, "nothing of it goes on"

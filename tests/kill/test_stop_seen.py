@@ -197,6 +197,37 @@ def test_a_course_that_was_made_and_not_begun_is_lost_once_nobody_has_the_turn(d
     assert _told(watch.look(now_s + 2)) == [("001", "ended", "verified")], "it came after all"
 
 
+def test_a_stop_that_its_carrier_left_is_over_while_the_carrier_lives(
+    desk: Desk, carrier: subprocess.Popen[bytes]
+) -> None:
+    """Ten seconds after the next one had verified everything it was told as one without an end."""
+    watch = CourseWatch(desk.layout)
+    desk.hold()
+    desk.begin("001", carrier.pid)
+    desk.write("001", {"event": "left", "why": "the venues has not ended for 70 s"})
+    desk.begin("002", os.getpid())
+    desk.end("002")
+    begun, left, *second = watch.look(0.0)
+    assert _told([begun, left]) == [("001", "begun", None), ("001", "ended", None)]
+    assert left.left == "the venues has not ended for 70 s"
+    assert _told(second) == [("002", "begun", None), ("002", "ended", "verified")]
+    assert watch.look(1.0) == watch.look(2 + stop_seen.LOST_S) == []
+    assert CourseWatch(desk.layout).look(0.0)[-1].name == "002"
+
+
+def test_a_clock_that_is_set_back_makes_no_earlier_stop_the_desks_own(desk: Desk) -> None:
+    """It was VERIFIED by the word of the one before, which had ended after the marker, by that clock."""
+    desk.begin("001", _dead_pid())
+    desk.end("001", ago_s=-3600)
+    desk.hold()
+    assert desk.stated() is None
+    assert not has_stopped(desk.layout, "v")
+    desk.begin("002", _dead_pid())
+    desk.end("002", ago_s=3600)
+    assert desk.stated() == "002"
+    assert has_stopped(desk.layout, "v")
+
+
 def test_a_watch_that_begins_late_tells_the_last_of_a_desk_that_is_held_and_what_goes_on(
     desk: Desk, carrier: subprocess.Popen[bytes]
 ) -> None:

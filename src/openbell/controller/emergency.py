@@ -200,7 +200,9 @@ class Emergency:
         stated = news.statement or {}
         told: dict[str, Any] = {"course": news.name, "result": stated.get("result")}
         told |= {key: stated.get(key) for key in ("took_s", "problems")}
-        if news.statement is None:
+        if news.left:
+            told["why"] = f"it stood still, and was left: {news.left}; whoever asked for it goes on"
+        elif news.statement is None:
             told["why"] = "it has no end: whoever carried it out is gone; press again"
         log.critical("emergency stop ended", alert=told["result"] != "verified", **told)
         self.desk.auditor.note("emergency.ended", name, **told)

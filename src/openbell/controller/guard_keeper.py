@@ -334,6 +334,12 @@ class GuardKeeper:
             result = _WENT_ON[str(event)]
             log.warning("the guard goes on with a stop", venue=venue, course=course, result=result)
             self._desk.auditor.note("emergency.went_on", venue, course=course, result=result)
+        elif event == "stop_stands_still":
+            why = str(told.get("why", ""))
+            log.error(
+                "a stop stood still in the guard: end its process", pid=pid, why=why, alert=True
+            )
+            self._desk.auditor.note("emergency.stood_still", self._name, pid=pid, why=why)
         if event == "hello":
             await self._is_up(told, pid)
             return True

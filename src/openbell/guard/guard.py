@@ -47,6 +47,7 @@ ALERTS = frozenset(
         "controller_gone", "controller_hangs", "controller_given_up", "controller_not_started",
         "controller_outlives_kill", "target_unreadable", "dead_man_fires", "dead_man_fired",
         "dead_man_late", "dead_man_problem", "socket_lost", "paused", "emergency_stop",
+        "stop_stands_still",
     }
 )  # fmt: skip
 """Events that a person must see."""
@@ -99,7 +100,7 @@ class Guard:
             name: WarmVenue(name, config, credentials.get(name), self.tell)
             for name, config in loaded.file.venues.items()
         }
-        self.stopping = Stopping(layout, loaded, self.venues, credentials)
+        self.stopping = Stopping(layout, loaded, self.venues, credentials, self.tell)
         self.switches = {
             name: DeadMan(warm, settings, layout, self, self.tell)
             for name, warm in self.venues.items()
@@ -316,7 +317,9 @@ class Guard:
             "desk": self.loaded.file.desk.name,
             "digest": self.loaded.digest,
             "mode": str(self.mode),
-            "problem": "; ".join(filter(None, (self.problem, *self._failed.values()))),
+            "problem": "; ".join(
+                filter(None, (self.problem, self.stopping.problem, *self._failed.values()))
+            ),
             "rss_bytes": self._process.memory_info().rss,
             "engine": self.engine.as_dict(),
             "controller": self.controller.as_dict(),

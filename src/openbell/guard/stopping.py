@@ -43,16 +43,27 @@ class Stopping:
         loaded: LoadedDesk,
         venues: Mapping[str, WarmVenue],
         credentials: Mapping[str, tuple[str, str]],
+        tell: Callable[..., None] = lambda _event, **_facts: None,
     ) -> None:
         self._layout = layout
         self._loaded = loaded
         self._venues = venues
         self._credentials = credentials
+        self._tell = tell
         self._tasks: dict[asyncio.Task[None], asyncio.Queue[dict[str, Any]]] = {}
         self.stands_still = ""
         """Why none is begun here any more: one that was hung, and so would the next."""
         self.begins: Callable[[], None] = lambda: None
         """Called as one begins: what else this guard sends to the venues makes way for it."""
+
+    @property
+    def problem(self) -> str:
+        still = self.stands_still
+        return (
+            f"no emergency stop is begun in it: one stood still ({still}); end its process"
+            if still
+            else ""
+        )
 
     @property
     def under_way(self) -> bool:
@@ -183,6 +194,7 @@ class Stopping:
             news.put_nowait(told)
             if task is not own:
                 task.cancel()
+        self._tell("stop_stands_still", why=why)
 
     async def finish(self) -> None:
         """Returns when none is under way: a guard that is to end ends after it."""

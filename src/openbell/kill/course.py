@@ -1,7 +1,8 @@
 """The course of an emergency stop: an append-only log of its own, and the lock of who carries it out.
 
     state/emergency.lock         flock: whoever carries out an emergency stop holds it
-    state/emergency/001.jsonl    one file a carrier, one event a line; the last is `{"event": "ended"}`
+    state/emergency/001.jsonl    one file a carrier, one event a line; the last is `{"event": "ended"}`, or
+                                 `{"event": "left", "why"}` of a stop that stood still in its carrier
 
 Invariants
 - Nothing here can keep a stop from going on. What the disk does not take is told once, and then left.
@@ -22,7 +23,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import DESK
 from openbell.errors import ConflictError, StorageError
 from openbell.kill.aside import aside
-from openbell.kill.marker import read_marker
+from openbell.kill.marker import course_numbers, read_marker
 from openbell.kill.patient_lock import DiskHangsError, PatientLock
 from openbell.runtime.processes import system_processes
 from openbell.state.files import fsync, storage_error, write_all
@@ -175,7 +176,7 @@ class Course:
 def _made(folder: Path) -> tuple[str, int]:
     """The name of a new course, and its file. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    number = max(_numbers(folder), default=0) + 1
+    number = max(course_numbers(folder), default=0) + 1
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     while True:
         name = f"{number:03d}"
@@ -270,7 +271,7 @@ class Following:
         """One at a time."""
         if self._over is None:
             names = courses(self._folder)
-            self._over = {n for n in names if statement_in(self._folder, n) is not None}
+            self._over = {n for n in names if is_over(self._folder, n)}
         for name in reversed(courses(self._folder)):
             if name in self._over:
                 continue
@@ -302,7 +303,7 @@ def _began(events: list[dict[str, Any]]) -> tuple[int, int] | None:
 
 def courses(folder: Path) -> list[str]:
     """Their names, oldest first."""
-    return [f"{number:03d}" for number in sorted(_numbers(folder))]
+    return [f"{number:03d}" for number in sorted(course_numbers(folder))]
 
 
 def read_course(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -330,6 +331,27 @@ def statement_in(folder: Path, name: str) -> dict[str, Any] | None:
     with contextlib.suppress(IndexError, msgspec.DecodeError):
         return ended([msgspec.json.decode(lines[-2], type=dict[str, Any])])
     return None
+
+
+def left_in(folder: Path, name: str) -> str:
+    """Why its carrier, which may live on, left it unfinished; empty: it did not, or it ended after all.
+    Never raises."""
+    try:
+        with open(_path(folder, name), "rb") as file:  # noqa: PTH123
+            lines = file.read().rsplit(b"\n", 2)
+    except OSError:
+        return ""
+    with contextlib.suppress(IndexError, msgspec.DecodeError):
+        event = msgspec.json.decode(lines[-2], type=dict[str, Any])
+        return (
+            str(event.get("why") or "it does not say why") if event.get("event") == "left" else ""
+        )
+    return ""
+
+
+def is_over(folder: Path, name: str) -> bool:
+    """Whether nothing more comes of it, by its own word."""
+    return statement_in(folder, name) is not None or bool(left_in(folder, name))
 
 
 def ended(events: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -404,17 +426,6 @@ async def turns(turn: Turn, timeout_s: float | None = None) -> AsyncIterator[boo
             return
         await asyncio.sleep(POLL_S)
     yield True
-
-
-def _numbers(folder: Path) -> Iterator[int]:
-    try:
-        names = os.listdir(folder)  # noqa: PTH208
-    except OSError:
-        return
-    for name in names:
-        stem, _, suffix = name.partition(".")
-        if suffix == "jsonl" and stem.isdecimal():
-            yield int(stem)
 
 
 def _path(folder: Path, name: str) -> str:

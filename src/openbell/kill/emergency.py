@@ -134,6 +134,9 @@ async def carry_out(
             await asyncio.wait({work}, timeout=LET_GO_S)
         if not still:
             await asyncio.wait({asyncio.create_task(stop.settled())}, timeout=HELD_S)
+        elif stop.course is not None:
+            stop.course.add("left", why=still)
+            await stop.course.close()
         await stop.joining.leave(ended=work.done())
         stop.holding.close()
         await equipment.close()
@@ -167,6 +170,8 @@ class _Stop:
         self.latencies = SeenLatencies()
         """The longest that an order took, as the engine has seen it."""
         self.progress = Progress()
+        self.course: Course | None = None
+        """Once it is begun."""
 
     async def whole(self) -> EmergencyStatement:
         await self.hold()
@@ -203,7 +208,7 @@ class _Stop:
         if self.request.flatten:
             with self.progress.step("what an earlier stop has sold", LATCH_TIMEOUT_S):
                 await self._look_back()
-        course = await Course.begin(self.layout.emergency, self._hear)
+        course = self.course = await Course.begin(self.layout.emergency, self._hear)
         course.add(
             "begun",
             course=course.name,

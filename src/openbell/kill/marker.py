@@ -8,7 +8,9 @@ before its content is written, so a full disk costs the reason and not the hold.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ OUTSIDE = frozenset({"venue"})
 def set_marker(layout: DeskLayout, reason: str, actor: str) -> str:
     """Makes it, unless it is there. What did not go well, or nothing; never raises."""
     path = layout.emergency_marker
+    newest = max(course_numbers(layout.emergency), default=0)  # before the stop begins its own
     if os.path.lexists(path):  # asked first: a disk that takes no writes lets nobody try to make it
         return ""
     try:
@@ -35,7 +38,8 @@ def set_marker(layout: DeskLayout, reason: str, actor: str) -> str:
     problem = ""
     try:
         said = {"at": datetime.now(UTC).isoformat(), "reason": reason, "actor": actor}
-        write_all(fd, msgspec.json.encode({**said, "pid": os.getpid()}) + b"\n")
+        content = {**said, "pid": os.getpid(), "after": newest}
+        write_all(fd, msgspec.json.encode(content) + b"\n")
         fsync(fd)
         fsync_folder(path.parent)
     except OSError as error:
@@ -45,14 +49,27 @@ def set_marker(layout: DeskLayout, reason: str, actor: str) -> str:
     return problem
 
 
+def course_numbers(folder: Path) -> Iterator[int]:
+    """Of the courses in this folder, in no order. Never raises."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return
+    for name in names:
+        stem, _, suffix = name.partition(".")
+        if suffix == "jsonl" and stem.isdecimal():
+            yield int(stem)
+
+
 def is_begun(layout: DeskLayout) -> bool:
     """Whether it is there. One system call; what cannot be told is no news. Never raises."""
     return os.path.lexists(layout.emergency_marker)
 
 
 def read_marker(layout: DeskLayout) -> dict[str, Any] | None:
-    """`{"at", "reason", "actor", "pid"}`, as far as it can be read; None where there is none.
-    Whatever is unclear counts as there."""
+    """`{"at", "reason", "actor", "pid", "after"}`, as far as it can be read; None where there is none.
+    `after`: the number of the newest course as it was made, 0 where there was none. Whatever is unclear
+    counts as there."""
     try:
         with layout.emergency_marker.open("rb") as file:
             content = file.read(_CONTENT_MAX)

@@ -21,6 +21,8 @@ from openbell.kill.course import (
     begun_in,
     courses,
     has_carrier,
+    is_over,
+    left_in,
     statement_in,
     under_way,
 )
@@ -35,8 +37,8 @@ stop failed inside a process that goes on. Should the end come after all, it is 
 def statement_since(layout: DeskLayout, marker: Mapping[str, Any]) -> dict[str, Any] | None:
     """Of the newest stop of the whole desk, where it ended after the marker was made. None: that stop
     has no end, or has begun no course; whatever an earlier one proved was so before it."""
-    _, stated = _newest(layout)
-    return stated if stated is not None and _ended_since(stated, marker) else None
+    name, stated = _newest(layout)
+    return stated if stated is not None and _ended_since(name, stated, marker) else None
 
 
 def has_stopped(layout: DeskLayout, venue: str) -> bool:
@@ -46,7 +48,9 @@ def has_stopped(layout: DeskLayout, venue: str) -> bool:
     if marker is None:
         return False
     name, stated = _newest(layout)
-    if stated is None or name != courses(layout.emergency)[-1] or not _ended_since(stated, marker):
+    if stated is None or name != courses(layout.emergency)[-1]:
+        return False
+    if not _ended_since(name, stated, marker):
         return False
     try:
         stop = EmergencyStatement.from_wire(stated)
@@ -70,8 +74,11 @@ def _newest(layout: DeskLayout) -> tuple[str, dict[str, Any] | None]:
     return "", None
 
 
-def _ended_since(stated: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
-    """By the wall clock; what cannot be told is not so."""
+def _ended_since(name: str, stated: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
+    """By the courses that there were as the marker was made: a clock may have been set back since. Of a
+    marker that does not say, by the wall clock; what cannot be told is not so."""
+    if isinstance(after := marker.get("after"), int):
+        return int(name) > after
     try:
         ended = datetime.fromisoformat(str(stated.get("began"))) + timedelta(
             seconds=float(stated.get("took_s") or 0.0)
@@ -90,7 +97,9 @@ class CourseNews:
     begun: Mapping[str, Any]
     """As it was begun; empty where it does not say."""
     statement: Mapping[str, Any] | None = None
-    """Of one that ended; None: it has no end, and its carrier is gone."""
+    """Of one that ended; None: it has no end, and its carrier is gone, or has left it."""
+    left: str = ""
+    """Why its carrier, which may live on, left it."""
 
 
 @dataclass
@@ -120,7 +129,7 @@ class CourseWatch:
 
     def _is_over(self, name: str) -> bool:
         folder = self._layout.emergency
-        if statement_in(folder, name) is not None:
+        if is_over(folder, name):
             return True
         begun = begun_in(folder, name)
         return not has_carrier(begun) if begun else not under_way(self._layout)
@@ -140,15 +149,18 @@ class CourseWatch:
         gone = bool(seen.begun) and not has_carrier(seen.begun)
         lost = self._is_lost(seen, now_s)
         statement = statement_in(folder, name)
+        left = "" if statement is not None else left_in(folder, name)
         news = []
         if not seen.told_begun and (seen.begun or statement is not None or lost):
             seen.told_begun = True
             news.append(CourseNews(name, ended=False, begun=seen.begun))
-        if statement is not None or gone:
+        if statement is not None or gone or left:
             self._over.add(name)
             del self._open[name]
             if statement is not None or not seen.told_lost:
-                news.append(CourseNews(name, ended=True, begun=seen.begun, statement=statement))
+                news.append(
+                    CourseNews(name, ended=True, begun=seen.begun, statement=statement, left=left)
+                )
         elif lost and not seen.told_lost:
             seen.told_lost = True
             news.append(CourseNews(name, ended=True, begun=seen.begun))
