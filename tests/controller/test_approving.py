@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from openbell.config.approvals import Approvals
+from openbell.config.layout import DeskLayout
 from openbell.controller import conduct
 from openbell.controller.approving import REQUESTS_KEPT, Approving, as_request
 from openbell.controller.conduct import Conductor
@@ -118,11 +120,12 @@ def test_a_request_that_a_clock_set_back_says_was_not_made_yet_has_expired() -> 
 
 
 async def test_a_run_that_does_not_end_holds_up_nobody_who_breaks_it_off(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """An emergency stop was not recorded before a run that a disk held had ended."""
     monkeypatch.setattr(conduct, "BREAK_OFF_S", 0.05)
-    desk: Any = SimpleNamespace(release_lock_of=lambda _: None)
+    layout = DeskLayout.for_desk(tmp_path, {})
+    desk: Any = SimpleNamespace(layout=layout, release_lock_of=lambda _: None)
     conductor = Conductor(desk)
     begun, disk = asyncio.Event(), asyncio.Event()
 

@@ -93,7 +93,7 @@ def at_a_venue(fake_desk: Any, tmp_path: Path) -> Any:
 def closing_past_the_engine(desk: Any) -> Closing:
     closing: Closing = desk.closing()
     closing.venues = Clerk(desk.layout, desk.desk)
-    closing.sight = Sight(closing.services, closing.voices, closing.venues)
+    closing.sight = Sight(closing.services, closing.voices, closing.venues, closing.last_word.kept)
     return closing
 
 

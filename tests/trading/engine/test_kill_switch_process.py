@@ -88,7 +88,7 @@ class Strategy:
         self._task = asyncio.create_task(self._fire())
 
     async def until_latched(self, times: int) -> None:
-        while self.latched < times:
+        while min(self.latched, self.after_the_latch) < times:
             assert not self._task.done(), self._task.exception()
             await asyncio.sleep(0.02)
 
