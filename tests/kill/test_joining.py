@@ -17,6 +17,7 @@ import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import Scope, ScopeKind
+from openbell.kill.course import is_held, under_way
 from openbell.kill.emergency import carry_out
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
 from openbell.kill.equipment import LoadedAlone
@@ -99,6 +100,24 @@ async def test_of_two_that_go_on_beside_a_narrower_one_one_closes_positions(
 ) -> None:
     _begun(layout, carrier, EmergencyRequest(scopes=(Scope(ScopeKind.VENUE, "kraken"),)))
     _assert_one_closes(await _both(layout))
+
+
+@linux
+async def test_one_that_goes_on_beside_another_is_under_way_once_that_one_has_ended(
+    layout: DeskLayout, carrier: tuple[int, int]
+) -> None:
+    """`status` said that it has no end, and the desk could be opened, while it cancelled."""
+    _begun(layout, carrier, EmergencyRequest(scopes=(Scope(ScopeKind.VENUE, "kraken"),)))
+    press = Joining(layout, EmergencyRequest(), [], lambda _: None)
+    async with asyncio.timeout(60):
+        assert await press.joined() is None
+        os.kill(carrier[0], signal.SIGKILL)
+        while is_held(layout.emergency_lock):
+            await asyncio.sleep(0.01)
+        while not under_way(layout):
+            await asyncio.sleep(0.01)
+    await press.leave(ended=True)
+    assert not under_way(layout)
 
 
 async def test_beside_one_that_may_go_on_and_closes_positions_nobody_else_does(

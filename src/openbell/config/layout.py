@@ -10,6 +10,7 @@
       latches/  latch.json  kill-switch.jsonl                            the kill switch
       emergency.json  emergency.lock  emergency/                         the emergency stop
       emergency-flatten.lock                                             who closes positions beside one
+      emergency-beside.lock                                              a stop that goes on beside one
       order-latency.json                                                 the longest seen, by venue
       live-orders/  order-registers.json                                 sent, not known to have ended
       disabled-strategies/                                               one file per strategy
@@ -214,6 +215,10 @@ class DeskLayout:
     def emergency_lock(self) -> Path:
         """Held by whoever carries out an emergency stop."""
         return self.state / "emergency.lock"
+
+    @property
+    def emergency_beside_lock(self) -> Path:
+        return self.state / "emergency-beside.lock"
 
     @property
     def emergency_flatten_lock(self) -> Path:

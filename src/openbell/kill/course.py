@@ -1,6 +1,7 @@
 """The course of an emergency stop: an append-only log of its own, and the lock of who carries it out.
 
     state/emergency.lock         flock: whoever carries out an emergency stop holds it
+    state/emergency-beside.lock  flock: one of those that go on beside it
     state/emergency/001.jsonl    one file a carrier, one event a line; the last is `{"event": "ended"}`, or
                                  `{"event": "left", "why"}` of a stop that stood still in its carrier
 
@@ -390,9 +391,13 @@ def last_statement(layout: DeskLayout) -> dict[str, Any] | None:
 
 
 def under_way(layout: DeskLayout) -> bool:
-    """Whether somebody carries out an emergency stop now."""
+    """Whether somebody carries out an emergency stop now, with the turn or beside whoever has it."""
+    return is_held(layout.emergency_lock) or is_held(layout.emergency_beside_lock)
+
+
+def is_held(path: Path) -> bool:
     try:
-        fd = os.open(layout.emergency_lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

@@ -13,6 +13,7 @@ from any number of them: that does no harm.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,10 +21,12 @@ from typing import Any
 import msgspec
 
 from openbell.config.layout import DeskLayout
+from openbell.errors import StorageError
 from openbell.kill.aside import aside
-from openbell.kill.course import Following, Tell, Turn, ended, still_holds, turns
+from openbell.kill.course import POLL_S, Following, Tell, Turn, ended, still_holds, turns
 from openbell.kill.emergency_statement import EmergencyStatement
 from openbell.kill.flatten_turn import FlattenTurn
+from openbell.kill.patient_lock import PatientLock
 from openbell.kill.request import EmergencyRequest
 from openbell.kill.stuck import NotKilledError, Stuck, Watch
 
@@ -44,12 +47,15 @@ class Joining:
         self.problems = problems
         self.turn = Turn(layout)
         self.flattening = FlattenTurn(layout)
+        self._beside = PatientLock(layout.emergency_beside_lock)
+        self._holding: asyncio.Task[None] | None = None
         self.took_over = ""
         self.not_closed = ""
         """Why this stop closes no positions, though it was asked to."""
         self._hear = hear
 
     def give_back(self) -> None:
+        self._give_back_beside()
         self.flattening.give_back()
         self.turn.give_back()
 
@@ -60,7 +66,24 @@ class Joining:
             self.give_back()
             return
         await self.flattening.take()
+        self._give_back_beside()
         self.turn.give_back()
+
+    def _go_beside(self) -> None:
+        """So that this stop is under way for whoever asks, also once the one that has the turn has ended."""
+        self._holding = asyncio.create_task(self._hold_beside())
+
+    async def _hold_beside(self) -> None:
+        """Another one may go on beside it as well, and who asks holds it for a moment: it comes after these.
+        A disk that takes no lock keeps nobody from stopping."""
+        with contextlib.suppress(StorageError):
+            while not await self._beside.take():  # noqa: ASYNC110 - a lock tells nobody that it is free
+                await asyncio.sleep(POLL_S)
+
+    def _give_back_beside(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+        self._beside.give_back()
 
     async def joined(self) -> EmergencyStatement | None:
         """The statement of whoever carries out the same already. None: it is ours to carry out."""
@@ -102,11 +125,13 @@ class Joining:
                 )
             ):
                 self.problems.append("a narrower stop was under way: this one went on beside it")
+                self._go_beside()
                 return None
             stuck = watch.look(now_s(), following.began)
             if stuck is not None and not await self._end_stuck(
                 watch, stuck, following, both_flatten
             ):
+                self._go_beside()
                 return None
         return None
 
