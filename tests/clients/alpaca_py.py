@@ -260,10 +260,17 @@ def updates(clients: Clients) -> dict[str, Any]:
     stream.subscribe_trade_updates(hear)
     threading.Thread(target=stream.run, daemon=True).start()
     low = round(clients.bid() * 0.9, 2)
+    made: list[Any] = []
+
+    def hears_of_one() -> bool:
+        made.append(clients.limit(low))
+        time.sleep(0.1)
+        return bool(heard)
+
     # There is no saying when the stream listens, but that it has heard of an order.
-    until(lambda: clients.limit(low) and time.sleep(0.1) is None and heard)
+    until(hears_of_one)
     clients.trading.cancel_orders()
-    until(lambda: heard[-1].event == "canceled")
+    until(lambda: [update.event for update in heard].count("canceled") == len(made))
     heard.clear()
     order = clients.market(1)
     until(lambda: heard and heard[-1].event == "fill")
