@@ -18,9 +18,8 @@ import pytest
 from tests.harness.loaded_desk import QUIET, STEADY, LoadedDesk, now_ns
 from tests.harness.paper_desk import await_condition
 
-pytestmark = pytest.mark.timeout(400)
-
 KILLS = int(os.environ.get("OPENBELL_KILLS", "4"))
+pytestmark = pytest.mark.timeout(400 + 15 * KILLS)
 SEED = int(os.environ.get("OPENBELL_SEED", str(time.time_ns() % 1_000_000)))
 
 
