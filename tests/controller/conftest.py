@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.harness.controller_process import WEB, ControllerProcess
+from tests.harness.controller_process import TWO_WEB, WEB, ControllerProcess
 from tests.harness.ports import free_ports
 
 MakeDesk = Callable[[str], ControllerProcess]
@@ -47,22 +47,10 @@ def make_desk(tmp_path: Path) -> Iterator[MakeDesk]:
         yield make
 
 
-TWO = """
-[services.base]
-command = {web}
-port = {p1}
-ready = { kind = "http", path = "/" }
-critical = true
-[services.top]
-command = ["sleep", "86400"]
-depends_on = ["base"]
-"""
-
-
 @pytest.fixture
 def desk(make_desk: MakeDesk) -> ControllerProcess:
     """Two services and a running controller; nothing is open yet."""
-    made = make_desk(TWO)
+    made = make_desk(TWO_WEB)
     made.start()
     return made
 
@@ -71,6 +59,6 @@ def desk(make_desk: MakeDesk) -> ControllerProcess:
 def quiet_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerProcess]:
     """The same, for all tests of a file that change nothing of it."""
     with small_desks(tmp_path_factory.mktemp("quiet")) as make:
-        made = make(TWO)
+        made = make(TWO_WEB)
         made.start()
         yield made

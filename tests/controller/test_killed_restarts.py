@@ -15,20 +15,12 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.harness.controller_process import TWO_WEB
 from tests.harness.run_points import AFTER, INSIDE, RunPoints
 
 SEED = int(os.environ.get("OPENBELL_SEED", random.randrange(1 << 30)))
 EVERY = "OPENBELL_EVERY_STEP" in os.environ
-DESK = """
-[services.base]
-command = {web}
-port = {p1}
-ready = { kind = "http", path = "/" }
-critical = true
-[services.top]
-command = ["sleep", "86400"]
-depends_on = ["base"]
-[rolling]
+DESK = f"""{TWO_WEB}[rolling]
 watch_for = "100ms"
 """
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {

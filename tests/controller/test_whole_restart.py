@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.harness.controller_process import ONE_WEB
 
 from openbell.cli.commands.status import restart_lines
 from openbell.state.database import open_database
@@ -143,19 +144,10 @@ def refused_opening(desk: Any) -> None:
         database.close()
 
 
-TWO = """
-[services.base]
-command = {web}
-port = {p1}
-ready = { kind = "http", path = "/" }
-critical = true
-"""
-
-
 def test_killed_between_its_runs_it_is_gone_on_with_unless_something_else_was_done(
     make_desk: Any,
 ) -> None:
-    desk = make_desk(TWO)
+    desk = make_desk(ONE_WEB)
     desk.start()
     desk.run("open")
     desk.run("close")
@@ -214,7 +206,7 @@ def test_of_two_at_once_one_is_begun_and_where_it_was_cut_off_it_can_be_cancelle
 ) -> None:
     """Before, the second one took the file of the first one away, so that a controller which was killed
     left a closing and no restart; and a restart that was cancelled was shown as under way for good."""
-    desk = make_desk(TWO + HELD)
+    desk = make_desk(ONE_WEB + HELD)
     desk.start()
     desk.run("open")
     with ThreadPoolExecutor(2) as both:
@@ -232,7 +224,7 @@ def test_of_two_at_once_one_is_begun_and_where_it_was_cut_off_it_can_be_cancelle
 
 
 def test_a_desk_that_could_not_be_opened_again_is_not_closed(make_desk: Any) -> None:
-    desk = make_desk(TWO)
+    desk = make_desk(ONE_WEB)
     desk.start()
     status, refused = desk.post("restart")
     assert (status, refused["error"]) == (409, "not_running"), refused

@@ -33,6 +33,17 @@ print("listening", flush=True)
 http.server.HTTPServer(("127.0.0.1", int(os.environ["OPENBELL_PORT"])), Page).serve_forever()
 """
 
+ONE_WEB = """
+[services.base]
+command = {web}
+port = {p1}
+ready = { kind = "http", path = "/" }
+critical = true
+"""
+TWO_WEB = f"""{ONE_WEB}[services.top]
+command = ["sleep", "86400"]
+depends_on = ["base"]
+"""
 TWO = """
 [services.base]
 command = ["sleep", "86400"]

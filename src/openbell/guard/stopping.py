@@ -133,15 +133,15 @@ class Stopping:
     async def _lacks(self, request: EmergencyRequest) -> str:
         """Why this guard's credentials do not serve for this stop; names venues, and no secret. What the
         disk does not tell in time, or nobody can read, serves nobody else: then by those at hand."""
-        wanted = [name for name in visits_of(request, self._loaded) if name not in self._opened()]
-        missing = [name for name in wanted if name not in self._credentials]
+        names = visits_of(request, self._loaded)
+        cold = [name for name in names if name not in self._opened()]
+        missing = [name for name in cold if name not in self._credentials]
         if missing:
             return f"this guard has no credentials of {', '.join(missing)}"
         try:
             now = await aside(self._credentials_on_disk, READ_S)
         except (OSError, OpenbellError, TimeoutError):
             return ""
-        names = visits_of(request, self._loaded)
         other = [n for n in names if n in now and now[n] != self._credentials.get(n, now[n])]
         return (
             f"the credentials of {', '.join(other)} have changed since they were read"

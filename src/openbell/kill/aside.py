@@ -43,6 +43,25 @@ async def aside(work: Callable[[], T], timeout_s: float | None = None) -> T:
         return await done
 
 
+async def opened_aside(work: Callable[[], T], timeout_s: float, close: Callable[[T], object]) -> T:
+    """As `aside`, of what has to be closed: what comes after the time-out, as nobody would any more, is
+    closed by `close`, on that thread."""
+    guarded, given_up = threading.Lock(), False
+
+    def opening() -> T:
+        opened = work()
+        with guarded:
+            if given_up:
+                close(opened)
+        return opened
+
+    try:
+        return await aside(opening, timeout_s)
+    finally:
+        with guarded:
+            given_up = True
+
+
 def within(work: Callable[[], T], timeout_s: float) -> T:
     """As `aside`, for whoever runs on no event loop, or must not let go of it: it blocks for so long at
     most. Raises what `work` raises, and TimeoutError."""

@@ -33,7 +33,7 @@ import msgspec
 from openbell.config.layout import DeskLayout
 from openbell.domain.scopes import DESK
 from openbell.errors import ConflictError, StorageError
-from openbell.kill.aside import aside
+from openbell.kill.aside import aside, opened_aside
 from openbell.kill.marker import course_numbers, read_marker
 from openbell.kill.patient_lock import DiskHangsError, PatientLock
 from openbell.runtime.processes import system_processes
@@ -87,25 +87,16 @@ class Course:
     @classmethod
     async def begin(cls, folder: Path, tell: Tell) -> Course:
         """The next course. Where it cannot be made, one that only tells."""
-        guarded, given_up = threading.Lock(), False
-
-        def work() -> tuple[str, int]:
-            name, fd = _made(folder)
-            with guarded:
-                if given_up:  # the disk came back: an empty course is that of nobody
-                    os.close(fd)
-            return name, fd
-
         try:
-            name, fd = await aside(work, BEGUN_S)
+            # Should the disk come back later: an empty course is that of nobody.
+            name, fd = await opened_aside(
+                lambda: _made(folder), BEGUN_S, lambda made: os.close(made[1])
+            )
             return cls(name, fd, tell)
         except TimeoutError:  # it is an OSError as well
             problem = "the course of the stop is in no file: the disk does not answer"
         except OSError as error:
             problem = _problem(error, folder)
-        finally:
-            with guarded:
-                given_up = True
         course = cls("", -1, tell)
         course.problem = problem
         return course
@@ -323,36 +314,36 @@ def begun_in(folder: Path, name: str) -> dict[str, Any]:
 
 
 def statement_in(folder: Path, name: str) -> dict[str, Any] | None:
-    """What it ended with; None: it has no end. Its last line alone is decoded. Never raises."""
-    try:
-        with open(_path(folder, name), "rb") as file:  # noqa: PTH123
-            lines = file.read().rsplit(b"\n", 2)
-    except OSError:
-        return None
-    with contextlib.suppress(IndexError, msgspec.DecodeError):
-        return ended([msgspec.json.decode(lines[-2], type=dict[str, Any])])
-    return None
+    """What it ended with; None: it has no end. Never raises."""
+    return ended([_last_event(folder, name)])
 
 
 def left_in(folder: Path, name: str) -> str:
     """Why its carrier, which may live on, left it unfinished; empty: it did not, or it ended after all.
     Never raises."""
-    try:
-        with open(_path(folder, name), "rb") as file:  # noqa: PTH123
-            lines = file.read().rsplit(b"\n", 2)
-    except OSError:
-        return ""
-    with contextlib.suppress(IndexError, msgspec.DecodeError):
-        event = msgspec.json.decode(lines[-2], type=dict[str, Any])
-        return (
-            str(event.get("why") or "it does not say why") if event.get("event") == "left" else ""
-        )
-    return ""
+    return _why_left(_last_event(folder, name))
 
 
 def is_over(folder: Path, name: str) -> bool:
     """Whether nothing more comes of it, by its own word."""
-    return statement_in(folder, name) is not None or bool(left_in(folder, name))
+    last = _last_event(folder, name)
+    return ended([last]) is not None or bool(_why_left(last))
+
+
+def _last_event(folder: Path, name: str) -> dict[str, Any]:
+    """Its last whole line, which alone is decoded; empty where there is none."""
+    try:
+        with open(_path(folder, name), "rb") as file:  # noqa: PTH123
+            lines = file.read().rsplit(b"\n", 2)
+    except OSError:
+        return {}
+    with contextlib.suppress(IndexError, msgspec.DecodeError):
+        return msgspec.json.decode(lines[-2], type=dict[str, Any])
+    return {}
+
+
+def _why_left(event: Event) -> str:
+    return str(event.get("why") or "it does not say why") if event.get("event") == "left" else ""
 
 
 def ended(events: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -18,7 +18,8 @@ from openbell.config.layout import DeskLayout
 from openbell.kill.emergency_statement import EndedService
 from openbell.kill.freezing import cgroup_of
 from openbell.kill.marker import OUTSIDE
-from openbell.kill.own_processes import OwnProcesses, OwnService, signal_each
+from openbell.kill.own_processes import OwnProcesses, OwnService
+from openbell.runtime.signalling import signal_each
 
 if TYPE_CHECKING:  # loads the desk's models, while every millisecond counts
     from openbell.runtime.host import Host

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from openbell.config.duties import ENGINES
 from openbell.kill.emergency_statement import FrozenService
-from openbell.kill.own_processes import OwnProcesses, OwnService, signal_each
+from openbell.kill.own_processes import OwnProcesses, OwnService
 from openbell.runtime.processes import system_processes
+from openbell.runtime.signalling import signal_each
 
 FREEZE_TIMEOUT_S = 1.0
 """A process in the middle of a disk access stops when that is through; one that hangs there sends

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 from pathlib import Path
 
 from openbell.errors import StorageError
-from openbell.kill.aside import aside
+from openbell.kill.aside import opened_aside
 from openbell.state.files import storage_error
 from openbell.state.lock import open_lock_file
 
@@ -54,21 +53,9 @@ class PatientLock:
             self._fd = None
 
     async def _opened(self) -> int:
-        guarded, given_up = threading.Lock(), False
-
-        def work() -> int:
-            fd = open_lock_file(self._path)
-            with guarded:
-                if given_up:  # the disk came back: nobody would ever close it
-                    os.close(fd)
-            return fd
-
         try:
-            return await aside(work, OPEN_S)
+            return await opened_aside(lambda: open_lock_file(self._path), OPEN_S, os.close)
         except TimeoutError:  # it is an OSError as well
             raise DiskHangsError(f"{self._path.name}: the disk does not answer") from None
         except OSError as error:
             raise storage_error(error, "lock", self._path) from error
-        finally:
-            with guarded:
-                given_up = True

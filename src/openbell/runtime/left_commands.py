@@ -29,6 +29,7 @@ from pathlib import Path
 import msgspec
 
 from openbell.runtime.processes import ProcessFacts, system_processes
+from openbell.runtime.signalling import signal_each
 from openbell.service.logging import get_logger
 
 log = get_logger()
@@ -154,27 +155,9 @@ def end_left_commands(folder: Path) -> Mapping[LeftCommand, bool]:
     besides. Raises OSError: whether there is any is not known."""
     found = left_commands(folder)
     for living in found.values():
-        for facts in living:
-            _kill(facts)
+        signal_each(living, signal.SIGKILL)  # what cannot be signalled is found again, and told
     there, until = found, time.monotonic() + KILL_S
     while there and time.monotonic() < until:
         time.sleep(_POLL_S)  # the kernel tells nobody
         there = left_commands(folder)
     return {note: note not in there for note in found}
-
-
-def _kill(found: ProcessFacts) -> None:
-    """Exactly this process, seen again to be the one that was found."""
-    with contextlib.suppress(OSError):
-        descriptor = os.pidfd_open(found.pid) if hasattr(os, "pidfd_open") else None
-        try:
-            now = system_processes().facts(found.pid)
-            if now is None or now.start != found.start:
-                return
-            if descriptor is None:
-                os.kill(found.pid, signal.SIGKILL)
-            else:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
