@@ -27,6 +27,7 @@ MODULES = (
     "desk",
     "venues",
     "emergency",
+    "latch",
     "guard",
     "standby",
     "reconcile",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import statistics
 import subprocess
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.harness.paper_desk import PaperDesk, await_condition, copy_paper_desk, end_everything
 from tests.kill.house import KEY, KINDS, SECRET
 
 from bench.measurement import Measurement
@@ -41,9 +39,6 @@ VENUES = {"kraken": 1000, "binance-usdm": 1000, LIMITED: 100}
 second."""
 OPEN = ("NEW", "PARTIALLY_FILLED")
 ROOT = Path(__file__).parents[1]
-INTENTS_PER_S, FIRING = 1000, 20
-"""Of all strategies that fire, and how many of them: the intents of one are sent each after the answer to
-the one before, so that four of them offered 456."""
 
 
 def floors() -> Mapping[str, float]:
@@ -69,8 +64,7 @@ def run() -> list[Measurement]:
         plain = [_stop(Path(folder) / f"plain-{n}", hang="") for n in range(ROUNDS)]
         hung = [_stop(Path(folder) / f"hung-{n}", hang=LIMITED) for n in range(ROUNDS)]
         alone = [_alone(Path(folder) / f"alone-{n}") for n in range(ROUNDS)]
-        latches = _latch_to_last_order(Path(folder) / "latch")
-    return [*_against_floors(plain), *_hanging(plain, hung), _alone_row(alone), latches]
+    return [*_against_floors(plain), *_hanging(plain, hung), _alone_row(alone)]
 
 
 def _against_floors(stops: list[Stop]) -> list[Measurement]:
@@ -213,125 +207,6 @@ def _alone(folder: Path) -> float:
         course = (layout.emergency / "001.jsonl").read_text().splitlines()
         verified = next(e for e in map(json.loads, course) if e.get("what") == "verified")
         return float(verified["at_ns"] - began_ns) / 1e9
-
-
-# The latch under fire.
-
-_FIRES = '''\
-from collections.abc import Iterable
-from decimal import Decimal
-
-from openbell.domain.orders import Side, TimeInForce
-from openbell.trading.strategy import Action, Strategy, StrategyParams, Submit, View
-
-
-class Fires(Strategy):
-    """So many intents a second; far below the market, and over at once."""
-
-    timer_s = 0.02
-
-    class Params(StrategyParams):
-        per_s: int
-
-    fired_until_ns = 0
-
-    def on_timer(self, view: View) -> Iterable[Action]:
-        (symbol,) = self.symbols
-        quote = view.quotes.get(symbol)
-        if quote is None:
-            return
-        every_ns = 1_000_000_000 // self.params.per_s
-        # What could not be fired for a fifth of a second is not made up for.
-        self.fired_until_ns = max(self.fired_until_ns, view.now_ns - 200_000_000)
-        low = (quote.bid_px * Decimal("0.97")).quantize(Decimal("0.01"))
-        while self.fired_until_ns + every_ns <= view.now_ns:
-            self.fired_until_ns += every_ns
-            yield Submit(symbol, Side.BUY, Decimal("0.01"), low, TimeInForce.IOC)
-'''
-
-
-@dataclass(frozen=True)
-class Rates:
-    """In a second."""
-
-    fired: float
-    sent: float
-    """As the venue counts them."""
-
-
-def _latch_to_last_order(folder: Path) -> Measurement:
-    desk = copy_paper_desk(folder)
-    (folder / "fires.py").write_text(_FIRES)
-    file = folder / "desk.toml"
-    text = file.read_text().replace("max_orders_per_second = 50", "max_orders_per_second = 100000")
-    text = text.replace('"--port", "{port}",\n', '"--port", "{port}", "--no-limits",\n', 1)
-    for number in range(FIRING):
-        text += (
-            f'\n[strategies.fires{number}]\ntype = "fires:Fires"\nvenue = "binance"\n'
-            f'symbols = ["ETH/USDT"]\nparams = {{ per_s = {INTENTS_PER_S // FIRING} }}\n'
-        )
-    file.write_text(text)
-    lags: list[float] = []
-    rates: list[Rates] = []
-    try:
-        desk.run("up")
-        url = str(desk.status()["venues"][0]["sim_url"])
-        for number in range(ROUNDS):
-            if number:
-                desk.run("kill-switch", "deactivate", "--reason", "bench", "--yes")
-                desk.run("resume")
-            before = _at_the_venue(url)
-            await_condition(
-                lambda before=before: _at_the_venue(url) > before + 100,  # type: ignore[misc]
-                "the strategies fire",
-            )
-            rates.append(_rates(desk, url))
-            desk.run("kill-switch", "activate", "--reason", "bench")
-            latch = max(
-                (folder / "state" / "latches").iterdir(), key=lambda path: path.stat().st_mtime_ns
-            )
-            latched_ns = latch.stat().st_mtime_ns
-            time.sleep(1)
-            last_ns = max(order["received_ns"] for order in desk.venue_truth("orders"))
-            lags.append((last_ns - latched_ns) / 1e6)
-    finally:
-        end_everything(desk)
-    fired = statistics.median(each.fired for each in rates)
-    sent = statistics.median(each.sent for each in rates)
-    return Measurement(
-        f"latch to the last new order at the venue, {fired:,.0f} of {INTENTS_PER_S:,} intents/s offered",
-        max(lags),
-        "ms",
-        bound=100,
-        method=f"the worst of {ROUNDS}; from the time of the latch file to the venue's time of its "
-        f"last order, by one clock; negative: that came before it; {FIRING} strategies fire {fired:,.0f} "
-        f"intents/s together (asked for: {INTENTS_PER_S:,}), and {sent:,.0f} orders/s reach the venue. A "
-        "strategy's intents go out one by one, each after the engine's answer to the one before, which "
-        "waits for the journal's fsync; what has waited for a second is too old and is not sent",
-        limited_by="how often the engine looks at the latch, and what was on its way",
-    )
-
-
-def _rates(desk: PaperDesk, url: str, seconds: float = 5.0) -> Rates:
-    fired, sent, began_s = _intents(desk), _at_the_venue(url), time.monotonic()
-    time.sleep(seconds)
-    sent_later, took_s = _at_the_venue(url), time.monotonic() - began_s
-    fired_later, both_s = _intents(desk), time.monotonic() - began_s
-    return Rates((fired_later - fired) / both_s, (sent_later - sent) / took_s)
-
-
-def _intents(desk: PaperDesk) -> int:
-    """Made by the strategies that fire, since they began."""
-    rows = desk.run("strategies").document["strategies"]
-    return sum(int(row["intents"]) for row in rows if row["name"].startswith("fires"))
-
-
-def _at_the_venue(url: str) -> int:
-    """Orders that ever reached it."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    counts = re.findall(r"^openbell_sim_orders\{.*\} (\d+)$", text, re.MULTILINE)
-    return sum(map(int, counts))
 
 
 # Its parts.
