@@ -388,6 +388,35 @@ def test_cut_off_by_kill_9_at_any_moment_the_same_command_finishes_it(make_desk:
     assert desk.status()["interrupted_run"] is None
 
 
+def test_cut_off_while_a_critical_service_is_away_it_goes_on_with_that_one(make_desk: Any) -> None:
+    """What had its turn is not judged by a desk that does not trade for want of the next."""
+    critical = CHAIN.replace('depends_on = ["base"]', 'depends_on = ["base"]\ncritical = true')
+    desk = chain(make_desk, services=critical)
+    (desk.folder / "middle.ok").unlink()
+    begun = desk.post("rolling-restart", {})[1]["run"]
+    desk.until(
+        lambda: (
+            {"name": "middle", "state": "starting"}.items()
+            <= next(row for row in desk.status()["services"] if row["name"] == "middle").items()
+        ),
+        "middle is away",
+    )
+    base, middle = desk.pids()["base"], desk.pids()["middle"]
+    desk.kill()
+    psutil.Process(middle).kill()
+    (desk.folder / "middle.ok").touch()
+    desk.start()
+    assert desk.status()["interrupted_run"]["id"] == begun
+    answer = desk.post("rolling-restart", {})[1]
+    assert (answer["run"], answer["resumed"]) == (begun, True)
+    last = desk.get(f"runs/{begun}/events")[1][-1]
+    assert (last["event"], last["outcome"]) == ("done", "restarted"), last
+    assert last["result"]["restarted_earlier"] == ["base"]
+    assert [row["service"] for row in last["result"]["restarted"]] == ["middle", "top"]
+    assert desk.pids()["base"] == base
+    assert {row["state"] for row in desk.status()["services"]} == {"ready"}
+
+
 def test_each_is_audited_with_its_reason(make_desk: Any) -> None:
     desk = chain(make_desk)
     desk.run("rolling-restart", {"services": ["top"], "reason": "version 7"})

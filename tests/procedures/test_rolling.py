@@ -176,6 +176,7 @@ def rolling_of(pair: FakePair, *, earlier: tuple[str, ...] = (), within_s: float
         times=Times(watch_for=0.0, trading_within=within_s),
         timeouts_s={},
         hand_back_to="engine-a",
+        passed=frozenset(),
         earlier=list(earlier),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from openbell.controller.abandoned import abandoned_document
@@ -48,6 +49,7 @@ from openbell.procedures.wording import count_of
 from openbell.runtime import logs
 from openbell.service.logging import get_logger
 from openbell.state.halts import Halt
+from openbell.state.runs import RunRecord, StepRecord
 
 log = get_logger()
 
@@ -57,6 +59,8 @@ _START_S = 5.0
 _RUNS_LOOKED_AT = 50
 _LINES_OF_LOG = 20
 _WAYS = frozenset(Way)
+_NOT_BEGUN_NS = 2**63
+"""When a run that is only planned begins: after every start of a service."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,34 @@ class RollingWishes:
     services: tuple[str, ...] = ()
     hand_back: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A rolling restart whose controller died."""
+
+    number: int
+    since_ns: int
+    """Wall clock, when it was begun."""
+    service: str
+    """Whose turn it was; empty between two turns."""
+    passed: frozenset[str]
+    """Services whose turn was over, the desk trading with them: the next had begun its own."""
+    trades: str
+    """The engine that did when it was begun."""
+
+    @classmethod
+    def of(cls, record: RunRecord) -> CutOff:
+        # By place and not by time: one that was gone on with before begins anew with its first turns.
+        begun = sorted(record.steps, key=lambda step: (step.step, step.attempt))
+        last = begun[-1] if begun else None
+        return cls(
+            number=record.run,
+            since_ns=_ns(record.begun_at),
+            service=_service(last) if last is not None and last.done_at is None else "",
+            passed=frozenset(_service(each) for each in begun if last and each.step < last.step),
+            trades=str(record.params.get("trades") or ""),
+        )
 
 
 @dataclass(frozen=True)
@@ -147,6 +179,14 @@ class WatchedDesk:
         return logs.tail(self._desk.layout.service_log(service), _LINES_OF_LOG, offset)
 
 
+def _ns(at: datetime) -> int:
+    return int(at.timestamp() * 1e9)
+
+
+def _service(step: StepRecord) -> str:
+    return step.name.removeprefix("restart_")
+
+
 def _told(checks: object) -> str:
     """`: feeds: no quote yet`; empty where the service names no check."""
     if not isinstance(checks, Mapping):
@@ -209,7 +249,6 @@ class RollingRestarts:
             await desk.reload_desk_file()
             desk.require_known(list(wishes.services))
             interrupted = await self._cut_off(wishes)
-            trades = desk.roles.engine or ""
             watched = WatchedDesk(desk, self._observer)
             await self._refuse_unfit(watched, going_on=interrupted is not None)
             parameters: dict[str, object] = {
@@ -225,17 +264,17 @@ class RollingRestarts:
             )
             record, changed, given_up = None, "", None
             if interrupted is not None:
-                number, since_ns, cut_off, trades = interrupted
-                rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
+                number = interrupted.number
+                rolling = await self._rolling(wishes, watched, interrupted)
                 names = [step.name for step in self._steps(rolling, wishes)]
                 record, changed = await self._runs.go_on(DECLARED, actor, names, parameters)
             else:
-                rolling = await self._rolling(wishes, watched, 2**63, "", trades)
+                rolling = await self._rolling(wishes, watched)
                 names = [step.name for step in self._steps(rolling, wishes)]
                 given_up = await self._runs.abandon_interrupted(
                     "a rolling restart was begun instead"
                 )
-                begun = {**parameters, "trades": trades}
+                begun = {**parameters, "trades": desk.roles.engine or ""}
                 number = await self._runs.begin(DECLARED, actor, wishes.reason, begun, names)
                 rolling.since_ns = await self._begun_ns(number)
             # Nothing is awaited from here to its admission.
@@ -268,12 +307,10 @@ class RollingRestarts:
         watched = WatchedDesk(desk, self._observer)
         interrupted = await self._cut_off(wishes)
         await self._refuse_unfit(watched, going_on=interrupted is not None)
-        since_ns, cut_off, trades = 2**63, "", desk.roles.engine or ""
         effects: Effects | None = None
         if interrupted is not None:
-            number, since_ns, cut_off, trades = interrupted
-            effects = PlannedEffects(RunJournal(desk.database, number))
-        rolling = await self._rolling(wishes, watched, since_ns, cut_off, trades)
+            effects = PlannedEffects(RunJournal(desk.database, interrupted.number))
+        rolling = await self._rolling(wishes, watched, interrupted)
         document = await plan_document(PROCEDURE, self._steps(rolling, wishes, effects=effects))
         return {**document, "left_alone": _left_alone(rolling)}
 
@@ -309,9 +346,8 @@ class RollingRestarts:
                 hint="mend that first; `openbell restart SERVICE` restarts single services",
             )
 
-    async def _cut_off(self, wishes: RollingWishes) -> tuple[int, int, str, str] | None:
-        """Number, begin and last step of the run that was cut off, and the engine that traded when
-        it was begun, if the same is asked for."""
+    async def _cut_off(self, wishes: RollingWishes) -> CutOff | None:
+        """The run that was cut off, if the same is asked for."""
         interrupted = self._desk.interrupted
         if interrupted is None or interrupted.procedure != PROCEDURE:
             return None
@@ -319,26 +355,19 @@ class RollingRestarts:
         same = record.params.get("services") == list(wishes.services)
         if not same or record.params.get("hand_back") != wishes.hand_back:
             return None
-        last = record.steps[-1] if record.steps else None
-        unfinished = last is not None and last.done_at is None
-        cut_off = last.name.removeprefix("restart_") if last is not None and unfinished else ""
-        trades = str(record.params.get("trades") or "")
-        return interrupted.number, await self._begun_ns(interrupted.number), cut_off, trades
+        return CutOff.of(record)
 
     async def _begun_ns(self, number: int) -> int:
-        record = await self._desk.database.get(number)
-        return int(record.begun_at.timestamp() * 1e9)
+        return _ns((await self._desk.database.get(number)).begun_at)
 
     async def _rolling(
         self,
         wishes: RollingWishes,
         watched: WatchedDesk,
-        since_ns: int,
-        cut_off: str,
-        trades: str,
+        cut_off: CutOff | None = None,
     ) -> Rolling:
-        """`trades`: the engine that did when the run was begun."""
         desk = self._desk
+        trades = (desk.roles.engine or "") if cut_off is None else cut_off.trades
         declared = desk.desk.file.services
         if wishes.hand_back and self._pair.now() is None:
             raise UsageError(
@@ -356,14 +385,16 @@ class RollingRestarts:
             )
             for name, each in declared.items()
         }
-        plan = plan_rolling(members, wishes.services, self._pair.now(), {cut_off} - {""})
+        down = {cut_off.service} - {""} if cut_off is not None else set()
+        plan = plan_rolling(members, wishes.services, self._pair.now(), down)
         settings = desk.desk.file.rolling
         return Rolling(
             plan=plan,
             services=desk.supervisor,
             desk=watched,
             pair=self._pair,
-            since_ns=since_ns,
+            since_ns=_NOT_BEGUN_NS if cut_off is None else cut_off.since_ns,
+            passed=frozenset() if cut_off is None else cut_off.passed,
             times=Times(settings.watch_for, settings.trading_within),
             timeouts_s={
                 name: each.stop.timeout

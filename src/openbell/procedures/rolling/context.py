@@ -97,6 +97,9 @@ class Rolling:
     since_ns: int
     """Wall clock, when the run began: a service that started since has had its turn, though the
     controller that gave it died."""
+    passed: frozenset[str]
+    """Services with which the desk was seen to trade before an earlier controller died in a later turn:
+    that it does not trade now says nothing of them."""
     times: Times
     timeouts_s: Mapping[str, float]
     """What stopping and starting each service may take together."""
