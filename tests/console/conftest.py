@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.controller.conftest import small_desks
 from tests.harness.controller_process import TWO, ControllerProcess
+from tests.harness.installed import chromium
 
 PATIENCE_MS = 60_000
 """How long a condition is waited for: the machine may be busy."""
@@ -47,12 +46,7 @@ approvals = ["risk"]
 def browser() -> Iterator[Browser]:
     """Debian's Chromium. Without one the tests are skipped, but for where they are required. Of one module:
     while it lives an event loop runs in this thread, beside which no other test could run one."""
-    program = os.environ.get("OPENBELL_CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        why = "no chromium here (apt-get install chromium, or name one by OPENBELL_CHROMIUM)"
-        if os.environ.get("OPENBELL_BROWSER_TESTS") == "required":
-            pytest.fail(why)
-        pytest.skip(why)
+    program = chromium()
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

@@ -1,19 +1,15 @@
-"""What a desk depends on is asked in its own protocol: a port that opens proves little."""
+"""What a desk depends on is asked in its own protocol: a port that opens proves little. Here by servers that
+answer what they are told to; by real ones in `test_real_stores.py`."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import signal
 import struct
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.ports import free_ports
 
 from openbell.config.layout import DeskLayout
 from openbell.config.preflight import Dependency
@@ -22,6 +18,9 @@ from openbell.procedures.dependencies import DependencyFact, ask_dependency
 STARTING_UP = (
     b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0Fpostmaster.c\0L2360\0\0"
 )
+
+
+WITHOUT_TLS = b"N"
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -34,21 +33,22 @@ def auth(code: int, more: bytes = b"") -> bytes:
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[..., Any]]:
-    """`await serve(answer)`: a port where every connection gets `answer` to its first words, and is
+    """`await serve(answer, ...)`: a port where every connection gets an answer to each of its words, and is
     then held, or closed where there is none; with the words that came."""
     servers: list[asyncio.Server] = []
     open_writers: list[asyncio.StreamWriter] = []
 
-    async def begin(answer: bytes | None) -> tuple[int, list[bytes]]:
+    async def begin(*answers: bytes | None) -> tuple[int, list[bytes]]:
         came: list[bytes] = []
 
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             open_writers.append(writer)
-            came.append(await reader.read(1024))
-            if answer is None:
-                writer.close()
-                return
-            writer.write(answer)
+            for answer in answers:
+                came.append(await reader.read(1024))
+                if answer is None:
+                    writer.close()
+                    return
+                writer.write(answer)
             came.append(await reader.read(1024))
 
         servers.append(await asyncio.start_server(talk, "127.0.0.1", 0))
@@ -78,18 +78,42 @@ async def ask(tmp_path: Path, **keys: Any) -> DependencyFact:
         (message(b"E", STARTING_UP), False, "the database system is starting up (57P03)"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", False, "does not speak PostgreSQL"),
         (None, None, "without an answer"),
+        (b"", None, "no answer within 0.3s"),
     ],
 )
 async def test_a_postgres_serves_or_says_why_not(
     serve: Any, tmp_path: Path, answer: bytes | None, serves: bool | None, why: str
 ) -> None:
-    port, came = await serve(answer)
+    port, came = await serve(WITHOUT_TLS, answer)
     url = f"postgres://desk@127.0.0.1:{port}/ledger"
-    fact = await ask(tmp_path, kind="postgres", url=url)
+    fact = await ask(
+        tmp_path, kind="postgres", url=url, timeout="300ms" if answer == b"" else "20s"
+    )
     assert (fact.serves, why in fact.why) == (serves, True), fact
-    words = came[0]
+    asked, words = came[:2]
+    assert asked == struct.pack("!ii", 8, 1234 << 16 | 5679)
     assert struct.unpack("!ii", words[:8]) == (len(words), 3 << 16)
     assert words[8:] == b"user\0desk\0database\0ledger\0\0"
+
+
+@pytest.mark.parametrize(
+    ("answer", "serves", "why"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", False, "does not speak PostgreSQL"),
+        (b"E", False, "cannot begin a session"),
+        (b"S", None, "no answer within 0.3s"),
+        (None, None, "without an answer"),
+    ],
+)
+async def test_what_answers_oddly_to_the_question_for_tls_does_not_serve(
+    serve: Any, tmp_path: Path, answer: bytes | None, serves: bool | None, why: str
+) -> None:
+    port, _ = await serve(answer)
+    url = f"postgres://127.0.0.1:{port}"
+    fact = await ask(
+        tmp_path, kind="postgres", url=url, timeout="300ms" if answer == b"S" else "20s"
+    )
+    assert (fact.serves, why in fact.why) == (serves, True), fact
 
 
 @pytest.mark.parametrize(
@@ -155,65 +179,3 @@ async def test_a_command_counts_with_its_exit_status(
 ) -> None:
     fact = await ask(tmp_path, kind="command", command=command)
     assert fact.serves is serves and why in fact.why
-
-
-# --- a real Redis ----------------------------------------------------------------------------------
-
-REDIS = shutil.which("redis-server")
-
-
-@contextmanager
-def redis(folder: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """A Redis of its own on loopback, that writes nothing down; its port and its process."""
-    assert REDIS is not None
-    (port,) = free_ports(1)
-    command = [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    command += ["--save", "", "--appendonly", "no", *options]
-    with (folder / "redis.log").open("ab") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        yield port, process
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-        process.wait()
-
-
-async def asked_until(tmp_path: Path, port: int, wanted: str) -> DependencyFact:
-    """The answer that says this, however many others come before it."""
-    async with asyncio.timeout(60):
-        while True:
-            found = await ask(tmp_path, kind="redis", url=f"redis://127.0.0.1:{port}")
-            if wanted in found.why:
-                return found
-            await asyncio.sleep(0.1)
-
-
-@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
-async def test_a_real_redis_serves_asks_for_a_password_hangs_and_is_gone(tmp_path: Path) -> None:
-    with redis(tmp_path) as (port, process):
-        assert (await asked_until(tmp_path, port, "answers PING")).serves is True
-        process.send_signal(signal.SIGSTOP)
-        # The kernel takes connections all the same.
-        hung = await ask(tmp_path, kind="redis", url=f"redis://127.0.0.1:{port}", timeout="300ms")
-        assert hung.serves is None and "no answer" in hung.why
-        process.send_signal(signal.SIGCONT)
-        assert (await asked_until(tmp_path, port, "answers PING")).serves is True
-    gone = await ask(tmp_path, kind="redis", url=f"redis://127.0.0.1:{port}")
-    assert gone.serves is False, gone
-
-    with redis(tmp_path, "--requirepass", "x") as (port, _):
-        found = await asked_until(tmp_path, port, "asks for a password")
-        assert found.serves is True
-
-
-@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
-async def test_a_real_redis_that_follows_a_master_which_is_not_there_is_told(
-    tmp_path: Path,
-) -> None:
-    """It answers, and says that what it has is not to be served: no port check would tell."""
-    (nobody,) = free_ports(1)
-    options = ("--replicaof", f"127.0.0.1 {nobody}", "--replica-serve-stale-data", "no")
-    with redis(tmp_path, *options) as (port, _):
-        found = await asked_until(tmp_path, port, "MASTERDOWN")
-        assert found.serves is False

@@ -2,14 +2,16 @@
 
 PostgreSQL and Redis are spoken to in their own protocols, since a port that takes connections proves
 little: a PostgreSQL that recovers after a crash, or a Redis that loads its data, takes them long before
-it serves. No password is known here. Where one is asked for, the server has proven that it serves, and
-that is what is said; whoever uses it finds out whether theirs is good.
+it serves. As `psql` does, PostgreSQL is spoken to by TLS where it can: some let nobody in without. No
+password is known here. Where one is asked for, the server has proven that it serves, and that is what
+is said; whoever uses it finds out whether theirs is good.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -23,8 +25,12 @@ from openbell.procedures.command_step import filled
 from openbell.runtime.commands import run_command
 
 _MESSAGE_MAX = 300
+_GOODBYE_S = 1.0
 _PROTOCOL_3 = 196608
 """PostgreSQL's protocol 3.0: 3 << 16 ("Message Formats", StartupMessage)."""
+_TLS_REQUEST = struct.pack("!ii", 8, 80877103)
+""""Message Formats", SSLRequest."""
+_NOT_POSTGRES = "what answers there does not speak PostgreSQL's protocol"
 _ASKS_FOR = {
     2: "Kerberos",
     3: "a password",
@@ -105,8 +111,11 @@ async def _connected(
         yield reader, writer
     finally:
         writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        # By TLS each side waits for the other's goodbye, and this one may hang.
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await writer.wait_closed()
+        writer.transport.abort()
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------
@@ -119,6 +128,7 @@ async def _postgres(dependency: Dependency) -> str:
     database = unquote(parts.path.strip("/")) or user
     words = b"".join(text.encode() + b"\0" for text in ("user", user, "database", database)) + b"\0"
     async with _connected(dependency) as (reader, writer):
+        await _encrypt(reader, writer)
         writer.write(struct.pack("!ii", len(words) + 8, _PROTOCOL_3) + words)
         await writer.drain()
         while True:
@@ -135,11 +145,30 @@ async def _postgres(dependency: Dependency) -> str:
                 return f"serves {database} to {user}"
 
 
+async def _encrypt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Where the server can. Some have no entry for whoever comes without, and would be taken for one that
+    refuses the user."""
+    writer.write(_TLS_REQUEST)
+    await writer.drain()
+    answer = await reader.readexactly(1)
+    if answer == b"S":
+        # Whose certificate it is does not matter: no secret is sent, and nothing is believed but that it
+        # serves.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        await writer.start_tls(context)
+    elif answer == b"E":
+        raise FailedError("cannot begin a session")
+    elif answer != b"N":
+        raise FailedError(_NOT_POSTGRES)
+
+
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     kind = await reader.readexactly(1)
     (length,) = struct.unpack("!i", await reader.readexactly(4))
     if kind not in b"RSKZNE" or not 4 <= length <= 1 << 16:
-        raise FailedError("what answers there does not speak PostgreSQL's protocol")
+        raise FailedError(_NOT_POSTGRES)
     return kind, await reader.readexactly(length - 4)
 
 
