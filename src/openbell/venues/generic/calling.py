@@ -10,14 +10,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import ccxt
-
 from openbell.config.models import Venue as VenueConfig
 from openbell.http_library import aiohttp
 from openbell.venues.base import VenueBase
 from openbell.venues.credentials import Credentials
 from openbell.venues.generic import outcomes
 from openbell.venues.generic.calls import Sending, open_session, sending
+from openbell.venues.generic.ccxt_library import ccxt
 from openbell.venues.original import original, without_urls
 from openbell.venues.pacing import Pacing
 from openbell.venues.port import (

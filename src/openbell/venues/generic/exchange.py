@@ -7,13 +7,12 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import ccxt.pro
-
 from openbell.config.models import Venue as VenueConfig
 from openbell.config.nearest import nearest, nearest_told
 from openbell.errors import ConfigError
 from openbell.venues.ccxt_common import moved_to
 from openbell.venues.credentials import Credentials
+from openbell.venues.generic.ccxt_library import ccxt
 from openbell.venues.generic.quirks import Quirks
 from openbell.venues.original import original
 

@@ -17,8 +17,7 @@ for half an answer as well as for a code that it does not know.
 
 from __future__ import annotations
 
-import ccxt
-
+from openbell.venues.generic.ccxt_library import ccxt
 from openbell.venues.port import Rejected, Unknown
 
 UNDERSTOOD = (
