@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.controller.conftest import small_desks
 
 SLEEPER = """
 [services.base]
@@ -47,12 +49,45 @@ def desk(make_desk: Any) -> Any:
     return made
 
 
-@pytest.fixture
-def guarded(make_desk: Any) -> Any:
-    """A desk of which two people must release the kill switch."""
-    made = make_desk(SLEEPER + VENUE + TWO_PEOPLE.format(expire_after="1h"))
-    made.start()
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """One desk for all tests that neither break it nor kill its controller, and one of which two people must
+    release the kill switch."""
+    with small_desks(tmp_path_factory.mktemp("kill")) as make:
+        yield {
+            "alone": make(SLEEPER + VENUE),
+            "guarded": make(SLEEPER + VENUE + TWO_PEOPLE.format(expire_after="1h")),
+        }
+
+
+def unlatched(made: Any) -> Any:
+    """Whatever the test before did: its controller runs, and nothing is latched."""
+    if not made.answers():
+        made.start()
+    for file in made.layout.latches.glob("*"):
+        file.unlink()
+    assert made.get("kill-switch")[1]["active"] is False
     return made
+
+
+@pytest.fixture
+def shared(lasting: dict[str, Any]) -> Any:
+    return unlatched(lasting["alone"])
+
+
+@pytest.fixture
+def trading(shared: Any) -> Any:
+    """The same, open and trading."""
+    assert shared.run("open")[-1]["event"] == "done"
+    if shared.status()["state"] != "trading":
+        assert shared.post("resume")[0] == 200
+    assert shared.status()["state"] == "trading"
+    return shared
+
+
+@pytest.fixture
+def guarded(lasting: dict[str, Any]) -> Any:
+    return unlatched(lasting["guarded"])
 
 
 def asked(desk: Any, *scopes: str, who: str = "alice") -> Any:
@@ -89,24 +124,23 @@ def test_a_latched_desk_opens_in_safe_mode_and_says_who_and_why(desk: Any) -> No
     assert (status, refused["blockers"]) == (403, ["the kill switch is latched"])
 
 
-def test_a_release_needs_a_reason_and_leaves_the_desk_halted(desk: Any) -> None:
-    desk.run("open")
-    activate(desk)
-    assert post(desk, "deactivate", "eve")[0] == 422
-    assert post(desk, "deactivate", "eve", reason=" ")[0] == 422
-    assert desk.status()["state"] == "emergency"
-    status, answer = post(desk, "deactivate", "eve", reason="all checked")
+def test_a_release_needs_a_reason_and_leaves_the_desk_halted(trading: Any) -> None:
+    activate(trading)
+    assert post(trading, "deactivate", "eve")[0] == 422
+    assert post(trading, "deactivate", "eve", reason=" ")[0] == 422
+    assert trading.status()["state"] == "emergency"
+    status, answer = post(trading, "deactivate", "eve", reason="all checked")
     assert (status, answer["deactivated"], answer["halted"], answer["still"]) == (
         200,
         True,
         True,
         [],
     )
-    assert desk.status()["state"] == "halted"
-    assert "all checked" in desk.status()["why"]
-    assert desk.post("resume")[0] == 200
-    assert desk.status()["state"] == "trading"
-    record = next(r for r in desk.audit() if r["action"] == "kill_switch.deactivate")
+    assert trading.status()["state"] == "halted"
+    assert "all checked" in trading.status()["why"]
+    assert trading.post("resume")[0] == 200
+    assert trading.status()["state"] == "trading"
+    *_, record = (r for r in trading.audit() if r["action"] == "kill_switch.deactivate")
     assert (record["actor"], record["detail"]["reason"]) == ("eve", "all checked")
 
 
@@ -119,45 +153,44 @@ def test_opened_under_the_latch_it_does_not_trade_when_the_file_is_gone(desk: An
     assert desk.status()["state"] == "safe"
 
 
-def test_a_part_of_the_desk_is_latched_and_released_by_itself(desk: Any) -> None:
-    desk.run("open")
-    answer = activate(desk, "venue:binance", "symbol:BTC/USDT")
+def test_a_part_of_the_desk_is_latched_and_released_by_itself(trading: Any) -> None:
+    answer = activate(trading, "venue:binance", "symbol:BTC/USDT")
     assert answer["scopes"] == ["symbol:BTC/USDT", "venue:binance"]
-    seen = desk.status()
+    seen = trading.status()
     assert (seen["state"], seen["latch"]["active"]) == ("trading", False)
     assert seen["latch"]["scopes"] == ["symbol:BTC/USDT", "venue:binance"]
     assert any("venue:binance" in each["text"] for each in seen["recommendations"])
-    assert desk.get("health")[1]["verdict"] == "degraded"
-    last = desk.run("open")[-1]
+    assert trading.get("health")[1]["verdict"] == "degraded"
+    last = trading.run("open")[-1]
     assert "latched for venue:binance" in last["message"]
-    status, wrong = post(desk, "deactivate", "eve", reason="r")
+    status, wrong = post(trading, "deactivate", "eve", reason="r")
     assert (status, wrong["message"]) == (422, "not latched: desk")
-    answer = post(desk, "deactivate", "eve", scopes=["venue:binance"], reason="r")[1]
+    answer = post(trading, "deactivate", "eve", scopes=["venue:binance"], reason="r")[1]
     assert (answer["still"], answer["halted"]) == (["symbol:BTC/USDT"], False)
 
 
-def test_a_scope_the_desk_does_not_have_is_refused_not_ignored(desk: Any) -> None:
+def test_a_scope_the_desk_does_not_have_is_refused_not_ignored(shared: Any) -> None:
     for scope in ("venue:binanse", "strategy:x", "symbol:ETH/USDT", "nonsense"):
-        status, answer = post(desk, "activate", "eve", scopes=[scope])
+        status, answer = post(shared, "activate", "eve", scopes=[scope])
         assert (status, answer["error"]) == (422, "usage"), scope
-        assert desk.get("kill-switch")[1]["active"] is False, scope
+        assert shared.get("kill-switch")[1]["active"] is False, scope
 
 
-def test_a_latch_that_the_caller_has_set_is_recorded_and_not_set_twice(desk: Any) -> None:
-    first = activate(desk)["latches"][0]["id"]
-    status, answer = post(desk, "activate", "eve", set_already=[first])
+def test_a_latch_that_the_caller_has_set_is_recorded_and_not_set_twice(shared: Any) -> None:
+    first = activate(shared)["latches"][0]["id"]
+    status, answer = post(shared, "activate", "eve", set_already=[first])
     assert (status, [each["id"] for each in answer["latches"]]) == (200, [first])
-    assert len(list(desk.layout.latches.iterdir())) == 1
-    post(desk, "activate", "eve", set_already=["unknown"])
-    assert len(list(desk.layout.latches.iterdir())) == 2
+    assert len(list(shared.layout.latches.iterdir())) == 1
+    post(shared, "activate", "eve", set_already=["unknown"])
+    assert len(list(shared.layout.latches.iterdir())) == 2
 
 
-def test_what_was_set_since_somebody_looked_is_not_released(desk: Any) -> None:
-    shown = activate(desk)["latches"][0]["id"]
-    activate(desk, who="bob")
-    status, answer = post(desk, "deactivate", "eve", reason="r", latches=[shown])
+def test_what_was_set_since_somebody_looked_is_not_released(shared: Any) -> None:
+    shown = activate(shared)["latches"][0]["id"]
+    activate(shared, who="bob")
+    status, answer = post(shared, "deactivate", "eve", reason="r", latches=[shown])
     assert (status, answer["error"]) == (409, "conflict")
-    assert desk.get("kill-switch")[1]["active"] is True
+    assert shared.get("kill-switch")[1]["active"] is True
 
 
 def test_a_kill_that_the_audit_log_does_not_take_is_done_and_journalled(desk: Any) -> None:
@@ -175,22 +208,27 @@ def test_a_kill_that_the_audit_log_does_not_take_is_done_and_journalled(desk: An
 def test_another_person_s_approval_releases_exactly_what_was_asked_for(guarded: Any) -> None:
     activate(guarded, "venue:binance")
     activate(guarded, "symbol:BTC/USDT")
+    before = guarded.get("kill-switch")[1]["requests"]
     request = asked(guarded, "venue:binance")
-    assert guarded.get("kill-switch")[1]["requests"] == [request]
+    requests = guarded.get("kill-switch")[1]["requests"]
+    assert [each for each in requests if each not in before] == [request]
     assert asked(guarded, "venue:binance")["id"] == request["id"], "asked twice is asked once"
     status, answer = post(
         guarded, "approve", "bob", request=request["id"], digest=request["digest"]
     )
     assert (status, answer["deactivated"], answer["approved_by"]) == (200, True, "bob")
     document = guarded.get("kill-switch")[1]
-    assert (document["scopes"], document["requests"]) == (["symbol:BTC/USDT"], [])
-    record = next(r for r in guarded.audit() if r["action"] == "kill_switch.deactivate")
+    assert (document["scopes"], document["requests"]) == (["symbol:BTC/USDT"], before)
+    *_, record = (r for r in guarded.audit() if r["action"] == "kill_switch.deactivate")
     assert (record["actor"], record["detail"]["approved_by"]) == ("alice", "bob")
 
 
 def test_one_s_own_approval_and_that_of_no_risk_role_are_refused(guarded: Any) -> None:
+    def refused() -> int:
+        return [r["action"] for r in guarded.audit()].count("kill_switch.approval_refused")
+
     activate(guarded)
-    request = asked(guarded)
+    request, before = asked(guarded), refused()
     for who, why in (("alice", "another person"), ("Alice", "another person"),
                      ("carol", "role risk"), ("eve", "no role"), ("api", "a name")):  # fmt: skip
         status, answer = post(
@@ -199,8 +237,7 @@ def test_one_s_own_approval_and_that_of_no_risk_role_are_refused(guarded: Any) -
         assert (status, answer["error"]) == (403, "refused")
         assert why in answer["message"]
     assert guarded.get("kill-switch")[1]["active"] is True
-    refused = [r for r in guarded.audit() if r["action"] == "kill_switch.approval_refused"]
-    assert len(refused) == 5
+    assert refused() == before + 5
     assert post(guarded, "deactivate", "mallory", reason="r")[0] == 403
 
 

@@ -13,9 +13,6 @@ from typing import Any
 
 import psutil
 
-from openbell.config.loader import load_desk
-from openbell.procedures.uncontrolled import status_without_controller
-
 
 def states(desk: Any) -> dict[str, str]:
     return {row["name"]: row["state"] for row in desk.status()["services"]}
@@ -29,14 +26,6 @@ def test_opening_tells_every_step_and_ends_open(desk: Any) -> None:
     assert [s["outcome"] for s in last["result"]["services"]] == ["ready", "ready"]
     assert states(desk) == {"base": "ready", "top": "ready"}
     assert desk.status()["state"] == "trading"
-
-
-def test_opening_twice_is_harmless(desk: Any) -> None:
-    desk.run("open")
-    before = desk.pids()
-    last = desk.run("open")[-1]
-    assert (last["event"], last["outcome"]) == ("done", "already_open")
-    assert desk.pids() == before
 
 
 def test_only_brings_dependencies_along(desk: Any) -> None:
@@ -88,60 +77,6 @@ def test_a_start_that_fails_names_the_service_and_its_last_words(make_desk: Any)
     assert states(desk)["other"] == "ready"
 
 
-def test_a_second_controller_is_refused_and_names_the_first(desk: Any) -> None:
-    second = desk.launch()
-    assert second.wait(30) == 5
-    message = second.stderr.read().decode()
-    assert f"process {desk.status()['controller']['pid']}" in message
-
-
-def test_a_killed_controller_loses_no_service(desk: Any) -> None:
-    desk.run("open")
-    before = desk.pids()
-    desk.kill()
-    assert all(psutil.pid_exists(pid) for pid in before.values())
-    unwatched = status_without_controller(load_desk(desk.folder), desk.layout)
-    assert unwatched["state"] == "unwatched"
-    assert "nobody watches" in unwatched["why"]
-    desk.start()
-    after = desk.status()
-    assert desk.pids() == before
-    assert {row["state"] for row in after["services"]} == {"ready"}
-    assert [row["restarts"] for row in after["services"]] == [0, 0]
-    assert after["state"] == "trading"
-    assert sorted(after["controller"]["adopted"]) == ["base", "top"]
-
-
-def test_a_controller_that_is_told_to_end_lets_services_go_on(desk: Any) -> None:
-    desk.run("open")
-    before = desk.pids()
-    process = desk.processes[-1]
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    assert not desk.layout.controller_socket.exists()
-    desk.start()
-    assert desk.pids() == before
-
-
-def test_a_halt_outlives_the_controller(desk: Any) -> None:
-    desk.run("open")
-    status, answer = desk.post(
-        "halt", {"reason": "fat finger"}, headers={"X-Openbell-Actor": "eve"}
-    )
-    assert (status, answer["halted"], answer["verified"]) == (200, True, True)
-    desk.kill()
-    desk.start()
-    seen = desk.status()
-    assert seen["state"] == "halted" and "fat finger" in seen["why"]
-    assert (seen["halt"]["active"], seen["halt"]["by"]) == (True, "eve")
-    last = desk.run("open")[-1]
-    assert last["event"] == "done" and "halt" in last["message"]
-    assert desk.status()["state"] == "halted"
-    assert desk.post("resume")[0] == 200
-    assert desk.status()["state"] == "trading"
-    assert not desk.layout.halt.exists()
-
-
 def test_safe_mode_outlives_the_controller(desk: Any) -> None:
     assert desk.run("open", {"safe_mode": True})[-1]["outcome"] == "safe"
     desk.kill()
@@ -159,15 +94,6 @@ def test_a_latch_stops_the_desk_whatever_was_asked(desk: Any) -> None:
     status, refused = desk.post("resume")
     assert (status, refused["error"]) == (403, "refused")
     assert "the kill switch is latched" in refused["blockers"]
-
-
-def test_resume_says_what_blocks_it(desk: Any) -> None:
-    desk.run("open")
-    desk.post("halt")
-    desk.post("services/stop", {"services": ["base"], "force": True})
-    status, refused = desk.post("resume")
-    assert status == 403 and any("base" in blocker for blocker in refused["blockers"])
-    assert desk.status()["state"] == "halted"
 
 
 def test_closing_stops_everything_and_the_controller_leaves(desk: Any) -> None:
@@ -307,18 +233,6 @@ def test_a_desk_closed_and_opened_again_is_as_new(desk: Any) -> None:
     assert desk.run("open")[-1]["outcome"] == "trading"
 
 
-def test_a_crash_is_restarted_counted_and_audited(desk: Any) -> None:
-    desk.run("open")
-    pid = desk.pids()["base"]
-    os.kill(pid, signal.SIGKILL)
-    desk.until(
-        lambda: desk.pids()["base"] not in (None, pid) and states(desk)["base"] == "ready", "back"
-    )
-    row = next(row for row in desk.status()["services"] if row["name"] == "base")
-    assert row["restarts"] == 1
-    desk.until(lambda: "service.crashed" in [each["action"] for each in desk.audit()], "audited")
-
-
 def test_every_change_is_in_the_audit_log(desk: Any) -> None:
     desk.run("open")
     desk.post("services/restart", {"services": ["top"]}, headers={"X-Openbell-Actor": "ann"})
@@ -343,26 +257,6 @@ def test_every_change_is_in_the_audit_log(desk: Any) -> None:
     assert next(r for r in records if r["action"] == "service.restart")["actor"] == "ann"
 
 
-def test_services_are_started_stopped_and_restarted_by_name(desk: Any) -> None:
-    desk.run("open")
-    status, refused = desk.post("services/stop", {"services": ["base"]})
-    assert (status, refused["dependents"]) == (403, ["top"])
-    assert refused["message"] == "top depends on base and runs"
-    _, stopped = desk.post("services/stop", {"services": ["top", "base"]})
-    assert [row["service"] for row in stopped["results"]] == ["top", "base"]
-    assert stopped["results"][0]["rungs"]
-    assert states(desk) == {"base": "stopped", "top": "stopped"}
-    _, started = desk.post("services/start", {"services": ["top"]})
-    assert [row["service"] for row in started["results"]] == ["base", "top"]
-    before = desk.pids()
-    _, restarted = desk.post("services/restart", {"services": ["base"]})
-    assert [row["ok"] for row in restarted["results"]] == [True]
-    after = desk.pids()
-    assert after["base"] != before["base"] and after["top"] == before["top"]
-    _, reloaded = desk.post("services/reload", {"services": ["top"]})
-    assert reloaded["results"][0]["outcome"] == "signalled"
-
-
 def test_a_port_that_another_holds_leaves_the_socket(make_desk: Any) -> None:
     desk = make_desk('[services.a]\ncommand = ["sleep", "86400"]\n')
     with socket.socket() as other:
@@ -373,28 +267,6 @@ def test_a_port_that_another_holds_leaves_the_socket(make_desk: Any) -> None:
     assert controller["url"] == ""
     assert str(desk.port) in controller["port_problem"]
     assert f"pid {os.getpid()}" in controller["port_problem"]
-
-
-def test_left_over_processes_are_named_and_ended_only_by_force(desk: Any) -> None:
-    """The record of a running service is lost; its marker still tells whose it is."""
-    desk.run("open")
-    left = desk.pids()["top"]
-    desk.kill()
-    for record in desk.layout.records.glob("top*"):
-        record.unlink()
-    desk.start()
-    status, refused = desk.post("open")
-    assert (status, refused["error"]) == (403, "refused")
-    assert [(row["service"], row["pid"], row["ours"]) for row in refused["orphans"]] == [
-        ("top", left, True)
-    ]
-    assert psutil.pid_exists(left)
-    (told,) = desk.get("plan/open")[1]["refused"]
-    assert str(left) in told and "up --force" in told, "a plan says so as well"
-    assert desk.get("plan/open?force=true")[1]["refused"] == []
-    last = desk.run("open", {"force": True})[-1]
-    assert last["event"] == "done"
-    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
 
 
 def test_health_gives_a_verdict(desk: Any) -> None:
@@ -415,18 +287,6 @@ def test_exit_needs_to_be_meant(desk: Any) -> None:
     assert desk.post("exit", {"detach": True})[0] == 200
     assert desk.processes[-1].wait(30) == 0
     assert all(psutil.pid_exists(pid) for pid in pids)
-
-
-def test_a_changed_desk_file_shows_as_drift_and_counts_from_the_next_start(desk: Any) -> None:
-    desk.run("open")
-    file = desk.folder / "desk.toml"
-    file.write_text(file.read_text().replace("86400", "86399"))
-    desk.run("open")
-    row = next(row for row in desk.status()["services"] if row["name"] == "top")
-    assert row["drifted"] and row["state"] == "ready"
-    desk.post("services/restart", {"services": ["top"]})
-    row = next(row for row in desk.status()["services"] if row["name"] == "top")
-    assert not row["drifted"]
 
 
 NAMES_A_SECRET = """
@@ -506,29 +366,6 @@ def test_a_venue_that_cannot_be_made_is_refused_before_anything_is_started(
     assert None not in desk.pids().values()
 
 
-def test_a_running_service_cannot_be_dropped_from_the_desk_file(desk: Any) -> None:
-    """It would run on with nobody watching, and be in no status."""
-    desk.run("open")
-    file = desk.folder / "desk.toml"
-    whole = file.read_text()
-    file.write_text(whole[: whole.index("[services.top]")])
-    status, refused = desk.post("open")
-    assert status == 409
-    assert refused["services"] == ["top"]
-    assert "top" in desk.pids()
-    desk.post("services/stop", {"services": ["top"]})
-    desk.run("open")
-    assert "top" not in desk.pids()
-
-
-def test_checkpoints_are_saved_and_listed(desk: Any) -> None:
-    desk.run("open")
-    status, saved = desk.post("checkpoints", {"level": "quick"})
-    assert (status, saved["level"], saved["verified"]) == (200, "quick", True)
-    listed = desk.get("checkpoints")[1]["checkpoints"]
-    assert [(each["path"], each["valid"]) for each in listed] == [(saved["path"], True)]
-
-
 ROLES = """
 [services.engine]
 command = {web}
@@ -569,19 +406,6 @@ def test_the_rest_of_a_desk_can_be_opened_later(desk: Any) -> None:
     assert desk.get("health")[1]["verdict"] == "degraded", "a whole desk misses what stops"
 
 
-def test_safe_mode_is_no_way_to_stop_a_trading_desk(desk: Any) -> None:
-    desk.run("open")
-    for status, refused in (
-        desk.post("open", {"safe_mode": True}),
-        desk.get("plan/open?safe_mode=true"),
-    ):
-        assert (status, refused["error"]) == (403, "refused")
-        assert "openbell halt" in refused["hint"]
-    assert desk.status()["state"] == "trading"
-    desk.post("halt", {"reason": "x"})
-    assert desk.run("open", {"safe_mode": True})[-1]["event"] == "done"
-
-
 def test_an_engine_that_does_not_answer_is_not_called_a_broken_journal(make_desk: Any) -> None:
     desk = make_desk(ROLES)
     desk.start()
@@ -589,25 +413,6 @@ def test_an_engine_that_does_not_answer_is_not_called_a_broken_journal(make_desk
     blockers = desk.post("resume")[1]["blockers"]
     assert "the engine does not answer: engine is stopped" in blockers
     assert not [each for each in blockers if "journal" in each or "books" in each]
-
-
-def test_what_was_taken_over_is_told_once(desk: Any) -> None:
-    desk.run("open")
-    pid = desk.pids()["top"]
-    os.kill(pid, signal.SIGKILL)
-    desk.until(
-        lambda: desk.pids()["top"] not in (None, pid) and states(desk)["top"] == "ready", "back"
-    )
-    desk.kill()
-    desk.start()
-    desk.until(lambda: states(desk) == {"base": "ready", "top": "ready"}, "both are proven well")
-    assert desk.run("open")[-1]["message"] == (
-        "already open: the desk is trading: the desk has no engine: nothing is sent by itself; "
-        "2 services were taken over as they ran, none of them restarted since"
-    )
-    assert "taken over" not in desk.run("open")[-1]["message"]
-    restarts = {row["name"]: row["restarts"] for row in desk.status()["services"]}
-    assert restarts == {"base": 0, "top": 1}, "counts outlive the controller that counted"
 
 
 def test_a_foreign_process_in_the_way_is_named_and_not_to_be_forced(make_desk: Any) -> None:
@@ -667,21 +472,6 @@ def test_plans_say_what_would_be_done_and_do_nothing(desk: Any) -> None:
     assert [step["name"] for step in plan["steps"][:2]] == ["lock", "halt_strategies"]
     assert not desk.status()["lock"]["active"], "a plan locks nothing"
     assert desk.status()["state"] == "trading"
-
-
-def test_events_can_be_read_again_from_any_number(desk: Any) -> None:
-    events = desk.run("open")
-    run = desk.status()
-    assert run["run"] is None
-    for after in range(len(events) + 1):
-        again = desk.get(f"runs/open-1/events?after={after}")[1]
-        assert again == events[after:]
-        assert desk.get(f"runs/open-1/events?after={after}&follow=false")[1] == events[after:]
-    assert desk.get("runs/open-1")[1]["state"] == "done"
-    desk.kill()
-    desk.start()
-    recorded = desk.get("runs/open-1")[1]
-    assert (recorded["state"], recorded["procedure"]) == ("done", "open")
 
 
 ENGINE = """

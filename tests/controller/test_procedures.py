@@ -643,28 +643,19 @@ def is_closed_as_uninterrupted(desk: Any) -> None:
         assert (desk.folder / name).read_text() == "x\n", f"{name} took effect once"
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_an_opening_that_is_killed_in_any_step_ends_as_if_it_had_not(
-    make_desk: Any, count: int
+@pytest.mark.parametrize(("opening", "closing"), [(2, 2), (3, 3), (4, 9), (5, 12)])
+def test_an_opening_and_a_closing_that_are_killed_in_any_step_end_as_if_they_had_not(
+    make_desk: Any, opening: int, closing: int
 ) -> None:
     desk = make_desk(TWO + STEPS)
     desk.start()
-    told = cut_off(desk, "open", started(desk, count))
+    told = cut_off(desk, "open", started(desk, opening))
     assert [each["name"] for each in told["steps"] if each["outcome"] is not None][-4:] == [
         "first", "start_services", "begin_trading", "last",
     ]  # fmt: skip
     is_opened_as_uninterrupted(desk)
-
-
-@pytest.mark.parametrize("count", [2, 3, 9, 12])
-def test_a_closing_that_is_killed_in_any_step_ends_as_if_it_had_not(
-    make_desk: Any, count: int
-) -> None:
-    desk = make_desk(TWO + STEPS)
-    desk.start()
-    desk.run("open")
     pids = desk.pids()
-    cut_off(desk, "close", started(desk, count))
+    cut_off(desk, "close", started(desk, closing))
     is_closed_as_uninterrupted(desk)
     assert not any(map(lives, pids.values())), "nothing is left"
 

@@ -12,123 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-
-CHAIN = """
-[rolling]
-watch_for = "{watch}"
-trading_within = "3s"
-[services.base]
-command = {web}
-port = {p1}
-ready = {{ kind = "http", path = "/" }}
-critical = true
-[services.middle]
-command = ["sh", "-c", "{{desk}}/middle.sh"]
-depends_on = ["base"]
-ready = {{ kind = "exec", command = ["test", "-e", "{{desk}}/middle.ok"], every = "20ms", timeout = "5s" }}
-restart = {{ policy = "never" }}
-[services.top]
-command = ["sleep", "86400"]
-depends_on = ["middle"]
-[services.sim]
-command = ["sleep", "86400"]
-role = "venue"
-"""
-
-GOOD = "#!/bin/sh\nexec sleep 86400\n"
-BAD = "#!/bin/sh\necho no such symbol >&2\nexit 3\n"
-
-
-def chain(make_desk: Any, watch: str = "100ms", services: str = CHAIN) -> Any:
-    desk = make_desk(services.replace("{watch}", watch).replace("{{", "{").replace("}}", "}"))
-    put(desk, GOOD)
-    (desk.folder / "middle.ok").touch()
-    desk.start()
-    assert desk.run("open")[-1]["event"] == "done"
-    return desk
-
-
-def put(desk: Any, code: str) -> None:
-    """New code of `middle`."""
-    script = desk.folder / "middle.sh"
-    fresh = desk.folder / "middle.new"
-    fresh.write_text(code)
-    fresh.chmod(0o755)
-    fresh.replace(script)
-
-
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def test_every_service_but_simulated_venues_is_restarted_dependencies_first(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    before = desk.pids()
-    last = desk.run("rolling-restart")[-1]
-    assert (last["event"], last["outcome"]) == ("done", "restarted"), last
-    after = desk.pids()
-    assert after["sim"] == before["sim"]
-    assert all(after[name] != before[name] for name in ("base", "middle", "top"))
-    assert not any(is_alive(before[name]) for name in ("base", "middle", "top"))
-    done = last["result"]["restarted"]
-    assert [each["service"] for each in done] == ["base", "middle", "top"]
-    assert [(each["pid_before"], each["pid"]) for each in done] == [
-        (before[each["service"]], after[each["service"]]) for each in done
-    ]
-    assert last["result"]["left_alone"] == [
-        {"service": "sim", "why": "a simulated venue is restarted only when named"}
-    ]
-    assert desk.status()["state"] == "trading"
-    assert {row["state"] for row in desk.status()["services"]} == {"ready"}
-
-
-def test_a_service_waits_until_the_one_before_it_was_proven(make_desk: Any) -> None:
-    """No two are ever away at the same time."""
-    desk = chain(make_desk)
-    events = desk.run("rolling-restart")
-    away: set[str] = set()
-    for event in events:
-        if event["event"] != "service":
-            continue
-        (away.add if event["state"] in ("stopping", "starting") else away.discard)(event["service"])
-        assert len(away) <= 1, away
-    steps = [(e["event"], e["step"]) for e in events if e["event"] in ("step_started", "step_done")]
-    assert steps == [
-        (kind, f"restart_{name}")
-        for name in ("base", "middle", "top")
-        for kind in ("step_started", "step_done")
-    ]
-
-
-def test_named_services_alone_are_restarted_a_simulated_venue_too(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    before = desk.pids()
-    last = desk.run("rolling-restart", {"services": ["sim", "top"]})[-1]
-    assert last["event"] == "done"
-    after = desk.pids()
-    assert {name for name in before if before[name] != after[name]} == {"sim", "top"}
-    refused = desk.post("rolling-restart", {"services": ["tap"]})
-    assert refused[0] == 404 and refused[1]["nearest"] == ["top"]
-
-
-def test_a_bad_canary_is_the_only_service_that_is_affected(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    before = desk.pids()
-    put(desk, BAD)
-    last = desk.run("rolling-restart")[-1]
-    assert (last["event"], last["outcome"]) == ("failed", "failed")
-    result = last["result"]
-    assert result["failed"]["service"] == "middle"
-    assert "exited with status 3" in result["failed"]["why"]
-    assert result["failed"]["log_tail"] == ["no such symbol"]
-    assert [each["service"] for each in result["restarted"]] == ["base"]
-    assert {"service": "top", "why": "not reached: middle failed"} in result["left_alone"]
-    assert result["desk"]["trades"] is True and desk.status()["state"] == "trading"
-    assert desk.pids()["top"] == before["top"] and is_alive(before["top"])
-    assert last["error"]["error"] == "failed"
-    # Mended, the next one restarts it and what was not reached.
-    put(desk, GOOD)
-    assert desk.run("rolling-restart", {"services": ["middle", "top"]})[-1]["event"] == "done"
+from tests.controller.chain import CHAIN, chain, put
 
 
 def test_a_service_that_ends_after_it_was_ready_has_failed(make_desk: Any) -> None:
@@ -200,14 +84,6 @@ def states(desk: Any) -> dict[str, str]:
     return {row["name"]: row["state"] for row in desk.status()["services"]}
 
 
-def test_a_halted_desk_can_be_restarted_and_stays_halted(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    desk.post("halt", {"reason": "lunch"})
-    last = desk.run("rolling-restart", {"services": ["base"]})[-1]
-    assert last["event"] == "done" and last["result"]["desk"]["meant_to_trade"] is False
-    assert desk.status()["state"] == "halted"
-
-
 def test_a_desk_that_is_not_well_or_closed_is_not_begun_with(make_desk: Any) -> None:
     desk = chain(make_desk)
     desk.post("services/stop", {"services": ["base"], "force": True})
@@ -217,36 +93,6 @@ def test_a_desk_that_is_not_well_or_closed_is_not_begun_with(make_desk: Any) -> 
     closed = make_desk('[services.one]\ncommand = ["sleep", "86400"]\n')
     closed.start()
     assert closed.post("rolling-restart")[1]["error"] == "not_running"
-
-
-def test_a_changed_desk_file_is_taken_up_and_nothing_drifts_afterwards(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    file = desk.folder / "desk.toml"
-    text = file.read_text()
-    file.write_text(
-        text.replace(
-            'command = ["sleep", "86400"]\ndepends', 'command = ["sleep", "9999"]\ndepends'
-        )
-    )
-    last = desk.run("rolling-restart", {"services": ["top"]})[-1]
-    assert last["event"] == "done"
-    rows = {row["name"]: row for row in desk.status()["services"]}
-    assert not rows["top"]["drifted"]
-    assert psutil.Process(rows["top"]["pid"]).cmdline() == ["sleep", "9999"]
-
-
-def test_changed_code_shows_until_the_rolling_restart(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    (desk.folder / "web.py").write_text((desk.folder / "web.py").read_text() + "\n# version 2\n")
-
-    def drift() -> dict[str, list[str]]:
-        return {row["name"]: row["drift"] for row in desk.status()["services"] if row["drifted"]}
-
-    desk.until(lambda: drift() == {"base": ["code"]}, "base shows as drifted")
-    advice = [each for each in desk.status()["recommendations"] if each["subject"] == "base"]
-    assert advice[0]["action"] == "openbell restart --rolling base"
-    assert desk.run("rolling-restart", {"services": ["base"]})[-1]["event"] == "done"
-    assert drift() == {}
 
 
 TRIED = CHAIN.replace(
@@ -341,12 +187,6 @@ def test_an_emergency_stop_ends_it_and_nothing_is_started_again(make_desk: Any) 
     assert processes(desk, "one") == []
 
 
-def test_handing_back_without_a_standby_is_wrong_use(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    status, refused = desk.post("rolling-restart", {"hand_back": True})
-    assert (status, refused["error"]) == (422, "usage")
-
-
 def test_cut_off_by_kill_9_at_any_moment_the_same_command_finishes_it(make_desk: Any) -> None:
     """Whatever had its turn is not restarted once more, and nothing is left stopped."""
     seed = int(os.environ.get("OPENBELL_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -415,16 +255,6 @@ def test_cut_off_while_a_critical_service_is_away_it_goes_on_with_that_one(make_
     assert [row["service"] for row in last["result"]["restarted"]] == ["middle", "top"]
     assert desk.pids()["base"] == base
     assert {row["state"] for row in desk.status()["services"]} == {"ready"}
-
-
-def test_each_is_audited_with_its_reason(make_desk: Any) -> None:
-    desk = chain(make_desk)
-    desk.run("rolling-restart", {"services": ["top"], "reason": "version 7"})
-    desk.until(
-        lambda: any(each["action"] == "desk.rolled" for each in desk.audit()), "its end is audited"
-    )
-    begun = next(e for e in desk.audit() if e["action"] == "desk.rolling_restart")
-    assert begun["detail"]["reason"] == "version 7" and begun["detail"]["services"] == ["top"]
 
 
 SURGING = """
