@@ -885,7 +885,7 @@ async def test_market_data_outlives_risk_where_its_silence_would_set_the_kill_sw
         "[closing]", '[kill_switch.rules.stale_market_data]\nafter = "5s"\n[closing]'
     )
     file = parse_desk(text.encode(), fake_desk.desk.path)
-    fake_desk.desk = fake_desk.desk.model_copy(update={"file": file})
+    fake_desk.desk = replace(fake_desk.desk, file=file)
     statement = await close(fake_desk, journal, flatten="keep", orders="keep")
     assert statement.verified, statement.summary
     assert outcomes(statement)["stop_market_data"] == "skipped"
@@ -1176,7 +1176,7 @@ async def test_an_approval_that_nobody_was_asked_for_is_not_told_as_obtained(
     wanted = b'[procedures.close.steps.announce]\napprovals = ["risk"]\n'
     text = fake_desk.desk.path.read_bytes() + wanted
     file = parse_desk(text, fake_desk.desk.path)
-    fake_desk.desk = fake_desk.desk.model_copy(update={"file": file})
+    fake_desk.desk = replace(fake_desk.desk, file=file)
     statement = await close(fake_desk, journal)
     (before, *_) = statement.document["checklists"]
     (approved,) = [each for each in before["checks"] if each["name"] == "approved"]

@@ -11,13 +11,12 @@ key and is checked against these models by a test.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     field_serializer,
@@ -316,10 +315,9 @@ class DeskFile(Model):
         return (engine, standby) if engine is not None else None
 
 
-class LoadedDesk(BaseModel):
+@dataclass(frozen=True)
+class LoadedDesk:
     """A desk file with where it was found."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     file: DeskFile
     path: Path

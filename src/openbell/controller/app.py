@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from pydantic import Field
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.types import ExceptionHandler
 
 import openbell
 from openbell.config.nearest import nearest
@@ -42,7 +45,6 @@ from openbell.controller.close_desk import CloseWishes
 from openbell.controller.connections import connections_document
 from openbell.controller.console_routes import add_console_routes
 from openbell.controller.desk import ControlledDesk
-from openbell.controller.docs_page import docs_page
 from openbell.controller.gate import Gate
 from openbell.controller.limits_routes import add_limits_routes
 from openbell.controller.open_desk import OpenWishes
@@ -52,6 +54,7 @@ from openbell.controller.procedure_routes import add_procedure_routes
 from openbell.controller.reconcile_routes import add_reconcile_routes
 from openbell.controller.restarting import RestartWishes
 from openbell.controller.rolling import RollingWishes
+from openbell.controller.routes import V1, Actor, Routes
 from openbell.controller.run_board import run_number
 from openbell.controller.stop_routes import add_stop_routes
 from openbell.errors import (
@@ -72,7 +75,6 @@ from openbell.watch.logs import CONTROLLER, GUARD, LogQuery, log_paths, read_log
 
 log = get_logger()
 
-V1 = "/api/v1"
 LOG_LINES_MAX = 10_000
 LOG_LINES_DEFAULT = 1_000
 
@@ -87,37 +89,34 @@ _STATUS: tuple[tuple[type[OpenbellError], int], ...] = (
     (StorageError, 507),
 )
 
-Actor = Annotated[str, Header(alias="X-Openbell-Actor", max_length=64)]
+
+TITLE = "Openbell controller"
+DESCRIBED = "Opens, watches and closes one trading desk. docs/reference/api.md tells more."
 
 
-def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
-    app = FastAPI(
-        title="Openbell controller",
-        version=openbell.__version__,
-        description="Opens, watches and closes one trading desk. docs/reference/api.md tells more.",
-        openapi_url=f"{V1}/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-    )
+def build_app(parts: Parts, api_token: str, service_token: str) -> Starlette:
+    desk = parts.desk
     page = page_files()
-    app.add_middleware(
+    gate = Middleware(
         Gate,
-        allowed_hosts=parts.desk.desk.file.controller.allowed_hosts,
+        allowed_hosts=desk.desk.file.controller.allowed_hosts,
         api_token=api_token,
         service_token=service_token,
         page_paths=(*page, f"{ADDRESS}/"),
     )
-    add_console_routes(app, page)
-    _handle_errors(app, parts.desk)
-    _look(app, parts)
-    _procedures(app, parts)
-    _act(app, parts)
-    add_procedure_routes(
-        app, V1, parts.procedures,
-        lambda body, status: _json(parts.desk, body, status), parts.desk.redactor.redact,
-    )  # fmt: skip
+    routes = Routes()
+
+    def answer(body: object, status: int) -> Response:
+        return _json(desk, body, status)
+
+    add_console_routes(routes, page)
+    _describe(routes, desk)
+    _look(routes, parts)
+    _procedures(routes, parts)
+    _act(routes, parts)
+    add_procedure_routes(routes, V1, parts.procedures, answer, desk.redactor.redact)
     overview = ApprovalsOverview(
-        parts.desk,
+        desk,
         parts.procedures.conductor.approvals,
         {
             "kill_switch": parts.kill_switch.approving,
@@ -125,17 +124,13 @@ def build_app(parts: Parts, api_token: str, service_token: str) -> FastAPI:
             "reconcile": parts.reconciling.approving,
         },
     )
-    add_approvals_route(app, V1, overview, lambda body, status: _json(parts.desk, body, status))
-    add_limits_routes(app, V1, parts.limits, lambda body, status: _json(parts.desk, body, status))
-    add_reconcile_routes(
-        app, V1, parts.reconciling, lambda body, status: _json(parts.desk, body, status)
-    )
+    add_approvals_route(routes, V1, overview, answer)
+    add_limits_routes(routes, V1, parts.limits, answer)
+    add_reconcile_routes(routes, V1, parts.reconciling, answer)
     add_stop_routes(
-        app, V1, parts.kill_switch, parts.emergency,
-        lambda body, status: _json(parts.desk, body, status),
-        lambda event: _line(parts.desk, event),
-    )  # fmt: skip
-    return app
+        routes, V1, parts.kill_switch, parts.emergency, answer, lambda event: _line(desk, event)
+    )
+    return Starlette(routes=routes.all, middleware=[gate], exception_handlers=_error_handlers(desk))
 
 
 def _json(desk: ControlledDesk, body: object, status: int = 200) -> Response:
@@ -151,42 +146,46 @@ def _error(desk: ControlledDesk, error: OpenbellError) -> Response:
     return _json(desk, error.as_dict(), status)
 
 
-def _handle_errors(app: FastAPI, desk: ControlledDesk) -> None:
-    @app.exception_handler(OpenbellError)
+def _error_handlers(desk: ControlledDesk) -> dict[Any, ExceptionHandler]:
     async def openbell_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, OpenbellError)
         return _error(desk, error)
 
-    @app.exception_handler(RequestValidationError)
-    async def bad_request(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        told = [
-            f"{'.'.join(str(part) for part in each['loc'][1:]) or 'body'}: {each['msg']}"
-            for each in error.errors()
-        ]
-        return _error(desk, UsageError("; ".join(told), hint=f"see {V1}/docs"))
-
-    @app.exception_handler(HTTPException)
     async def no_such_route(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         body = {"error": "usage", "message": str(error.detail), "hint": f"see {V1}/docs"}
         return _json(desk, body, error.status_code)
 
-    @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> Response:
         log.error("defect in a request", path=request.url.path, exc_info=error, alert=True)
         body = {"error": "defect", "message": type(error).__name__, "hint": "see controller.log"}
         return _json(desk, body, 500)
 
+    return {OpenbellError: openbell_error, HTTPException: no_such_route, Exception: defect}
 
-def _look(app: FastAPI, parts: Parts) -> None:
+
+def _describe(routes: Routes, desk: ControlledDesk) -> None:
+    def document() -> dict[str, Any]:
+        # Only here: nothing else of a desk's life takes it.
+        from openbell.controller.description import description
+
+        return description(routes.all, title=TITLE, version=openbell.__version__, text=DESCRIBED)
+
+    @routes.get(f"{V1}/openapi.json", is_described=False)
+    async def openapi() -> Response:
+        return _json(desk, document())
+
+    @routes.get(f"{V1}/docs", is_described=False)
+    async def docs() -> Response:
+        from openbell.controller.docs_page import docs_page
+
+        return HTMLResponse(docs_page(document()))
+
+
+def _look(routes: Routes, parts: Parts) -> None:
     desk = parts.desk
 
-    @app.get(f"{V1}/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page(app.openapi()))
-
-    @app.get(f"{V1}/ping", summary="Whether the controller answers")
+    @routes.get(f"{V1}/ping", summary="Whether the controller answers")
     async def ping() -> Response:
         newest = desk.board.newest
         return _json(
@@ -199,27 +198,27 @@ def _look(app: FastAPI, parts: Parts) -> None:
             },
         )
 
-    @app.get(f"{V1}/status", summary="The desk at a glance")
+    @routes.get(f"{V1}/status", summary="The desk at a glance")
     async def status() -> Response:
         return _json(desk, await documents.status_document(desk, parts.observer))
 
-    @app.get(f"{V1}/health", summary="Probes every service now and gives a verdict")
+    @routes.get(f"{V1}/health", summary="Probes every service now and gives a verdict")
     async def health() -> Response:
         return _json(desk, await documents.health_document(desk, parts.observer))
 
-    @app.get(f"{V1}/orders", summary="Open orders, as the venues say")
+    @routes.get(f"{V1}/orders", summary="Open orders, as the venues say")
     async def orders(past_engine: bool = True) -> Response:
         return _json(desk, await asking.orders(desk, past_engine=past_engine))
 
-    @app.get(f"{V1}/positions", summary="Positions and P&L")
+    @routes.get(f"{V1}/positions", summary="Positions and P&L")
     async def positions(past_engine: bool = True) -> Response:
         return _json(desk, await asking.positions(desk, past_engine=past_engine))
 
-    @app.get(f"{V1}/connections", summary="Market data and order entry of each venue")
+    @routes.get(f"{V1}/connections", summary="Market data and order entry of each venue")
     async def connections() -> Response:
         return _json(desk, await connections_document(desk))
 
-    @app.get(f"{V1}/strategies", summary="What strategies says, and who is disabled")
+    @routes.get(f"{V1}/strategies", summary="What strategies says, and who is disabled")
     async def strategies() -> Response:
         return _json(desk, await asking.strategies(desk))
 
@@ -227,13 +226,13 @@ def _look(app: FastAPI, parts: Parts) -> None:
         ("risk", "risk", "/v1/risk"),
         ("feeds", "market-data", "/v1/feeds"),
     ):
-        _passed_on(app, desk, name, role, path)
+        _passed_on(routes, desk, name, role, path)
 
-    @app.get(f"{V1}/logs", summary="Lines of the services' logs, oldest first")
+    @routes.get(f"{V1}/logs", summary="Lines of the services' logs, oldest first")
     async def logs(
-        service: Annotated[list[str], Query()] = [],  # noqa: B006 - read only
+        service: tuple[str, ...] = (),
         since: str | None = None,
-        tail: Annotated[int | None, Query(ge=1, le=LOG_LINES_MAX)] = None,
+        tail: Annotated[int | None, Field(ge=1, le=LOG_LINES_MAX)] = None,
         level: str | None = None,
     ) -> Response:
         names = service or [*desk.desk.file.services, CONTROLLER, GUARD]
@@ -247,43 +246,43 @@ def _look(app: FastAPI, parts: Parts) -> None:
         return _json(desk, {"lines": [line.as_dict() for line in lines]})
 
 
-def _passed_on(app: FastAPI, desk: ControlledDesk, name: str, role: str, path: str) -> None:
-    @app.get(f"{V1}/{name}", summary=f"What {role} says", name=name)
+def _passed_on(routes: Routes, desk: ControlledDesk, name: str, role: str, path: str) -> None:
+    @routes.get(f"{V1}/{name}", summary=f"What {role} says", name=name)
     async def ask() -> Response:
         service = desk.desk.file.service_with_role(role)
         return _json(desk, await asking.passed_on(desk, name, service, path))
 
 
-def _procedures(app: FastAPI, parts: Parts) -> None:
+def _procedures(routes: Routes, parts: Parts) -> None:
     desk = parts.desk
 
-    @app.get(f"{V1}/plan/open", summary="What opening would do now")
+    @routes.get(f"{V1}/plan/open", summary="What opening would do now")
     async def plan_open(
         safe_mode: bool = False,
-        only: Annotated[list[str], Query()] = [],  # noqa: B006 - read only
+        only: tuple[str, ...] = (),
         force: bool = False,
     ) -> Response:
-        wishes = OpenWishes(safe_mode, tuple(only), force)
+        wishes = OpenWishes(safe_mode, only, force)
         return _json(desk, await parts.openings.plan_open(wishes))
 
-    @app.get(f"{V1}/plan/close", summary="What closing would do now")
+    @routes.get(f"{V1}/plan/close", summary="What closing would do now")
     async def plan_close(
         flatten: Literal["aggressive", "conservative", "keep"] | None = None,
         orders: Literal["cancel", "keep", "keep-passive"] | None = None,
         reason: str = "",
-        timeout_s: Annotated[float | None, Query(gt=0)] = None,
+        timeout_s: Annotated[float | None, Field(gt=0)] = None,
         force: bool | None = None,
     ) -> Response:
         wishes = CloseWishes(flatten, orders, reason, timeout_s, force)
         return _json(desk, await parts.closings.plan_close(wishes))
 
-    @app.post(f"{V1}/open", status_code=202, summary="Open the desk")
+    @routes.post(f"{V1}/open", status=202, summary="Open the desk")
     async def open_desk(body: OpenBody | None = None, actor: Actor = "api") -> Response:
         asked = body or OpenBody()
         wishes = OpenWishes(asked.safe_mode, asked.only, asked.force, asked.reason)
         return _json(desk, await parts.openings.open(wishes, actor), 202)
 
-    @app.post(f"{V1}/close", status_code=202, summary="Close the desk, or go on closing it")
+    @routes.post(f"{V1}/close", status=202, summary="Close the desk, or go on closing it")
     async def close_desk(body: CloseBody | None = None, actor: Actor = "api") -> Response:
         asked = body or CloseBody()
         wishes = CloseWishes(
@@ -291,16 +290,16 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
         )
         return _json(desk, await parts.closings.close(wishes, actor), 202)
 
-    @app.post(f"{V1}/close/later", summary="Announce a closing that begins later; lock the desk")
+    @routes.post(f"{V1}/close/later", summary="Announce a closing that begins later; lock the desk")
     async def close_later(body: CloseLaterBody, actor: Actor = "api") -> Response:
         wishes = CloseWishes(body.flatten, body.orders, body.reason, body.timeout_s, body.force)
         return _json(desk, await parts.planned.announce(wishes, body.at, actor))
 
-    @app.post(f"{V1}/close/call-off", summary="Take the announced closing back")
+    @routes.post(f"{V1}/close/call-off", summary="Take the announced closing back")
     async def call_off(body: CallOffBody | None = None, actor: Actor = "api") -> Response:
         return _json(desk, await parts.planned.call_off((body or CallOffBody()).reason, actor))
 
-    @app.get(f"{V1}/plan/restart", summary="What a restart of the whole desk would do now")
+    @routes.get(f"{V1}/plan/restart", summary="What a restart of the whole desk would do now")
     async def plan_restart(
         quick: bool = False,
         orders: Literal["cancel", "keep", "keep-passive"] | None = None,
@@ -309,25 +308,27 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
         wishes = RestartWishes(quick, orders, force)
         return _json(desk, await parts.restarts.plan(wishes))
 
-    @app.post(f"{V1}/restart", status_code=202, summary="Close the desk and open it again")
+    @routes.post(f"{V1}/restart", status=202, summary="Close the desk and open it again")
     async def restart(body: RestartBody | None = None, actor: Actor = "api") -> Response:
         asked = body or RestartBody()
         wishes = RestartWishes(asked.quick, asked.orders, asked.force, asked.reason)
         return _json(desk, await parts.restarts.begin(wishes, actor), 202)
 
-    @app.get(f"{V1}/restart/{{closing}}", summary="The opening that followed a restart's closing")
+    @routes.get(
+        f"{V1}/restart/{{closing}}", summary="The opening that followed a restart's closing"
+    )
     async def restarted(closing: str) -> Response:
         return _json(desk, await parts.restarts.view(closing))
 
-    @app.get(f"{V1}/plan/rolling-restart", summary="What a rolling restart would do now")
+    @routes.get(f"{V1}/plan/rolling-restart", summary="What a rolling restart would do now")
     async def plan_rolling_restart(
-        services: Annotated[list[str], Query()] = [],  # noqa: B006 - read only
+        services: tuple[str, ...] = (),
         hand_back: bool = False,
     ) -> Response:
-        wishes = RollingWishes(tuple(services), hand_back)
+        wishes = RollingWishes(services, hand_back)
         return _json(desk, await parts.rolling.plan(wishes))
 
-    @app.post(f"{V1}/rolling-restart", status_code=202, summary="Restart services one by one")
+    @routes.post(f"{V1}/rolling-restart", status=202, summary="Restart services one by one")
     async def rolling_restart(
         body: RollingRestartBody | None = None, actor: Actor = "api"
     ) -> Response:
@@ -335,16 +336,16 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
         wishes = RollingWishes(asked.services, asked.hand_back, asked.reason)
         return _json(desk, await parts.rolling.begin(wishes, actor), 202)
 
-    @app.get(f"{V1}/runs/{{run}}", summary="A run and how its steps went")
+    @routes.get(f"{V1}/runs/{{run}}", summary="A run and how its steps went")
     async def run_document(run: str) -> Response:
         live = desk.board.find(run)
         if live is not None:
             return _json(desk, live.as_dict())
         return _json(desk, _recorded_run(run, await desk.database.get(run_number(run))))
 
-    @app.get(f"{V1}/runs/{{run}}/events", summary="A run's events as lines of JSON, to the last")
+    @routes.get(f"{V1}/runs/{{run}}/events", summary="A run's events as lines of JSON, to the last")
     async def run_events(
-        run: str, after: Annotated[int, Query(ge=0)] = 0, follow: bool = True
+        run: str, after: Annotated[int, Field(ge=0)] = 0, follow: bool = True
     ) -> Response:
         live = desk.board.find(run)
         if live is None:
@@ -361,53 +362,53 @@ def _procedures(app: FastAPI, parts: Parts) -> None:
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
-def _act(app: FastAPI, parts: Parts) -> None:
+def _act(routes: Routes, parts: Parts) -> None:
     desk = parts.desk
     acts = parts.acts
 
-    @app.post(f"{V1}/halt", summary="No new orders; services stay up")
+    @routes.post(f"{V1}/halt", summary="No new orders; services stay up")
     async def halt(body: HaltBody | None = None, actor: Actor = "api") -> Response:
         return _json(desk, await acts.halt((body or HaltBody()).reason, actor))
 
-    @app.post(f"{V1}/resume", summary="New orders go on, if nothing speaks against it")
+    @routes.post(f"{V1}/resume", summary="New orders go on, if nothing speaks against it")
     async def resume(body: ResumeBody | None = None, actor: Actor = "api") -> Response:
         return _json(desk, await acts.resume(actor))
 
-    @app.post(f"{V1}/strategies/{{name}}/disable", summary="No new orders of one strategy")
+    @routes.post(f"{V1}/strategies/{{name}}/disable", summary="No new orders of one strategy")
     async def disable(
         name: str, body: StrategyBody | None = None, actor: Actor = "api"
     ) -> Response:
         reason = (body or StrategyBody()).reason
         return _json(desk, await acts.disable_strategy(name, reason, actor))
 
-    @app.post(f"{V1}/strategies/{{name}}/enable", summary="Its orders are sent again")
+    @routes.post(f"{V1}/strategies/{{name}}/enable", summary="Its orders are sent again")
     async def enable(name: str, body: StrategyBody | None = None, actor: Actor = "api") -> Response:
         reason = (body or StrategyBody()).reason
         return _json(desk, await acts.enable_strategy(name, reason, actor))
 
-    @app.post(f"{V1}/lock", summary="No opening, reload or rolling restart until it is released")
+    @routes.post(f"{V1}/lock", summary="No opening, reload or rolling restart until it is released")
     async def lock(body: LockBody, actor: Actor = "api") -> Response:
         return _json(desk, await acts.lock(body.reason, actor))
 
-    @app.post(f"{V1}/unlock", summary="Release that lock, whoever set it")
+    @routes.post(f"{V1}/unlock", summary="Release that lock, whoever set it")
     async def unlock(body: UnlockBody | None = None, actor: Actor = "api") -> Response:
         return _json(desk, await acts.unlock((body or UnlockBody()).reason, actor))
 
     verbs: tuple[Verb, ...] = ("start", "stop", "restart", "reload")
     for verb in verbs:
-        _verb(app, parts, verb)
+        _verb(routes, parts, verb)
 
-    @app.post(f"{V1}/checkpoints", summary="Save a checkpoint")
+    @routes.post(f"{V1}/checkpoints", summary="Save a checkpoint")
     async def save(body: CheckpointBody | None = None, actor: Actor = "api") -> Response:
         asked = body or CheckpointBody()
         saved = await acts.save_checkpoint(asked.level, asked.verify, asked.path, actor)
         return _json(desk, saved)
 
-    @app.get(f"{V1}/checkpoints", summary="Every checkpoint, newest first, each checked")
+    @routes.get(f"{V1}/checkpoints", summary="Every checkpoint, newest first, each checked")
     async def checkpoints() -> Response:
         return _json(desk, await acts.checkpoints())
 
-    @app.post(f"{V1}/exit", summary="End the controller")
+    @routes.post(f"{V1}/exit", summary="End the controller")
     async def leave(body: ExitBody | None = None, actor: Actor = "api") -> Response:
         detach = (body or ExitBody()).detach
         acts.refuse_exit(detach)
@@ -416,7 +417,7 @@ def _act(app: FastAPI, parts: Parts) -> None:
         parts.exit_controller(f"asked by {actor}")
         return _json(desk, {"exiting": True})
 
-    @app.post(f"{V1}/permit", summary="For the engine: leave to trade")
+    @routes.post(f"{V1}/permit", summary="For the engine: leave to trade")
     async def permit(body: PermitBody) -> Response:
         request = PermitRequest(
             body.service, body.epoch, body.reconciled, body.phase, body.books_known
@@ -428,8 +429,8 @@ def _line(desk: ControlledDesk, event: object) -> str:
     return desk.redactor.redact(orjson.dumps(event, default=str).decode()) + "\n"
 
 
-def _verb(app: FastAPI, parts: Parts, verb: Verb) -> None:
-    @app.post(f"{V1}/services/{verb}", summary=f"{verb.capitalize()} services", name=verb)
+def _verb(routes: Routes, parts: Parts, verb: Verb) -> None:
+    @routes.post(f"{V1}/services/{verb}", summary=f"{verb.capitalize()} services", name=verb)
     async def carry_out(body: ServicesBody, actor: Actor = "api") -> Response:
         done = await parts.acts.services(verb, body.services, actor, force=body.force)
         return _json(parts.desk, done)

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Header
-from fastapi.responses import Response
+from starlette.responses import Response
 
 from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.routes import Actor, Routes
 from openbell.controller.step_approvals import StepApprovals
 from openbell.domain.approvals import UNNAMED
-
-Actor = Annotated[str, Header(alias="X-Openbell-Actor", max_length=64)]
 
 _OF_ACT = ("id", "act", "reason", "by", "asked", "expires", "digest")
 """Keys of a request that every act has; the others are what it is bound to."""
@@ -109,11 +107,11 @@ def _question(events: list[dict[str, object]], request: str) -> str:
 
 
 def add_approvals_route(
-    app: FastAPI,
+    routes: Routes,
     prefix: str,
     overview: ApprovalsOverview,
     answer: Callable[[object, int], Response],
 ) -> None:
-    @app.get(f"{prefix}/approvals", summary="Everything that waits for people")
+    @routes.get(f"{prefix}/approvals", summary="Everything that waits for people")
     async def approvals(actor: Actor = UNNAMED) -> Response:
         return answer(overview.document(actor), 200)

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Most are never sent to a controller in its whole life: a validator is made with the first.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class OpenBody(Body):
@@ -170,7 +171,7 @@ class ExitBody(Body):
 class PermitBody(BaseModel):
     """From the engine; keys of a newer engine are left unread."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     service: str
     epoch: int

@@ -3,26 +3,25 @@ nothing of the desk until a person has given it theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
-from fastapi import FastAPI
-from fastapi.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from openbell.console.files import ADDRESS, HEADERS, PageFile
+from openbell.controller.routes import Routes
 
 
-def add_console_routes(app: FastAPI, files: Mapping[str, PageFile]) -> None:
+def add_console_routes(routes: Routes, files: Mapping[str, PageFile]) -> None:
     """`files` by the path under which each is served."""
     for path, file in files.items():
-        app.add_api_route(path, _serve(file), include_in_schema=False)
+        routes.get(path, is_described=False)(_serve(file))
 
-    @app.get(f"{ADDRESS}/", include_in_schema=False)
+    @routes.get(f"{ADDRESS}/", is_described=False)
     async def with_slash() -> Response:
         return RedirectResponse(ADDRESS, 308, HEADERS)
 
 
-def _serve(file: PageFile) -> Callable[[], Coroutine[Any, Any, Response]]:
+def _serve(file: PageFile) -> Callable[[], Awaitable[Response]]:
     async def serve() -> Response:
         return Response(file.body, media_type=file.media_type, headers=dict(HEADERS))
 

@@ -201,7 +201,6 @@ class Hosted:
         services are asked, which would otherwise be loaded with the first question."""
         if self.desk.roles.engine is not None:
             importlib.import_module("openbell.http_library")
-        importlib.import_module("openbell.controller.api_library")  # which says why it is first
         from openbell.controller.app import build_app
         from openbell.service.server import QuietServer
 

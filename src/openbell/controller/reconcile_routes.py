@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
-from fastapi import FastAPI, Header
-from fastapi.responses import Response
+from starlette.responses import Response
 
 from openbell.controller.bodies import AdoptBody, ApproveBody, ReconcileBody
 from openbell.controller.reconciling import Reconciling
+from openbell.controller.routes import Actor, Routes
 from openbell.domain.approvals import UNNAMED
-
-Actor = Annotated[str, Header(alias="X-Openbell-Actor", max_length=64)]
 
 
 def add_reconcile_routes(
-    app: FastAPI, prefix: str, reconciling: Reconciling, answer: Callable[[object, int], Response]
+    routes: Routes,
+    prefix: str,
+    reconciling: Reconciling,
+    answer: Callable[[object, int], Response],
 ) -> None:
-    @app.post(f"{prefix}/reconcile", summary="The books against the venues, explained")
+    @routes.post(f"{prefix}/reconcile", summary="The books against the venues, explained")
     async def reconcile(body: ReconcileBody | None = None) -> Response:
         return answer(await reconciling.compare((body or ReconcileBody()).venues), 200)
 
-    @app.post(f"{prefix}/reconcile/adopt", summary="Book what a venue says, as it was shown")
+    @routes.post(f"{prefix}/reconcile/adopt", summary="Book what a venue says, as it was shown")
     async def adopt(body: AdoptBody, actor: Actor = UNNAMED) -> Response:
         done = await reconciling.adopt(body.venues, body.reason, body.digest, actor)
         return answer(done, 202 if "request" in done else 200)
 
-    @app.post(
+    @routes.post(
         f"{prefix}/reconcile/approve", summary="Approve another person's adoption: it is done"
     )
     async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
-from fastapi import FastAPI, Header, Request
-from fastapi.responses import Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from openbell.controller.bodies import (
     ActivateBody,
@@ -18,17 +17,16 @@ from openbell.controller.bodies import (
 )
 from openbell.controller.emergency import Emergency
 from openbell.controller.kill_switch import KillSwitch
+from openbell.controller.routes import Actor, FromHeader, Routes
 from openbell.domain.approvals import UNNAMED
 from openbell.domain.kill_rules import ACTOR
 from openbell.domain.scopes import parse_scopes
 from openbell.errors import UsageError
 from openbell.kill.request import EmergencyRequest
 
-Actor = Annotated[str, Header(alias="X-Openbell-Actor", max_length=64)]
-
 
 def add_stop_routes(
-    app: FastAPI,
+    routes: Routes,
     prefix: str,
     switch: KillSwitch,
     emergency: Emergency,
@@ -36,17 +34,19 @@ def add_stop_routes(
     line: Callable[[object], str],
 ) -> None:
     """`answer` makes an answer of a document and a status, `line` a line of JSON of an event."""
-    _kill_switch(app, f"{prefix}/kill-switch", switch, answer)
+    _kill_switch(routes, f"{prefix}/kill-switch", switch, answer)
 
-    @app.post(
+    @routes.post(
         f"{prefix}/emergency-stop",
         summary="Latch, freeze, cancel everywhere, verify, end; its statement, or its events",
     )
     async def emergency_stop(
-        request: Request, body: EmergencyBody | None = None, actor: Actor = UNNAMED
+        body: EmergencyBody | None = None,
+        actor: Actor = UNNAMED,
+        accept: Annotated[str, FromHeader("Accept")] = "",
     ) -> Response:
         events = emergency.stop(_request(body, actor))
-        if "application/x-ndjson" in request.headers.get("accept", ""):
+        if "application/x-ndjson" in accept:
             first = await anext(events)  # what is refused is refused with a status
 
             async def lines() -> AsyncIterator[str]:
@@ -60,7 +60,7 @@ def add_stop_routes(
             stated = event.get("statement") if event.get("event") == "done" else stated
         return answer(stated, 200)
 
-    @app.post(f"{prefix}/emergency-stop/plan", summary="What it would do now; nothing is done")
+    @routes.post(f"{prefix}/emergency-stop/plan", summary="What it would do now; nothing is done")
     async def emergency_stop_plan(
         body: EmergencyBody | None = None, actor: Actor = UNNAMED
     ) -> Response:
@@ -88,32 +88,32 @@ def _request(body: EmergencyBody | None, actor: str) -> EmergencyRequest:
 
 
 def _kill_switch(
-    app: FastAPI,
+    routes: Routes,
     path: str,
     switch: KillSwitch,
     answer: Callable[[object, int], Response],
 ) -> None:
-    @app.get(path, summary="What is latched, by whom and why; pending requests")
+    @routes.get(path, summary="What is latched, by whom and why; pending requests")
     async def kill_switch() -> Response:
         document, rules = await asyncio.gather(asyncio.to_thread(switch.document), switch.rules())
         return answer({**document, "rules": rules}, 200)
 
-    @app.post(f"{path}/activate", summary="Latch: no new order from now on")
+    @routes.post(f"{path}/activate", summary="Latch: no new order from now on")
     async def activate(body: ActivateBody | None = None, actor: Actor = UNNAMED) -> Response:
         asked = body or ActivateBody()
         done = await switch.activate(asked.scopes, asked.reason, actor, asked.set_already)
         return answer(done, 200)
 
-    @app.post(f"{path}/triggered", summary="For services: a kill rule has latched")
+    @routes.post(f"{path}/triggered", summary="For services: a kill rule has latched")
     async def triggered(body: TriggeredBody) -> Response:
         actor = f"{ACTOR}{body.rule}"
         return answer(await switch.activate(body.scopes, body.reason, actor, body.latches), 200)
 
-    @app.post(f"{path}/deactivate", summary="Release, or ask for the approval it takes")
+    @routes.post(f"{path}/deactivate", summary="Release, or ask for the approval it takes")
     async def deactivate(body: DeactivateBody, actor: Actor = UNNAMED) -> Response:
         done = await switch.deactivate(body.scopes, body.reason, actor, body.latches)
         return answer(done, 200 if done["deactivated"] else 202)
 
-    @app.post(f"{path}/approve", summary="Approve another person's release: it is done")
+    @routes.post(f"{path}/approve", summary="Approve another person's release: it is done")
     async def approve(body: ApproveBody, actor: Actor = UNNAMED) -> Response:
         return answer(await switch.approve(body.request, body.digest, body.reason, actor), 200)
