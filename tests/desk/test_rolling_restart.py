@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness.loaded_desk import ENGINE, STANDBY, LoadedDesk, now_ns
+from tests.harness.loaded_desk import ENGINE, QUICK, STANDBY, STEADY, LoadedDesk, now_ns
 from tests.harness.paper_desk import PaperDesk, end_everything
 
 pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
@@ -22,6 +23,8 @@ def pids(desk: PaperDesk) -> dict[str, int]:
 def test_every_service_of_a_trading_desk_is_restarted_and_no_order_is_lost_or_repeated(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
+    with (paper_desk.folder / "desk.toml").open("a") as file:
+        file.write('\n[rolling]\nwatch_for = "300ms"\n')
     paper_desk.run("up")
     await_that(lambda: bool(paper_desk.venue_truth("fills")), "a fill at the venue", timeout_s=150)
     before = pids(paper_desk)
@@ -48,9 +51,9 @@ def test_every_service_of_a_trading_desk_is_restarted_and_no_order_is_lost_or_re
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[LoadedDesk]:
-    """A desk under load whose engine has a standby."""
-    made = LoadedDesk.make(tmp_path / "desk")
+def loaded(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LoadedDesk]:
+    """A desk under load whose engine has a standby; its parameter: the orders of a second."""
+    made = LoadedDesk.make(tmp_path / "desk", orders_per_s=getattr(request, "param", 50), **QUICK)
     yield made
     end_everything(made.desk)
 
@@ -90,7 +93,8 @@ def roll(desk: LoadedDesk, *words: str, expect: int = 0) -> dict[str, Any]:
 def test_new_code_everywhere_under_load_without_an_order_lost_or_sent_twice(
     loaded: LoadedDesk,
 ) -> None:
-    """market-data and risk-management are replaced, the engine hands over and is handed back."""
+    """market-data and risk-management are replaced, the engine hands over and is handed back; and of two who
+    ask for that at once one is told that the other has begun."""
     loaded.open()
     loaded.until_paired()
     before = pids(loaded.desk)
@@ -101,8 +105,11 @@ def test_new_code_everywhere_under_load_without_an_order_lost_or_sent_twice(
     assert witness.asked > 20 and witness.without == [], "it traded all the time"
     assert loaded.desk.service("market-data")["port"] != 8001
 
-    began_ns = now_ns()
+    plan = loaded.desk.run("restart", "--rolling", "--plan", ENGINE).document
+    assert [step["name"] for step in plan["steps"]] == [f"restart_{STANDBY}", f"restart_{ENGINE}"]
+    began_ns, refused = now_ns(), loaded.refused()
     done = roll(loaded, ENGINE, "--hand-back")
+    assert done["outcome"] == "restarted", done
     assert [(each["service"], each["way"]) for each in done["restarted"]] == [
         (STANDBY, "standby"),
         (ENGINE, "hand_over"),
@@ -113,12 +120,36 @@ def test_new_code_everywhere_under_load_without_an_order_lost_or_sent_twice(
     loaded.until_orders_after(now_ns())
     pair = loaded.until_paired()
     assert (pair["engine"]["name"], pair["standby"]["name"]) == (ENGINE, STANDBY)
+    assert len(loaded.epochs()) == 3, "over and back again"
     epochs = {row["cl_ord_id"][:-8] for row in loaded.orders() if row["received_ns"] > began_ns}
     assert len(epochs) >= 2, "the standby traded in between"
+    assert loaded.refused() == refused, "who asked meanwhile waited"
+    acts = [line["action"] for line in loaded.desk.run("audit", "show").document]
+    assert acts.count("engine.promoted") == 3
+
+    assert sorted(roll_twice_at_once(loaded)) == [0, 5]
+    loaded.until_paired()
     loaded.require_books_agree()
     loaded.require_no_order_twice()
 
 
+def roll_twice_at_once(desk: LoadedDesk) -> list[int]:
+    """The exit statuses of two commands."""
+    command = desk.desk.command("restart", "--rolling", "--yes", ENGINE, "--json")
+    both = [
+        subprocess.Popen(
+            command,
+            env=desk.desk.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    return [each.wait(120) for each in both]
+
+
+@pytest.mark.parametrize("loaded", [STEADY], indirect=True)
 def test_bad_code_in_the_standby_or_in_a_critical_service_leaves_the_desk_trading(
     loaded: LoadedDesk,
 ) -> None:

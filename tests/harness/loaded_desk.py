@@ -66,6 +66,14 @@ QUIET = 10.0
 processes."""
 STEADY = 20.0
 """And of one of which orders have to rest and to be on their way, as whoever sent them stops."""
+QUICK = {
+    # How long an order that never arrived is in doubt after a kill; the shorter, the more answers
+    # come late.
+    "timeout": ('fee_currency = "BNB"', 'fee_currency = "BNB"\ntimeout = "2s"'),
+    # After each turn of a rolling restart, beside what is waited for.
+    "watched": ("[desk]\n", '[rolling]\nwatch_for = "300ms"\ntrading_within = "30s"\n[desk]\n'),
+}
+"""Settings of a desk that wait for less. What a test sets under the same name takes their place."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,23 @@ class LoadedDesk:
             rows: list[dict[str, Any]] = json.load(answer)["orders"]
         return rows
 
+    def epochs(self) -> list[str]:
+        """Under which orders were sent, in order."""
+        rows = sorted(self.orders(), key=lambda row: int(row["received_ns"]))
+        return list(dict.fromkeys(row["cl_ord_id"].split("-")[1] for row in rows))
+
+    def refused(self) -> list[dict[str, Any]]:
+        """Intents that the engines refused or did not answer."""
+        lines = self.layout.service_log("market-analysis").read_text().splitlines()
+        told = [json.loads(line) for line in lines if line.startswith("{")]
+        return [
+            line
+            for line in told
+            if line.get("event") in ("intent refused", "intent without an answer")
+            and line.get("code")
+            != "never_sent"  # it waited for its turn while the machine was busy
+        ]
+
     def suffer(self, fault: dict[str, Any]) -> None:
         request = urllib.request.Request(
             f"{self.sim_url}/sim/v1/control/faults",
@@ -233,4 +258,4 @@ def now_ns() -> int:
     return time.time_ns()
 
 
-__all__ = ["ENGINE", "QUIET", "STANDBY", "STEADY", "LoadedDesk", "now_ns"]
+__all__ = ["ENGINE", "QUICK", "QUIET", "STANDBY", "STEADY", "LoadedDesk", "now_ns"]
