@@ -11,7 +11,10 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from tests.harness.paper_desk import PaperDesk
+
+pytestmark = [pytest.mark.desk, pytest.mark.timeout(400)]
 
 OPEN = ("NEW", "PARTIALLY_FILLED")
 
@@ -19,10 +22,28 @@ OPEN = ("NEW", "PARTIALLY_FILLED")
 def test_it_needs_neither_controller_nor_database_nor_bus_nor_risk_nor_strategies(
     paper_desk: PaperDesk, await_that: Callable[..., None]
 ) -> None:
+    """First the orders of one strategy, which the engine cancels while the others go on; then all."""
     desk = paper_desk
     desk.run("up")
-    await_that(lambda: bool(_open(desk)), "orders rest")
+    name = "market_making_btc"
+    await_that(lambda: any(o["strategy"] == name for o in _engine_orders(desk)), "it quotes")
+    stated = desk.run("emergency-stop", "--yes", "--scope", f"strategy:{name}").document
+    assert stated["result"] == "verified", stated
+    assert [o for o in _engine_orders(desk) if o["strategy"] == name] == []
     seen = desk.status()
+    assert (seen["state"], seen["emergency"]) == ("trading", None)
+
+    release = (
+        "kill-switch",
+        "deactivate",
+        "--scope",
+        f"strategy:{name}",
+        "--reason",
+        "looked at",
+        "--yes",
+    )
+    desk.run(*release)
+    await_that(lambda: bool(_open(desk)), "orders rest")
     url, controller = seen["venues"][0]["sim_url"], seen["controller"]["pid"]
     pids = {row["name"]: row["pid"] for row in seen["services"]}
     os.kill(controller, signal.SIGSTOP)
@@ -73,20 +94,6 @@ def test_asked_for_over_the_api_it_breaks_off_what_is_under_way_and_is_opened_ag
     for act in ("emergency_stop", "emergency.held", "emergency.begun", "emergency.ended"):
         assert act in audit
     assert "emergency.cleared" in audit
-
-
-def test_the_orders_of_one_strategy_are_cancelled_by_the_engine_and_the_others_go_on(
-    paper_desk: PaperDesk, await_that: Callable[..., None]
-) -> None:
-    desk = paper_desk
-    desk.run("up")
-    name = "market_making_btc"
-    await_that(lambda: any(o["strategy"] == name for o in _engine_orders(desk)), "it quotes")
-    stated = desk.run("emergency-stop", "--yes", "--scope", f"strategy:{name}").document
-    assert stated["result"] == "verified", stated
-    assert [o for o in _engine_orders(desk) if o["strategy"] == name] == []
-    seen = desk.status()
-    assert (seen["state"], seen["emergency"]) == ("trading", None)
 
 
 def test_it_is_not_begun_where_nobody_is_there_to_ask(paper_desk: PaperDesk) -> None:
