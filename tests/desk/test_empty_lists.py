@@ -28,8 +28,16 @@ def desk(tmp_path: Path, await_that: Callable[..., None]) -> Iterator[PaperDesk]
     not come back."""
     made = make_desk(tmp_path / "desk", alpaca.SUBJECT, tick=alpaca.SUBJECT.coarse_tick)
     file = made.folder / "desk.toml"
-    engine = "[services.execution-engine]\n"
-    file.write_text(file.read_text().replace(engine, f'{engine}restart = {{ policy = "never" }}\n'))
+    text = file.read_text()
+    for after, more in (
+        ("[services.execution-engine]\n", 'restart = { policy = "never" }\n'),
+        # What the venue does not tell, it does not tell however long it is asked.
+        ("[closing]\n", 'wait_for_orders = "8s"\n'),
+    ):
+        assert text.count(after) == 1, after
+        text = text.replace(after, after + more)
+    # Nobody but the closings is to withdraw what rests.
+    file.write_text(f'{text}[guard]\ndead_man_timeout = "1h"\n')
     try:
         assert made.run("up").document["opened"]
         await_that(lambda: resting(made) != [], "a resting order at the venue")
@@ -47,40 +55,37 @@ def resting(desk: PaperDesk) -> list[dict[str, Any]]:
     return [order for order in desk.venue_truth("orders") if order["status"] == "NEW"]
 
 
-def inject(desk: PaperDesk, *faults: dict[str, Any]) -> None:
-    url = desk.status()["venues"][0]["sim_url"]
+def suffer(desk: PaperDesk, *faults: dict[str, Any]) -> None:
+    """These, and none of those before."""
+    url = f"{desk.status()['venues'][0]['sim_url']}/sim/v1/control/faults"
+    urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10).close()
     for fault in faults:
-        data = json.dumps(fault).encode()
-        urllib.request.urlopen(f"{url}/sim/v1/control/faults", data=data, timeout=10).close()
+        urllib.request.urlopen(url, data=json.dumps(fault).encode(), timeout=10).close()
 
 
-def test_orders_that_an_empty_list_hides_are_found_by_the_journal_and_cancelled(
+def test_what_the_venue_will_not_tell_is_not_determined_and_what_it_hides_is_found_and_cancelled(
     desk: PaperDesk,
 ) -> None:
-    inject(desk, EMPTY)
-    closed = desk.run("down", "--yes", "--flatten", "keep", "--orders", "cancel", expect=7).document
-    steps = {step["name"]: step for step in closed["steps"]}
-    assert steps["cancel_orders"]["outcome"] == "done", steps["cancel_orders"]
-    assert open_by_the_log(desk) == []
-
-
-def test_what_the_venue_will_not_tell_is_not_determined_and_keeps_the_services_up(
-    desk: PaperDesk,
-) -> None:
-    inject(desk, EMPTY, MUTE)
-    closed = desk.run("down", "--yes", "--flatten", "keep", "--orders", "cancel", expect=7).document
+    """Closed twice: first nothing is told of the orders; then the list alone is empty, and each order of the
+    journal is asked for."""
+    suffer(desk, EMPTY, MUTE)
+    closed = close(desk)
     assert closed["remaining_orders"] is None, closed["remaining_orders"]
     assert "their end is not proven" in "; ".join(closed["unknown"])
-    assert desk.service("venue-sim")["state"] == "ready"
-    urllib.request.urlopen(
-        urllib.request.Request(
-            f"{desk.status()['venues'][0]['sim_url']}/sim/v1/control/faults", method="DELETE"
-        ),
-        timeout=10,
-    ).close()
-    again = desk.run("down", "--yes", "--flatten", "keep", "--orders", "cancel", expect=7).document
-    assert again["remaining_orders"] == []
+    assert desk.service("venue-sim")["state"] == "ready", "it is asked again"
+    assert open_by_the_log(desk) != []
+
+    suffer(desk, EMPTY)
+    closed = close(desk)
+    steps = {step["name"]: step for step in closed["steps"]}
+    assert steps["cancel_orders"]["outcome"] == "done", steps["cancel_orders"]
+    assert closed["remaining_orders"] == []
     assert open_by_the_log(desk) == []
+
+
+def close(desk: PaperDesk) -> dict[str, Any]:
+    ran = desk.run("down", "--yes", "--flatten", "keep", "--orders", "cancel", expect=7)
+    return dict(ran.document)
 
 
 def open_by_the_log(desk: PaperDesk) -> list[str]:
