@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env clients conformance up down status test lint unit compiled runbooks bench lock clean
+.PHONY: help env clients conformance up down status test beside lint style types unit pytest compiled runbooks bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,9 +38,13 @@ down: env ## close it: cancel, flatten, reconcile, checkpoint, stop, verify
 status: env ## show it
 	@$(BIN)/openbell --desk $(DESK) status
 
-lint: env ## ruff, mypy strict, the layers
+lint: style types ## ruff, mypy strict, the layers
+
+style: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -66,6 +70,9 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 
 
 unit: env ## the tests alone
 	@$(MAKE) --no-print-directory -j 3 clients
+	@$(MAKE) --no-print-directory pytest
+
+pytest: env
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 # Else each of the processes that share the tests would rewrite and compile all of them.
@@ -73,10 +80,15 @@ compiled: env
 	@$(BIN)/python -m compileall -q src
 	@out=$$($(BIN)/python -m pytest --collect-only -qq -p no:cacheprovider) || { echo "$$out"; exit 1; }
 
-# Types are checked on one core while the clients' environments are made on the other.
+# The style is told within seconds. Types and layers take a minute or more of a core and are checked with what
+# the tests leave of it, which wait for processes: `make lint` is for who would know them first.
 test: env ## everything: lint, types, layers, tests
-	@$(MAKE) --no-print-directory -j 4 lint clients compiled
-	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory -j 4 style clients compiled
+	@$(MAKE) --no-print-directory -j 2 beside pytest
+
+beside: env
+	@out=$$(nice -n 19 $(MAKE) --no-print-directory types 2>&1) && echo "types and layers are as they should be" \
+	  || { echo "$$out"; exit 1; }
 
 runbooks: env ## write docs/runbooks from the procedures
 	$(BIN)/python -m openbell.procedures.runbook docs/runbooks
