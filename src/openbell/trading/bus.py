@@ -54,8 +54,9 @@ DRAIN_MAX = 1_000
 RECONNECT_MS = (10, 100)
 """First and longest wait before connecting again. Short, because a desk waits for it: an engine that
 was replaced is bound again within less."""
-UNSENT_AGAIN_S = 0.01
-"""When a request is tried again that found nobody connected."""
+UNSENT_AGAIN_S = (0.001, 0.002, 0.005, 0.01)
+"""When a request is tried again that found nobody connected, the last one for as long as it is waited for.
+A connection takes a part of the first; during a hand-over orders wait for it."""
 MOVED = b""
 """The answer of a responder that has handed its work over: ask again, somebody else is there."""
 _LAST_WORDS_MS = 200
@@ -351,7 +352,7 @@ class Requester(Generic[Req, Rep]):
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._socket.connect(f"ipc://{self._path}")
 
-    def _send(self, number: bytes, asked: _Asked[Rep]) -> None:
+    def _send(self, number: bytes, asked: _Asked[Rep], tried: int = 0) -> None:
         """Nobody connected, or no room: tried again for as long as the asker waits."""
         if self._waiting.get(number) is not asked or asked.answer.done():
             return
@@ -360,7 +361,9 @@ class Requester(Generic[Req, Rep]):
         if sent.exception() is None:
             self.counters.sent += 1
         else:
-            asyncio.get_running_loop().call_later(UNSENT_AGAIN_S, self._send, number, asked)
+            pause_s = UNSENT_AGAIN_S[min(tried, len(UNSENT_AGAIN_S) - 1)]
+            loop = asyncio.get_running_loop()
+            loop.call_later(pause_s, self._send, number, asked, tried + 1)
 
     async def _read(self) -> None:
         while True:
