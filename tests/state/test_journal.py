@@ -30,7 +30,14 @@ from openbell.domain.orders import (
     OrderIntended,
     OrderRejected,
 )
-from openbell.errors import ConflictError, CorruptError, NotRunningError, StorageError
+from openbell.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptError,
+    NotRunningError,
+    StorageError,
+)
+from openbell.state.database import Database, open_database
 from openbell.state.journal import SNAPSHOTS_KEPT, FencedError, Journal, JournalReader
 
 
@@ -421,3 +428,48 @@ async def test_an_epoch_is_taken_only_after_the_one_that_was_named(tmp_path: Pat
     reader.close()
     for journal in (first, second):
         await journal.close()
+
+
+def opened_ahead(path: Path) -> Database:
+    opened = open_database(path)
+    opened.note_opened()
+    return opened
+
+
+async def test_what_was_opened_ahead_is_taken_over_as_it_is(tmp_path: Path, intent: Any) -> None:
+    path = tmp_path / "desk.db"
+    opened = opened_ahead(path)
+    first = await Journal.take_over(path, "a pid 1")
+    await first.append([intent(1)])
+    second = await Journal.take_over(path, "b pid 2", after_epoch=first.epoch, opened=opened)
+    assert second._database is opened
+    assert await second.append([intent(2)]) == 2
+    with pytest.raises(FencedError):
+        await first.append([intent(3)])
+    for journal in (first, second):
+        await journal.close()
+
+
+async def test_one_whose_file_was_replaced_since_is_opened_anew(
+    tmp_path: Path, intent: Any
+) -> None:
+    path, other = tmp_path / "desk.db", tmp_path / "restored.db"
+    restored = await Journal.take_over(other, "a pid 1")
+    await restored.append([intent(1)])
+    await restored.close()
+    opened = opened_ahead(path)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    other.rename(path)
+    journal = await Journal.take_over(path, "b pid 2", after_epoch=restored.epoch, opened=opened)
+    assert journal._database is not opened
+    assert journal.last_seq() == 1
+    await journal.close()
+
+
+async def test_one_that_a_newer_version_has_migrated_since_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "desk.db"
+    opened = opened_ahead(path)
+    edit(path, "INSERT INTO migrations (version, name, applied_ns) VALUES (999, 'x', 1)")
+    with pytest.raises(ConfigError):
+        await Journal.take_over(path, "b pid 2", opened=opened)

@@ -53,6 +53,25 @@ class Database:
     def __init__(self, engine: Engine, path: Path) -> None:
         self.engine = engine
         self.path = path
+        self._opened: tuple[int, int, int] | None = None
+
+    def note_opened(self) -> None:
+        """For `is_unchanged`. StorageError, CorruptError."""
+        self._opened = self._identity()
+
+    def is_unchanged(self) -> bool:
+        """Whether to open it now would come to the same: the file that was opened still stands at its
+        path, and nobody has migrated it since `note_opened`. StorageError, CorruptError."""
+        return self._opened is not None and self._identity() == self._opened
+
+    def _identity(self) -> tuple[int, int, int]:
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise storage_error(error, "open", self.path) from error
+        with self.reading() as connection:
+            version = connection.exec_driver_sql("SELECT max(version) FROM migrations").scalar_one()
+        return found.st_dev, found.st_ino, version
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -62,6 +63,7 @@ _DROP_OLD_SNAPSHOTS = (
     "DELETE FROM snapshots WHERE seq NOT IN (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT ?)"
 )
 
+_log = logging.getLogger(__name__)
 _encoder = msgspec.msgpack.Encoder()
 
 _Row = tuple[int, int, int, bytes, int]
@@ -109,23 +111,31 @@ class Journal:
         holder: str,
         *,
         after_epoch: int | None = None,
+        opened: Database | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> Journal:
         """Open the journal in the desk database at `path` and become its only writer.
 
         Every earlier holder is fenced from this moment on. `holder` names who it is, such as
         `execution-engine pid 4711`; `now_ns` is the wall clock. `after_epoch`: only while that one
-        is current, else ConflictError and nothing was taken. Errors as `open_database`.
+        is current, else ConflictError and nothing was taken. `opened`: the same database, opened and
+        noted as such before, which saves the time; it is closed with this journal, or with an error.
+        Errors as `open_database`.
         StorageError ("locked") also where the holder was stopped in the middle of a commit: kill
         it, then take over.
         """
-        return await asyncio.to_thread(cls._take_over, path, holder, after_epoch, now_ns)
+        return await asyncio.to_thread(cls._take_over, path, holder, after_epoch, opened, now_ns)
 
     @classmethod
     def _take_over(
-        cls, path: Path, holder: str, after_epoch: int | None, now_ns: Callable[[], int]
+        cls,
+        path: Path,
+        holder: str,
+        after_epoch: int | None,
+        opened: Database | None,
+        now_ns: Callable[[], int],
     ) -> Journal:
-        database = open_database(path)
+        database = _unchanged(opened) or open_database(path)
         try:
             with database.writing() as connection:
                 current = connection.exec_driver_sql(
@@ -300,6 +310,19 @@ class Journal:
         except sqlite3.Error as second:
             self._unusable = database_error(second, "roll back", self._database.path)
         return outcome
+
+
+def _unchanged(opened: Database | None) -> Database | None:
+    """None, and it is closed, where the database is to be opened anew."""
+    if opened is None:
+        return None
+    try:
+        if opened.is_unchanged():
+            return opened
+    except OpenbellError as error:
+        _log.warning("what was opened before is opened anew: %s", error.message)
+    opened.close()
+    return None
 
 
 def _settle(batch: Sequence[_Request], outcome: list[int] | OpenbellError) -> None:

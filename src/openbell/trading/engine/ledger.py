@@ -27,7 +27,7 @@ from openbell.domain.orders import ClOrdID, Order, OrderFilled, OrderIntended
 from openbell.errors import CorruptError, StorageError
 from openbell.service.logging import get_logger
 from openbell.state.books_at_rest import fold
-from openbell.state.database import open_database
+from openbell.state.database import Database, open_database
 from openbell.state.journal import FencedError, Journal, JournalReader
 from openbell.trading.engine import metrics
 from openbell.trading.messages import EngineEvent, ReplayReply, ReplayRequest
@@ -69,6 +69,8 @@ class Ledger:
         """Why the last append failed; empty while storage works."""
         self.fenced = asyncio.Event()
         """Set once another engine took over. For ever."""
+        self.expects_successor = False
+        """True: it is handing its epoch over, and to see another one is no surprise either."""
         self.retired = False
         """True: the epoch was handed over, and to be refused an append is no surprise."""
         self._database = database
@@ -81,6 +83,8 @@ class Ledger:
         self._snapshotting: asyncio.Task[None] | None = None
         self._strategies: dict[ClOrdID, str] = {}
         self._needed_since_ns: dict[str, Callable[[], int]] = {}
+        self._opened: Database | None = None
+        """Of one that follows: open for writing, so that office is taken without that."""
         self._ahead: dict[ClOrdID, tuple[Order, int]] = {}
         """Orders as they will be once the appends under way are done, with how many those are."""
 
@@ -99,10 +103,13 @@ class Ledger:
     @classmethod
     async def follow(cls, database: Path, hear: Hear) -> Ledger:
         """Folds what is there, and takes nothing over. StorageError, CorruptError."""
-        await asyncio.to_thread(
-            lambda: open_database(database).close()
-        )  # the first to come makes it
-        ledger = await cls.look_at(database, hear)
+        opened = await asyncio.to_thread(_open_ahead, database)  # the first to come makes it
+        try:
+            ledger = await cls.look_at(database, hear)
+        except BaseException:
+            opened.close()
+            raise
+        ledger._opened = opened
         books = ledger.books
         log.info("following", last_seq=ledger.last_seq, open=len(books.open_orders()))
         return ledger
@@ -155,7 +162,10 @@ class Ledger:
         """Becomes the journal's writer, with everything in the books that was journaled before.
         ConflictError where another epoch than `after_epoch` is current; StorageError, CorruptError.
         After any of them this ledger goes on following."""
-        journal = await Journal.take_over(self._database, holder, after_epoch=after_epoch)
+        opened, self._opened = self._opened, None
+        journal = await Journal.take_over(
+            self._database, holder, after_epoch=after_epoch, opened=opened
+        )
         try:
             await self.follow_on()
         except BaseException:
@@ -222,7 +232,7 @@ class Ledger:
         except (StorageError, CorruptError) as error:
             log.warning("epoch not read", why=error.message)
             return
-        if epoch != self.epoch:
+        if epoch != self.epoch and not self.expects_successor:
             self._note_failure(FencedError(f"epoch {self.epoch} is over: {epoch} is current"))
 
     def keep(self, venue: str, needed_since_ns: Callable[[], int]) -> None:
@@ -248,6 +258,8 @@ class Ledger:
         if self._snapshotting is not None:
             await asyncio.gather(self._snapshotting, return_exceptions=True)
         self._reader.close()
+        if self._opened is not None:
+            self._opened.close()
         if self._office is not None:
             await self._office.close()
 
@@ -347,7 +359,7 @@ class Ledger:
         return order.new.strategy if order else self._strategies.get(event.cl_ord_id, "")
 
     def _note_failure(self, error: StorageError | FencedError) -> None:
-        if isinstance(error, FencedError) and self.retired:
+        if isinstance(error, FencedError) and (self.retired or self.expects_successor):
             log.info("handed over", why=error.message)
         elif isinstance(error, FencedError):
             if not self.fenced.is_set():
@@ -364,3 +376,13 @@ class Ledger:
             self._note_failure(error)
         finally:
             self._snapshotting = None
+
+
+def _open_ahead(database: Path) -> Database:
+    opened = open_database(database)
+    try:
+        opened.note_opened()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
