@@ -15,6 +15,7 @@ from openbell.controller.gate import host_name
 from openbell.controller.permits import PermitRequest, Permits
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand, DeskTarget
+from openbell.domain.permit import PermitScope
 
 
 class Notes:
@@ -102,6 +103,45 @@ def test_a_closing_desk_may_only_reduce(traded: Desk) -> None:
     assert traded.ask()["scope"] == "reduce"
     traded.layout.halt.write_text("")
     assert traded.ask()["scope"] == "reduce", "a halted desk can still be closed flat"
+
+
+def test_a_successor_is_given_what_it_would_be_given_now_for_a_life_that_has_begun(
+    traded: Desk,
+) -> None:
+    given = traded.permits.for_successor("standby", 7, agrees=True)
+    assert given is not None
+    assert (given.scope, given.expires_mono_ns) == (PermitScope.TRADE, int(110e9))
+    assert traded.notes.actions == [], "what it is answered when it asks is what is recorded"
+    assert traded.permits.view()["granted"] is False
+
+
+@pytest.mark.parametrize(
+    "stop", ["halt", "latch", "not ready", "another epoch", "unknown", "differs"]
+)
+def test_a_successor_is_given_nothing_where_an_engine_that_asks_would_be_refused(
+    traded: Desk, stop: str
+) -> None:
+    agrees = True
+    match stop:
+        case "halt":
+            traded.layout.halt.write_text("")
+        case "latch":
+            traded.layout.latch.write_text("")
+        case "not ready":
+            traded.missing = ("market-data",)
+        case "another epoch":
+            traded.epoch = 8
+        case "unknown":
+            traded.epoch = None
+        case "differs":
+            agrees = False
+    assert traded.permits.for_successor("standby", 7, agrees=agrees) is None
+
+
+def test_a_successor_in_a_closing_desk_may_only_reduce(traded: Desk) -> None:
+    traded.targets.command(DeskCommand.CLOSE)
+    given = traded.permits.for_successor("standby", 7, agrees=True)
+    assert given is not None and given.scope is PermitScope.REDUCE
 
 
 def test_changes_are_audited_and_renewals_are_not(traded: Desk) -> None:

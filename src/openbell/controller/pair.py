@@ -17,7 +17,9 @@ import msgspec
 
 from openbell import __version__
 from openbell.controller.desk import ControlledDesk
+from openbell.domain.desk_state import DeskTarget
 from openbell.domain.parity import ParityFacts, differences, unlike, unready
+from openbell.domain.permit import Permit
 from openbell.domain.service_state import ServiceState
 from openbell.domain.succession import (
     Decision,
@@ -190,11 +192,31 @@ class EnginePair:
             "valid_until_mono_ns": until_ns,
         }
         left_s = max(0.05, until_ns / 1e9 - time.monotonic())
+        permit = self._permit_for(pair.standby, left)
+        if permit is not None:
+            body["permit"] = {
+                "scope": str(permit.scope),
+                "expires_mono_ns": permit.expires_mono_ns,
+            }
         taken = await client.post(pair.standby, "/v1/promote", body, timeout_s=left_s)
         if not taken.known:
             self._wake.set()
             raise FailedError(f"{pair.standby} did not take over: {taken.why}")
+        if permit is not None and self._desk.targets.now is DeskTarget.HALTED:
+            # A halt meanwhile was told to the engine before this one. The new one sees what is on the disk,
+            # and is refused its first question for a permit; this is for a halt that could not be written.
+            await client.post(pair.standby, "/v1/halt", {"reason": "halted during the hand-over"})
         return int(taken.get("epoch") or 0)
+
+    def _permit_for(self, standby: str, left: Answer) -> Permit | None:
+        """What the standby may send by from its promotion on. Where the engine before it did not agree with
+        every venue, or the standby's code knows of no such thing, it has to ask first."""
+        agreed = set(left.get("agreed") or ()) >= set(self._desk.desk.file.venues)
+        says = self._watched[standby].says.get("permit")
+        if not agreed or not isinstance(says, dict) or says.get("comes_with_promotion") is not True:
+            return None
+        epoch = int(left.get("epoch") or 0)
+        return self._desk.permits.for_successor(standby, epoch, agrees=True)
 
     async def _why_not_hand_over(self) -> str:
         standby = self._watched[self.standby or ""]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from openbell.config.models import Permit as PermitSettings
 from openbell.controller.auditing import Auditor
 from openbell.controller.targets import Targets
-from openbell.domain.permit import Grant, PermitFacts, PermitScope, decide_permit
+from openbell.domain.permit import Grant, Permit, PermitFacts, PermitScope, Refusal, decide_permit
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,7 @@ class Permits:
 
     def ask(self, request: PermitRequest) -> dict[str, object]:
         """`{"granted", "scope", "ttl_s", "why_not", "code"}`"""
-        decided = decide_permit(
-            PermitFacts(
-                target=self._targets.now,
-                latched=self._targets.latched,
-                engine_epoch=request.epoch,
-                current_epoch=self._current_epoch(),
-                engine_reconciled=request.reconciled,
-                books_known=request.books_known,
-                critical_not_ready=self._critical_not_ready(request.service),
-                halted=self._targets.halt is not None,
-            )
-        )
+        decided = self._decide(request)
         now = self._clock()
         if isinstance(decided, Grant):
             answer = PermitAnswer(decided.scope, "", "", now)
@@ -83,6 +72,33 @@ class Permits:
             "why_not": answer.why_not,
             "code": answer.code,
         }
+
+    def for_successor(self, service: str, after_epoch: int, *, agrees: bool) -> Permit | None:
+        """What an engine is handed together with its promotion, so that its first order need not wait
+        for an answer: what one would be given that asked now, under the epoch it is to follow. None: nothing.
+
+        Its life begins before anything is looked at, on the clock that all processes of one boot share.
+        It is not remembered here: the engine asks at once all the same, and what it is answered then counts.
+        """
+        began_s = self._clock()
+        decided = self._decide(PermitRequest(service, after_epoch, agrees, "standby"))
+        if isinstance(decided, Refusal):
+            return None
+        return Permit(decided.scope, int((began_s + self.settings.ttl) * 1e9))
+
+    def _decide(self, request: PermitRequest) -> Grant | Refusal:
+        return decide_permit(
+            PermitFacts(
+                target=self._targets.now,
+                latched=self._targets.latched,
+                engine_epoch=request.epoch,
+                current_epoch=self._current_epoch(),
+                engine_reconciled=request.reconciled,
+                books_known=request.books_known,
+                critical_not_ready=self._critical_not_ready(request.service),
+                halted=self._targets.halt is not None,
+            )
+        )
 
     def view(self) -> dict[str, object]:
         """`{"granted", "scope", "why_not", "ttl_s", "age_s"}` for status."""

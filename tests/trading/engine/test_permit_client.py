@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from openbell.domain.permit import PermitScope
+from openbell.domain.permit import Permit, PermitScope
 from openbell.trading.engine.permit_client import PermitClient, PermitRequest
 
 WAIT_S = 60.0
@@ -141,3 +141,36 @@ async def test_a_controller_that_was_replaced_is_asked_at_once_and_not_at_the_ne
         controller.is_killed = False
         controller.asked.clear()
         await until(controller.asked.is_set)  # ten seconds at most, of sixty
+
+
+async def test_one_that_comes_with_a_promotion_holds_until_the_first_answer(
+    folder: Path, controller: Controller
+) -> None:
+    controller.hold.clear()
+    async with client(folder, renew_every_s=60.0) as permit:
+        await controller.asked.wait()
+        ends_ns = time.monotonic_ns() + int(20e9)
+        permit.take(Permit(PermitScope.TRADE, ends_ns), ttl_s=30.0)
+        assert permit.scope() is PermitScope.TRADE
+        assert permit.expires_in_s() <= 20.0, "it ends when it was said to"
+        controller.answer = {"granted": False, "why_not": "halted"}
+        controller.hold.set()
+        await until(lambda: permit.scope() is PermitScope.NONE)
+        assert permit.why_not == "halted"
+
+
+@pytest.mark.parametrize("left_s", [-0.001, 30.001 + 60.0], ids=["over", "of another clock"])
+async def test_one_that_is_over_or_would_live_too_long_is_not_taken(
+    folder: Path, left_s: float
+) -> None:
+    async with client(folder) as permit:
+        ends_ns = time.monotonic_ns() + int(left_s * 1e9)
+        permit.take(Permit(PermitScope.TRADE, ends_ns), ttl_s=30.0)
+        assert permit.scope() is PermitScope.NONE
+
+
+async def test_one_that_was_given_up_is_not_brought_back_by_a_promotion(folder: Path) -> None:
+    async with client(folder) as permit:
+        permit.give_up("halted")
+        permit.take(Permit(PermitScope.TRADE, time.monotonic_ns() + int(20e9)), ttl_s=30.0)
+        assert permit.scope() is PermitScope.NONE

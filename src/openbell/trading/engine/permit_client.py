@@ -6,6 +6,10 @@ itself (a SIGSTOP, a blocked event loop), shortens the permit and cannot lengthe
 
 A permit that is refused is gone at once. A controller that does not answer leaves the permit as it
 is until it runs out.
+
+The one permit that is not asked for comes with a hand-over's promotion (`take`): it bridges the first
+question, which is asked at once all the same. It carries its end, on the clock that all processes of one
+boot share, counted by the controller from before the promotion left.
 """
 
 from __future__ import annotations
@@ -91,6 +95,20 @@ class PermitClient:
         """Permits may be asked for again."""
         self._wanted = PermitScope.TRADE
         self.ask_now()
+
+    def take(self, given: Permit, *, ttl_s: float) -> None:
+        """Holds a permit that came with the promotion, until the question that `want` began is answered.
+        Not one that would live longer than any could (`ttl_s`): its end was not told by this clock."""
+        left_s = (given.expires_mono_ns - time.monotonic_ns()) / 1e9
+        if self._wanted is not PermitScope.TRADE or given.scope is PermitScope.NONE:
+            return
+        if not 0 < left_s <= ttl_s:
+            log.warning("the permit of the promotion is not taken", left_s=round(left_s, 3))
+            return
+        self._held = given
+        self.why_not = ""
+        log.info("permit granted", scope=given.scope, left_s=round(left_s, 3), by="the promotion")
+        self._on_change()
 
     @contextlib.asynccontextmanager
     async def reducing(self, timeout_s: float) -> AsyncIterator[PermitScope]:
