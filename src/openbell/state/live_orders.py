@@ -26,15 +26,17 @@ And by the reader's:
 The layout, little-endian:
 
     header, 96 bytes    magic 8 | version u32 | slot size u32 | slots u32 | boot id 36 | inode u64
-                        | crc-32 u32 | 4 unused | epoch u64 | 15 unused | incomplete u8
+                        | crc-32 u32 | locked u8 | 3 unused | epoch u64 | 15 unused | incomplete u8
     slot, 192 bytes     state u8 | 3 unused | crc-32 u32 | sent u64, monotonic ns | length u16 | text
                         crc from `sent` to the end of the text: ClOrdID, venue, symbol, NUL between
 
 A slot's text is written while its state says free, and never changed while it says anything else:
 only that one byte is. So no slot is ever half written; one whose crc is wrong was damaged, and what
 was in it is not known. What is in the header behind its crc is written later: the epoch, 0 until then,
-as its engine takes office. The inode is the file's own, so that a copy is told from what an engine
-writes; of the file's device nothing is kept, which may have another number in another container.
+as its engine takes office. `locked`: its engine holds a shared flock on it for as long as it has it
+mapped, and so until it has ended; versions before did not, and left a 0 there. The inode is the file's
+own, so that a copy is told from what an engine writes; of the file's device nothing is kept, which may
+have another number in another container.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ CRC = struct.Struct("<I")
 FIELDS = struct.Struct("<QH")
 _TEXT_AT = 8 + FIELDS.size
 TEXT_MAX = SLOT_SIZE - _TEXT_AT
+LOCKED_AT = 68
 EPOCH = struct.Struct("<Q")
 EPOCH_AT = 72
 INCOMPLETE_AT = HEADER_SIZE - 1
@@ -199,7 +202,7 @@ class _Gathered:
         self.inodes.add(inode)
         self.names.add(Path(name).name)
         told = parse(data)
-        fixed = _fixed(data)
+        fixed = fixed_of(data)
         stale = fixed is not None and fixed.boot_id != self._boot_id
         if told.damage:
             self.damage = self.damage or f"{name}: {told.damage}"
@@ -299,7 +302,7 @@ def _content_of(fd: int) -> bytes:
 
 def parse(data: bytes) -> LiveOrders:
     """One file's content; `sent_ns` as it is written."""
-    fixed = _fixed(data)
+    fixed = fixed_of(data)
     if fixed is None:
         return LiveOrders(damage=f"{_NO_HEADER}, or cut short")
     orders: list[LiveOrder] = []
@@ -318,26 +321,28 @@ def parse(data: bytes) -> LiveOrders:
 
 def header(slots: int, boot_id: str, inode: int) -> bytes:
     fields = _HEADER.pack(MAGIC, VERSION, SLOT_SIZE, slots, boot_id.encode()[:36], inode)
-    return (fields + CRC.pack(zlib.crc32(fields))).ljust(HEADER_SIZE, b"\0")
+    return (fields + CRC.pack(zlib.crc32(fields)) + b"\1").ljust(HEADER_SIZE, b"\0")
 
 
 def epoch_of(data: bytes) -> int:
     """Under which its engine took office; 0: it has not, or this is no register."""
-    if _fixed(data[:HEADER_SIZE], whole=False) is None:
+    if fixed_of(data[:HEADER_SIZE], whole=False) is None:
         return 0
     return int(EPOCH.unpack_from(data, EPOCH_AT)[0])
 
 
 @dataclass(frozen=True, slots=True)
-class _Fixed:
+class Fixed:
     """What a header says for good."""
 
     slots: int
     boot_id: str
     inode: int
+    locked: bool
 
 
-def _fixed(data: bytes, *, whole: bool = True) -> _Fixed | None:
+def fixed_of(data: bytes, *, whole: bool = True) -> Fixed | None:
+    """None: this is no register, or not all of one."""
     if len(data) < HEADER_SIZE:
         return None
     fields = data[: _HEADER.size]
@@ -347,7 +352,8 @@ def _fixed(data: bytes, *, whole: bool = True) -> _Fixed | None:
         return None
     if whole and len(data) != HEADER_SIZE + slots * SLOT_SIZE:
         return None
-    return _Fixed(slots, bytes(boot_id).rstrip(b"\0").decode(errors="replace"), inode)
+    boot = bytes(boot_id).rstrip(b"\0").decode(errors="replace")
+    return Fixed(slots, boot, inode, data[LOCKED_AT] != 0)
 
 
 def _used(data: bytes, slots: int) -> Iterator[tuple[int, int]]:

@@ -1,14 +1,17 @@
 """The engine's side of the register of live orders; what it is, and its layout: `openbell.state.live_orders`.
 
-    open ─▶ adopt, carry_over ─▶ take_office ─▶ remove_others ─▶ intended, leaving, heard ...
+    open ─▶ adopt, carry_over ─▶ mark_epoch ─▶ intended, leaving, heard ...
+                                      └──▶ take_office ─▶ remove_others
 
 Whoever takes office names its files before it removes those of others, so that a crash between any two
-of these leaves at least one register with each live order.
+of these leaves at least one register with each live order. Orders may leave before: those of earlier
+registers are in both until then, and the files that are named are still there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import secrets
@@ -187,14 +190,18 @@ class OrderRegister:
     def take_office(self, epoch: int) -> str:
         """From now on these files are the desk's: says so in them and beside them. Why the latter could
         not be done, or nothing: then a stop proves nothing until it is (`is_named`)."""
-        self._epoch = epoch
-        for segment in self._segments:
-            segment.mark_epoch(epoch)
+        self.mark_epoch(epoch)
         try:
             self.name()
         except OSError as error:
             return storage_error(error, "write", index_of(self._folder)).message
         return ""
+
+    def mark_epoch(self, epoch: int) -> None:
+        """In the files themselves, in memory: nobody takes them for those of one that stands by."""
+        self._epoch = epoch
+        for segment in self._segments:
+            segment.mark_epoch(epoch)
 
     def name(self) -> None:
         """OSError. Not synced: no register outlives the machine either, and a take-over must not wait
@@ -331,6 +338,9 @@ class OrderRegister:
                 start = header(slots, self._boot_id, inode)[:EPOCH_AT]
                 file.write(start + rest)
             with path.open("r+b") as opened:
+                # For as long as it is mapped, and so until this process has ended, however it does:
+                # by it `openbell.state.departures` is sure of that.
+                fcntl.flock(opened.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return mmap.mmap(opened.fileno(), len(start) + len(rest)), inode
         except OSError as error:
             raise storage_error(error, "map", path) from error

@@ -319,6 +319,9 @@ class Desk:
         }  # fmt: skip
         self.grant: dict[str, Any] = {"granted": True, "scope": "trade", "ttl_s": 3.0}
         self.asked: list[dict[str, Any]] = []
+        self.answers = asyncio.Event()
+        """Unset: what is asked of the controller waits for its answer."""
+        self.answers.set()
         self.quoting = True
         self.keeps_cash = False
         """Its looks come besides those that tests count."""
@@ -338,23 +341,37 @@ class Desk:
         self._market = Publisher(self.layout.run / MARKET_SOCKET, producer="market/1")
         self._background.append(asyncio.create_task(self._quote()))
 
-    async def start(self, *, until_trading: bool = True) -> Engine:
-        setup = Setup(
+    def setup(self) -> Setup:
+        return Setup(
             service="execution-engine",
             file=DeskFile.model_validate(self.settings),
             layout=self.layout,
             token=self.token,
             venues={"fake": self.venue},
         )
-        self.engine = engine = await Engine.start(setup)
+
+    async def start(self, *, until_trading: bool = True) -> Engine:
+        engine = self._run(await Engine.start(self.setup()))
+        if until_trading:
+            await self.until(lambda: not engine.why_not_trading() and bool(engine.market.quotes))
+        return engine
+
+    async def stand_by(self) -> Engine:
+        """Connected to the venue, hearing it and the market: what is promoted. From now on it is
+        `engine`, and asked by `api`."""
+        engine = self._run(await Engine.stand_by(self.setup()))
+        link = engine.links["fake"]
+        await self.until(lambda: link.connected and link.streaming and engine.market.quotes)
+        return engine
+
+    def _run(self, engine: Engine) -> Engine:
+        self.engine = engine
         self.api = EngineApi(engine)
         self._running[engine] = [
             asyncio.create_task(body())
             for name, body in engine.tasks()
             if self.keeps_cash or not name.startswith("cash ")
         ]
-        if until_trading:
-            await self.until(lambda: not engine.why_not_trading() and bool(engine.market.quotes))
         return engine
 
     async def stop(self, engine: Engine | None = None) -> None:
@@ -441,6 +458,7 @@ class Desk:
     async def _permit(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == f"Bearer {self.token.read_text()}"
         self.asked.append(await request.json())
+        await self.answers.wait()
         needed = "books_known" if self.grant.get("scope") == "reduce" else "reconciled"
         if self.grant["granted"] and not self.asked[-1][needed]:
             return web.json_response({"granted": False, "why_not": "not reconciled"})
@@ -472,6 +490,7 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
     yield desk
     with contextlib.suppress(AssertionError):
         desk.venue.release.set()
+        desk.answers.set()
     await desk.close()
 
 

@@ -60,6 +60,7 @@ async def engine(folder: Path, epoch: int, found: Books) -> Registering:
     registering = Registering(folder, 1.0)
     await registering.open()
     registering.adopt(found, epoch)
+    registering.replace(epoch)
     return registering
 
 
@@ -71,6 +72,22 @@ async def test_what_was_taken_for_never_arrived_is_named_across_a_restart_of_the
     first.register.intended(new(1))
     first.register.intended(new(2))
     await engine(folder, 2, books(1, 2, rejected=(1,)))
+    assert named(folder) == {new(1).cl_ord_id, new(2).cl_ord_id}
+    assert len(list(folder.glob("*.orders"))) == 1
+
+
+async def test_until_it_is_replaced_a_stop_finds_the_register_of_the_engine_before_as_well(
+    folder: Path,
+) -> None:
+    """An engine that was handed over to sends before it has written to the disk that it is the one."""
+    await engine(folder, 1, books(1))
+    second = Registering(folder, 1.0)
+    await second.open()
+    second.adopt(books(1), 2)
+    second.register.intended(new(2))
+    assert named(folder) == {new(1).cl_ord_id, new(2).cl_ord_id}
+    assert len(list(folder.glob("*.orders"))) == 2
+    second.replace(2)
     assert named(folder) == {new(1).cl_ord_id, new(2).cl_ord_id}
     assert len(list(folder.glob("*.orders"))) == 1
 

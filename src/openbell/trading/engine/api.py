@@ -112,6 +112,7 @@ class EngineApi:
                 "scope": scope,
                 "expires_in_s": round(engine.permit.expires_in_s(), 3),
                 "why_not": engine.permit.why_not,
+                "comes_with_promotion": True,
             },
             "latch": {"active": DESK in latched, "scopes": sorted(map(str, latched))},
             "halted": engine.gate.is_halted(),

@@ -181,6 +181,7 @@ class Engine:
         try:
             await engine.registering.open()
             engine.registering.adopt(engine.ledger.books, engine.ledger.epoch)
+            engine.registering.replace(engine.ledger.epoch)
         except BaseException:
             await engine.ledger.close()
             raise

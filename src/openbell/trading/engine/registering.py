@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 from openbell.domain.books import Books
-from openbell.domain.orders import Order
+from openbell.domain.ids import parse
+from openbell.domain.orders import ClOrdID, Order, OrdStatus
 from openbell.errors import StorageError
 from openbell.runtime.processes import this_boot
 from openbell.service.logging import get_logger
+from openbell.state.departures import may_have_left
 from openbell.state.live_orders import read_live_orders
 from openbell.state.order_register import OrderRegister
 
@@ -35,12 +37,40 @@ class Registering:
         if not self.register.is_there:
             await asyncio.to_thread(self.register.open)
 
-    def adopt(self, books: Books, epoch: int, *, predecessor_gone: bool = False) -> None:
+    def never_left(self, books: Books, after_epoch: int) -> frozenset[ClOrdID]:
+        """Orders of the engine that held this epoch, and is seen to have ended, that it journaled and did
+        not come to send; before `adopt`, which removes what tells of it."""
+        pending = {
+            order.cl_ord_id
+            for order in books.open_orders()
+            if order.status is OrdStatus.PENDING_NEW
+            and (own := parse(order.cl_ord_id)) is not None
+            and own.epoch == after_epoch
+        }
+        if not pending:
+            return frozenset()
+        left = may_have_left(self._folder, self._boot_id, after_epoch)
+        if left is None:
+            log.warning("what the engine before did not send is not known", orders=len(pending))
+            return frozenset()
+        log.info("of the engine before", never_sent=len(pending - left), sent=len(pending & left))
+        return frozenset(pending - left)
+
+    def adopt(
+        self,
+        books: Books,
+        epoch: int,
+        *,
+        predecessor_gone: bool = False,
+        never_left: frozenset[ClOrdID] = frozenset(),
+    ) -> None:
         """In office: what the books hold open takes the place of earlier engines' registers, for each
-        of their orders was journaled before it was sent; with what these name beyond that. StorageError."""
+        of their orders was journaled before it was sent; with what these name beyond that, and without
+        what never left them. Orders may be sent from now on; `replace` is left to do. StorageError."""
         late_s = 0.0 if predecessor_gone else self._permit_ttl_s
         sent_ns = time.monotonic_ns() + int(late_s * 1e9)
-        self.register.adopt(books.open_orders(), sent_ns)
+        live = [order for order in books.open_orders() if order.cl_ord_id not in never_left]
+        self.register.adopt(live, sent_ns)
         earlier = read_live_orders(self._folder, self._boot_id, patient=False)
         if earlier.damage:
             # One that was being written, or removed, as it was read may be whole by now.
@@ -58,6 +88,12 @@ class Registering:
                 "for them, nobody else does",
                 alert=True, count=len(unknown), cl_ord_ids=unknown[:NAMED_MAX],
             )  # fmt: skip
+        self.register.mark_epoch(epoch)
+
+    def replace(self, epoch: int) -> None:
+        """After `adopt`: names these files as the desk's, and removes those of others. Until then a stop
+        finds both, and asks for orders of the earlier ones once more. It writes to the disk, so orders
+        that wait for a new engine do not wait for this."""
         self._take_office(epoch)
         self.register.remove_others()
 

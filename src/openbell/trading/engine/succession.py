@@ -1,13 +1,15 @@
 """How an engine that has a standby gives its office away, and how the standby takes it.
 
     old   hand_over ── intents wait, what is under way ends ──▶ (waits for a successor) ──▶ retired
-    new                                          promote ── epoch, bus, permit ──▶ trades
+    new                                          promote ── epoch, permit, bus ──▶ trades
 
 Invariants
 - The office is the epoch: who holds it is decided in the journal's database, by one transaction
   that names the epoch it follows. A promotion that comes late, or twice, is refused there.
 - A promotion is acted on only before its deadline, and an engine that handed over and finds no
   successor goes on only after that deadline. Should both go wrong, the epoch still fences.
+- A permit that comes with the promotion is one of the epoch that directly follows the one the promotion
+  names: it is held only once that epoch was taken, and where books and venues agree already.
 - Nothing that was taken is lost, and nothing is sent twice: what was sent has its outcome before
   the hand-over is answered, and what waits is sent again by its asker, to the successor, whose books
   know every intent that made an order.
@@ -22,6 +24,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from openbell.domain.orders import ClOrdID
+from openbell.domain.permit import Permit
 from openbell.errors import ConflictError
 from openbell.service.logging import get_logger
 from openbell.trading.engine.engine import Engine
@@ -34,6 +38,9 @@ again."""
 LOOK_EVERY_S = 0.001
 """How often it looks whether the successor is bound: intents wait meanwhile."""
 LOOK_AT_EPOCH_S = 0.05
+REPLACE_AFTER_S = 0.1
+"""After intents are taken by an engine to which another one handed over. A stop of the desk reads the
+other's register as well until it is replaced, and asks for some orders more."""
 SETTLE_S = 1.0
 """How long after a promotion intents wait for the permit and the books, instead of being refused."""
 
@@ -51,6 +58,8 @@ class PromoteBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     agreed: tuple[str, ...] = ()
     """Venues with which the engine before, which handed over, saw its books agree."""
     valid_until_mono_ns: int | None = None
+    permit: Permit | None = None
+    """To send by until the controller has answered the first question for one."""
 
 
 @dataclass
@@ -83,12 +92,16 @@ class Succession:
                 engine.registering.discard()
                 raise
             try:
+                never_left = self._never_left(asked)
                 engine.registering.adopt(
                     engine.ledger.books,
                     engine.ledger.epoch,
                     predecessor_gone=asked.predecessor_gone,
+                    never_left=never_left,
                 )
-                self._begin(asked)
+                if asked.predecessor_gone:
+                    engine.registering.replace(engine.ledger.epoch)
+                self._begin(asked, never_left)
             except BaseException:
                 # It has the epoch and cannot do the work: it must end, so that another one can.
                 engine.ledger.fenced.set()
@@ -100,11 +113,25 @@ class Succession:
             "last_journal_seq": engine.ledger.last_seq,
         }
 
-    def _begin(self, asked: PromoteBody) -> None:
+    def _never_left(self, asked: PromoteBody) -> frozenset[ClOrdID]:
+        """What the engine before journaled and did not live to send. Of one that is not seen to have ended
+        nothing is; one that handed over has left nothing of the kind."""
+        engine = self.engine
+        if not asked.predecessor_gone:
+            return frozenset()
+        return engine.registering.never_left(engine.ledger.books, asked.after_epoch)
+
+    def _begin(self, asked: PromoteBody, never_left: frozenset[ClOrdID]) -> None:
         engine = self.engine
         for name, link in engine.links.items():
-            link.take_office(agreed=name in asked.agreed, predecessor_gone=asked.predecessor_gone)
+            link.take_office(
+                agreed=name in asked.agreed,
+                predecessor_gone=asked.predecessor_gone,
+                never_left=never_left,
+            )
         engine.permit.want()
+        if asked.permit is not None and engine.reconciled:
+            engine.permit.take(asked.permit, ttl_s=engine.setup.file.permit.ttl)
         engine.intake.clear()
         engine.open_bus()
         self._settling = asyncio.create_task(self._settle(), name="settle")
@@ -119,6 +146,11 @@ class Succession:
                     await asyncio.sleep(LOOK_EVERY_S)
         self.engine.intake.set()
         self.engine.changed.set()
+        # Not before: whoever waited is sent first.
+        await asyncio.sleep(REPLACE_AFTER_S)
+        ledger = self.engine.ledger
+        if not ledger.fenced.is_set():
+            self.engine.registering.replace(ledger.epoch)
 
     async def hand_over(self, asked: HandOverBody) -> dict[str, object]:
         """Takes no new intent and ends what is under way; then waits, beside, for the successor.
@@ -145,6 +177,7 @@ class Succession:
                     ) from None
                 raise
             valid_until_s = began_s + asked.within_s
+            engine.ledger.expects_successor = True
             self._waiting = asyncio.create_task(
                 self._await_successor(valid_until_s + GO_ON_AFTER_S), name="hand over"
             )
@@ -167,6 +200,7 @@ class Succession:
                 look_at_epoch_s = now_s + LOOK_AT_EPOCH_S
                 if now_s >= go_on_at_s:
                     # Fences this engine where a successor has the epoch and did not get further.
+                    engine.ledger.expects_successor = False
                     await engine.ledger.notice_successor()
                     self._waiting = None
                     engine.intake.set()

@@ -303,6 +303,21 @@ class Tracker:
             *(OrderInDoubt(cl_ord_id=each.cl_ord_id, at_ns=now_ns, why=why) for each in orders)
         )
 
+    async def end_unsent(self, orders: Sequence[Order]) -> None:
+        """Of an earlier engine that is proven to have ended before it could send them."""
+        now_ns = time.time_ns()
+        await self._ledger.record_surely(
+            *(
+                OrderRejected(
+                    cl_ord_id=each.cl_ord_id,
+                    at_ns=now_ns,
+                    code="never_sent",
+                    text="the engine ended between its intent and its first byte",
+                )
+                for each in orders
+            )
+        )
+
     @property
     def in_doubt(self) -> int:
         return len(self._resolving)

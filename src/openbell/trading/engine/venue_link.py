@@ -132,6 +132,8 @@ class VenueLink:
         """When it was taken."""
         if in_office:
             self._office.set()
+        self._never_left: frozenset[ClOrdID] = frozenset()
+        """Orders that the engine before is proven not to have sent."""
         self._lately: deque[tuple[float, OrderReport]] = deque()
         """Order events that a standby heard within `HEARD_LATELY_S`."""
         self._wake = asyncio.Event()
@@ -236,11 +238,19 @@ class VenueLink:
         """What a standby's books need to keep follows what the engine needs them for."""
         self._reconciler.begin_anew()
 
-    def take_office(self, *, agreed: bool, predecessor_gone: bool) -> None:
+    def take_office(
+        self,
+        *,
+        agreed: bool,
+        predecessor_gone: bool,
+        never_left: frozenset[ClOrdID] = frozenset(),
+    ) -> None:
         """From now on this engine trades. `agreed`: the engine before it, which handed over and
         left nothing under way, saw books and venue agree; then they agree here, since the books are
         the same ones, provided nothing of the venue's own word was missed. They are compared at
-        once either way. `predecessor_gone`: it is seen to have ended, and sends nothing late."""
+        once either way. `predecessor_gone`: it is seen to have ended, and sends nothing late. `never_left`:
+        orders in the books that it did not live to send."""
+        self._never_left = never_left
         self._reconciler.begin_anew()
         self.clock.begin(permit_ttl_s=0.0 if predecessor_gone else None)
         hears = self.streaming or not self.venue.capabilities.order_stream
@@ -495,14 +505,18 @@ class VenueLink:
 
     async def _doubt_what_was_under_way(self) -> None:
         """Sends and cancels whose answers an earlier engine did not live to journal. Being in doubt
-        is what makes them be asked for, see `Tracker.resolve`."""
+        is what makes them be asked for, see `Tracker.resolve`. An order that is proven never to have left
+        it is not in doubt: it has ended."""
         under_way = (OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL)
         open_orders = self._ledger.books.open_orders(venue=self.name)
         for order in open_orders:
             if order.status is OrdStatus.UNKNOWN:
                 self.tracker.resolve(order)
+        pending = [order for order in open_orders if order.status in under_way]
+        unsent = [order for order in pending if order.cl_ord_id in self._never_left]
+        await self.tracker.end_unsent(unsent)
         await self.tracker.doubt_all(
-            [order for order in open_orders if order.status in under_way],
+            [order for order in pending if order.cl_ord_id not in self._never_left],
             "the engine ended before the answer",
         )
 
