@@ -19,6 +19,7 @@ from openbell.controller.run_board import LiveRun
 from openbell.controller.step_approvals import _Waiting
 from openbell.domain.approvals import STEP_ACT, ActRequest
 from openbell.errors import RefusedError
+from openbell.runtime.processes import system_processes
 from openbell.state.requests import StoredRequest
 
 
@@ -32,6 +33,7 @@ class FakeDesk:
         self.auditor = self
         self.database = self
         self.recorded = 0
+        self.kept: list[StoredRequest] = []
 
     async def record(self, *_: object, **__: object) -> None:
         self.recorded += 1
@@ -40,7 +42,7 @@ class FakeDesk:
         """What did not count: not what this is about."""
 
     async def requests(self) -> Any:
-        return SimpleNamespace(add=lambda _: None, use=lambda _: True)
+        return SimpleNamespace(add=self.kept.append, use=lambda _: True)
 
 
 @pytest.fixture
@@ -103,20 +105,49 @@ def test_what_was_asked_of_a_run_goes_with_its_end() -> None:
     assert list(waiting) == ["close-2"]
 
 
+def left_s(clock_says_ago_s: float, up_s: float = 0.0, **stored: Any) -> float:
+    """Of a request of 900 s, under a controller that is started when the machine is up for `up_s`."""
+    asked = datetime.now(UTC) - timedelta(seconds=clock_says_ago_s)
+    request = StoredRequest(
+        id="a", act="limits-raise", parameters={}, reason="", asked_by="ann", asked_at=asked,
+        expires_at=asked + timedelta(seconds=900), used=False, approvals=(), **stored,
+    )  # fmt: skip
+    now_ns = int(up_s * 1e9)
+    return (as_request(request, now_ns, 900).expires_mono_ns - now_ns) / 1e9
+
+
 def test_a_request_that_a_clock_set_back_says_was_not_made_yet_has_expired() -> None:
     """It got its whole life anew from a controller that was started again."""
-
-    def left_s(asked_ago_s: float) -> float:
-        asked = datetime.now(UTC) - timedelta(seconds=asked_ago_s)
-        stored = StoredRequest(
-            id="a", act="limits-raise", parameters={}, reason="", asked_by="ann", asked_at=asked,
-            expires_at=asked + timedelta(seconds=900), used=False, approvals=(),
-        )  # fmt: skip
-        return as_request(stored, 0, 900).expires_mono_ns / 1e9
-
     assert 0 < left_s(300) <= 600
     assert left_s(1000) <= 0
     assert left_s(-3600) == 0
+
+
+def test_a_clock_that_is_set_back_prolongs_no_request_on_the_boot_on_which_it_was_made() -> None:
+    """By as much as it was set back, whoever started the controller again."""
+    here = {"boot_id": system_processes().boot_id(), "expires_mono_ns": int(10_900e9)}
+    assert left_s(300, 10_300, **here) == pytest.approx(600, abs=1)
+    assert left_s(0, 10_300, **here) == 600, "the clock was set back by five minutes"
+    assert left_s(10, 10_900, **here) == 0, "and by fifteen"
+    assert left_s(600, 10_300, **here) == pytest.approx(300, abs=1), "the machine has slept"
+
+
+def test_under_a_later_boot_as_much_has_passed_as_that_has_lived() -> None:
+    earlier = {"boot_id": "another", "expires_mono_ns": int(10_900e9)}
+    assert left_s(10, 400, **earlier) == 500
+    assert left_s(10, 1000, **earlier) < 0
+    assert left_s(300, 20, **earlier) == pytest.approx(600, abs=1)
+    assert left_s(10, 5000) > 800, "one that an earlier version has kept"
+
+
+async def test_a_request_is_kept_with_the_time_that_nobody_sets(
+    approving: Approving, desk: FakeDesk, clock: list[int]
+) -> None:
+    clock[0] = int(50e9)
+    request = await ask(approving, 1)
+    (stored,) = desk.kept
+    assert stored.boot_id == system_processes().boot_id()
+    assert stored.expires_mono_ns == request.expires_mono_ns == int(50e9 + 900e9)
 
 
 async def test_a_run_that_does_not_end_holds_up_nobody_who_breaks_it_off(

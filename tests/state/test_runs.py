@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from openbell.errors import StorageError, UsageError
 from openbell.state.audit_record import LINE_BYTES_MAX
 from openbell.state.database import Database, open_database
+from openbell.state.migrations import MIGRATIONS
 from openbell.state.new_run import NewRun
 from openbell.state.requests import RequestStore, StoredRequest
 from openbell.state.run_detail import shortened
@@ -312,7 +313,7 @@ def test_requests_and_their_approvals_are_read_as_they_were_given(database: Data
     asked = StoredRequest(
         id="a1", act="procedure-step", parameters={"run": ("close-1",), "roles": ("risk", "operator")},
         reason="why", asked_by="ann", asked_at=now, expires_at=now + timedelta(minutes=15),
-        used=False, approvals=(),
+        used=False, approvals=(), boot_id="this", expires_mono_ns=900_000_000_001,
     )  # fmt: skip
     store.add(asked)
     assert store.newest(5) == (asked,)
@@ -322,3 +323,24 @@ def test_requests_and_their_approvals_are_read_as_they_were_given(database: Data
     assert [(each.approver, each.reason) for each in kept.approvals] == [("bob", "looked")]
     assert [store.use("a1"), store.use("a1")] == [True, False]
     assert store.newest(5)[0].used
+
+
+def test_a_request_that_an_earlier_version_kept_waits_on_by_the_systems_clock(
+    tmp_path: Path,
+) -> None:
+    old = open_database(tmp_path / "desk.db", migrations=MIGRATIONS[:2])
+    with old.writing() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO requests (id, act, parameters, reason, asked_by, asked_ns, expires_ns)"
+            " VALUES ('a1', 'kill-switch-release', '{}', 'why', 'ann', 1000, 901000)"
+        )
+    old.close()
+    database = open_database(tmp_path / "desk.db")
+    (kept,) = RequestStore(database).newest(5)
+    assert (kept.id, kept.used, kept.boot_id, kept.expires_mono_ns) == ("a1", False, "", 0)
+    RequestStore(database).add(replace(kept, id="a2", boot_id="this", expires_mono_ns=7))
+    assert {each.id: each.boot_id for each in RequestStore(database).newest(5)} == {
+        "a1": "",
+        "a2": "this",
+    }
+    database.close()

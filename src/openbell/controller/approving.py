@@ -24,6 +24,7 @@ from openbell.domain.approvals import (
     nobody_may_approve,
 )
 from openbell.errors import RefusedError, UsageError
+from openbell.runtime.processes import system_processes
 
 if TYPE_CHECKING:
     from openbell.state.requests import StoredRequest
@@ -192,18 +193,27 @@ def as_stored(request: ActRequest) -> StoredRequest:
     return StoredRequest(
         id=request.id, act=request.act, parameters=request.parameters, reason=request.reason,
         asked_by=request.asked_by, asked_at=request.asked_at, expires_at=request.expires_at,
-        used=False, approvals=(),
+        used=False, approvals=(), boot_id=system_processes().boot_id(),
+        expires_mono_ns=request.expires_mono_ns,
     )  # fmt: skip
 
 
 def as_request(stored: StoredRequest, now_mono_ns: int, expire_after_s: float) -> ActRequest:
-    """Its life goes on by this process's monotonic clock, for no longer than a new one's. How much of it is
-    left only the wall clock can say here: one that stands before the request was made was set back, and
-    what it says is not believed."""
+    """Its life goes on by this process's monotonic clock, for no longer than a new one's, and as whichever of
+    two clocks says the less. The wall clock may have been set back: where it stands before the request was
+    made it is not believed, where it was set back by less it says too much. The monotonic one is right on the
+    boot under which it was asked for, for as long as the machine does not sleep; under a later one it says at
+    least that as much has passed as that boot has lived."""
     now = datetime.now(UTC)
-    left = (stored.expires_at - now).total_seconds() if now >= stored.asked_at else 0.0
+    left_s = (stored.expires_at - now).total_seconds() if now >= stored.asked_at else 0.0
+    left_s = min(left_s, expire_after_s)
+    if stored.boot_id == system_processes().boot_id():
+        left_s = min(left_s, (stored.expires_mono_ns - now_mono_ns) / 1e9)
+    elif stored.boot_id:
+        whole_s = (stored.expires_at - stored.asked_at).total_seconds()
+        left_s = min(left_s, whole_s - now_mono_ns / 1e9)
     return ActRequest(
         id=stored.id, act=stored.act, parameters=stored.parameters, reason=stored.reason,
         asked_by=stored.asked_by, asked_at=stored.asked_at, expires_at=stored.expires_at,
-        expires_mono_ns=now_mono_ns + int(min(left, expire_after_s) * 1e9),
+        expires_mono_ns=now_mono_ns + int(left_s * 1e9),
     )  # fmt: skip

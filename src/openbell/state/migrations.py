@@ -160,9 +160,15 @@ _PROCEDURES_SQLITE = (
     """,
 )
 
+_EXPIRY_SQLITE = (
+    "ALTER TABLE requests ADD COLUMN boot_id TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE requests ADD COLUMN expires_mono_ns INTEGER NOT NULL DEFAULT 0",
+)
+
 MIGRATIONS: Sequence[Migration] = (
     Migration(1, "journal, snapshots and runs", {"sqlite": _FIRST_SQLITE}),
     Migration(2, "records of runs, effects and approvals", {"sqlite": _PROCEDURES_SQLITE}),
+    Migration(3, "when a request expires, by a clock that nobody sets", {"sqlite": _EXPIRY_SQLITE}),
 )
 
 _VERSIONS_TABLE = {

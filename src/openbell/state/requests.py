@@ -37,6 +37,10 @@ class StoredRequest:
     used: bool
     approvals: tuple[Approval, ...]
     """In the order in which they were given."""
+    boot_id: str = ""
+    """Under which it was asked for; empty: an earlier version, which kept no monotonic time, did so."""
+    expires_mono_ns: int = 0
+    """On that boot's monotonic clock, which all of its processes share and nobody sets."""
 
 
 class RequestStore:
@@ -55,6 +59,8 @@ class RequestStore:
             "asked_by": request.asked_by,
             "asked_ns": _ns(request.asked_at),
             "expires_ns": _ns(request.expires_at),
+            "boot_id": request.boot_id,
+            "expires_mono_ns": request.expires_mono_ns,
         }
         with self._database.writing() as connection:
             connection.execute(insert(requests).values(row))
@@ -122,6 +128,8 @@ def _request(row: Row[Any], given: Any) -> StoredRequest:
             for each in given
             if each.request == row.id
         ),
+        boot_id=row.boot_id,
+        expires_mono_ns=row.expires_mono_ns,
     )
 
 

@@ -113,6 +113,8 @@ requests = Table(
     Column("asked_ns", BigInteger, nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
     Column("used_ns", BigInteger),
+    Column("boot_id", Text, nullable=False, server_default=""),
+    Column("expires_mono_ns", BigInteger, nullable=False, server_default="0"),
 )
 
 approvals = Table(
