@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -303,6 +304,25 @@ def without_folder(layout: DeskLayout) -> Latches:
     found._folder = layout.state / "no-folder"
     found._folder.touch()
     return found
+
+
+def test_an_older_copy_of_its_files_lifts_no_latch_and_brings_back_released_ones(
+    latches: Latches, layout: DeskLayout, tmp_path: Path
+) -> None:
+    """As a backup of the state folder is restored: file by file, over what is there."""
+    latches.set((Scope(ScopeKind.VENUE, "kraken"),), HALT)
+    copy = shutil.copytree(layout.latches, tmp_path / "copy")
+    latches.release(latches.read())
+    latches.set((DESK,), HALT)
+    shutil.copytree(copy, layout.latches, dirs_exist_ok=True)
+    assert latches.scopes() == {DESK, Scope(ScopeKind.VENUE, "kraken")}
+    # And where nothing but the copy is left, what it holds is held, and the reason is told.
+    shutil.rmtree(layout.latches)
+    assert latches.on_desk(), "a folder that is gone is a doubt"
+    shutil.copytree(copy, layout.latches)
+    (latch,) = latches.read()
+    assert (str(latch.scope), latch.halt.reason) == ("venue:kraken", "daily loss")
+    assert latch.halt.readable
 
 
 def test_what_cannot_be_removed_stays_latched_and_is_an_error(

@@ -16,6 +16,7 @@ from openbell.trading.engine import ledger, tracker
 from openbell.trading.messages import CancelIntent
 from openbell.venues.port import QueryCosts, StreamUp, VenueThrottledError
 
+D = Decimal
 S = OrdStatus
 
 
@@ -421,6 +422,41 @@ async def test_a_venue_that_lost_an_accepted_order_is_believed_only_after_many_a
     asked = [key for what, key in desk.venue.log if what == "ask" and key == order.cl_ord_id]
     assert len(asked) >= 3
     assert "lost_by_venue" in desk.engine.ledger.books.orders[order.cl_ord_id].text
+
+
+async def test_a_protective_order_that_the_venue_drops_is_told_and_nothing_is_sent_for_it(
+    desk: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was found and booked, and nobody heard that the position stands without it."""
+    engine = await desk.start()
+    bought = await desk.order(price=D(101))
+    desk.venue.fill(bought.cl_ord_id, "1")
+    await desk.until(lambda: desk.position == 1)
+    exit_order = await desk.order(side=Side.SELL, price=D(102))
+    await desk.until_status(exit_order.cl_ord_id, S.NEW)
+    submitted = desk.venue.submitted()
+    capsys.readouterr()
+    del desk.venue.orders[exit_order.cl_ord_id]
+    await desk.until_status(exit_order.cl_ord_id, S.CANCELED)
+    said: list[str] = []
+
+    def told() -> list[str]:
+        said.extend(capsys.readouterr().out.splitlines())
+        return [line for line in said if "the venue lost an order that it had accepted" in line]
+
+    await desk.until(told)
+    (line,) = told()
+    assert exit_order.cl_ord_id in line and "alert" in line
+    await desk.until(lambda: not engine.why_not_trading())
+    assert (desk.position, desk.venue.held) == (1, 1), "what was held is held"
+    assert desk.venue.submitted() == submitted, (
+        "whether to protect it again is the strategy's to decide"
+    )
+    # One that never arrived was never there to protect anything.
+    desk.venue.script.append("vanish")
+    never = await desk.order(side=Side.SELL, price=D(102))
+    await desk.until_status(never.cl_ord_id, S.REJECTED)
+    assert len(told()) == 1
 
 
 async def test_an_order_that_filled_is_never_shown_as_working_while_its_fills_are_asked_for(

@@ -32,6 +32,8 @@ from openbell.venues.port import (
 
 log = get_logger()
 
+LOST_BY_VENUE = "lost_by_venue"
+
 FILLS_AGAIN_S = (0.05, 0.1, 0.3, 1.0)
 """Pauses before askings for fills that the venue has counted but not listed; then they are
 inferred. Ours: a second is ten times what a venue's trade list usually lags behind, and the first
@@ -279,7 +281,15 @@ class Tracker:
                 times += 1
                 late = self._clock.cannot_arrive_after_s(cl_ord_id, self._ledger.epoch)
                 if core.absence_proves(core.NotFound(times=times, settled=asked_s >= late)):
-                    await self._ledger.record_surely(_absent(order))
+                    absent = _absent(order)
+                    await self._ledger.record_surely(absent)
+                    if absent.code == LOST_BY_VENUE:
+                        # It may have protected a position, and nobody was told that it rests no more.
+                        log.error(
+                            "the venue lost an order that it had accepted", alert=True,
+                            venue=order.new.venue, symbol=symbol, cl_ord_id=cl_ord_id,
+                            side=str(order.new.side), price=order.new.price,
+                        )  # fmt: skip
                     return
                 # The first answer that can prove it is the one asked for then: nothing is traded
                 # before, so it is not waited for as long as the back-off says.
@@ -366,6 +376,6 @@ def _absent(order: Order) -> OrderRejected:
     return OrderRejected(
         cl_ord_id=order.cl_ord_id,
         at_ns=time.time_ns(),
-        code="lost_by_venue" if arrived else "never_arrived",
+        code=LOST_BY_VENUE if arrived else "never_arrived",
         text="the venue said so several times, later than it could still have arrived",
     )
