@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openbell.domain import mutual_watch
 from openbell.domain.dead_man import (
+    FIRED_GRACE_S,
     Act,
     DeadManFacts,
     EngineIs,
@@ -17,8 +20,17 @@ from openbell.domain.dead_man import (
 from openbell.guard.dead_man import TICK_S_MAX, TICK_SHARE
 
 seconds = st.floats(0, 200)
+
+
+def _facts(more_s: float, **given_facts: Any) -> DeadManFacts:
+    """`more_s`: by how much an engine may be away for longer than the time-out."""
+    return DeadManFacts(back_within_s=given_facts["timeout_s"] + more_s, **given_facts)
+
+
 facts = st.builds(
-    DeadManFacts,
+    _facts,
+    more_s=st.just(0.0) | st.floats(0, 120),
+    engine_away_s=seconds,
     applies=st.sampled_from(["venue", "guard", "none"]),
     mode=st.sampled_from(list(Mode)),
     engine=st.sampled_from(list(EngineIs)),
@@ -46,7 +58,12 @@ def test_nothing_is_armed_or_cancelled_once_it_was_disarmed(found: DeadManFacts)
 def test_a_timer_is_refreshed_only_for_who_is_well(found: DeadManFacts) -> None:
     if decide(found).act is Act.REFRESH:
         well = found.engine is EngineIs.WELL and found.mode is Mode.OPEN
+        away = found.engine is EngineIs.LEFT and found.mode is Mode.OPEN
         assert found.applies == "venue"
+        if away:
+            assert found.armed is not False and not found.cancelled
+            assert found.engine_away_s < found.back_within_s
+            return
         assert well or (found.mode is Mode.HOLD and found.closing_well and found.armed)
 
 
@@ -73,6 +90,7 @@ def test_with_the_guards_looks_no_two_refreshes_are_more_than_a_quarter_apart(
         found = DeadManFacts(
             applies="venue", mode=Mode.OPEN, engine=EngineIs.WELL, engine_silent_s=0.0,
             closing_well=True, closing_silent_s=0.0, timeout_s=timeout_s, armed=True,
+            engine_away_s=0.0, back_within_s=timeout_s,
             since_refresh_s=since, cancelled=False,
         )  # fmt: skip
         if decide(found).act is Act.REFRESH:
@@ -88,9 +106,11 @@ def test_orders_are_cancelled_only_after_a_silence_as_long_as_the_time_out(
     if decide(found).act is Act.CANCEL:
         assert not found.cancelled and not found.stopped
         closes = found.mode is Mode.HOLD
+        away = found.engine is EngineIs.LEFT and not closes
         silent_s = found.closing_silent_s if closes else found.engine_silent_s
+        silent_s = found.engine_away_s if away else silent_s
         assert max(found.since_refresh_s or 0, silent_s) >= found.timeout_s
-        assert not found.closing_well if closes else found.engine is EngineIs.SILENT
+        assert not found.closing_well if closes else away or found.engine is EngineIs.SILENT
 
 
 @given(facts)
@@ -110,11 +130,44 @@ def test_a_desk_whose_closing_was_cut_off_is_withdrawn_from_whatever_became_of_i
 
 
 @given(facts)
-def test_of_an_engine_that_left_on_purpose_or_was_never_heard_nothing_is_cancelled(
+def test_of_an_engine_that_was_never_heard_nothing_is_cancelled(found: DeadManFacts) -> None:
+    if found.mode is Mode.OPEN and found.engine is EngineIs.UNHEARD:
+        assert decide(found).act is Act.NOTHING
+
+
+@given(facts)
+def test_where_the_guard_cancels_an_engine_that_left_is_waited_for_exactly_as_long_as_stated(
     found: DeadManFacts,
 ) -> None:
-    if found.mode is Mode.OPEN and found.engine in (EngineIs.LEFT, EngineIs.UNHEARD):
-        assert decide(found).act in (Act.NOTHING, Act.DISARM)
+    """Its orders rested for ever where nothing came after it: a stray SIGTERM, code that does not start."""
+    if found.mode is Mode.OPEN and found.engine is EngineIs.LEFT and found.applies == "guard":
+        over = found.engine_away_s >= found.back_within_s and not found.cancelled
+        assert decide(found).act is (Act.CANCEL if over else Act.NOTHING)
+
+
+@given(st.floats(1, 600), st.just(0.0) | st.floats(0, 300), st.floats(0, 1), st.floats(0, 1))
+def test_a_venues_timer_runs_out_with_the_time_of_an_engine_that_left_and_no_sooner(
+    timeout_s: float, more_s: float, refreshed_share: float, phase: float
+) -> None:
+    """Refreshed last at any moment before, and looked at from any moment on."""
+    look_s = min(TICK_S_MAX, timeout_s * TICK_SHARE)
+    since, away = refreshed_share * timeout_s / 4, phase * look_s
+    since += away
+    while True:
+        act = decide(
+            DeadManFacts(
+                applies="venue", mode=Mode.OPEN, engine=EngineIs.LEFT, engine_silent_s=away,
+                engine_away_s=away, back_within_s=timeout_s + more_s, closing_well=False,
+                closing_silent_s=0.0, timeout_s=timeout_s, armed=True, since_refresh_s=since,
+                cancelled=False,
+            )
+        ).act  # fmt: skip
+        if act is Act.CANCEL:
+            break
+        if act is Act.REFRESH:
+            since = 0.0
+        since, away = since + look_s, away + look_s
+    assert timeout_s + more_s <= away <= timeout_s + more_s + FIRED_GRACE_S + 3 * look_s
 
 
 @given(facts)

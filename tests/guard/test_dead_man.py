@@ -143,17 +143,49 @@ async def test_an_engine_killed_and_back_within_seconds_keeps_its_orders(make_gu
     assert [desk.switch(venue)["fired_at"] for venue in BOTH_KINDS] == [None, None]
 
 
-async def test_an_engine_stopped_on_purpose_keeps_its_orders(make_guarded: Any) -> None:
-    desk = make_guarded(*BOTH_KINDS)
+async def test_an_engine_that_ends_as_told_keeps_its_orders_for_as_long_as_stated_and_no_longer(
+    make_guarded: Any,
+) -> None:
+    """A restart says that it will be back. Where the new code did not start, or the SIGTERM was anybody's,
+    they rested without end. A guard that is started meanwhile goes on counting."""
+    desk = make_guarded(*BOTH_KINDS, guard='back_within = "8s"\n')
     desk.open()
-    engine = desk.engine()
+    engine = desk.engine(epoch=1)
     await rest_under_watch(desk)
+    _end_as_told(desk, engine)
+    time.sleep(3)  # longer than the time-out of an engine that died
+    assert resting(desk) == dict.fromkeys(BOTH_KINDS, 3)
+    engine = desk.engine(epoch=2)
+    for venue in BOTH_KINDS:
+        desk.until_switch(venue, watched(venue))
+    time.sleep(6)  # the time of the one before would be over
+    assert resting(desk) == dict.fromkeys(BOTH_KINDS, 3)
+    assert [desk.switch(venue)["fired_at"] for venue in BOTH_KINDS] == [None, None]
+
+    left_ns = _end_as_told(desk, engine)
+    guard = desk.guard_pid()
+    os.kill(guard, signal.SIGKILL)
+    assert desk.other_than(guard, "guard")
+    for venue in BOTH_KINDS:
+        desk.until(lambda venue=venue: desk.resting(venue) == 0, f"{venue} has none left")
+        assert desk.until_switch(venue, "fired")["fired"]["result"] == "verified"
+    # Kraken's own timer of two seconds may run out while no guard is there to refresh it.
+    ended = [int(row["updated_ns"]) for row in desk.truth("binance")]
+    assert len(ended) == 3 and (min(ended) - left_ns) / 1e9 > 8 - 1
+    desk.until(
+        lambda: recorded(desk, "dead_man.fired") == set(BOTH_KINDS), "both are in the audit log"
+    )
+
+
+def _end_as_told(desk: Any, engine: Any) -> int:
+    """When it was, wall clock."""
     engine.send_signal(signal.SIGTERM)
     assert engine.wait(30) == 0
+    left_ns = time.time_ns()
     for venue in BOTH_KINDS:
-        desk.until_switch(venue, "idle")
-    time.sleep(3)
-    assert resting(desk) == dict.fromkeys(BOTH_KINDS, 3)
+        row = desk.until_switch(venue, "away")
+        assert 0 < row["runs_out_in_s"] <= 8 and "however long" not in str(row["not_covered"])
+    return left_ns
 
 
 async def test_with_guard_and_controller_gone_the_venues_own_timer_fires(make_guarded: Any) -> None:

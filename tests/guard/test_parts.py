@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +13,13 @@ import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.config.loader import load_desk
-from openbell.domain.dead_man import Mode
+from openbell.domain.dead_man import EngineIs, Mode
 from openbell.guard import guard as guard_module
 from openbell.guard import record as record_module
 from openbell.guard.guard import ALERTS, Guard
-from openbell.guard.main import _earlier
+from openbell.guard.main import Earlier, _earlier
 from openbell.guard.record import GuardRecord, own_record, write_record
-from openbell.kill.beats import CLOSING, Beat
+from openbell.kill.beats import ACTIVE, CLOSING, STOPPED, Beat
 
 DESK = """
 [desk]
@@ -73,21 +74,58 @@ async def test_a_stop_that_stood_still_in_it_is_a_problem_and_an_alert(guard: Gu
 
 
 async def test_a_guard_begins_with_the_mode_of_the_one_before_it(guard: Guard) -> None:
-    assert _earlier(guard.layout) == (False, Mode.OPEN, (), "")
+    assert _earlier(guard.layout) == (Earlier(), "")
     async for _ in guard.handlers()["hold"]({}, None):
         pass
-    assert _earlier(guard.layout) == (False, Mode.HOLD, (), "")
+    assert _earlier(guard.layout) == (Earlier(mode=Mode.HOLD), "")
     async for told in guard.handlers()["disarm"]({}, None):
         assert told["disarmed"]
-    assert _earlier(guard.layout) == (False, Mode.OFF, (), "")
+    assert _earlier(guard.layout) == (Earlier(mode=Mode.OFF), "")
     record = own_record(True, Mode.OFF)
     after = Guard(guard.layout, guard.loaded, None, record, watching=True, on_end=lambda: None)
     assert after.mode is Mode.OFF
     async for _ in after.handlers()["open"]({}, None):
         pass
-    assert _earlier(guard.layout) == (True, Mode.OPEN, (), "")
+    assert _earlier(guard.layout) == (Earlier(engine_heard=True), "")
     write_record(guard.layout.guard_record, msgspec.structs.replace(record, boot_id="another"))
-    assert _earlier(guard.layout) == (False, Mode.OPEN, (), "")
+    assert _earlier(guard.layout) == (Earlier(), "")
+
+
+async def test_one_that_comes_after_waits_no_longer_for_an_engine_that_is_to_be_back(
+    guard: Guard,
+) -> None:
+    """It knew of no engine, and what that had left rested for ever."""
+    now_s = time.monotonic()
+    for stage in (ACTIVE, STOPPED):
+        guard.hear(Beat(sender="engine", pid=1, epoch=1, stage=stage), now_s)
+    await guard._keeper.kept(20)
+    assert not guard.leaves_nothing
+    earlier, _ = _earlier(guard.layout)
+    assert earlier == Earlier(left_s=now_s)
+    record = own_record(False, left_s=now_s - 40)
+    after = Guard(guard.layout, guard.loaded, None, record, watching=False, on_end=lambda: None)
+    assert after.engine.state is EngineIs.LEFT and 40 <= after.engine.away_s < 40 + 20
+    async for _ in guard.handlers()["disarm"]({}, None):
+        pass
+    assert _earlier(guard.layout)[0] == Earlier(mode=Mode.OFF), "what a closing keeps has no end"
+    assert guard.engine.state is EngineIs.LEFT
+    async for _ in guard.handlers()["open"]({}, None):
+        pass
+    assert guard.engine.state is EngineIs.UNHEARD and _earlier(guard.layout)[0] == Earlier()
+
+
+async def test_an_engine_that_a_closing_has_stopped_is_waited_for_once_that_is_broken_off(
+    guard: Guard,
+) -> None:
+    guard.hear(Beat(sender="engine", pid=1, epoch=1), time.monotonic())
+    async for _ in guard.handlers()["hold"]({}, None):
+        pass
+    guard.hear(Beat(sender="engine", pid=1, epoch=1, stage=STOPPED), time.monotonic())
+    guard.engine.left_s -= 1000
+    async for _ in guard.handlers()["open"]({}, None):
+        pass
+    assert guard.engine.state is EngineIs.LEFT and guard.engine.away_s < 500
+    assert _earlier(guard.layout)[0].left_s == guard.engine.left_s
 
 
 async def test_one_that_comes_after_leaves_to_run_out_what_a_closing_left(
@@ -102,17 +140,17 @@ async def test_one_that_comes_after_leaves_to_run_out_what_a_closing_left(
     monkeypatch.setattr(guard_module, "DISARM_S_MAX", 0.0)  # nobody is there to disarm
     async for _ in before.handlers()["disarm"]({"but": ["one"]}, None):
         pass
-    watching, mode, left, _ = _earlier(layout)
-    assert (watching, mode, left) == (False, Mode.OFF, ("one",))
-    record = own_record(watching, mode, left)
-    after = Guard(layout, loaded, None, record, watching=watching, on_end=lambda: None)
+    earlier, _ = _earlier(layout)
+    assert earlier == Earlier(mode=Mode.OFF, left=("one",))
+    record = own_record(False, earlier.mode, earlier.left)
+    after = Guard(layout, loaded, None, record, watching=False, on_end=lambda: None)
     assert {name: each.left_to_run_out for name, each in after.switches.items()} == {
         "one": True,
         "two": False,
     }
     async for _ in after.handlers()["open"]({}, None):
         pass
-    assert _earlier(layout) == (False, Mode.OPEN, (), "")
+    assert _earlier(layout) == (Earlier(), "")
 
 
 async def test_a_disk_that_hangs_holds_up_no_answer_and_gets_the_newest_record_when_it_is_back(

@@ -78,6 +78,10 @@ class Tried:
     def beat(self) -> None:
         self.world.engine.hear(Beat(sender="engine", epoch=1), time.monotonic())
 
+    def leave(self) -> None:
+        """As an engine that was told to end."""
+        self.world.engine.hear(Beat(sender="engine", epoch=1, stage=STOPPED), time.monotonic())
+
 
 @pytest.fixture
 async def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tried]:
@@ -388,10 +392,55 @@ async def test_what_a_closing_leaves_that_was_cut_off_is_cancelled_though_its_en
     await until(lambda: len(stops.begun) == 2)
 
 
+@pytest.mark.parametrize("by", ["venue", "guard"])
+async def test_what_an_engine_leaves_that_is_not_back_in_time_is_cancelled(
+    tried: Tried, stops: Stops, by: str
+) -> None:
+    """New code that did not start, or a stray SIGTERM: the orders rested for ever."""
+    on = "armed" if by == "venue" else "watching"
+    switch = tried.switch
+    switch.warm.config = switch.warm.config.model_copy(update={"dead_man": by})
+    switch._settings = switch._settings.model_copy(update={"back_within": 2.0})
+    stops.go_on.set()
+    await until(lambda: switch.as_dict()["state"] == on)
+    tried.beating.cancel()
+    tried.leave()
+    row: Any = switch.as_dict(3)
+    assert row["state"] == "away" and 1.0 < row["runs_out_in_s"] <= 2.0
+    assert "rest for 2s" in row["why"]
+    left_s = time.monotonic()
+    await until(lambda: "dead_man_fired" in tried.told)
+    assert switch.as_dict()["state"] == "fired"
+    if by == "venue":
+        refreshed_s = tried.timer.asked[-1][1]
+        assert refreshed_s > left_s, "it is kept up for an engine that may be back"
+        assert stops.begun[0] - refreshed_s >= 1.0, "and then the venue itself acts first"
+    else:
+        assert stops.begun[0] - left_s >= 2.0 - 0.1
+    # One that is back has its orders guarded as ever, also where it is gone again before anybody looks.
+    assert len(stops.begun) == 1
+    tried.beat()
+    tried.leave()
+    await until(lambda: len(stops.begun) == 2)
+
+
+async def test_an_engine_that_is_back_in_time_keeps_its_orders(tried: Tried, stops: Stops) -> None:
+    await until(lambda: tried.switch.armed is True)
+    tried.beating.cancel()
+    tried.leave()
+    assert tried.switch.as_dict()["state"] == "away"
+    again = asyncio.create_task(_beat(tried.world))
+    try:
+        await until(lambda: tried.switch.as_dict()["state"] == "armed")
+        await asyncio.sleep(2 * tried.switch.timeout_s)
+        assert not stops.begun
+    finally:
+        again.cancel()
+
+
 async def test_what_rests_while_nothing_is_armed_and_nobody_cancels_is_named_as_not_covered(
     tried: Tried,
 ) -> None:
-    """After a restart whose new code did not start, orders rested, and no gap was shown."""
 
     def gaps(resting: int | None) -> list[str]:
         row: Any = tried.switch.as_dict(resting)
@@ -400,9 +449,11 @@ async def test_what_rests_while_nothing_is_armed_and_nobody_cancels_is_named_as_
     await until(lambda: tried.switch.armed is True)
     assert not gaps(3)
     tried.beating.cancel()
-    tried.world.engine.hear(Beat(sender="engine", epoch=1, stage=STOPPED), time.monotonic())
+    tried.leave()
+    assert not gaps(3), "they are withdrawn, unless it is back"
+    tried.world.engine.forget()
     assert tried.switch.as_dict()["state"] == "idle"
-    assert gaps(3)[0].startswith("what rests (3): the engine was stopped on purpose")
+    assert gaps(3)[0].startswith("what rests (3): no engine was heard yet")
     assert gaps(None)[0].startswith("whatever rests: ")
     assert not gaps(0)
     tried.world.mode = Mode.OFF

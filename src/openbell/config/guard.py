@@ -17,6 +17,10 @@ class Guard(Model):
     dead_man_timeout: Annotated[Seconds, Field(gt=0)] = 60.0
     """How long the desk's orders may rest without an engine that is well. Of a venue's own timer it
     is the time-out, refreshed at a quarter of it; elsewhere the guard cancels after it."""
+    back_within: Annotated[Seconds, Field(gt=0)] | None = None
+    """How long the orders of an engine that ended as it was told to, by anybody's SIGTERM say, may rest
+    before it is back: then they are withdrawn as those of one that fell silent. At least as long as
+    `dead_man_timeout`, and as long as that unless it is set. Orders that a closing keeps have no end."""
     engine_silent_after: Annotated[Seconds, Field(gt=0)] = 5.0
     """An engine that was not heard for so long is not well: no timer is refreshed for it."""
     controller_silent_after: Annotated[Seconds, Field(gt=0)] = 5.0
@@ -36,7 +40,16 @@ class Guard(Model):
                 "engine_silent_after must be at most half of dead_man_timeout, or a timer could fire "
                 "for an engine that is well"
             )
+        if self.back_within is not None and self.back_within < self.dead_man_timeout:
+            raise ValueError(
+                "back_within must be at least dead_man_timeout: an engine that says that it will be back "
+                "is waited for no less than one that was killed"
+            )
         return self
+
+    @property
+    def back_within_s(self) -> float:
+        return self.dead_man_timeout if self.back_within is None else self.back_within
 
     @property
     def beat_every_s(self) -> float:

@@ -9,9 +9,11 @@ for as long.
                   only as long as a closing says so: one that was cut off is a silence like an engine's
            off    disarmed, and never armed again until the desk is opened
 
-An engine that ends on a person's word says so: then nothing is armed and nothing is cancelled, as
-its orders are meant to rest. One that an emergency stop has ended says nothing any more: where that
-stop verified zero nothing is left to do. Pure: facts in, one act out.
+An engine that ends as it was told to says so: it is to be back soon, and until then its orders are meant
+to rest. That is a lease, not for good: should it not be heard again within `back_within_s`, what rests is
+withdrawn as that of one that fell silent. Orders that are to rest for longer are a closing's to keep (`off`).
+One that an emergency stop has ended says nothing any more: where that stop verified zero nothing is left to
+do. Pure: facts in, one act out.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class EngineIs(StrEnum):
     WELL = "well"
     SILENT = "silent"
     LEFT = "left"
-    """It ended as it was told to."""
+    """It ended as it was told to, and is to be back soon."""
 
 
 class Act(StrEnum):
@@ -66,6 +68,10 @@ class DeadManFacts:
     engine: EngineIs
     engine_silent_s: float
     """Since the engine was last heard."""
+    engine_away_s: float
+    """Since the engine that left on purpose said so; 0 of any other."""
+    back_within_s: float
+    """So long the orders of one that left may rest without it; at least as long as `timeout_s`."""
     closing_well: bool
     """A closing goes on, by its controller's word of just now."""
     closing_silent_s: float
@@ -107,7 +113,7 @@ def decide(facts: DeadManFacts) -> Decision:
         case EngineIs.UNHEARD:
             return Decision(Act.NOTHING, "no engine was heard yet")
         case EngineIs.LEFT:
-            return _off(facts, "the engine was stopped on purpose")
+            return _away(facts)
         case EngineIs.WELL:
             return _kept_up(facts)
     return _running_out(facts, "the engine", facts.engine_silent_s)
@@ -134,6 +140,40 @@ def _kept_up(facts: DeadManFacts) -> Decision:
     since = facts.since_refresh_s
     due = since is None or not facts.armed or since >= facts.timeout_s * REFRESH_SHARE
     return Decision(Act.REFRESH if due else Act.NOTHING)
+
+
+def _away(facts: DeadManFacts) -> Decision:
+    """A timer that runs is kept up for so long that it runs out with the lease, or up to REFRESH_SHARE of
+    it later: it is refreshed once more when just one time-out is left, for then the venue acts though guard
+    and machine are gone. Nothing is armed anew."""
+    if facts.cancelled:
+        return Decision(
+            Act.NOTHING,
+            "the engine that was stopped on purpose is not back; what rested was cancelled",
+        )
+    since, lease_s = facts.since_refresh_s, facts.back_within_s
+    if facts.applies == "venue" and facts.armed and since is not None:
+        over = since >= facts.timeout_s + FIRED_GRACE_S
+    else:
+        over = facts.engine_away_s >= lease_s
+    if over:
+        why = f"the engine was stopped on purpose, and was not back within {lease_s:g}s"
+        return Decision(Act.CANCEL, why)
+    due = facts.applies == "venue" and facts.armed is not False and _refresh_is_due_away(facts)
+    return Decision(
+        Act.REFRESH if due else Act.NOTHING,
+        f"the engine was stopped on purpose: its orders rest for {lease_s:g}s, or until it is back",
+    )
+
+
+def _refresh_is_due_away(facts: DeadManFacts) -> bool:
+    since, away_s = facts.since_refresh_s, facts.engine_away_s
+    last_s = facts.back_within_s - facts.timeout_s
+    """Of the lease, when the timer is started last."""
+    if away_s < last_s:
+        return since is None or since >= facts.timeout_s * REFRESH_SHARE
+    was_last = since is not None and away_s - since >= last_s
+    return not was_last and away_s < last_s + facts.timeout_s * REFRESH_SHARE
 
 
 def _closing(facts: DeadManFacts) -> Decision:

@@ -32,16 +32,15 @@ from openbell.domain.dead_man import (
 )
 from openbell.errors import OpenbellError
 from openbell.guard.closing_watch import ClosingWatch
-from openbell.guard.dead_man_row import DeadManRow
+from openbell.guard.dead_man_row import DeadManRow, runs_out_in_s, state_of
 from openbell.guard.engine_watch import EngineWatch
+from openbell.guard.visiting import given_s, visit_to
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
-from openbell.kill.latencies import read_latencies
 from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.statement import VenueStatement
 from openbell.kill.stop_seen import has_stopped
-from openbell.kill.stop_venues import Visit, stop_venues
-from openbell.kill.venue import SETTLE_S_MIN
+from openbell.kill.stop_venues import stop_venues
 from openbell.venues.port import DeadMansSwitch, VenueThrottledError
 
 _log = logging.getLogger(__name__)
@@ -56,9 +55,6 @@ HELD_BACK_SHARE = 1 / 6
 try counts there as well, so that asking sooner than it says keeps everybody out."""
 DISK_S = 0.5
 CANCEL_RETRY_S, CANCEL_RETRY_MAX_S = 1.0, 30.0
-SETTLES = 2
-"""Nobody waits for it, so there is time for two lists as far apart as the longest latency, and as much
-again for the cancels, whatever `cancel_timeout` says."""
 STATED_S = 2.0
 """Between two looks at what an emergency stop that has ended the engine states of this venue."""
 
@@ -103,6 +99,8 @@ class DeadMan:
         self._refreshed_s: float | None = None
         self._refreshed_at: datetime | None = None
         self._cancelled = False
+        self._spell = 0
+        """Of the engine, as of `EngineWatch.spells`: that for which it was cancelled."""
         self._stopped = False
         """An emergency stop has ended the engine, and verified zero here."""
         self._stated_s = 0.0
@@ -143,6 +141,11 @@ class DeadMan:
         return wanted if switch is None else within(wanted, switch.min_s, switch.max_s)
 
     @property
+    def back_within_s(self) -> float:
+        """The lease of an engine that left; a venue's timer cannot run out sooner than it takes."""
+        return max(self._settings.back_within_s, self.timeout_s)
+
+    @property
     def facts(self) -> DeadManFacts:
         since = None if self._refreshed_s is None else self._clock_s() - self._refreshed_s
         return DeadManFacts(
@@ -150,6 +153,8 @@ class DeadMan:
             mode=self._world.mode,
             engine=self._world.engine.state,
             engine_silent_s=self._world.engine.silent_s,
+            engine_away_s=self._world.engine.away_s,
+            back_within_s=self.back_within_s,
             closing_well=self._world.closing.is_well,
             closing_silent_s=self._world.closing.silent_s,
             timeout_s=self.timeout_s,
@@ -190,6 +195,10 @@ class DeadMan:
         facts = self.facts
         self._tell_lateness(facts)
         well = facts.engine is EngineIs.WELL and facts.mode is Mode.OPEN
+        if self._spell != self._world.engine.spells:
+            # One was well between two looks, and may have sent orders, though it is gone again.
+            self._spell, self._cancelled = self._world.engine.spells, False
+            facts = self.facts
         if well or (facts.mode is Mode.HOLD and facts.closing_well):
             self._cancelled, self._cancel_retry_s = False, CANCEL_RETRY_S
             # What an earlier silence was to wait for is over: the next one is not held up by it.
@@ -290,8 +299,6 @@ class DeadMan:
     async def _cancel(self) -> None:
         """Until it is proven, or there is no reason for it any more: the new orders of an engine that is
         well again are not to go."""
-        venue = self.warm.venue
-        assert venue is not None
         if (
             self.fired_at is None
             or self.statement is None
@@ -306,19 +313,12 @@ class DeadMan:
             why=decide(self.facts).why,
         )
         self._cancelling = True
-        latencies = await read_latencies(self._layout.order_latency, DISK_S)
-        visit = Visit(
-            name=self.warm.name,
-            config=self.warm.config,
-            venue=venue,
-            warm=self.warm.warm,
-            settle_s=max(latencies.of(self.warm.name), SETTLE_S_MIN),
-        )
+        visit = await visit_to(self.warm, self._layout, DISK_S)
         stopping = asyncio.create_task(
             stop_venues(
                 [visit],
                 desk_id=self._desk_id,
-                timeout_s=max(self._settings.cancel_timeout, visit.settle_s * SETTLES),
+                timeout_s=given_s(visit, self._settings.cancel_timeout),
                 register=RegisterOnDisk(self._layout.live_orders),
             )
         )
@@ -337,6 +337,7 @@ class DeadMan:
             self._retry_later()
             return
         (self.statement,) = stopping.result()
+        # Of an engine that was back meanwhile, and is gone again, it says nothing: the next look cancels.
         self._cancelled = self.statement.result == "verified"
         self._ran_out()
         if not self._cancelled:
@@ -427,51 +428,26 @@ class DeadMan:
         """`resting`: own orders at the venue now, where that was asked."""
         facts = self.facts
         switch = self.switch
-        since = facts.since_refresh_s
-        running = facts.applies == "venue" and facts.armed is True and since is not None
         return DeadManRow(
             venue=self.warm.name,
             config=self.warm.config,
             switch=switch,
             applies=facts.applies if self.warm.venue is not None else "unknown",
             timeout_s=facts.timeout_s,
-            state=self._state(facts),
+            state=state_of(
+                facts,
+                loaded=self.warm.venue is not None,
+                cancelling=self._cancelling,
+                fired=self.fired_at is not None,
+            ),
             why=self._problem or decide(facts).why,
             not_covered=self._not_covered(facts, switch, resting),
             refreshed_at=self._refreshed_at,
-            refreshed_ago_s=since,
-            runs_out_in_s=facts.timeout_s - since if running and since else None,
+            refreshed_ago_s=facts.since_refresh_s,
+            runs_out_in_s=runs_out_in_s(facts),
             fired_at=self.fired_at,
             fired=self.statement,
         ).as_dict()
-
-    def _state(self, facts: DeadManFacts) -> str:
-        if facts.applies == "none":
-            return "off"
-        if self.warm.venue is None:
-            return "unknown"
-        if self._cancelling:
-            return "cancelling"
-        if facts.mode is Mode.OFF:
-            if facts.only_runs_out:
-                return "running_out"
-            off = facts.applies == "guard" or facts.armed is False
-            return "disarmed" if off else "disarming"
-        closes = facts.mode is Mode.HOLD
-        if not closes and facts.engine in (EngineIs.UNHEARD, EngineIs.LEFT):
-            return "idle"
-        if not (facts.closing_well if closes else facts.engine is EngineIs.WELL):
-            if facts.stopped:
-                return "idle"
-            if facts.cancelled:
-                return "idle" if self.fired_at is None else "fired"
-            return "running_out"
-        if facts.applies == "guard":
-            return "watching"
-        if facts.armed:
-            return "armed"
-        # A closing arms nothing anew; should it end without a word, the guard cancels.
-        return "watching" if closes else "not_armed"
 
     def _not_covered(
         self, facts: DeadManFacts, switch: DeadMansSwitch | None, resting: int | None
@@ -480,7 +456,7 @@ class DeadMan:
             return [f'everything: dead_man = "off" in [venues.{self.warm.name}]']
         gaps = []
         nobody = facts.mode is Mode.OFF or (
-            facts.mode is Mode.OPEN and facts.engine in (EngineIs.UNHEARD, EngineIs.LEFT)
+            facts.mode is Mode.OPEN and facts.engine is EngineIs.UNHEARD
         )
         if nobody and resting != 0:
             rests = "whatever rests" if resting is None else f"what rests ({resting})"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from openbell.domain.dead_man import DeadManFacts, EngineIs, Mode
+
 if TYPE_CHECKING:
     from openbell.config.models import Venue as VenueConfig
     from openbell.kill.statement import VenueStatement
@@ -14,6 +16,54 @@ if TYPE_CHECKING:
 
 NOT_LOOKED: dict[str, int | None] = {"open_orders": None, "elsewhere": None}
 """What a guard adds to a row where it is asked to look at the venue, and the venue did not tell."""
+
+
+def runs_out_in_s(facts: DeadManFacts) -> float | None:
+    """Until what rests is withdrawn, should the engine not be heard before; None: nothing runs."""
+    if _is_away(facts):
+        return max(0.0, facts.back_within_s - facts.engine_away_s)
+    since = facts.since_refresh_s
+    runs = facts.applies == "venue" and facts.armed is True and since is not None
+    return facts.timeout_s - since if runs and since else None
+
+
+def state_of(facts: DeadManFacts, *, loaded: bool, cancelling: bool, fired: bool) -> str:
+    """In one word, as docs/reference/dead-man.md lists them. `loaded`: the venue's adapter; `fired`: it was
+    acted on at some time."""
+    if facts.applies == "none":
+        return "off"
+    if not loaded:
+        return "unknown"
+    if cancelling:
+        return "cancelling"
+    if facts.mode is Mode.OFF:
+        if facts.only_runs_out:
+            return "running_out"
+        off = facts.applies == "guard" or facts.armed is False
+        return "disarmed" if off else "disarming"
+    closes = facts.mode is Mode.HOLD
+    if not closes and facts.engine is EngineIs.UNHEARD:
+        return "idle"
+    if _is_away(facts):
+        return "away" if facts.engine_away_s < facts.back_within_s else "running_out"
+    if not (facts.closing_well if closes else facts.engine is EngineIs.WELL):
+        if facts.stopped:
+            return "idle"
+        if facts.cancelled:
+            return "fired" if fired else "idle"
+        return "running_out"
+    if facts.applies == "guard":
+        return "watching"
+    if facts.armed:
+        return "armed"
+    # A closing arms nothing anew; should it end without a word, the guard cancels.
+    return "watching" if closes else "not_armed"
+
+
+def _is_away(facts: DeadManFacts) -> bool:
+    """The orders of an engine that left on purpose rest until it is back, or its time is over."""
+    left = facts.mode is Mode.OPEN and facts.engine is EngineIs.LEFT
+    return left and facts.applies != "none" and not facts.cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,10 @@ class EngineWatch:
     service: str = ""
     pid: int = 0
     left: bool = False
+    left_s: float = 0.0
+    """When it said so."""
+    spells: int = 0
+    """How often one began to be well: what was withdrawn in one says nothing of the next."""
     ended_by_stop: bool = False
     """An emergency stop of the desk was begun, and nothing was heard since."""
     standbys: dict[str, float] = field(default_factory=dict)
@@ -48,9 +52,14 @@ class EngineWatch:
             self._replaced.discard(sender)
             if self.pid and sender != (self.service, self.pid):
                 self._replaced.add((self.service, self.pid))
-        self.epoch, self.service, self.pid = beat.epoch, beat.service, beat.pid
         self.heard_s = max(at_s, self.heard_s or 0.0)
-        self.left, self.ended_by_stop = beat.stage == STOPPED, False
+        leaves = beat.stage == STOPPED
+        if leaves and not (self.left and sender == (self.service, self.pid)):
+            self.left_s = at_s
+        self.epoch, self.service, self.pid = beat.epoch, beat.service, beat.pid
+        self.left, self.ended_by_stop = leaves, False
+        if self.state is EngineIs.WELL is not before:
+            self.spells += 1
         if self.state is not before:
             self.on_change()
 
@@ -62,9 +71,21 @@ class EngineWatch:
         self.ended_by_stop = True
         self.on_change()
 
-    def expect(self) -> None:
-        """One was heard by an earlier guard: its silence counts from now on."""
+    def expect(self, left_s: float | None = None) -> None:
+        """One was heard by an earlier guard: its silence counts from now on. `left_s`: when it left on
+        purpose; that it is to be back counts from then, whoever heard it."""
         self.heard_s = self.clock_s()
+        if left_s is not None:
+            # Of this boot's monotonic clock: what lies ahead of it is no time of the past.
+            self.left, self.left_s = True, min(left_s, self.heard_s)
+
+    def expect_anew(self) -> None:
+        """A closing that was to withdraw the orders is over without that: what was heard before counts from
+        now on, for whoever stopped it has not seen to what it left."""
+        if self.ended_by_stop:
+            self.forget()
+        elif self.state in (EngineIs.SILENT, EngineIs.LEFT):
+            self.heard_s = self.left_s = self.clock_s()
 
     def forget(self) -> None:
         """The desk is opened anew: what was heard before says nothing."""
@@ -76,10 +97,16 @@ class EngineWatch:
         """This process itself was stopped for so long: nobody was silent for that."""
         if self.heard_s is not None:
             self.heard_s = min(self.heard_s + seconds, self.clock_s())
+            self.left_s = min(self.left_s + seconds, self.clock_s())
 
     @property
     def silent_s(self) -> float:
         return 0.0 if self.heard_s is None else self.clock_s() - self.heard_s
+
+    @property
+    def away_s(self) -> float:
+        """Since it left on purpose."""
+        return self.clock_s() - self.left_s if self.state is EngineIs.LEFT else 0.0
 
     @property
     def state(self) -> EngineIs:
@@ -97,6 +124,7 @@ class EngineWatch:
             "pid": self.pid or None,
             "epoch": self.epoch or None,
             "silent_s": None if self.heard_s is None else round(self.silent_s, 3),
+            "away_s": round(self.away_s, 3) if self.state is EngineIs.LEFT else None,
             "ended_by_stop": self.ended_by_stop,
             "standbys": sorted(self.standbys),
         }

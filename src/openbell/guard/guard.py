@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import psutil
@@ -18,14 +18,14 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.secrets import Secrets
 from openbell.domain.dead_man import EngineIs, Mode
-from openbell.domain.scopes import parse_scopes
-from openbell.errors import OpenbellError, StorageError, UsageError
+from openbell.errors import OpenbellError
 from openbell.guard.closing_watch import ClosingWatch
 from openbell.guard.controller_watch import ControllerWatch
 from openbell.guard.dead_man import DeadMan
 from openbell.guard.dead_man_row import NOT_LOOKED
 from openbell.guard.engine_watch import EngineWatch, watch_for_stops
 from openbell.guard.record import GuardRecord, RecordKeeper
+from openbell.guard.latch_request import latch_on_request
 from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
 from openbell.guard.unproven_stop import UnprovenStop
@@ -36,9 +36,6 @@ from openbell.runtime import logs as log_files
 from openbell.runtime.process_watch import choose_watch
 from openbell.runtime.processes import system_processes
 from openbell.service.logging import get_logger
-from openbell.state.halts import Halt
-from openbell.state.kill_log import append_act
-from openbell.state.latch import Latches
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +51,6 @@ ALERTS = frozenset(
 KEEP_HOUSE_S = 10.0
 DISARM_S_MAX = 50.0
 """However slow the venues are; then what is not known to be disarmed is said."""
-LATCH_S = 5.0
 RECORD_S = 1.0
 """For a disk to take what a guard that comes after has to know; an answer waits no longer for it."""
 WELL_AGAIN_S = 30.0
@@ -131,14 +127,15 @@ class Guard:
         self._started_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._process = psutil.Process()
-        if watching:
-            self.engine.expect()
+        if watching or record.left_s is not None:
+            self.engine.expect(record.left_s)
 
     @property
     def leaves_nothing(self) -> bool:
         """That a guard which comes after has to know."""
         told = self.mode is not Mode.OPEN and not self.controller.is_closed
-        return not self._record.engine_heard and not told
+        is_away = self._record.left_s is not None
+        return not self._record.engine_heard and not is_away and not told
 
     @property
     def _record(self) -> GuardRecord:
@@ -268,8 +265,17 @@ class Guard:
 
     def _engine_changed(self) -> None:
         self._wake()
-        heard = self.engine.state in (EngineIs.WELL, EngineIs.SILENT)
-        self._keeper.keep(msgspec.structs.replace(self._record, engine_heard=heard))
+        self._keeper.keep(msgspec.structs.replace(self._record, **self._engine_facts()))
+
+    def _engine_facts(self) -> dict[str, Any]:
+        """As the record has them."""
+        state = self.engine.state
+        # Of a desk that was disarmed, an engine that leaves leaves nothing that a guard has to see to.
+        away = state is EngineIs.LEFT and self.mode is not Mode.OFF
+        return {
+            "engine_heard": state in (EngineIs.WELL, EngineIs.SILENT),
+            "left_s": self.engine.left_s if away else None,
+        }
 
     def _wake(self) -> None:
         for switch in self.switches.values():
@@ -301,7 +307,7 @@ class Guard:
             "disarm": self._disarm,
             "detach": self._detach,
             "end": self._end,
-            "latch": self._latch,
+            "latch": lambda fields, _: latch_on_request(self.layout, fields, self.tell),
             "emergency_stop": self._emergency_stop,
         }
 
@@ -382,11 +388,11 @@ class Guard:
 
     async def _open(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
         """The desk is opened, or goes on: switches follow the engine."""
-        if self.mode is not Mode.OPEN:
+        if self.mode is Mode.OFF:
             self.engine.forget()
             for switch in self.switches.values():
                 switch.left_to_run_out = False
-        self._set_mode(Mode.OPEN)
+        self._set_mode(Mode.OPEN, **self._engine_facts())
         await self._keeper.kept(RECORD_S)
         yield {"mode": str(self.mode), "final": True}
 
@@ -396,6 +402,9 @@ class Guard:
         self.closing.hear(time.monotonic())
         if self.mode is Mode.OPEN:
             self._set_mode(Mode.HOLD)
+        elif self.mode is Mode.HOLD:
+            self.engine.expect_anew()
+        if self.mode is not Mode.OPEN:
         await self._keeper.kept(RECORD_S)
         yield {"mode": str(self.mode), "final": True}
 
@@ -405,7 +414,7 @@ class Guard:
         if isinstance(but := fields.get("but"), list):
             for name, switch in self.switches.items():
                 switch.left_to_run_out = name in but
-        self._set_mode(Mode.OFF, engine_heard=False)
+        self._set_mode(Mode.OFF, engine_heard=False, left_s=None)
         switches = tuple(self.switches.values())
         waits = [asyncio.create_task(switch.disarmed()) for switch in switches]
         if waits:
@@ -454,66 +463,10 @@ class Guard:
         async for told in self.stopping.answers(fields):
             yield told
 
-    async def _latch(self, fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
-        """Sets the kill switch, as the command line does by itself."""
-        wish = _wish(fields)
-        try:
-            scopes = parse_scopes(wish.scopes)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        actor = wish.actor or "guard"
-        halt = Halt(wish.reason or "no reason given", actor, datetime.now(UTC))
-        try:
-            async with asyncio.timeout(LATCH_S):
-                setting = await asyncio.to_thread(Latches(self.layout).set, scopes, halt)
-        except TimeoutError:
-            raise StorageError(
-                f"the disk did not answer within {LATCH_S:g} s: not known to be latched",
-                hint="stop the desk with `openbell emergency-stop`",
-            ) from None
-        self.tell("latched", scopes=[str(scope) for scope in scopes], by=actor, reason=wish.reason)
-        detail = {
-            "scopes": [str(scope) for scope in scopes],
-            "reason": wish.reason,
-            "latches": [latch.as_dict() for latch in setting.latches],
-            "by_guard": True,
-        }
-        recorded = True
-        try:
-            await asyncio.to_thread(
-                append_act, self.layout.kill_switch_log, actor, "kill_switch.activate", detail
-            )
-        except StorageError as error:
-            recorded = False
-            self.tell("not_recorded", why=error.message)
-        yield {
-            "latched": True,
-            "latches": detail["latches"],
-            "durable": setting.durable,
-            "problems": list(setting.problems),
-            "recorded": recorded,
-            "final": True,
-        }
-
-    def _set_mode(self, mode: Mode, **also: bool) -> None:
+    def _set_mode(self, mode: Mode, **also: object) -> None:
         if mode is not self.mode:
             self.tell("mode", mode=str(mode), before=str(self.mode))
         self.mode = mode
         self._wake()
         left = tuple(name for name, switch in self.switches.items() if switch.left_to_run_out)
         self._keeper.keep(msgspec.structs.replace(self._record, mode=mode, left=left, **also))
-
-
-class _LatchWish(msgspec.Struct, frozen=True, kw_only=True):
-    do: Literal["latch"]
-    scopes: tuple[str, ...] = ()
-    reason: str = ""
-    actor: str = ""
-
-
-def _wish(fields: Fields) -> _LatchWish:
-    """Raises UsageError."""
-    try:
-        return msgspec.convert(dict(fields), _LatchWish)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"latch: {error}") from None

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from openbell.config.layout import DESK_FILE, DeskLayout
 from openbell.domain.dead_man import Mode
@@ -37,6 +37,15 @@ REQUESTS = (
     "status", "watch", "dead_man", "emergency_stop", "latch", "open", "hold", "disarm", "detach",
     "end",
 )  # fmt: skip
+
+
+class Earlier(NamedTuple):
+    """As in GuardRecord."""
+
+    engine_heard: bool = False
+    left_s: float | None = None
+    mode: Mode = Mode.OPEN
+    left: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,8 +162,9 @@ async def _watch_over(layout: DeskLayout, reception: _Reception, ended: asyncio.
 
     configure("guard")
     log = get_logger()
-    watching, mode, left, note = _earlier(layout)
-    record = own_record(watching, mode, left)
+    earlier, note = _earlier(layout)
+    watching = earlier.engine_heard
+    record = own_record(watching, earlier.mode, earlier.left, earlier.left_s)
     try:
         await aside(lambda: write_record(layout.guard_record, record), RECORD_S)
     except OpenbellError as error:
@@ -200,19 +210,18 @@ async def _all_opened(guard: Guard) -> None:
         await warm.opened.wait()
 
 
-def _earlier(layout: DeskLayout) -> tuple[bool, Mode, tuple[str, ...], str]:
-    """Whether an earlier guard of this boot had heard an engine, what it had been told of the
-    switches, those that are left to run out, and what a person must be told. Of a record that cannot be
-    read the worst is taken: that it had, and that the desk is open."""
+def _earlier(layout: DeskLayout) -> tuple[Earlier, str]:
+    """What an earlier guard of this boot knew, and what a person must be told. Of a record that cannot be
+    read the worst is taken: that it had heard an engine, and that the desk is open."""
     from openbell.runtime.processes import system_processes
 
     try:
         record: GuardRecord | None = read_record(layout.guard_record)
     except ValueError as error:
-        return True, Mode.OPEN, (), f"{error}: taken as if an engine had been heard"
+        return Earlier(engine_heard=True), f"{error}: taken as if an engine had been heard"
     if record is None or record.boot_id != system_processes().boot_id():
-        return False, Mode.OPEN, (), ""
-    return record.engine_heard, record.mode, record.left, ""
+        return Earlier(), ""
+    return Earlier(record.engine_heard, record.left_s, record.mode, record.left), ""
 
 
 def _load(layout: DeskLayout) -> tuple[LoadedDesk, str]:

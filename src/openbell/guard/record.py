@@ -36,13 +36,20 @@ class GuardRecord(msgspec.Struct, frozen=True, kw_only=True):
     engine_heard: bool = False
     """An engine was well under this guard, or the one before, and did not end on purpose: should
     nothing more be heard of it, its orders are to go."""
+    left_s: float | None = None
+    """When an engine left on purpose that is to be back, by this boot's monotonic clock; None: none has."""
     mode: Mode = Mode.OPEN
     """What it was told last of the switches; a guard that comes after goes on with it."""
     left: tuple[str, ...] = ()
     """Venues whose timer a closing has left to run out; one that comes after is not to disarm them."""
 
 
-def own_record(watching: bool, mode: Mode = Mode.OPEN, left: tuple[str, ...] = ()) -> GuardRecord:
+def own_record(
+    watching: bool,
+    mode: Mode = Mode.OPEN,
+    left: tuple[str, ...] = (),
+    left_s: float | None = None,
+) -> GuardRecord:
     """Of this process."""
     table = system_processes()
     facts = table.facts(os.getpid())
@@ -52,6 +59,7 @@ def own_record(watching: bool, mode: Mode = Mode.OPEN, left: tuple[str, ...] = (
         boot_id=table.boot_id(),
         since_ns=time.time_ns(),
         engine_heard=watching,
+        left_s=left_s,
         mode=mode,
         left=left,
     )

@@ -27,17 +27,16 @@ from openbell.config.duties import ENGINES
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.errors import OpenbellError, StorageError
+from openbell.guard.visiting import given_s, visit_to
 from openbell.guard.warm_venue import WarmVenue
 from openbell.kill.aside import aside
 from openbell.kill.course import under_way
-from openbell.kill.latencies import read_latencies
 from openbell.kill.live_orders import RegisterOnDisk
 from openbell.kill.own_processes import OwnProcesses
 from openbell.kill.plan import Scope
 from openbell.kill.statement import VenueStatement, together
-from openbell.kill.stop_venues import Visit, stop_venues
+from openbell.kill.stop_venues import stop_venues
 from openbell.kill.unproven_stop import Debt, Debts, note_went_on
-from openbell.kill.venue import SETTLE_S_MIN
 from openbell.runtime.records import Records
 from openbell.state.kill_log import append_act
 
@@ -236,17 +235,10 @@ class UnprovenStop:
 
     async def _stopped(self, debt: Debt) -> VenueStatement:
         held = self._venues[debt.venue]
-        assert held.venue is not None
-        latencies = await read_latencies(self._layout.order_latency, DISK_S)
+        # Not even where the account is the desk's alone: what rests there since may be a person's.
+        not_all = held.config.model_copy(update={"exclusive": False})
+        visit = await visit_to(held, self._layout, DISK_S, not_all)
         at_large = await self._at_large(debt)
-        visit = Visit(
-            name=debt.venue,
-            # Not even where the account is the desk's alone: what rests there since may be a person's.
-            config=held.config.model_copy(update={"exclusive": False}),
-            venue=held.venue,
-            warm=held.warm,
-            settle_s=max(latencies.of(debt.venue), SETTLE_S_MIN),
-        )
         others_too = debt.account_wide or held.config.exclusive
         register = RegisterOnDisk(self._layout.live_orders)
         parts: list[VenueStatement] = []
@@ -254,7 +246,7 @@ class UnprovenStop:
             found = await stop_venues(
                 [visit],
                 desk_id=self._layout.desk_id,
-                timeout_s=max(self._cancel_timeout_s, 2 * visit.settle_s),
+                timeout_s=given_s(visit, self._cancel_timeout_s),
                 scope=Scope(symbol=symbol),
                 quiet=asyncio.Event() if at_large else None,  # never set: it proves nothing
                 register=register,
