@@ -581,17 +581,18 @@ async def test_what_a_disk_says_too_late_is_asked_anew(
 
     def late(debts: Debts) -> tuple[Debt, ...]:
         nonlocal looks
-        looks += 1
+        told = owed(debts)
+        looks += bool(told)
         if looks == 1:
-            told = owed(debts)
             hangs.wait(PATIENCE_S)
             return told
         return ()
 
-    going.rest(2)
-    await _left(going.layout, latch_now(going.layout, EmergencyRequest()), {"a": "unknown"})
+    # Before there is anything to see: a look that is under way as it is left would act on it.
     monkeypatch.setattr(unproven_stop, "DISK_S", 0.2)
     monkeypatch.setattr(Debts, "owed", late)
+    going.rest(2)
+    await _left(going.layout, latch_now(going.layout, EmergencyRequest()), {"a": "unknown"})
     await going.until(lambda: looks == 1, "it looks")
     await asyncio.sleep(2 * unproven_stop.DISK_S)
     hangs.set()
