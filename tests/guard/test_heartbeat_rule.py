@@ -13,7 +13,7 @@ import pytest
 from tests.harness.guarded_desk import GuardedDesk
 from tests.harness.wall_clock import WallClock
 
-from openbell.controller.guard_keeper import start_guard
+from openbell.controller.guard_process import start_guard
 from openbell.kill.marker import clear_marker
 from openbell.state.latch import Latches
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from openbell.controller.guard_keeper import start_guard
+from openbell.controller.guard_process import start_guard
 
 SEED = random.randrange(1 << 32)
 

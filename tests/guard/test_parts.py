@@ -64,13 +64,19 @@ async def test_a_part_that_failed_is_a_problem_until_it_goes_on(
     lasting.cancel()
 
 
-async def test_a_stop_that_stood_still_in_it_is_a_problem_and_an_alert(guard: Guard) -> None:
+async def test_a_stop_that_stood_still_in_it_is_a_problem_and_an_alert(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It refused every stop from then on, and no status said so."""
     told = asyncio.Queue[dict[str, object]]()
     guard._watchers.add(told)
     guard.stopping._stand_still("the venues has not ended for 70 s")
     assert "one stood still (the venues has not ended for 70 s)" in guard.document()["problem"]
     assert told.get_nowait()["event"] == "stop_stands_still" and "stop_stands_still" in ALERTS
+    assert guard.document()["stands_still"] == "the venues has not ended for 70 s"
+    assert "no controller is there to replace it" in guard.document()["problem"]
+    monkeypatch.setattr(type(guard.controller), "is_well", True)
+    assert "the controller replaces it" in guard.document()["problem"]
 
 
 async def test_a_guard_begins_with_the_mode_of_the_one_before_it(guard: Guard) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.harness.guarded_desk import GuardedDesk
 
-from openbell.controller.guard_keeper import start_guard
+from openbell.controller.guard_process import start_guard
 from openbell.kill.course import courses
 from openbell.state.latch import Latches
 

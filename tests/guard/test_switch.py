@@ -378,8 +378,11 @@ async def test_what_a_closing_leaves_that_was_cut_off_is_cancelled_though_its_en
     await asyncio.sleep(2 * tried.switch.timeout_s)
     assert not stops.begun, "while it goes on, nothing is"
     assert tried.switch.as_dict()["state"] == ("armed" if by == "venue" else "watching")
-    stops.go_on.set()
     tried.world.closing = cut_off()
+    assert tried.switch.runs_out, "no other guard is to take its place now"
+    await until(lambda: stops.begun)
+    assert tried.switch.runs_out
+    stops.go_on.set()
     await until(lambda: "dead_man_fired" in tried.told)
     await until(lambda: tried.switch.as_dict()["state"] == "fired")
     assert len(stops.begun) == 1
@@ -407,6 +410,7 @@ async def test_what_an_engine_leaves_that_is_not_back_in_time_is_cancelled(
     tried.leave()
     row: Any = switch.as_dict(3)
     assert row["state"] == "away" and 1.0 < row["runs_out_in_s"] <= 2.0
+    assert not switch.runs_out
     assert "rest for 2s" in row["why"]
     left_s = time.monotonic()
     await until(lambda: "dead_man_fired" in tried.told)

@@ -1,5 +1,6 @@
 """The controller's watch over the guard: there is one while the desk is meant to be open, and it
-answers. One that is gone is started again at once, one that hangs is killed first; both are alerts.
+answers. One that is gone is started again at once, one that hangs is killed first; both are alerts. So is
+one in which an emergency stop stood still: it answers, and begins no other (`standing_guard`).
 
 The connection on which it hears the guard tells of its end, and the kernel of which process it is.
 Two guards there can never be: the lock is the guard's own.
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -19,12 +19,21 @@ import msgspec
 
 from openbell.config.layout import DeskLayout
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.guard_news import pass_on
+from openbell.controller.guard_process import (
+    CONNECT_S,
+    KILL_S,
+    kill_guard,
+    listens,
+    recorded_guard,
+    start_guard,
+)
+from openbell.controller.standing_guard import StandingGuard
 from openbell.domain.dead_man import Mode
 from openbell.domain.desk_state import DeskTarget
 from openbell.domain.mutual_watch import BACKOFF_MAX_S, BACKOFF_S, LIMIT, WINDOW_S
 from openbell.errors import ConflictError, NotRunningError, OpenbellError, UnverifiedError
 from openbell.guard.peer import credentials
-from openbell.guard.record import process_of, read_record
 from openbell.kill.beats import ACTIVE, CLOSING, BeatSender
 from openbell.kill.guard_client import (
     GuardGoneError,
@@ -34,16 +43,12 @@ from openbell.kill.guard_client import (
 )
 from openbell.runtime.process_watch import WatchedProcess, choose_watch
 from openbell.runtime.processes import system_processes
-from openbell.runtime.spawn import spawn_module
 from openbell.service.logging import get_logger
 
 log = get_logger()
 
-_MODULE = "openbell.guard"
 START_S = 15.0
 """How long a guard may take until it answers; it does so in a fraction of a second."""
-CONNECT_S = 1.0
-KILL_S = 5.0
 DISARM_S = 55.0
 """Longer than the guard itself gives it (`guard.DISARM_S_MAX`); one that hangs meanwhile is ended by
 its watch, and the question with it."""
@@ -52,9 +57,6 @@ _POLL_S = 0.02
 IDLE_S = 1.0
 """Between two looks whether a closed desk was opened; an opening asks at once."""
 _OPEN_TARGETS = (DeskTarget.TRADING, DeskTarget.SAFE, DeskTarget.HALTED)
-_GUARD_ALERTS = frozenset({"dead_man_fires", "dead_man_fired", "dead_man_late", "dead_man_problem"})
-_WENT_ON = {"stop_gone_on": "begun", "stop_proven": "verified"}
-"""What the guard says of a stop that it goes on with, and what that came to."""
 
 
 class GuardKeeper:
@@ -295,7 +297,7 @@ class GuardKeeper:
         """Until it is gone, hangs, or is no longer wanted."""
         silent_after_s = self._desk.desk.file.guard.guard_silent_after
         process = None if pid is None else self._watch.other(pid)
-        said_hello = False
+        said_hello, standing = False, StandingGuard()
         try:
             while True:
                 within_s = silent_after_s if said_hello else max(silent_after_s, START_S)
@@ -311,6 +313,14 @@ class GuardKeeper:
                     self._is_gone(pid)
                     return
                 said_hello = await self._hear(line, pid, said_hello=said_hello)
+                # Of a desk that is closed none would come after one that stays for a stop.
+                if (
+                    process is not None
+                    and self.is_wanted
+                    and await standing.is_to_go(self._layout, self._told, pid)
+                ):
+                    await self._replace(process)
+                    return
         except OSError:
             self._is_gone(pid)
         finally:
@@ -327,19 +337,8 @@ class GuardKeeper:
             self._told = told
             if await self._replaces(told, pid):
                 return True
-        elif event in _GUARD_ALERTS:
-            await self._pass_on(str(event), told)
-        elif event in _WENT_ON:
-            venue, course = str(told.get("venue", "")), str(told.get("course", ""))
-            result = _WENT_ON[str(event)]
-            log.warning("the guard goes on with a stop", venue=venue, course=course, result=result)
-            self._desk.auditor.note("emergency.went_on", venue, course=course, result=result)
-        elif event == "stop_stands_still":
-            why = str(told.get("why", ""))
-            log.error(
-                "a stop stood still in the guard: end its process", pid=pid, why=why, alert=True
-            )
-            self._desk.auditor.note("emergency.stood_still", self._name, pid=pid, why=why)
+        else:
+            pass_on(self._desk, told, pid)
         if event == "hello":
             await self._is_up(told, pid)
             return True
@@ -359,6 +358,17 @@ class GuardKeeper:
         await self._ask("end", why=why)
         return True
 
+    async def _replace(self, process: WatchedProcess) -> None:
+        """One in which a stop stood still: what hangs in it may keep it from ending by itself. It has kept on
+        the disk what the next one needs: mode, whether an engine was heard, what stops have left."""
+        why = str(self._told.get("stands_still", ""))
+        log.error(
+            "a stop stood still in the guard: it is replaced", pid=process.pid, why=why, alert=True
+        )
+        self._state, self._why, self._was_up = "restarting", "a stop stood still in it", False
+        self._desk.auditor.note("guard.replaced", self._name, pid=process.pid, why=why)
+        await self._kill(process)
+
     async def _is_up(self, told: Mapping[str, Any], pid: int | None) -> None:
         desk = self._desk
         self._pid, self._state, self._why = pid, "running", ""
@@ -377,14 +387,6 @@ class GuardKeeper:
             else:
                 await self._ask(str(mode), timeout_s=DISARM_S)
         self._up.set()
-
-    async def _pass_on(self, event: str, told: Mapping[str, Any]) -> None:
-        """What a person must see, in the controller's log and in the audit log too."""
-        facts = {key: value for key, value in told.items() if key not in ("event", "at")}
-        settled = event == "dead_man_fired" and facts.get("result") == "verified"
-        (log.warning if settled else log.error)(event.replace("_", " "), alert=not settled, **facts)
-        action = f"dead_man.{event.removeprefix('dead_man_')}"
-        self._desk.auditor.note(action, str(facts.pop("venue", "")), **facts)
 
     def _is_gone(self, pid: int | None) -> None:
         if not self.is_wanted or self._replacing:
@@ -429,25 +431,16 @@ class GuardKeeper:
         self._child = self._watch.child(pid)
         deadline_s = time.monotonic() + START_S
         while not self._child.exit.done() and time.monotonic() < deadline_s:
-            if self._layout.guard_socket.exists() and await self._listens():
+            if self._layout.guard_socket.exists() and await listens(self._layout):
                 return
             await asyncio.wait({self._child.exit}, timeout=_POLL_S)
         await self._did_not_start(self._child)
-
-    async def _listens(self) -> bool:
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                _, writer = await asyncio.open_unix_connection(str(self._layout.guard_socket))
-        except (OSError, TimeoutError):
-            return False
-        writer.close()
-        return True
 
     async def _did_not_start(self, child: WatchedProcess) -> None:
         status = child.exit.result() if child.exit.done() else None
         if status == ConflictError.exit_code:
             # One holds the lock and does not listen: hung, or its socket is gone.
-            holder = self._recorded()
+            holder = recorded_guard(self._layout, self._watch, self._table)
             if holder is not None:
                 await self._hangs(holder, START_S)
                 holder.close()
@@ -459,30 +452,9 @@ class GuardKeeper:
         log.error("the guard did not start", why=self._why, alert=True)
         self._desk.auditor.note("guard.start_failed", self._name, why=self._why)
 
-    def _recorded(self) -> WatchedProcess | None:
-        """The guard that the record names, or else the lock; `_kill` looks whether it is one."""
-        with contextlib.suppress(ValueError):
-            record = read_record(self._layout.guard_record)
-            if record is not None and process_of(record, self._table) is not None:
-                return self._watch.other(record.pid)
-        try:
-            return self._watch.other(int(self._layout.guard_lock.read_text()))
-        except (OSError, ValueError):
-            return None
-
     async def _kill(self, process: WatchedProcess) -> bool:
         """For certain: whether it was seen to be gone."""
-        command = self._table.command(process.pid) or ""
-        if _MODULE not in command or str(self._layout.desk) not in command:
-            return False
-        process.signal(signal.SIGKILL)
-        try:
-            async with asyncio.timeout(KILL_S):
-                await asyncio.shield(process.exit)
-        except TimeoutError:
-            log.error("the guard outlives SIGKILL", pid=process.pid, alert=True)
-            return False
-        return True
+        return await kill_guard(process, self._layout, self._table)
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -515,8 +487,3 @@ class GuardKeeper:
         except (GuardGoneError, TimeoutError) as error:
             raise UnverifiedError(f"the guard did not answer: {do}") from error
         raise UnverifiedError(f"the guard ended in the middle of its answer: {do}")
-
-
-def start_guard(layout: DeskLayout, environment: Mapping[str, str] | None = None) -> int:
-    """Its pid. In a session of its own, its output in a file: it outlives this controller."""
-    return spawn_module(_MODULE, layout.desk, layout.guard_log, environment)

@@ -434,12 +434,7 @@ class DeadMan:
             switch=switch,
             applies=facts.applies if self.warm.venue is not None else "unknown",
             timeout_s=facts.timeout_s,
-            state=state_of(
-                facts,
-                loaded=self.warm.venue is not None,
-                cancelling=self._cancelling,
-                fired=self.fired_at is not None,
-            ),
+            state=self._state(facts),
             why=self._problem or decide(facts).why,
             not_covered=self._not_covered(facts, switch, resting),
             refreshed_at=self._refreshed_at,
@@ -448,6 +443,21 @@ class DeadMan:
             fired_at=self.fired_at,
             fired=self.statement,
         ).as_dict()
+
+    @property
+    def runs_out(self) -> bool:
+        """Nobody who is well stands behind what rests here: it is withdrawn soon, or now. Another guard
+        would begin to count anew."""
+        facts = self.facts
+        return facts.mode is not Mode.OFF and self._state(facts) in ("running_out", "cancelling")
+
+    def _state(self, facts: DeadManFacts) -> str:
+        return state_of(
+            facts,
+            loaded=self.warm.venue is not None,
+            cancelling=self._cancelling,
+            fired=self.fired_at is not None,
+        )
 
     def _not_covered(
         self, facts: DeadManFacts, switch: DeadMansSwitch | None, resting: int | None

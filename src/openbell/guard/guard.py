@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -24,8 +25,8 @@ from openbell.guard.controller_watch import ControllerWatch
 from openbell.guard.dead_man import DeadMan
 from openbell.guard.dead_man_row import NOT_LOOKED
 from openbell.guard.engine_watch import EngineWatch, watch_for_stops
-from openbell.guard.record import GuardRecord, RecordKeeper
 from openbell.guard.latch_request import latch_on_request
+from openbell.guard.record import GuardRecord, RecordKeeper
 from openbell.guard.server import Fields, Handler, Peer
 from openbell.guard.stopping import Stopping
 from openbell.guard.unproven_stop import UnprovenStop
@@ -324,7 +325,7 @@ class Guard:
             "digest": self.loaded.digest,
             "mode": str(self.mode),
             "problem": "; ".join(
-                filter(None, (self.problem, self.stopping.problem, *self._failed.values()))
+                filter(None, (self.problem, self._standing_still(), *self._failed.values()))
             ),
             "rss_bytes": self._process.memory_info().rss,
             "engine": self.engine.as_dict(),
@@ -332,9 +333,22 @@ class Guard:
             "venues": [warm.as_dict() for warm in self.venues.values()],
             "dead_man": [switch.as_dict() for switch in self.switches.values()],
             "kill_rules": self.heartbeat_rule.document(),
+            "stands_still": self.stopping.stands_still,
+            "at_work": self.stopping.under_way
+            or self.going_on.tries
+            or any(switch.runs_out for switch in self.switches.values()),
             "stopping": self.stopping.comes_to_an_end,
             "going_on": self.going_on.document(),
         }
+
+    def _standing_still(self) -> str:
+        if not (problem := self.stopping.problem):
+            return ""
+        if self.controller.is_well:
+            return f"{problem}; the controller replaces it once no stop is under way"
+        return (
+            f"{problem}; no controller is there to replace it: end its process (pid {os.getpid()})"
+        )
 
     async def _status(self, _fields: Fields, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
         yield {**self.document(), "final": True}
@@ -390,6 +404,9 @@ class Guard:
         """The desk is opened, or goes on: switches follow the engine."""
         if self.mode is Mode.OFF:
             self.engine.forget()
+        elif self.mode is Mode.HOLD:
+            self.engine.expect_anew()
+        if self.mode is not Mode.OPEN:
             for switch in self.switches.values():
                 switch.left_to_run_out = False
         self._set_mode(Mode.OPEN, **self._engine_facts())
@@ -402,9 +419,6 @@ class Guard:
         self.closing.hear(time.monotonic())
         if self.mode is Mode.OPEN:
             self._set_mode(Mode.HOLD)
-        elif self.mode is Mode.HOLD:
-            self.engine.expect_anew()
-        if self.mode is not Mode.OPEN:
         await self._keeper.kept(RECORD_S)
         yield {"mode": str(self.mode), "final": True}
 

@@ -59,11 +59,7 @@ class Stopping:
     @property
     def problem(self) -> str:
         still = self.stands_still
-        return (
-            f"no emergency stop is begun in it: one stood still ({still}); end its process"
-            if still
-            else ""
-        )
+        return f"no emergency stop is begun in it: one stood still ({still})" if still else ""
 
     @property
     def under_way(self) -> bool:
@@ -85,7 +81,7 @@ class Stopping:
         if self.stands_still:
             raise RefusedError(
                 f"a stop in this guard stood still: {self.stands_still}",
-                hint="the stop is carried out without the guard; end its process, and another one starts",
+                hint="the stop is carried out without the guard, which the controller replaces after it",
             )
         # At once: a disk that answers nothing may take half of the time that whoever presses waits.
         outdated, lacks = await asyncio.gather(self._is_outdated(), self._lacks(request))

@@ -101,6 +101,11 @@ class UnprovenStop:
         self._looking: asyncio.Task[tuple[Debt, ...]] | None = None
         self._looking_since_s = 0.0
 
+    @property
+    def tries(self) -> bool:
+        """Something is tried now."""
+        return bool(self._tries)
+
     def document(self) -> dict[str, str]:
         """By venue that is gone on with."""
         return dict(self._at_work)
