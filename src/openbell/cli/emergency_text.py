@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,57 @@ from openbell.cli.tables import number
 
 _LISTED_MAX = 20
 _WORDS = {"verified": "VERIFIED ZERO", "residual": "RESIDUAL", "unknown": "UNKNOWN"}
+_HELD_MAX_S = 1.0
+"""How long lines of venues wait for those of the latch and the freeze, which are told as they end."""
+
+
+class InOrder:
+    """The lines of a stop, those of the latch and the freeze before those of the venues.
+
+    A guard cancels beside the freeze, which ends, and is told, after the first cancels have begun: read from
+    top to bottom it seemed that nothing had been frozen before. No line waits longer than for the next
+    event after `_HELD_MAX_S`, and none is lost."""
+
+    def __init__(self, put: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._put = put
+        self._clock = clock
+        self._held: list[str] = []
+        self._since_s: float | None = None
+        self._wanted = {"latched"}
+        """What is to be told before the venues."""
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        what = event["event"]
+        line = event_line(event)
+        if what == "begun" and "desk" in (event.get("request") or {}).get("scopes", ()):
+            self._wanted.add("frozen")
+        self._wanted.discard(what)
+        if what in ("venue", "strategy") and self._wanted and not self._is_late():
+            self._held += [line] if line else []
+            return
+        if what in _BEFORE_VENUES and not self._is_late():
+            if line:
+                self._put(line)
+            if not self._wanted:
+                self.flush()
+            return
+        self.flush()
+        if line:
+            self._put(line)
+
+    def flush(self) -> None:
+        held, self._held = self._held, []
+        for line in held:
+            self._put(line)
+
+    def _is_late(self) -> bool:
+        now_s = self._clock()
+        if self._since_s is None:
+            self._since_s = now_s
+        return now_s - self._since_s > _HELD_MAX_S
+
+
+_BEFORE_VENUES = frozenset({"alone", "stuck", "begun", "latched", "frozen"})
 
 
 def event_line(event: Mapping[str, Any]) -> str:
@@ -49,7 +100,7 @@ def event_line(event: Mapping[str, Any]) -> str:
 
 def statement_text(stated: Mapping[str, Any]) -> str:
     """For people: of each venue what was proven, and what is to be done by hand."""
-    lines = ["", f"EMERGENCY STOP: {_WORDS[stated['result']]}"]
+    lines = ["", f"EMERGENCY STOP: {_heading(stated)}"]
     if stated["joined"]:
         lines.append("  carried out by another who pressed before; this is their statement")
     if stated["by_hand"]:
@@ -61,11 +112,34 @@ def statement_text(stated: Mapping[str, Any]) -> str:
         if strategy["result"] != "verified":
             lines += [f"      {strategy['why']}", f"      BY HAND: {strategy['by_hand']}"]
     left = [each for each in stated["ended"] if each["result"] == "left"]
+    lines += _positions(stated)
     lines += [f"  NOT ENDED: {e['service']}, pids {e['pids']}: {e['why']}" for e in left]
     lines += [f"  ! {problem}" for problem in stated["problems"]]
     lines += _latch(stated["latch"])
     lines.append(f"  {_afterwards(stated)}")
     return "\n".join(lines)
+
+
+def _heading(stated: Mapping[str, Any]) -> str:
+    """Zero of what: a stop that leaves positions is not one that has closed them."""
+    word = _WORDS[stated["result"]]
+    if stated["result"] != "verified":
+        return word
+    return f"{word} OPEN ORDERS" + (" AND POSITIONS" if stated["flatten"] else "")
+
+
+def _positions(stated: Mapping[str, Any]) -> list[str]:
+    """What becomes of them where nobody asked for their end: a stop neither closes them nor asks for them."""
+    if stated["flatten"]:
+        return []
+    see = (
+        "`openbell positions` shows them once the desk is open again"
+        if "desk" in stated["scopes"]
+        else "`openbell positions` shows them"
+    )
+    return [
+        f"  POSITIONS STAY, and were not looked at: `openbell emergency-stop --flatten` closes them, {see}"
+    ]
 
 
 def _latch(latch: Mapping[str, Any]) -> list[str]:
@@ -89,7 +163,8 @@ def _afterwards(stated: Mapping[str, Any]) -> str:
 
 
 def _venue_lines(venue: Mapping[str, Any]) -> list[str]:
-    lines = [f"  {venue['venue']}: {_WORDS[venue['result']]} ({venue['took_s']:.2f} s)"]
+    zero = " open orders" if venue["result"] == "verified" else ""
+    lines = [f"  {venue['venue']}: {_WORDS[venue['result']]}{zero} ({venue['took_s']:.2f} s)"]
     if venue["result"] != "verified":
         lines.append(f"      {venue['why']}")
     lines += [f"      {_order(order)}" for order in venue["orders"][:_LISTED_MAX]]
@@ -146,7 +221,7 @@ def _venue(event: Mapping[str, Any]) -> str:
         case "not_known":
             return f"not known: {event['why']}"
         case "verified":
-            return "verified zero"
+            return "verified zero open orders"
         case "flattening":
             return f"{event['side']} {number(event['quantity'])} {event['symbol']}, reduce only"
         case "flattened" if event["status"] != "filled":

@@ -114,10 +114,12 @@ class EmergencyStatement(msgspec.Struct, frozen=True, kw_only=True):
         return FAILED if any(each.result == "left" for each in self.ended) else DONE
 
     def to_wire(self) -> dict[str, Any]:
-        """Plain JSON values, with `result`, `verified` and `exit_status` told as well."""
+        """Plain JSON values, with `result`, `verified`, `positions` and `exit_status` told as well.
+        `positions`: `stay`, and nobody looked at them; or `flatten`, and each venue's `flat` tells."""
         told: dict[str, Any] = msgspec.to_builtins(self)
         told["result"] = self.result
         told["verified"] = self.result == "verified"
+        told["positions"] = "flatten" if self.flatten else "stay"
         told["exit_status"] = self.exit_status
         return told
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ _LOOK_S = 0.5
 """For a disk that hangs."""
 
 if TYPE_CHECKING:
+    from openbell.cli.emergency_text import InOrder
     from openbell.config.layout import DeskLayout
     from openbell.kill.emergency_statement import EmergencyStatement
 
@@ -103,11 +105,14 @@ def emergency_stop(
     output, errors = Printing(sys.stdout), Printing(sys.stderr)
     lines = errors if terminal.as_json else output
 
-    def tell(event: Mapping[str, Any]) -> None:
-        from openbell.cli.emergency_text import event_line
+    told_in_order: list[InOrder] = []
 
-        if line := event_line(event):
-            lines.put(line)
+    def tell(event: Mapping[str, Any]) -> None:
+        from openbell.cli.emergency_text import InOrder
+
+        if not told_in_order:
+            told_in_order.append(InOrder(lines.put, time.monotonic))
+        told_in_order[0].hear(event)
 
     with unstoppable(), logged_by(errors):
         try:
@@ -120,6 +125,8 @@ def emergency_stop(
             leave(ABORTED)  # whoever waits in front of it does not know that it was left
             raise
         finally:
+            for each in told_in_order:
+                each.flush()
             errors.settle()
         from openbell.cli.emergency_text import statement_text
 

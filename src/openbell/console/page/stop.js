@@ -71,7 +71,7 @@ function venueLine(event) {
     case "not_known":
       return `not known: ${event.why}`;
     case "verified":
-      return "verified zero";
+      return "verified zero open orders";
     case "flattening":
       return `${event.side} ${event.quantity} ${event.symbol}, reduce only`;
     case "flattened":
@@ -86,11 +86,17 @@ function venueLine(event) {
 /** Whether all of it was done: the venues' word, a latch that lasts, and no process left. */
 export const isWhole = (stated) => stated.exit_status === 0;
 
+/** Zero of what: a stop that leaves positions is not one that has closed them. */
+const ofWhat = (stated) =>
+  stated.result === "verified" ? ` OPEN ORDERS${stated.flatten ? " AND POSITIONS" : ""}` : "";
+
 export function statement(stated) {
   const verified = stated.result === "verified";
   const notAll = verified && !isWhole(stated) ? " at the venues, BUT NOT ALL OF IT IS DONE" : "";
   return h("div", { class: isWhole(stated) ? "good" : "bad" },
-    h("p", {}, h("strong", {}, `Emergency stop: ${word(stated.result)}${notAll}`)),
+    h("p", {}, h("strong", {}, `Emergency stop: ${word(stated.result)}${ofWhat(stated)}${notAll}`)),
+    stated.flatten ? null
+      : h("p", {}, h("strong", {}, "Positions stay"), ", and were not looked at: a stop that is to flatten closes them."),
     stated.joined ? h("p", {}, "Carried out by another who pressed before; this is their statement.") : null,
     stated.by_hand ? h("p", {}, h("strong", {}, "By hand: "), stated.by_hand) : null,
     h("ul", {},
@@ -124,7 +130,7 @@ function venue(each) {
   const { flat } = each;
   const doubted = each.in_doubt ?? [];
   return h("li", {},
-    h("strong", {}, `${each.venue}: ${word(each.result)}`), ` (${duration(each.took_s)})${because(each.why)}`,
+    h("strong", {}, `${each.venue}: ${word(each.result)}${each.result === "verified" ? " open orders" : ""}`), ` (${duration(each.took_s)})${because(each.why)}`,
     h("ul", {},
       orders.slice(0, LISTED_MAX).map((one) => h("li", {}, order(one))),
       orders.length > LISTED_MAX ? h("li", {}, `and ${orders.length - LISTED_MAX} more`) : null,
