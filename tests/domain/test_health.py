@@ -51,6 +51,20 @@ def test_a_desk_that_trades_as_asked_is_healthy() -> None:
     assert verdict() is Verdict.HEALTHY
 
 
+@pytest.mark.parametrize("state", [ServiceState.STOPPED, ServiceState.FAILED])
+def test_no_start_is_advised_where_an_emergency_stop_would_have_it_refused(
+    state: ServiceState,
+) -> None:
+    """`status` said that nothing is started until the desk is opened again, and then to start each service."""
+    service = replace(ENGINE, state=state)
+    start = "openbell start execution-engine"
+    advised = judge([service], [VENUE], DESK).recommendations
+    assert any(start in each for each in advised)
+    held = judge([service], [VENUE], replace(DESK, stopped=True))
+    assert not any(start in each for each in held.recommendations)
+    assert held.verdict is Verdict.UNHEALTHY, "what is missing is told all the same"
+
+
 def test_the_exit_codes_are_fixed() -> None:
     assert [each.exit_code for each in Verdict] == [0, 1, 2, 3]
     assert list(Verdict) == ["healthy", "degraded", "unhealthy", "not_running"]

@@ -12,7 +12,7 @@ from openbell.domain.desk_state import DeskFacts, DeskState, DeskTarget, decide
 from openbell.domain.health import DeskHealthFacts, ServiceFacts, VenueHealthFacts
 from openbell.domain.scopes import DESK
 from openbell.domain.service_state import ServiceState
-from openbell.kill.marker import read_marker
+from openbell.kill.marker import is_begun, read_marker
 from openbell.runtime.spec import ServiceView
 from openbell.service_client import Answer
 from openbell.state.not_proven import why_closed
@@ -157,13 +157,14 @@ class Observer:
     ) -> DeskHealthFacts:
         desk = self._desk
         scopes = sorted(desk.targets.latches.scopes())
+        stopped = is_begun(desk.layout)
         parts = tuple(str(scope) for scope in scopes if scope != DESK)
         roles = desk.roles
         guard_problem = self._guard.problem()
         switches = tuple(self._dead_man_problems())
         if roles.engine is None or in_part:
             return DeskHealthFacts(
-                state=state, target=target, latched=latched, latched_parts=parts,
+                state=state, target=target, latched=latched, latched_parts=parts, stopped=stopped,
                 engine_trading=True, reconciled=True,
                 guard_problem=guard_problem, dead_man_problems=switches,
                 database_problem=desk.database_problem,
@@ -174,6 +175,7 @@ class Observer:
             target=target,
             latched=latched,
             latched_parts=parts,
+            stopped=stopped,
             engine_trading=engine.get("trading") if engine.known else None,
             engine_why_not=str(engine.get("why_not") or engine.why),
             reconciled=engine.get("phase") == "ready" if engine.known else None,

@@ -58,6 +58,8 @@ class DeskHealthFacts:
     latched: bool = False
     latched_parts: tuple[str, ...] = ()
     """Scopes less than the desk: `venue:binance`."""
+    stopped: bool = False
+    """An emergency stop of the whole desk holds it: nothing is started until it is opened again."""
     engine_trading: bool | None = None
     engine_why_not: str = ""
     reconciled: bool | None = None
@@ -102,7 +104,7 @@ def judge(
     coming_up = any(service.state is ServiceState.STARTING for service in services)
     findings = _desk_findings(desk, coming_up)
     for service in services:
-        findings += _service_findings(service)
+        findings += _service_findings(service, startable=not desk.stopped)
     if desk.target is not DeskTarget.OFFLINE:
         for venue in venues:
             findings += _venue_findings(venue)
@@ -284,7 +286,8 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
     return found
 
 
-def _service_findings(service: ServiceFacts) -> list[_Finding]:
+def _service_findings(service: ServiceFacts, *, startable: bool) -> list[_Finding]:
+    """`startable`: False: a start would be refused, and is not advised."""
     why = f": {service.why}" if service.why else ""
     match service.state:
         case ServiceState.READY if service.restarts:
@@ -295,9 +298,10 @@ def _service_findings(service: ServiceFacts) -> list[_Finding]:
         case ServiceState.STARTING | ServiceState.STOPPING:
             return [_Finding(Verdict.DEGRADED, f"{service.name} is {service.state}{why}")]
         case ServiceState.FAILED:
-            advice = f"`openbell logs {service.name}`, then `openbell start {service.name}`"
+            then = f", then `openbell start {service.name}`" if startable else ""
+            advice = f"`openbell logs {service.name}`{then}"
         case ServiceState.STOPPED:
-            advice = f"`openbell start {service.name}`"
+            advice = f"`openbell start {service.name}`" if startable else ""
         case ServiceState.DEGRADED | ServiceState.BACKOFF:
             advice = f"`openbell logs {service.name}`"
     verdict = Verdict.UNHEALTHY if service.critical else Verdict.DEGRADED
