@@ -48,6 +48,25 @@ def test_a_plan_without_the_engine_says_that_nothing_will_trade(fake_desk: Any) 
     assert step["reason"] == "only venue is asked for, not engine"
 
 
+def test_a_guard_that_a_restart_ends_is_planned_to_be_started(
+    fake_desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan of a restart said that nothing was to be done, as the guard ran; it was ended on the way."""
+    row = {"state": "running", "pid": 7, "why": ""}
+    monkeypatch.setattr("openbell.procedures.preview.guard_row", lambda *_: row)
+
+    def guard_step(**wishes: Any) -> dict[str, Any]:
+        plan = opening_plan_of_a_closed_desk(fake_desk.desk.path, fake_desk.layout, **wishes)
+        return next(step for step in plan["steps"] if step["name"] == "start_guard")  # type: ignore[attr-defined]
+
+    assert guard_step(stopped=True)["reason"] == "the guard runs"
+    anew = guard_step(stopped=True, guard_ends=True)
+    assert (anew["actions"], anew["reason"]) == (
+        ["start the guard; it connects to the venues by itself"],
+        "",
+    ), anew
+
+
 def test_a_halt_from_before_is_in_the_plan(fake_desk: Any) -> None:
     set_halt(fake_desk.layout.halt, Halt("odd fills", "eve", datetime.now(UTC)))
     assert second_step(fake_desk)["title"] == "Leave the halt in place"

@@ -138,6 +138,7 @@ class Closings:
             wait_for_orders_s=settings.wait_for_orders,
             conservative_wait_s=settings.conservative_wait,
             force=bool(asked.force),
+            restart=bool(asked.restart),
             quick=asked.restart == "quick",
         )
 

@@ -155,7 +155,9 @@ class Restarts:
             return FULL.name
         return QUICK.name if record.params.get("restart") == "quick" else FULL.name
 
-    async def _plan_open(self, pending: PendingRestart) -> dict[str, object]:
+    async def _plan_open(
+        self, pending: PendingRestart, *, guard_ends: bool = False
+    ) -> dict[str, object]:
         desk = self._desk
         return await asyncio.to_thread(
             opening_plan_of_a_closed_desk,
@@ -164,15 +166,17 @@ class Restarts:
             safe_mode=pending.safe_mode,
             force=pending.force,
             stopped=True,
+            guard_ends=guard_ends,
         )
 
     async def _both(self, pending: PendingRestart, *, goes_on: bool = False) -> dict[str, object]:
         wishes = self._close_wishes(pending, goes_on=goes_on)
         closed = await self._closings.plan_close(wishes)
-        opened = await self._plan_open(pending)
+        opened = await self._plan_open(pending, guard_ends=not pending.quick)
         steps: list[Any] = [*_rows(closed), *_rows(opened)]
         own = {spec.name for part in ("close", "open") for spec in PROCEDURES[part].steps}
-        taken = {spec.name for spec in (QUICK if pending.quick else FULL).steps}
+        # It has no such step of its own, and the plan says why positions stay.
+        taken = {spec.name for spec in (QUICK if pending.quick else FULL).steps} | {"flatten"}
         shown = [row for row in steps if row["name"] in taken or row["name"] not in own]
         return {"procedure": QUICK.name if pending.quick else FULL.name, "steps": shown}
 

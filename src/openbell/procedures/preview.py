@@ -54,9 +54,12 @@ class _AloneGuard:
 
     desk: LoadedDesk
     layout: DeskLayout
+    ends: bool
+    """The one that runs now is ended before."""
 
     def view(self) -> Mapping[str, Any] | None:
-        return guard_row(self.desk, self.layout)
+        row = guard_row(self.desk, self.layout)
+        return row if row is None or not self.ends else {**row, "state": "off", "pid": None}
 
     def dead_man(self) -> Mapping[str, Mapping[str, Any]]:
         return {}  # none is up
@@ -79,9 +82,10 @@ def opening_plan_of_a_closed_desk(
     only: Sequence[str] = (),
     force: bool = False,
     stopped: bool = False,
+    guard_ends: bool = False,
 ) -> dict[str, object]:
     """What `open` would do, from the same planner. `stopped`: once every service has been, whatever
-    runs now, and nothing holds the desk any more. Raises ConfigError, UsageError, RefusedError for a
+    runs now, and nothing holds the desk any more; `guard_ends`: and the guard. Raises ConfigError, UsageError, RefusedError for a
     desk that is locked, ConflictError while an emergency stop is under way."""
     desk = load_checked(desk_path)
     if not stopped:
@@ -106,7 +110,9 @@ def opening_plan_of_a_closed_desk(
     phases = phase_steps(
         starting, wanted, phases_of(desk.file.services), dict.fromkeys(wanted, 0.0)
     )
-    guard = [StartGuard(_AloneGuard(desk, layout), starting)] if desk.file.venues else []
+    guard = (
+        [StartGuard(_AloneGuard(desk, layout, guard_ends), starting)] if desk.file.venues else []
+    )
     trade = _trading_to_come(desk, layout, wanted, safe_mode)
 
     look = TakePreflight(

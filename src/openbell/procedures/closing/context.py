@@ -34,6 +34,8 @@ class Wishes:
     conservative_wait_s: float
     force: bool = False
     """Stop the services even if the venue's state could not be verified."""
+    restart: bool = False
+    """The first half of one: the desk is opened again."""
     quick: bool = False
     """Of a quick restart: without what is for people."""
 

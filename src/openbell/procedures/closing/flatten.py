@@ -118,15 +118,20 @@ _HOW = {
 }
 
 
-def plan_flatten(facts: FlattenFacts, flatten: str, desk: DeskFile) -> Plan[FlattenOne | LeaveOne]:
-    """With what it would cost, as far as the quotes and the desk file tell. Which orders is the
+KEPT_BY_A_RESTART = ": a restart closes none, whatever [closing] says"
+
+
+def plan_flatten(
+    facts: FlattenFacts, flatten: str, desk: DeskFile, kept: str = " as asked"
+) -> Plan[FlattenOne | LeaveOne]:
+    """`kept`: why they are, where they are. With what it would cost, as far as the quotes and the desk file tell. Which orders is the
     engine's own plan, made by what sends them; where it does not say, that is not known."""
     picture = facts.picture
     if flatten == "keep":
         return Plan(
-            reason=f"{count_of(len(picture.positions), 'position is', 'positions are')} kept as asked"
+            reason=f"{count_of(len(picture.positions), 'position is', 'positions are')} kept{kept}"
             if picture.tells_positions
-            else "positions are kept as asked; which there are is not known",
+            else f"positions are kept{kept}; which there are is not known",
             skipped=True,
         )
     actions = tuple(_planned(row, facts, flatten, desk) for row in picture.positions)
@@ -334,7 +339,9 @@ class FlattenPositions:
     def plan(self, facts: FlattenFacts) -> Plan[FlattenOne | LeaveOne]:
         if why := self.closing.why_not_asked:
             return Plan(reason=why, skipped=True)
-        return plan_flatten(facts, self.closing.wishes.flatten, self.closing.desk.file)
+        wishes = self.closing.wishes
+        kept = KEPT_BY_A_RESTART if wishes.restart else " as asked"
+        return plan_flatten(facts, wishes.flatten, self.closing.desk.file, kept)
 
     async def act(self, plan: Plan[FlattenOne | LeaveOne], say: Say) -> None:
         """Sends only through the engine: nobody else may send an order. Each round computes its
