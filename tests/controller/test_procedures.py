@@ -15,6 +15,7 @@ import psutil
 import pytest
 from tests.harness.controller_process import TWO
 
+from openbell.cli.commands.status import status_text
 from openbell.kill.marker import set_marker
 from openbell.state.lock import FileLock
 
@@ -495,14 +496,37 @@ def test_without_its_approval_a_step_does_not_begin(make_desk: Any) -> None:
 
 
 def test_a_run_that_waits_for_approval_can_be_cancelled(make_desk: Any) -> None:
+    """And says for what it waits, until when and of whom; a step with nothing to do waits for nobody."""
     settings = '[procedures.open.steps.start_services]\napprovals = ["risk"]\n'
+    settings += '[procedures.close.steps.flatten]\napprovals = ["risk"]\n'
     desk = make_desk(TWO + PEOPLE.format(expire_after="15m") + settings)
     desk.start()
+    (planned,) = [
+        row for row in desk.get("plan/open")[1]["steps"] if row["name"] == "start_services"
+    ]
+    assert planned["approvals"] == ["risk"]
     run = begin(desk, "open")
-    waiting(desk, run)
+    request = waiting(desk, run)
+    assert request["may_approve"] == ["bob"], "ann asked for it"
+    status, refused = approve(desk, request, "ann")
+    assert status == 403 and refused["hint"].startswith("bob may, until "), refused
+    shown = desk.status()
+    assert shown["run"]["waiting"]["step"] == "start_services", shown["run"]
+    text = status_text(shown)
+    assert f"at start_services ({run})" in text
+    assert f"for approvals (risk) of bob; openbell procedure approve {run}" in text
     assert desk.post(f"runs/{run}/cancel")[0] == 200
-    assert events(desk, run)[-1]["outcome"] == "cancelled"
+    told = events(desk, run)
+    (asked,) = [each["message"] for each in told if each["event"] == "waiting"]
+    assert " UTC for an approval (risk), which bob may give: " in asked, asked
+    assert told[-1]["outcome"] == "cancelled"
     assert running(desk) == {"base": False, "top": False}
+    closing = desk.post("close", {"reason": "abc"}, headers=by("ann"))[1]["run"]
+    last = events(desk, closing)[-1]
+    assert last["event"] == "done", "nothing is held: nobody had to approve that"
+    (before, *_) = last["result"]["checklists"]
+    (approved,) = [each for each in before["checks"] if each["name"] == "approved"]
+    assert approved["found"] == "ok" and "flatten: none was needed" in approved["detail"], approved
 
 
 @pytest.mark.parametrize("word", [True, False])

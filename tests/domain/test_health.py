@@ -55,7 +55,7 @@ def test_a_desk_that_trades_as_asked_is_healthy() -> None:
 def test_no_start_is_advised_where_an_emergency_stop_would_have_it_refused(
     state: ServiceState,
 ) -> None:
-    """`status` said that nothing is started until the desk is opened again, and then to start each service."""
+    """`status` said that nothing is started until the desk is opened, and then to start each service."""
     service = replace(ENGINE, state=state)
     start = "openbell start execution-engine"
     advised = judge([service], [VENUE], DESK).recommendations

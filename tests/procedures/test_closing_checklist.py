@@ -27,7 +27,7 @@ WHOLE = ClosingRecord(
         StepReport(name, Outcome.DONE, 0.1, "", EVIDENCE.get(name, {})) for name in STEPS
     ),
     reason="end of day",
-    approvals=(),
+    approvals={},
     services_stopped=True,
     positions_left=0,
     pnl={"net": "1.5", "currency": "USDT"},
@@ -80,7 +80,7 @@ def test_a_check_says_what_its_step_came_to(step: str, check: str) -> None:
 
 def test_what_was_not_looked_for_is_never_ticked() -> None:
     nothing = ClosingRecord(
-        reports=(), reason="", approvals=("risk",), services_stopped=False, positions_left=None,
+        reports=(), reason="", approvals={"flatten": ("risk",)}, services_stopped=False, positions_left=None,
         pnl=None, checkpoint=None, checkpoint_wanted=True, processes_left=None,
             sockets_left=None, errors=None,
     )  # fmt: skip
@@ -115,10 +115,26 @@ def test_findings_of_the_last_look_are_told() -> None:
 
 
 def test_an_approval_is_known_where_nothing_is_left_open() -> None:
-    wanted = replace(WHOLE, approvals=("risk",))
+    wanted = replace(WHOLE, approvals={"flatten": ("risk",)})
     assert found(wanted)["approved"] is Found.OK
-    held = replace(ended("flatten", Outcome.UNKNOWN), approvals=("risk",))
+    held = replace(ended("flatten", Outcome.UNKNOWN), approvals={"flatten": ("risk",)})
     assert found(held)["approved"] is Found.UNKNOWN
+
+
+def test_an_approval_that_was_given_is_told_however_the_step_ended() -> None:
+    """Two had approved, and the statement said that it was not known, as the step had not closed all."""
+    wanted = {"flatten": ("operator", "risk")}
+    failed = replace(ended("flatten", Outcome.FAILED), approvals=wanted)
+    (before, *_) = closing_checklists(replace(failed, approved={"flatten": ("bob", "eve")}))
+    (check,) = [each for each in before.checks if each.name == "approved"]
+    assert (check.found, check.detail) == (Found.OK, "flatten: bob, eve")
+    late = replace(
+        WHOLE,
+        reports=[StepReport("flatten", Outcome.FAILED, 1.0, "not approved in time: risk did not")],
+        approvals=wanted,
+    )
+    assert found(late)["approved"] is Found.FAILED
+    assert found(replace(WHOLE, reports=[], approvals=wanted))["approved"] is Found.UNKNOWN
 
 
 def test_a_checklist_of_a_closing_reads_as_any_other() -> None:

@@ -37,7 +37,7 @@ def test_each_step_leaves_its_table_with_its_end() -> None:
     assert in_event("flatten", {"positions": [compared("BTC/USDT")]}) == {}, "it leaves none"
     assert in_event("reconcile", {}) == {}, "nor does a comparison that was not made"
     shown = table_of("reconciliation", [compared("BTC/USDT", "unknown", None)])
-    assert shown.headings == ("symbol", "internal", "binance", "status", "why")
+    assert shown.headings == ("symbol", "books", "binance", "status", "why")
     assert shown.rows == (("BTC/USDT", "0", "unknown", "UNKNOWN", "binance: a fill is missing"),)
 
 

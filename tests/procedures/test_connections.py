@@ -9,7 +9,7 @@ import pytest
 
 from openbell.config.loader import parse_desk
 from openbell.domain.service_state import ServiceState
-from openbell.procedures.closing.connections import links_after
+from openbell.procedures.closing.connections import links_after, links_now
 from openbell.procedures.closing.picture import Picture
 from openbell.procedures.ports import Facts
 
@@ -84,3 +84,16 @@ def test_how_it_was_left_is_the_venues_word(
     desk = parse_desk(DESK, Path("desk.toml"))
     rows = links_after(desk, facts(make_view), lambda row: row["cl_ord_id"] in kept, final)
     assert [row["left"] for row in rows] == left
+
+
+def test_a_process_that_was_stopped_since_is_open_no_more_and_what_was_left_stays_told(
+    make_view: Any,
+) -> None:
+    """The statement showed as open the simulated venue that the last step of its closing had stopped."""
+    desk = parse_desk(DESK, Path("desk.toml"))
+    up = facts(make_view, recorder=ServiceState.READY)
+    before = links_after(desk, up, lambda _: True, Picture(source="venue"))
+    assert before[1]["other"] == "OPEN: recorder"
+    after = links_now(desk, facts(make_view), before)
+    assert [row["other"] for row in after] == ["", "CLOSED"]
+    assert [row["left"] for row in after] == ["no order of ours", "no order of ours"]

@@ -62,6 +62,65 @@ async def test_started_is_written_before_and_done_after(journal: Any) -> None:
     ]
 
 
+@dataclass
+class Vain:
+    in_vain: bool = True
+
+    def __str__(self) -> str:
+        return "no order can be sent"
+
+
+@dataclass
+class Growing(Scripted):
+    """Has nothing to do until `grown`, and then `act`."""
+
+    grown: tuple[Any, ...] = ()
+
+    def plan(self, facts: int) -> Plan[Any]:
+        return Plan(self.grown, "" if self.grown else "nothing is held")
+
+
+async def test_a_step_without_its_approvals_never_acts_also_where_its_work_came_up_later(
+    journal: Any,
+) -> None:
+    """It was let begin as it had nothing to do; what it then finds to do waits, and is looked at anew."""
+    given: list[str] = []
+    step = Growing(grown=("close 1 BTC",))
+
+    async def leave(waits: Any) -> str:
+        assert step.done == [], "not before"
+        step.grown = ("close 2 BTC",)
+        given.append(waits.name)
+        return ""
+
+    (report,), events = await run(journal, step, may_act=lambda _: bool(given), leave=leave)
+    assert (step.done, report.outcome) == (["act", "verify"], Outcome.DONE)
+    planned = [each["plan"] for each in events if each["event"] == "step_planned"]
+    assert planned == [["close 1 BTC"], ["close 2 BTC"]], (
+        "what is done is seen after it was approved"
+    )
+
+    async def refuse(_: Any) -> str:
+        return "not approved in time: risk did not"
+
+    step = Growing(grown=("close 1 BTC",))
+    (report,), _ = await run(journal, step, may_act=lambda _: False, leave=refuse)
+    assert (step.done, report.outcome) == ([], Outcome.FAILED)
+    assert report.detail == "not approved in time: risk did not"
+
+
+@pytest.mark.parametrize("plan", [(), (Vain(),)])
+async def test_nobody_is_asked_for_what_does_nothing(journal: Any, plan: tuple[Any, ...]) -> None:
+    step = Growing(grown=plan, outcome=Outcome.FAILED)
+
+    async def leave(_: Any) -> str:
+        raise AssertionError("nobody is asked")
+
+    (report,), _ = await run(journal, step, may_act=lambda _: False, leave=leave)
+    assert step.done == ["verify"] and report.outcome is Outcome.FAILED
+    assert ("no order can be sent" in report.detail) is bool(plan)
+
+
 async def test_a_step_that_ran_out_of_time_is_still_verified(journal: Any) -> None:
     step = Scripted(act_hangs=True, timeout_s=0.05)
     (report,), _ = await run(journal, step)

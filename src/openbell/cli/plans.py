@@ -7,6 +7,15 @@ from typing import Any
 DETAILS_SHOWN = 20
 
 
+def _approvals_told(roles: list[str], step: dict[str, Any], procedure: str) -> str:
+    """A closing asks nobody for a step that has nothing to do."""
+    count = f"{len(roles)} approvals" if len(roles) > 1 else "an approval"
+    told = f"waits for {count} ({', '.join(roles)}) before it does anything"
+    if procedure != "open" and not step.get("actions"):
+        told += ", and so for none as things are"
+    return told
+
+
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan of a procedure, as the API gives it, for people."""
     lines = [f"plan: {plan['procedure']} (nothing was done)"]
@@ -14,6 +23,8 @@ def plan_text(plan: dict[str, Any]) -> str:
         lines.append(cut_off["told"])
     for number, step in enumerate(plan["steps"], start=1):
         lines.append(f"{number:>3}. {step['title']}")
+        if roles := step.get("approvals"):
+            lines.append(f"       {_approvals_told(roles, step, plan['procedure'])}")
         actions = step.get("actions") or [
             f"nothing to do: {step.get('reason') or 'it is so already'}"
         ]

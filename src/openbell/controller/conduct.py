@@ -195,6 +195,8 @@ class Conductor:
             run.emit,
             decide=decide,
             gate=gate,
+            may_act=lambda step: self.approvals.may_act(run, procedure, step),
+            leave=lambda step: self.approvals.leave(run, procedure, step),
             ended=lambda: run.cancelled_by and f"cancelled by {run.cancelled_by}",
             timeout_s=timeout_s,
             on_report=on_report,

@@ -42,6 +42,10 @@ class LiveRun:
     reason: str = ""
     begun_by: str = ""
     """Of one that was gone on with: who had begun it; `actor` went on with it."""
+    waiting: Mapping[str, object] | None = None
+    """The newest request that waits for people, as its event has it."""
+    approved: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    """By the digest of a step as this run has it: its name, and who approved it."""
     cancelled_by: str = ""
     """Who ended it; it ends after the step under way."""
     followers: int = 0
@@ -59,9 +63,14 @@ class LiveRun:
         self.events.append({"seq": len(self.events) + 1, "at_ns": time.time_ns(), **event})
         if event.get("event") == "step_started":
             self.step = str(event.get("step", ""))
+            self.waiting = None
+        if event.get("event") in ("waiting", "approved"):
+            request = event.get("request")
+            self.waiting = request if isinstance(request, Mapping) else None
         if event.get("event") in FINAL_EVENTS:
             self.finished_ns = time.time_ns()
             self.step = ""
+            self.waiting = None
         task = asyncio.ensure_future(self._wake())
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
@@ -70,7 +79,8 @@ class LiveRun:
         """No further step begins."""
         self.cancelled_by = actor
         told = f"cancelled by {actor}" + (f": {reason}" if reason else "")
-        self.emit({"event": "cancelling", "message": f"{told}; ends after {self.step or 'this'}"})
+        ends = "ends now, as it waits" if self.waiting else f"ends after {self.step or 'this'}"
+        self.emit({"event": "cancelling", "message": f"{told}; {ends}"})
 
     async def _wake(self) -> None:
         async with self._news:
@@ -97,13 +107,15 @@ class LiveRun:
             self.followers -= 1
 
     def brief(self) -> dict[str, object]:
-        """`{"id", "procedure", "actor", "started", "step"}`"""
+        """`{"id", "procedure", "actor", "started", "step", "waiting"}`; `waiting`: what of it waits for
+        people, `step` then being the last one that began."""
         return {
             "id": self.id,
             "procedure": self.procedure,
             "actor": self.actor,
             "started": iso(self.started_ns),
             "step": self.step,
+            "waiting": None if self.waiting is None else dict(self.waiting),
         }
 
     def as_dict(self) -> dict[str, object]:

@@ -33,8 +33,9 @@ from openbell.domain.approvals import (
 from openbell.errors import OpenbellError, RefusedError, StorageError, UsageError
 from openbell.procedures.command_step import CommandStep
 from openbell.procedures.declared import Procedure
+from openbell.procedures.run import NOT_APPROVED
 from openbell.procedures.settings import approvals_of, inner_of
-from openbell.procedures.step import Step, Verification
+from openbell.procedures.step import Plan, Step, Verification
 from openbell.service.logging import get_logger
 
 log = get_logger()
@@ -43,6 +44,8 @@ REQUESTS_READ = 200
 """Of an earlier controller: the newest of all kinds."""
 _LOOK_EVERY_S = 0.2
 """Whether the request has expired, or the run was cancelled; an approval is heard at once."""
+_LOOK_S = 30.0
+"""For a step to observe whether it has anything to do; it observes once more when it begins."""
 
 
 @dataclass
@@ -76,19 +79,32 @@ class StepApprovals:
 
     async def gate(self, run: LiveRun, procedure: Procedure, step: Step[Any, Any]) -> str:
         """Waits until everybody who must has approved this step. Why it may not begin; empty where
-        it may."""
-        roles = approvals_of(step)
-        if not roles:
+        it may. Nobody is asked for a step of a closing that has nothing to do, or can do nothing: it may
+        begin, and not act (`may_act`). An opening trades by what is said before its steps begin."""
+        if not approvals_of(step) or (procedure.name == "close" and await _is_idle(step)):
             return ""
+        return await self.leave(run, procedure, step)
+
+    def may_act(self, run: LiveRun, procedure: Procedure, step: Step[Any, Any]) -> bool:
+        """Whether all that it needs was given to this very step, under this controller."""
+        return not approvals_of(step) or _digest_of(run, procedure, step) in run.approved
+
+    async def leave(self, run: LiveRun, procedure: Procedure, step: Step[Any, Any]) -> str:
+        """As `gate`, of a step that has something to do."""
+        roles = approvals_of(step)
         what = _digest_of(run, procedure, step)
         waiting = await self._request(run, STEP_ACT, step.name, what, roles)
         count = f"{len(roles)} approvals" if len(roles) > 1 else "an approval"
-        if await self._heard(run, waiting, f"{step.title} waits for {count} ({', '.join(roles)})"):
+        until = f"until {waiting.request.expires_at:%H:%M:%S} UTC"
+        who = self._who_may(waiting)
+        told = f"{step.title} waits {until} for {count} ({', '.join(roles)}), which {who} may give"
+        if await self._heard(run, waiting, told):
+            run.approved[what] = step.name, tuple(waiting.approvers)
             return ""
         if run.cancelled_by:
             return f"cancelled by {run.cancelled_by} while it waited"
         left = missing_roles(roles, waiting.approvers, self.desk.desk.file.approvals)
-        return f"not approved in time: {', '.join(left)} did not"
+        return f"{NOT_APPROVED}: {', '.join(left)} did not"
 
     def forget(self, run: str) -> None:
         """It is over: nothing of it waits any more, and what was approved of it counts nowhere else."""
@@ -218,6 +234,23 @@ class StepApprovals:
             now_mono_ns=self.clock_ns(),
         )  # fmt: skip
 
+    def _may_approve(self, waiting: _Waiting) -> list[str]:
+        """Those who are named and whose approval would count now."""
+        request, rules = waiting.request, self.desk.desk.file.approvals
+        return [
+            name
+            for name in rules.people
+            if not may_not_approve_step(
+                request, name, request.digest, rules, waiting.approvers, now_mono_ns=self.clock_ns()
+            )
+        ]
+
+    def _who_may(self, waiting: _Waiting) -> str:
+        if not self.desk.desk.file.approvals.people:
+            asked = " or ".join(waiting.request.parameters["requesters"])
+            return f"anybody but {asked}"
+        return ", ".join(self._may_approve(waiting)) or "nobody who is named"
+
     def _as_dict(self, waiting: _Waiting) -> dict[str, object]:
         request = waiting.request
         live = self.desk.board.find(request.parameters["run"][0])
@@ -229,6 +262,7 @@ class StepApprovals:
             "roles": list(request.parameters["roles"]),
             "requesters": list(request.parameters["requesters"]),
             "approved_by": list(waiting.approvers),
+            "may_approve": self._may_approve(waiting),
             "reason": request.reason,
             "asked": request.asked_at.isoformat(),
             "expires": request.expires_at.isoformat(),
@@ -267,7 +301,11 @@ class StepApprovals:
             await self.desk.auditor.try_record(
                 actor, "run.approval_refused", run, why=problem, **detail
             )
-            raise RefusedError(f"not approved: {problem}", request=request.id)
+            raise RefusedError(
+                f"not approved: {problem}",
+                hint=f"{self._who_may(waiting)} may, until {request.expires_at:%H:%M:%S} UTC",
+                request=request.id,
+            )
         await self.desk.auditor.record(actor, "run.step_approved", run, **detail)
         await self._keep(waiting, actor, reason, number, detail)
         waiting.approvers.append(actor)
@@ -280,7 +318,9 @@ class StepApprovals:
             )  # fmt: skip
             more = f", {', '.join(left)} still to come" if not self._complete(waiting) else ""
             told = f"{step} was approved by {actor}{more}" + (f": {reason}" if reason else "")
-            live.emit({"event": "approved", "step": step, "message": told, "by": actor})
+            live.emit({"event": "approved", "step": step, "message": told, "by": actor,
+                "request": None if self._complete(waiting) else self._as_dict(waiting),
+            })  # fmt: skip
         return {"approved": True, "complete": self._complete(waiting), **self._as_dict(waiting)}
 
     async def _keep(
@@ -295,6 +335,19 @@ class StepApprovals:
         except OpenbellError as error:
             # It is in the audit log; a closing must not wait for a disk.
             log.error("an approval is not kept on disk", why=error.message, alert=True)
+
+
+async def _is_idle(step: Step[Any, Any]) -> bool:
+    """Whether it has nothing to do, or can do nothing, as it looks now; what cannot be seen is not."""
+    try:
+        async with asyncio.timeout(min(step.timeout_s, _LOOK_S)):
+            plan: Plan[Any] = step.plan(await step.observe())
+    except (OpenbellError, TimeoutError):
+        return False
+    except Exception:
+        log.exception("defect in a step", step=step.name)
+        return False
+    return not plan.does_something
 
 
 def _agree(request: ActRequest, bound: Mapping[str, tuple[str, ...]], *keys: str) -> bool:

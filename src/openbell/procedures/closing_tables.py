@@ -80,7 +80,7 @@ def _reconciliation(rows: Sequence[Mapping[str, Any]]) -> Table:
     venues = list(dict.fromkeys(str(row["venue"]) for row in rows))
     return Table(
         "Reconciliation",
-        ("symbol", "internal", *venues, "status", "why"),
+        ("symbol", "books", *venues, "status", "why"),
         tuple(
             (
                 row["symbol"],

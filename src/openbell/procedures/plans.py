@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openbell.errors import OpenbellError
+from openbell.procedures.settings import approvals_of
 from openbell.procedures.step import Plan, Step
 
 
@@ -23,11 +24,14 @@ async def _planned(step: Step[Any, Any]) -> dict[str, object]:
         plan = step.plan(await step.observe())
     except OpenbellError as error:
         plan = Plan(reason=f"cannot be planned: {error.message}")
-    return planned_row(step.name, step.title, plan)
+    return planned_row(step.name, step.title, plan, approvals_of(step))
 
 
-def planned_row(name: str, title: str, plan: Plan[Any]) -> dict[str, object]:
-    """`{"name", "title", "skipped", "reason", "actions", "details"}`"""
+def planned_row(
+    name: str, title: str, plan: Plan[Any], approvals: Sequence[str] = ()
+) -> dict[str, object]:
+    """`{"name", "title", "skipped", "reason", "actions", "details", "approvals"}`; `approvals`: roles of
+    those who must approve before it does anything."""
     return {
         "name": name,
         "title": title,
@@ -35,4 +39,5 @@ def planned_row(name: str, title: str, plan: Plan[Any]) -> dict[str, object]:
         "reason": plan.reason,
         "actions": list(plan.lines()),
         "details": [dict(each) for each in plan.details],
+        "approvals": list(approvals),
     }

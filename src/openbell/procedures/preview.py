@@ -85,8 +85,8 @@ def opening_plan_of_a_closed_desk(
     guard_ends: bool = False,
 ) -> dict[str, object]:
     """What `open` would do, from the same planner. `stopped`: once every service has been, whatever
-    runs now, and nothing holds the desk any more; `guard_ends`: and the guard. Raises ConfigError, UsageError, RefusedError for a
-    desk that is locked, ConflictError while an emergency stop is under way."""
+    runs now, and nothing holds the desk any more; `guard_ends`: and the guard. Raises ConfigError,
+    UsageError, RefusedError for a desk that is locked, ConflictError while an emergency stop is under way."""
     desk = load_checked(desk_path)
     if not stopped:
         refuse_under_way(layout)

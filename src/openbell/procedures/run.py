@@ -41,6 +41,9 @@ LATE_VERIFY_TIMEOUT_S = 6.0
 NOT_REACHED = "not reached"
 """How the detail of a step begins that was skipped because the run had ended before it."""
 
+NOT_APPROVED = "not approved in time"
+"""How the detail of a step begins that failed because nobody gave what it waited for."""
+
 log = get_logger()
 
 
@@ -72,6 +75,10 @@ async def open_gate(_step: Step[Any, Any]) -> str:
     return ""
 
 
+def may_always_act(_step: Step[Any, Any]) -> bool:
+    return True
+
+
 async def never_go_on(_step: str, _verification: Verification) -> bool:
     return False
 
@@ -90,6 +97,8 @@ class Runner:
         *,
         decide: Decide = never_go_on,
         gate: Gate = open_gate,
+        may_act: Callable[[Step[Any, Any]], bool] = may_always_act,
+        leave: Gate = open_gate,
         ended: Callable[[], str] = lambda: "",
         timeout_s: float | None = None,
         on_report: Callable[[StepReport], None] = lambda _: None,
@@ -98,12 +107,15 @@ class Runner:
         """`timeout_s` is the time of all steps together; a step that it cuts short is still
         verified, and the steps after it still observe, so that the end tells the whole truth.
         What waits for people, at `gate` and in `decide`, does not use it up. `ended`: why no further
-        step may begin. `on_report` hears how each step ended, and whether somebody insisted on going on,
-        before the next one observes."""
+        step may begin. `may_act`: whether a step that has something to do has the approvals it needs;
+        one that has not waits at `leave`, and then observes anew. `on_report` hears how each step ended,
+        and whether somebody insisted on going on, before the next one observes."""
         self._journal = journal
         self._emit = emit
         self._decide = decide
         self._gate = gate
+        self._may_act = may_act
+        self._leave = leave
         self._ended = ended
         self.ended_by = ""
         """Why no further step began, where somebody ended the run; empty where nobody did."""
@@ -228,6 +240,7 @@ class Runner:
         self, step: Step[Any, Any], index: int, say: Callable[..., None]
     ) -> Verification:
         trouble = ""
+        wants_leave = False
         time_s = self._time_for(step)
         STEP_ENDS_AT_S.set(asyncio.get_running_loop().time() + time_s)
         try:
@@ -245,7 +258,11 @@ class Runner:
                 )
                 if plan.skipped:
                     return Verification(Outcome.SKIPPED, plan.reason)
-                if plan.actions:
+                if not self._may_act(step):
+                    # Nothing was to be done when it was let begin, and there may be by now.
+                    wants_leave = plan.does_something
+                    trouble = "; ".join(plan.lines()) if plan.in_vain else ""
+                elif plan.actions:
                     await step.act(plan, say)
         except TimeoutError:
             trouble = f"ran out of time after {time_s:.3g}s"
@@ -256,6 +273,10 @@ class Runner:
         except Exception as error:
             log.exception("defect in a step", step=step.name)
             trouble = f"defect: {type(error).__name__}"
+        if wants_leave:
+            if why_not := await self._waiting(self._leave(step)):
+                return Verification(Outcome.FAILED, why_not)
+            return await self._carry_out(step, index, say)
         return await self._verify(step, say, trouble)
 
     async def _verify(

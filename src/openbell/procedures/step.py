@@ -59,6 +59,16 @@ class Plan(Generic[Action]):
     details: tuple[Mapping[str, object], ...] = ()
     """What the actions are about, one by one: JSON-able, with `told`, a line for people."""
 
+    @property
+    def in_vain(self) -> bool:
+        """What there is to do cannot be done, as things are: its actions say why (`in_vain`)."""
+        return bool(self.actions) and all(getattr(each, "in_vain", False) for each in self.actions)
+
+    @property
+    def does_something(self) -> bool:
+        """Whether carrying it out has an effect."""
+        return bool(self.actions) and not self.skipped and not self.in_vain
+
     def lines(self) -> tuple[str, ...]:
         """One line for each action, for people."""
         return tuple(str(action) for action in self.actions)

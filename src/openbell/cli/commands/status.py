@@ -76,10 +76,14 @@ def status_text(document: dict[str, Any]) -> str:
         lines.append(f"permit      {granted}{_because(permit.get('why_not'))}")
     for key in ("run", "interrupted_run"):
         if run := document.get(key):
-            at = f" at {run['step']}" if run.get("step") else ""
+            waiting = run.get("waiting") or {}
+            step = waiting.get("step") or run.get("step")
+            at = f" at {step}" if step else ""
             lines.append(
                 f"{key.replace('_', ' '):<11} {run['procedure']} by {run.get('actor')}{at} ({run['id']})"
             )
+            if waiting:
+                lines.append(f"            {waiting_told(waiting)}")
             if why := run.get("waits_because"):
                 lines.append(f"            waits for a person: {why}")
     lines += ["", service_table(document["services"])]
@@ -87,6 +91,23 @@ def status_text(document: dict[str, Any]) -> str:
         lines += ["", venue_table(document["venues"])]
     lines += recommendation_lines(document.get("recommendations", ()))
     return "\n".join(lines)
+
+
+def waiting_told(waiting: dict[str, Any]) -> str:
+    """For what a step of a run waits, until when, who may give it and how."""
+    until = str(waiting["expires"])[11:19]
+    run, step = waiting["run"], waiting["step"]
+    by = f"; openbell procedure approve {run} {step}"
+    if waiting["kind"] == "go_on":
+        return f"waits until {until} UTC for a person's word whether it goes on{by}"
+    given = waiting["approved_by"]
+    have = f", {', '.join(given)} gave theirs" if given else ""
+    may = ", ".join(waiting.get("may_approve") or ()) or (
+        f"anybody but {' or '.join(waiting['requesters'])}"
+    )
+    return (
+        f"waits until {until} UTC for approvals ({', '.join(waiting['roles'])}{have}) of {may}{by}"
+    )
 
 
 def restart_lines(restart: dict[str, Any] | None) -> list[str]:

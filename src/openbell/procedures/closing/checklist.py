@@ -4,11 +4,11 @@ steps of its run saw. Nobody ticks anything: what no step has seen is not known.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from openbell.procedures.checklists import Check, Checklist, Found
-from openbell.procedures.run import NOT_REACHED
+from openbell.procedures.run import NOT_APPROVED, NOT_REACHED
 from openbell.procedures.step import Outcome, StepReport
 from openbell.procedures.wording import count_of
 
@@ -28,8 +28,8 @@ class ClosingRecord:
 
     reports: Sequence[StepReport]
     reason: str
-    approvals: Collection[str]
-    """Roles that the desk file wants to approve a step of this closing."""
+    approvals: Mapping[str, Sequence[str]]
+    """By step of this closing: the roles that the desk file wants to approve it."""
     services_stopped: bool
     positions_left: int | None
     """Above dust; None: the venues did not all say."""
@@ -40,6 +40,8 @@ class ClosingRecord:
     sockets_left: int | None
     errors: int | None
     """In the logs of the last five minutes."""
+    approved: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By step: who approved it, as far as this controller has heard it."""
 
     def report(self, step: str) -> StepReport | None:
         return next((each for each in self.reports if each.name == step), None)
@@ -85,7 +87,7 @@ def _before(record: ClosingRecord) -> tuple[Check, ...]:
 
 
 def _approved(record: ClosingRecord) -> Check:
-    """A step that wants an approval does not end before it has it."""
+    """A step that wants an approval does nothing before it has it, however it ends."""
     if not record.approvals:
         return Check(
             name="approved",
@@ -93,20 +95,26 @@ def _approved(record: ClosingRecord) -> Check:
             found=Found.NOT_CONFIGURED,
             detail="the desk file wants none for a step of this closing",
         )
-    open_ = [
-        each.name
-        for each in record.reports
-        if each.outcome in (Outcome.FAILED, Outcome.UNKNOWN) or not _is_reached(each)
-    ]
-    settled = bool(record.reports) and not open_
-    wanted = f"wanted of {', '.join(sorted(record.approvals))}"
+    told, found = [], Found.OK
+    for step, roles in record.approvals.items():
+        report = record.report(step)
+        if people := record.approved.get(step):
+            told.append(f"{step}: {', '.join(people)}")
+        elif report is None or not _is_reached(report):
+            told.append(f"{step}: not come to, wanted of {', '.join(roles)}")
+            found = Found.UNKNOWN if found is Found.OK else found
+        elif report.detail.startswith(NOT_APPROVED):
+            told.append(f"{step}: {report.detail}")
+            found = Found.FAILED
+        elif report.outcome is Outcome.UNKNOWN:
+            told.append(f"{step}: not known, wanted of {', '.join(roles)}")
+            found = Found.UNKNOWN if found is Found.OK else found
+        else:
+            told.append(f"{step}: none was needed, as nothing was left to do or could be done")
+    remedy = "" if found is Found.OK else "`openbell procedure report RUN` names who approved what"
     return Check(
-        name="approved",
-        title="Approval obtained",
-        found=Found.OK if settled else Found.UNKNOWN,
-        detail=f"{wanted}; not settled: {', '.join(open_)}" if open_ else wanted,
-        remedy="" if settled else "the record of the run names who approved what",
-    )
+        name="approved", title="Approval obtained", found=found, detail="; ".join(told), remedy=remedy,
+    )  # fmt: skip
 
 
 def _during(record: ClosingRecord) -> tuple[Check, ...]:

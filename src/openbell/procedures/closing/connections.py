@@ -47,6 +47,14 @@ def links(desk: DeskFile, facts: Facts) -> tuple[Mapping[str, object], ...]:
     return tuple(rows)
 
 
+def links_now(
+    desk: DeskFile, facts: Facts, before: Iterable[Mapping[str, object]]
+) -> tuple[Mapping[str, object], ...]:
+    """As `links`, with whatever else was told of each venue before."""
+    told = {row["venue"]: row for row in before}
+    return tuple({**told.get(row["venue"], {}), **row} for row in links(desk, facts))
+
+
 def _left(venue: str, may_rest: Callable[[Row], bool], said: Picture | None) -> str:
     """That there is none is an answer only where every venue said so."""
     resting = [] if said is None else [row for row in said.orders if row.get("venue") == venue]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -110,6 +110,9 @@ class Closing:
     """Told of every look at the venues; raises nothing."""
     record_act: Callable[[str, Mapping[str, object]], Awaitable[None]] = not_recorded
     """Writes a single act into the audit log, as far as that takes it."""
+
+    approved: Callable[[], Mapping[str, Sequence[str]]] = dict
+    """By step: who approved it."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the steps so far, for those that depend on them."""

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from typing import ClassVar
 
 from openbell.config.models import DeskFile
 from openbell.domain.flatten_cost import FlattenCost, Touch, flatten_cost, slippage_of
@@ -86,6 +87,8 @@ class LeaveOne:
     symbol: str
     quantity: str
     why: str
+    in_vain: ClassVar[bool] = True
+    """See `Plan`."""
 
     def __str__(self) -> str:
         return f"NO ORDER can be sent for {self.venue} {self.symbol} ({self.quantity}): {self.why}"
@@ -124,8 +127,9 @@ KEPT_BY_A_RESTART = ": a restart closes none, whatever [closing] says"
 def plan_flatten(
     facts: FlattenFacts, flatten: str, desk: DeskFile, kept: str = " as asked"
 ) -> Plan[FlattenOne | LeaveOne]:
-    """`kept`: why they are, where they are. With what it would cost, as far as the quotes and the desk file tell. Which orders is the
-    engine's own plan, made by what sends them; where it does not say, that is not known."""
+    """With what it would cost, as far as the quotes and the desk file tell. Which orders is the
+    engine's own plan, made by what sends them; where it does not say, that is not known. `kept`: why
+    positions are, where they are."""
     picture = facts.picture
     if flatten == "keep":
         return Plan(

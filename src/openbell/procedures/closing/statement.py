@@ -138,6 +138,7 @@ async def closing_statement(closing: Closing, reports: Iterable[StepReport]) -> 
                         processes_left=statement.processes_left,
                         sockets_left=statement.sockets_left,
                         errors=statement.errors_last_5m,
+                        approved=closing.approved(),
                     )
                 )
             ],
@@ -171,16 +172,15 @@ def what_to_do(closing: Closing) -> str:
     )
 
 
-def _approvals(closing: Closing, reports: Iterable[StepReport]) -> frozenset[str]:
-    """Roles that the desk file wants to approve some step of this closing: of one that it does not
+def _approvals(closing: Closing, reports: Iterable[StepReport]) -> dict[str, tuple[str, ...]]:
+    """By step of this closing, the roles that the desk file wants to approve it: of one that it does not
     have, such as an announcement without a channel, nobody was asked."""
     settings = closing.desk.file.procedures.get("close")
     if settings is None:
-        return frozenset()
-    taken = {report.name for report in reports}
-    wanted = [step.approvals for name, step in settings.steps.items() if name in taken]
-    wanted += [extra.approvals for extra in settings.extra if extra.name in taken]
-    return frozenset(role for roles in wanted for role in roles)
+        return {}
+    wanted = {name: step.approvals for name, step in settings.steps.items()}
+    wanted |= {extra.name: extra.approvals for extra in settings.extra}
+    return {each.name: roles for each in reports if (roles := wanted.get(each.name, ()))}
 
 
 def _strategies(reports: Iterable[StepReport]) -> list[object] | None:

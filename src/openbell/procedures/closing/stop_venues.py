@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from openbell.procedures.closing.connections import links_now
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.stopping import (
     StopFacts,
@@ -63,6 +64,11 @@ class StopVenues:
     async def verify(self, say: Say) -> Verification:
         facts = facts_of(self.closing.services)
         up = [name for name in self.closing.voices.roles.venues if facts.state(name).is_running]
+        if self.closing.connections is not None:
+            # What is left there was asked before; who is connected has changed with these processes.
+            self.closing.connections = links_now(
+                self.closing.desk.file, facts, self.closing.connections
+            )
         evidence: dict[str, object] = {"services": stop_evidence(self.results)}
         if up:
             return Verification(Outcome.FAILED, f"still running: {', '.join(up)}", evidence)
