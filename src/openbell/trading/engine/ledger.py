@@ -232,7 +232,7 @@ class Ledger:
         except (StorageError, CorruptError) as error:
             log.warning("epoch not read", why=error.message)
             return
-        if epoch != self.epoch and not self.expects_successor:
+        if epoch != self.epoch:
             self._note_failure(FencedError(f"epoch {self.epoch} is over: {epoch} is current"))
 
     def keep(self, venue: str, needed_since_ns: Callable[[], int]) -> None:
