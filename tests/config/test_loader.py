@@ -10,6 +10,7 @@ import pytest
 
 from openbell.config.loader import load_desk, parse_desk
 from openbell.config.problems import DeskFileError, Problem
+from openbell.config.references import idle_entries
 from openbell.errors import ConfigError
 
 MINIMAL = """
@@ -109,6 +110,41 @@ SIMULATED = '[venues.v]\nurl = "http://127.0.0.1:1"\nsymbols = ["BTC/USDT"]\n'
         (SIMULATED + 'timeout = "0s"\n', ("venues", "v", "timeout"), "greater than 0"),
         (SIMULATED + 'poll_every = "0ms"\n', ("venues", "v", "poll_every"), "greater than 0"),
         (SIMULATED + 'key_env = "K"\n', ("venues", "v"), "key_env needs its secret_env"),
+        ('[risk]\nmax_daily_loss = "-5"\n', ("risk", "max_daily_loss"), "is no limit"),
+        ('[risk]\nmax_total_exposure = "-1"\n', ("risk", "max_total_exposure"), "is no limit"),
+        (
+            '[risk]\nmax_notional_per_position = "-1"\n',
+            ("risk", "max_notional_per_position"),
+            "is no limit",
+        ),
+        ('[risk]\nmax_order_notional = "-1"\n', ("risk", "max_order_notional"), "is no limit"),
+        ('[risk]\nprice_collar = "500%"\n', ("risk", "price_collar"), "500% is no limit"),
+        ('[risk]\nstale_quote_after = "0s"\n', ("risk", "stale_quote_after"), "greater than 0"),
+        (
+            SIMULATED + '[risk.max_position]\n"BTC/USDT" = "-0.1"\n',
+            ("risk", "max_position", "BTC/USDT"),
+            "is no limit",
+        ),
+        (
+            SIMULATED + '[risk.max_position]\n"BTC/USDTT" = "0.1"\n',
+            ("risk", "max_position", "BTC/USDTT"),
+            "did you mean BTC/USDT?",
+        ),
+        (
+            SIMULATED + '[venues.v.holdings]\nBTCC = "2"\n',
+            ("venues", "v", "holdings", "BTCC"),
+            "did you mean BTC?",
+        ),
+        (
+            SIMULATED + '[venues.v.holdings]\nBTC = "-2"\n',
+            ("venues", "v", "holdings", "BTC"),
+            "greater than or equal to 0",
+        ),
+        (
+            'health = { every = "0s" }\n',
+            ("services", "engine", "health", "every"),
+            "greater than 0",
+        ),
         ('[guard]\nguard_silent_after = "0s"\n', ("guard", "guard_silent_after"), "greater than 0"),
     ],
 )
@@ -117,6 +153,21 @@ def test_bad_values_say_what_to_write(addition: str, key: tuple[str, ...], said:
     assert problem.key == key
     assert said in problem.message + problem.hint
     assert problem.line is not None
+
+
+def test_limits_and_holdings_of_what_no_venue_declares_may_be_meant_and_are_told() -> None:
+    """One table of limits may serve several desks; what has its own entry is not a slip."""
+    text = (
+        SIMULATED
+        + '[venues.v.holdings]\nDOGE = "9"\n'
+        + '[risk.max_position]\n"BTC/USDT" = "1"\n"BTC/USDC" = "1"\n"SOL/EUR" = "1"\n'
+    )
+    desk = parse_desk((MINIMAL + text).encode(), Path("desk.toml"))
+    assert [(each.key[-1], each.hint) for each in idle_entries(desk)] == [
+        ("BTC/USDC", "remove it, or add the symbol to its venue"),
+        ("SOL/EUR", "remove it, or add the symbol to its venue"),
+        ("DOGE", "it has no effect, and may be removed"),
+    ]
 
 
 def test_a_live_venue_must_be_allowed_in_so_many_words() -> None:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openbell.config.limit_values import COUNTS, LEAST
 from openbell.config.models import Risk
 from openbell.domain.risk_limits import (
-    COUNTS,
-    LEAST,
     PLAIN,
     LimitError,
     digest,
@@ -103,6 +102,7 @@ def test_a_change_is_read_as_people_write_it() -> None:
         ("max_total_exposure", "not a number"),
         ("max_total_exposure=NaN", "is no limit"),
         ("max_total_exposure=-1", "is no limit"),
+        ("price_collar=500%", "100% at most"),
         ("max_open_positions=1.5", "whole number"),
         ("max_orders_per_second=0", "halt"),
     ],

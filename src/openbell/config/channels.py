@@ -44,7 +44,7 @@ class Channel(Model):
     """What is told here: that an opening begins, and how it ended; a closing that was announced for
     later, that it was called off, that it begins, that one which was cut off goes on by itself, and how it
     ended; that a run was cut off, found by the next controller."""
-    timeout: Seconds = 5.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 5.0
     """Of one telling. All channels are told at the same time, and the end of an opening, and a closing,
     wait for the slowest."""
 

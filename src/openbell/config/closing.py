@@ -18,7 +18,7 @@ class ReduceLimits(Model):
     """How much smaller, of what people and `[risk]` allow: `"50%"`."""
     stages: Annotated[int, Field(ge=1, le=20)] = 1
     """In how many equal stages."""
-    every: Seconds = 30.0
+    every: Annotated[Seconds, Field(gt=0)] = 30.0
     """How long a stage lasts at most; the next one begins as soon as all positions are within it."""
 
     @model_validator(mode="after")
@@ -39,7 +39,7 @@ class Closing(Model):
     cancelled. It and keep are allowed only together with `flatten = "keep"`."""
     wait_for_orders: Seconds = 60.0
     """How long orders that were cancelled or sent may take to become final."""
-    timeout: Seconds = 300.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 300.0
     """Of the whole shutdown."""
     conservative_wait: Seconds = 5.0
     """How long limit orders get before market orders follow."""

@@ -33,6 +33,7 @@ from openbell.config.channels import Channel
 from openbell.config.closing import Closing
 from openbell.config.guard import Guard
 from openbell.config.kill_rules import KillSwitch
+from openbell.config.limit_values import Collar, LimitAmount
 from openbell.config.preflight import Dependency, Preflight
 from openbell.config.procedures import ProcedureSettings
 from openbell.config.services import Service
@@ -83,7 +84,7 @@ class Rolling(Model):
 
     watch_for: Seconds = 2.0
     """How long a restarted service must stay well before the next one's turn."""
-    trading_within: Seconds = 30.0
+    trading_within: Annotated[Seconds, Field(gt=0)] = 30.0
     """How long it may take, once ready, until it is well and the desk trades again; then the
     rolling restart stops."""
 
@@ -91,15 +92,15 @@ class Rolling(Model):
 class Risk(Model):
     """`[risk]`: limits of the whole desk. Unset means no such limit. Amounts in the quote currency."""
 
-    max_position: dict[Symbol, Amount] = {}
+    max_position: dict[Symbol, LimitAmount] = {}
     """Largest absolute position per symbol, in the base currency."""
-    max_notional_per_position: Amount | None = None
+    max_notional_per_position: LimitAmount | None = None
     """Largest value of one position."""
-    max_total_exposure: Amount | None = None
+    max_total_exposure: LimitAmount | None = None
     """Largest sum of the absolute values of all positions."""
     max_open_positions: Annotated[int, Field(ge=0)] | None = None
     """Most symbols with a position at the same time."""
-    max_daily_loss: Amount | None = None
+    max_daily_loss: LimitAmount | None = None
     """Loss since midnight UTC, realized and unrealized, beyond which only orders that reduce a
     position are sent."""
     max_orders_per_second: Annotated[int, Field(ge=1)] = 50
@@ -107,11 +108,11 @@ class Risk(Model):
     is asked for beyond it is refused, and is an alert."""
     max_open_orders: Annotated[int, Field(ge=1)] = 200
     """Most orders open at the same time."""
-    max_order_notional: Amount | None = None
+    max_order_notional: LimitAmount | None = None
     """Largest value of one order."""
-    price_collar: Percent = Decimal("0.05")
+    price_collar: Collar = Decimal("0.05")
     """How far a limit price may be from the last mid, as a share: `"5%"`."""
-    stale_quote_after: Seconds = 5.0
+    stale_quote_after: Annotated[Seconds, Field(gt=0)] = 5.0
     """A quote older than this opens no position. What its feed comes late by counts, where the venue puts a
     time on its messages."""
 
@@ -145,12 +146,12 @@ class Venue(Model):
     """The account at the venue, where the credentials reach several."""
     options: dict[str, str] = {}
     """What this adapter asks besides: docs/reference/venues.md."""
-    holdings: dict[str, Amount] = {}
+    holdings: dict[str, Annotated[Amount, Field(ge=0)]] = {}
     """What the account holds apart from the desk's trading, per currency: never counted as a
     position, never sold by a flatten."""
     fee_currency: str | None = None
     """Currency the venue takes its fees in, where it is neither base nor quote (BNB)."""
-    taker_fee: Percent | None = None
+    taker_fee: Annotated[Percent, Field(lt=1)] | None = None
     """What the venue takes of an order that trades at once: `"0.1%"`. For the estimates of plans only;
     left out: the fee of a flatten is told as not known."""
     exclusive: bool = False

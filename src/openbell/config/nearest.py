@@ -15,6 +15,12 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     return [folded[each] for each in dict.fromkeys([*close, *begun])][:n]
 
 
+def misspelt(name: str, known: Iterable[str]) -> str:
+    """The known name that a slip of the finger makes of `name`: `BTC/USDT` for `BTC/USDTT`; else empty."""
+    close = get_close_matches(name, sorted(set(known)), n=1, cutoff=0.8)
+    return close[0] if close else ""
+
+
 def nearest_told(near: Sequence[str]) -> str:
     """`did you mean market-data or market-analysis?`; empty where nothing is near."""
     return f"did you mean {' or '.join(near)}?" if near else ""

@@ -24,7 +24,7 @@ class StepSettings(Model):
 
     enabled: bool = True
     """False leaves the step out; refused for one that safety needs."""
-    timeout: Seconds | None = None
+    timeout: Annotated[Seconds, Field(gt=0)] | None = None
     """Of the step's own work; its verification has its own time."""
     on_failure: FailurePolicy | None = None
     """Failed or unknown: abort ends the run, warn and force go on and tell, ask waits for a person
@@ -53,7 +53,7 @@ class ExtraStep(Model):
     """The step before which it is taken."""
     after: StepName | None = None
     """The step after which it is taken; one of the two is given."""
-    timeout: Seconds = 30.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     """Of the command; it is then killed, with whatever it started."""
     on_failure: FailurePolicy = "warn"
     """As of any step."""

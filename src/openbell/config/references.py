@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from openbell.config.models import DeskFile
-from openbell.config.nearest import did_you_mean
+from openbell.config.nearest import did_you_mean, misspelt
 from openbell.config.phases import phase_problems
 from openbell.config.problems import Problem
 
@@ -17,7 +17,8 @@ def reference_problems(desk: DeskFile) -> list[Problem]:
     unclear = [*_unknown_names(desk), *_cycle(desk)]
     # Phases follow dependencies: there are none before those make sense.
     phases = [] if unclear else [*phase_problems(desk.services)]
-    return [*unclear, *phases, *_shared_ports(desk), *_roles(desk)]
+    idle = [each for each, certain in _idle_entries(desk) if certain]
+    return [*unclear, *phases, *_shared_ports(desk), *_roles(desk), *idle]
 
 
 def _unknown_names(desk: DeskFile) -> Iterator[Problem]:
@@ -59,6 +60,38 @@ def _unknown_names(desk: DeskFile) -> Iterator[Problem]:
                     f'venue "{strategy.venue}" does not declare {symbol}',
                     f"add it to venues.{strategy.venue}.symbols, or use {', '.join(symbols)}",
                 )
+
+
+def idle_entries(desk: DeskFile) -> list[Problem]:
+    """Limits and holdings of what no venue declares, and that may be meant all the same: one table of
+    limits for several desks, say. They have no effect."""
+    return [each for each, certain in _idle_entries(desk) if not certain]
+
+
+def _idle_entries(desk: DeskFile) -> Iterator[tuple[Problem, bool]]:
+    """Each with whether it can only be a mistake: one letter off what is declared, and has no entry
+    itself, so that it goes without its limit, or is sold by a flatten."""
+    symbols = {symbol for venue in desk.venues.values() for symbol in venue.symbols}
+    limited = desk.risk.max_position
+    for symbol in sorted(set(limited) - symbols):
+        meant = misspelt(symbol, symbols - set(limited))
+        problem = Problem(
+            ("risk", "max_position", symbol),
+            f"no venue declares {symbol}, so this limits nothing",
+            f"did you mean {meant}?" if meant else "remove it, or add the symbol to its venue",
+        )
+        yield problem, bool(meant)
+    for name, venue in desk.venues.items():
+        known = {part for symbol in venue.symbols for part in symbol.split("/")}
+        known |= {venue.fee_currency} if venue.fee_currency else set()
+        for currency in sorted(set(venue.holdings) - known):
+            meant = misspelt(currency, known - set(venue.holdings))
+            problem = Problem(
+                ("venues", name, "holdings", currency),
+                f"no symbol of {name} has {currency}, so this holds nothing apart",
+                f"did you mean {meant}?" if meant else "it has no effect, and may be removed",
+            )
+            yield problem, bool(meant)
 
 
 def _cycle(desk: DeskFile) -> Iterator[Problem]:

@@ -22,13 +22,13 @@ class HttpReady(Model):
     """What is asked for; the answer must come from the service's own processes."""
     status: Annotated[int, Field(ge=100, le=599)] | None = None
     """The one status that means ready; unset: any 2xx."""
-    timeout: Seconds = 30.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     """Of the whole wait until ready; a start that takes longer has failed."""
 
 
 class TcpReady(Model):
     kind: Literal["tcp"]
-    timeout: Seconds = 30.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     """Of the whole wait until the port accepts a connection."""
 
 
@@ -36,9 +36,9 @@ class ExecReady(Model):
     kind: Literal["exec"]
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     """Exit status 0 means ready."""
-    every: Seconds = 0.25
+    every: Annotated[Seconds, Field(gt=0)] = 0.25
     """Wait between two runs of the command."""
-    timeout: Seconds = 30.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     """Of the whole wait until ready."""
 
 
@@ -46,7 +46,7 @@ class LogReady(Model):
     kind: Literal["log"]
     pattern: str
     """Regular expression searched in each line the service writes after its start."""
-    timeout: Seconds = 30.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
     """Of the whole wait until such a line."""
 
     @field_validator("pattern")
@@ -67,9 +67,9 @@ class Health(Model):
 
     path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
     """2xx is healthy."""
-    every: Seconds = 5.0
+    every: Annotated[Seconds, Field(gt=0)] = 5.0
     """Wait between two probes."""
-    timeout: Seconds = 2.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 2.0
     """Of one probe."""
     failures: Annotated[int, Field(ge=1)] = 3
     """So many failures in a row make the service degraded."""
@@ -106,7 +106,7 @@ class Trial(Model):
     """Program and arguments, as `command` of the service and in its environment. It loads what a start
     would load, takes and sends nothing, and ends with status 0 where a start may be tried. Unset: of
     Openbell's own services their command with `--trial`, of others none. `[]`: none."""
-    timeout: Seconds = 60.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 60.0
     """A trial that takes longer has failed, and is killed."""
 
 
@@ -150,7 +150,8 @@ class Service(Model):
     depends_on: tuple[Name, ...] = ()
     """Services that must be ready before this one is started."""
     ready: Ready | None = None
-    """Unset: with a port, `{kind = "tcp"}`; without one, ready as soon as it runs."""
+    """Unset: with a port, `{kind = "tcp"}`; without one, ready once it has run for a
+    second."""
     health: Health | None = None
     """The slow probe of a ready service; unset: only its process is watched."""
     stop: Stop = Stop()
@@ -169,7 +170,7 @@ class Service(Model):
     agents and others, monitoring."""
     standby_for: Name | None = None
     """Of a standby: the engine whose work it takes over."""
-    promote_after: Seconds = 3.0
+    promote_after: Annotated[Seconds, Field(gt=0)] = 3.0
     """Of a standby: an engine that does not answer for so long counts as hung; it is killed, and the
     standby takes over. A dead one is replaced at once."""
     phase: Phase | None = None
@@ -225,7 +226,8 @@ class Service(Model):
         return tuple(port for port in (self.port, self.surge_port) if port is not None)
 
     def readiness(self) -> HttpReady | TcpReady | ExecReady | LogReady | None:
-        """The probe that gates dependents; `None` means ready as soon as it runs."""
+        """The probe that gates dependents; `None` means ready once it has run for a
+        second."""
         if self.ready is None and self.port is not None:
             return TcpReady(kind="tcp")
         return self.ready

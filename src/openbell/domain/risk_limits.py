@@ -14,15 +14,12 @@ import json
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 
+from openbell.config.limit_values import COLLAR, COUNTS, NoLimitError, checked
 from openbell.config.models import Risk
 
 Values = Mapping[str, Decimal]
 
 POSITION = "max_position"
-COUNTS = ("max_open_positions", "max_orders_per_second", "max_open_orders")
-"""Limits that are whole numbers."""
-LEAST = {"max_orders_per_second": 1, "max_open_orders": 1}
-"""As in desk.toml; a desk that is to send nothing is halted."""
 PLAIN = (
     "max_notional_per_position",
     "max_total_exposure",
@@ -117,18 +114,15 @@ def read_change(texts: Iterable[str], risk: Risk, symbols: Iterable[str]) -> dic
 
 
 def _value(name: str, written: str) -> Decimal:
-    ratio = name == "price_collar" and written.endswith("%")
+    ratio = name == COLLAR and written.endswith("%")
     try:
         value = Decimal(written.removesuffix("%") if ratio else written)
     except InvalidOperation:
         raise LimitError(f'{name}: "{written}" is not a number') from None
-    if not value.is_finite() or value < 0:
-        raise LimitError(f"{name}: {written} is no limit")
-    if name in COUNTS and value != value.to_integral_value():
-        raise LimitError(f"{name}: {written} is not a whole number")
-    if value < LEAST.get(name, 0):
-        raise LimitError(f"{name}: {LEAST[name]} at least; `openbell halt` stops all new orders")
-    return value / 100 if ratio else value
+    try:
+        return checked(name, value / 100 if ratio else value)
+    except NoLimitError as error:
+        raise LimitError(f"{name}: {error}") from None
 
 
 def digest(risk: Risk) -> str:

@@ -21,6 +21,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.nearest import nearest_told
 from openbell.config.problems import KeyPath, Problem
+from openbell.config.references import idle_entries
 from openbell.config.secrets import missing_secrets
 from openbell.config.services import Service
 from openbell.domain.dead_man import within
@@ -65,7 +66,7 @@ def preflight(
 
 def cautions(desk: LoadedDesk) -> list[Problem]:
     """What a desk can be opened with, and should not be left at; located in desk.toml."""
-    return _located(desk, [*_shared_nonces(desk), *_idle_leave(desk)])
+    return _located(desk, [*_shared_nonces(desk), *_idle_leave(desk), *idle_entries(desk.file)])
 
 
 def _located(desk: LoadedDesk, problems: Iterable[Problem]) -> list[Problem]:
