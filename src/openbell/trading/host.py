@@ -158,7 +158,8 @@ class StrategyHost:
 
     @property
     def why(self) -> str:
-        """Why it is not running, in a sentence; the last refusal while it is."""
+        """Why it is not running, in a sentence; while it is, the last refusal, until an intent is
+        taken again."""
         return (
             self._error
             or self._halt
@@ -255,6 +256,9 @@ class StrategyHost:
                 late_cancel = [self._cancel_intent(event.cl_ord_id)]
         if not live:
             return []
+        if isinstance(event, OrderIntended):
+            # The engine took one; its answer often comes after this, and may get lost.
+            self.last_refusal = ""
         self._heed(event, now_ns)
         if self._error:
             return self._withdraw(now_ns)
@@ -280,7 +284,7 @@ class StrategyHost:
             self._pending.pop(reply.intent_id, None)
             if pending is not None:
                 self.refused += 1
-                self.last_refusal = f"refused: {reply.code} {reply.text}".rstrip()
+                self.last_refusal = _refusal(reply)
                 self._paused_until_ns = now_ns + PAUSE_AFTER_REFUSAL_NS
         elif pending is not None and reply.cl_ord_id is not None:
             self.last_refusal = ""
@@ -428,6 +432,12 @@ def _message(error: BaseException) -> str:
         return str(error) or "no message"
     except BaseException:  # noqa: BLE001 - the strategy's own exception class
         return "its message cannot be told"
+
+
+def _refusal(reply: IntentReply) -> str:
+    if not reply.text:
+        return f"refused: {reply.code}"
+    return f"refused: {reply.text}{f' ({reply.code})' if reply.code else ''}"
 
 
 def _checked_timer(seconds: object) -> float:

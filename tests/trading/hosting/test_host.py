@@ -203,11 +203,29 @@ def test_a_refusal_is_counted_and_pauses_new_orders_but_not_cancels(desk: Desk) 
         IntentReply(intent_id=intent.intent_id, taken=False, code="limit_rate", text="50"), 0
     )
     assert desk.host.open_orders() == ()
-    assert (desk.host.refused, desk.host.why) == (1, "refused: limit_rate 50")
+    assert (desk.host.refused, desk.host.why) == (1, "refused: 50 (limit_rate)")
     (cancel,) = desk.quote(BUY, Cancel(ClOrdID("ob00000000-1-9")))
     assert isinstance(cancel, CancelIntent)
     desk.now_ns = PAUSE_AFTER_REFUSAL_NS
     assert len(desk.quote(BUY)) == 1
+
+
+def test_a_refusal_is_told_until_an_intent_is_taken_again(desk: Desk) -> None:
+    """The event of an order often comes before the answer: the refusal then stood for ever."""
+    (intent,) = desk.quote(BUY)
+    text = "the kill switch is latched for symbol:BTC/USDT"
+    desk.host.on_reply(
+        IntentReply(intent_id=intent.intent_id, taken=False, code="latched", text=text), 0
+    )
+    assert desk.host.why == f"refused: {text} (latched)"
+    desk.now_ns = PAUSE_AFTER_REFUSAL_NS
+    (taken,) = desk.quote(BUY)
+    desk.intended(taken)
+    assert desk.host.why == ""
+    desk.host.on_reply(
+        IntentReply(intent_id=taken.intent_id, taken=True, cl_ord_id=ClOrdID("ob00000000-1-1")), 0
+    )
+    assert desk.host.why == ""
 
 
 def test_a_cancel_before_the_id_is_known_is_sent_once_it_is(desk: Desk) -> None:
