@@ -137,6 +137,47 @@ async def test_a_guard_is_replaced_at_any_beat_that_shows_older_settings() -> No
     assert await beat("newer") == ["end", "end", "end"], "once for each renewal"
 
 
+async def test_an_opening_waits_for_the_guard_that_stays() -> None:
+    """It said that the old one watches, which was replaced at its next beat."""
+    file = SimpleNamespace(venues={"v": None})
+    desk: Any = SimpleNamespace(
+        desk=SimpleNamespace(digest="old", file=file),
+        renewals=0,
+        layout=None,
+        auditor=SimpleNamespace(note=lambda *_, **__: None),
+    )
+    desk.desk.file.desk = SimpleNamespace(name="d")
+    keeper = GuardKeeper(desk)
+    asked: list[str] = []
+
+    async def ask(do: str, **_: object) -> dict[str, Any]:
+        asked.append(do)
+        return {}
+
+    keeper._ask = ask  # type: ignore[method-assign]
+
+    async def hello(digest: str, pid: int) -> None:
+        line = json.dumps({"event": "hello", "digest": digest}).encode()
+        await keeper._hear(line, pid, said_hello=False)
+
+    desk.targets = SimpleNamespace(asked=DeskTarget.TRADING)
+    await hello("old", 1)
+    assert await keeper.opened() == ""
+    assert asked == ["open", "open"]
+    desk.desk.digest = "new"
+    opening = asyncio.create_task(keeper.opened())
+    async with asyncio.timeout(60):
+        while "end" not in asked:
+            await asyncio.sleep(0)
+    assert not opening.done()
+    keeper._is_gone(1)
+    assert keeper.problem() == "starting: desk.toml changed", "the old one is no longer named"
+    await hello("new", 2)
+    assert await asyncio.wait_for(opening, 60) == ""
+    assert keeper.view()["pid"] == 2  # type: ignore[index]
+    assert asked.count("end") == 1
+
+
 async def test_the_controller_says_that_it_closes_for_as_long_as_that_run_goes_on() -> None:
     """One that was broken off in a controller that lives leaves the guard to withdraw what rests."""
     run = LiveRun("close-1", "close", "ann", {}, 0)

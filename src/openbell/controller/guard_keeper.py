@@ -189,16 +189,21 @@ class GuardKeeper:
     # --- what procedures ask of it -----------------------------------------------------------
 
     async def opened(self, timeout_s: float = START_S) -> str:
-        """A guard is up and its switches follow the engine; why not, where that took too long."""
+        """A guard is up that stays, and its switches follow the engine; why not, where that took too
+        long. One that goes by an older desk file or older credentials is replaced first."""
         if not self.has_venues:
             return ""
         self._ending = False
-        await self._want(Mode.OPEN)
         try:
             async with asyncio.timeout(timeout_s):
+                if self._up.is_set():
+                    await self._replaces(self._told, self._pid)
+                await self._want(Mode.OPEN)
                 await self._up.wait()
         except TimeoutError:
             return self._why or "it does not answer"
+        except OpenbellError as error:
+            return error.message
         return ""
 
     async def hold(self) -> None:
@@ -354,6 +359,8 @@ class GuardKeeper:
         self._replaced_for, self._replacing = now, True
         self._up.clear()
         why = "credentials changed" if reads_file else "desk.toml changed"
+        # Its switches are not those of the desk any more: until another one answers there is none.
+        self._state, self._why = "starting", why
         log.info("the guard is replaced", why=why, pid=pid)
         await self._ask("end", why=why)
         return True
