@@ -17,6 +17,7 @@ from tests.harness.ports import free_port
 
 from openbell.domain.service_state import ServiceState
 from openbell.errors import RefusedError, StorageError, UsageError
+from openbell.runtime.prober import STAYED_UP_S
 from openbell.runtime.processes import system_processes
 from openbell.runtime.records import Records
 
@@ -50,6 +51,23 @@ async def test_a_service_is_started_probed_and_stopped(bench, port):
     assert not is_alive(view.pid)
     assert bench.states("web") == ["starting", "ready", "stopping", "stopped"]
     assert Records(bench.layout.records).read_all() == ([], [])
+
+
+async def test_a_service_without_a_probe_is_ready_once_it_stayed_up(bench):
+    """One that ended at once was ready for milliseconds, or had failed to start, as it came."""
+    bench.add("flaky", "exit", 1, restart={"policy": "never"})
+    bench.add("again", "exit", 1, restart={"policy": "always", "backoff": "5m"})
+    bench.add("steady", "sleep")
+    supervisor = bench.supervisor()
+    flaky, again, steady = await asyncio.gather(
+        *(supervisor.start(name) for name in ("flaky", "again", "steady"))
+    )
+    for started in (flaky, again):
+        assert not started.ready and "exited with status 1" in started.reason
+    assert bench.states("flaky") == ["starting", "failed"]
+    assert bench.states("again") == ["starting", "backoff"]
+    assert steady.ready and steady.seconds >= STAYED_UP_S
+    assert bench.states("steady") == ["starting", "ready"]
 
 
 async def test_starting_twice_and_stopping_twice_is_harmless(bench, port):
@@ -458,9 +476,9 @@ async def test_a_neighbour_that_answers_on_the_port_does_not_make_a_service_read
     bench.add("neighbour", "wait", 0.3, "serve", port)
     bench.add("web", "sleep", port=port, ready={"kind": "http", "timeout": "4s"})
     supervisor = bench.supervisor()
-    await supervisor.start("neighbour")
 
-    result = await supervisor.start("web")
+    # At the same time: without a probe the neighbour is ready after a second, and would be there first.
+    _, result = await asyncio.gather(supervisor.start("neighbour"), supervisor.start("web"))
 
     pid = supervisor.view("neighbour").pid
     assert not result.ready

@@ -25,6 +25,9 @@ _LOOK_GROWTH = 1.4
 _SLOWEST_LOOK_S = 0.05
 """Looks until ready: 1 ms after the spawn, then ever slower up to 50 ms. While nobody listens on
 its port a look only asks the kernel, so many of them cost little."""
+STAYED_UP_S = 1.0
+"""A service without a readiness probe is ready when it has run so long: one that ends at once, as for a
+word of its command that is wrong, never was. Ours: an interpreter has started by then."""
 _ONE_PROBE_TIMEOUT_S = 2.0
 """Of one probe during a start: a service that accepts but does not answer yet is asked again."""
 _SHORTEST_PROBE_S = 0.25
@@ -44,9 +47,13 @@ class Prober:
         """The member that was last seen to listen on the port: looked at first."""
 
     async def until_ready(self) -> ProbeResult:
-        """Probes at once, then ever more slowly, until it passes or the time to be ready is over."""
+        """Probes at once, then ever more slowly, until it passes or the time to be ready is over.
+        Without a probe, waits until it has run for `STAYED_UP_S`; its end is heard of elsewhere."""
         ready = self._run.spec.ready
-        if ready is None or (isinstance(ready, LogReady) and self._run.record.was_ready):
+        if ready is None:
+            await asyncio.sleep(max(0.0, STAYED_UP_S - self._run.uptime_s))
+            return ProbeResult(True)
+        if isinstance(ready, LogReady) and self._run.record.was_ready:
             return ProbeResult(True)
         log = (
             LogProbe(self._run.spec.log_path, self._run.record.log_offset, ready.pattern)
