@@ -54,6 +54,11 @@ def test_each_target_has_its_state() -> None:
     assert state(DeskTarget.TRADING) is DeskState.STARTING
     late = state(DeskTarget.TRADING, engine_trading=True, critical_not_ready=("risk",))
     assert late is DeskState.STARTING
+    differs = state(DeskTarget.TRADING, differs=True)
+    assert differs is DeskState.HALTED, "it is up, and must not trade"
+    assert (
+        state(DeskTarget.TRADING, differs=True, critical_not_ready=("risk",)) is DeskState.STARTING
+    )
     assert state(DeskTarget.SAFE) is DeskState.SAFE
     assert state(DeskTarget.SAFE, critical_not_ready=("risk",)) is DeskState.STARTING
     assert state(DeskTarget.HALTED) is DeskState.HALTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from hypothesis import event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from openbell.domain import ids
@@ -229,15 +229,9 @@ def diverged(draw: st.DrawFn) -> tuple[Books, TrueVenue]:
     return books, venue
 
 
-@settings(max_examples=400, deadline=None)
-@given(diverged(), st.booleans())
-def test_whatever_was_lost_is_healed_and_then_left_alone(
-    sides: tuple[Books, TrueVenue], list_fills: bool
-) -> None:
-    books, venue = sides
-    # Without the venue's list of executions, those of orders that ended unseen by the books on both
-    # sides cannot be known of; the position says so.
-    blind = not list_fills and any(
+def ended_unseen(books: Books, venue: TrueVenue) -> bool:
+    """Some own order ended on both sides, or was never in the books, with executions they lack."""
+    return any(
         o.cum_qty
         and not o.is_open
         and ids.is_own(o.cl_ord_id, DESK)
@@ -250,6 +244,17 @@ def test_whatever_was_lost_is_healed_and_then_left_alone(
         )
         for o in venue.orders.values()
     )
+
+
+@settings(max_examples=400, deadline=None)
+@given(diverged(), st.booleans())
+def test_whatever_was_lost_is_healed_and_then_left_alone(
+    sides: tuple[Books, TrueVenue], list_fills: bool
+) -> None:
+    books, venue = sides
+    # Without the venue's list of executions, those of orders that ended unseen by the books on both
+    # sides cannot be known of; the position says so.
+    blind = not list_fills and ended_unseen(books, venue)
     for _ in range(4):
         found = compare(books, venue.facts(list_fills=list_fills))
         heal(books, venue, found)
@@ -350,6 +355,41 @@ def test_a_manual_trade_at_the_venue_is_a_mismatch_no_order_explains() -> None:
     assert found.status is Agreement.MISMATCH
     assert (found.positions[0].books, found.positions[0].venue_says) == (D(2), D(0))
     assert found.actions == ()
+
+
+def test_a_manual_trade_is_told_beside_an_order_that_is_not_clear() -> None:
+    """An order of the symbol was under way at every look, so the difference was never one."""
+    books, venue = working("2")  # BUY 10, of which 2 are filled
+    cut = replace(venue.facts(list_fills=True), open_orders=())
+    for says, beyond in (
+        ("2", None),
+        ("10", None),
+        ("0.5", ("-9.58", "-1.5")),
+        ("12", ("1.92", "10")),
+    ):
+        found = compare(books, replace(cut, positions={SYMBOL: D(says)}))
+        (position,) = found.positions
+        expected = None if beyond is None else tuple(map(D, beyond))
+        assert position.beyond == expected, says
+        assert position.status is (Agreement.OK if says == "2" else Agreement.UNKNOWN)
+    # Filled after the venue was asked: it may not have told of it.
+    late = compare(books, replace(cut, asked_ns=0, positions={SYMBOL: D(0)}))
+    assert late.positions[0].beyond is None
+    early = compare(books, replace(cut, asked_ns=0, positions={SYMBOL: D(-3)}))
+    assert early.positions[0].beyond == (D("-13.08"), D("-2.98"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(diverged(), st.booleans(), st.booleans(), st.sampled_from([ASKED, 0]))
+def test_what_orders_do_is_never_taken_for_a_trade_by_hand(
+    sides: tuple[Books, TrueVenue], list_fills: bool, complete: bool, asked_ns: int
+) -> None:
+    books, venue = sides
+    assume(list_fills or not ended_unseen(books, venue))
+    facts = replace(venue.facts(list_fills=list_fills, complete=complete), asked_ns=asked_ns)
+    for position in compare(books, facts).positions:
+        if position.status is not Agreement.MISMATCH:
+            assert position.beyond is None
 
 
 def test_a_difference_below_the_lot_is_rounding() -> None:

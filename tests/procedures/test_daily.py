@@ -309,6 +309,10 @@ def test_a_portfolio_is_what_the_venue_holds_and_books_that_differ_are_named() -
     assert (
         check.found is Found.WARN and "BTC/USDT 0.2; v BTC/USDT: the books hold 0.1" in check.detail
     )
+    row["differs"] = "the books hold 0.1, the venue 0.2"
+    check = found("morning", seen)["positions"]
+    assert (check.found, check.remedy) == (Found.FAILED, "`openbell reconcile`")
+    row["differs"] = ""
     row["quantity"] = "0.20"
     assert found("morning", seen)["positions"].found is Found.OK
 

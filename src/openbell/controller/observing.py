@@ -71,6 +71,7 @@ class Observer:
                 services_running=sum(view.state.is_running for view in views),
                 critical_not_ready=missing,
                 engine_trading=trading,
+                differs=bool(_differing(engine)),
                 opening=self._is_opening(),
             )
         )
@@ -127,6 +128,8 @@ class Observer:
         if state is DeskState.EMERGENCY:
             latch = self._desk.targets.latch
             return f"the kill switch is latched: {latch.reason if latch else 'unknown reason'}"
+        if state is DeskState.HALTED and target is not DeskTarget.HALTED:
+            return f"books and venue differ: {_differing(engine)}"
         if state is DeskState.HALTED:
             halt = self._desk.targets.halt
             return f"halted by {halt.who}: {halt.reason}" if halt else "halted"
@@ -179,6 +182,7 @@ class Observer:
             engine_trading=engine.get("trading") if engine.known else None,
             engine_why_not=str(engine.get("why_not") or engine.why),
             reconciled=engine.get("phase") == "ready" if engine.known else None,
+            differs=_differing(engine),
             in_doubt=len(in_doubt) if isinstance(in_doubt, list) else in_doubt,
             risk_heard=self._is_ready(roles.risk),
             quotes_fresh=self._is_ready(roles.market_data),
@@ -248,6 +252,12 @@ class Observer:
 
 def _by_name(engine: Answer) -> dict[str, Mapping[str, Any]]:
     return {str(row.get("name")): row for row in engine.get("venues") or ()}
+
+
+def _differing(engine: Answer) -> str:
+    """Where books and venue are seen to differ, each venue with what; empty where they are not."""
+    rows = engine.get("venues") or () if engine.known else ()
+    return "; ".join(f"{row['name']}: {row['differs']}" for row in rows if row.get("differs"))
 
 
 def _count(value: object) -> int | None:

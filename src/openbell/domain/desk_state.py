@@ -22,7 +22,7 @@ class DeskState(StrEnum):
     TRADING = "trading"
     """The engine sends strategies' orders."""
     HALTED = "halted"
-    """A person stopped new orders; services are up."""
+    """New orders are stopped and services are up: a person stopped them, or books and venue differ."""
     CLOSING = "closing"
     EMERGENCY = "emergency"
     """The kill switch is latched."""
@@ -106,6 +106,8 @@ class DeskFacts:
     critical_not_ready: tuple[str, ...] = ()
     engine_trading: bool = False
     """The engine says that strategies' orders are sent: reconciled, permit held, no halt."""
+    differs: bool = False
+    """The engine is connected, and books and venue are seen to differ: it sends nothing until they agree."""
     opening: bool = False
     """An opening is under way; until it begins something the target is what it was."""
 
@@ -128,4 +130,6 @@ def decide(facts: DeskFacts) -> DeskState:
             return DeskState.STARTING if facts.critical_not_ready else DeskState.SAFE
         case DeskTarget.TRADING:
             ready = facts.engine_trading and not facts.critical_not_ready
+            if facts.differs and not facts.critical_not_ready:
+                return DeskState.HALTED
             return DeskState.TRADING if ready else DeskState.STARTING

@@ -62,6 +62,8 @@ class DeskHealthFacts:
     """An emergency stop of the whole desk holds it: nothing is started until it is opened again."""
     engine_trading: bool | None = None
     engine_why_not: str = ""
+    differs: str = ""
+    """Where books and venue are seen to differ for certain, and what; empty: they are not."""
     reconciled: bool | None = None
     in_doubt: int | None = 0
     risk_breaches: tuple[str, ...] = ()
@@ -141,7 +143,11 @@ def resume_blockers(
             blockers.append(f"{venue.name} is {word}")
         elif venue.clock_skew_ms is not None and abs(venue.clock_skew_ms) > MAX_CLOCK_SKEW_MS:
             blockers.append(f"the clock is {venue.clock_skew_ms:.0f} ms off {venue.name}'s")
-    if desk.reconciled is not True:
+    if desk.differs:
+        blockers.append(
+            f"books and venue differ ({desk.differs}): `openbell reconcile` explains it"
+        )
+    elif desk.reconciled is not True:
         blockers.append("the books are not reconciled with the venue")
     if desk.in_doubt is None:
         blockers.append("it is not known whether orders are in doubt")
@@ -228,8 +234,10 @@ def _desk_findings(desk: DeskHealthFacts, coming_up: bool) -> list[_Finding]:
             found.append(
                 _Finding(
                     Verdict.UNHEALTHY,
-                    "the books are not reconciled with the venue",
-                    "compare `openbell orders` and `openbell positions` with the venue",
+                    f"books and venue differ: {desk.differs}"
+                    if desk.differs
+                    else "the books are not reconciled with the venue",
+                    "`openbell reconcile` explains what differs, and says what mends it",
                 )
             )
         if desk.quotes_fresh is False:

@@ -4,7 +4,8 @@ Rules:
 
 - An incomplete answer is not an empty one: what was not seen is unknown.
 - Absence from one list proves nothing: the order is asked for by its ClOrdID.
-- What changed while we looked is unknown, not different: look again.
+- What changed while we looked is unknown, not different: look again. But orders in flight explain no
+  more than their quantities: what a position differs beyond that is told (`PositionFinding.beyond`).
 - Orders that are not ours are listed and left alone.
 - Reconciling again without news changes nothing: the same facts give the same findings, and once
   the actions are done, none are left.
@@ -12,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -148,6 +149,9 @@ class PositionFinding(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     kind: Kind | None = None
     """None where it agrees to the last digit. Of one that an order explains, the order's."""
+    beyond: tuple[Decimal, Decimal] | None = None
+    """Between what the venue's less the books' quantity is, when all that orders in flight may account
+    for is taken out of it; equal where none is. None: that may be nothing, or is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +346,7 @@ def _lacking_fills(
 
 
 def _compare_positions(
-    ours: BookFacts, venue: VenueFacts, findings: Iterable[OrderFinding]
+    ours: BookFacts, venue: VenueFacts, findings: Sequence[OrderFinding]
 ) -> Iterable[PositionFinding]:
     # An order that is not clear may have fills that explain a difference, and so may one that
     # changed after the venue was asked.
@@ -352,25 +356,82 @@ def _compare_positions(
         if order.cum_qty > 0 and order.updated_ns >= venue.asked_ns
     }
     unclear |= {f.symbol: f.kind for f in findings if f.kind is not None}
+    in_flight = _in_flight(ours, venue, findings)
     for symbol in sorted({*ours.positions, *(venue.positions or {})}):
         books = ours.positions.get(symbol, ZERO)
         says = None if venue.positions is None else venue.positions.get(symbol)
         kind: Kind | None = None
         status, why = Agreement.OK, ""
+        beyond = None
         if says is None:
             status, kind, why = Agreement.UNKNOWN, Kind.INCOMPLETE, "the venue did not say"
         elif not _equal(books, says, ours.tolerance.get(symbol)):
+            beyond = _beyond(
+                says - books, in_flight.get(symbol, _NOTHING), ours.tolerance.get(symbol)
+            )
             if symbol in unclear:
                 status, kind = Agreement.UNKNOWN, unclear[symbol]
                 why = "differs, and an order of it is not clear"
             else:
                 status, kind = Agreement.MISMATCH, Kind.UNEXPLAINED
-                why = "no order of ours explains the difference"
+                why = (
+                    f"the books hold {books}, the venue {says}, and no order of this desk explains it; "
+                    "`openbell reconcile` looks for executions that do"
+                )
         elif books != says:
             kind, why = Kind.ROUNDING, "less than the smallest tradable quantity"
         yield PositionFinding(
-            symbol=symbol, books=books, venue_says=says, status=status, why=why, kind=kind
+            symbol=symbol,
+            books=books,
+            venue_says=says,
+            status=status,
+            why=why,
+            kind=kind,
+            beyond=beyond,
         )
+
+
+def _in_flight(
+    ours: BookFacts, venue: VenueFacts, findings: Sequence[OrderFinding]
+) -> dict[str, tuple[Decimal, Decimal] | None]:
+    """By symbol: the least and the most that the venue's quantity may be above the books' by what orders
+    do that are not clear. None: no bound is known."""
+    orders = {order.cl_ord_id: order for order in ours.orders}
+    kinds = {finding.cl_ord_id: finding for finding in findings if finding.kind is not None}
+    found: dict[str, tuple[Decimal, Decimal] | None] = {}
+    for cl_ord_id, finding in kinds.items():
+        # One that the books never held, or that is not what was sent, may have filled any quantity.
+        if cl_ord_id not in orders or finding.kind is Kind.ORDER_DIFFERS:
+            found[finding.symbol] = None
+    for cl_ord_id, order in orders.items():
+        moved = order.updated_ns >= venue.asked_ns
+        symbol = order.new.symbol
+        if cl_ord_id not in kinds and not (moved and order.cum_qty > 0):
+            continue
+        so_far = found.get(symbol, _NOTHING)
+        if so_far is None:
+            continue
+        more = (order.new.order_qty - order.cum_qty) * _WITH_FEE
+        less = order.cum_qty * _WITH_FEE if moved else ZERO
+        low, high = (-less, more) if order.new.side is Side.BUY else (-more, less)
+        found[symbol] = (so_far[0] + low, so_far[1] + high)
+    return found
+
+
+def _beyond(
+    difference: Decimal, in_flight: tuple[Decimal, Decimal] | None, tolerance: Decimal | None
+) -> tuple[Decimal, Decimal] | None:
+    if in_flight is None:
+        return None
+    low, high = difference - in_flight[1], difference - in_flight[0]
+    if low <= 0 <= high or (tolerance is not None and min(abs(low), abs(high)) < tolerance):
+        return None
+    return low, high
+
+
+_NOTHING = (ZERO, ZERO)
+_WITH_FEE = Decimal("1.01")
+"""A fee in kind moves a position by more than the quantity traded, by less than a hundredth. Ours."""
 
 
 def _equal(books: Decimal, says: Decimal, tolerance: Decimal | None) -> bool:

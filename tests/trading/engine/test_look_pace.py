@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openbell.trading.engine.look_pace import LOOKS_SHARE, LookPace
+from openbell.trading.engine.look_pace import LOOKS_SHARE, URGENT_SHARE, LookPace
 from openbell.venues.binance.wire import QUERY_COSTS
 from openbell.venues.port import QueryCosts
 
@@ -106,6 +106,65 @@ def test_what_is_only_not_clear_yet_is_looked_at_soon_and_costs_no_executions() 
     assert max(b - a for (a, _), (b, _) in pairwise(taken)) < 0.5
     later = looks(LookPace(2.0, 3, QUERY_COSTS), for_s=60.0, differs=False)
     assert [at >= 25 for at, deep in later if deep] == [False, True]
+
+
+@pytest.mark.parametrize("symbols", [1, 3, 10])
+def test_a_difference_that_stands_is_settled_soon_on_a_venue_that_is_looked_at_all_the_time(
+    symbols: int,
+) -> None:
+    """Routine looks of three symbols every two seconds had used what a minute has at once, and the two
+    that decide, both at executions too, came sixteen seconds apart: trading went on for up to 47 s."""
+    pace = LookPace(2.0, symbols, QUERY_COSTS)
+    taken: list[tuple[float, bool]] = []
+    now_s, found_s = 0.0, 0.0
+    while now_s < 400.0 and len(taken) < 3:
+        deep = pace.is_deep(now_s)
+        if (wait_s := pace.wait_s(deep=deep, now_s=now_s)) > 0:
+            now_s += wait_s
+            continue
+        pace.began(deep=deep, now_s=now_s)
+        differs = now_s >= 300.0
+        if differs:
+            taken.append((now_s, deep))
+            found_s = found_s or now_s
+        now_s += pace.pause_s(
+            deep=deep, settled=not differs, differs=differs, urgent=differs, now_s=now_s
+        )
+    assert taken[-1][0] - found_s < 2.0
+    assert symbols == 10 or any(deep for _, deep in taken), "it may be an execution not heard of"
+
+
+@given(turns=st.lists(st.tuples(st.booleans(), st.floats(0.01, 5)), max_size=300))
+def test_differences_that_come_and_go_use_no_more_than_the_looks_share(
+    turns: list[tuple[bool, float]],
+) -> None:
+    pace = LookPace(2.0, 3, QUERY_COSTS)
+    taken: list[tuple[float, bool]] = []
+    now_s = 0.0
+    for differs, _ in turns:
+        while (wait_s := pace.wait_s(deep=(deep := pace.is_deep(now_s)), now_s=now_s)) > 0:
+            now_s += wait_s
+        pace.began(deep=deep, now_s=now_s)
+        taken.append((now_s, deep))
+        now_s += pace.pause_s(
+            deep=deep, settled=not differs, differs=differs, urgent=differs, now_s=now_s
+        )
+    for begun_s, _ in taken:
+        minute = [look for look in taken if begun_s <= look[0] < begun_s + MINUTE_S - 1e-6]
+        assert weight(minute, 3, QUERY_COSTS) <= LOOKS_SHARE + URGENT_SHARE + 1e-9
+    assert max((b - a for (a, _), (b, _) in pairwise(taken)), default=0) < MINUTE_S / 2, "not blind"
+
+
+@pytest.mark.parametrize(("symbols", "within_s"), [(1, 4.0), (3, 8.0), (10, 17.0)])
+def test_routine_looks_come_evenly_also_before_one_at_executions(
+    symbols: int, within_s: float
+) -> None:
+    """One at executions had waited for the room of a whole one, and nothing was seen meanwhile: sixteen
+    seconds of three symbols, every half minute."""
+    taken = looks(LookPace(2.0, symbols, QUERY_COSTS), for_s=900, settled=True, differs=False)
+    assert max(b - a for (a, _), (b, _) in pairwise(taken)) < within_s
+    deep = [at for at, deep in taken if deep]
+    assert max(b - a for a, b in pairwise(deep)) < 100
 
 
 def test_questions_that_a_look_calls_for_count_as_well() -> None:

@@ -171,3 +171,56 @@ async def test_a_cut_list_of_executions_explains_less_and_says_so(desk: EngineDe
         ) as reply,
     ):
         assert reply.status == 409
+
+
+async def test_a_busy_account_trades_on_and_stops_for_a_trade_by_hand(tmp_path: Path) -> None:
+    """Looks and orders cross all the time. None of that is a difference; a trade by hand is, though
+    some order of the symbol is always under way. It took up to 47 s."""
+    async with engine_desk(tmp_path, relayed=False, poll_every="200ms") as desk:
+        await desk.start()
+        sent, refused = 0, asyncio.Event()
+
+        async def trade(worker: int) -> None:
+            nonlocal sent
+            while True:
+                side = Side.BUY if sent % 2 == 0 else Side.SELL
+                sent += 1
+                reply = await desk.send(
+                    f"{worker}-{sent}", symbol="ETH/USDT", side=side, order_qty=D("0.05"),
+                    ord_type=OrdType.MARKET, price=None,
+                )  # fmt: skip
+                if not reply.taken:
+                    assert reply.code in {"not_reconciled", "no_permit"}, reply
+                    refused.set()
+                    return
+
+        workers = [asyncio.create_task(trade(worker)) for worker in range(3)]
+        try:
+            async with asyncio.timeout(120):
+                # Longer than routine looks take to use up what they may at once.
+                while sent < 600:
+                    assert not refused.is_set(), desk.log()
+                    await asyncio.sleep(0.05)
+            assert "books and venue differ" not in desk.log()
+            await at_the_venue(
+                desk, "POST", "orders", symbol="ETHUSDT", side="SELL", quantity="1", type="MARKET"
+            )
+            state = await desk.until_state("trading", False)
+            assert "ETH/USDT" in state["why_not"]
+            async with asyncio.timeout(60):
+                await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        async with asyncio.timeout(60):
+            while not (shown := await compare(desk))["adoptable"]:
+                await asyncio.sleep(0.1)
+        (told,) = [d for d in shown["differences"] if d["kind"] == "external_trade"]
+        assert (told["symbol"], D(told["unexplained"])) == ("ETH/USDT", 0)
+        (row,) = [
+            row
+            for row in (await desk.get("/v1/positions"))["positions"]
+            if row["symbol"] == "ETH/USDT"
+        ]
+        assert row["differs"]

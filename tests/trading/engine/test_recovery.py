@@ -13,6 +13,7 @@ import pytest
 from openbell.domain import ids
 from openbell.domain.orders import OrdStatus, Side
 from openbell.trading.engine import ledger, tracker
+from openbell.trading.engine.venue_link import LOOKS_BEFORE_MISMATCH
 from openbell.trading.messages import CancelIntent
 from openbell.venues.port import QueryCosts, StreamUp, VenueThrottledError
 
@@ -287,6 +288,34 @@ async def test_a_position_that_no_order_explains_blocks_trading_until_it_is_gone
     assert report["mismatches"][0]["symbol"] == "BTC/USDT"
     desk.venue.held -= Decimal(2)
     await desk.until(lambda: not desk.engine.why_not_trading())
+
+
+async def test_a_trade_by_hand_beside_orders_under_way_stops_trading_within_three_looks(
+    desk: Any,
+) -> None:
+    """Some order of a symbol is under way at every look of a busy account: the difference counted as
+    one that may pass, and trading went on."""
+    await desk.start()
+    link = desk.engine.links["fake"]
+    order = await desk.order()
+    await desk.until_status(order.cl_ord_id, S.NEW)
+    desk.venue.lists_orders = False  # as of one that was sent while the venue was asked
+    looks = desk.venue.looks
+    await desk.until(lambda: desk.venue.looks > looks + LOOKS_BEFORE_MISMATCH + 1)
+    assert not link.stands(), "the order may explain what it will"
+    assert link.reconciled
+    desk.venue.held += Decimal(7)
+    await desk.until(lambda: not link.reconciled)
+    assert "beyond what orders under way explain" in link.why_not
+    (row,) = [r for r in (await desk.api.positions({}))["positions"] if r["symbol"] == "BTC/USDT"]
+    assert "more than the books" in row["differs"]
+    (venue,) = desk.api.state({})["venues"]
+    assert venue["differs"] == link.why_not
+    assert (await desk.send()).code in {"not_reconciled", "no_permit"}
+    desk.venue.held -= Decimal(7)
+    desk.venue.lists_orders = True
+    await desk.until(lambda: not desk.engine.why_not_trading())
+    assert not link.stands()
 
 
 async def test_a_mismatch_at_the_start_blocks_the_first_order(desk: Any) -> None:

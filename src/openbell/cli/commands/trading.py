@@ -115,7 +115,11 @@ def position_row(position: dict[str, Any]) -> tuple[str, ...]:
         number(_realized_before_fees(position), 2),
         number(position.get("unrealized_pnl"), 2),
         _fees(position.get("fees")),
-        "dust" if position.get("dust") else "",
+        "DIFFERS: `openbell reconcile`"
+        if position.get("differs")
+        else "dust"
+        if position.get("dust")
+        else "",
     )
 
 

@@ -332,6 +332,7 @@ class EngineApi:
     ) -> Iterable[dict[str, object]]:
         says = {} if isinstance(answer, VenueError) else net_positions(answer)
         symbols = {*link.config.symbols, *(s for at, s in self._books.positions if at == link.name)}
+        stands = link.stands()
         for symbol in sorted(symbols):
             position = self._books.position(link.name, symbol)
             mark = self._engine.mark(link.name, symbol)
@@ -349,6 +350,7 @@ class EngineApi:
                 "fee_cost": position.fee_cost,
                 "tick_size": None if rules is None else rules.tick_size,
                 "quote": _quote_row(self._engine.market.quotes.get((link.name, symbol))),
+                "differs": stands.get(symbol, ""),
                 "dust": _is_dust(link, position, says.get(symbol), mark),
             }
 
@@ -397,6 +399,7 @@ def _venue_state(link: VenueLink) -> dict[str, object]:
         "connected": link.connected,
         "reconciled": link.reconciled,
         "why_not": link.why_not,
+        "differs": link.differs_why,
         "refused": link.refused and not link.connected,
         "streaming": link.streaming,
         "held_back": link.limits.why,

@@ -34,6 +34,7 @@ from openbell.domain.reconcile import (
     PositionFinding,
     Reconciliation,
 )
+from openbell.domain.standing import Standing, follow, told
 from openbell.errors import OpenbellError
 from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
@@ -43,7 +44,8 @@ from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.look_pace import LOOK_AT_LEAST_S, LookPace
 from openbell.trading.engine.reconciler import Reconciler, Seen
 from openbell.trading.engine.tracker import SendClock, Tracker
-from openbell.trading.engine.venue_lost import lost_by, told
+from openbell.trading.engine.venue_lost import lost_by
+from openbell.trading.engine.venue_lost import told as told_error
 from openbell.venues.port import (
     OrderReport,
     StreamDown,
@@ -141,6 +143,8 @@ class VenueLink:
         """Set by the first connection: an adapter reads events with what `connect` loaded."""
         self._looking = asyncio.Lock()
         self._mismatches = 0
+        self._standing: dict[str, Standing] = {}
+        """Differences of position that orders in flight do not explain, by symbol."""
         self._differs_from_s = 0.0
         self._pace = LookPace(config.poll_every, len(config.symbols), venue.capabilities.costs)
         self._deep_seen = False
@@ -189,6 +193,22 @@ class VenueLink:
             if finding.status is not Agreement.OK:
                 reasons.setdefault(finding.symbol, finding.why)
         return reasons
+
+    def stands(self) -> dict[str, str]:
+        """Symbols whose position is seen to differ, each with what; told one look before trading stops
+        for it. What only one look found may pass while the desk trades."""
+        if not self.connected or self.last is None:
+            return {}
+        looks = LOOKS_BEFORE_MISMATCH - 1 if self.reconciled else 1
+        return told(self._standing, self.last.positions, looks=looks)
+
+    @property
+    def differs_why(self) -> str:
+        """What differs, once it stood in enough looks that nothing under way will clear it up; empty
+        where nothing does."""
+        stood = max((each.looks for each in self._standing.values()), default=0)
+        certain = max(stood, self._mismatches) >= LOOKS_BEFORE_MISMATCH
+        return self.why_not if self.connected and not self.reconciled and certain else ""
 
     def differs(self, symbol: str) -> str:
         """Why books and venue are not known to agree in this symbol; empty where they are."""
@@ -284,7 +304,7 @@ class VenueLink:
                 self._not_connected(self.limits.questions(error))
                 await asyncio.sleep(max(error.retry_after_s, RECONNECT_S[0]))
             except (VenueError, *STRANGE) as error:
-                self._down(told(self.name, error))
+                self._down(told_error(self.name, error))
                 pause_s = RECONNECT_S[min(attempt, len(RECONNECT_S) - 1)]
                 attempt += 1
                 await asyncio.sleep(pause_s)
@@ -301,7 +321,7 @@ class VenueLink:
             except FencedError:
                 await asyncio.Event().wait()
             except (VenueError, *STRANGE) as error:
-                await self._heard(StreamDown(why=told(self.name, error).message))
+                await self._heard(StreamDown(why=told_error(self.name, error).message))
             await asyncio.sleep(RECONNECT_S[-1])
 
     async def _heard(self, event: StreamEvent) -> None:
@@ -364,6 +384,7 @@ class VenueLink:
         self.connected = True
         self.why_not = "books and venue are not compared yet"
         self._mismatches = 0
+        self._standing.clear()
         self._pace.news(deep=True)
         self._deep_seen = False
         self._clear_s.clear()
@@ -401,11 +422,12 @@ class VenueLink:
                 self._check_clarity()
                 await asyncio.sleep(max(error.retry_after_s, self._pace.room_s))
                 continue
-            differs = found.status is Agreement.MISMATCH
+            differs = found.status is Agreement.MISMATCH or bool(self._standing)
             pause_s = self._pace.pause_s(
                 deep=deep,
                 settled=self.reconciled and not differs,
                 differs=differs,
+                urgent=self.reconciled and differs,
                 now_s=time.monotonic(),
             )
             if not self.reconciled and self._has_doubts():
@@ -428,6 +450,7 @@ class VenueLink:
         self.last = found
         self._deep_seen |= deep and found.complete
         self._note(found)
+        self._standing = follow(self._standing, found.positions)
         differing = _findings(found, Agreement.MISMATCH)
         metrics.MISMATCHES.labels(self.name).set(len(differing))
         if found.ok:
@@ -444,11 +467,23 @@ class VenueLink:
             if self._mismatches >= LOOKS_BEFORE_MISMATCH or not self.reconciled:
                 first = differing[0]
                 self._not_reconciled(f"{first.symbol}: {first.why}", tell=self._mismatches)
+            if self.reconciled:
+                self._judge_standing(found)
             return
         self._mismatches = 0
-        if not self.reconciled:
+        if not self._judge_standing(found) and not self.reconciled:
             self.why_not = _unknown_why(found)
         self._check_clarity()
+
+    def _judge_standing(self, found: Reconciliation) -> bool:
+        """Whether something is proven to differ though no look in a row found it: on an account that
+        trades all the time the looks between are not clear."""
+        proven = told(self._standing, found.positions, looks=LOOKS_BEFORE_MISMATCH)
+        for symbol, why in proven.items():
+            tell = LOOKS_BEFORE_MISMATCH if self.reconciled else 0
+            self._not_reconciled(f"{symbol}: {why}", tell=tell)
+            break
+        return bool(proven)
 
     def _note(self, found: Reconciliation) -> None:
         now_s = time.monotonic()
