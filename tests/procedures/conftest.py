@@ -152,7 +152,9 @@ class FakeVenue:
 
     # `procedures.ports.VenueTruth`
 
-    async def look(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
+    async def look(
+        self, *, timeout_s: float, but: Collection[str] = (), fills_since_ns: int | None = None
+    ) -> Sequence[VenueAnswer]:
         self.errands += 1
         if not self.reachable or self.services.states["venue"] is ServiceState.STOPPED:
             return [VenueAnswer(name="sim", status="unknown", why="no route")]
@@ -170,6 +172,8 @@ class FakeVenue:
                         dust=False,
                     ),
                 ),
+                keeps_positions=True,
+                fills=None if fills_since_ns is None else (),
             )
         ]
 
@@ -489,3 +493,13 @@ def make_services() -> type[FakeServices]:
 @pytest.fixture(scope="session")
 def make_view() -> Any:
     return view
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries without their pauses, so that no test waits."""
+    from openbell.procedures.closing import cancel_orders, flatten, wait_for_orders
+
+    monkeypatch.setattr(cancel_orders, "_RETRY_S", 0.01)
+    monkeypatch.setattr(flatten, "_RETRY_S", 0.01)
+    monkeypatch.setattr(wait_for_orders, "_POLL_S", 0.01)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from openbell.domain.service_state import ServiceState
 from openbell.procedures.closing.cancel_orders import CancelOrders
 from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Sight
+from openbell.procedures.closing.wait_for_orders import WaitForOrders
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Outcome
 from openbell.state.journal import Journal
@@ -43,6 +45,11 @@ def far_below(desk_id: str) -> NewOrder:
         order_qty=Decimal("0.01"),
         price=Decimal(56000),
     )
+
+
+async def quiet() -> bool:
+    """No engine lives here that could send."""
+    return True
 
 
 async def send_and_die(desk: Any, url: str, order: NewOrder) -> None:
@@ -92,7 +99,7 @@ def at_a_venue(fake_desk: Any, tmp_path: Path) -> Any:
 
 def closing_past_the_engine(desk: Any) -> Closing:
     closing: Closing = desk.closing()
-    closing.venues = Clerk(desk.layout, desk.desk)
+    closing.venues = Clerk(desk.layout, desk.desk, quiet)
     closing.sight = Sight(closing.services, closing.voices, closing.venues, closing.last_word.kept)
     return closing
 
@@ -126,7 +133,7 @@ async def test_one_of_which_an_emergency_stop_has_proven_the_end_is_not_asked_fo
     _strike(sim.url, kind="timeout_before_accept", kinds=["submit"], hold_s=1, count=1)
     order = far_below(desk.layout.desk_id)
     await send_and_die(desk, sim.url, order)
-    clerk = Clerk(desk.layout, desk.desk)
+    clerk = Clerk(desk.layout, desk.desk, quiet)
     (before,) = await clerk.look(timeout_s=60)
     assert before.status == "unknown" and "the venue knows none" in before.why
     desk.layout.live_orders.mkdir()
@@ -136,4 +143,28 @@ async def test_one_of_which_an_emergency_stop_has_proven_the_end_is_not_asked_fo
     note_ended(desk.layout.live_orders, "sim", [order.cl_ord_id])
     (after,) = await clerk.look(timeout_s=60)
     assert (after.status, after.open_orders) == ("ok", ())
+    assert "accept" not in events_of(log, order)
+
+
+async def test_one_that_never_had_an_answer_has_never_arrived_once_its_time_is_over(
+    at_a_venue: tuple[Any, VenueThread, Path], journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an engine and without a stop that had proven it, every closing waited for all of
+    `wait_for_orders`, and said that it is not known."""
+    desk, sim, log = at_a_venue
+    _strike(sim.url, kind="timeout_before_accept", kinds=["submit"], hold_s=1, count=1)
+    order = far_below(desk.layout.desk_id)
+    await send_and_die(desk, sim.url, order)
+    clerk = Clerk(desk.layout, desk.desk, quiet)
+    (before,) = await clerk.look(timeout_s=60)
+    assert before.status == "unknown" and "may arrive for" in before.why
+    assert before.ended == ()
+    monkeypatch.setattr("openbell.controller.clerk.LANDS_WITHIN_S", 0.0)
+    clerk = Clerk(desk.layout, desk.desk, quiet)
+    (after,) = await clerk.look(timeout_s=60)
+    assert (after.status, after.open_orders, after.ended) == ("ok", (), (order.cl_ord_id,))
+    closing = closing_past_the_engine(desk)
+    closing.wishes = replace(closing.wishes, wait_for_orders_s=60.0)
+    (report,) = await Runner(journal, lambda _: None, timeout_s=90).run([WaitForOrders(closing)])
+    assert (report.outcome, report.detail) == (Outcome.DONE, "no order is pending")
     assert "accept" not in events_of(log, order)

@@ -139,7 +139,9 @@ class TwoVenues:
         self.own: tuple[Any, ...] = ()
         self.asked: list[frozenset[str]] = []
 
-    async def look(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
+    async def look(
+        self, *, timeout_s: float, but: Collection[str] = (), fills_since_ns: int | None = None
+    ) -> Sequence[VenueAnswer]:
         self.asked.append(frozenset({"sim", "real"} - set(but)))
         said = [] if "sim" in but else list(await self.sim.look(timeout_s=timeout_s))
         return [*said, VenueAnswer(name="real", status="ok", open_orders=self.own)]

@@ -12,7 +12,7 @@ depends on is ready, so that a desk opens as fast as its longest chain of depend
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 from typing import get_args
 
@@ -55,6 +55,18 @@ def senders(services: Mapping[str, Service]) -> frozenset[str]:
     """Those that can send an order, by `can_send`."""
     phases = phases_of(services)
     return frozenset(name for name, each in services.items() if can_send(each, phases[name]))
+
+
+def is_quiet(
+    services: Mapping[str, Service], running: Collection[str], marked: Collection[str]
+) -> bool:
+    """Nothing that can send an order runs, whoever started it. `running`: the services that do; `marked`: by
+    their service, living processes that carry the desk's mark. What carries it and is no service of the
+    desk is taken for something that can."""
+    able = senders(services)
+    return able.isdisjoint(running) and not any(
+        name in able or name not in services for name in marked
+    )
 
 
 def waits_for(services: Mapping[str, Service]) -> dict[str, tuple[str, ...]]:

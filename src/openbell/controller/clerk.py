@@ -2,21 +2,29 @@
 
 A venue's list of open orders is held against the journal: an order that the journal holds open and
 the list does not show makes the answer unknown, unless the venue, asked for it, says that it ended.
+
+One that never had an answer, and that the venue does not know, has never arrived once its time is over: its
+venue's time-out from when it was handed over, or the moment from which nothing could be sent, and
+`LANDS_WITHIN_S` after that. These are the rules of an emergency stop (`kill.live_orders`), and hold while
+nothing of the desk can send.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import msgspec
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
-from openbell.domain.orders import ClOrdID
+from openbell.domain.orders import ClOrdID, Order
 from openbell.errors import NotRunningError, OpenbellError
+from openbell.kill.live_orders import LANDS_WITHIN_S
+from openbell.runtime.processes import this_boot
 from openbell.service.logging import get_logger
-from openbell.state.live_orders import proven_ended
+from openbell.state.live_orders import Sent, proven_ended, read_live_orders
 from openbell.venues.asking import VenueAnswer
 from openbell.venues.clerk import Known, ask_venues, cancel_own_orders
 from openbell.venues.unlisted import KnownOrder
@@ -27,17 +35,32 @@ log = get_logger()
 class Clerk:
     """Sends the clerk to every venue of the desk."""
 
-    def __init__(self, layout: DeskLayout, desk: LoadedDesk) -> None:
+    def __init__(
+        self,
+        layout: DeskLayout,
+        desk: LoadedDesk,
+        is_quiet: Callable[[], Awaitable[bool]],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`is_quiet`: nothing of the desk that could send an order lives."""
         self._layout = layout
         self._desk = desk
+        self._is_quiet = is_quiet
+        self._clock_s = clock_s
+        self._quiet_since_s: float | None = None
+        """When it was first seen to be, without anything in between."""
         self._ended: set[ClOrdID] = set()
         """Of the orders that the journal holds open: proven to have ended. They are not asked for
         again, since an end is for good."""
 
-    async def look(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
+    async def look(
+        self, *, timeout_s: float, but: Collection[str] = (), fills_since_ns: int | None = None
+    ) -> Sequence[VenueAnswer]:
         known, why_not = await self._known()
         venues = [name for name in self._desk.file.venues if name not in but]
-        answers = await ask_venues(self._layout, self._desk, venues, timeout_s, known)
+        answers = await ask_venues(
+            self._layout, self._desk, venues, timeout_s, known, fills_since_ns=fills_since_ns
+        )
         return self._heeded(answers, why_not)
 
     async def cancel(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
@@ -58,17 +81,50 @@ class Clerk:
         except OpenbellError as error:
             log.error("the journal cannot be read", why=error.message, alert=True)
             return {}, error.message
-        known: dict[str, list[KnownOrder]] = {}
         folder = self._layout.live_orders
         # An emergency stop that ended the engine has no journal to book it in.
         proven = {venue: proven_ended(folder, venue) for venue in self._desk.file.venues}
-        for order in at_rest.books.open_orders():
-            ended = order.cl_ord_id in proven.get(order.new.venue, ())
-            if not ended and order.cl_ord_id not in self._ended:
-                known.setdefault(order.new.venue, []).append(
-                    KnownOrder(cl_ord_id=order.cl_ord_id, symbol=order.new.symbol)
+        doubtful = [
+            order
+            for order in at_rest.books.open_orders()
+            if order.cl_ord_id not in proven.get(order.new.venue, ())
+            and order.cl_ord_id not in self._ended
+        ]
+        unanswered = [order for order in doubtful if not order.venue_order_id and not order.cum_qty]
+        until_s = await self._may_land_until_s(unanswered)
+        known: dict[str, list[KnownOrder]] = {}
+        for order in doubtful:
+            known.setdefault(order.new.venue, []).append(
+                KnownOrder(
+                    cl_ord_id=order.cl_ord_id,
+                    symbol=order.new.symbol,
+                    may_land_until_s=until_s.get(order.cl_ord_id),
                 )
+            )
         return known, ""
+
+    async def _may_land_until_s(self, unanswered: Sequence[Order]) -> dict[ClOrdID, float]:
+        """Of orders without an answer in the journal; none where something may send still."""
+        if not unanswered:
+            return {}
+        if not await self._is_quiet():
+            self._quiet_since_s = None
+            return {}
+        if self._quiet_since_s is None:
+            self._quiet_since_s = self._clock_s()
+        register = await asyncio.to_thread(read_live_orders, self._layout.live_orders, this_boot())
+        written = {order.cl_ord_id: order for order in register.orders}
+        until_s: dict[ClOrdID, float] = {}
+        for order in unanswered:
+            left_s = self._quiet_since_s
+            slot = written.get(order.cl_ord_id)
+            if slot is not None and slot.sent is Sent.OPEN:
+                continue  # the venue had it, though the journal was not told
+            if slot is not None:
+                window_s = self._desk.file.venues[order.new.venue].timeout
+                left_s = min(left_s, slot.sent_ns / 1e9 + window_s)
+            until_s[order.cl_ord_id] = left_s + LANDS_WITHIN_S
+        return until_s
 
     def _heeded(self, answers: Iterable[VenueAnswer], why_not: str) -> list[VenueAnswer]:
         found = []

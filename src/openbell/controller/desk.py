@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import time
@@ -13,13 +14,14 @@ from openbell.config.layout import DeskLayout
 from openbell.config.live import live_notice
 from openbell.config.models import LoadedDesk
 from openbell.config.nearest import nearest, nearest_told
-from openbell.config.phases import senders
+from openbell.config.phases import is_quiet, senders
 from openbell.config.redact import Redactor
 from openbell.config.secrets import Secrets, load_secrets
 from openbell.controller.adapters import refuse_unmakeable
 from openbell.controller.auditing import Auditor
 from openbell.controller.clerk import Clerk
 from openbell.controller.journal import DeskDatabase
+from openbell.controller.living import marked_processes
 from openbell.controller.permits import Permits
 from openbell.controller.run_board import RunBoard
 from openbell.controller.specs import specs_of
@@ -128,7 +130,7 @@ class ControlledDesk:
     def _connect(self) -> None:
         self.roles = Roles.of(self.desk.file)
         self.voices = DeskVoices(self.client, self.roles)
-        self.clerk = Clerk(self.layout, self.desk)
+        self.clerk = Clerk(self.layout, self.desk, self.is_quiet)
 
     def _port_of(self, service: str) -> int | None:
         """Where it listens now: a service that was replaced may be on its second port."""
@@ -191,6 +193,14 @@ class ControlledDesk:
         """Whether something that can send an order runs."""
         running = {view.name for view in self.supervisor.views() if view.state.is_running}
         return bool(running & senders(self.desk.file.services))
+
+    async def is_quiet(self) -> bool:
+        """Nothing that can send an order lives, whoever started it, and no emergency stop, which may."""
+        running = {view.name for view in self.supervisor.views() if view.state.is_running}
+        marked = await asyncio.to_thread(marked_processes, self.layout)
+        return is_quiet(self.desk.file.services, running, marked.values()) and not is_begun(
+            self.layout
+        )
 
     def untold_adoption(self) -> str:
         """How many services this controller took over from an earlier one, to be told once; empty

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from openbell.controller.conduct import LOOK_S
 from openbell.controller.desk import ControlledDesk
+from openbell.controller.living import LOOK_S
 from openbell.errors import RefusedError
 from openbell.kill.aside import aside
 from openbell.procedures.wording import count_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +24,6 @@ from openbell.domain.comparison import document
 from openbell.domain.differences import BalanceFacts, More, classify, unreachable
 from openbell.domain.orders import Side
 from openbell.domain.reconcile import BookFacts, FillFacts, OrderFacts, VenueFacts, reconcile
-from openbell.state.books_at_rest import books_at_rest
 from openbell.venues.asking import VenueAnswer
 from openbell.venues.clerk import ask_venues
 from openbell.venues.unlisted import KnownOrder
@@ -43,27 +42,41 @@ async def compare_at_rest(
 ) -> dict[str, Any]:
     """The document of `domain.comparison`, with `source` `journal`. Raises NotRunningError where the
     desk has no database yet, CorruptError, StorageError."""
-    at_rest = await asyncio.to_thread(books_at_rest, layout.database)
-    asked_ns = time.time_ns()
-    answers = await ask_venues(
-        layout,
-        desk,
-        venues,
-        CLERK_TIMEOUT_S,
-        {
+
+    async def ask(books: Books, since_ns: int) -> Sequence[VenueAnswer]:
+        known = {
             name: tuple(
                 KnownOrder(cl_ord_id=order.cl_ord_id, symbol=order.new.symbol)
-                for order in at_rest.books.open_orders(venue=name)
+                for order in books.open_orders(venue=name)
             )
             for name in venues
-        },
-        fills_since_ns=max(1, fills_since_ns(at_rest.books, venues, asked_ns)),
-    )
+        }
+        return await ask_venues(
+            layout, desk, venues, CLERK_TIMEOUT_S, known, fills_since_ns=since_ns
+        )
+
+    return {**await compared_by(ask, layout, desk, venues), "hint": HINT}
+
+
+async def compared_by(
+    ask: Callable[[Books, int], Awaitable[Sequence[VenueAnswer]]],
+    layout: DeskLayout,
+    desk: LoadedDesk,
+    venues: Iterable[str],
+) -> dict[str, Any]:
+    """The document by the answers that `ask` brings: given the books, and from when on executions may be
+    missing. Raises as `compare_at_rest`."""
+    # Later than this module: a controller adopts its services before it loads a database.
+    from openbell.state.books_at_rest import books_at_rest
+
+    books = (await asyncio.to_thread(books_at_rest, layout.database)).books
+    asked_ns = time.time_ns()
+    answers = await ask(books, max(1, fills_since_ns(books, venues, asked_ns)))
     comparisons = [
-        compare(at_rest.books, answer, desk.file.venues[answer.name], layout.desk_id, asked_ns)
+        compare(books, answer, desk.file.venues[answer.name], layout.desk_id, asked_ns)
         for answer in answers
     ]
-    told = {**document(comparisons, (), source="journal"), "hint": HINT}
+    told = document(comparisons, (), source="journal")
     plain: dict[str, Any] = msgspec.to_builtins(told, builtin_types=(Decimal,))
     return plain
 

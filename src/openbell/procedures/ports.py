@@ -35,8 +35,11 @@ class Services(Protocol):
 class VenueTruth(Protocol):
     """The venues asked past the engine, by a process of its own (`openbell.venues.clerk`)."""
 
-    async def look(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:
-        """What each venue says now, those in `but` aside. Never raises for what a venue does."""
+    async def look(
+        self, *, timeout_s: float, but: Collection[str] = (), fills_since_ns: int | None = None
+    ) -> Sequence[VenueAnswer]:
+        """What each venue says now, those in `but` aside; with executions from a time on where one is
+        given. Never raises for what a venue does."""
         ...
 
     async def cancel(self, *, timeout_s: float, but: Collection[str] = ()) -> Sequence[VenueAnswer]:

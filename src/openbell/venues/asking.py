@@ -107,8 +107,8 @@ class VenueAnswer(msgspec.Struct, frozen=True, kw_only=True):
     cancel: Withdrawal | None = None
     """Only where cancelling was asked for."""
     ended: tuple[ClOrdID, ...] = ()
-    """Of the orders that the journal holds open: those that the venue, asked for each, calls
-    final."""
+    """Of the orders that the journal holds open: those that the venue, asked for each, calls final, or
+    that it does not know and that cannot arrive any more."""
 
     @property
     def own_orders(self) -> tuple[OpenOrder, ...]:

@@ -2,12 +2,15 @@
 
 A list that answers and leaves them out proves nothing (invariant: absence from one answer never
 proves an end). Each is asked for by its ClOrdID: final settles it for good, open says that the list
-is wrong, and what the venue cannot tell stays in doubt.
+is wrong, and what the venue cannot tell stays in doubt. So does what it does not know, but for an order
+that never had an answer: of that one several answers, all later than it could still arrive, prove that it
+never did.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -20,6 +23,9 @@ from openbell.venues.port import Venue, VenueError, VenueOrder
 T = TypeVar("T")
 
 AT_ONCE = 10
+UNKNOWN_TIMES = 3
+"""So many answers prove that a venue does not know an order, as they do for the engine."""
+ASK_AGAIN_S = 0.2
 NAMED_MAX = 3
 """So many orders are named in one sentence."""
 
@@ -29,6 +35,10 @@ class KnownOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     cl_ord_id: ClOrdID
     symbol: str
+    may_land_until_s: float | None = None
+    """Monotonic, of all processes of this machine: it never had an answer, and cannot arrive any more
+    later than this. None: it had one, or may be sent still; that the venue does not know it proves
+    nothing."""
 
 
 class Asks(Protocol):
@@ -64,7 +74,7 @@ class Unlisted:
 
     @property
     def ended(self) -> tuple[ClOrdID, ...]:
-        """Those that the venue, asked for them, called final."""
+        """Those that the venue, asked for them, called final, or that never arrived there."""
         return tuple(self._ended)
 
     async def ask(
@@ -93,13 +103,13 @@ class Unlisted:
         async def look(order: KnownOrder) -> None:
             async with slots:
                 try:
-                    told = await asks(lambda: self._venue.order(order.symbol, order.cl_ord_id))
+                    told = await self._asked(order, asks)
                 except VenueError as error:
                     reasons.add(error.message)
                     return
-            if told is None:
-                reasons.add("the venue knows none of that ClOrdID")
-            elif told.status.is_final:
+            if isinstance(told, str):
+                reasons.add(told)
+            elif told is None or told.status.is_final:
                 self._ended[order.cl_ord_id] = None
             else:
                 found[order.cl_ord_id] = told
@@ -117,6 +127,27 @@ class Unlisted:
         ]
         still = tuple(found.values())
         return Found(open=still, in_doubt=tuple(doubtful), doubt=_doubt(still, doubtful, reasons))
+
+    async def _asked(self, order: KnownOrder, asks: Asks) -> VenueOrder | str | None:
+        """What the venue shows of it; None: it never arrived; or why the venue's not knowing it does not
+        prove that. Raises VenueError."""
+        times = 0
+        while True:
+            asked_s = time.monotonic()
+            told = await asks(lambda: self._venue.order(order.symbol, order.cl_ord_id))
+            if told is not None:
+                return told
+            if order.may_land_until_s is None:
+                return "the venue knows none of that ClOrdID"
+            if asked_s < order.may_land_until_s:
+                left_s = order.may_land_until_s - asked_s
+                return (
+                    f"the venue knows none of that ClOrdID, which may arrive for {left_s:.0f} s yet"
+                )
+            times += 1
+            if times >= UNKNOWN_TIMES:
+                return None
+            await asyncio.sleep(ASK_AGAIN_S)
 
 
 def _doubt(

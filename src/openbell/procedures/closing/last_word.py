@@ -16,7 +16,7 @@ import msgspec
 
 from openbell.config.layout import DeskLayout
 from openbell.config.models import DeskFile
-from openbell.config.phases import senders
+from openbell.config.phases import is_quiet, senders
 from openbell.errors import StorageError
 from openbell.kill.marker import is_begun
 from openbell.procedures.closing.picture import Kept, Picture, of_venues
@@ -98,17 +98,13 @@ class LastWords:
             self.sender_stopped = True
 
     async def _is_quiet(self) -> bool:
-        """Nothing that can send an order runs, whoever started it. What carries the desk's mark and is
-        no service of it is taken for something that can."""
-        able = senders(self.file.services)
+        """Nothing that can send an order runs, and no emergency stop, which may."""
         views = facts_of(self.services).views
-        if any(view.state.is_running and name in able for name, view in views.items()):
-            return False
+        running = {name for name, view in views.items() if view.state.is_running}
+        if not is_quiet(self.file.services, running, ()):
+            return False  # without a look at every process
         marked = await asyncio.to_thread(self.marked)
-        declared = self.file.services.keys()
-        if any(name in able or name not in declared for name in marked.values()):
-            return False
-        return not is_begun(self.layout)
+        return is_quiet(self.file.services, running, marked.values()) and not is_begun(self.layout)
 
     def _down(self) -> frozenset[str]:
         """Simulated venues whose processes are this desk's, and stopped."""

@@ -1,17 +1,19 @@
 """Closing, step 7: our books and the venue's say the same.
 
-Where no engine runs, because the desk was opened in part, the books are read from the journal and
-compared here: equal positions and no order in either prove that nothing is missing. Any other
-finding is unknown, since only an engine books what is missing and knows what is rounding.
+Where no engine answers, because the desk was opened in part or it has died, the books are read from the
+journal and compared here by the engine's rules. That they agree is proven only where the engine is stopped:
+one that failed may have left a process that writes. Any difference is unknown, since only an engine books
+what is missing; it is told with what explains it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,7 +22,7 @@ from openbell.domain.reconcile import Agreement
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, StorageError
 from openbell.procedures.closing.context import Closing
-from openbell.procedures.closing.picture import Picture
+from openbell.procedures.closing.picture import CLERK_TIMEOUT_S, Picture
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.ports import facts_of
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification, time_left_s
@@ -28,6 +30,7 @@ from openbell.procedures.wording import count_of
 from openbell.service.logging import get_logger
 from openbell.service_client import Answer
 from openbell.state.files import write_atomically
+from openbell.venues.asking import VenueAnswer
 
 log = get_logger()
 
@@ -65,17 +68,7 @@ def judge_reconciliation(answer: Answer) -> Verification:
         return Verification(Outcome.FAILED, told, evidence)
     if answer.get("ok") is not True:
         return Verification(Outcome.UNKNOWN, "the engine did not say that they agree", evidence)
-    cash = cash_that_differs(answer.get("differences") or ())
-    if cash:
-        # Said, and no failure: a transfer is the owner's business, and nothing a closing could mend.
-        evidence["cash"] = cash
-        told = "; ".join(f"{row['venue']} {row['currency']}" for row in cash)
-        return Verification(
-            Outcome.DONE,
-            f"books and venue agree in orders and positions; CASH DIFFERS: {told}",
-            evidence,
-        )
-    return Verification(Outcome.DONE, "books and venue agree", evidence)
+    return _with_cash("books and venue agree", answer.get("differences") or (), evidence)
 
 
 def cash_that_differs(differences: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
@@ -87,15 +80,44 @@ def cash_that_differs(differences: Iterable[Mapping[str, object]]) -> list[dict[
     ]
 
 
-def judge_at_rest(books: Books, picture: Picture) -> Verification:
-    """The books of a journal that nobody writes, and what the venues hold now."""
+def judge_document_at_rest(document: Mapping[str, Any], *, stopped: bool) -> Verification:
+    """From a comparison with the books of the journal (`procedures.comparing_at_rest`). `stopped`: nobody
+    writes it."""
+    differences = list(document["differences"])
+    evidence: dict[str, object] = {
+        "positions": list(document["positions"]),
+        "mismatches": [row for row in document["positions"] if row["status"] == "mismatch"],
+        "differences": differences,
+    }
+    # Of cash that differs it is said below, and it is no failure.
+    told = [_told(each) for each in differences if each["status"] != "ok" and not each["currency"]]
+    if document["result"] != "clean":
+        silent = [f"{row['venue']}: {row['why']}" for row in document["venues"] if row["why"]]
+        found = "; ".join(dict.fromkeys((*told, *silent))) or "what differs is not told"
+        why = f"no engine answers, and without it this is not explained: {found}. {OPEN_IT}"
+        return Verification(Outcome.UNKNOWN, why, evidence)
+    if not stopped:
+        why = "books and venue agree by the journal, but the engine is not known to be stopped, and may "
+        return Verification(Outcome.UNKNOWN, f"{why}write on", evidence)
+    agree = "books and venue agree: the books were read from the journal, no engine runs"
+    return _with_cash(agree, differences, evidence)
+
+
+def judge_at_rest(books: Books, picture: Picture, *, stopped: bool) -> Verification:
+    """The books of a journal, and what venues that cannot be asked any more said last."""
     if not picture.known:
         return Verification(Outcome.UNKNOWN, f"books not compared: {picture.describe()}")
-    differences = [
-        f"{venue} {symbol}: the books hold {ours:f}, the venue {theirs:f}"
+    positions = [
+        {
+            "venue": venue, "symbol": symbol, "books": ours, "venue_says": theirs,
+            "status": "ok" if ours == theirs else "mismatch", "kind": None,
+            "why": "" if ours == theirs else f"the books hold {ours:f}, the venue {theirs:f}",
+        }
         for venue, symbol, ours, theirs in _positions(books, picture)
-        if ours != theirs
-    ]
+    ]  # fmt: skip
+    differing = [row for row in positions if row["status"] != "ok"]
+    evidence = {"positions": positions, "mismatches": differing, "differences": []}
+    differences = [f"{row['venue']} {row['symbol']}: {row['why']}" for row in differing]
     open_orders = books.open_orders()
     if open_orders:
         told = count_of(len(open_orders), "order")
@@ -103,14 +125,17 @@ def judge_at_rest(books: Books, picture: Picture) -> Verification:
     if picture.orders:
         told = count_of(len(picture.orders), "own order rests", "own orders rest")
         differences.append(f"{told} at the venue")
-    if differences:
+    if differences or not stopped:
+        why = "; ".join(differences) or "the engine is not known to be stopped"
         return Verification(
             Outcome.UNKNOWN,
-            f"the engine does not run, and without it this is not explained: "
-            f"{'; '.join(differences)}. {OPEN_IT}",
+            f"no engine answers, and without it this is not explained: {why}. {OPEN_IT}",
+            evidence,
         )
     return Verification(
-        Outcome.DONE, "books and venue agree: the books were read from the journal, no engine runs"
+        Outcome.DONE,
+        "books and venue agree: the books were read from the journal, no engine runs",
+        evidence,
     )
 
 
@@ -123,6 +148,35 @@ def _positions(books: Books, picture: Picture) -> list[tuple[str, str, Decimal, 
     }
     zero = Decimal(0)
     return [(*key, ours.get(key, zero), theirs.get(key, zero)) for key in sorted({*ours, *theirs})]
+
+
+def _told(difference: Mapping[str, Any]) -> str:
+    """`sim BTC/USDT: the books hold 0.5, the venue 0 (no order of ours explains it)`; of an order with its
+    ClOrdID."""
+    about = " ".join(filter(None, (difference["venue"], difference["symbol"])))
+    if difference["books"] is not None:
+        says = difference["venue_says"]
+        there = "did not say" if says is None else f"{says:f}"
+        ours = f"the books hold {difference['books']:f}, the venue {there}"
+        return f"{about}: {ours} ({difference['why']})"
+    order = f" {difference['cl_ord_id']}" if difference["cl_ord_id"] else ""
+    return f"{about}{order}: {difference['why']}"
+
+
+def _with_cash(
+    agree: str, differences: Iterable[Mapping[str, object]], evidence: dict[str, object]
+) -> Verification:
+    """Cash that differs is said, and no failure: a transfer is the owner's business, and nothing a closing
+    could mend."""
+    cash = cash_that_differs(differences)
+    if not cash:
+        return Verification(Outcome.DONE, agree, evidence)
+    told = "; ".join(f"{row['venue']} {row['currency']}" for row in cash)
+    return Verification(
+        Outcome.DONE,
+        f"{agree} in orders and positions; CASH DIFFERS: {told}",
+        {**evidence, "cash": cash},
+    )
 
 
 def _write(path: Path, table: Mapping[str, object]) -> None:
@@ -177,6 +231,9 @@ class ReconcileBooks:
             state = await self.closing.voices.ask_engine("/v1/state")
             held = [str(v["name"]) for v in state.get("venues") or () if v.get("held_back")]
             if not held:
+                if "positions" not in found.evidence and time_left_s(self.timeout_s) > ROOM_S:
+                    # It runs and does not answer: the journal tells what it has written.
+                    self._found = found = await self._at_rest()
                 break
             say(f"waiting for the limits of {', '.join(held)}")
             await asyncio.sleep(RETRY_S)
@@ -218,19 +275,30 @@ class ReconcileBooks:
         )
 
     async def _at_rest(self) -> Verification:
-        """Of an engine that is stopped. One that failed may have left a process behind: it is
-        taken for an engine that runs and does not answer."""
+        """By the journal. One that cannot be read tells nothing, and neither does a venue that does not
+        answer."""
         closing = self.closing
         engine = closing.voices.roles.engine
-        if engine is None or facts_of(closing.services).state(engine) is not ServiceState.STOPPED:
-            return Verification(Outcome.UNKNOWN, "the engine does not answer: books not compared")
+        stopped = (
+            engine is not None and facts_of(closing.services).state(engine) is ServiceState.STOPPED
+        )
+        kept = await closing.last_word.kept()
         # Later than this module: a controller adopts its services before it loads a database.
+        from openbell.procedures.comparing_at_rest import compared_by
         from openbell.state.books_at_rest import books_at_rest
 
         try:
-            at_rest = await asyncio.to_thread(books_at_rest, closing.layout.database)
+            if kept.picture is not None:
+                books = (await asyncio.to_thread(books_at_rest, closing.layout.database)).books
+                picture = await closing.sight.past_the_engine()
+                return judge_at_rest(books, picture, stopped=stopped)
+            document = await compared_by(
+                self._ask, closing.layout, closing.desk, closing.desk.file.venues
+            )
         except OpenbellError as error:
-            why = f"books not compared: no engine runs, and the journal: {error.message}"
+            why = f"books not compared: no engine answers, and the journal: {error.message}"
             return Verification(Outcome.UNKNOWN, why)
-        picture = await closing.sight.past_the_engine()
-        return judge_at_rest(at_rest.books, picture)
+        return judge_document_at_rest(document, stopped=stopped)
+
+    async def _ask(self, _books: Books, since_ns: int) -> Sequence[VenueAnswer]:
+        return await self.closing.venues.look(timeout_s=CLERK_TIMEOUT_S, fills_since_ns=since_ns)
