@@ -27,7 +27,8 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.emergency import Emergency
 from openbell.controller.journal import DeskDatabase, RunJournal
 from openbell.controller.leftovers import told_in_the_way
-from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.open_desk import Openings
+from openbell.controller.opening_parts import OpeningParts, OpenWishes
 from openbell.controller.run_board import RunBoard
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import ConflictError, StorageError
@@ -110,7 +111,7 @@ def in_the_gap(desk: Any, act: Callable[[], Awaitable[None]]) -> None:
 def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of no steps, of which it is known whether it was begun."""
     monkeypatch.setattr(Conductor, "carry_out", _not_reached)
-    monkeypatch.setattr(Openings, "_steps", lambda *_: ((), None, None))
+    monkeypatch.setattr(OpeningParts, "steps", lambda *_: ((), None, None))
     monkeypatch.setattr(Closings, "_closing", lambda *_: None)
     monkeypatch.setattr(Closings, "_steps", lambda *_: ())
 
@@ -261,7 +262,7 @@ async def test_an_opening_that_breaks_off_on_its_journal_holds_the_desk_back(
     one was told as failed, and the engine got its permit all the same."""
     step = Trades()
     starting = SimpleNamespace(end=lambda: _nothing(""), outcomes={})
-    monkeypatch.setattr(Openings, "_steps", lambda *_, **__: ((step,), starting, step))
+    monkeypatch.setattr(OpeningParts, "steps", lambda *_, **__: ((step,), starting, step))
     monkeypatch.setattr(open_desk, "tell_people", _told_nobody)
     monkeypatch.setattr(open_desk, "opening_end", lambda _: SimpleNamespace(opened=True))
 

@@ -47,7 +47,7 @@ from openbell.controller.console_routes import add_console_routes
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.gate import Gate
 from openbell.controller.limits_routes import add_limits_routes
-from openbell.controller.open_desk import OpenWishes
+from openbell.controller.opening_parts import OpenWishes
 from openbell.controller.parts import Parts
 from openbell.controller.permits import PermitRequest
 from openbell.controller.procedure_routes import add_procedure_routes

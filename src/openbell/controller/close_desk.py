@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -15,7 +13,8 @@ import orjson
 from openbell.controller.abandoned import Abandoned, abandoned_document
 from openbell.controller.arranging import arranged
 from openbell.controller.closing_alerts import ClosingAlerts
-from openbell.controller.conduct import LOOK_S, Conductor
+from openbell.controller.closing_parts import closing_of
+from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
@@ -30,30 +29,18 @@ from openbell.domain.closing_wishes import (
     wishes_going_on,
 )
 from openbell.domain.desk_state import DeskCommand, DeskTarget
-from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError, StorageError, UnverifiedError, UsageError
-from openbell.kill.aside import within
 from openbell.kill.course import refuse_under_way
-from openbell.procedures.checkpointing import Sections, gather_sections, write_sections
 from openbell.procedures.closing import PROCEDURE, Closing, closing_steps
 from openbell.procedures.closing.afterwards import SPEC as AFTER
 from openbell.procedures.closing.afterwards import ending_text
 from openbell.procedures.closing.announce import tell
-from openbell.procedures.closing.context import Earlier, SavedCheckpoint, Wishes
+from openbell.procedures.closing.context import Earlier, Wishes
 from openbell.procedures.closing.statement import Statement, closing_statement
 from openbell.procedures.evidence import file_facts
-from openbell.procedures.extraction import (
-    Extraction,
-    extract_state,
-    make_private,
-    other_folders,
-)
 from openbell.procedures.plans import plan_document
 from openbell.procedures.ports import Effects, NoEffects, PlannedEffects
 from openbell.procedures.step import Outcome, Step, StepReport
-from openbell.runtime.left_commands import commands_at_work, left_commands
-from openbell.runtime.members import scan
-from openbell.runtime.processes import system_processes
 from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
 from openbell.state.not_proven import NotProven
@@ -317,85 +304,7 @@ class Closings:
         actor: str = "",
         effects: Effects | None = None,
     ) -> Closing:
-        """Without `effects`: of a plan, which brings nothing about."""
-        desk = self._desk
-
-        elsewhere = other_folders(desk.desk, desk.layout)
-
-        gathered: list[Sections] = []
-
-        async def gather() -> None:
-            stopped = [
-                view.name for view in desk.supervisor.views() if view.state is ServiceState.STOPPED
-            ]
-            sections = await gather_sections(
-                desk.desk, desk.layout, desk.voices, "complete", desk.redactor, stopped,
-                last_resort=True,
-            )  # fmt: skip
-            gathered[:] = [sections]
-
-        async def save(folder: Path | None) -> SavedCheckpoint:
-            if folder is not None:
-                await asyncio.to_thread(make_private, folder)
-            if not gathered:
-                await gather()
-            (sections,) = gathered
-            facts = {"run": run, "reason": wishes.reason or "closing"}
-            info = await write_sections(
-                desk.desk, desk.layout, sections, folder=folder, facts=facts
-            )
-            return SavedCheckpoint(
-                str(info.path), sections.missing, sections.left_out, sections.books_instead
-            )
-
-        async def extract() -> Extraction:
-            name = f"{run}-state.json"
-            folders = (desk.layout.checkpoints, *elsewhere)
-            return await asyncio.to_thread(
-                extract_state, desk.desk, desk.layout, desk.redactor, name, folders
-            )
-
-        async def record_act(action: str, detail: Mapping[str, object]) -> None:
-            name = desk.desk.file.desk.name
-            await desk.auditor.try_record(actor, action, name, **detail)
-
-        def marked() -> dict[int, str]:
-            found = scan(system_processes(), desk.layout.desk_id)
-            alive = {pid: mark for pid, mark in found.marks.items() if found.processes[pid].alive}
-            plans: frozenset[int] = frozenset()
-            if any(mark.is_step for mark in alive.values()):
-                # What somebody plans by meanwhile changes nothing, and is not left.
-                with suppress(OSError):
-                    folder = desk.layout.commands
-                    plans = within(lambda: commands_at_work(folder), LOOK_S).of_plans
-            return {pid: mark.service for pid, mark in alive.items() if pid not in plans}
-
-        def at_work() -> dict[int, str]:
-            found = within(lambda: left_commands(desk.layout.commands), LOOK_S)
-            return {facts.pid: note.told() for note, all_ in found.items() for facts in all_}
-
-        return Closing(
-            run=run,
-            actor=actor,
-            desk=desk.desk,
-            layout=desk.layout,
-            services=desk.supervisor,
-            voices=desk.voices,
-            venues=desk.clerk,
-            wishes=wishes,
-            channels=desk.channels,
-            save_checkpoint=save,
-            extract=extract,
-            gather=gather,
-            elsewhere=elsewhere,
-            nothing_sent=desk.nothing_sent,
-            marked=marked,
-            at_work=at_work,
-            earlier=earlier,
-            record_act=record_act,
-            effects=effects or NoEffects(),
-            guard=self._guard if desk.desk.file.venues else None,
-        )
+        return closing_of(self._desk, self._guard, run, wishes, earlier, actor, effects)
 
     async def _close(
         self,

@@ -29,7 +29,8 @@ from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.limits import LimitChanges
 from openbell.controller.listeners import tcp_listener, unix_listener
 from openbell.controller.observing import Observer
-from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.open_desk import Openings
+from openbell.controller.opening_parts import OpenWishes
 from openbell.controller.pair import EnginePair
 from openbell.controller.parts import Parts
 from openbell.controller.planned_closing import PlannedClosings

@@ -111,7 +111,7 @@ async def _live(layout: DeskLayout, opening: str | None, actor: str) -> int:
     if procedure_problems(loaded.file) or (opening and setting_problems(loaded.file)):
         load_checked(layout.desk)  # raises, with the lines
     from openbell.controller.hosting import Hosted
-    from openbell.controller.open_desk import OpenWishes
+    from openbell.controller.opening_parts import OpenWishes
     from openbell.service.logging import configure
 
     configure("controller")

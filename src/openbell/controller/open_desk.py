@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from openbell.config.phases import phases_of, waits_for
 from openbell.controller.abandoned import Abandoned, abandoned_document
-from openbell.controller.arranging import arranged
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.emergency import Emergency
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import RunJournal
 from openbell.controller.leftovers import settle_leftovers, told_in_the_way
+from openbell.controller.opening_parts import OpeningParts, OpenWishes
 from openbell.controller.run_board import LiveRun
 from openbell.controller.telling import tell_people
 from openbell.domain.desk_state import DeskCommand, DeskTarget
-from openbell.domain.service_state import UP, ServiceState
+from openbell.domain.service_state import ServiceState
 from openbell.errors import FailedError, RefusedError, StorageError
 from openbell.kill.course import refuse_under_way
 from openbell.kill.marker import is_begun
-from openbell.kill.pressed import Pressed, pressed, refuse_pressed_since
-from openbell.procedures.begin_trading import BeginTrading, without_engine
+from openbell.kill.pressed import pressed, refuse_pressed_since
+from openbell.procedures.begin_trading import BeginTrading
 from openbell.procedures.command_step import CommandStep
-from openbell.procedures.opening import (
-    ServiceOutcome,
-    Starting,
-    StartServices,
-    let_run_ahead,
-    only_wanted,
-    phase_steps,
-    sending_nothing,
-    services_to_open,
-)
+from openbell.procedures.opening import ServiceOutcome
 from openbell.procedures.opening_end import OpeningSeen, opening_end
 from openbell.procedures.opening_steps import PROCEDURE
 from openbell.procedures.plans import plan_document
-from openbell.procedures.ports import Effects, PlannedEffects
-from openbell.procedures.preflight_facts import Surroundings
+from openbell.procedures.ports import PlannedEffects
 from openbell.procedures.preflighting import TakePreflight
-from openbell.procedures.readiness import Look, TradingSight, looks
+from openbell.procedures.readiness import Look
 from openbell.procedures.settings import approvals_of, inner_of, settings_of
-from openbell.procedures.starting_guard import StartGuard
 from openbell.procedures.step import OnFailure, Outcome, Step
 from openbell.service.logging import get_logger
 from openbell.state.last_word import a_sender_starts
@@ -57,20 +44,6 @@ if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
 
 log = get_logger()
-
-
-@dataclass(frozen=True)
-class OpenWishes:
-    safe_mode: bool = False
-    only: tuple[str, ...] = ()
-    force: bool = False
-    reason: str = ""
-    restart_of: str = ""
-    """The closing after which it opens the desk again: it then trades only where every look before
-    is satisfied. Not asked for by people."""
-    before: Pressed | None = None
-    """What was known of emergency stops when it was asked for; None: when the controller is asked. Not
-    asked for by people."""
 
 
 class Openings:
@@ -88,7 +61,7 @@ class Openings:
         takes back what a closing reduced."""
         self._desk = desk
         self._runs = runs
-        self._guard = guard
+        self._parts = OpeningParts(desk, guard)
         self._emergency = emergency
         self._restore_limits = restore_limits
         runs.leave[PROCEDURE.name] = self._give_up_cut_off
@@ -126,7 +99,7 @@ class Openings:
             await desk.auditor.record(
                 actor, "desk.open", desk.desk.file.desk.name, **parameters, reason=wishes.reason
             )
-            steps = self._steps(wishes)[0]
+            steps = self._parts.steps(wishes)[0]
             names = [step.name for step in steps]
             traded = desk.targets.now is DeskTarget.TRADING
             record, changed, given_up = None, "", None
@@ -172,7 +145,7 @@ class Openings:
             a_sender_starts(desk.layout)
         await self._emergency.clear(actor, wishes.before or pressed(desk.layout))
         await self._restore_limits(actor)
-        wanted = self._wanted(wishes)
+        wanted = self._parts.wanted(wishes)
         whole = len(wanted) == len(desk.desk.file.services)
         desk.targets.command(
             command, () if whole else wanted, hold_back=bool(_trading_is_let_from(steps))
@@ -201,80 +174,14 @@ class Openings:
         effects = (
             None if cut_off is None else PlannedEffects(RunJournal(desk.database, cut_off.run))
         )
-        steps, _, trade = self._steps(wishes, effects=effects)
+        steps, _, trade = self._parts.steps(wishes, effects=effects)
         trade.target = lambda: desk.targets.foreseen(self._command(wishes))
-        wanted = self._wanted(wishes)
-        trade.blocked = lambda: self._blocked(wanted, coming=wanted)
+        wanted = self._parts.wanted(wishes)
+        trade.blocked = lambda: self._parts.blocked(wanted, coming=wanted)
         return {
             **await plan_document("open", steps),
             "refused": await told_in_the_way(desk, wishes.force),
         }
-
-    def _steps(
-        self,
-        wishes: OpenWishes,
-        tell: Callable[[ServiceOutcome], None] = lambda _: None,
-        run: str = "",
-        effects: Effects | None = None,
-    ) -> tuple[tuple[Step[Any, Any], ...], Starting, BeginTrading]:
-        """All of them, and what the opening's outcome is told from."""
-        guard, starting, phases, trade = self._opening_steps(wishes, tell)
-        steps = arranged(
-            self._desk, PROCEDURE, [
-                self._preflight(wishes),
-                *guard,
-                *phases,
-                *self._readiness(wishes, trade),
-                trade,
-            ],
-            run=run, reason=wishes.reason, effects=effects,
-        )  # fmt: skip
-        let_run_ahead(
-            [
-                (
-                    inner
-                    if isinstance(inner := inner_of(step), StartServices | StartGuard)
-                    else None,
-                    bool(approvals_of(step)),
-                    step.on_failure in (OnFailure.ABORT, OnFailure.ASK),
-                )
-                for step in steps
-            ]
-        )
-        return steps, starting, trade
-
-    def _preflight(self, wishes: OpenWishes) -> TakePreflight:
-        desk = self._desk
-        engine = desk.roles.engine
-        return TakePreflight(
-            Surroundings(
-                desk=desk.desk,
-                layout=desk.layout,
-                environ={**os.environ, **desk.secrets.as_environment()},
-                engine_runs=engine is not None and desk.states.get(engine) in UP,
-                force=wishes.force,
-            )
-        )
-
-    def _readiness(self, wishes: OpenWishes, trade: BeginTrading) -> list[Look]:
-        """Of a desk whose engine is wanted; what they find against trading holds `trade`."""
-        desk = self._desk
-        engine = desk.roles.engine
-        wanted = self._wanted(wishes)
-        if engine is None or engine not in wanted:
-            return []
-        sight = TradingSight(
-            desk=desk.desk.file,
-            voices=desk.voices,
-            views=lambda: {view.name: view for view in desk.supervisor.views()},
-            wanted=wanted,
-            guard=self._guard.view,
-            patience=trade.patience,
-            engine_is_to_come=desk.states.get(engine) not in UP,
-            strict=bool(wishes.restart_of),
-        )
-        trade.held = lambda: sight.why_held() if desk.targets.held_back else ""
-        return looks(sight)
 
     def _refuse_safe_mode_while_trading(self, wishes: OpenWishes) -> None:
         """Raises RefusedError: opening adds to what is, and a stop has to be asked for as one. A
@@ -301,46 +208,6 @@ class Openings:
         stopped = desk.layout.emergency_marker.exists()
         safe = wishes.safe_mode or desk.targets.latched or stopped
         return DeskCommand.OPEN_SAFE if safe else DeskCommand.OPEN
-
-    def _wanted(self, wishes: OpenWishes) -> tuple[str, ...]:
-        """In start order."""
-        services = self._desk.desk.file.services
-        depends_on = {name: service.depends_on for name, service in services.items()}
-        return services_to_open(depends_on, wishes.only)
-
-    def _opening_steps(
-        self, wishes: OpenWishes, tell: Callable[[ServiceOutcome], None]
-    ) -> tuple[list[StartGuard], Starting, list[StartServices], BeginTrading]:
-        """A desk without venues has no guard to start."""
-        desk = self._desk
-        services = desk.desk.file.services
-        wanted = self._wanted(wishes)
-        timeouts = {
-            name: ready.timeout if (ready := service.readiness()) is not None else 5.0
-            for name, service in services.items()
-        }
-        starting = Starting(desk.supervisor, only_wanted(waits_for(services), wanted), tell)
-        phase_of = phases_of(services)
-        phases = phase_steps(starting, wanted, phase_of, timeouts)
-        quiet = sending_nothing(services, phase_of, starting.wait_for, wanted)
-        guard = [StartGuard(self._guard, starting, quiet)] if desk.desk.file.venues else []
-        trade = BeginTrading(
-            voices=desk.voices,
-            target=lambda: desk.targets.now,
-            latched=lambda: desk.targets.latched,
-            latch_note=lambda: desk.targets.latch_note,
-            blocked=lambda: self._blocked(wanted),
-        )
-        return guard, starting, phases, trade
-
-    def _blocked(self, wanted: Collection[str], coming: Collection[str] = ()) -> str:
-        """Why waiting for trading would be of no use; `coming` counts as up."""
-        desk = self._desk
-        engine = desk.roles.engine
-        if engine is not None and engine not in coming and desk.states.get(engine) not in UP:
-            return f"{engine} is not up" if engine in wanted else without_engine(engine, wanted)
-        missing = [name for name in desk.critical_not_ready(engine or "") if name not in coming]
-        return f"critical services are not ready: {', '.join(missing)}" if missing else ""
 
     async def _open(
         self,
@@ -387,7 +254,7 @@ class Openings:
             )
 
         journal = RunJournal(desk.database, number)
-        steps, starting, trade = self._steps(wishes, tell, run.id, journal)
+        steps, starting, trade = self._parts.steps(wishes, tell, run.id, journal)
         begun = came_to_trading = False
         let_from = _trading_is_let_from(steps)
         only_look = {TakePreflight.name}
@@ -420,7 +287,7 @@ class Openings:
         end = opening_end(
             OpeningSeen(
                 reports=reports,
-                wanted=self._wanted(wishes),
+                wanted=self._parts.wanted(wishes),
                 services=starting.outcomes,
                 verdict=trade.verdict,
                 ended_by=runner.ended_by,

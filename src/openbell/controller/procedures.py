@@ -20,7 +20,8 @@ from openbell.controller.bodies import (
 from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.desk import ControlledDesk
-from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.open_desk import Openings
+from openbell.controller.opening_parts import OpenWishes
 from openbell.controller.restarting import Restarts, RestartWishes
 from openbell.controller.rolling import RollingRestarts, RollingWishes
 from openbell.controller.run_board import run_id, run_number

@@ -17,7 +17,8 @@ import msgspec
 from openbell.controller.close_desk import CloseWishes, Closings
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.guard_keeper import GuardKeeper
-from openbell.controller.open_desk import Openings, OpenWishes
+from openbell.controller.open_desk import Openings
+from openbell.controller.opening_parts import OpenWishes
 from openbell.controller.run_board import LiveRun, run_id, run_number
 from openbell.errors import NotRunningError, OpenbellError, RefusedError, UsageError
 from openbell.kill.course import refuse_under_way
