@@ -197,6 +197,16 @@ def test_a_run_keeps_the_version_and_the_steps_it_was_begun_with(database: Datab
     assert (record.version, record.plan) == (3, ("halt", "flatten"))
 
 
+def test_a_run_keeps_what_was_said_of_its_steps_when_it_was_begun(database: Database) -> None:
+    store = RunStore(database)
+    rules = {"halt": {"timeout_s": 5.0, "on_failure": "warn", "approvals": ["risk"]}}
+    run = store.begin(NewRun(kind="close", who="ann", rules=rules))
+    store.note(run, "joe", "run.resumed", "close-1", {"rules": {"halt": {}}})
+    assert store.begun_under(run) == rules
+    assert store.begun_under(finished_run(store)) == {}
+    assert store.begun_under(99) == {}, "of none that there is"
+
+
 def test_the_record_of_a_run_is_one_chain_up_to_its_head(database: Database) -> None:
     store = RunStore(database)
     runs_made = [finished_run(store), finished_run(store)]

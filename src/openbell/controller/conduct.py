@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 from openbell.controller.abandoned import Abandoned
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.journal import BestEffortJournal, RunJournal
+from openbell.controller.living import LOOK_S
 from openbell.controller.run_board import LiveRun, run_id, run_number
 from openbell.controller.step_approvals import StepApprovals
-from openbell.errors import ConflictError, FailedError, OpenbellError, UsageError
+from openbell.errors import ConflictError, CorruptError, FailedError, OpenbellError, UsageError
 from openbell.kill.aside import aside
 from openbell.procedures.by_itself import BY_ITSELF
 from openbell.procedures.declared import Procedure, what_changed
 from openbell.procedures.report import RECORDED
 from openbell.procedures.run import Runner
 from openbell.procedures.step import Step, StepReport, Verification
+from openbell.procedures.step_rules import rules_of, what_changed_of_rules
 from openbell.runtime.left_commands import KILL_S, end_left_commands
 from openbell.service.logging import get_logger
 from openbell.state.new_run import NewRun
@@ -32,8 +34,6 @@ log = get_logger()
 BREAK_OFF_S = 5.0
 """For what is under way to end, of a run that is broken off. A thread that a disk holds is cancelled by
 nobody, and whoever waits has an emergency stop to record."""
-LOOK_S = 10.0
-"""For the disk to say what was left at work, each time; a run does not wait for it longer."""
 AS_IT_IS = "what it has done stays done, and the desk is as `openbell status` shows it"
 
 
@@ -93,15 +93,27 @@ class Conductor:
                 params=parameters,
                 version=procedure.version,
                 plan=tuple(steps),
+                rules=rules_of(procedure, self._desk.desk.file),
             )
         )
 
-    def changed_since(self, procedure: Procedure, record: RunRecord, steps: Sequence[str]) -> str:
-        """What is different of a run's procedure since it was begun; empty where nothing is."""
-        return what_changed(
+    async def changed_since(
+        self, procedure: Procedure, record: RunRecord, steps: Sequence[str]
+    ) -> str:
+        """What is different of a run's procedure since it was begun, and of what the desk file says of its
+        steps; empty where nothing is. Raises StorageError."""
+        of_steps = what_changed(
             (record.version, _kinds(procedure, record.plan)),
             (procedure.version, _kinds(procedure, steps)),
         )
+        try:
+            begun_under = await self._desk.database.begun_under(record.run)
+        except CorruptError:
+            of_rules = "what was said of its steps then cannot be read"
+        else:
+            now = rules_of(procedure, self._desk.desk.file)
+            of_rules = what_changed_of_rules(begun_under, now)
+        return "; ".join(filter(None, (of_steps, of_rules)))
 
     async def go_on(
         self,
@@ -116,7 +128,7 @@ class Conductor:
         interrupted = self._desk.interrupted
         assert interrupted is not None, "there is one to go on with"
         record = await self._desk.database.get(interrupted.number)
-        changed = self.changed_since(procedure, record, steps)
+        changed = await self.changed_since(procedure, record, steps)
         detail = {
             "cut_off_at": interrupted.step, "changed": changed, "steps": list(steps),
             "parameters": dict(parameters),

@@ -95,7 +95,8 @@ class GoingOn:
             return procedure.not_by_itself
         try:
             record = await desk.database.get(cut_off.number)
-            changed = self._runs.changed_since(procedure, record, self._closings.steps_now())
+            steps = self._closings.steps_now()
+            changed = await self._runs.changed_since(procedure, record, steps)
         except OpenbellError as error:
             return f"its record is not known: {error.message}"
         return why_it_waits(

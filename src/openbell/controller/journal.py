@@ -114,6 +114,11 @@ class DeskDatabase:
         store = await self.open()
         return await asyncio.to_thread(store.as_asked_last, number)
 
+    async def begun_under(self, number: int) -> Mapping[str, Mapping[str, Any]]:
+        """By step: what the desk said of it when the run was begun; empty where that was not kept."""
+        store = await self.open()
+        return await asyncio.to_thread(store.begun_under, number)
+
     async def finish(
         self, number: int, outcome: str, detail: Mapping[str, Any] | None = None
     ) -> AuditHead:

@@ -8,12 +8,16 @@ it was begun with. A procedure's `version` goes up whenever what its steps do, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from openbell.procedures.step import OnFailure
+
+if TYPE_CHECKING:
+    from openbell.config.models import DeskFile
 
 EVERY_POLICY = tuple(OnFailure)
 
@@ -41,6 +45,8 @@ class StepSpec:
     timeout_s: float
     """Of observe, plan and act together. 0: it depends on the desk; `timeout_note` says on what."""
     timeout_note: str = ""
+    timeout_of: Callable[[DeskFile], float] | None = None
+    """Where one other setting of a desk file says it."""
     on_failure: OnFailure
     policies: tuple[OnFailure, ...] = EVERY_POLICY
     """What a desk file may set `on_failure` to."""

@@ -18,3 +18,5 @@ class NewRun:
     """Of the procedure; 0: it has none."""
     plan: tuple[str, ...] = ()
     """Names of its steps, in order."""
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By step: what the desk says of it (`procedures.step_rules`)."""

@@ -144,6 +144,7 @@ class RunStore:
                 "parameters": dict(new.params),
                 "version": new.version,
                 "steps": list(new.plan),
+                "rules": {step: dict(said) for step, said in new.rules.items()},
             }
             _add(connection, run, new.who, "run.begun", new.kind, detail)
             return run
@@ -266,6 +267,19 @@ class RunStore:
                     return replace(record, params={**record.params, **asked})
         return record
 
+    def begun_under(self, run: int) -> Mapping[str, Mapping[str, Any]]:
+        """By step: what the desk said of it when the run was begun, as its record has it; empty of a run
+        from before that was kept. CorruptError."""
+        with self._database.reading() as connection:
+            line = connection.execute(
+                select(run_record.c.line)
+                .where(run_record.c.run == run)
+                .order_by(run_record.c.seq)
+                .limit(1)
+            ).scalar_one_or_none()
+        rules = None if line is None else _said_in(bytes(line)).detail.get("rules")
+        return rules if isinstance(rules, dict) else {}
+
     def list(
         self, limit: int = 20, kind: str | None = None, asked_for: str = ""
     ) -> tuple[RunRecord, ...]:
@@ -327,12 +341,16 @@ def _add(
 
 def _asked_on_going_on(line: bytes) -> Mapping[str, Any] | None:
     """None: the line tells of something else."""
-    try:
-        said = msgspec.json.decode(line, type=AuditRecord)
-    except msgspec.DecodeError as error:
-        raise CorruptError(f"a line of a run's record cannot be read: {error}") from error
+    said = _said_in(line)
     asked = said.detail.get("parameters")
     return asked if said.action == RESUMED and isinstance(asked, dict) else None
+
+
+def _said_in(line: bytes) -> AuditRecord:
+    try:
+        return msgspec.json.decode(line, type=AuditRecord)
+    except msgspec.DecodeError as error:
+        raise CorruptError(f"a line of a run's record cannot be read: {error}") from error
 
 
 def _step_of(run: int, index: int) -> dict[str, int]:

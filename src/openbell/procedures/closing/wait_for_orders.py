@@ -32,6 +32,7 @@ SPEC = StepSpec(
     verified_by="Every venue is asked for its open orders.",
     timeout_s=0.0,
     timeout_note="`wait_for_orders` in `[closing]`, or of this step",
+    timeout_of=lambda desk: desk.closing.wait_for_orders,
     on_failure=OnFailure.WARN,
     needed_because="the services that could still cancel an order would be stopped before it is final",
     progress="pending orders, towards 0",
