@@ -115,7 +115,7 @@ def test_where_an_approval_is_needed_nobody_releases_without_a_controller(desk: 
     desk.kill_switch("activate")
     refused = desk.kill_switch("deactivate", "--reason", "r", "--yes", expect=6)
     assert "second person" in refused["message"]
-    desk.kill_switch("approve", "abc", "--yes", expect=3)
+    desk.kill_switch("approve", "abc", "--reason", "r", "--yes", expect=3)
     assert desk.kill_switch("status")["active"] is True
 
 

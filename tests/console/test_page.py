@@ -171,6 +171,9 @@ def test_a_run_is_planned_begun_approved_by_another_and_seen_to_its_end(
         "(button) => { button.disabled = false; button.click(); }"
     )
     refused = page.get_by_role("dialog")
+    refused.get_by_label("Reason").fill("  ")
+    refused.get_by_role("button", name="Approve").click()
+    expect(refused.get_by_role("alert")).to_contain_text("an approval needs a reason")
     refused.get_by_label("Reason").fill("me too")
     refused.get_by_role("button", name="Approve").click()
     expect(refused.get_by_role("alert")).to_contain_text("another person must approve")

@@ -18,7 +18,7 @@ from openbell.controller.conduct import Conductor
 from openbell.controller.run_board import LiveRun
 from openbell.controller.step_approvals import _Waiting
 from openbell.domain.approvals import STEP_ACT, ActRequest
-from openbell.errors import RefusedError
+from openbell.errors import RefusedError, UsageError
 from openbell.runtime.processes import system_processes
 from openbell.state.requests import StoredRequest
 
@@ -34,9 +34,11 @@ class FakeDesk:
         self.database = self
         self.recorded = 0
         self.kept: list[StoredRequest] = []
+        self.said: dict[str, object] = {}
 
-    async def record(self, *_: object, **__: object) -> None:
+    async def record(self, *_: object, **said: object) -> None:
         self.recorded += 1
+        self.said = said
 
     async def try_record(self, *_: object, **__: object) -> None:
         """What did not count: not what this is about."""
@@ -82,14 +84,26 @@ async def test_none_that_waits_is_forgotten_for_a_newer_one(
         await ask(approving, REQUESTS_KEPT)
     assert desk.recorded == REQUESTS_KEPT, "what was not taken is in no log as a request"
     assert (await ask(approving, 0)) is first, "who asks for the same again is told of it"
-    approved = await approving.approve(first.id, first.digest, "bob")
+    approved = await approving.approve(first.id, first.digest, "bob", "looked")
     assert approved is first
     newest = await ask(approving, REQUESTS_KEPT)
     assert newest in approving.waiting() and len(approving.waiting()) == REQUESTS_KEPT
     clock[0] = first.expires_mono_ns
     assert await ask(approving, REQUESTS_KEPT + 1) in approving.waiting(), "those expired"
     with pytest.raises(RefusedError):
-        await approving.approve(newest.id, newest.digest, "bob")
+        await approving.approve(newest.id, newest.digest, "bob", "looked")
+
+
+@pytest.mark.parametrize("reason", ["", "  \n"])
+async def test_an_approval_without_a_reason_is_none(
+    approving: Approving, desk: FakeDesk, reason: str
+) -> None:
+    request = await ask(approving, 0)
+    with pytest.raises(UsageError, match="needs a reason"):
+        await approving.approve(request.id, request.digest, "bob", reason)
+    assert (approving.waiting(), desk.recorded) == ([request], 1), "it waits as before"
+    assert await approving.approve(request.id, request.digest, "bob", " looked ") is request
+    assert desk.said == {"reason": "looked", "digest": request.digest}
 
 
 def test_what_was_asked_of_a_run_goes_with_its_end() -> None:

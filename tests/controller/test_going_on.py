@@ -169,7 +169,7 @@ def test_runs_are_told_approved_gone_on_with_and_cancelled_by_the_command_line(
     desk.until(lambda: bool(desk.get(f"runs/{opening}/requests")[1]["requests"]), "it is asked")
     status, out = cli(desk, "procedure", "status")
     assert status == 0 and f"openbell procedure approve {opening} start_services" in out, out
-    approve = ("procedure", "approve", opening, "start_services", "--yes")
+    approve = ("procedure", "approve", opening, "start_services", "--reason", "seen", "--yes")
     assert cli(desk, *approve, who="ann")[0] == RefusedError.exit_code, "one's own request"
     status, out = cli(desk, *approve, who="joe")
     assert status == 0 and f"approved start_services of {opening}" in out, out

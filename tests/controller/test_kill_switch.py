@@ -214,7 +214,7 @@ def test_another_person_s_approval_releases_exactly_what_was_asked_for(guarded: 
     assert [each for each in requests if each not in before] == [request]
     assert asked(guarded, "venue:binance")["id"] == request["id"], "asked twice is asked once"
     status, answer = post(
-        guarded, "approve", "bob", request=request["id"], digest=request["digest"]
+        guarded, "approve", "bob", request=request["id"], digest=request["digest"], reason="looked"
     )
     assert (status, answer["deactivated"], answer["approved_by"]) == (200, True, "bob")
     document = guarded.get("kill-switch")[1]
@@ -232,7 +232,12 @@ def test_one_s_own_approval_and_that_of_no_risk_role_are_refused(guarded: Any) -
     for who, why in (("alice", "another person"), ("Alice", "another person"),
                      ("carol", "role risk"), ("eve", "no role"), ("api", "a name")):  # fmt: skip
         status, answer = post(
-            guarded, "approve", who, request=request["id"], digest=request["digest"]
+            guarded,
+            "approve",
+            who,
+            request=request["id"],
+            digest=request["digest"],
+            reason="looked",
         )
         assert (status, answer["error"]) == (403, "refused")
         assert why in answer["message"]
@@ -245,10 +250,14 @@ def test_an_approval_of_another_scope_or_a_latch_set_since_is_refused(guarded: A
     activate(guarded, "venue:binance")
     activate(guarded)
     small, large = asked(guarded, "venue:binance"), asked(guarded)
-    status, answer = post(guarded, "approve", "bob", request=large["id"], digest=small["digest"])
+    status, answer = post(
+        guarded, "approve", "bob", request=large["id"], digest=small["digest"], reason="looked"
+    )
     assert (status, "another act" in answer["message"]) == (403, True)
     activate(guarded, who="eve", reason="it happens again")
-    status, answer = post(guarded, "approve", "bob", request=large["id"], digest=large["digest"])
+    status, answer = post(
+        guarded, "approve", "bob", request=large["id"], digest=large["digest"], reason="looked"
+    )
     assert (status, "has changed" in answer["message"]) == (403, True)
     assert guarded.get("kill-switch")[1]["desk"] is True
 
@@ -256,7 +265,7 @@ def test_an_approval_of_another_scope_or_a_latch_set_since_is_refused(guarded: A
 def test_an_approval_is_used_up_by_its_act(guarded: Any) -> None:
     activate(guarded)
     request = asked(guarded)
-    body = {"request": request["id"], "digest": request["digest"]}
+    body = {"request": request["id"], "digest": request["digest"], "reason": "looked"}
     assert post(guarded, "approve", "bob", **body)[0] == 200
     activate(guarded)
     status, answer = post(guarded, "approve", "bob", **body)
@@ -270,7 +279,9 @@ def test_an_approval_comes_in_time_or_not_at_all(make_desk: Any) -> None:
     activate(desk)
     request = asked(desk)
     desk.until(lambda: desk.get("kill-switch")[1]["requests"] == [], "it expires")
-    status, answer = post(desk, "approve", "bob", request=request["id"], digest=request["digest"])
+    status, answer = post(
+        desk, "approve", "bob", request=request["id"], digest=request["digest"], reason="looked"
+    )
     assert (status, "expired" in answer["message"]) == (403, True)
     assert desk.get("kill-switch")[1]["active"] is True
 
@@ -281,7 +292,7 @@ def test_what_was_asked_outlives_the_controller(guarded: Any) -> None:
     guarded.kill()
     guarded.start()
     status, answer = post(
-        guarded, "approve", "bob", request=request["id"], digest=request["digest"]
+        guarded, "approve", "bob", request=request["id"], digest=request["digest"], reason="looked"
     )
     assert status == 200, answer
     assert guarded.get("kill-switch")[1]["active"] is False
@@ -310,11 +321,12 @@ def test_the_command_line_goes_the_whole_way(guarded: Any) -> None:
     assert openbell(guarded, "deactivate", "--reason", "r")[0] == 2, "nobody there to ask"
     status, document = openbell(guarded, "deactivate", "--reason", "checked", "--yes")
     assert (status, document["deactivated"]) == (6, False)
-    request = document["request"]["id"]
-    assert openbell(guarded, "approve", request, "--yes")[0] == 6
-    status, document = openbell(guarded, "approve", request, "--yes", who="bob")
+    approving = ("approve", document["request"]["id"], "--reason", "seen")
+    assert openbell(guarded, *approving[:2], "--reason", " ", "--yes", who="bob")[0] == 2
+    assert openbell(guarded, *approving, "--yes")[0] == 6
+    status, document = openbell(guarded, *approving, "--yes", who="bob")
     assert (status, document["deactivated"], document["approved_by"]) == (0, True, "bob")
-    assert openbell(guarded, "approve", request, "--yes", who="bob")[0] == 6
+    assert openbell(guarded, *approving, "--yes", who="bob")[0] == 6
     status, document = openbell(guarded, "status")
     assert (status, document["active"]) == (0, False)
 

@@ -190,7 +190,9 @@ def test_to_loosen_takes_another_person_who_saw_exactly_this(make_desk: Any) -> 
     assert (status, answer["changed"]) == (202, False)
     request = answer["request"]
     assert in_force(desk.get("limits")[1])["max_total_exposure"] == "5000"
-    approval = {"request": request["id"], "digest": request["digest"]}
+    approval = {"request": request["id"], "digest": request["digest"], "reason": "looked"}
+    status, refused = desk.post("limits/approve", {**approval, "reason": " "}, **by("bob"))
+    assert status == 422 and "needs a reason" in refused["message"]
     assert desk.post("limits/approve", approval, **by("alice"))[0] == 403, "not one's own"
     assert desk.post("limits/approve", {**approval, "digest": "x"}, **by("bob"))[0] == 403
     desk.post("limits", {"limits": ["max_open_positions=1"], "reason": "more"}, **by("bob"))
@@ -201,7 +203,8 @@ def test_to_loosen_takes_another_person_who_saw_exactly_this(make_desk: Any) -> 
     desk.start()
     status, done = desk.post(
         "limits/approve",
-        {"request": approval_of["id"], "digest": approval_of["digest"]}, **by("bob"),
+        {"request": approval_of["id"], "digest": approval_of["digest"], "reason": "looked"},
+        **by("bob"),
     )  # fmt: skip
     assert (status, done["changes"], done["approved_by"]) == (200, [], "bob")
     raised = next(line for line in desk.audit() if line["action"] == "limits.raised")

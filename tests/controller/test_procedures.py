@@ -375,8 +375,10 @@ def waiting(desk: Any, run: str) -> dict[str, Any]:
     return dict(request)
 
 
-def approve(desk: Any, request: dict[str, Any], who: str) -> tuple[int, Any]:
-    body = {"step": request["step"], "digest": request["digest"], "reason": "looked"}
+def approve(
+    desk: Any, request: dict[str, Any], who: str, reason: str = "looked"
+) -> tuple[int, Any]:
+    body = {"step": request["step"], "digest": request["digest"], "reason": reason}
     answer: tuple[int, Any] = desk.post(f"runs/{request['run']}/approve", body, headers=by(who))
     return answer
 
@@ -395,6 +397,11 @@ def test_a_step_waits_for_two_people_across_a_killed_controller(make_desk: Any) 
         assert status == 403 and why in refused["message"]
     status, refused = approve(desk, {**request, "digest": "0" * 64}, "bob")
     assert status == 403 and "another act" in refused["message"]
+    status, refused = approve(desk, request, "bob", reason=" ")
+    assert status == 422 and "needs a reason" in refused["message"]
+    unsaid = {"step": request["step"], "digest": request["digest"]}
+    status, refused = desk.post(f"runs/{run}/approve", unsaid, headers=by("bob"))
+    assert status == 422 and "reason" in refused["message"]
     assert approve(desk, request, "bob")[1]["complete"] is False
     assert approve(desk, request, "bob")[0] == 403, "each person once"
     desk.kill()
@@ -539,6 +546,7 @@ def test_a_step_that_failed_asks_whether_the_run_goes_on(make_desk: Any, word: b
     if word:
         request = waiting(desk, run)
         assert request["kind"] == "go_on"
+        assert approve(desk, request, "ann", reason="")[0] == 422, "a decision has a reason too"
         assert approve(desk, request, "ann")[0] == 200, "a decision, which the requester may make"
     last = events(desk, run)[-1]
     assert (last["event"] == "done") is word
@@ -559,7 +567,7 @@ def test_a_release_that_waits_for_approval_outlives_the_controller(make_desk: An
     desk.start()
     (request,) = desk.get("kill-switch")[1]["requests"]
     assert request == asked[1]["request"]
-    body = {"request": request["id"], "digest": request["digest"]}
+    body = {"request": request["id"], "digest": request["digest"], "reason": "looked"}
     assert desk.post("kill-switch/approve", body, headers=by("joe"))[0] == 403
     assert desk.post("kill-switch/approve", body, headers=by("bob"))[0] == 200
     desk.kill()
@@ -729,13 +737,42 @@ def test_a_procedure_that_was_changed_between_is_told(make_desk: Any) -> None:
     desk.kill()
     file = desk.folder / "desk.toml"
     file.write_text(file.read_text().replace('name = "hold"', 'name = "keep"'))
-    (desk.folder / "go").touch()
     desk.start()
     status, answer = desk.post(f"runs/{run}/resume")
     assert status == 202, answer
     assert answer["changed"] == "steps that are gone: hold; steps that are new: keep"
+    (desk.folder / "go").touch()
     told = events(desk, run)
     assert "has changed since" in told[0]["message"] and told[-1]["event"] == "done"
+
+
+def test_what_the_desk_file_says_otherwise_of_a_step_since_is_told(make_desk: Any) -> None:
+    """Time-out, policy and approvals, of the procedure's own steps and of the desk's. Before, a run whose
+    policy had been loosened meanwhile went on without a word."""
+    desk = make_desk(TWO + HELD)
+    desk.start()
+    run = begin(desk, "open")
+    desk.until((desk.folder / "held").exists, "it is in the middle of a step")
+    desk.kill()
+    file = desk.folder / "desk.toml"
+    text = file.read_text().replace('timeout = "60s"', 'timeout = "90s"\non_failure = "force"')
+    file.write_text(
+        f'{text}\n[procedures.open.steps.preflight]\non_failure = "warn"\n'
+        '[procedures.open.steps.start_core]\ntimeout = "45s"\n'
+    )
+    desk.start()
+    changed = (
+        "preflight: on failure abort then, warn now; "
+        "start_core: time-out as other settings make it then, 45s now; "
+        "hold: time-out 60s then, 90s now, on failure warn then, force now"
+    )
+    status, answer = desk.post(f"runs/{run}/resume")
+    assert (status, answer["changed"]) == (202, changed)
+    (desk.folder / "go").touch()
+    told = events(desk, run)
+    assert changed in told[0]["message"] and told[-1]["event"] == "done"
+    resumed = [each for each in report(desk, run)["events"] if each["action"] == "run.resumed"]
+    assert [each["detail"]["changed"] for each in resumed] == [changed]
 
 
 @pytest.mark.parametrize("holds_back", [True, False])

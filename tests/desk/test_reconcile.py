@@ -81,11 +81,13 @@ def test_a_manual_trade_stops_the_desk_until_two_people_adopt_it_and_then_it_tra
     (waiting,) = desk.look("approvals")["requests"]
     assert (waiting["kind"], waiting["id"], waiting["by"]) == ("reconcile", request, ["alice"])
     assert "the books hold" in waiting["bound_to"]["differences"][0]
-    own = desk.run("reconcile", "--approve", request, "--yes", expect=6)
+    unsaid = desk.run("reconcile", "--approve", request, "--yes", expect=2)
+    assert "needs a reason" in unsaid.text
+    own = desk.run("reconcile", "--approve", request, "--reason", "seen", "--yes", expect=6)
     assert "another person" in own.text
     by_hand(desk, symbol="LTCUSDT", side="BUY", quantity="0.5", type="MARKET")
     bob = as_person(desk, "bob")
-    changed = bob.run("reconcile", "--approve", request, "--yes", expect=5)
+    changed = bob.run("reconcile", "--approve", request, "--reason", "seen", "--yes", expect=5)
     assert "changed" in changed.text
     assert adoptions(desk) == []
 
@@ -95,12 +97,17 @@ def test_a_manual_trade_stops_the_desk_until_two_people_adopt_it_and_then_it_tra
         <= stopped_ns
     )
     request = again.document["request"]["id"]
-    done = bob.run("reconcile", "--approve", request, "--yes").document
+    done = bob.run("reconcile", "--approve", request, "--reason", "seen", "--yes").document
     assert (done["result"], done["approved_by"]) == ("clean", "bob")
     (event,) = adoptions(desk)
     assert (event.by, event.approved_by, event.reason) == ("alice", "bob", "hedge by phone")
     assert (len(event.trades), event.rest) == (2, 0)
-    assert bob.run("reconcile", "--approve", request, "--yes", expect=6).text.count("once") == 1
+    assert (
+        bob.run(
+            "reconcile", "--approve", request, "--reason", "seen", "--yes", expect=6
+        ).text.count("once")
+        == 1
+    )
 
     # It trades on, in the same processes; more comparisons adopt nothing.
     await_that(lambda: scope(desk) == "trade", "the desk trades again")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from openbell.config.nearest import nearest
 from openbell.controller.desk import ControlledDesk
+from openbell.domain.approval_reason import why_approved
 from openbell.domain.approvals import (
     ActRequest,
     may_not_approve,
@@ -143,15 +144,17 @@ class Approving:
         request_id: str,
         digest: str,
         actor: str,
+        reason: str,
         changed: Callable[[ActRequest], str] = lambda _: "",
-        reason: str = "",
     ) -> ActRequest:
         """The request, which counts as approved from now on and is to be carried out at once.
 
-        `changed`: why it is not the same act any more; empty where it is. `reason`: of who approves.
-        Raises UsageError for a request that is not known, RefusedError where this approval does not
-        count, and what the audit log raises: an approval that is not recorded does not count.
+        `reason`: of who approves. `changed`: why it is not the same act any more; empty where it is.
+        Raises UsageError for a request that is not known and for an approval without a reason,
+        RefusedError where this approval does not count, and what the audit log raises: an approval that
+        is not recorded does not count.
         """
+        reason = why_approved(reason)
         pending = self._requests.get(request_id)
         if pending is None:
             raise UsageError(

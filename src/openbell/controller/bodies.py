@@ -55,7 +55,7 @@ class ApproveStepBody(Body):
     step: str
     digest: str
     """Of what was shown."""
-    reason: Annotated[str, Field(max_length=500)] = ""
+    reason: Annotated[str, Field(max_length=500)]
 
 
 class HaltBody(Body):
@@ -125,7 +125,7 @@ class ApproveBody(Body):
     request: str
     digest: str
     """Of what was shown."""
-    reason: Annotated[str, Field(max_length=500)] = ""
+    reason: Annotated[str, Field(max_length=500)]
 
 
 class ReconcileBody(Body):

@@ -200,8 +200,8 @@ class KillSwitch:
     async def approve(
         self, request_id: str, digest: str, reason: str, actor: str
     ) -> dict[str, object]:
-        """Approves and carries out. Raises UsageError for a request that is not known, RefusedError
-        where this approval does not count."""
+        """Approves and carries out. Raises UsageError for a request that is not known and for
+        an approval without a reason, RefusedError where it does not count."""
         latches: list[Latch] = []
 
         def changed(request: ActRequest) -> str:
@@ -211,7 +211,7 @@ class KillSwitch:
                 return ""
             return f"what is latched has changed since {request.asked_by} asked"
 
-        request = await self.approving.approve(request_id, digest, actor, changed, reason)
+        request = await self.approving.approve(request_id, digest, actor, reason, changed)
         return await self._release(
             parse_scopes(request.parameters["scopes"]), latches, request.reason, request.asked_by,
             approved_by=actor, request=request.id,

@@ -136,8 +136,8 @@ class LimitChanges:
     async def approve(
         self, request_id: str, digest: str, reason: str, actor: str
     ) -> dict[str, object]:
-        """Approves a raise and carries it out. Raises UsageError for a request that is not known,
-        RefusedError where this approval does not count."""
+        """Approves a raise and carries it out. Raises UsageError for a request that is not known and for
+        an approval without a reason, RefusedError where it does not count."""
         self.desk.refuse_locked("the limits stay as they are")
         async with self._turn:
             before = await self._read()
@@ -147,7 +147,7 @@ class LimitChanges:
                     return ""
                 return f"the limits have been changed since {request.asked_by} asked"
 
-            request = await self.approving.approve(request_id, digest, actor, changed, reason)
+            request = await self.approving.approve(request_id, digest, actor, reason, changed)
             after = tuple(
                 LimitsChange(
                     limits=dict(_pair(text) for text in request.parameters[key]),

@@ -128,12 +128,12 @@ class Reconciling:
     async def approve(
         self, request_id: str, digest: str, reason: str, actor: str
     ) -> dict[str, Any]:
-        """Approves and carries out. Raises UsageError for a request that is not known, RefusedError
-        where this approval does not count, ConflictError where something else differs by now, and while a
-        run is under way."""
+        """Approves and carries out. Raises UsageError for a request that is not known and for an approval
+        without a reason, RefusedError where it does not count, ConflictError where something else differs
+        by now, and while a run is under way."""
         # Refused before the approval counts: it can be given once.
         with self.desk.board.acting():
-            request = await self.approving.approve(request_id, digest, actor, reason=reason)
+            request = await self.approving.approve(request_id, digest, actor, reason)
             (shown,) = request.parameters["shown"]
             return await self._carry_out(
                 request.parameters["venues"], shown, request.reason, request.asked_by,

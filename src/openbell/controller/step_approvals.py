@@ -22,6 +22,7 @@ import msgspec
 from openbell.controller.approving import as_request, as_stored
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.run_board import LiveRun
+from openbell.domain.approval_reason import why_approved
 from openbell.domain.approvals import (
     GO_ON_ACT,
     STEP_ACT,
@@ -189,7 +190,7 @@ class StepApprovals:
                 {
                     "event": "waiting",
                     "step": step,
-                    "message": f"{told}: openbell procedure approve {run.id} {step}",
+                    "message": f"{told}: openbell procedure approve {run.id} {step} --reason WHY",
                     "request": self._as_dict(waiting),
                 }
             )
@@ -273,8 +274,10 @@ class StepApprovals:
     async def approve(
         self, run: str, step: str, digest: str, reason: str, actor: str, number: int
     ) -> dict[str, object]:
-        """Counts one person's approval; recorded before it counts. Raises UsageError where nothing
-        of that step waits, RefusedError where this approval does not count, StorageError."""
+        """Counts one person's approval; recorded before it counts. Raises UsageError where nothing of that
+        step waits and for an approval without a reason, RefusedError where it does not count,
+        StorageError."""
+        reason = why_approved(reason)
         found = [
             each
             for each in self._waiting.values()
@@ -317,7 +320,7 @@ class StepApprovals:
                 self.desk.desk.file.approvals,
             )  # fmt: skip
             more = f", {', '.join(left)} still to come" if not self._complete(waiting) else ""
-            told = f"{step} was approved by {actor}{more}" + (f": {reason}" if reason else "")
+            told = f"{step} was approved by {actor}{more}: {reason}"
             live.emit({"event": "approved", "step": step, "message": told, "by": actor,
                 "request": None if self._complete(waiting) else self._as_dict(waiting),
             })  # fmt: skip

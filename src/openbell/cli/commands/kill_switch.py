@@ -15,6 +15,7 @@ import click
 from openbell.cli.client import Client, actor
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import number, table
+from openbell.domain.approval_reason import why_approved
 from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
 from openbell.errors import (
     ConfigError,
@@ -150,7 +151,7 @@ def deactivate(terminal: Terminal, scopes: tuple[str, ...], reason: str, yes: bo
         terminal.show(
             document,
             f"NOT released yet: another person must approve before {request['expires']}\n"
-            f"  openbell kill-switch approve {request['id']}",
+            f"  openbell kill-switch approve {request['id']} --reason WHY",
         )
         return RefusedError.exit_code
     terminal.show(document, _released_text(document))
@@ -159,9 +160,11 @@ def deactivate(terminal: Terminal, scopes: tuple[str, ...], reason: str, yes: bo
 
 @command("approve", group=kill_switch)
 @click.argument("request")
+@click.option("--reason", required=True, help="Why; kept in the audit log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def approve(terminal: Terminal, request: str, yes: bool) -> int:
+def approve(terminal: Terminal, request: str, reason: str, yes: bool) -> int:
     """Approve the release that another person asked for. It is carried out at once."""
+    why_approved(reason)
     before = Client(terminal.layout).get("kill-switch")
     found = next((each for each in before["requests"] if each["id"] == request), None)
     if found is not None:
@@ -173,7 +176,11 @@ def approve(terminal: Terminal, request: str, yes: bool) -> int:
     # One that is not waiting is asked for all the same: the controller says why it does not count.
     document = Client(terminal.layout).post(
         "kill-switch/approve",
-        {"request": request, "digest": found["digest"] if found is not None else ""},
+        {
+            "request": request,
+            "digest": found["digest"] if found is not None else "",
+            "reason": reason,
+        },
     )
     terminal.show(document, _released_text(document))
     return 0

@@ -10,6 +10,7 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import table
+from openbell.domain.approval_reason import why_approved
 from openbell.domain.risk_limits import plain
 from openbell.errors import NotRunningError, RefusedError, UnverifiedError, UsageError
 
@@ -73,9 +74,11 @@ def restore(terminal: Terminal, names: tuple[str, ...], reason: str, yes: bool) 
 
 @command("approve", group=limits)
 @click.argument("request")
+@click.option("--reason", required=True, help="Why; kept in the audit log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def approve(terminal: Terminal, request: str, yes: bool) -> int:
+def approve(terminal: Terminal, request: str, reason: str, yes: bool) -> int:
     """Approve the raise that another person asked for. It is carried out at once."""
+    why_approved(reason)
     client = Client(terminal.layout)
     before = client.get("limits")
     found = next((each for each in before["requests"] if each["id"] == request), None)
@@ -85,7 +88,8 @@ def approve(terminal: Terminal, request: str, yes: bool) -> int:
             yes=yes,
         )
     # One that is not waiting is asked for all the same: the controller says why it does not count.
-    body = {"request": request, "digest": found["digest"] if found is not None else ""}
+    digest = found["digest"] if found is not None else ""
+    body = {"request": request, "digest": digest, "reason": reason}
     return _changed(terminal, client.post("limits/approve", body))
 
 
@@ -115,7 +119,7 @@ def _changed(terminal: Terminal, document: dict[str, Any]) -> int:
         terminal.show(
             document,
             f"NOT changed yet: another person must approve before {request['expires']}\n"
-            f"  openbell limits approve {request['id']}",
+            f"  openbell limits approve {request['id']} --reason WHY",
         )
         return RefusedError.exit_code
     terminal.show(document, _text(document))
@@ -146,7 +150,7 @@ def _text(document: dict[str, Any]) -> str:
         lines += [
             "",
             f"waits for approval until {each['expires']}: {wish}",
-            f"  another person: openbell limits approve {each['id']}",
+            f"  another person: openbell limits approve {each['id']} --reason WHY",
         ]
     gates = ", ".join(
         f"{each['service']} {each['said']}" + (f" ({each['why']})" if each["why"] else "")

@@ -15,6 +15,7 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import duration, table
+from openbell.domain.approval_reason import why_approved
 from openbell.domain.desk_state import DeskState
 from openbell.errors import (
     ConflictError,
@@ -166,13 +167,14 @@ def cancel(terminal: Terminal, run: str, reason: str, yes: bool) -> int:
 @command("approve", group=procedure)
 @click.argument("run")
 @click.argument("step")
-@click.option("--reason", default="", help="Why; kept in the audit log and in the record.")
+@click.option("--reason", required=True, help="Why; kept in the audit log and in the record.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def approve(terminal: Terminal, run: str, step: str, reason: str, yes: bool) -> int:
     """Approve a step that waits for it, or say that a run goes on after a step that was not verified.
 
     Nobody approves a step of a run that they asked for themselves.
     """
+    why_approved(reason)
     client = Client(terminal.layout)
     waiting = client.get(f"runs/{run}/requests")["requests"]
     found = next((each for each in waiting if each["step"] == step), None)
@@ -403,7 +405,7 @@ def _status_text(document: dict[str, Any]) -> str:
     ]
     lines += [
         f"  {each['step']} waits for {', '.join(each['roles'])}: "
-        f"openbell procedure approve {document['run']} {each['step']}"
+        f"openbell procedure approve {document['run']} {each['step']} --reason WHY"
         for each in document.get("waiting", ())
     ]
     if document["state"] == "interrupted":

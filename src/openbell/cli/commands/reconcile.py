@@ -12,6 +12,7 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import number, table
+from openbell.domain.approval_reason import why_approved
 from openbell.errors import (
     FailedError,
     NotRunningError,
@@ -37,7 +38,11 @@ _WORDS = {"ok": "agrees", "mismatch": "DIFFERS", "unknown": "unknown"}
 )
 @click.argument("more", nargs=-1, metavar="")
 @click.option("--adopt", is_flag=True, help="Book what the venues say, as it is shown now.")
-@click.option("--reason", default="", help="With --adopt: what the trade was; kept for ever.")
+@click.option(
+    "--reason",
+    default="",
+    help="With --adopt: what the trade was, kept for ever; with --approve: why.",
+)
 @click.option("--approve", metavar="REQUEST", help="Approve what another person asked to adopt.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reconcile(
@@ -62,10 +67,12 @@ def reconcile(
         raise UsageError("--adopt asks, --approve approves what another person asked")
     if adopt and not reason.strip():
         raise UsageError("an adoption needs a --reason", hint="say what the trade was")
+    if approve:
+        why_approved(reason)
     named = _named(venues, more)
     document = _compared(terminal, named)
     if approve:
-        return _approve(terminal, document, approve, yes)
+        return _approve(terminal, document, approve, reason, yes)
     if adopt:
         return _adopt(terminal, document, named, reason, yes)
     terminal.show(document, _text(document))
@@ -140,14 +147,16 @@ def _adopt(
         terminal.show(
             done,
             f"NOT adopted yet: another person must approve before {request['expires']}\n"
-            f"  openbell reconcile --approve {request['id']}\n"
+            f"  openbell reconcile --approve {request['id']} --reason WHY\n"
             "  (desk.toml can say that one person may adopt alone: [approvals] adopt_alone = true)",
         )
         return RefusedError.exit_code
     return _done(terminal, done)
 
 
-def _approve(terminal: Terminal, document: dict[str, Any], approve: str, yes: bool) -> int:
+def _approve(
+    terminal: Terminal, document: dict[str, Any], approve: str, reason: str, yes: bool
+) -> int:
     found = next((each for each in document["requests"] if each["id"] == approve), None)
     if found is not None:
         lines = "\n".join(f"  {line}" for line in found["differences"])
@@ -157,7 +166,11 @@ def _approve(terminal: Terminal, document: dict[str, Any], approve: str, yes: bo
     # One that is not waiting is asked for all the same: the controller says why it does not count.
     done = Client(terminal.layout).post(
         "reconcile/approve",
-        {"request": approve, "digest": found["digest"] if found is not None else ""},
+        {
+            "request": approve,
+            "digest": found["digest"] if found is not None else "",
+            "reason": reason,
+        },
         timeout_s=ADOPT_TIMEOUT_S,
     )
     return _done(terminal, done)
