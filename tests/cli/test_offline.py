@@ -159,6 +159,24 @@ def test_a_closed_desk_is_offline_and_not_healthy(new_desk: Path) -> None:
     assert document("down", "--yes", folder=new_desk, expect=3)["error"] == "not_running"
 
 
+def test_a_desk_that_was_not_closed_says_so_to_whoever_needs_a_controller(new_desk: Path) -> None:
+    """It said `the desk is not running: open it with openbell up`, of one whose orders may rest."""
+    target = new_desk / "state" / "target.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text('{"target": "trading"}')
+    for asked in (["down", "--plan"], ["orders"], ["procedure", "plan", "close"], ["resume"]):
+        told = document(*asked, folder=new_desk, expect=3)
+        assert "it is meant to be trading; orders may rest" in told["message"], asked
+        assert "openbell down closes it and asks the venues" in told["hint"]
+        assert told["state"] == "unwatched" and told["recommendations"]
+    told = document("health", folder=new_desk, expect=2)
+    assert "orders may rest" in told["reasons"][0]
+    desk_file = new_desk / "desk.toml"
+    desk_file.write_text(desk_file.read_text() + "\nnonsense")
+    told = document("orders", folder=new_desk, expect=3)
+    assert "orders may rest" in told["message"] and "mend this first" in told["hint"]
+
+
 def test_check_names_a_port_that_is_held_and_by_whom(new_desk: Path) -> None:
     ports = re.findall(r"^port = (\d+)$", (new_desk / "desk.toml").read_text(), flags=re.M)
     port = int(ports[-1])

@@ -50,6 +50,14 @@ def test_it_is_told_as_such_asked_again_and_opened_by_no_restart(make_desk: Any)
     assert (status, told["state"]) == (0, "offline")
     assert "closed, not proven: close-2" in told["why"] and "wire" in told["why"]
     assert told["not_proven"]["run"] == "close-2"
+    status, told = command(desk, "health")
+    assert (status, told["verdict"], told["not_proven"]["run"]) == (2, "unhealthy", "close-2")
+    assert told["reasons"][0].startswith("closed, not proven: close-2")
+    for asked in (("down", "--plan"), ("positions",)):
+        status, told = command(desk, *asked)
+        assert (status, told["not_proven"]["run"]) == (3, "close-2")
+        assert "closed, not proven: close-2" in told["message"]
+        assert "openbell down asks the venues again" in told["hint"]
 
     # As a controller leaves it that is killed before it has forgotten the restart of that closing.
     path = Path(desk.folder, "state", "restart.json")
@@ -59,6 +67,10 @@ def test_it_is_told_as_such_asked_again_and_opened_by_no_restart(make_desk: Any)
     assert status == 403 and "close-2" in refused["message"], refused
     assert read_restart(path) is None and desk.status()["state"] == "offline"
     assert desk.status()["not_proven"]["run"] == "close-2"
+    health = desk.get("health")[1]
+    assert (health["verdict"], health["not_proven"]["run"]) == ("unhealthy", "close-2")
+    told = [row["text"] for row in desk.status()["recommendations"] if "not proven" in row["text"]]
+    assert len(told) == 1, "once"
     desk.kill()
 
     # Not `the desk is closed`, with 3, which a script takes for what it wanted.
@@ -69,6 +81,9 @@ def test_it_is_told_as_such_asked_again_and_opened_by_no_restart(make_desk: Any)
     assert (status, told["verified"]) == (0, True), told
     status, told = command(desk, "status")
     assert (told["why"], told["not_proven"]) == ("closed", None)
+    assert command(desk, "health")[0] == 3
+    status, told = command(desk, "positions")
+    assert (status, told["hint"]) == (3, "open it with `openbell up`")
     status, told = command(desk, "down", "--yes")
     assert (status, told["error"]) == (3, "not_running")
 

@@ -10,8 +10,9 @@ from openbell.config.layout import DeskLayout
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import StorageError
+from openbell.state.asked import read_asked
 from openbell.state.not_opened import NotOpened
-from openbell.state.not_proven import NotProven, read_not_proven, why_closed
+from openbell.state.not_proven import NotProven, why_closed
 
 T, C = DeskTarget, DeskCommand
 
@@ -68,9 +69,9 @@ def test_a_closing_that_is_not_proven_is_kept_until_one_is_or_the_desk_is_opened
         targets.command(C.CLOSED, not_proven=doubt)
         again = Targets(layout)
         assert (again.asked, again.not_proven) == (T.OFFLINE, doubt)
-        assert read_not_proven(layout.target) == doubt
+        assert read_asked(layout.target).not_proven == doubt
         targets.tell_not_opened(NotOpened("open-2", "preflight", "no venue", "ann", doubt.at))
-        assert read_not_proven(layout.target) == doubt, (
+        assert read_asked(layout.target).not_proven == doubt, (
             "an opening that began nothing proves nothing"
         )
         assert why_closed(targets.not_opened, targets.not_proven) == (
@@ -80,7 +81,7 @@ def test_a_closing_that_is_not_proven_is_kept_until_one_is_or_the_desk_is_opened
         assert Targets(layout).not_proven is None
     targets.command(C.CLOSE)
     targets.command(C.CLOSED)
-    assert read_not_proven(layout.target) is None
+    assert read_asked(layout.target).not_proven is None
 
 
 def test_what_cannot_be_written_lets_nothing_trade(

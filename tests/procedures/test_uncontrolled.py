@@ -13,7 +13,9 @@ from openbell.config.loader import load_desk
 from openbell.config.models import LoadedDesk
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand
+from openbell.kill.marker import set_marker
 from openbell.procedures.uncontrolled import services_alive, status_without_controller
+from openbell.procedures.uncontrolled_health import health_without_controller
 from openbell.runtime.members import Mark, scan
 from openbell.runtime.processes import MARK_VARIABLE, system_processes
 from openbell.state.database import open_database
@@ -137,3 +139,50 @@ def test_a_command_of_the_desks_own_is_no_service(layout: DeskLayout) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_only_a_desk_that_is_proven_closed_is_said_not_to_run(
+    layout: DeskLayout, desk: LoadedDesk
+) -> None:
+    """`health` said `not running`, with 3, over a desk that had been trading when everything was killed."""
+
+    def health() -> tuple[str, int, list[str]]:
+        told = health_without_controller(desk, layout)
+        return told["verdict"], told["exit_code"], told["reasons"]
+
+    assert health() == ("not_running", 3, ["the desk is not running"])
+    targets = Targets(layout)
+    targets.command(C.OPEN)
+    rests = "not closed: nothing of it runs, and it is meant to be trading; orders may rest"
+    assert health() == ("unhealthy", 2, [rests])
+    targets.command(C.CLOSE)
+    targets.command(C.CLOSED, not_proven=NotProven("close-2", "failed: wire", "ann", "then"))
+    assert health() == ("unhealthy", 2, ["closed, not proven: close-2: failed: wire"])
+    targets.command(C.CLOSE)
+    targets.command(C.CLOSED)
+    assert health()[0] == "not_running"
+    layout.target.write_bytes(b"{")
+    assert health()[0] == "unhealthy"
+
+
+def test_a_service_that_outlived_its_controller_is_not_said_not_to_run(
+    layout: DeskLayout, desk: LoadedDesk
+) -> None:
+    mark = str(Mark(layout.desk_id, "engine", 1))
+    process = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK_VARIABLE: mark})
+    try:
+        told = health_without_controller(desk, layout)
+        assert (told["verdict"], told["services"][0]["pid"]) == ("unhealthy", process.pid)
+        assert "nobody watches" in told["reasons"][0]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_emergency_stop_that_is_not_proven_is_told(layout: DeskLayout, desk: LoadedDesk) -> None:
+    set_marker(layout, "fat finger", "ann")
+    told = health_without_controller(desk, layout)
+    assert (told["verdict"], told["state"]) == ("unhealthy", "emergency")
+    assert "an emergency stop was begun and has no end" in told["reasons"][0]
+    advice = status_without_controller(desk, layout)["recommendations"][0]
+    assert (advice["severity"], advice["action"]) == ("critical", "openbell emergency-stop")

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from openbell import errors
+from openbell.cli.no_controller import NoControllerError
 from openbell.config.layout import DeskLayout
 from openbell.errors import NotRunningError, OpenbellError, UnverifiedError
 
@@ -130,7 +131,7 @@ class Client:
             token = self._layout.api_token.read_text().strip()
             connection.connect()
         except (FileNotFoundError, ConnectionError):
-            raise NotRunningError(
+            raise NoControllerError(
                 "the desk is not running: no controller answers",
                 hint="open it with `openbell up`",
             ) from None

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from openbell.cli.no_controller import NoControllerError, as_the_desk_stands
 from openbell.config.layout import DESK_FILE, DeskLayout, no_desk_file
 from openbell.config.live import live_notice
 from openbell.errors import OpenbellError, UsageError
@@ -158,6 +159,10 @@ def command(
 def _run(terminal: Terminal, function: Callable[..., int | None], options: dict[str, Any]) -> int:
     try:
         return function(terminal, **options) or 0
+    except NoControllerError as error:
+        told = as_the_desk_stands(terminal, error)
+        terminal.failed(told)
+        return told.exit_code
     except OpenbellError as error:
         terminal.failed(error)
         return error.exit_code

@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 
 import openbell
-from openbell.controller.desk import ControlledDesk, Interrupted
+from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
-from openbell.domain.closing_wishes import wishes_told
 from openbell.domain.desk_state import DeskState
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
 from openbell.kill.unproven_stop import emergency_document
+from openbell.procedures.advice import cut_off_advice, stop_advice
 from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.status_rows import halt_row, latch_row, lock_row
 from openbell.runtime.spec import Orphan, ServiceView
@@ -59,7 +59,7 @@ async def health_document(desk: ControlledDesk, observer: Observer) -> dict[str,
 
 _SHARED = (
     "desk", "live", "state", "why", "guard", "venues", "permit", "latch", "halt", "emergency",
-    "recommendations",
+    "not_proven", "recommendations",
 )  # fmt: skip
 _HEALTHY = {
     ServiceState.READY: True,
@@ -149,6 +149,8 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
     if report.verdict is Verdict.NOT_RUNNING:
         found = []
     found += [_row("note", "desk", advice, "") for advice in report.recommendations]
+    if report.reasons == (seen.desk.not_proven,):
+        found = []  # told below, with its run
     if seen.left_out:
         text = f"opened in part: {', '.join(seen.left_out)} not asked for, so nothing trades"
         found.append(_row("note", "desk", text, "openbell up"))
@@ -160,7 +162,7 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
         text = f"{fact.told()}: it is closed at once, without asking the venues"
         found.append(_row("note", "desk", text, "openbell down, or openbell up goes on"))
     if desk.layout.emergency_marker.exists():
-        found.insert(0, _row("critical", "desk", *_of_a_stop(emergency_document(desk.layout))))
+        found.insert(0, stop_advice(emergency_document(desk.layout)))
     if seen.state is not DeskState.OFFLINE and (changed := desk.file_has_changed()) is not False:
         text = (
             "cannot be read"
@@ -171,17 +173,8 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
         act = "openbell check, then openbell reload SERVICE, or openbell up"
         found.append(_row("warning", "desk.toml", text, act))
     if desk.interrupted is not None:
-        found.insert(
-            0,
-            _row(
-                "warning",
-                desk.interrupted.id,
-                _cut_off_told(desk.interrupted),
-                # Whatever it was asked for holds. The procedure's own command may ask for something
-                # else, and forgets that a closing was half of a restart.
-                f"openbell procedure resume {desk.interrupted.id}",
-            ),
-        )
+        cut_off = desk.interrupted
+        found.insert(0, cut_off_advice(cut_off.id, cut_off.procedure, cut_off.parameters))
     if desk.port_problem:
         found.append(
             _row("warning", "controller", desk.port_problem, "free the port, then restart")
@@ -218,11 +211,6 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
 _OLDER = {"table": "under an older desk.toml", "code": "older code"}
 
 
-def _cut_off_told(run: Interrupted) -> str:
-    told = f"a killed controller left this {run.procedure} unfinished"
-    return f"{told} ({wishes_told(run.parameters)})" if run.procedure == "close" else told
-
-
 def _foreign(desk: ControlledDesk, orphan: Orphan) -> str:
     service = desk.desk.file.services.get(orphan.service)
     port = "" if service is None or service.port is None else f" on port {service.port}"
@@ -231,20 +219,6 @@ def _foreign(desk: ControlledDesk, orphan: Orphan) -> str:
 
 def _meant_to_run(seen: Seen) -> list[ServiceFacts]:
     return [service for service in seen.services if service.name not in seen.left_out]
-
-
-def _of_a_stop(stop: Mapping[str, Any] | None) -> tuple[str, str]:
-    """What is said of the emergency stop that holds the desk, and what is to be done."""
-    stated = (stop or {}).get("statement")
-    if stop is not None and stop["under_way"]:
-        return "an emergency stop is under way", "openbell emergency-stop shows it"
-    held = "nothing is started until the desk is opened again"
-    if stated is None:
-        return f"an emergency stop was begun and has no end: {held}", "openbell emergency-stop"
-    if stated["result"] != "verified":
-        text = f"an emergency stop came to {stated['result']}, orders may be left: {held}"
-        return text, "openbell emergency-stop"
-    return f"an emergency stop was begun: {held}", "openbell up"
 
 
 def _row(severity: str, subject: str, text: str, action: str) -> Mapping[str, str]:

@@ -165,12 +165,14 @@ class Observer:
         roles = desk.roles
         guard_problem = self._guard.problem()
         switches = tuple(self._dead_man_problems())
+        doubt = desk.targets.not_proven
+        not_proven = "" if doubt is None else doubt.told()
         if roles.engine is None or in_part:
             return DeskHealthFacts(
                 state=state, target=target, latched=latched, latched_parts=parts, stopped=stopped,
                 engine_trading=True, reconciled=True,
                 guard_problem=guard_problem, dead_man_problems=switches,
-                database_problem=desk.database_problem,
+                database_problem=desk.database_problem, not_proven=not_proven,
             )  # fmt: skip
         in_doubt = engine.get("in_doubt") if engine.known else None
         return DeskHealthFacts(
@@ -191,6 +193,7 @@ class Observer:
             guard_problem=guard_problem,
             dead_man_problems=switches,
             database_problem=desk.database_problem,
+            not_proven=not_proven,
         )
 
     def _standby_unfit(self) -> tuple[str, ...]:

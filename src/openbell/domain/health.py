@@ -78,8 +78,11 @@ class DeskHealthFacts:
     """Why there is no guard, or not all of one; empty where it watches, or the desk needs none."""
     dead_man_problems: tuple[str, ...] = ()
     """Switches that are not as they should be, each in a sentence."""
+    not_proven: str = ""
+    """That the desk was closed and is not proven to be, and why; empty where nothing says so."""
 
 
+NOT_RUNNING_REASON = "the desk is not running"
 MAX_CLOCK_SKEW_MS = 1000.0
 """Binance refuses a request whose time stamp is more than 1000 ms ahead of its own clock."""
 
@@ -98,9 +101,16 @@ def judge(
 ) -> HealthReport:
     """The desk's verdict: its worst finding."""
     if desk.target is DeskTarget.OFFLINE and not any(s.state.is_running for s in services):
+        if desk.not_proven:
+            # Orders may rest at a venue, and nobody watches them.
+            return HealthReport(
+                verdict=Verdict.UNHEALTHY,
+                reasons=(desk.not_proven,),
+                recommendations=("close it again with `openbell down`, which asks the venues",),
+            )
         return HealthReport(
             verdict=Verdict.NOT_RUNNING,
-            reasons=("the desk is not running",),
+            reasons=(NOT_RUNNING_REASON,),
             recommendations=("open it with `openbell up`",),
         )
     coming_up = any(service.state is ServiceState.STARTING for service in services)

@@ -16,32 +16,35 @@ from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError
 from openbell.guard.record import guard_pid
 from openbell.kill.unproven_stop import emergency_document
+from openbell.procedures.advice import cut_off_advice, stop_advice
 from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.status_rows import halt_row, latch_row, lock_row, planned_row
 from openbell.procedures.wording import count_of
 from openbell.runtime.members import scan
 from openbell.runtime.processes import system_processes
-from openbell.state.asked import read_asked
+from openbell.state.asked import Asked, read_asked
 from openbell.state.desk_lock import read_lock
 from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.halts import read_halt
 from openbell.state.latch import Latches, desk_halt
-from openbell.state.not_opened import read_not_opened
-from openbell.state.not_proven import read_not_proven, why_closed
+from openbell.state.not_proven import why_closed
 from openbell.state.nothing_sent import read_nothing_sent
 from openbell.state.pending_restart import restart_row
 from openbell.state.planned_closing import read_planned
 from openbell.state.risk_limits import read_changes
 
 
-def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str, Any]:
+def status_without_controller(
+    desk: LoadedDesk, layout: DeskLayout, asked: Asked | None = None
+) -> dict[str, Any]:
     """The shape of `GET /api/v1/status`. Services that outlived their controller are shown with
-    their pid; how they are is not known without it."""
+    their pid; how they are is not known without it. `asked`: what the desk was asked for, where that was
+    read already."""
     alive = services_alive(layout)
     halt, latches = read_halt(layout.halt), Latches(layout).read(opened=False)
     latched = desk_halt(latches) is not None
-    not_opened = read_not_opened(layout.target)
-    not_proven = read_not_proven(layout.target)
+    asked = asked or read_asked(layout.target)
+    not_opened, not_proven = asked.not_opened, asked.not_proven
     why = why_closed(not_opened, not_proven)
     fact = read_nothing_sent(layout.nothing_sent, layout.emergency)
     recommendations: list[Mapping[str, str]] = []
@@ -54,24 +57,30 @@ def status_without_controller(desk: LoadedDesk, layout: DeskLayout) -> dict[str,
         roles.get(name) != "venue" for name in alive
     )  # simulated venues outlive any desk
     guard = guard_row(desk, layout, outlived=outlived)
-    asked = read_asked(layout.target)
     interrupted: dict[str, Any] | None = None
-    if alive or asked is not DeskTarget.OFFLINE:
+    unwatched = bool(alive) or asked.target is not DeskTarget.OFFLINE
+    if unwatched:
         interrupted, unread = _cut_off(layout)
         if not alive:
-            why, advice = _not_closed(desk, asked, interrupted, may_rest=fact is None)
+            why, advice = _not_closed(desk, asked.target, interrupted, may_rest=fact is None)
         else:
             why, advice = _unwatched(desk, tuple(alive), guard)
         recommendations += advice
         if interrupted is not None:
-            recommendations.append(_go_on_advice(interrupted))
+            recommendations.append(
+                cut_off_advice(
+                    interrupted["id"], interrupted["procedure"], interrupted["parameters"]
+                )
+            )
         if unread:
             text = f"whether a run was cut off is not known: {unread}"
             recommendations.append(
                 {"severity": "warning", "subject": "runs", "text": text, "action": "openbell check"}
             )
-    state = DeskState.UNWATCHED if alive or asked is not DeskTarget.OFFLINE else DeskState.OFFLINE
+    state = DeskState.UNWATCHED if unwatched else DeskState.OFFLINE
     emergency = emergency_document(layout)
+    if emergency is not None:
+        recommendations.insert(0, stop_advice(emergency))
     if latched or emergency is not None:
         state = DeskState.EMERGENCY
     return {
@@ -166,15 +175,6 @@ def _not_closed(
     why = f"not closed: nothing of it runs, and {meant}{cut_off}{rests}"
     action = "openbell down closes it and asks the venues; openbell up opens it"
     return why, [{"severity": "critical", "subject": "desk", "text": why, "action": action}]
-
-
-def _go_on_advice(interrupted: Mapping[str, Any]) -> Mapping[str, str]:
-    return {
-        "severity": "warning",
-        "subject": str(interrupted["id"]),
-        "text": f"a killed controller left this {interrupted['procedure']} unfinished",
-        "action": f"openbell procedure resume {interrupted['id']}",
-    }
 
 
 def _cut_off(layout: DeskLayout) -> tuple[dict[str, Any] | None, str]:

@@ -6,12 +6,7 @@ the desk's target, in one write with it, and is gone as soon as anything else is
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
-
-from openbell.errors import CorruptError, StorageError
-from openbell.state.struct_file import read_struct
 
 
 class NotOpened(msgspec.Struct, frozen=True):
@@ -38,19 +33,6 @@ class NotOpened(msgspec.Struct, frozen=True):
             "text": f"not opened: {self.why}",
             "action": "mend it, then openbell up",
         }
-
-
-class _Part(msgspec.Struct, frozen=True):
-    not_opened: NotOpened | None = None
-
-
-def read_not_opened(target: Path) -> NotOpened | None:
-    """From the file of the target; None too where it cannot be read, which its own reader tells."""
-    try:
-        part = read_struct(target, _Part, "what was asked for")
-    except (StorageError, CorruptError):
-        return None
-    return None if part is None else part.not_opened
 
 
 def closed_because(told: NotOpened | None) -> str:

@@ -6,13 +6,9 @@ target, in one write with it, until a closing proves the desk closed or it is op
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
-from openbell.errors import CorruptError, StorageError
 from openbell.state.not_opened import NotOpened, closed_because
-from openbell.state.struct_file import read_struct
 
 
 class NotProven(msgspec.Struct, frozen=True):
@@ -40,19 +36,6 @@ class NotProven(msgspec.Struct, frozen=True):
             "action": "look at the venue; openbell down asks the venues again, "
             "openbell up --safe-mode opens what could mend it",
         }
-
-
-class _Part(msgspec.Struct, frozen=True):
-    not_proven: NotProven | None = None
-
-
-def read_not_proven(target: Path) -> NotProven | None:
-    """From the file of the target; None too where it cannot be read, which its own reader tells."""
-    try:
-        part = read_struct(target, _Part, "what was asked for")
-    except (StorageError, CorruptError):
-        return None
-    return None if part is None else part.not_proven
 
 
 def why_closed(not_opened: NotOpened | None, not_proven: NotProven | None) -> str:

@@ -28,8 +28,8 @@ from openbell.errors import ConflictError, NotRunningError, UnverifiedError, Usa
 from openbell.procedures.by_itself import BY_ITSELF
 from openbell.procedures.checklists import Check, Checklist
 from openbell.procedures.closing_tables import table_of
-from openbell.state.not_opened import closed_because, read_not_opened
-from openbell.state.not_proven import read_not_proven
+from openbell.state.asked import read_asked
+from openbell.state.not_opened import closed_because
 
 
 @command()
@@ -172,7 +172,8 @@ def follow_closing(terminal: Terminal, client: Client, run: str, controller_pid:
 def _require_something_to_close(terminal: Terminal, client: Client) -> None:
     """Raises NotRunningError for a desk that is closed, and proven so; a controller that idles over one
     ends. Of one that was closed and not proven the venues are asked again."""
-    if read_not_proven(terminal.layout.target) is not None:
+    asked = read_asked(terminal.layout.target)
+    if asked.not_proven is not None:
         return
     if client.is_running():
         status = client.get("status")
@@ -187,9 +188,9 @@ def _require_something_to_close(terminal: Terminal, client: Client) -> None:
                 pids=left,
             )
         client.post("exit")
-    elif _pids(offline_status(terminal)) or _is_meant_to_be_open(terminal):
-        return
-    told = read_not_opened(terminal.layout.target)
+    elif _pids(offline_status(terminal)) or asked.target is not DeskTarget.OFFLINE:
+        return  # nobody closed it: after a reboot, say; orders may rest at the venue
+    told = asked.not_opened
     raise NotRunningError(
         "the desk is closed: nothing of it runs"
         if told is None
@@ -202,20 +203,13 @@ def _pids(status: dict[str, Any]) -> list[int]:
     return [service["pid"] for service in status["services"] if service["pid"] is not None]
 
 
-def _is_meant_to_be_open(terminal: Terminal) -> bool:
-    """Nobody closed it: after a reboot, say. Orders may rest at the venue."""
-    from openbell.controller.targets import Targets
-
-    return Targets(terminal.layout).asked is not DeskTarget.OFFLINE
-
-
 def require_a_desk(terminal: Terminal) -> None:
     """A controller for a restart that goes on: one whose closing is done, whose opening was cut off, or
     a desk that was not closed. Raises NotRunningError for a desk that is closed for good."""
     if not (
         terminal.layout.pending_restart.exists()
         or _pids(offline_status(terminal))
-        or _is_meant_to_be_open(terminal)
+        or read_asked(terminal.layout.target).target is not DeskTarget.OFFLINE
         or restart_was_cut_off_in_its_opening(terminal.layout)
     ):
         raise NotRunningError(
@@ -230,7 +224,7 @@ def _take_over(terminal: Terminal) -> None:
     from openbell.config.loader import load_desk
 
     desk = load_desk(terminal.desk_path)
-    doubt = read_not_proven(terminal.layout.target)
+    doubt = read_asked(terminal.layout.target).not_proven
     so = "was not closed" if doubt is None else f"is not proven closed ({doubt.run})"
     terminal.say(f"no controller answers, but the desk {so}: one is started")
     ensure_controller(terminal.layout, desk.path)
