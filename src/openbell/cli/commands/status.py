@@ -97,7 +97,7 @@ def waiting_told(waiting: dict[str, Any]) -> str:
     """For what a step of a run waits, until when, who may give it and how."""
     until = str(waiting["expires"])[11:19]
     run, step = waiting["run"], waiting["step"]
-    by = f"; openbell procedure approve {run} {step}"
+    by = f"; openbell procedure approve {run} {step} --reason WHY"
     if waiting["kind"] == "go_on":
         return f"waits until {until} UTC for a person's word whether it goes on{by}"
     given = waiting["approved_by"]
