@@ -51,6 +51,9 @@ HAND_OVER_S = 2.0
 slow already."""
 
 HAND_OVER_ATTEMPTS = 3
+UNDISTURBED_S = 0.25
+"""After a hand-over, before the engine that retired is stopped and the two are looked at again: both would
+take the processor from the orders that waited."""
 
 
 @dataclass
@@ -169,7 +172,9 @@ class EnginePair:
             began = time.monotonic()
             taken = await self._hand_over(before)
             self._now_trades(before.standby, why=f"handed over by {actor}", epoch=taken)
-            return HandedOver(before.standby, before.primary, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            await asyncio.sleep(UNDISTURBED_S)
+            return HandedOver(before.standby, before.primary, seconds)
 
     async def _hand_over(self, pair: Pair) -> int:
         """The new epoch. FailedError."""

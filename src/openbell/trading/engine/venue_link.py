@@ -74,6 +74,9 @@ trading stops until they are. Ours."""
 
 WARM_CHECK_S = 5.0
 """How often a standby sees whether its connection still works."""
+FIRST_LOOK_AFTER_S = 0.1
+"""After a hand-over in which books and venue agreed: the orders that waited go first, over the connection
+that is there."""
 HEARD_LATELY_S = 2.0
 """So much of the venue's order events a standby keeps: what the engine before it heard in its last
 moments, and may not have journaled."""
@@ -267,9 +270,10 @@ class VenueLink:
     ) -> None:
         """From now on this engine trades. `agreed`: the engine before it, which handed over and
         left nothing under way, saw books and venue agree; then they agree here, since the books are
-        the same ones, provided nothing of the venue's own word was missed. They are compared at
-        once either way. `predecessor_gone`: it is seen to have ended, and sends nothing late. `never_left`:
-        orders in the books that it did not live to send."""
+        the same ones, provided nothing of the venue's own word was missed. They are compared a tenth
+        of a second later; at once where they are not known to agree. `predecessor_gone`: it is seen
+        to have ended, and sends nothing late. `never_left`: orders in the books that it did not live
+        to send."""
         self._never_left = never_left
         self._reconciler.begin_anew()
         self.clock.begin(permit_ttl_s=0.0 if predecessor_gone else None)
@@ -296,6 +300,8 @@ class VenueLink:
                     await self._doubt_what_was_under_way()
                     await self._hear_lately()
                     resumed = True
+                    if self.reconciled:
+                        await asyncio.sleep(FIRST_LOOK_AFTER_S)
                 attempt = 0
                 await self._stay()
             except FencedError:
