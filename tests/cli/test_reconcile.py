@@ -54,3 +54,18 @@ def test_what_names_no_venues_is_refused(compared: list[list[str]], words: str) 
     done = CliRunner().invoke(openbell, ["reconcile", *words.split()])
     assert done.exit_code == UsageError.exit_code, done.output
     assert compared == []
+
+
+def test_cash_that_executions_explain_is_not_said_to_be_without_one() -> None:
+    """A round trip explains 2.99, and the same 2.99 stood there as without an execution."""
+    trade = {"qty": "1", "exec_id": "e", "venue_order_id": "o"}
+    told: dict[str, Any] = {
+        "kind": "external_trade", "venue": "v", "symbol": None, "currency": "USDT", "cl_ord_id": None,
+        "why": "explained by 2 executions of others", "unexplained": "2.99", "mend": "",
+        "executions": [{**trade, "side": "sell", "px": "2685.02"}, {**trade, "side": "buy", "px": "2682.03"}],
+    }  # fmt: skip
+    assert "without an execution" not in reconcile._difference_text(told, mend=True)
+    held = {**told, "symbol": "BTC/USDT", "currency": ""}
+    assert "2.99 without an execution" in reconcile._difference_text(held, mend=True)
+    transfer = {**told, "kind": "external_transfer", "executions": []}
+    assert "2.99 without an execution" in reconcile._difference_text(transfer, mend=True)

@@ -313,7 +313,7 @@ def test_a_simulated_venue_that_does_not_run_says_how_to_start_it(tmp_path: Path
     for arguments in (("test", "sim"), ("accounts",)):
         status, out, err = openbell("venues", *arguments, desk=desk)
         assert status == 7
-        assert "`openbell up --only face`" in out + err
+        assert f"`openbell --desk {desk} up --only face`" in out + err
 
 
 def test_a_venue_without_credentials_hides_no_other(desk: Path, sim: VenueThread) -> None:

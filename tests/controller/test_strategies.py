@@ -78,7 +78,7 @@ def test_it_is_disabled_shown_recorded_refused_to_be_enabled_under_a_lock_and_en
     desk.post("lock", {"reason": "audit"}, headers={"X-Openbell-Actor": "joe"})
     refused = says(desk, "strategies", "enable", "momentum")
     assert refused.exit_code == 6 and "not enabled: the desk is locked by joe" in refused.output
-    assert "openbell unlock" in refused.output
+    assert f"openbell --desk {desk.folder} unlock" in refused.output, "of the desk that is named"
     assert says(desk, "strategies", "disable", "slow").exit_code == 0, "a lock refuses no stop"
     desk.post("unlock")
     desk.layout.lock.write_text(

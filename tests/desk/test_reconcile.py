@@ -140,7 +140,7 @@ def test_without_an_engine_the_journal_is_compared_and_nothing_is_booked(
     kinds = {d["kind"] for d in shown["differences"] if d["symbol"] == "LTC/USDT"}
     assert "external_trade" in kinds
     refused = desk.run("reconcile", "--adopt", "--reason", "mine", "--yes", expect=6)
-    assert "openbell up --safe" in refused.text
+    assert f"openbell --desk {desk.folder} up --safe" in refused.text
     assert adoptions(desk) == []
 
     # No controller either: the command compares by itself.

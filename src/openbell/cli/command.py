@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -24,6 +26,14 @@ from openbell.config.live import live_notice
 from openbell.errors import OpenbellError, UsageError
 
 DEFECT_EXIT_CODE = 70
+
+_COMMAND_OF_A_DESK = re.compile(
+    r"(?<![\w/.:-])openbell (?=(?:"
+    "audit|check|checklist|checkpoint|connections|console|dead-man|down|emergency-stop|halt|health|"
+    "kill-switch|limits|lock|logs|orders|positions|procedure|reconcile|reload|restart|resume|start|"
+    r"status|stop|strategies|unlock|up|venues|watch)\b)"
+)
+"""As hints, plans and statements write them. Not what is of no desk (`init`, `schema`, `--help`)."""
 
 
 class Terminal:
@@ -62,10 +72,18 @@ class Terminal:
 
     def say(self, text: str = "") -> None:
         """Text for people: to standard output, or to standard error beside a JSON document."""
-        self._echo(text, err=self.as_json)
+        self._echo(self.of_this_desk(text), err=self.as_json)
 
     def warn(self, text: str) -> None:
-        self._echo(text, err=True)
+        self._echo(self.of_this_desk(text), err=True)
+
+    def of_this_desk(self, text: str) -> str:
+        """A text for people, whose commands name the desk that the command line named: typed without it
+        they would be about another desk."""
+        if not self._desk or "openbell " not in text:
+            return text
+        named = f"openbell --desk {shlex.quote(self._desk)} "
+        return _COMMAND_OF_A_DESK.sub(lambda _: named, text)
 
     def _echo(self, text: str, *, err: bool = False) -> None:
         try:
@@ -95,13 +113,13 @@ class Terminal:
         """What `show` would write, for whoever writes it in another way."""
         assert not self._document_written, "one JSON document per command"
         self._document_written = True
-        return _json_of(value) if self.as_json else text
+        return _json_of(value) if self.as_json else self.of_this_desk(text)
 
     def show(self, value: object, text: str) -> None:
         """The result as a document with `--json`, as text without."""
         self.document(value)
         if not self.as_json:
-            self._echo(text)
+            self._echo(self.of_this_desk(text))
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Asks a person. Raises UsageError where there is none to ask and `--yes` was not given."""
@@ -109,14 +127,14 @@ class Terminal:
             return
         if not sys.stdin.isatty():
             raise UsageError("this changes the desk and nobody is there to ask", hint="add --yes")
-        if not click.confirm(question, err=True):
+        if not click.confirm(self.of_this_desk(question), err=True):
             raise click.Abort
 
     def failed(self, error: OpenbellError) -> None:
         """Shows an error: text on standard error, and the document if none was written yet."""
-        self._echo(f"openbell: {error.message}", err=True)
+        self.warn(f"openbell: {error.message}")
         if error.hint:
-            self._echo(f"  {error.hint}", err=True)
+            self.warn(f"  {error.hint}")
         if self.as_json and not self._document_written:
             self.document(error.as_dict())
 

@@ -21,7 +21,8 @@ MEND = {
     Kind.UNKNOWN_ORDER: "the engine asks for the order, and books and watches it from then on",
     Kind.STRAY_ORDER: "the engine cancels it and asks what it filled",
     Kind.ORDER_DIFFERS: "look at the venue; `openbell kill-switch activate` if in any doubt",
-    Kind.EXTERNAL_TRADE: "undo it at the venue, or `openbell reconcile --adopt --reason WHY`",
+    Kind.EXTERNAL_TRADE: "`openbell reconcile --adopt --reason WHY` books it; what is still held of it can"
+    " be undone at the venue instead",
     Kind.UNEXPLAINED: "find out what it was, then undo it at the venue,"
     " or `openbell reconcile --adopt --reason WHY`",
     Kind.IN_DOUBT: "the engine asks for it until the venue has told: run it again",

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,7 +118,8 @@ def emergency_stop(
     with unstoppable(), logged_by(errors):
         try:
             stop = press(layout, request, tell, latch=False)
-            stated = asyncio.run(_uninterrupted(stop, layout, errors.put))
+            warn = partial(_put, terminal, errors.put)
+            stated = asyncio.run(_uninterrupted(stop, layout, warn))
         except click.Abort:
             from openbell.cli.main import ABORTED
 
@@ -133,6 +135,10 @@ def emergency_stop(
         told = stated.to_wire()
         output.end(terminal.shown(told, statement_text(told)))
     return leave(stated.exit_status)
+
+
+def _put(terminal: Terminal, put: Callable[[str], None], text: str) -> None:
+    put(terminal.of_this_desk(text))
 
 
 async def _uninterrupted(

@@ -305,7 +305,13 @@ def _difference_text(difference: dict[str, Any], *, mend: bool) -> str:
         f" (execution {e['exec_id']} of order {e['venue_order_id']})"
         for e in difference["executions"]
     ]
-    if difference["kind"] in _ADOPTABLE and number(difference["unexplained"]) != "0":
+    # Of cash it is what is to be booked, all of which its executions explain where they are named.
+    is_explained = difference.get("currency") and difference["executions"]
+    if (
+        difference["kind"] in _ADOPTABLE
+        and not is_explained
+        and number(difference["unexplained"]) != "0"
+    ):
         lines.append(f"    {number(difference['unexplained'])} without an execution")
     if mend:
         lines.append(f"  mend: {difference['mend']}")
