@@ -21,10 +21,10 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.domain.orders import ClOrdID, Order
 from openbell.errors import NotRunningError, OpenbellError
-from openbell.kill.live_orders import LANDS_WITHIN_S
 from openbell.runtime.processes import this_boot
 from openbell.service.logging import get_logger
 from openbell.state.live_orders import Sent, proven_ended, read_live_orders
+from openbell.state.order_latency import LANDS_WITHIN_S
 from openbell.venues.asking import VenueAnswer
 from openbell.venues.clerk import Known, ask_venues, cancel_own_orders
 from openbell.venues.unlisted import KnownOrder

@@ -38,12 +38,9 @@ from openbell.state.live_orders import (
     note_ended,
     read_live_orders,
 )
-from openbell.state.order_latency import LATENCY_MAX_S
+from openbell.state.order_latency import LANDS_WITHIN_S
 from openbell.venues.port import VenueError, VenueOrder
 
-LANDS_WITHIN_S = LATENCY_MAX_S
-"""The longest order latency that is believed. A request without an answer has outlived every usual
-one, so the longest that was seen says nothing of it."""
 AT_ONCE = 10
 SAMPLE = 3
 """Of each symbol's orders that a mass cancel took before anything was listed, so many are asked for."""
