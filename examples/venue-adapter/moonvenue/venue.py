@@ -73,6 +73,9 @@ class MoonVenue(RestVenue):
         reduce_only=False,
         server_time=True,
         order_stream=False,
+        # Moon takes no request after the expiry that `_private` gives it. Without such a means leave it
+        # out: the engine then waits longer before it takes an order for never arrived.
+        refuses_late_by_s=0.0,
         # Moon refuses an id that any order of the account ever had, so a repeated intent is safe.
         cl_ord_id_unique=True,
         cancels_per_s=REQUESTS_PER_MINUTE / 60,

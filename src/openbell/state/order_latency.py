@@ -29,8 +29,10 @@ import msgspec
 LATENCY_MAX_S = 30.0
 """What is longer is a mistake of the clock or of the venue, and would keep every stop waiting."""
 LANDS_WITHIN_S = LATENCY_MAX_S
-"""The longest order latency that is believed. A request without an answer has outlived every usual
-one, so the longest that was seen says nothing of it."""
+"""An order that was given up without an answer may land for so long after the last moment at which it
+can have left, where its venue does not refuse late ones. The longest latency that is believed: a request
+without an answer has outlived every usual one, so the longest that was seen says nothing of it. Ours, as
+no venue states a bound; the engine, the closing and the emergency stop all wait by it."""
 _AHEAD = 1.1
 _LEAST_S = 0.02
 """Not worth a write: a stop waits 0.1 s at least."""

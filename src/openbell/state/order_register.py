@@ -48,12 +48,12 @@ from openbell.state.live_orders import (
     read_index,
     replace_unsynced,
 )
-from openbell.state.order_latency import LATENCY_MAX_S
+from openbell.state.order_latency import LANDS_WITHIN_S
 
 SLOTS = 4096
 """Of the first file, 0.8 MB; each further one holds twice as many."""
 SLOTS_MAX = 1 << 16
-LINGERS_NS = int(LATENCY_MAX_S * 1e9)
+LINGERS_NS = int(LANDS_WITHIN_S * 1e9)
 """From when it was concluded, which is after its time-out: so a stop's own bound is over by then."""
 
 

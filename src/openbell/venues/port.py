@@ -117,6 +117,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     post_only: bool = True
     limit_ioc: bool = True
     """A limit order with IOC. Without, IOC is for market orders alone."""
+    refuses_late_by_s: float | None = None
+    """The request of an order carries its own end: the venue refuses one that reaches it later than
+    `timeout` of desk.toml and this much after it was made. None: it carries none, or it is not known
+    that the venue heeds it, so one that was given up may still land (`LANDS_WITHIN_S`)."""
     cl_ord_id_unique: bool = True
     """The venue makes no second order of the ClOrdID of an open one."""
     cancels_per_s: float | None = None

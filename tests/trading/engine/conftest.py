@@ -76,6 +76,7 @@ class FakeVenue:
         mass_cancel=False, mass_cancel_per_symbol=True, batch_cancel=0, dead_mans_switch=None,
         reduce_only=False,
         lookup_by_cl_ord_id=True, positions=False, server_time=True, order_stream=True,
+        refuses_late_by_s=0.0,
         costs=QueryCosts(open_orders=0, positions=0, fills=0, order=0),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 
 from openbell.domain.orders import OrdStatus, Side
 from openbell.errors import UsageError
+from openbell.trading.engine import flatten
 
 S = OrdStatus
 
@@ -35,6 +36,38 @@ async def test_a_flatten_closes_a_position_and_sends_no_more(desk: Any, side: Si
     assert desk.position == 0
     assert desk.venue.held == 0
     assert (await desk.api.flatten({"mode": "market"})).legs == ()
+
+
+async def test_a_flatten_that_hangs_on_its_way_is_not_sent_a_second_time(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The venue's requests carry no end. Three empty answers and a second after the time-out the order
+    counted as never arrived, the next ask sent another one, and both filled: +10000, 0, -10000."""
+    monkeypatch.setattr(flatten, "LEG_WITHIN_S", 0.5)
+    endless = msgspec.structs.replace(desk.venue.capabilities, refuses_late_by_s=None)
+    monkeypatch.setattr(desk.venue, "capabilities", endless)
+    await desk.start()
+    await hold(desk, "1")
+    desk.venue.script.append("vanish")
+    (leg,) = (await desk.api.flatten({"mode": "market", "run": "one"})).legs
+    assert (leg.outcome, leg.cl_ord_id) == ("UNKNOWN", desk.venue.submitted()[-1])
+
+    def empty_answers() -> int:
+        return [what for what, key in desk.venue.log if key == leg.cl_ord_id].count("ask")
+
+    await desk.until(lambda: empty_answers() >= 5)
+    again = await desk.api.flatten({"mode": "market", "run": "two"})
+    assert again.legs == ()
+    assert leg.cl_ord_id in again.blocked[0]
+    assert desk.venue.submitted()[-1] == leg.cl_ord_id
+    assert desk.engine.in_doubt == 1
+
+    desk.venue.rest(leg.cl_ord_id, Side.SELL)  # it lands
+    desk.venue.fill(leg.cl_ord_id, "1")
+    await desk.until_status(leg.cl_ord_id, S.FILLED)
+    await desk.until(lambda: desk.position == 0)
+    assert (await desk.api.flatten({"mode": "market", "run": "three"})).legs == ()
+    assert desk.venue.held == 0
 
 
 async def test_a_flatten_needs_leave_to_reduce_and_no_more(desk: Any) -> None:

@@ -21,6 +21,7 @@ from openbell.domain.orders import (
     OrdType,
     Side,
 )
+from openbell.state.order_latency import LANDS_WITHIN_S
 from openbell.trading.engine import core
 from openbell.trading.engine.tracker import SendClock
 from openbell.venues.port import Accepted, Rejected, Unknown, VenueFill, VenueOrder
@@ -152,9 +153,21 @@ def test_absence_is_proven_by_many_late_answers_only() -> None:
 
 
 def test_an_earlier_engines_order_may_arrive_as_long_as_its_permit_lived() -> None:
-    clock = SendClock(window_s=5, permit_ttl_s=10, begun_s=100, longest_s=1)
+    clock = SendClock(window_s=5, permit_ttl_s=10, refuses_late_by_s=0, begun_s=100, longest_s=1)
     assert clock.cannot_arrive_after_s(mint("0123abcd", 1, 1), epoch=2) == 116
     assert clock.cannot_arrive_after_s(mint("0123abcd", 2, 1), epoch=2) == 106
+
+
+def test_an_order_may_land_as_long_as_a_stop_believes_where_its_request_has_no_end() -> None:
+    """After the time-out and the longest latency seen, a fraction of a second, it counted as never
+    arrived; a request of that venue carries no end, and its order rested after the closing."""
+    own = mint("0123abcd", 2, 1)
+    endless = SendClock(window_s=5, permit_ttl_s=10, begun_s=100, longest_s=1)
+    assert endless.cannot_arrive_after_s(own, epoch=2) == 105 + LANDS_WITHIN_S
+    endless.longest_s = LANDS_WITHIN_S + 7  # this engine stood still: what it saw counts as well
+    assert endless.cannot_arrive_after_s(own, epoch=2) == 105 + LANDS_WITHIN_S + 7
+    longer = SendClock(window_s=5, permit_ttl_s=10, refuses_late_by_s=2, begun_s=100, longest_s=1)
+    assert longer.cannot_arrive_after_s(own, epoch=2) == 108
 
 
 def test_a_cancel_that_ended_it_already_is_no_news() -> None:

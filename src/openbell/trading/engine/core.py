@@ -165,9 +165,10 @@ class NotFound:
 def absence_proves(not_found: NotFound) -> bool:
     """Whether an order that got no answer can be taken to have never arrived.
 
-    A venue that stamps requests (Binance `recvWindow`) refuses one that is older than the window,
-    so an order that is not there after the window, the longest latency seen included, will never
-    be. Several askings, because one answer may be wrong.
+    A venue whose requests end by themselves (Binance `recvWindow`, Kraken `deadline`) refuses one that
+    is older, so an order that is not there after that, the longest latency seen included, will never
+    be. Of any other it is a bound that we believe, `LANDS_WITHIN_S`: see `SendClock`. Several askings,
+    because one answer may be wrong.
     """
     return not_found.times >= NOT_FOUND_AT_LEAST and not_found.settled
 

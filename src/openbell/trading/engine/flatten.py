@@ -7,7 +7,8 @@ venue differ is left alone and told: what moved it is not known, and may move it
 are closed all the same.
 
 Repeating a flatten under the same run name repeats no order: the legs' intents are numbered, and
-the ones that exist already are looked after instead.
+the ones that exist already are looked after instead. Under another name neither: while an order of
+that symbol that would close is in doubt, nothing is sent for it, and the order is named.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 from openbell.config.models import Venue as VenueConfig
 from openbell.domain.flattening import Dust, FlattenLeg, FlattenPlan, plan_flatten
 from openbell.domain.market import InstrumentRules
-from openbell.domain.orders import ClOrdID, Order, Purpose, Side
+from openbell.domain.orders import ClOrdID, Order, OrdStatus, Purpose, Side
 from openbell.domain.permit import PermitScope
 from openbell.domain.positions import Instrument, Position
 from openbell.trading.engine.canceller import Canceller
@@ -181,7 +182,11 @@ class Flattener:
     ) -> FlattenPlan:
         blocked: list[str] = []
         position = await self._agreed_position(instrument, blocked)
-        if position is None:
+        doubtful = None if position is None else self._in_doubt(position)
+        if doubtful is not None:
+            name = f"{instrument[0]} {instrument[1]}"
+            blocked.append(f"{name}: {doubtful} may still close it, and is in doubt")
+        if position is None or doubtful is not None:
             return FlattenPlan(legs=(), dust=(), blocked=tuple(blocked))
         return plan_flatten(
             [position],
@@ -223,16 +228,26 @@ class Flattener:
             books, quantity=quantity if books.quantity > 0 else -quantity
         )
 
-    def _under_way(self, position: Position) -> Decimal:
-        closing = Side.SELL if position.quantity > 0 else Side.BUY
-        return sum(
-            (
-                order.leaves_qty
-                for order in self._ledger.books.open_orders(position.venue, position.symbol)
-                if order.new.side is closing
-            ),
-            Decimal(0),
+    def _in_doubt(self, position: Position) -> ClOrdID | None:
+        """An order that would close, of which the venue has not said whether it has it, or what became
+        of it. A second one beside it may turn the position round."""
+        doubtful = (
+            order.cl_ord_id
+            for order in self._closing_orders(position)
+            if order.status is OrdStatus.UNKNOWN
         )
+        return next(doubtful, None)
+
+    def _under_way(self, position: Position) -> Decimal:
+        return sum((order.leaves_qty for order in self._closing_orders(position)), Decimal(0))
+
+    def _closing_orders(self, position: Position) -> list[Order]:
+        closing = Side.SELL if position.quantity > 0 else Side.BUY
+        return [
+            order
+            for order in self._ledger.books.open_orders(position.venue, position.symbol)
+            if order.new.side is closing
+        ]
 
     def _mode(self, venue: str, mode: Literal["market", "limit"]) -> Literal["market", "limit"]:
         """A limit leg is IOC, which not every venue takes."""

@@ -19,6 +19,7 @@ from openbell.domain.order_book import ImpossibleEventError
 from openbell.domain.orders import ClOrdID, Order, OrderInDoubt, OrderRejected, OrdStatus
 from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
+from openbell.state.order_latency import LANDS_WITHIN_S
 from openbell.trading.engine import core, metrics
 from openbell.trading.engine.ledger import Ledger
 from openbell.venues.port import (
@@ -57,9 +58,11 @@ class SendClock:
     order that is not there can be taken to have never arrived."""
 
     window_s: float
-    """How old a request the venue still takes (Binance recvWindow; the adapters set it to the
-    venue's time-out in desk.toml)."""
+    """The venue's time-out of desk.toml: an order's first byte has left within it, or never does."""
     permit_ttl_s: float
+    refuses_late_by_s: float | None = None
+    """As the venue's `Capabilities` say it. None: an order may land long after it was given up, and the
+    latencies that were seen say nothing of it."""
     begun_s: float = field(default_factory=time.monotonic)
     longest_s: float = 0.0
     tell: Callable[[float], None] = lambda _: None
@@ -122,7 +125,9 @@ class SendClock:
             own = parse(cl_ord_id)
             earlier = own is None or own.epoch != epoch
             sent_s = self.begun_s + (self.permit_ttl_s if earlier else 0.0)
-        return sent_s + self.window_s + self.longest_s
+        if self.refuses_late_by_s is None:
+            return sent_s + self.window_s + max(self.longest_s, LANDS_WITHIN_S)
+        return sent_s + self.window_s + self.refuses_late_by_s + self.longest_s
 
 
 class Tracker:

@@ -98,7 +98,11 @@ class VenueLink:
     ) -> None:
         self.venue = venue
         self.config = config
-        self.clock = SendClock(window_s=config.timeout, permit_ttl_s=permit_ttl_s)
+        self.clock = SendClock(
+            window_s=config.timeout,
+            permit_ttl_s=permit_ttl_s,
+            refuses_late_by_s=venue.capabilities.refuses_late_by_s,
+        )
         self.tracker = Tracker(
             venue, ledger, self.clock, desk_id=desk_id, mark=mark, on_strange=self.look_soon
         )

@@ -60,6 +60,7 @@ class BinanceVenue(BinanceRest):
         positions=False,
         server_time=True,
         order_stream=True,
+        refuses_late_by_s=0.0,  # recvWindow
         cancels_per_s=wire.CANCELS_PER_S,
         cancel_burst=wire.WEIGHT_PER_MINUTE,
         conformance_tested=True,

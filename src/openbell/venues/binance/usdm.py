@@ -67,6 +67,7 @@ class BinanceUsdmVenue(BinanceRest):
         positions=True,
         server_time=True,
         order_stream=True,
+        refuses_late_by_s=0.0,  # recvWindow
         cancels_per_s=wire.CANCELS_PER_S,
         cancel_burst=wire.WEIGHT_PER_MINUTE,
         conformance_tested=True,

@@ -65,6 +65,10 @@ PAGE = 250
 LOOKUP_MARGIN_NS = 60 * 1_000_000_000
 """How far before its sending an order is looked for: clocks are not measured better than that."""
 NO_SUCH_ORDER = "no_such_order"
+TOKEN_OVER_S = 2.0
+"""Of a request's token over our time-out: it counts whole seconds."""
+LEGACY_LIFE_S = 30.0
+"""How far from Coinbase's time the time stamp of a legacy key's request may be."""
 
 
 class CoinbaseVenue(CcxtVenue):
@@ -95,6 +99,10 @@ class CoinbaseVenue(CcxtVenue):
         self._listed: dict[ClOrdID, str] = {}
         """Coinbase's ids of the open orders that were listed last, whoever sent them."""
         self._clock_doubtful = True
+        over_s = TOKEN_OVER_S
+        if not _signs_tokens(self._exchange):
+            over_s = max(0.0, LEGACY_LIFE_S - config.timeout)
+        self.capabilities = msgspec.structs.replace(self.capabilities, refuses_late_by_s=over_s)
 
     # Connection.
 
@@ -447,7 +455,7 @@ class CoinbaseVenue(CcxtVenue):
         user: dict[str, object] = {"type": "subscribe", "product_ids": [], "channel": "user"}
         seconds = self._clock.now_ms() // 1000
         exchange = self._exchange
-        if "organizations/" in exchange.apiKey or exchange.secret.startswith("-----BEGIN"):
+        if _signs_tokens(exchange):
             user["jwt"] = exchange.create_auth_token(seconds)
         else:
             text = f"{seconds}user"  # then the product ids, of which there are none
@@ -456,6 +464,11 @@ class CoinbaseVenue(CcxtVenue):
                 "api_key": exchange.apiKey, "timestamp": str(seconds), "signature": signature,
             }  # fmt: skip
         return [user, {"type": "subscribe", "product_ids": [], "channel": "heartbeats"}]
+
+
+def _signs_tokens(exchange: Any) -> bool:
+    """As ccxt tells a CDP key, whose requests carry tokens, from a legacy one."""
+    return "organizations/" in exchange.apiKey or exchange.secret.startswith("-----BEGIN")
 
 
 def _sum(one: Balance, other: Balance) -> Balance:

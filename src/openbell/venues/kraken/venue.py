@@ -21,7 +21,7 @@ from openbell.venues.kraken import errors, wire
 from openbell.venues.kraken.budget import Budget
 from openbell.venues.kraken.calls import KrakenCalls, held_back, result_of
 from openbell.venues.kraken.ids import to_kraken
-from openbell.venues.kraken.requests import deadline, order_params
+from openbell.venues.kraken.requests import DEADLINE_MIN_S, deadline, order_params
 from openbell.venues.kraken.stream import Executions
 from openbell.venues.port import (
     Accepted,
@@ -62,7 +62,7 @@ class KrakenVenue(KrakenCalls):
 
     def __init__(self, name: str, config: VenueConfig, credentials: Credentials) -> None:
         super().__init__(name, config, credentials)
-        self.capabilities = _capabilities(self._budget, len(config.symbols))
+        self.capabilities = _capabilities(self._budget, len(config.symbols), config.timeout)
         self._rules: dict[str, InstrumentRules] = {}
         self._unified: dict[str, str] = {}
         """Our symbol by each of Kraken's names of it; empty until `connect`."""
@@ -393,7 +393,7 @@ class KrakenVenue(KrakenCalls):
         return deadline(self._clock.now_ms(), self.config.timeout)
 
 
-def _capabilities(budget: Budget, symbols: int) -> Capabilities:
+def _capabilities(budget: Budget, symbols: int, timeout_s: float) -> Capabilities:
     minute = budget.calls_per_minute
     return Capabilities(
         mass_cancel=True,
@@ -408,6 +408,7 @@ def _capabilities(budget: Budget, symbols: int) -> Capabilities:
         reduce_only=False,
         server_time=True,
         order_stream=True,
+        refuses_late_by_s=max(0.0, DEADLINE_MIN_S - timeout_s),
         # Open orders, balances and executions are one request each, whatever the number of symbols;
         # an order may take both lists.
         conformance_tested=True,
