@@ -30,6 +30,8 @@ The layout, little-endian:
     slot, 192 bytes     state u8 | 3 unused | crc-32 u32 | sent u64, monotonic ns | length u16 | text
                         crc from `sent` to the end of the text: ClOrdID, venue, symbol, NUL between
 
+A free slot's state is a digit as well, so zeros are none: a register, or a part of one, whose slots were
+zeroed is damaged and not empty. Versions before 3 had 0 there, and are read so.
 A slot's text is written while its state says free, and never changed while it says anything else:
 only that one byte is. So no slot is ever half written; one whose crc is wrong was damaged, and what
 was in it is not known. What is in the header behind its crc is written later: the epoch, 0 until then,
@@ -55,7 +57,10 @@ import msgspec
 from openbell.domain.orders import ClOrdID
 
 MAGIC = b"OBORDERS"
-VERSION = 2
+VERSION = 3
+_UNMARKED = 2
+"""The version in which a free slot was all zeros, and so a register that was zeroed one without orders. It is
+read as it was meant: an engine of before may be the one that runs."""
 HEADER_SIZE, SLOT_SIZE = 96, 192
 SUFFIX, ENDED_SUFFIX = ".orders", ".ended"
 INDEX = "order-registers.json"
@@ -85,7 +90,9 @@ class Sent(IntEnum):
     """The venue has had it."""
 
 
-FREE = 0
+FREE = 0x30
+"""Not 0: a slot whose bytes were zeroed, by a file system after a crash or by a person, is not free but
+lost."""
 _STATES = {each.value: each for each in Sent}
 
 
@@ -307,7 +314,7 @@ def parse(data: bytes) -> LiveOrders:
         return LiveOrders(damage=f"{_NO_HEADER}, or cut short")
     orders: list[LiveOrder] = []
     damaged = 0
-    for at, state in _used(data, fixed.slots):
+    for at, state in _used(data, fixed):
         order = _order_at(data, at, state)
         if order is None:
             damaged += 1
@@ -336,6 +343,8 @@ class Fixed:
     """What a header says for good."""
 
     slots: int
+    free: int
+    """The state of its free slots."""
     boot_id: str
     inode: int
     locked: bool
@@ -348,21 +357,29 @@ def fixed_of(data: bytes, *, whole: bool = True) -> Fixed | None:
     fields = data[: _HEADER.size]
     (crc,) = CRC.unpack_from(data, _HEADER.size)
     magic, version, slot_size, slots, boot_id, inode = _HEADER.unpack(fields)
-    if crc != zlib.crc32(fields) or (magic, version, slot_size) != (MAGIC, VERSION, SLOT_SIZE):
+    if crc != zlib.crc32(fields) or (magic, slot_size) != (MAGIC, SLOT_SIZE):
+        return None
+    if version not in (VERSION, _UNMARKED):
         return None
     if whole and len(data) != HEADER_SIZE + slots * SLOT_SIZE:
         return None
     boot = bytes(boot_id).rstrip(b"\0").decode(errors="replace")
-    return Fixed(slots, boot, inode, data[LOCKED_AT] != 0)
+    free = FREE if version == VERSION else 0
+    return Fixed(slots, free, boot, inode, data[LOCKED_AT] != 0)
 
 
-def _used(data: bytes, slots: int) -> Iterator[tuple[int, int]]:
+def free_slots(count: int) -> bytes:
+    """What follows the header of a register without orders."""
+    return bytes([FREE]).ljust(SLOT_SIZE, b"\0") * count
+
+
+def _used(data: bytes, fixed: Fixed) -> Iterator[tuple[int, int]]:
     """Offset and state of each slot that is not free."""
     states = data[HEADER_SIZE::SLOT_SIZE]
-    if not any(states):
+    if states.count(fixed.free) == fixed.slots:
         return
-    for number in range(slots):
-        if states[number] != FREE:
+    for number in range(fixed.slots):
+        if states[number] != fixed.free:
             yield HEADER_SIZE + number * SLOT_SIZE, states[number]
 
 

@@ -43,6 +43,7 @@ from openbell.state.live_orders import (
     LiveOrders,
     Sent,
     epoch_of,
+    free_slots,
     header,
     index_of,
     read_index,
@@ -319,7 +320,7 @@ class OrderRegister:
 
     def _grow(self, slots: int) -> Segment:
         path = self._folder / f"{self._prefix}-{len(self._paths)}{SUFFIX}"
-        rest = bytes(HEADER_SIZE - EPOCH_AT + slots * SLOT_SIZE)
+        rest = bytes(HEADER_SIZE - EPOCH_AT) + free_slots(slots)
         buffer, inode = self._make(path, slots, rest)
         segment = Segment(buffer, slots, inode)
         self._paths.append(path)
