@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from typing import Any
+
+from openbell.state.asked import closing_begun
 
 STUBBORN = (
     '[services.stubborn]\ncommand = ["sh", "-c", "trap : TERM; while :; do sleep 0.1; done"]\n'
@@ -137,3 +140,34 @@ def test_a_lock_that_cannot_be_read_is_released_by_a_person(desk: Any) -> None:
     assert status == 403 and "openbell unlock" in refused["hint"], refused
     assert desk.post("unlock", headers=by("ann"))[1]["unlocked"] is True
     assert desk.run("open")[-1]["outcome"] == "trading"
+
+
+def test_a_closing_on_a_full_disk_is_not_forgotten_with_its_controller(make_desk: Any) -> None:
+    """The disk took neither the run's record nor the target: the next controller read that the desk was
+    meant to trade, and gave the engine its permit; one restart of a strategy brought 299 new orders. The
+    lock was an empty file, which counted as a person's: nobody had set what had to be released."""
+    desk = make_desk(STUBBORN)
+    desk.start()
+    desk.run("open")
+    assert desk.status()["state"] == "trading"
+    # No file of this process may grow, as on a full disk; Python ignores SIGXFSZ.
+    resource.prlimit(desk.processes[-1].pid, resource.RLIMIT_FSIZE, (0, 0))
+    assert desk.post("close")[0] == 202
+    desk.until(
+        lambda: (desk.status()["run"] or {}).get("step") == "stop_services",
+        "it waits for a service",
+    )
+    assert desk.status()["lock"]["run"] == "a closing", "which one did not fit on the disk"
+    desk.kill()
+    desk.start()
+    found = desk.status()
+    assert (found["state"], found["interrupted_run"]) == ("closing", None), "there is no record"
+    told = [each for each in found["recommendations"] if each["subject"] == "closing"]
+    assert [each["severity"] for each in told] == ["critical"] and "openbell down" in told[0][
+        "action"
+    ]
+    assert desk.post("resume")[0] == 403, "it is closed or opened, and no less"
+    assert not found["lock"]["active"], "nothing to release that nobody set"
+    assert desk.run("open")[-1]["event"] == "done"
+    assert desk.status()["state"] == "trading"
+    assert not closing_begun(desk.layout.target).exists()

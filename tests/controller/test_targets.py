@@ -10,7 +10,7 @@ from openbell.config.layout import DeskLayout
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import StorageError
-from openbell.state.asked import read_asked
+from openbell.state.asked import closing_begun, read_asked
 from openbell.state.not_opened import NotOpened
 from openbell.state.not_proven import NotProven, why_closed
 
@@ -122,3 +122,77 @@ def test_what_a_closing_of_an_older_version_found_is_not_known_and_so_safe(
 ) -> None:
     layout.target.write_text('{"target":"closing"}')
     assert Targets(layout).opens_safe
+
+
+def _full(*_: object) -> None:
+    raise StorageError("no space left")
+
+
+def _closes_on_a_full_disk(layout: DeskLayout, monkeypatch: pytest.MonkeyPatch) -> Targets:
+    targets = Targets(layout)
+    with monkeypatch.context() as patch:
+        patch.setattr("openbell.controller.targets.write_atomically", _full)
+        with pytest.raises(StorageError):
+            targets.command(C.CLOSE)
+    assert targets.now is T.CLOSING, "closing waits for no disk"
+    return targets
+
+
+@pytest.mark.parametrize("opened", [C.OPEN, C.OPEN_SAFE])
+def test_a_closing_begun_on_a_full_disk_outlives_its_controller(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch, opened: DeskCommand
+) -> None:
+    Targets(layout).command(opened)
+    _closes_on_a_full_disk(layout, monkeypatch)
+    next_one = Targets(layout)
+    assert (next_one.now, next_one.cut_off_closing) == (T.CLOSING, True)
+    assert next_one.opens_safe is (opened is C.OPEN_SAFE), "what it found is still known"
+    assert read_asked(layout.target).target is T.CLOSING
+    assert next_one.command(C.HALT) is T.CLOSING
+    assert Targets(layout).now is T.CLOSING
+    next_one.command(C.CLOSE)
+    next_one.command(C.CLOSED)
+    last = Targets(layout)
+    assert (last.now, last.cut_off_closing) == (T.OFFLINE, False)
+    assert not closing_begun(layout.target).exists()
+
+
+def test_a_closing_of_which_the_disk_took_an_empty_file_alone_is_taken_back_by_opening(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Targets(layout).command(C.OPEN)
+    _closes_on_a_full_disk(layout, monkeypatch)
+    next_one = Targets(layout)
+    with monkeypatch.context() as patch:
+        patch.setattr("openbell.controller.targets.write_atomically", _full)
+        with pytest.raises(StorageError):
+            next_one.command(C.OPEN)
+    assert (next_one.now, Targets(layout).now) == (T.CLOSING, T.CLOSING)
+    assert next_one.cut_off_closing, "still neither gone on with nor taken back"
+    next_one.command(C.OPEN)
+    assert (next_one.now, Targets(layout).now) == (T.TRADING, T.TRADING)
+
+
+def test_where_not_even_an_empty_file_can_be_made_the_target_is_written_over_in_place(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Targets(layout).command(C.OPEN)
+    length = layout.target.stat().st_size
+    monkeypatch.setattr("openbell.controller.targets.make_empty", lambda _: False)
+    targets = _closes_on_a_full_disk(layout, monkeypatch)
+    assert not targets.closing_is_forgotten
+    assert layout.target.stat().st_size == length, "it takes no more room"
+    assert Targets(layout).now is T.CLOSING
+
+
+def test_a_closing_that_nothing_on_the_disk_can_tell_of_says_so(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Targets(layout).command(C.OPEN)
+    monkeypatch.setattr("openbell.controller.targets.make_empty", lambda _: False)
+    monkeypatch.setattr("openbell.controller.targets.say_closing_in_place", lambda _: False)
+    targets = _closes_on_a_full_disk(layout, monkeypatch)
+    assert targets.closing_is_forgotten
+    targets.command(C.CLOSE)
+    assert not targets.closing_is_forgotten, "asked again where there is room"
+    assert Targets(layout).now is T.CLOSING

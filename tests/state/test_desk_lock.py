@@ -10,7 +10,7 @@ import pytest
 
 from openbell.errors import StorageError
 from openbell.state import desk_lock
-from openbell.state.desk_lock import DeskLock, clear_lock, read_lock, set_lock
+from openbell.state.desk_lock import UNNAMED, DeskLock, clear_lock, read_lock, set_lock
 
 LOCK = DeskLock("end of day", "ann", datetime(2026, 1, 31, 12, tzinfo=UTC), "close-3")
 
@@ -42,9 +42,32 @@ def test_a_full_disk_locks_without_a_reason(
 
     monkeypatch.setattr(desk_lock, "write_atomically", full)
     path = tmp_path / "lock.json"
-    set_lock(path, LOCK)
+    set_lock(path, DeskLock("audit", "joe", LOCK.at))
     lock = read_lock(path)
-    assert lock is not None and not lock.readable
+    assert lock is not None and not lock.readable and not lock.run
+
+
+def test_the_lock_of_a_closing_on_a_full_disk_is_no_persons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was an empty lock.json, which counts as a person's: the desk could not be opened again until
+    somebody released what nobody had set."""
+
+    def full(*_: Any) -> None:
+        raise StorageError("no space left")
+
+    path = tmp_path / "lock.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(desk_lock, "write_atomically", full)
+        set_lock(path, LOCK)
+    lock = read_lock(path)
+    assert lock is not None and (lock.run, lock.readable) == (UNNAMED, False)
+    assert "openbell down" in lock.refusal("not opened").hint
+    persons = DeskLock("audit", "joe", LOCK.at)
+    set_lock(path, persons)
+    assert read_lock(path) == persons, "a person's stands before it"
+    assert clear_lock(path)
+    assert read_lock(path) is None
 
 
 def test_that_nothing_could_be_locked_is_told(

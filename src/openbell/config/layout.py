@@ -14,10 +14,10 @@
       order-latency.json                                                 the longest seen, by venue
       live-orders/  order-registers.json                                 sent, not known to have ended
       disabled-strategies/                                               one file per strategy
-      lock.json                                                          deployments are locked
+      lock.json  lock.closing                                            deployments are locked
       risk-limits.json                                                   limits made tighter
       planned-closing.json                                               announced for later
-      target.json                                                        what the desk was asked to be
+      target.json  closing-begun                                         what the desk was asked to be
       nothing-sent.json  nothing-sent.anchor                             nothing was started since
       last-word.json  last-word.anchor                                   what the venues said last
       guard.lock  guard.json  guard.toml                                 the guard

@@ -20,6 +20,7 @@ from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.journal import BestEffortJournal, RunJournal, earlier_steps
 from openbell.controller.run_board import LiveRun
 from openbell.controller.specs import keep_nothing_sent_since
+from openbell.controller.telling import tell_people
 from openbell.domain.closing_wishes import (
     WISHES,
     changes_told,
@@ -45,7 +46,7 @@ from openbell.service.logging import get_logger
 from openbell.state.files import write_atomically
 from openbell.state.not_proven import NotProven
 from openbell.state.nothing_sent import spend_nothing_sent
-from openbell.watch.channels import Notice
+from openbell.watch.channels import Notice, Told
 
 if TYPE_CHECKING:
     from openbell.state.runs import RunRecord
@@ -55,6 +56,16 @@ log = get_logger()
 HALF_CLOSED = (
     "the desk stays half closed and does not trade: "
     "`openbell down` closes it, `openbell up` opens it"
+)
+
+FORGOTTEN = (
+    "the disk takes nothing that says that a closing was begun: a controller that replaces this one would "
+    "let the desk trade again; see to it until it is closed, and to room on the disk"
+)
+
+UNRECORDED = (
+    "a closing was begun on a disk that took no record of it, and its controller was killed: what it came "
+    "to is not known, and the desk does not trade"
 )
 
 EXIT_GRACE_S = 5.0
@@ -95,6 +106,7 @@ class Closings:
         runs.leave[PROCEDURE.name] = self._give_up_cut_off
         self._guard = guard
         self._exit = exit_controller
+        self._telling: set[asyncio.Task[tuple[Told, ...]]] = set()
         self.begun: Callable[[], None] = lambda: None
         """Told that a closing has begun that is to leave the desk closed."""
         self.forget_restart: Callable[[], Awaitable[None]] = _nothing
@@ -186,6 +198,8 @@ class Closings:
         if record is not None:
             self._runs.tell_resumed(run, record, changed, forced)
         self._runs.tell_abandoned(run, given_up)
+        if desk.targets.closing_is_forgotten:
+            self._tell_forgotten(run)
         if not asked.restart:  # after a restart the desk is open, and what was announced stands
             self.begun()
         journal = self._journal_of(number)
@@ -194,6 +208,16 @@ class Closings:
             "run": run.id, "resumed": record is not None, "changed": changed,
             **abandoned_document(given_up),
         }  # fmt: skip
+
+    def _tell_forgotten(self, run: LiveRun) -> None:
+        """Beside the closing, which a channel that hangs must not hold up: a desk that can be closed is."""
+        run.emit({"event": "alert", "rule": "closing_not_kept", "message": FORGOTTEN})
+        text = f"{self._desk.desk.file.desk.name}: CLOSING, {run.id} of {run.actor}: {FORGOTTEN}"
+        telling = asyncio.create_task(
+            tell_people(self._desk, "closing", text, run.id), name="forgotten"
+        )
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     def _force_dropped(self, wishes: Wishes) -> str:
         """That a closing which was cut off was forced, and goes on without; empty where it is not so."""

@@ -37,7 +37,7 @@ from openbell.runtime.supervisor import Supervisor
 from openbell.service.logging import get_logger
 from openbell.service_client import ServiceClient
 from openbell.state.audit import AuditLog
-from openbell.state.desk_lock import ANNOUNCED, DeskLock, clear_lock, read_lock
+from openbell.state.desk_lock import ANNOUNCED, UNNAMED, DeskLock, clear_lock, read_lock
 from openbell.state.nothing_sent import NothingSent, read_nothing_sent
 from openbell.watch.channels import Channels
 
@@ -232,11 +232,14 @@ class ControlledDesk:
         lock = read_lock(self.layout.lock)
         if lock is None or not lock.run:
             return lock
+        announced = os.path.lexists(self.layout.planned_closing)
+        runs = [each for each in (self.board.current, self.interrupted) if each is not None]
         if lock.run == ANNOUNCED:
-            lasts = os.path.lexists(self.layout.planned_closing)
+            lasts = announced
+        elif lock.run == UNNAMED:
+            lasts = announced or any(each.procedure == "close" for each in runs)
         else:
-            current, cut_off = self.board.current, self.interrupted
-            lasts = lock.run in {each.id for each in (current, cut_off) if each is not None}
+            lasts = lock.run in {each.id for each in runs}
         if lasts:
             return lock
         log.warning("a lock has outlived its closing, and is released", lock=str(lock))

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 import openbell
+from openbell.controller.close_desk import FORGOTTEN, UNRECORDED
 from openbell.controller.desk import ControlledDesk
 from openbell.controller.observing import Observer, Seen
 from openbell.domain.desk_state import DeskState
@@ -175,6 +176,11 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
     if desk.interrupted is not None:
         cut_off = desk.interrupted
         found.insert(0, cut_off_advice(cut_off.id, cut_off.procedure, cut_off.parameters))
+    if desk.targets.closing_is_forgotten:
+        found.insert(0, _row("critical", "closing", FORGOTTEN, "make room on the disk"))
+    if desk.targets.cut_off_closing and desk.interrupted is None:
+        act = "openbell down goes on with it, openbell up takes it back"
+        found.insert(0, _row("critical", "closing", UNRECORDED, act))
     if desk.port_problem:
         found.append(
             _row("warning", "controller", desk.port_problem, "free the port, then restart")

@@ -18,7 +18,7 @@ from openbell.config.models import LoadedDesk
 from openbell.config.secrets import Secrets
 from openbell.controller.acts import Acts
 from openbell.controller.approving import REQUESTS_KEPT
-from openbell.controller.close_desk import Closings
+from openbell.controller.close_desk import UNRECORDED, Closings
 from openbell.controller.conduct import Conductor
 from openbell.controller.database_watch import DatabaseWatch
 from openbell.controller.desk import ControlledDesk, Interrupted
@@ -145,6 +145,7 @@ class Hosted:
         else:
             log.error("the port is not served", why=desk.port_problem, alert=True)
         await self._find_interrupted()
+        self._find_unrecorded_closing()
         self._write_record(desk.port_problem)
         self._announce(adopted)
         guard = self.parts.guard
@@ -245,16 +246,27 @@ class Hosted:
         # That of a closing whose end was written down, and no more, is released here.
         await asyncio.to_thread(desk.lock_in_force)
 
+    def _find_unrecorded_closing(self) -> None:
+        """One of which a full disk took nothing but an empty file is in no run's record."""
+        if not self.desk.targets.cut_off_closing or self.desk.interrupted is not None:
+            return
+        log.error("a closing was cut off", why=UNRECORDED, alert=True)
+        name = self.desk.desk.file.desk.name
+        self._tell(f"{name}: CUT OFF: {UNRECORDED}; `openbell down` goes on with it")
+
     def _tell_cut_off(self, run: Interrupted) -> None:
-        """Beside the start, which a channel that hangs must not hold up."""
         name = self.desk.desk.file.desk.name
         at = f" at {run.step}" if run.step else ""
         text = (
             f"{name}: CUT OFF, {run.id} of {run.actor}{at}: its controller was killed; "
             f"`openbell status` shows the desk, `openbell procedure resume {run.id}` goes on with it"
         )
+        self._tell(text, run.id)
+
+    def _tell(self, text: str, run: str = "") -> None:
+        """Beside the start, which a channel that hangs must not hold up."""
         self._telling = asyncio.create_task(
-            tell_people(self.desk, "cut_off", text, run.id), name="cut off"
+            tell_people(self.desk, "cut_off", text, run), name="cut off"
         )
 
     async def _read_requests(self) -> None:

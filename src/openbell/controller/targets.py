@@ -10,8 +10,9 @@ import msgspec
 from openbell.config.layout import DeskLayout
 from openbell.domain.desk_state import DeskCommand, DeskTarget, after
 from openbell.service.logging import get_logger
-from openbell.state.files import write_atomically
-from openbell.state.halts import Halt, read_halt
+from openbell.state.asked import closing_begun, is_closing_begun, say_closing_in_place
+from openbell.state.files import remove_durably, write_atomically
+from openbell.state.halts import Halt, make_empty, read_halt
 from openbell.state.latch import Latches, desk_halt, latch_note
 from openbell.state.not_opened import NotOpened
 from openbell.state.not_proven import NotProven
@@ -38,6 +39,20 @@ class Targets:
         self._layout = layout
         self.latches = Latches(layout)
         content = _read(layout.target)
+        self._marked = is_closing_begun(layout.target)
+        """What was asked for last is not all in the file: a closing was begun on a full disk."""
+        self.cut_off_closing = self._marked
+        """One that an earlier controller began, and of which no more may be known, is neither gone on with
+        nor taken back yet."""
+        self.closing_is_forgotten = False
+        """A closing was begun, and nothing on the disk says so: it would be with this controller."""
+        if self._marked:
+            # Whatever the file says, it is what was so before.
+            before = content.target if content.target is not DeskTarget.CLOSING else None
+            content = msgspec.structs.replace(
+                content, target=DeskTarget.CLOSING,
+                before_closing=before or content.before_closing,
+            )  # fmt: skip
         self._asked = content.target
         self._only = content.only
         self._held_back = content.held_back
@@ -146,17 +161,22 @@ class Targets:
             self._before_closing = None
         elif before is not DeskTarget.CLOSING:
             self._before_closing = before
-        if (moved, self._only, self._held_back, None, not_proven) == (
+        cut_off_before, self.cut_off_closing = self.cut_off_closing, False
+        self.closing_is_forgotten = False
+        if not self._marked and (moved, self._only, self._held_back, None, not_proven) == (
             before, part_before, held_before, told_before, proven_before,
         ):  # fmt: skip
             return moved
         try:
             self._keep()
         except Exception:
+            if moved is DeskTarget.CLOSING:
+                self._mark_closing()
             if moved is DeskTarget.TRADING:
                 self._asked, self._only = before, part_before
                 self._held_back, self._not_opened = held_before, told_before
                 self._before_closing, self._not_proven = closed_before, proven_before
+                self.cut_off_closing = cut_off_before
             raise
         log.info("target", target=str(moved), before=str(before), command=str(command))
         return moved
@@ -189,6 +209,21 @@ class Targets:
             self._not_proven,
         )  # fmt: skip
         write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
+        if self._marked:
+            # The file says it all again. One that stays would close the desk for the next controller.
+            remove_durably(closing_begun(self._layout.target))
+            self._marked = False
+
+    def _mark_closing(self) -> None:
+        """Where neither an empty file nor what is there can be made to say that a closing was begun, the
+        next controller would let the desk trade: `closing_is_forgotten`."""
+        self._marked = True
+        if make_empty(closing_begun(self._layout.target)):
+            log.warning("that a closing was begun is kept by an empty file alone", alert=True)
+        elif say_closing_in_place(self._layout.target):
+            log.warning("that a closing was begun is written over the target in place", alert=True)
+        else:
+            self.closing_is_forgotten = True
 
 
 def _read(path: Path) -> _Content:

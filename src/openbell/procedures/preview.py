@@ -43,7 +43,7 @@ from openbell.procedures.uncontrolled import guard_row, services_alive
 from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.service_client import Answer
-from openbell.state.desk_lock import ANNOUNCED, DeskLock, read_lock
+from openbell.state.desk_lock import ANNOUNCED, UNNAMED, DeskLock, read_lock
 from openbell.state.halts import read_halt
 from openbell.state.latch import Latches, desk_halt, latch_note
 
@@ -161,8 +161,10 @@ def _lasts(lock: DeskLock, layout: DeskLayout) -> bool:
     """As a controller would find: a closing's lock is one for as long as that is not over."""
     if not lock.run:
         return True
+    if lock.run in (ANNOUNCED, UNNAMED) and os.path.lexists(layout.planned_closing):
+        return True
     if lock.run == ANNOUNCED:
-        return os.path.lexists(layout.planned_closing)
+        return False
     # A database is loaded where it is needed alone: `openbell status` is asked often.
     from openbell.state.database import open_database
     from openbell.state.runs import RunStore
@@ -170,7 +172,11 @@ def _lasts(lock: DeskLock, layout: DeskLayout) -> bool:
     try:
         database = open_database(layout.database, create=False)
         try:
-            record = RunStore(database).get(int(lock.run.rpartition("-")[2]))
+            runs = RunStore(database)
+            if lock.run == UNNAMED:
+                newest = runs.list(1)
+                return any(each.kind == "close" and each.finished_at is None for each in newest)
+            record = runs.get(int(lock.run.rpartition("-")[2]))
         finally:
             database.close()
     except (OpenbellError, ValueError):

@@ -6,6 +6,9 @@ run and releases it at its end, proven or not (docs/decisions/lock-of-a-closing.
 and release it too. It stops no trading and no order: for that there are halts and latches, which are
 files of the same kind (`halts`). As with those, only the certainty that there is no file means that
 nothing is locked.
+
+    state/lock.json      the lock; empty where a full disk took no more: then it counts as a person's
+    state/lock.closing   the same of a closing, empty: so nobody has to release what nobody set
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from openbell.state.halts import Illegible, aware, make_empty, read_content
 
 ANNOUNCED = "the announced closing"
 """In the place of a run: the lock of a closing that was announced for later, until its run begins."""
+UNNAMED = "a closing"
+"""In the place of a run: a full disk did not take which one it was."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class DeskLock:
         """`what` is not done, and what would release the lock."""
         if not self.run:
             hint = "`openbell unlock` releases the lock"
+        elif self.run == UNNAMED:
+            hint = "`openbell down` goes on with the closing"
         elif self.run == ANNOUNCED:
             hint = "`openbell down --call-off` takes the closing back"
         else:
@@ -70,7 +77,22 @@ def read_lock(path: Path) -> DeskLock | None:
     read = read_content(path, _Content)
     if isinstance(read, Illegible):
         return DeskLock(f"{read.why}; counted as locked", "unknown", read.at, readable=False)
-    return None if read is None else DeskLock(read.reason, read.who, aware(read.at), read.run)
+    if read is not None:
+        return DeskLock(read.reason, read.who, aware(read.at), read.run)
+    return _of_a_closing(path)
+
+
+def _of_a_closing(path: Path) -> DeskLock | None:
+    """Its file is empty, so all that is known of it is since when it is there."""
+    read = read_content(_empty_of_a_closing(path), _Content)
+    if read is None:
+        return None
+    at = read.at if isinstance(read, Illegible) else aware(read.at)
+    return DeskLock("the disk took no more of it", "unknown", at, UNNAMED, readable=False)
+
+
+def _empty_of_a_closing(path: Path) -> Path:
+    return path.with_suffix(".closing")
 
 
 def set_lock(path: Path, lock: DeskLock) -> None:
@@ -79,10 +101,11 @@ def set_lock(path: Path, lock: DeskLock) -> None:
     try:
         write_atomically(path, msgspec.json.encode(content) + b"\n")
     except StorageError:
-        if not make_empty(path):
+        if not make_empty(_empty_of_a_closing(path) if lock.run else path):
             raise
 
 
 def clear_lock(path: Path) -> bool:
     """Release, durably. False: nothing was locked. StorageError: it stays."""
-    return remove_durably(path)
+    named = remove_durably(path)
+    return remove_durably(_empty_of_a_closing(path)) or named
