@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from openbell.cli import reaching
 from openbell.cli.client import Client
 from openbell.config.layout import DeskLayout
-from openbell.errors import UnverifiedError
+from openbell.errors import NotRunningError, UnverifiedError
+from openbell.state.lock import held_by
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -80,3 +85,40 @@ def test_events_that_came_whole_are_given_before_the_cut(layout: DeskLayout) -> 
         assert next(events) == {"seq": 1}
         with pytest.raises(UnverifiedError):
             next(events)
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from openbell.state.lock import FileLock
+with FileLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_token_is_sent_to_nobody_but_the_process_that_holds_the_lock(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the socket is gone the port is another way; somebody else may listen there."""
+    monkeypatch.setattr(reaching, "REACH_S", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        somebody.settimeout(0)
+        port = somebody.getsockname()[1]
+        with pytest.raises(NotRunningError, match="no controller answers"):
+            Client(layout).get("status")
+        holding = subprocess.Popen(
+            [sys.executable, "-c", HOLDS, str(layout.controller_lock)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with holding:
+            assert holding.stdout is not None and holding.stdout.readline() == b"held\n"
+            record = {"pid": holding.pid, "host": "127.0.0.1", "port": port}
+            layout.controller_record.write_text(json.dumps(record))
+            with pytest.raises(NotRunningError, match=f"runs \\(process {holding.pid}\\)"):
+                Client(layout).get("status")
+            with pytest.raises(BlockingIOError):
+                somebody.accept()
+            assert held_by(layout.controller_lock) == holding.pid
+        assert held_by(layout.controller_lock) is None, "given back by whoever held it"

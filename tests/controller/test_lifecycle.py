@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
+import stat
 import threading
 from typing import Any
 
 import psutil
+from tests.harness.controller_process import TWO_WEB
+
+from openbell.cli.client import Client
 
 
 def states(desk: Any) -> dict[str, str]:
@@ -527,3 +532,34 @@ ready = { kind = "http", path = "/" }
     )
     assert desk.run("open")[-1]["outcome"] in ("trading", "already_open")
     assert desk.status()["state"] == "trading"
+
+
+def test_a_controller_whose_socket_was_cleaned_away_is_reached_by_its_port_until_it_has_another(
+    make_desk: Any,
+) -> None:
+    """A cleaner of the temporary folder, in which sockets lie where the desk's path is long: the desk traded
+    on and could neither be halted nor closed, and `status` said that no controller ran."""
+    desk = make_desk(TWO_WEB)
+    desk.start()
+    desk.run("open")
+    client, run = Client(desk.layout), desk.layout.run
+    pid = client.get("status")["controller"]["pid"]
+    shutil.rmtree(run)
+    run.touch()  # in the way of another folder, so that the port is the only way
+    assert client.get("status")["controller"]["pid"] == pid
+    assert client.post("halt", {"reason": "try"})["halted"] is True
+    desk.until(
+        lambda: "the socket cannot be opened again" in desk.layout.controller_log.read_text(),
+        "that there is none is told",
+    )
+    run.unlink()
+    desk.until(desk.answers, "its socket leads to it again")
+    desk.layout.controller_socket.unlink()
+    desk.until(desk.answers, "and again where it alone was taken")
+    assert stat.S_IMODE(desk.layout.controller_socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(run.stat().st_mode) == 0o700
+    assert desk.status()["controller"]["pid"] == pid, "the same controller"
+    lost = [line for line in desk.audit() if line["action"] == "controller.socket_lost"]
+    assert len(lost) == 2
+    desk.run("close")
+    desk.until(lambda: not desk.layout.controller_socket.exists(), "it leaves no socket")

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from openbell import errors
 from openbell.cli.no_controller import NoControllerError
+from openbell.cli.reaching import GONE, reach
 from openbell.config.layout import DeskLayout
 from openbell.errors import NotRunningError, OpenbellError, UnverifiedError
 
@@ -126,11 +127,14 @@ class Client:
     def _request(
         self, method: str, path: str, body: object, timeout_s: float | None
     ) -> http.client.HTTPResponse:
-        connection = _UnixConnection(self._layout.controller_socket, timeout_s)
         try:
+            try:
+                connection = self._by_socket(timeout_s)
+            except GONE:
+                # Its path was cleaned away, or nobody is there.
+                connection = reach(self._layout, lambda: self._by_socket(timeout_s), timeout_s)
             token = self._layout.api_token.read_text().strip()
-            connection.connect()
-        except (FileNotFoundError, ConnectionError):
+        except GONE:
             raise NoControllerError(
                 "the desk is not running: no controller answers",
                 hint="open it with `openbell up`",
@@ -150,10 +154,21 @@ class Client:
             "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",
             "X-Openbell-Actor": actor(),
+            "Host": "localhost",
         }
         with _cut_off_is_unverified():
             connection.request(method, f"/api/v1/{path}", body=payload, headers=headers)
             return connection.getresponse()
+
+    def _by_socket(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        """Connected. Raises OSError."""
+        connection = _UnixConnection(self._layout.controller_socket, timeout_s)
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @staticmethod
     def _raise_for(response: http.client.HTTPResponse) -> None:

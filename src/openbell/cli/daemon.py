@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openbell.cli.client import Client, actor
+from openbell.cli.reaching import unreachable
 from openbell.config.layout import DeskLayout
 from openbell.errors import (
     ConfigError,
@@ -21,6 +22,7 @@ from openbell.errors import (
     StorageError,
 )
 from openbell.runtime.logs import size_of, tail
+from openbell.state.lock import held_by
 
 _START_TIMEOUT_S = 30.0
 """Ample: a controller answers within a second; adopting 100 services adds a third of one."""
@@ -86,6 +88,10 @@ class StartingController:
             # lock, and then answers both: as soon as it has adopted what runs.
             held = status == ConflictError.exit_code
             if status is not None and not _answers(client, deadline, None if held else SOON_S):
+                holder = held_by(self._layout.controller_lock)
+                if held and holder is not None:
+                    missed = unreachable(self._layout, holder)
+                    raise ConflictError(missed.message, hint=missed.hint, pid=holder)
                 raise _BY_STATUS.get(status, FailedError)(
                     f"the controller ended with status {status} as it started",
                     hint=self._told(),

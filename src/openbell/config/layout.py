@@ -282,6 +282,12 @@ class DeskLayout:
         for folder in folders:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make_run()
+
+    def make_run(self) -> None:
+        """The folder of the sockets alone, where the state folder is there. Raises OSError."""
+        if not self.run.is_dir():
+            self.run.mkdir(mode=0o700, exist_ok=True)
         if self.run.stat().st_uid != os.getuid():
             raise PermissionError(
                 f"{self.run} belongs to another user; set OPENBELL_STATE to a shorter path"

@@ -27,7 +27,7 @@ from openbell.controller.going_on import GoingOn, code_of
 from openbell.controller.guard_keeper import GuardKeeper
 from openbell.controller.kill_switch import KillSwitch
 from openbell.controller.limits import LimitChanges
-from openbell.controller.listeners import tcp_listener, unix_listener
+from openbell.controller.listeners import place_of, tcp_listener, unix_listener
 from openbell.controller.observing import Observer
 from openbell.controller.open_desk import Openings
 from openbell.controller.opening_parts import OpenWishes
@@ -39,6 +39,7 @@ from openbell.controller.reconciling import Reconciling
 from openbell.controller.restarting import Restarts
 from openbell.controller.rolling import RollingRestarts
 from openbell.controller.run_board import run_id
+from openbell.controller.socket_watch import SocketWatch
 from openbell.controller.specs import Adopted
 from openbell.controller.telling import tell_people
 from openbell.errors import OpenbellError, StorageError
@@ -138,7 +139,8 @@ class Hosted:
         desk = self.desk
         stopped = is_begun(desk.layout)
         settings = desk.desk.file.controller
-        sockets = [unix_listener(desk.layout.controller_socket)]
+        unix = unix_listener(desk.layout.controller_socket)
+        place, sockets = place_of(unix), [unix]
         tcp, desk.port_problem = tcp_listener(settings.host, settings.port)
         if tcp is not None:
             sockets.append(tcp)
@@ -170,9 +172,11 @@ class Hosted:
         gc.enable()  # which `main` had disabled
         serving = asyncio.create_task(server.serve(sockets), name="serve")
         housekeeping = asyncio.create_task(self._keep_house(housekeeping_s), name="housekeeping")
+        watch = SocketWatch(desk.layout, unix, place, server, desk.auditor)
+        sockets_kept = asyncio.create_task(watch.run(), name="socket")
         ending = asyncio.create_task(ended.wait(), name="ended")
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (housekeeping, emergencies, *watching):
+        for task in (housekeeping, emergencies, sockets_kept, *watching):
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
         desk.board.end("it was told to")
@@ -289,6 +293,7 @@ class Hosted:
             "started_ns": time.time_ns(),
             **code_of(desk),
             "socket": str(desk.layout.controller_socket),
+            "host": desk.desk.file.controller.host,
             "port": None if port_problem else desk.desk.file.controller.port,
         }
         try:

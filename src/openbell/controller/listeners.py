@@ -8,11 +8,41 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from openbell.runtime.ports import ListenersUnreadableError, holder_of
 
 _BACKLOG = 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """The file by which a unix socket is reached."""
+
+    path: Path
+    device: int
+    inode: int
+
+    def leads_here(self) -> bool:
+        """Whether the path still leads to it; somebody may have cleaned it away."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        same = (found.st_dev, found.st_ino) == (self.device, self.inode)
+        return same and stat.S_ISSOCK(found.st_mode)
+
+
+def place_of(listener: socket.socket) -> Place | None:
+    """None where its path is gone already."""
+    path = Path(listener.getsockname())
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return Place(path, found.st_dev, found.st_ino)
 
 
 def unix_listener(path: Path) -> socket.socket:

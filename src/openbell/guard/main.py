@@ -119,7 +119,8 @@ class _Reception:
         heard = self.beats.is_reachable()
         if heard and self.server.is_reachable():
             return True
-        self._layout.make()
+        # No other folder: a state folder that is gone is none whose latches are released.
+        self._layout.make_run()
         if not heard:
             self.beats.reopen()
         if not self.server.is_reachable():

@@ -27,6 +27,7 @@ from openbell.state.desk_lock import read_lock
 from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.halts import read_halt
 from openbell.state.latch import Latches, desk_halt
+from openbell.state.lock import held_by
 from openbell.state.not_proven import why_closed
 from openbell.state.nothing_sent import read_nothing_sent
 from openbell.state.pending_restart import restart_row
@@ -78,9 +79,13 @@ def status_without_controller(
                 {"severity": "warning", "subject": "runs", "text": text, "action": "openbell check"}
             )
     state = DeskState.UNWATCHED if unwatched else DeskState.OFFLINE
+    holder = held_by(layout.controller_lock)
     emergency = emergency_document(layout)
     if emergency is not None:
         recommendations.insert(0, stop_advice(emergency))
+    if holder is not None:
+        why, missed = _unreachable(layout, holder)
+        recommendations.insert(0, missed)
     if latched or emergency is not None:
         state = DeskState.EMERGENCY
     return {
@@ -105,7 +110,7 @@ def status_without_controller(
         "nothing_sent": None if alive or fact is None else fact.as_dict(),
         "permit": None,
         "controller": {
-            "pid": None,
+            "pid": holder,
             "url": "",
             "socket": str(layout.controller_socket),
             "port_problem": "",
@@ -132,6 +137,16 @@ def status_without_controller(
         ],
         "recommendations": recommendations,
     }
+
+
+def _unreachable(layout: DeskLayout, pid: int) -> tuple[str, Mapping[str, str]]:
+    """A controller holds its lock, and could be asked by nobody: what it does is not known."""
+    why = (
+        f"its controller runs (process {pid}) and cannot be reached: {layout.controller_socket} does not "
+        "lead to it, nor does its port; it may let the desk trade"
+    )
+    act = f"ask again; if it stays so, kill {pid} ends it alone, and openbell up or down starts another"
+    return why, {"severity": "critical", "subject": "controller", "text": why, "action": act}
 
 
 def _unwatched(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import uvicorn
@@ -36,6 +37,26 @@ class QuietServer(uvicorn.Server):
 
     def stop(self) -> None:
         self._ended.set()
+
+    async def serve_instead(self, before: socket.socket, listener: socket.socket) -> None:
+        """Serves a listener in the place of one that nobody can find any more; whoever is connected to that
+        stays so. It is closed with the others."""
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        gone = before.fileno()
+        loop = asyncio.get_running_loop()
+        self.servers.append(
+            await loop.create_server(protocol, sock=listener, backlog=self.config.backlog)
+        )
+        for server in tuple(self.servers):
+            if any(each.fileno() == gone for each in server.sockets):
+                server.close()
+                self.servers.remove(server)
 
     async def main_loop(self) -> None:
         await self._ended.wait()

@@ -87,6 +87,28 @@ class FileLock:
         self.release()
 
 
+def held_by(path: Path) -> int | None:
+    """The process that holds the lock of this file; None where none does, or it cannot be told. It holds
+    nothing back: it asks the kernel only where the process that the file names is there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        holder = _holder(fd)
+        if holder is None or holder <= 0:
+            return None
+        os.kill(holder, 0)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None
+
+
 def open_lock_file(path: Path) -> int:
     """Makes it only where it is not there: to make it waits for a disk that takes no writes, to open it
     does not. Raises OSError."""
