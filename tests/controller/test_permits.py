@@ -11,11 +11,11 @@ import pytest
 from openbell.config.layout import DeskLayout
 from openbell.config.models import Permit
 from openbell.controller.asking import unknown_parts
-from openbell.controller.gate import host_name
 from openbell.controller.permits import PermitRequest, Permits
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.domain.permit import PermitScope
+from openbell.service.http import host_name
 
 
 class Notes:
@@ -169,8 +169,22 @@ def test_the_target_outlives_the_process(traded: Desk, tmp_path: Path) -> None:
 
 
 def test_the_name_in_a_host_header_is_without_its_port() -> None:
-    hosts = ["LOCALHOST:8000", "127.0.0.1", "[::1]:80", "a.b:1:2"]
-    assert [host_name(host) for host in hosts] == ["localhost", "127.0.0.1", "[::1]", "a.b"]
+    hosts = ["LOCALHOST:8000", "127.0.0.1", "[::1]:80", "[::1]", "localhost:", "localhost."]
+    names = ["localhost", "127.0.0.1", "[::1]", "[::1]", "localhost", "localhost."]
+    assert [host_name(host) for host in hosts] == names
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "", ":8000", "a.b:1:2", "127.0.0.1:8000@evil.example", "localhost:80@evil.example:80",
+        "localhost:x", "localhost:+1", "localhost:\u0661", "localhost: 80", "::1", "[::1", "[::1]x",
+        "[::1]80", "[::1]:80@evil.example", "user@localhost",
+    ],
+)  # fmt: skip
+def test_what_is_no_host_header_names_no_host(host: str) -> None:
+    """Of `127.0.0.1:8000@evil.example` the part before the first colon was taken for the name."""
+    assert host_name(host) not in {"127.0.0.1", "localhost", "::1", "[::1]"}
 
 
 def test_an_engines_answer_is_not_known_where_a_venue_was_silent() -> None:

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openbell.service.http import is_cross_site
+from openbell.service.http import host_name, is_cross_site
 
 SERVICE_PATHS = frozenset({"/api/v1/permit", "/api/v1/kill-switch/triggered"})
 """What the desk's own services ask, with their token."""
@@ -67,14 +67,6 @@ class Gate:
         wanted = self._service if path in SERVICE_PATHS else self._api
         given = offered.strip().encode("utf-8", "replace")
         return scheme.lower() == "bearer" and hmac.compare_digest(given, wanted)
-
-
-def host_name(host: str) -> str:
-    """The name in a Host header, without its port: `[::1]:8000` is `[::1]`."""
-    name = host.strip().lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0]
 
 
 def _refusal(status: int, code: str, message: str) -> Response:

@@ -81,6 +81,22 @@ def error_response(error: OpenbellError, status: int = 0) -> Response:
     return json_response(error.as_dict(), code)
 
 
+def host_name(host: str) -> str:
+    """The name in a Host header, in lower case and without its port: `[::1]:8000` is `[::1]`. Empty for what
+    is not `name [":" digits]` (RFC 9110, section 7.2): `127.0.0.1:8000@evil.example` names nobody. A dot
+    at its end is part of the name."""
+    text = host.strip().lower()
+    if text.startswith("["):
+        name, closed, port = text.partition("]")
+        name += closed
+        well_formed = bool(closed) and (not port or port.startswith(":"))
+        port = port[1:]
+    else:
+        name, _, port = text.partition(":")
+        well_formed = True
+    return name if well_formed and (not port or (port.isascii() and port.isdigit())) else ""
+
+
 def is_cross_site(method: str, origin: str | None, host: str) -> bool:
     """Whether a request that may change something was sent by a page that this `Host` did not serve.
 
@@ -108,8 +124,7 @@ class HostGuard:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             host = headers.get("host", "")
-            name = host if host.endswith("]") else host.rpartition(":")[0] or host
-            if name.lower() not in ALLOWED_HOSTS:
+            if host_name(host) not in ALLOWED_HOSTS:
                 refusal = json_response(
                     {"error": "wrong_host", "message": "this service answers on loopback only"}, 421
                 )
