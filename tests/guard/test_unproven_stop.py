@@ -36,17 +36,20 @@ from openbell.kill.course import Course
 from openbell.kill.emergency_statement import EmergencyStatement, LatchSet
 from openbell.kill.guard_client import GuardGoneError, ask_guard
 from openbell.kill.latching import latch_now
-from openbell.kill.marker import set_marker
+from openbell.kill.marker import clear_marker, set_marker
 from openbell.kill.request import EmergencyRequest
 from openbell.kill.statement import Result, VenueStatement
 from openbell.kill.unproven_stop import (
     Debt,
     Debts,
+    LeftOpen,
     emergency_document,
+    left_open,
     note_went_on,
     owed_of,
     read_went_on,
 )
+from openbell.procedures.uncontrolled import status_without_controller
 from openbell.runtime.host import Host
 from openbell.runtime.plan import build_specs
 from openbell.runtime.run import spawn_run
@@ -321,6 +324,36 @@ async def test_what_was_proven_since_is_owed_no_more_and_belongs_to_that_stop_al
     assert _names(debts.owed()) == [(later, "a")], "of the later one nothing is proven"
     document = emergency_document(layout)
     assert document is not None and document["went_on"] is None
+
+
+async def test_what_a_stop_has_left_is_told_after_its_marker_until_it_is_proven_or_released(
+    layout: DeskLayout, desk: LoadedDesk
+) -> None:
+    """`openbell up` takes the marker away, and with it went all that `status` said of orders at rest."""
+
+    def told() -> list[tuple[str, str]]:
+        advice = status_without_controller(desk, layout)["recommendations"]
+        return [(each["subject"], each["text"]) for each in advice if "came to" in each["text"]]
+
+    set_marker(layout, "a drill", "ann")
+    name = await _left(layout, latch_now(layout, EmergencyRequest()), {"a": "residual"})
+    clear_marker(layout)
+    assert emergency_document(layout) is None
+    assert left_open(layout, desk) == (LeftOpen(name, "a", "residual", ""),)
+    ((subject, text),) = told()
+    assert subject == "a" and f"emergency stop {name} came to residual" in text
+    (debt,) = Debts(layout, desk).owed()
+    hung = VenueStatement(venue="a", result="unknown", why="it does not answer")
+    note_went_on(layout, debt, hung)
+    assert left_open(layout, desk) == (LeftOpen(name, "a", "unknown", "it does not answer"),)
+    note_went_on(layout, debt, VenueStatement(venue="a", result="verified"))
+    assert (left_open(layout, desk), told()) == ((), [])
+
+    await _left(layout, latch_now(layout, EmergencyRequest()), {"a": "unknown"})
+    assert left_open(layout, desk)
+    latches = Latches(layout)
+    latches.release(latches.read())
+    assert (left_open(layout, desk), told()) == ((), []), "a person said so"
 
 
 async def test_what_was_proven_of_a_course_whose_number_came_again_is_not_of_this_one(

@@ -18,8 +18,8 @@ from openbell.controller.observing import Observer, Seen
 from openbell.domain.desk_state import DeskState
 from openbell.domain.health import ServiceFacts, Verdict, judge
 from openbell.domain.service_state import ServiceState
-from openbell.kill.unproven_stop import emergency_document
-from openbell.procedures.advice import cut_off_advice, stop_advice
+from openbell.kill.unproven_stop import emergency_document, left_open
+from openbell.procedures.advice import cut_off_advice, left_open_advice, stop_advice
 from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.status_rows import halt_row, latch_row, lock_row
 from openbell.runtime.spec import Orphan, ServiceView
@@ -164,6 +164,8 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
         found.append(_row("note", "desk", text, "openbell down, or openbell up goes on"))
     if desk.layout.emergency_marker.exists():
         found.insert(0, stop_advice(emergency_document(desk.layout)))
+    else:
+        found[:0] = left_open_advice(left_open(desk.layout, desk.desk))
     if seen.state is not DeskState.OFFLINE and (changed := desk.file_has_changed()) is not False:
         text = (
             "cannot be read"

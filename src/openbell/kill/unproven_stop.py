@@ -212,6 +212,37 @@ def note_went_on(layout: DeskLayout, debt: Debt, stated: VenueStatement) -> None
     write_atomically(layout.emergency_went_on, msgspec.json.encode(kept) + b"\n")
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOpen:
+    """What one stop has left at one venue, as it was found last."""
+
+    course: str
+    venue: str
+    result: str
+    """`residual` or `unknown`."""
+    why: str
+
+
+def left_open(layout: DeskLayout, desk: LoadedDesk) -> tuple[LeftOpen, ...]:
+    """What stops have left and nobody has seen to be gone, also once their marker was taken away because the
+    desk was opened: until a venue's answer proves it, or a person releases a latch of that stop. Without a
+    latch nothing is read."""
+    if not Latches(layout).read(opened=False):
+        return ()
+    went_on = read_went_on(layout)
+    found: list[LeftOpen] = []
+    for debt in Debts(layout, desk).owed():
+        stated = _stated(layout, debt.course)
+        said = {} if stated is None else {each.venue: each for each in stated.venues}
+        for each in went_on:
+            if each.belongs_to(debt.course, debt.began):
+                said = {**said, **each.venues}
+        last = said.get(debt.venue)
+        result, why = ("unknown", "") if last is None else (last.result, last.why)
+        found.append(LeftOpen(debt.course, debt.venue, result, why))
+    return tuple(found)
+
+
 def emergency_document(layout: DeskLayout) -> dict[str, Any] | None:
     """As `status` shows it: `{"at", "reason", "actor", "pid", "under_way", "statement", "went_on"}`; None
     where no stop of the whole desk was begun since the desk was opened. `went_on`: what a guard found since

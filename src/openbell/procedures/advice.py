@@ -5,10 +5,11 @@ Each is a row of `status`: `{"severity", "subject", "text", "action"}`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from openbell.domain.closing_wishes import wishes_told
+from openbell.kill.unproven_stop import LeftOpen
 
 Advice = Mapping[str, str]
 
@@ -29,6 +30,21 @@ def stop_advice(stop: Mapping[str, Any] | None) -> Advice:
     """Of the emergency stop that holds the desk (`kill.unproven_stop`); None: it cannot be read."""
     text, action = _of_a_stop(stop)
     return {"severity": "critical", "subject": "desk", "text": text, "action": action}
+
+
+def left_open_advice(left: Iterable[LeftOpen]) -> list[Advice]:
+    """Of stops that hold the desk no more, and were not proven since."""
+    return [
+        {
+            "severity": "critical",
+            "subject": each.venue,
+            "text": f"emergency stop {each.course} came to {each.result} here, and that its orders are gone "
+            f"was not seen since{f': {each.why}' if each.why else ''}",
+            "action": "the guard asks again until it is proven, or its latch is released: "
+            "openbell emergency-stop presses again",
+        }
+        for each in left
+    ]
 
 
 def is_unproven(stop: Mapping[str, Any]) -> bool:

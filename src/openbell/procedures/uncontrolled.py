@@ -15,8 +15,8 @@ from openbell.domain.desk_state import DeskState, DeskTarget
 from openbell.domain.service_state import ServiceState
 from openbell.errors import OpenbellError
 from openbell.guard.record import guard_pid
-from openbell.kill.unproven_stop import emergency_document
-from openbell.procedures.advice import cut_off_advice, stop_advice
+from openbell.kill.unproven_stop import emergency_document, left_open
+from openbell.procedures.advice import cut_off_advice, left_open_advice, stop_advice
 from openbell.procedures.limits_applied import limits_brief
 from openbell.procedures.status_rows import halt_row, latch_row, lock_row, planned_row
 from openbell.procedures.wording import count_of
@@ -83,6 +83,8 @@ def status_without_controller(
     emergency = emergency_document(layout)
     if emergency is not None:
         recommendations.insert(0, stop_advice(emergency))
+    else:
+        recommendations[:0] = left_open_advice(left_open(layout, desk))
     if holder is not None:
         why, missed = _unreachable(layout, holder)
         recommendations.insert(0, missed)
