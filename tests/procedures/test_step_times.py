@@ -68,3 +68,40 @@ async def test_the_last_look_takes_the_time_of_its_step(fake_desk: Any, journal:
     report = await carry_out(journal, VerifyClosed(fake_desk.closing()))
     assert "no answer within" not in report.detail
     assert report.evidence["logs_not_on_disk"] == []
+
+
+async def test_a_venue_that_says_when_it_lets_ask_again_is_waited_for(
+    fake_desk: Any, journal: Any
+) -> None:
+    """The comparison alone was held back, by its adapter's request budget: the engine's state told nothing
+    of it, and `openbell down` ended "not verified: reconcile" after one question."""
+    held_by_the_budget(fake_desk, 2, retry_after_s=0.01)
+    report = await carry_out(journal, ReconcileBooks(fake_desk.closing()))
+    assert report.outcome is Outcome.DONE, report.detail
+    assert fake_desk.asks.asked.count("/v1/reconcile") == 3
+
+
+async def test_a_budget_that_is_free_only_after_the_steps_time_is_unknown_at_once(
+    fake_desk: Any, journal: Any
+) -> None:
+    held_by_the_budget(fake_desk, None, retry_after_s=3600)
+    report = await carry_out(journal, ReconcileBooks(fake_desk.closing()))
+    assert report.outcome is Outcome.UNKNOWN and "held back" in report.detail
+    assert fake_desk.asks.asked.count("/v1/reconcile") == 1
+
+
+def held_by_the_budget(desk: Any, times: int | None, *, retry_after_s: float) -> None:
+    """So many comparisons, or all; nothing else tells of it."""
+    answer, left = desk.asks._body, times
+
+    def body(path: str, asked: Any) -> dict[str, Any]:
+        nonlocal left
+        told: dict[str, Any] = answer(path, asked)
+        if path != "/v1/reconcile" or left == 0:
+            return told
+        left = None if left is None else left - 1
+        held = [{"venue": "sim", "retry_after_s": retry_after_s}]
+        why = ["sim: held back to stay inside the request budget"]
+        return {**told, "ok": False, "unknown": True, "unknown_venues": why, "held_back": held}
+
+    desk.asks._body = body

@@ -15,7 +15,8 @@ from openbell.domain.cash import CashBooked
 from openbell.domain.external import EXTERNAL, PositionAdopted
 from openbell.domain.orders import OrdStatus, Side
 from openbell.errors import ConflictError, RefusedError, StorageError, UsageError
-from openbell.venues.port import VenueFill, VenueUnavailableError
+from openbell.trading.engine import comparing
+from openbell.venues.port import VenueFill, VenueThrottledError, VenueUnavailableError
 
 D = Decimal
 S = OrdStatus
@@ -242,6 +243,27 @@ async def test_an_incomplete_answer_is_unknown_and_nothing_of_it_is_adopted(desk
     gone = await compare(desk)
     assert (gone["result"], kinds(gone)) == ("unknown", ["unreachable"])
     assert gone["unknown"] is True
+
+
+async def test_a_comparison_that_the_request_budget_holds_back_says_when_it_may_ask(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closing waits for that; of a venue that is down there is nothing to wait for."""
+    monkeypatch.setattr(comparing, "PATIENCE_S", 0.0)
+    quietly(desk)
+    await desk.start()
+    assert (await compare(desk))["held_back"] == []
+
+    async def held() -> None:
+        raise VenueThrottledError("held back to stay inside the request budget", retry_after_s=7.0)
+
+    monkeypatch.setattr(desk.venue, "balances", held)
+    told = await compare(desk)
+    assert told["unknown"] is True
+    assert told["held_back"] == [{"venue": "fake", "retry_after_s": 7.0}]
+    monkeypatch.undo()
+    desk.venue.is_down = True
+    assert (await compare(desk))["held_back"] == []
 
 
 async def test_an_answer_with_nothing_in_it_is_not_read_as_an_empty_account(desk: Any) -> None:

@@ -61,6 +61,8 @@ def judge_reconciliation(answer: Answer) -> Verification:
         "differences": list(answer.get("differences") or ()),
     }
     if answer.get("unknown"):
+        if held := answer.get("held_back"):
+            evidence["held_back"] = list(held)
         silent = "; ".join(map(str, answer.get("unknown_venues") or ())) or "no reason given"
         return Verification(Outcome.UNKNOWN, f"not all could be compared: {silent}", evidence)
     if mismatches:
@@ -69,6 +71,16 @@ def judge_reconciliation(answer: Answer) -> Verification:
     if answer.get("ok") is not True:
         return Verification(Outcome.UNKNOWN, "the engine did not say that they agree", evidence)
     return _with_cash("books and venue agree", answer.get("differences") or (), evidence)
+
+
+def held_back_s(evidence: Mapping[str, object]) -> dict[str, float]:
+    """By venue whose limits held the comparison's questions back: the seconds after which it lets ask
+    again."""
+    rows = evidence.get("held_back")
+    return {
+        str(row["venue"]): max(0.0, float(row["retry_after_s"]))
+        for row in (rows if isinstance(rows, Sequence) else ())
+    }
 
 
 def cash_that_differs(differences: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
@@ -228,15 +240,22 @@ class ReconcileBooks:
             self._found = found = await self._by_the_engine(max(ROOM_S, left_s))
             if found.outcome is not Outcome.UNKNOWN:
                 break
-            state = await self.closing.voices.ask_engine("/v1/state")
-            held = [str(v["name"]) for v in state.get("venues") or () if v.get("held_back")]
-            if not held:
+            waits = held_back_s(found.evidence)
+            if waits and max(waits.values()) > time_left_s(self.timeout_s):
+                break  # they let ask again only when the step's time is over
+            if not waits:
+                # The limits may hold back the engine's looks, or an engine of before does not say more.
+                state = await self.closing.voices.ask_engine("/v1/state")
+                waits = {
+                    str(v["name"]): RETRY_S for v in state.get("venues") or () if v.get("held_back")
+                }
+            if not waits:
                 if "positions" not in found.evidence and time_left_s(self.timeout_s) > ROOM_S:
                     # It runs and does not answer: the journal tells what it has written.
                     self._found = found = await self._at_rest()
                 break
-            say(f"waiting for the limits of {', '.join(held)}")
-            await asyncio.sleep(RETRY_S)
+            say(f"waiting for the limits of {', '.join(waits)}")
+            await asyncio.sleep(max(RETRY_S, *waits.values()))
         self._found = replace(found, files=await self._kept(found.evidence))
 
     async def verify(self, say: Say) -> Verification:

@@ -487,6 +487,11 @@ def _compared_document(compared: Sequence[Compared]) -> dict[str, object]:
         "ok": not unknown and not mismatches,
         "unknown": bool(unknown),
         "unknown_venues": unknown,
+        "held_back": [
+            {"venue": each.comparison.venue, "retry_after_s": each.retry_after_s}
+            for each in compared
+            if each.retry_after_s is not None
+        ],
         "mismatches": mismatches,
         "orders": orders,
         "foreign": [

@@ -81,6 +81,8 @@ class Compared:
     begun_ns: int = 0
     """And before balances were asked for."""
     cash: CashFacts | None = None
+    retry_after_s: float | None = None
+    """Where the venue's limits held the question back: when it lets ask again."""
 
 
 class Comparing:
@@ -208,7 +210,8 @@ class Comparing:
 
     def _unreachable(self, link: VenueLink, error: VenueError) -> Compared:
         held = self._ledger.books.quantities(link.name)
-        return Compared(unreachable(link.name, error.message, held))
+        retry_after_s = error.retry_after_s if isinstance(error, VenueThrottledError) else None
+        return Compared(unreachable(link.name, error.message, held), retry_after_s=retry_after_s)
 
     def _named(self, venues: Sequence[str]) -> list[VenueLink]:
         for name in venues:
