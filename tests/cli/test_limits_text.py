@@ -37,6 +37,12 @@ def test_a_figure_is_short_enough_to_be_read(exact: str | None, shown: str | Non
     assert _figure(exact) == shown
 
 
+def test_a_collar_is_shown_as_desk_toml_wants_it() -> None:
+    assert _figure("0.05", "price_collar") == "5%"
+    assert _figure("0.0250", "price_collar") == "2.5%"
+    assert _figure(None, "price_collar") is None
+
+
 @given(st.decimals(0, 10**12, allow_nan=False, allow_infinity=False, places=20))
 def test_a_figure_is_never_far_from_what_it_stands_for(exact: object) -> None:
     from decimal import Decimal

@@ -187,6 +187,26 @@ def test_check_names_a_port_that_is_held_and_by_whom(new_desk: Path) -> None:
     assert problem["line"] is not None
 
 
+def test_check_names_the_desk_that_holds_a_port(new_desk: Path) -> None:
+    """Of a copied desk it advised to end a process of the desk that it was copied from."""
+    port = int(re.findall(r"^port = (\d+)$", (new_desk / "desk.toml").read_text(), flags=re.M)[-1])
+    listens = (
+        f"import socket, sys; s = socket.create_server(('127.0.0.1', {port})); "
+        "print('up', flush=True); sys.stdin.read()"
+    )
+    environ = {**os.environ, "OPENBELL_DESK": "/desks/one", "OPENBELL_MARK": "abc:web:1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", listens], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"up\n"
+        told = document("check", folder=new_desk, expect=4)
+        other.communicate()
+    (problem,) = told["problems"]
+    assert f"port {port} is held by the desk /desks/one" in problem["message"]
+    assert "openbell --desk /desks/one down" in problem["hint"]
+    assert "end that process" not in problem["hint"]
+
+
 def test_check_finds_a_command_and_a_variable_that_are_missing(new_desk: Path) -> None:
     with (new_desk / "desk.toml").open("a") as file:
         file.write(

@@ -17,6 +17,8 @@ DESK = ["market-data", "market-analysis", "execution-engine", "risk-management",
         ("executionengine", "execution-engine"),
         ("Venue-Sim", "venue-sim"),
         ("market", "market-data"),
+        ("risk-mgmt", "risk-management"),
+        ("venue-smi", "venue-sim"),
     ],
 )
 def test_a_mistyped_name_finds_the_nearest(typed: str, first: str) -> None:
@@ -28,6 +30,9 @@ def test_a_mistyped_name_finds_the_nearest(typed: str, first: str) -> None:
 def test_nothing_is_suggested_where_nothing_is_near() -> None:
     assert nearest("zzz", DESK) == []
     assert nearest("", DESK) == []
+    # Letters in common, and no slip: `openbell nope` asked whether `open` was meant.
+    assert nearest("nope", ["open", "up", "down"]) == []
+    assert nearest("nosuchcmd", ["schema", "status", "checkpoint"]) == []
 
 
 def test_case_is_no_matter() -> None:

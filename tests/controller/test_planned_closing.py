@@ -170,6 +170,15 @@ def test_what_makes_no_sense_is_not_announced(open_desk: Any) -> None:
         assert told(open_desk) == [], body
 
 
+def test_a_time_can_be_judged_before_anything_is_announced(open_desk: Any) -> None:
+    """`down --at 25:99` asked for --yes first, and `--at` of the past with --plan showed a plan."""
+    for at in ("25:99", "2020-01-01T00:00"):
+        assert open_desk.get(f"plan/close/later?at={at}")[0] == 422, at
+    status, begins = open_desk.get("plan/close/later?at=23:59:59")
+    assert status == 200 and "T23:59:59" in begins["at"] and begins["in_s"] > 0
+    assert open_desk.status()["shutting_down_soon"] is None and told(open_desk) == []
+
+
 def test_a_closed_desk_has_nothing_to_announce(make_desk: Any) -> None:
     made = make_desk(SLEEPS)
     made.start()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from openbell.procedures.checklists import Checklist, Found
+from openbell.procedures.closing.cancel_orders import plan_cancel
 from openbell.procedures.closing.checklist import ClosingRecord, closing_checklists
+from openbell.procedures.closing.flatten import FlattenFacts, plan_flatten
+from openbell.procedures.closing.picture import Picture
 from openbell.procedures.run import NOT_REACHED
 from openbell.procedures.step import Outcome, StepReport
 
@@ -76,6 +80,25 @@ def test_a_check_says_what_its_step_came_to(step: str, check: str) -> None:
     assert found(ended(step, Outcome.UNKNOWN))[check] is Found.UNKNOWN
     assert found(ended(step, Outcome.SKIPPED, f"{NOT_REACHED}: lock"))[check] is Found.UNKNOWN
     assert found(ended(step, Outcome.SKIPPED, "as asked"))[check] is Found.NOT_CONFIGURED
+
+
+def test_what_is_kept_as_asked_is_done_and_not_left_out() -> None:
+    keep = FlattenFacts(Picture(source="engine"))
+    kept = plan_flatten(keep, "keep", cast(Any, None)).reason
+    assert kept == "0 positions are kept as asked"
+    assert found(ended("flatten", Outcome.SKIPPED, kept))["positions_handled"] is Found.OK
+    kept = plan_cancel(Picture(source="engine"), "keep").reason
+    assert found(ended("cancel_orders", Outcome.SKIPPED, kept))["orders_handled"] is Found.OK
+    # Which there are is not known: then it is not ticked.
+    silent = Picture(source="none", unknown=("nobody answers",))
+    for plan in (
+        plan_flatten(FlattenFacts(silent), "keep", cast(Any, None)),
+        plan_cancel(silent, "keep"),
+    ):
+        assert (
+            found(ended("flatten", Outcome.SKIPPED, plan.reason))["positions_handled"]
+            is not Found.OK
+        )
 
 
 def test_what_was_not_looked_for_is_never_ticked() -> None:

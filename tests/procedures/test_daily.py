@@ -12,6 +12,7 @@ import pytest
 from openbell.config.loader import parse_desk
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.lists import NAMES, fill
+from openbell.procedures.daily.of_desk import alerts
 from openbell.procedures.daily.seen import Machine, Seen
 from openbell.procedures.dependencies import DependencyFact
 from openbell.procedures.readiness_checks import RiskSays
@@ -413,9 +414,36 @@ def test_an_end_to_end_test_is_a_step_of_the_desk_s_own_and_never_ticked() -> No
 
 
 def test_the_end_of_the_day_has_its_result_and_what_was_left_lying_about() -> None:
-    assert "12.5 USDT" in found("eod", CLOSED)["performance"].detail
+    assert "12.50 USDT" in found("eod", CLOSED)["performance"].detail
     untold = record("close", "2026-11-30T21:00:00")
     seen = dataclasses.replace(CLOSED, closing=untold, leftovers=("/s/.openbell-x-1.tmp",))
     assert found("eod", seen)["performance"].found is Found.UNKNOWN
     assert found("eod", seen)["cleaned"].found is Found.WARN
     assert found("eod", CLOSED)["cleaned"].found is Found.OK
+
+
+def test_figures_are_those_of_people_and_every_bad_line_has_a_remedy() -> None:
+    row = {
+        "venue": "v", "symbol": "BTC/USDT", "quantity": "0.00216000", "venue_quantity": "0.00216000",
+    }  # fmt: skip
+    pnl = {"net": "-0.6284366830999999999999999960", "currency": "USDT"}
+    seen = dataclasses.replace(WELL, positions={"known": True, "positions": [row], "pnl": pnl})
+    assert found("morning", seen)["positions"].detail == "BTC/USDT 0.00216; net P&L -0.63 USDT"
+    closing = closed("2026-11-30T21:00:00")
+    closing["steps"][-1]["after"] = {"pnl": {**pnl, "unpriced": []}}
+    told = found("eod", dataclasses.replace(CLOSED, closing=closing))["performance"].detail
+    assert told == "net -0.63 USDT"
+    untold = dataclasses.replace(CLOSED, closing=record("close", "2026-11-30T21:00:00"))
+    assert "openbell down" in found("eod", untold)["performance"].remedy
+    alert = {"severity": "critical", "subject": "desk", "text": "x is failed", "action": ""}
+    alarmed = dataclasses.replace(WELL, status={**WELL.status, "recommendations": [alert]})
+    assert alerts(alarmed).remedy == "`openbell health`"
+
+
+def test_a_step_that_kept_what_it_was_asked_to_keep_did_its_part() -> None:
+    closing = closed("2026-11-30T21:00:00")
+    for step in closing["steps"]:
+        if step["name"] == "flatten":
+            step.update(outcome="skipped", detail="3 positions are kept as asked")
+    checks = found("shutdown", dataclasses.replace(CLOSED, closing=closing))
+    assert checks["step_flatten"].found is Found.OK

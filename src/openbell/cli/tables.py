@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from openbell.config.unit_texts import format_duration
-
-NOTHING = "-"
+from openbell.domain.figures import NOTHING as NOTHING
+from openbell.domain.figures import number as number
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: str = "") -> str:
@@ -41,17 +41,6 @@ def size(count: float | None) -> str:
             return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
         count /= 1024
     raise AssertionError("unreachable: G takes all")
-
-
-def number(value: object, digits: int | None = None) -> str:
-    """An amount in plain figures without trailing zeros, or with so many digits; `-` for None."""
-    if value is None:
-        return NOTHING
-    amount = Decimal(str(value))
-    if digits is not None:
-        return f"{amount:,.{digits}f}"
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def price(value: object, tick: object = None) -> str:

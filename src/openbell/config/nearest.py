@@ -10,9 +10,27 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` known names that resemble `name` or begin with it, nearest first; case is no matter."""
     folded = {other.casefold(): other for other in sorted(set(known))}
     typed = name.casefold()
-    close = get_close_matches(typed, folded, n=n, cutoff=0.5)
+    close = [
+        other
+        for other in get_close_matches(typed, folded, n=n, cutoff=0.5)
+        if _slips(typed, other) <= max(1, len(typed) // 3) or typed[:3] == other[:3]
+    ]
     begun = [other for other in folded if typed and other.startswith(typed)]
     return [folded[each] for each in dict.fromkeys([*close, *begun])][:n]
+
+
+def _slips(typed: str, meant: str) -> int:
+    """Letters left out, added, mistaken or swapped with their neighbour. `difflib` counts letters in
+    common, and those of `nope` are nearly those of `open`."""
+    above, row = [0] * (len(meant) + 1), list(range(len(meant) + 1))
+    for i, letter in enumerate(typed, 1):
+        above, before, row = row, above, [i]
+        for j, other in enumerate(meant, 1):
+            least = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == meant[j - 2] and typed[i - 2] == other:
+                least = min(least, before[j - 2] + 1)
+            row.append(least)
+    return row[-1]
 
 
 def misspelt(name: str, known: Iterable[str]) -> str:

@@ -329,7 +329,7 @@ class Acts:
                 + ("depends on" if len(needing) == 1 else "depend on")
                 + f" {', '.join(names)} and "
                 + ("runs" if len(needing) == 1 else "run"),
-                hint="stop them too, or use force",
+                hint="stop them too, or use --force",
                 dependents=sorted(needing),
             )
 

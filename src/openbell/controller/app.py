@@ -276,6 +276,10 @@ def _procedures(routes: Routes, parts: Parts) -> None:
         wishes = CloseWishes(flatten, orders, reason, timeout_s, force)
         return _json(desk, await parts.closings.plan_close(wishes))
 
+    @routes.get(f"{V1}/plan/close/later", summary="When a closing that is announced would begin")
+    async def plan_close_later(at: str) -> Response:
+        return _json(desk, parts.planned.would_begin(at))
+
     @routes.post(f"{V1}/open", status=202, summary="Open the desk")
     async def open_desk(body: OpenBody | None = None, actor: Actor = "api") -> Response:
         asked = body or OpenBody()

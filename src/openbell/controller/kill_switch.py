@@ -18,7 +18,7 @@ from openbell.controller.approving import Approving
 from openbell.controller.desk import ControlledDesk
 from openbell.domain.approvals import ActRequest
 from openbell.domain.kill_rules import Rule
-from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
+from openbell.domain.scopes import DESK, Scope, latched_told, parse_scopes, undeclared
 from openbell.errors import ConflictError, OpenbellError, StorageError, UsageError
 from openbell.kill.guard_client import GuardGoneError, GuardRefusedError, ask_guard
 from openbell.service.logging import get_logger
@@ -281,8 +281,8 @@ class KillSwitch:
         missing = set(wanted) - {latch.scope for latch in found}
         if missing:
             names = ", ".join(str(scope) for scope in sorted(missing))
-            there = latches_document(self._latches.read())["scopes"]
-            raise UsageError(f"not latched: {names}", hint=f"latched: {there or 'nothing'}")
+            there = sorted({latch.scope for latch in self._latches.read()})
+            raise UsageError(f"not latched: {names}", hint=latched_told(there))
         return found
 
     async def _record_surely(self, actor: str, action: str, detail: dict[str, object]) -> bool:

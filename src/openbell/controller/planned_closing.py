@@ -70,6 +70,15 @@ class PlannedClosings:
         """As `status` shows it."""
         return planned_row(self._planned, self._now())
 
+    def would_begin(self, at: str) -> dict[str, object]:
+        """When a closing that is announced for this time would begin: `at`, and `in_s` from now. Announces
+        nothing. Raises UsageError for what `announce` takes for no time."""
+        moment = self._moment(at)
+        return {
+            "at": moment.isoformat(),
+            "in_s": round((moment - self._now()).total_seconds(), 3),
+        }
+
     async def announce(self, asked: CloseWishes, at: str, actor: str) -> dict[str, object]:
         """Announces it, or another time for the one that is announced. Raises UsageError,
         NotRunningError for a closed desk, ConflictError while a procedure is under way, StorageError

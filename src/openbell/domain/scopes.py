@@ -67,6 +67,12 @@ def parse_scope(text: str) -> Scope:
     )
 
 
+def latched_told(scopes: Iterable[object]) -> str:
+    """What is latched, as the options that release it."""
+    named = " ".join(f"--scope {scope}" for scope in scopes)
+    return f"what is latched is named by {named}" if named else "nothing is latched"
+
+
 def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
     """Sorted, each once; none at all is the whole desk. Raises ValueError."""
     return tuple(sorted({parse_scope(text) for text in texts})) or (DESK,)

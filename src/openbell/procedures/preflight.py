@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import socket
 import sys
@@ -28,6 +29,7 @@ from openbell.domain.dead_man import within
 from openbell.errors import OpenbellError
 from openbell.runtime.plan import PLACEHOLDERS
 from openbell.runtime.ports import holder_of
+from openbell.runtime.processes import MARK_VARIABLE
 from openbell.trading.feeds import NEED_CREDENTIALS
 from openbell.trading.loading import strategy_problems
 from openbell.venues.making import make_all
@@ -232,7 +234,31 @@ def _ports(desk: LoadedDesk, own_pids: Collection[int]) -> Iterator[Problem]:
             if holder
             else "a process of another user"
         )
-        yield Problem(key, f"port {port} is held by {by}", "end that process, or give another port")
+        desk_of_it = None if holder is None or holder.pid is None else _desk_of(holder.pid)
+        hint = (
+            "end that process, or give another port"
+            if desk_of_it is None
+            else f"give another port, or close that desk: `openbell --desk {shlex.quote(desk_of_it)} down`"
+        )
+        if desk_of_it is not None:
+            by = f"the desk {desk_of_it}: {by}"
+        yield Problem(key, f"port {port} is held by {by}", hint)
+
+
+def _desk_of(pid: int) -> str | None:
+    """The folder of the desk that a process serves, by its environment, or of a controller by its command
+    line; None: neither says, or they cannot be read. A person may have set the folder alone, for whatever
+    they start, so a mark is asked for too."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        command, told = process.cmdline(), process.environ()
+    except (psutil.Error, OSError):
+        return None
+    if "openbell.controller" in command and "--desk" in command[:-1]:
+        return command[command.index("--desk") + 1]
+    return told.get("OPENBELL_DESK") if MARK_VARIABLE in told else None
 
 
 def _is_listened_on(port: int) -> bool:

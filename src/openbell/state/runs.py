@@ -249,7 +249,9 @@ class RunStore:
         """UsageError: there is no such run."""
         found = self._select(select(runs).where(runs.c.run == run))
         if not found:
-            raise UsageError(f"there is no run {run}", hint="see the list of runs", run=run)
+            raise UsageError(
+                f"there is no run {run}", hint="`openbell procedure history` lists them", run=run
+            )
         return found[0]
 
     def as_asked_last(self, run: int) -> RunRecord:

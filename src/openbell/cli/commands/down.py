@@ -13,6 +13,7 @@ from openbell.cli.commands.status import offline_status
 from openbell.cli.commands.trading import pnl_text
 from openbell.cli.commands.up import last_facts
 from openbell.cli.departure import await_departure
+from openbell.cli.parameters import Seconds
 from openbell.cli.plans import plan_text
 from openbell.cli.stored_runs import restart_was_cut_off_in_its_opening
 from openbell.cli.tables import duration, number, table
@@ -47,7 +48,7 @@ from openbell.state.not_opened import closed_because
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=1),
+    type=Seconds(min=1),
     metavar="S",
     help="Of the whole closing.",
 )
@@ -78,14 +79,29 @@ def down(
         if at is not None or plan:
             raise UsageError("--call-off goes with --reason alone")
         return _call_off(terminal, wanted["reason"])
-    if at is not None and not plan:
-        return _close_later(terminal, {**wanted, "at": at}, yes=yes)
-    return close_desk(terminal, wanted, plan=plan, yes=yes)
+    if at is None:
+        return close_desk(terminal, wanted, plan=plan, yes=yes)
+    if plan:
+        return _plan_later(terminal, wanted, at)
+    return _close_later(terminal, {**wanted, "at": at}, yes=yes)
+
+
+def _plan_later(terminal: Terminal, wanted: dict[str, Any], at: str) -> int:
+    """What a closing would do now, and when it would begin. A time that is none is refused first."""
+    client = Client(terminal.layout)
+    begins = client.get("plan/close/later", at=at)
+    document = client.get("plan/close", **wanted)
+    told = f"it would be announced now, and begin at {begins['at']} (in {duration(begins['in_s'])})"
+    terminal.show(
+        {**document, "begins": begins}, f"{told}; as things are now:\n\n{plan_text(document)}"
+    )
+    return 0
 
 
 def _close_later(terminal: Terminal, wanted: dict[str, Any], *, yes: bool) -> int:
     """Announces it. That somebody was not told is said, and changes nothing of what is to come."""
     client = Client(terminal.layout)
+    client.get("plan/close/later", at=wanted["at"])  # before anybody is asked
     status = client.get("status")
     question = _question(status, wanted)
     terminal.confirm(f"{question} At {wanted['at']}", yes=yes)
@@ -333,6 +349,8 @@ def _item(item: object) -> str:
         case {"cl_ord_id": cl_ord_id, "symbol": symbol, **rest}:
             amount = number(rest.get("leaves_qty") or rest.get("order_qty"))
             return f"{rest.get('venue', '')} {symbol} {rest.get('side', '')} {amount} ({cl_ord_id})"
+        case {"symbol": symbol, "venue_quantity": says, **rest} if "quantity" not in rest:
+            return f"{rest.get('venue', '')} {symbol}: the venue holds {number(says)}"
         case {"symbol": symbol, "quantity": quantity, **rest}:
             says = rest.get("venue_quantity", quantity)
             venue = "the venue did not say" if says is None else f"the venue holds {number(says)}"

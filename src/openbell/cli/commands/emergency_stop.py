@@ -18,6 +18,7 @@ import click
 
 from openbell.cli.client import actor
 from openbell.cli.command import Terminal, command
+from openbell.cli.parameters import Seconds
 from openbell.domain.scopes import DESK, Scope, parse_scopes
 from openbell.errors import OpenbellError, UsageError
 from openbell.kill.request import TIMEOUT_S, EmergencyRequest
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=1, max=3600),
+    type=Seconds(min=1, max=3600),
     default=TIMEOUT_S,
     metavar="S",
     show_default=True,

@@ -16,7 +16,7 @@ from openbell.cli.client import Client, actor
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import number, table
 from openbell.domain.approval_reason import why_approved
-from openbell.domain.scopes import DESK, Scope, parse_scopes, undeclared
+from openbell.domain.scopes import DESK, Scope, latched_told, parse_scopes, undeclared
 from openbell.errors import (
     ConfigError,
     ConflictError,
@@ -232,8 +232,9 @@ def _shown(document: dict[str, Any], wanted: tuple[Scope, ...]) -> list[dict[str
     scopes = [str(scope) for scope in wanted]
     missing = [scope for scope in scopes if scope not in document["scopes"]]
     if missing:
-        there = ", ".join(document["scopes"]) or "nothing"
-        raise UsageError(f"not latched: {', '.join(missing)}", hint=f"latched: {there}")
+        raise UsageError(
+            f"not latched: {', '.join(missing)}", hint=latched_told(document["scopes"])
+        )
     return [row for row in document["latches"] if row["scope"] in scopes]
 
 

@@ -10,7 +10,9 @@ import click
 from openbell.cli.client import Client
 from openbell.cli.command import Terminal, command
 from openbell.cli.tables import table
+from openbell.config.limit_values import COLLAR
 from openbell.domain.approval_reason import why_approved
+from openbell.domain.figures import percent
 from openbell.domain.risk_limits import plain
 from openbell.errors import NotRunningError, RefusedError, UnverifiedError, UsageError
 
@@ -133,7 +135,13 @@ def _text(document: dict[str, Any]) -> str:
         table(
             ("limit", "desk.toml", "in force", "used"),
             [
-                (row["limit"], *(_figure(row.get(key)) for key in ("declared", "in_force", "used")))
+                (
+                    row["limit"],
+                    *(
+                        _figure(row.get(key), row["limit"])
+                        for key in ("declared", "in_force", "used")
+                    ),
+                )
                 for row in document["limits"]
             ],
             right=" rrr",
@@ -162,10 +170,13 @@ def _text(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _figure(value: str | None) -> str | None:
-    """For people: cents of what is large, eight digits of what is not. `--json` has it exactly."""
+def _figure(value: str | None, limit: str = "") -> str | None:
+    """For people: cents of what is large, eight digits of what is not; a percentage where desk.toml has
+    one. `--json` has it exactly."""
     if value is None:
         return None
+    if limit == COLLAR:
+        return percent(value)
     amount = Decimal(value)
     digits = 2 if abs(amount) >= 100 else 8
     if -int(amount.normalize().as_tuple().exponent) <= digits:

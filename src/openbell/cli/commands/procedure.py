@@ -101,7 +101,7 @@ def history(terminal: Terminal, name: str | None, limit: int) -> int:
         )
         for each in runs
     ]  # fmt: skip
-    text = table(("run", "begun (UTC)", "who", "took", "state", "why"), rows)
+    text = table(("run", "begun (UTC)", "who", "took", "state", "reason"), rows)
     terminal.show({"runs": runs}, text if rows else "no procedure has run yet")
     return 0
 
@@ -331,7 +331,8 @@ def _value(name: str, kind: str, text: str) -> object:
         except ValueError:
             raise UsageError(f"{name} is a number of seconds", hint=f"--set {name}=60") from None
     if "|" in kind and text not in kind.split("|"):
-        raise UsageError(f"{name} is one of {', '.join(kind.split('|'))}", hint="see `show`")
+        one_of = kind.split("|")
+        raise UsageError(f"{name} is one of {', '.join(one_of)}", hint=f"--set {name}={one_of[0]}")
     return text
 
 

@@ -167,12 +167,20 @@ def _begin(terminal: Terminal, client: Client, wanted: dict[str, Any], before: P
         if not ours or not sys.stdin.isatty():
             raise ConflictError(
                 found,
-                hint="`openbell up --force` ends those that are ours; foreign ones only their owner may end",
+                hint=_of_left_over(bool(ours)),
                 **error.facts,
             ) from None
         terminal.warn(found)
         terminal.confirm(f"End the {len(ours)} that are ours, and open?", yes=False)
         return ask(force=True)
+
+
+def _of_left_over(some_are_ours: bool) -> str:
+    if some_are_ours:
+        return (
+            "`openbell up --force` ends those that are ours; foreign ones only their owner may end"
+        )
+    return "none of them is ours: only their owner may end them; then `openbell up` again"
 
 
 def _orphan_line(orphan: dict[str, Any]) -> str:

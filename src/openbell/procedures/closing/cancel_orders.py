@@ -10,7 +10,7 @@ from openbell.procedures.closing.context import Closing
 from openbell.procedures.closing.picture import Picture, Row
 from openbell.procedures.declared import StepSpec
 from openbell.procedures.step import OnFailure, Outcome, Plan, Say, Verification
-from openbell.procedures.wording import count_of
+from openbell.procedures.wording import KEPT_AS_ASKED, count_of
 
 ENGINE_PATIENCE_S = 15.0
 """How long a crashed engine may take to be back, before the venues are asked past it."""
@@ -53,7 +53,7 @@ def plan_cancel(
     """`must_go`: the own orders that are not to stay; None: all."""
     if orders == "keep":
         return Plan(
-            reason=f"{count_of(len(picture.orders), 'order is', 'orders are')} kept as asked"
+            reason=f"{count_of(len(picture.orders), 'order is', 'orders are')} {KEPT_AS_ASKED}"
             if picture.tells_orders
             else "orders are kept as asked; which there are is not known",
             skipped=True,

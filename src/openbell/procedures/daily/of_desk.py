@@ -9,6 +9,7 @@ from decimal import Decimal
 from openbell.config.phases import phases_of
 from openbell.config.unit_texts import format_duration
 from openbell.domain.desk_state import DeskState
+from openbell.domain.figures import number
 from openbell.domain.service_state import UP, ServiceState
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.of_runs import OF_OUTCOME
@@ -253,11 +254,12 @@ def positions(seen: Seen) -> Check:
     if silent:
         detail = f"a venue did not say what it holds: {', '.join(silent)}"
         return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
-    told = [f"{r['symbol']} {r['venue_quantity']}" for r in rows]
+    told = [f"{r['symbol']} {number(r['venue_quantity'])}" for r in rows]
     pnl = document.get("pnl")
-    told += [f"net P&L {pnl['net']} {pnl['currency']}"] if pnl else []
+    told += [f"net P&L {number(pnl['net'], 2)} {pnl['currency']}"] if pnl else []
     differ = [
-        f"{r['venue']} {r['symbol']}: the books hold {r['quantity']}, the venue {r['venue_quantity']}"
+        f"{r['venue']} {r['symbol']}: the books hold {number(r['quantity'])}, "
+        f"the venue {number(r['venue_quantity'])}"
         for r in rows
         if r.get("quantity") is not None and Decimal(r["quantity"]) != Decimal(r["venue_quantity"])
     ]
@@ -321,7 +323,7 @@ def alerts(seen: Seen) -> Check:
         title=title,
         found=found,
         detail="; ".join(f"{row['subject']}: {row['text']}" for row in rows),
-        remedy="; ".join(dict.fromkeys(str(row["action"]) for row in rows)),
+        remedy="; ".join(dict.fromkeys(str(row["action"] or "`openbell health`") for row in rows)),
     )
 
 

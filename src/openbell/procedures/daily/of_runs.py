@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from openbell.domain.figures import number
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.daily.seen import Document, Seen
 from openbell.procedures.registry import PROCEDURES
 from openbell.procedures.report import doubts
+from openbell.procedures.wording import is_kept_as_asked
 
 OF_OUTCOME = {"done": Found.OK, "failed": Found.FAILED, "skipped": Found.NOT_CONFIGURED}
 
@@ -33,6 +35,8 @@ def step_checks(kind: str, record: Document | None) -> Iterator[Check]:
         outcome = None if step is None else step["outcome"]
         found = Found.UNKNOWN if outcome is None else OF_OUTCOME.get(outcome, Found.UNKNOWN)
         told = "not reached" if step is None else str(step["detail"] or outcome or "cut off")
+        if found is Found.NOT_CONFIGURED and is_kept_as_asked(told):
+            found = Found.OK
         if found is Found.OK and (worst := _warned(step)):
             found = worst
         yield Check(
@@ -155,10 +159,15 @@ def performance(seen: Seen) -> Check:
     pnl = ((steps.get("afterwards") or {}).get("after") or {}).get("pnl")
     if not pnl:
         detail = "no closing wrote the P&L of the day down"
-        return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail)
+        remedy = (
+            "`openbell down` writes it down; `openbell positions` tells it of a desk that is open"
+        )
+        return Check(name=name, title=title, found=Found.UNKNOWN, detail=detail, remedy=remedy)
     unpriced = ", ".join(map(str, pnl.get("unpriced") or ()))
     told = [
-        f"{word} {pnl[word]}" for word in ("net", "realized", "unrealized", "fees") if word in pnl
+        f"{word} {number(pnl[word], 2)}"
+        for word in ("net", "realized", "unrealized", "fees")
+        if word in pnl
     ]
     return Check(
         name=name,
