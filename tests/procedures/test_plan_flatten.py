@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import pytest
+
 from openbell.cli.plans import plan_text
 from openbell.config.models import DeskFile
 from openbell.procedures.closing.flatten import (
@@ -11,6 +15,7 @@ from openbell.procedures.closing.flatten import (
     plan_flatten,
 )
 from openbell.procedures.closing.picture import Picture
+from openbell.service_client import Answer
 
 ROW = {"venue": "sim", "symbol": "BTC/USDT", "quantity": "2", "venue_quantity": "2", "quote": None}
 HELD = Picture(source="engine", positions=(ROW,))
@@ -39,6 +44,28 @@ def test_a_flatten_that_the_kill_switch_stops_does_nothing_that_could_be_approve
     assert plan.in_vain and not plan.does_something
     free = plan_flatten(FlattenFacts(HELD), "aggressive", DESK)
     assert free.does_something
+
+
+@pytest.mark.parametrize(
+    ("told", "stays"),
+    [
+        ({"dust": [{"venue": "sim", "symbol": "BTC/USDT"}]}, True),
+        ({"blocked": ["sim BTC/USDT: 0123 may still close it, and is in doubt"]}, False),
+        ({"blocked": ["sim BTC/USDT: the venue's position is unknown: time-out"]}, False),
+        ({"blocked": ["sim BTC/USDT: books and venue differ (BTC/USDT: 1); told"]}, False),
+        ({"blocked": ["sim BTC/USDT: no permit: the controller is not reached"]}, False),
+        ({}, False),
+    ],
+)
+def test_a_hindrance_that_may_pass_is_asked_about_and_acted_on(
+    told: Mapping[str, object], stays: bool
+) -> None:
+    """Each of them counted as in vain: nobody was asked for an approval, no order was sent once the doubt
+    was over, and the services stopped over a position."""
+    planned = Answer({"legs": [], "dust": [], "blocked": [], **told}, 200)
+    plan = plan_flatten(FlattenFacts(HELD, planned), "aggressive", DESK)
+    assert isinstance(plan.actions[0], LeaveOne)
+    assert (plan.in_vain, plan.does_something) == (stays, not stays)
 
 
 def test_a_plan_shows_whose_approvals_a_step_waits_for_and_where_for_none() -> None:

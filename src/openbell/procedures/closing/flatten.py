@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import ClassVar
 
 from openbell.config.models import DeskFile
 from openbell.domain.flatten_cost import FlattenCost, Touch, flatten_cost, slippage_of
@@ -81,14 +80,16 @@ class FlattenOne:
 
 @dataclass(frozen=True)
 class LeaveOne:
-    """What is held, and for which no order can be sent."""
+    """What is held, and for which no order can be sent now."""
 
     venue: str
     symbol: str
     quantity: str
     why: str
-    in_vain: ClassVar[bool] = True
-    """See `Plan`."""
+    in_vain: bool = False
+    """See `Plan`. True of what stays so, however often the engine is asked: the kill switch, and what is
+    too small. An order in doubt, a venue that did not answer once, or a permit that is not there passes
+    while the step asks, and it is to ask."""
 
     def __str__(self) -> str:
         return f"NO ORDER can be sent for {self.venue} {self.symbol} ({self.quantity}): {self.why}"
@@ -150,12 +151,13 @@ def _planned(row: Row, facts: FlattenFacts, flatten: str, desk: DeskFile) -> Fla
     venue, symbol = str(row.get("venue", "")), str(row.get("symbol", ""))
     quantity = str(row.get("venue_quantity") or row.get("quantity"))
     if (venue, symbol) in facts.latched:
-        return LeaveOne(venue, symbol, quantity, facts.latch)
+        return LeaveOne(venue, symbol, quantity, facts.latch, in_vain=True)
     legs: tuple[Row, ...] | None = None
     if facts.planned is not None and facts.planned.known:
         legs = tuple(leg for leg in facts.planned.get("legs") or () if _is_of(leg, venue, symbol))
         if not legs:
-            return LeaveOne(venue, symbol, quantity, _why_none(facts.planned, venue, symbol))
+            why, in_vain = _why_none(facts.planned, venue, symbol)
+            return LeaveOne(venue, symbol, quantity, why, in_vain=in_vain)
     conservative = flatten == "conservative"
     if legs is not None and all(leg.get("ord_type") == "MARKET" for leg in legs):
         # No quote to take the mid of, or a venue that takes no such limit.
@@ -170,15 +172,15 @@ def _is_of(row: Row, venue: str, symbol: str) -> bool:
     return (row.get("venue"), row.get("symbol")) == (venue, symbol)
 
 
-def _why_none(planned: Answer, venue: str, symbol: str) -> str:
-    """In the engine's words."""
+def _why_none(planned: Answer, venue: str, symbol: str) -> tuple[str, bool]:
+    """In the engine's words; and whether it stays so."""
     name = f"{venue} {symbol}: "
     for why in map(str, planned.get("blocked") or ()):
         if why.startswith(name):
-            return why.removeprefix(name)
+            return why.removeprefix(name), False
     if any(_is_of(row, venue, symbol) for row in planned.get("dust") or ()):
-        return "it is too small for any order"
-    return "the engine plans none, as orders that are open would close it"
+        return "it is too small for any order", True
+    return "the engine plans none, as orders that are open would close it", False
 
 
 def _cost_of(row: Row, desk: DeskFile) -> FlattenCost:
