@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,3 +153,20 @@ async def test_what_was_damaged_in_the_register_of_an_engine_before_is_an_alert(
     (line,) = [line for line in (told.out + told.err).splitlines() if "is not whole" in line]
     assert "critical" in line.lower() and "alert" in line
     assert read(folder).damage == ""
+
+
+@pytest.mark.parametrize("state", ["expects_successor", "retired"])
+async def test_an_engine_that_gives_its_office_away_makes_no_register_anew(
+    desk: Any, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    """The epoch was read in a thread, for longer than its successor took: that one had removed the
+    register, and this one made it anew, with an alert, and named it in place of the successor's."""
+    engine = await desk.start(until_trading=False)
+    setattr(engine.ledger, state, True)
+    shutil.rmtree(desk.layout.live_orders)
+    await engine.look_after_storage()
+    assert not desk.layout.live_orders.exists()
+    assert "made anew" not in capsys.readouterr().out
+    setattr(engine.ledger, state, False)
+    await engine.look_after_storage()
+    assert engine.registering.register.is_there, "one that stays in office keeps it"

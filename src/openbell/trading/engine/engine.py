@@ -488,18 +488,24 @@ class Engine:
         """Notices storage that works again, and an engine that took over while this one was idle."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if not self.ledger.in_office:
-                continue
             if self.ledger.fenced.is_set() or self.ledger.retired:
                 await asyncio.Event().wait()
-            if self.ledger.storage_problem:
-                if await self.ledger.probe_storage():
-                    log.info("storage works again")
-                    self.changed.set()
-            else:
-                await self.ledger.notice_successor()
-                if not self.ledger.fenced.is_set():
-                    self.registering.keep(self.ledger.epoch)
+            if self.ledger.in_office:
+                await self.look_after_storage()
+
+    async def look_after_storage(self) -> None:
+        """Once; in office."""
+        ledger = self.ledger
+        if ledger.storage_problem:
+            if await ledger.probe_storage():
+                log.info("storage works again")
+                self.changed.set()
+            return
+        await ledger.notice_successor()
+        # That took as long as the disk did. A successor that was expected fences nobody, and has removed
+        # this register by now: to make it anew would be an alert, and would name it in place of its own.
+        if not (ledger.fenced.is_set() or ledger.retired or ledger.expects_successor):
+            self.registering.keep(ledger.epoch)
 
     async def _follow_journal(self) -> None:
         """While standing by: the books are those of the engine that writes."""
