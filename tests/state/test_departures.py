@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -21,11 +23,18 @@ from openbell.domain.ids import mint
 from openbell.domain.orders import NewOrder, Order, OrdStatus, OrdType, Side
 from openbell.state.departures import may_have_left
 from openbell.state.live_orders import (
+    CRC,
+    FREE,
     HEADER_SIZE,
     INCOMPLETE_AT,
     LOCKED_AT,
+    MAGIC,
+    SLOT_SIZE,
+    VERSION,
     Index,
+    Sent,
     index_of,
+    parse,
 )
 from openbell.state.order_register import OrderRegister
 
@@ -142,6 +151,22 @@ def put_back(folder: Path) -> None:
     copied.rename(path)
 
 
+def of_a_version_without_marks(folder: Path) -> None:
+    """Whole, locked, and with the slot of the order that was let go zeroed: it read as never sent."""
+    (path,) = folder.glob("*.orders")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, len(MAGIC), VERSION - 1)
+    fields = data[: struct.calcsize("<8sIII36sQ")]
+    CRC.pack_into(data, len(fields), zlib.crc32(fields))
+    for at in range(HEADER_SIZE, len(data), SLOT_SIZE):
+        if data[at] in (FREE, Sent.UNANSWERED):
+            data[at : at + SLOT_SIZE] = bytes(SLOT_SIZE)
+    with path.open("r+b") as file:
+        file.write(data)
+    told = parse(bytes(data))
+    assert not told.damage and [each.sent for each in told.orders] == [Sent.INTENDED]
+
+
 def another_damaged(folder: Path) -> None:
     (folder / "1-cafe-0.orders").write_bytes(b"torn")
 
@@ -163,6 +188,7 @@ def of_another_boot(folder: Path) -> None:
         pytest.param(change(INCOMPLETE_AT, b"\1"), id="it had no room for all"),
         pytest.param(change(HEADER_SIZE + 30, b"\xff\xff"), id="an order in it cannot be read"),
         pytest.param(change(LOCKED_AT, b"\0"), id="it was written by a version that locks nothing"),
+        pytest.param(of_a_version_without_marks, id="a zeroed slot of it looks free"),
         pytest.param(shutil.rmtree, id="the folder is gone"),
     ],
 )

@@ -11,7 +11,8 @@ answer is in doubt:
   locks on its files only then.
 - every register in the folder can be read, since one that cannot may be its own;
 - all files of its epoch are whole, are the very ones that it wrote, and were written since the machine's
-  last start;
+  last start; and by a version that marks free slots, so that an order whose slot was zeroed does not pass
+  for one that was never put in;
 - those that it named as it took office are among them, so that none was removed.
 """
 
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from openbell.domain.orders import ClOrdID
 from openbell.state.live_orders import (
+    FREE,
     HEADER_SIZE,
     SUFFIX,
     Sent,
@@ -72,4 +74,6 @@ def _of_epoch(path: Path, boot_id: str, epoch: int) -> frozenset[ClOrdID] | None
             raise ValueError(f"{path} is not what an engine wrote since the machine's last start")
         if not fixed.locked:
             raise ValueError(f"{path}: nothing tells whether its engine has ended")
+        if fixed.free != FREE:
+            raise ValueError(f"{path}: a slot that was zeroed looks free")
     return frozenset(each.cl_ord_id for each in told.orders if each.sent is not Sent.INTENDED)
