@@ -145,7 +145,9 @@ def test_a_lock_that_cannot_be_read_is_released_by_a_person(desk: Any) -> None:
 def test_a_closing_on_a_full_disk_is_not_forgotten_with_its_controller(make_desk: Any) -> None:
     """The disk took neither the run's record nor the target: the next controller read that the desk was
     meant to trade, and gave the engine its permit; one restart of a strategy brought 299 new orders. The
-    lock was an empty file, which counted as a person's: nobody had set what had to be released."""
+    lock was an empty file, which counted as a person's. Mended so far, that controller released the lock of a
+    closing that neither a run nor anything else but the empty file told of: deployments were free on a desk
+    that was closed by half."""
     desk = make_desk(STUBBORN)
     desk.start()
     desk.run("open")
@@ -163,11 +165,18 @@ def test_a_closing_on_a_full_disk_is_not_forgotten_with_its_controller(make_desk
     found = desk.status()
     assert (found["state"], found["interrupted_run"]) == ("closing", None), "there is no record"
     told = [each for each in found["recommendations"] if each["subject"] == "closing"]
-    assert [each["severity"] for each in told] == ["critical"] and "openbell down" in told[0][
-        "action"
+    assert [(each["severity"], each["action"]) for each in told] == [
+        (
+            "critical",
+            "openbell down goes on with it, openbell unlock and then openbell up take it back",
+        )
     ]
     assert desk.post("resume")[0] == 403, "it is closed or opened, and no less"
-    assert not found["lock"]["active"], "nothing to release that nobody set"
+    assert found["lock"]["run"] == "a closing", "it lasts for as long as that is not decided"
+    for path, body in (("open", {}), ("services/reload", {"services": ["stubborn"]})):
+        status, refused = desk.post(path, body)
+        assert status == 403 and "openbell unlock" in refused["hint"], f"{path}: {refused}"
+    assert desk.post("unlock", headers=by("ann"))[1]["unlocked"] is True
     assert desk.run("open")[-1]["event"] == "done"
     assert desk.status()["state"] == "trading"
     assert not closing_begun(desk.layout.target).exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from openbell.config.layout import DeskLayout
+from openbell.controller.close_desk import UNRECORDED
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import StorageError
@@ -149,7 +151,10 @@ def test_a_closing_begun_on_a_full_disk_outlives_its_controller(
     assert next_one.opens_safe is (opened is C.OPEN_SAFE), "what it found is still known"
     assert read_asked(layout.target).target is T.CLOSING
     assert next_one.command(C.HALT) is T.CLOSING
-    assert Targets(layout).now is T.CLOSING
+    assert next_one.cut_off_closing, "a halt neither goes on with it nor takes it back"
+    again = Targets(layout)
+    assert (again.now, again.cut_off_closing) == (T.CLOSING, True)
+    assert again.opens_safe is (opened is C.OPEN_SAFE)
     next_one.command(C.CLOSE)
     next_one.command(C.CLOSED)
     last = Targets(layout)
@@ -196,3 +201,70 @@ def test_a_closing_that_nothing_on_the_disk_can_tell_of_says_so(
     targets.command(C.CLOSE)
     assert not targets.closing_is_forgotten, "asked again where there is room"
     assert Targets(layout).now is T.CLOSING
+
+
+@pytest.fixture
+def forgotten(layout: DeskLayout, monkeypatch: pytest.MonkeyPatch) -> Targets:
+    """A desk that traded and is being closed, of which its disk tells nothing; there is room again."""
+    Targets(layout).command(C.OPEN)
+    with monkeypatch.context() as patch:
+        patch.setattr("openbell.controller.targets.make_empty", lambda _: False)
+        patch.setattr("openbell.controller.targets.say_closing_in_place", lambda _: False)
+        targets = _closes_on_a_full_disk(layout, patch)
+        targets.keep_closing_again()
+        assert targets.closing_is_forgotten, "still no room"
+    assert Targets(layout).now is T.TRADING, "so would the next controller see it"
+    return targets
+
+
+def test_a_closing_that_was_forgotten_is_kept_as_soon_as_there_is_room(
+    layout: DeskLayout, forgotten: Targets
+) -> None:
+    """Nothing tried again: room that came while the desk was being closed was of no use."""
+    forgotten.keep_closing_again()
+    assert not forgotten.closing_is_forgotten
+    next_one = Targets(layout)
+    assert (next_one.now, next_one.cut_off_closing) == (T.CLOSING, True)
+
+
+def test_the_end_of_a_closing_that_was_forgotten_is_no_desk_that_trades(
+    layout: DeskLayout, forgotten: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target still said trading, and the closing's end did not fit on the disk either."""
+    with monkeypatch.context() as patch:
+        patch.setattr("openbell.controller.targets.write_atomically", _full)
+        with pytest.raises(StorageError):
+            forgotten.command(C.CLOSED)
+    assert forgotten.now is T.OFFLINE and not forgotten.closing_is_forgotten
+    assert Targets(layout).now is T.CLOSING
+
+
+def test_what_is_told_of_a_closing_without_a_record_is_true_of_one_that_has_ended(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that had ended on a disk still full all channels were told that its controller was killed."""
+    Targets(layout).command(C.OPEN)
+    targets = _closes_on_a_full_disk(layout, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("openbell.controller.targets.write_atomically", _full)
+        with pytest.raises(StorageError):
+            targets.command(C.CLOSED)
+    assert Targets(layout).cut_off_closing
+    assert "killed" not in UNRECORDED and "nor of an end" in UNRECORDED
+
+
+def test_a_target_of_which_a_write_in_place_was_cut_short_lets_nothing_trade(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Targets(layout).command(C.OPEN)
+    write = os.pwrite
+    monkeypatch.setattr("openbell.controller.targets.make_empty", lambda _: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:13], at))
+        targets = _closes_on_a_full_disk(layout, patch)
+    assert targets.closing_is_forgotten, (
+        "what the next controller makes of it is not known to be right"
+    )
+    assert Targets(layout).now is not T.TRADING and read_asked(layout.target).target is None
+    targets.keep_closing_again()
+    assert not targets.closing_is_forgotten and Targets(layout).now is T.CLOSING

@@ -13,6 +13,7 @@ from openbell.cli.plans import plan_text
 from openbell.errors import RefusedError
 from openbell.kill.marker import set_marker
 from openbell.procedures.preview import opening_plan_of_a_closed_desk
+from openbell.state.asked import closing_begun
 from openbell.state.database import open_database
 from openbell.state.desk_lock import ANNOUNCED, DeskLock, set_lock
 from openbell.state.halts import Halt, set_halt
@@ -94,6 +95,13 @@ def test_a_desk_that_is_locked_is_not_planned_to_be_opened(fake_desk: Any) -> No
         second_step(fake_desk)
     set_lock(path, DeskLock("", "ann", datetime.now(UTC), ANNOUNCED))
     assert second_step(fake_desk), "what was announced was called off"
+
+    fake_desk.layout.lock.unlink()
+    fake_desk.layout.lock.with_suffix(".closing").touch()
+    assert second_step(fake_desk), "it has outlived a closing that has a record"
+    closing_begun(fake_desk.layout.target).touch()
+    with pytest.raises(RefusedError, match="locked by a closing"):
+        second_step(fake_desk)
 
 
 def test_after_an_emergency_stop_the_plan_is_to_open_safe(fake_desk: Any) -> None:

@@ -59,13 +59,14 @@ HALF_CLOSED = (
 )
 
 FORGOTTEN = (
-    "the disk takes nothing that says that a closing was begun: a controller that replaces this one would "
-    "let the desk trade again; see to it until it is closed, and to room on the disk"
+    "the disk takes nothing that says that a closing was begun: a controller that replaces this one would not "
+    "know of it, and may let the desk trade again; it is tried again and again; see to the desk until it is "
+    "closed, and to room on the disk"
 )
 
 UNRECORDED = (
-    "a closing was begun on a disk that took no record of it, and its controller was killed: what it came "
-    "to is not known, and the desk does not trade"
+    "a closing was begun on a disk that took no record of it, nor of an end: whether it was carried out or "
+    "cut off is not known, and the desk does not trade"
 )
 
 EXIT_GRACE_S = 5.0

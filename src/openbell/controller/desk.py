@@ -237,7 +237,9 @@ class ControlledDesk:
         if lock.run == ANNOUNCED:
             lasts = announced
         elif lock.run == UNNAMED:
-            lasts = announced or any(each.procedure == "close" for each in runs)
+            # One that the full disk took no record of either is in no run.
+            lasts = announced or self.targets.cut_off_closing
+            lasts = lasts or any(each.procedure == "close" for each in runs)
         else:
             lasts = lock.run in {each.id for each in runs}
         if lasts:

@@ -181,7 +181,9 @@ def recommendations(desk: ControlledDesk, seen: Seen) -> list[Mapping[str, str]]
     if desk.targets.closing_is_forgotten:
         found.insert(0, _row("critical", "closing", FORGOTTEN, "make room on the disk"))
     if desk.targets.cut_off_closing and desk.interrupted is None:
-        act = "openbell down goes on with it, openbell up takes it back"
+        locked = read_lock(desk.layout.lock) is not None
+        taken = "openbell unlock and then openbell up take" if locked else "openbell up takes"
+        act = f"openbell down goes on with it, {taken} it back"
         found.insert(0, _row("critical", "closing", UNRECORDED, act))
     if desk.port_problem:
         found.append(

@@ -251,12 +251,15 @@ class Hosted:
         await asyncio.to_thread(desk.lock_in_force)
 
     def _find_unrecorded_closing(self) -> None:
-        """One of which a full disk took nothing but an empty file is in no run's record."""
+        """One of which a full disk took nothing but an empty file is in no run's record. It may have ended
+        on that disk as well as been cut off."""
         if not self.desk.targets.cut_off_closing or self.desk.interrupted is not None:
             return
-        log.error("a closing was cut off", why=UNRECORDED, alert=True)
+        log.error("a closing has no record", why=UNRECORDED, alert=True)
         name = self.desk.desk.file.desk.name
-        self._tell(f"{name}: CUT OFF: {UNRECORDED}; `openbell down` goes on with it")
+        self._tell(
+            f"{name}: CLOSING WITHOUT A RECORD: {UNRECORDED}; `openbell down` goes on with it"
+        )
 
     def _tell_cut_off(self, run: Interrupted) -> None:
         name = self.desk.desk.file.desk.name
@@ -330,12 +333,14 @@ class Hosted:
         )
 
     async def _keep_house(self, every_s: float) -> None:
-        """The only thing the controller does unasked: a lapsed permit, and its own log's size."""
+        """The only thing the controller does unasked: a lapsed permit, a closing that the disk did not keep,
+        and its own log's size."""
         desk = self.desk
         settings = desk.desk.file.logs
         while True:
             await asyncio.sleep(every_s)
             desk.permits.note_lapse()
+            desk.targets.keep_closing_again()
             path = desk.layout.controller_log
             if log_files.size_of(path) > settings.rotate_at:
                 with contextlib.suppress(OSError):  # tried again at the next look

@@ -19,6 +19,11 @@ from openbell.state.not_proven import NotProven
 
 log = get_logger()
 
+_DECIDES = frozenset(
+    {DeskCommand.OPEN, DeskCommand.OPEN_SAFE, DeskCommand.CLOSE, DeskCommand.CLOSED}
+)
+"""These go on with a closing that was cut off, or take it back."""
+
 
 class _Content(msgspec.Struct, frozen=True):
     target: DeskTarget
@@ -43,7 +48,7 @@ class Targets:
         """What was asked for last is not all in the file: a closing was begun on a full disk."""
         self.cut_off_closing = self._marked
         """One that an earlier controller began, and of which no more may be known, is neither gone on with
-        nor taken back yet."""
+        nor taken back yet: until it is, the empty file stays."""
         self.closing_is_forgotten = False
         """A closing was begun, and nothing on the disk says so: it would be with this controller."""
         if self._marked:
@@ -161,7 +166,9 @@ class Targets:
             self._before_closing = None
         elif before is not DeskTarget.CLOSING:
             self._before_closing = before
-        cut_off_before, self.cut_off_closing = self.cut_off_closing, False
+        cut_off_before, forgotten_before = self.cut_off_closing, self.closing_is_forgotten
+        # A halt neither goes on with a closing nor takes it back.
+        self.cut_off_closing = cut_off_before and command not in _DECIDES
         self.closing_is_forgotten = False
         if not self._marked and (moved, self._only, self._held_back, None, not_proven) == (
             before, part_before, held_before, told_before, proven_before,
@@ -170,13 +177,14 @@ class Targets:
         try:
             self._keep()
         except Exception:
-            if moved is DeskTarget.CLOSING:
+            # What was forgotten as a closing must not be a desk that trades once it is closed.
+            if moved is DeskTarget.CLOSING or (moved is DeskTarget.OFFLINE and forgotten_before):
                 self._mark_closing()
             if moved is DeskTarget.TRADING:
                 self._asked, self._only = before, part_before
                 self._held_back, self._not_opened = held_before, told_before
                 self._before_closing, self._not_proven = closed_before, proven_before
-                self.cut_off_closing = cut_off_before
+                self.cut_off_closing, self.closing_is_forgotten = cut_off_before, forgotten_before
             raise
         log.info("target", target=str(moved), before=str(before), command=str(command))
         return moved
@@ -209,14 +217,20 @@ class Targets:
             self._not_proven,
         )  # fmt: skip
         write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
-        if self._marked:
+        if self._marked and not self.cut_off_closing:
             # The file says it all again. One that stays would close the desk for the next controller.
             remove_durably(closing_begun(self._layout.target))
             self._marked = False
 
+    def keep_closing_again(self) -> None:
+        """Tries once more to keep a closing of which nothing on the disk tells."""
+        if self.closing_is_forgotten:
+            self.closing_is_forgotten = False
+            self._mark_closing()
+
     def _mark_closing(self) -> None:
         """Where neither an empty file nor what is there can be made to say that a closing was begun, the
-        next controller would let the desk trade: `closing_is_forgotten`."""
+        next controller would not know of it: `closing_is_forgotten`."""
         self._marked = True
         if make_empty(closing_begun(self._layout.target)):
             log.warning("that a closing was begun is kept by an empty file alone", alert=True)

@@ -43,6 +43,7 @@ from openbell.procedures.uncontrolled import guard_row, services_alive
 from openbell.runtime.ports import holder_of, is_taken
 from openbell.runtime.spec import ServiceView, StartResult, StopResult
 from openbell.service_client import Answer
+from openbell.state.asked import is_closing_begun
 from openbell.state.desk_lock import ANNOUNCED, UNNAMED, DeskLock, read_lock
 from openbell.state.halts import read_halt
 from openbell.state.latch import Latches, desk_halt, latch_note
@@ -165,6 +166,8 @@ def _lasts(lock: DeskLock, layout: DeskLayout) -> bool:
         return True
     if lock.run == ANNOUNCED:
         return False
+    if lock.run == UNNAMED and is_closing_begun(layout.target):
+        return True
     # A database is loaded where it is needed alone: `openbell status` is asked often.
     from openbell.state.database import open_database
     from openbell.state.runs import RunStore

@@ -52,7 +52,10 @@ class DeskLock:
         if not self.run:
             hint = "`openbell unlock` releases the lock"
         elif self.run == UNNAMED:
-            hint = "`openbell down` goes on with the closing"
+            hint = (
+                "`openbell down` goes on with the closing; `openbell unlock` releases the lock, and "
+                "`openbell up` may follow"
+            )
         elif self.run == ANNOUNCED:
             hint = "`openbell down --call-off` takes the closing back"
         else:
