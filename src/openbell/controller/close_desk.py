@@ -60,8 +60,8 @@ HALF_CLOSED = (
 
 FORGOTTEN = (
     "the disk takes nothing that says that a closing was begun: a controller that replaces this one would "
-    "not know of it, and may let the desk trade again; it is tried again and again; see to the desk until it is "
-    "closed, and to room on the disk"
+    "not know of it, and may let the desk trade again; it is tried again and again; see to the desk until "
+    "it is closed, and to room on the disk"
 )
 
 UNRECORDED = (
