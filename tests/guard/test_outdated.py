@@ -178,6 +178,73 @@ async def test_an_opening_waits_for_the_guard_that_stays() -> None:
     assert asked.count("end") == 1
 
 
+class LivesOn:
+    """A guard that goes by an older desk file, and whose first answer to being ended is lost; the second time
+    another one takes its place."""
+
+    def __init__(self) -> None:
+        self.digest = "old"
+        self.ends = 0
+        self._followers: list[asyncio.StreamWriter] = []
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        question = json.loads(await reader.readline())
+        told: dict[str, Any] = {"final": True}
+        match question["do"]:
+            case "watch":
+                self._followers.append(writer)
+                told = {"event": "hello", "digest": self.digest}
+            case "end":
+                self.ends += 1
+                if self.ends == 1:
+                    writer.close()
+                    return
+                self.digest = "new"
+                told["ending"] = True
+                for each in self._followers:
+                    each.close()
+        writer.write(json.dumps(told).encode() + b"\n")
+        if question["do"] == "watch":
+            await reader.read()
+        writer.close()
+
+
+async def test_a_guard_that_did_not_hear_that_it_is_to_end_is_followed_and_asked_again(
+    tmp_path: Any,
+) -> None:
+    """It lived on and was taken for none: its hello had been heard, and no opening waited for it with
+    success until the controller was started anew."""
+    layout = DeskLayout.for_desk(tmp_path, {})
+    layout.make()
+    file = SimpleNamespace(
+        venues={"v": None},
+        desk=SimpleNamespace(name="d"),
+        guard=SimpleNamespace(guard_silent_after=600.0),
+    )
+    desk: Any = SimpleNamespace(
+        desk=SimpleNamespace(digest="old", file=file),
+        renewals=0,
+        layout=layout,
+        targets=SimpleNamespace(asked=DeskTarget.TRADING),
+        auditor=SimpleNamespace(note=lambda *_, **__: None),
+    )
+    guard = LivesOn()
+    server = await asyncio.start_unix_server(guard.answer, layout.guard_socket)
+    keeper = GuardKeeper(desk)
+    keeping = asyncio.create_task(keeper.run())
+    try:
+        assert await keeper.opened(60) == ""
+        desk.desk.digest = "new"
+        assert "did not answer: end" in await keeper.opened(60)
+        assert await keeper.opened(60) == ""
+        assert (guard.ends, guard.digest) == (2, "new")
+        assert keeper.problem() == ""
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        server.close()
+
+
 async def test_the_controller_says_that_it_closes_for_as_long_as_that_run_goes_on() -> None:
     """One that was broken off in a controller that lives leaves the guard to withdraw what rests."""
     run = LiveRun("close-1", "close", "ann", {}, 0)

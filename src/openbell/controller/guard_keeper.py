@@ -85,6 +85,7 @@ class GuardKeeper:
         """The desk file, and the renewals of its secrets, for which the last one was replaced."""
         self._replacing = False
         self._was_up = False
+        self._heard_by: asyncio.StreamWriter | None = None
 
     # --- what is so --------------------------------------------------------------------------
 
@@ -170,11 +171,11 @@ class GuardKeeper:
             if found is None:
                 await self._start()
                 continue
-            reader, writer, pid = found
+            reader, self._heard_by, pid = found
             try:
                 await self._follow(reader, pid)
             finally:
-                writer.close()
+                self._heard_by.close()
                 self._up.clear()
                 self._pid = None
 
@@ -356,13 +357,20 @@ class GuardKeeper:
         reads_file = told.get("digest") == now[0]
         if (reads_file and self._replaced_for[1] == now[1]) or self._replaced_for == now:
             return False
-        self._replaced_for, self._replacing = now, True
+        before, self._replaced_for, self._replacing = self._replaced_for, now, True
         self._up.clear()
         why = "credentials changed" if reads_file else "desk.toml changed"
         # Its switches are not those of the desk any more: until another one answers there is none.
         self._state, self._why = "starting", why
         log.info("the guard is replaced", why=why, pid=pid)
-        await self._ask("end", why=why)
+        try:
+            await self._ask("end", why=why)
+        except BaseException:
+            # It may live on, and says hello once on each connection: on the next one it is asked anew.
+            self._replaced_for, self._replacing, self._was_up = before, False, False
+            if self._heard_by is not None:
+                self._heard_by.close()
+            raise
         return True
 
     async def _replace(self, process: WatchedProcess) -> None:
@@ -379,11 +387,10 @@ class GuardKeeper:
     async def _is_up(self, told: Mapping[str, Any], pid: int | None) -> None:
         desk = self._desk
         self._pid, self._state, self._why = pid, "running", ""
-        action = (
-            "guard.adopted" if self._child is None or self._child.pid != pid else "guard.started"
-        )
+        adopted = self._child is None or self._child.pid != pid
+        action = "guard.adopted" if adopted else "guard.started"
         desk.auditor.note(action, self._name, pid=pid, restarts=self._restarts)
-        log.info("guard", pid=pid, adopted=action == "guard.adopted", restarts=self._restarts)
+        log.info("guard", pid=pid, adopted=adopted, restarts=self._restarts)
         self._was_up = True
         mode = self._mode
         if mode is None and desk.targets.asked in _OPEN_TARGETS:
