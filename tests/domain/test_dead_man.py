@@ -171,6 +171,17 @@ def test_a_venues_timer_runs_out_with_the_time_of_an_engine_that_left_and_no_soo
 
 
 @given(facts)
+def test_an_engine_is_called_late_only_once_its_time_is_over(found: DeadManFacts) -> None:
+    """Where the venue could not be reached its timer ran out long before, and the alert said that the engine
+    was not back within 600s."""
+    decided = decide(found)
+    if (decided.act, found.mode, found.engine) == (Act.CANCEL, Mode.OPEN, EngineIs.LEFT):
+        late = found.engine_away_s >= found.back_within_s
+        assert ("was not back within" in decided.why) is late
+        assert ("could not be refreshed" in decided.why) is not late
+
+
+@given(facts)
 def test_where_it_is_off_nothing_is_done(found: DeadManFacts) -> None:
     if found.applies == "none":
         assert decide(found).act is Act.NOTHING

@@ -158,6 +158,11 @@ def _away(facts: DeadManFacts) -> Decision:
         over = facts.engine_away_s >= lease_s
     if over:
         why = f"the engine was stopped on purpose, and was not back within {lease_s:g}s"
+        if facts.engine_away_s < lease_s:
+            why = (
+                f"the engine was stopped on purpose, to be back within {lease_s:g}s, and before that "
+                f"the venue's timer of {facts.timeout_s:g}s could not be refreshed and ran out"
+            )
         return Decision(Act.CANCEL, why)
     due = facts.applies == "venue" and facts.armed is not False and _refresh_is_due_away(facts)
     return Decision(
