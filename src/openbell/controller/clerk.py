@@ -4,9 +4,14 @@ A venue's list of open orders is held against the journal: an order that the jou
 the list does not show makes the answer unknown, unless the venue, asked for it, says that it ended.
 
 One that never had an answer, and that the venue does not know, has never arrived once its time is over: its
-venue's time-out from when it was handed over, or the moment from which nothing could be sent, and
-`LANDS_WITHIN_S` after that. These are the rules of an emergency stop (`kill.live_orders`), and hold while
-nothing of the desk can send.
+venue's time-out from when it was handed over, or the moment from which nothing could be sent, whichever
+is sooner, and `LANDS_WITHIN_S` after that. These are the rules of an emergency stop (`kill.live_orders`), and
+hold while nothing of the desk can send and while the register of live orders can be read in full.
+
+That moment is the first look of those that all found the desk quiet, with nothing started in between. A
+controller lives through many sessions, and the end of an earlier one says nothing of this one: so the moment
+is forgotten at a look that does not confirm it, where something that can send starts (`a_sender_starts`), and
+where the register has an order that was handed over since.
 """
 
 from __future__ import annotations
@@ -49,9 +54,15 @@ class Clerk:
         self._clock_s = clock_s
         self._quiet_since_s: float | None = None
         """When it was first seen to be, without anything in between."""
+        self._starts = 0
         self._ended: set[ClOrdID] = set()
         """Of the orders that the journal holds open: proven to have ended. They are not asked for
         again, since an end is for good."""
+
+    def a_sender_starts(self) -> None:
+        """Told where something that can send an order starts, however soon it ends again."""
+        self._starts += 1
+        self._quiet_since_s = None
 
     async def look(
         self, *, timeout_s: float, but: Collection[str] = (), fills_since_ns: int | None = None
@@ -77,8 +88,10 @@ class Clerk:
         try:
             at_rest = await asyncio.to_thread(books_at_rest, self._layout.database)
         except NotRunningError:
+            self._quiet_since_s = None
             return {}, ""  # a desk that never had a journal sent no order
         except OpenbellError as error:
+            self._quiet_since_s = None
             log.error("the journal cannot be read", why=error.message, alert=True)
             return {}, error.message
         folder = self._layout.live_orders
@@ -104,19 +117,30 @@ class Clerk:
         return known, ""
 
     async def _may_land_until_s(self, unanswered: Sequence[Order]) -> dict[ClOrdID, float]:
-        """Of orders without an answer in the journal; none where something may send still."""
+        """Of orders without an answer in the journal; none where something may send still, or where the
+        register may lack some of them."""
         if not unanswered:
+            self._quiet_since_s = None  # nobody asked whether it still is
             return {}
-        if not await self._is_quiet():
+        starts = self._starts
+        if not await self._is_quiet() or self._starts != starts:
             self._quiet_since_s = None
             return {}
-        if self._quiet_since_s is None:
-            self._quiet_since_s = self._clock_s()
+        since_s = self._clock_s() if self._quiet_since_s is None else self._quiet_since_s
+        self._quiet_since_s = since_s
         register = await asyncio.to_thread(read_live_orders, self._layout.live_orders, this_boot())
+        if self._starts != starts:
+            return {}
+        if any(order.sent_ns / 1e9 > since_s for order in register.orders):
+            # Something ran since, which nobody told of: an engine that a person had started.
+            self._quiet_since_s = since_s = self._clock_s()
+        if register.damage:
+            log.error("orders may have landed that the register lacks", why=register.damage)
+            return {}
         written = {order.cl_ord_id: order for order in register.orders}
         until_s: dict[ClOrdID, float] = {}
         for order in unanswered:
-            left_s = self._quiet_since_s
+            left_s = since_s
             slot = written.get(order.cl_ord_id)
             if slot is not None and slot.sent is Sent.OPEN:
                 continue  # the venue had it, though the journal was not told

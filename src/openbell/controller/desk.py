@@ -352,6 +352,8 @@ class ControlledDesk:
     def on_service_event(self, event: ServiceEvent) -> None:
         """Hears every change of a service's state from the supervisor."""
         self.states[event.service] = event.state
+        if event.state.is_running and event.service in senders(self.desk.file.services):
+            self.clerk.a_sender_starts()
         unasked = event.state in UNASKED_ENDS
         tell = log.warning if unasked else log.info
         tell(
