@@ -144,6 +144,29 @@ def test_an_approval_is_known_where_nothing_is_left_open() -> None:
     assert found(held)["approved"] is Found.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("outcome", "detail", "in_vain", "expected"),
+    [
+        (Outcome.DONE, "flat", False, Found.OK),
+        (Outcome.SKIPPED, "as asked", False, Found.OK),
+        (Outcome.FAILED, "1 position remains; no order can be sent", True, Found.OK),
+        (Outcome.FAILED, "cancelled by bob while it waited", False, Found.UNKNOWN),
+        (Outcome.FAILED, "1 position remains", False, Found.UNKNOWN),
+        (Outcome.UNKNOWN, "no answer", False, Found.UNKNOWN),
+    ],
+)
+def test_that_no_approval_was_needed_is_told_of_what_shows_it_alone(
+    outcome: Outcome, detail: str, in_vain: bool, expected: Found
+) -> None:
+    """Of a flatten that was cancelled while it waited, the checklist ticked that none was needed."""
+    report = StepReport("flatten", outcome, 1.0, detail, in_vain=in_vain)
+    record = replace(WHOLE, reports=[report], approvals={"flatten": ("risk",)})
+    (before, *_) = closing_checklists(record)
+    (check,) = [each for each in before.checks if each.name == "approved"]
+    assert check.found is expected
+    assert ("none was needed" in check.detail) is (expected is Found.OK)
+
+
 def test_an_approval_that_was_given_is_told_however_the_step_ended() -> None:
     """Two had approved, and the statement said that it was not known, as the step had not closed all."""
     wanted = {"flatten": ("operator", "risk")}

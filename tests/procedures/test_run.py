@@ -109,6 +109,47 @@ async def test_a_step_without_its_approvals_never_acts_also_where_its_work_came_
     assert report.detail == "not approved in time: risk did not"
 
 
+@pytest.mark.parametrize("policy", list(OnFailure))
+async def test_no_policy_goes_past_an_approval_that_was_not_given_inside_a_step(
+    journal: Any, policy: OnFailure
+) -> None:
+    """Idle at the gate and with something to do then, a flatten, whose policy is to warn, was refused, and
+    the closing went on; at the gate the same refusal had ended it."""
+
+    async def refuse(_: Any) -> str:
+        return "not approved in time: risk did not"
+
+    step, after = Growing(grown=("close 1 BTC",), on_failure=policy), Growing("after")
+    runner = Runner(
+        journal, lambda _: None, may_act=lambda _: False, leave=refuse, decide=always_go_on
+    )
+    first, second = await runner.run([step, after])
+    assert (first.outcome, first.insisted) == (Outcome.FAILED, False)
+    assert (second.outcome, second.detail) == (
+        Outcome.SKIPPED, "not reached: one was not verified",
+    )  # fmt: skip
+    assert runner.stopped_at == first and runner.ended_by == ""
+    assert step.done == after.done == []
+
+
+async def test_a_run_that_is_cancelled_while_a_step_waits_inside_was_cancelled(
+    journal: Any,
+) -> None:
+    by: list[str] = []
+
+    async def cancelled(_: Any) -> str:
+        by.append("cancelled by bob")
+        return "cancelled by bob while it waited"
+
+    step, after = Growing(grown=("close 1 BTC",), on_failure=OnFailure.WARN), Growing("after")
+    runner = Runner(
+        journal, lambda _: None, may_act=lambda _: False, leave=cancelled, ended=lambda: "".join(by)
+    )
+    first, second = await runner.run([step, after])
+    assert (first.outcome, second.outcome) == (Outcome.FAILED, Outcome.SKIPPED)
+    assert (runner.ended_by, runner.stopped_at) == ("cancelled by bob", None)
+
+
 @pytest.mark.parametrize("plan", [(), (Vain(),)])
 async def test_nobody_is_asked_for_what_does_nothing(journal: Any, plan: tuple[Any, ...]) -> None:
     step = Growing(grown=plan, outcome=Outcome.FAILED)
@@ -119,6 +160,7 @@ async def test_nobody_is_asked_for_what_does_nothing(journal: Any, plan: tuple[A
     (report,), _ = await run(journal, step, may_act=lambda _: False, leave=leave)
     assert step.done == ["verify"] and report.outcome is Outcome.FAILED
     assert ("no order can be sent" in report.detail) is bool(plan)
+    assert report.in_vain is bool(plan)
 
 
 async def test_a_step_that_ran_out_of_time_is_still_verified(journal: Any) -> None:

@@ -343,7 +343,7 @@ class Closings:
         closing = self._closing(run.id, wishes, earlier, run.actor, journal)
         alerts = ClosingAlerts(desk, run, may_rest=closing.may_rest)
         closing.on_look = alerts.saw
-        closing.approved = lambda: dict(run.approved.values())
+        closing.approved = lambda: self._runs.approvals.given(run)
         alerts.begin()
         runner = self._runs.runner(
             run, PROCEDURE, journal, timeout_s=wishes.timeout_s, on_report=closing.note,

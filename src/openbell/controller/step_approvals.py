@@ -107,6 +107,17 @@ class StepApprovals:
         left = missing_roles(roles, waiting.approvers, self.desk.desk.file.approvals)
         return f"{NOT_APPROVED}: {', '.join(left)} did not"
 
+    def given(self, run: LiveRun) -> dict[str, tuple[str, ...]]:
+        """By step of this run: who approved it, under an earlier controller too."""
+        earlier = {
+            each.request.parameters["step"][0]: tuple(each.approvers)
+            for each in self._waiting.values()
+            if each.request.act == STEP_ACT
+            and each.request.parameters["run"] == (run.id,)
+            and self._complete(each)
+        }
+        return earlier | dict(run.approved.values())
+
     def forget(self, run: str) -> None:
         """It is over: nothing of it waits any more, and what was approved of it counts nowhere else."""
         over = [

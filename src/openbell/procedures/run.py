@@ -121,6 +121,10 @@ class Runner:
         """Why no further step began, where somebody ended the run; empty where nobody did."""
         self.stopped_at: StepReport | None = None
         """The step after which no further one began, because it was not verified."""
+        self._refused = ""
+        """Why the step under way may not act, though it was let begin."""
+        self._in_vain = False
+        """Of the step under way: all that there was to do could not be done."""
         self._on_report = on_report
         self._clock = clock
         self._deadline = None if timeout_s is None else clock() + timeout_s
@@ -142,14 +146,17 @@ class Runner:
                 continue
             report = await self._run_step(step, index, len(steps), why_not)
             verification = Verification(report.outcome, report.detail, report.evidence)
-            goes_on = not why_not
+            # What a person did not approve no policy goes past, wherever it was asked for.
+            goes_on = not (why_not or self._refused)
             if goes_on and not verification.settled:
                 goes_on = await self._goes_on(step, verification)
                 insisted = step.on_failure in (OnFailure.FORCE, OnFailure.ASK)
                 report = replace(report, insisted=goes_on and insisted)
             reports.append(report)
             self._on_report(report)
-            if not goes_on:
+            if self._refused and (why := self._ended()):
+                self.ended_by = stopped_by = why
+            elif not goes_on:
                 stopped_by = f"{step.name} was not verified"
                 self.stopped_at = report
         return tuple(reports)
@@ -176,6 +183,7 @@ class Runner:
     ) -> StepReport:
         """`why_not`: it may not be done, and has failed by that."""
         started = self._clock()
+        self._refused, self._in_vain = "", False
         await self._journal.step_started(step.name, index)
         self._emit(
             {
@@ -215,6 +223,7 @@ class Runner:
             seconds=self._clock() - started,
             detail=verification.detail,
             evidence=verification.evidence,
+            in_vain=self._in_vain,
         )
         evidence: dict[str, object] = {"detail": report.detail, **report.evidence}
         if verification.files:
@@ -247,6 +256,7 @@ class Runner:
             async with asyncio.timeout(time_s):
                 facts = await step.observe()
                 plan: Plan[Any] = step.plan(facts)
+                self._in_vain = plan.in_vain
                 await self._journal.step_planned(step.name, index, facts, plan.lines(), plan.reason)
                 self._emit(
                     {
@@ -274,8 +284,9 @@ class Runner:
             log.exception("defect in a step", step=step.name)
             trouble = f"defect: {type(error).__name__}"
         if wants_leave:
-            if why_not := await self._waiting(self._leave(step)):
-                return Verification(Outcome.FAILED, why_not)
+            self._refused = await self._waiting(self._leave(step))
+            if self._refused:
+                return Verification(Outcome.FAILED, self._refused)
             return await self._carry_out(step, index, say)
         return await self._verify(step, say, trouble)
 

@@ -151,6 +151,8 @@ class StepReport:
     insisted: bool = False
     """It is not settled, and the run goes on all the same, because the desk file (`force`) or a person
     said so: what waits for it need not."""
+    in_vain: bool = False
+    """What there was to do could not be done, as things were, so nobody was asked for it."""
 
     def as_dict(self) -> dict[str, object]:
         """`{"name", "outcome", "seconds", "detail"}`"""

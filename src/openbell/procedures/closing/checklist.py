@@ -42,7 +42,7 @@ class ClosingRecord:
     errors: int | None
     """In the logs of the last five minutes."""
     approved: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By step: who approved it, as far as this controller has heard it."""
+    """By step: who approved it, under an earlier controller of the same run too."""
 
     def report(self, step: str) -> StepReport | None:
         return next((each for each in self.reports if each.name == step), None)
@@ -88,7 +88,8 @@ def _before(record: ClosingRecord) -> tuple[Check, ...]:
 
 
 def _approved(record: ClosingRecord) -> Check:
-    """A step that wants an approval does nothing before it has it, however it ends."""
+    """A step that wants an approval does nothing before it has it, however it ends. That none was needed
+    is known of one alone that reached its goal, or left it, or could do nothing, without."""
     if not record.approvals:
         return Check(
             name="approved",
@@ -107,8 +108,8 @@ def _approved(record: ClosingRecord) -> Check:
         elif report.detail.startswith(NOT_APPROVED):
             told.append(f"{step}: {report.detail}")
             found = Found.FAILED
-        elif report.outcome is Outcome.UNKNOWN:
-            told.append(f"{step}: not known, wanted of {', '.join(roles)}")
+        elif report.outcome in (Outcome.FAILED, Outcome.UNKNOWN) and not report.in_vain:
+            told.append(f"{step}: none is known to be given, wanted of {', '.join(roles)}")
             found = Found.UNKNOWN if found is Found.OK else found
         else:
             told.append(f"{step}: none was needed, as nothing was left to do or could be done")
