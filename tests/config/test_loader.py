@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from openbell.config.loader import load_desk, parse_desk
+from openbell.config.nearest import misspelt
 from openbell.config.problems import DeskFileError, Problem
-from openbell.config.references import idle_entries
+from openbell.config.references import idle_entries, unsound_entries
 from openbell.errors import ConfigError
 
 MINIMAL = """
@@ -110,6 +111,19 @@ SIMULATED = '[venues.v]\nurl = "http://127.0.0.1:1"\nsymbols = ["BTC/USDT"]\n'
         (SIMULATED + 'timeout = "0s"\n', ("venues", "v", "timeout"), "greater than 0"),
         (SIMULATED + 'poll_every = "0ms"\n', ("venues", "v", "poll_every"), "greater than 0"),
         (SIMULATED + 'key_env = "K"\n', ("venues", "v"), "key_env needs its secret_env"),
+        ('[guard]\nguard_silent_after = "0s"\n', ("guard", "guard_silent_after"), "greater than 0"),
+    ],
+)
+def test_bad_values_say_what_to_write(addition: str, key: tuple[str, ...], said: str) -> None:
+    (problem,) = problems_of(MINIMAL + addition)
+    assert problem.key == key
+    assert said in problem.message + problem.hint
+    assert problem.line is not None
+
+
+@pytest.mark.parametrize(
+    ("addition", "key", "said"),
+    [
         ('[risk]\nmax_daily_loss = "-5"\n', ("risk", "max_daily_loss"), "is no limit"),
         ('[risk]\nmax_total_exposure = "-1"\n', ("risk", "max_total_exposure"), "is no limit"),
         (
@@ -145,14 +159,74 @@ SIMULATED = '[venues.v]\nurl = "http://127.0.0.1:1"\nsymbols = ["BTC/USDT"]\n'
             ("services", "engine", "health", "every"),
             "greater than 0",
         ),
-        ('[guard]\nguard_silent_after = "0s"\n', ("guard", "guard_silent_after"), "greater than 0"),
+        (
+            'ready = { kind = "exec", command = ["true"], every = "0s" }\n',
+            ("services", "engine", "ready", "every"),
+            "greater than 0",
+        ),
+        (
+            '[procedures.close.steps.flatten]\ntimeout = "0s"\n',
+            ("procedures", "close", "steps", "flatten", "timeout"),
+            "greater than 0",
+        ),
+        (SIMULATED + 'taker_fee = "100%"\n', ("venues", "v", "taker_fee"), "less than 100%"),
     ],
 )
-def test_bad_values_say_what_to_write(addition: str, key: tuple[str, ...], said: str) -> None:
-    (problem,) = problems_of(MINIMAL + addition)
+def test_what_an_earlier_desk_file_may_hold_refuses_no_loading_and_is_named(
+    addition: str, key: tuple[str, ...], said: str
+) -> None:
+    """A controller that was killed after an upgrade was not replaced, and `openbell down` did not take over,
+    because of a limit that was none: of a desk that ran with it."""
+    desk = parse_desk((MINIMAL + addition).encode(), Path("desk.toml"))
+    (problem,) = unsound_entries(desk)
     assert problem.key == key
     assert said in problem.message + problem.hint
-    assert problem.line is not None
+
+
+def test_a_sound_desk_has_nothing_unsound() -> None:
+    assert unsound_entries(parse_desk((MINIMAL + SIMULATED).encode(), Path("desk.toml"))) == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "limited"),
+    [
+        ("BTC/USDT", "LTC/USDT"),
+        ("EUR/USD", "AUD/USD"),
+        ("EUR/USD", "EUR/AUD"),
+        ("BTC/USDT", "BTC/USD"),
+        ("BTC/USDT", "ETH/USDT"),
+        ("BTC/USDT", "BTC/USDC"),
+        ("WOOF/USDT", "WOLF/USDT"),
+    ],
+)
+def test_a_limit_of_another_market_is_no_slip(declared: str, limited: str) -> None:
+    """WOLF is declared at another venue."""
+    text = SIMULATED.replace("BTC/USDT", declared)
+    text += '[venues.w]\nurl = "http://127.0.0.1:2"\nsymbols = ["WOLF/EUR"]\n'
+    text += f'[risk.max_position]\n"{limited}" = "1"\n'
+    desk = parse_desk((MINIMAL + text).encode(), Path("desk.toml"))
+    assert unsound_entries(desk) == []
+    (problem,) = idle_entries(desk)
+    assert problem.key == ("risk", "max_position", limited)
+
+
+def test_a_holding_of_a_currency_that_there_is_is_no_slip() -> None:
+    text = SIMULATED + '[venues.v.holdings]\nUSD = "9"\nBTCC = "1"\n'
+    desk = parse_desk((MINIMAL + text).encode(), Path("desk.toml"))
+    assert [each.key[-1] for each in unsound_entries(desk)] == ["BTCC"]
+    assert [each.key[-1] for each in idle_entries(desk)] == ["USD"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("BTC/USDTT", "BTC/USDT"), ("BTC/USD", "BTC/USDT"), ("BTX/USDT", "BTC/USDT"),
+        ("BCT/USDT", "BTC/USDT"), ("XBTC/USDT", "BTC/USDT"), ("BXX/USDT", ""),
+        ("CTB/USDT", ""), ("BTC/USDTXX", ""), ("BTC/USDT", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_one_slip_is_one_letter(typed: str, meant: str) -> None:
+    assert misspelt(typed, ["BTC/USDT"]) == meant
 
 
 def test_limits_and_holdings_of_what_no_venue_declares_may_be_meant_and_are_told() -> None:

@@ -229,3 +229,12 @@ def test_settings_that_make_no_sense_are_refused(more: str) -> None:
 
     with pytest.raises(ConfigError):
         desk(more)
+
+
+def test_a_desk_is_not_opened_with_values_that_it_is_looked_after_with() -> None:
+    more = '[risk]\nprice_collar = "500%"\n[risk.max_position]\n"BTC/UZD" = "1"\n'
+    assert "settings" not in checks()
+    check = checks(more)["settings"]
+    assert check.found is Found.FAILED and outcome(more) is Outcome.FAILED
+    assert "risk.price_collar: 500% is no limit" in check.detail
+    assert "risk.max_position.BTC/UZD" in check.detail and "did you mean BTC/USD?" in check.detail

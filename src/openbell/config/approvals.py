@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from openbell.config.base import Model
-from openbell.config.units import Seconds
+from openbell.config.soundness import Lasting
 
 Person = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,64}$")]
 """As `$OPENBELL_ACTOR` or the system's user name says it; capitals make no other person."""
@@ -28,7 +28,7 @@ class Approvals(Model):
     adopt_alone: bool = False
     """True: one person alone may book what a venue says (`openbell reconcile --adopt`), as where nobody
     else is there, or no money is at stake."""
-    expire_after: Annotated[Seconds, Field(gt=0)] = 900.0
+    expire_after: Lasting = 900.0
     """How long a request waits for its approval."""
     people: dict[Person, Annotated[tuple[Role, ...], Field(min_length=1)]] = {}
     """Who may ask and approve, with their roles: one of the two must have the role risk. Left out,

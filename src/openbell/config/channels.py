@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from openbell.config.base import Model
-from openbell.config.units import Seconds
+from openbell.config.soundness import Lasting
 
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 Event = Literal[
@@ -44,7 +44,7 @@ class Channel(Model):
     """What is told here: that an opening begins, and how it ended; a closing that was announced for
     later, that it was called off, that it begins, that one which was cut off goes on by itself, and how it
     ended; that a run was cut off, found by the next controller."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 5.0
+    timeout: Lasting = 5.0
     """Of one telling. All channels are told at the same time, and the end of an opening, and a closing,
     wait for the slowest."""
 

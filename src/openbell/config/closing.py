@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from openbell.config.base import Model
+from openbell.config.soundness import Lasting
 from openbell.config.units import Percent, Seconds
 
 
@@ -18,7 +19,7 @@ class ReduceLimits(Model):
     """How much smaller, of what people and `[risk]` allow: `"50%"`."""
     stages: Annotated[int, Field(ge=1, le=20)] = 1
     """In how many equal stages."""
-    every: Annotated[Seconds, Field(gt=0)] = 30.0
+    every: Lasting = 30.0
     """How long a stage lasts at most; the next one begins as soon as all positions are within it."""
 
     @model_validator(mode="after")
@@ -39,7 +40,7 @@ class Closing(Model):
     cancelled. It and keep are allowed only together with `flatten = "keep"`."""
     wait_for_orders: Seconds = 60.0
     """How long orders that were cancelled or sent may take to become final."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 300.0
+    timeout: Lasting = 300.0
     """Of the whole shutdown."""
     conservative_wait: Seconds = 5.0
     """How long limit orders get before market orders follow."""

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from openbell.config.base import Model, Name
 from openbell.config.hours import OpenHours
+from openbell.config.soundness import Lasting
 from openbell.config.units import Amount, Percent, Seconds
 
 RuleScope = Literal["desk", "venue", "strategy", "symbol"]
@@ -35,7 +36,7 @@ class RejectRule(Model):
 
     share: Annotated[Percent, Field(gt=0, le=1)]
     """Of the orders that had an outcome within the window."""
-    within: Annotated[Seconds, Field(gt=0)] = 60.0
+    within: Lasting = 60.0
     """The window."""
     at_least: Annotated[int, Field(ge=1)] = 20
     """Fewer outcomes than this within the window are not judged."""
@@ -54,7 +55,7 @@ class ExecutionsRule(Model):
     at_most: Annotated[int, Field(ge=1)]
     """So many orders may trade within the window, however many executions each has; one more sets the
     kill switch. Orders that flatten are not counted."""
-    within: Annotated[Seconds, Field(gt=0)] = 60.0
+    within: Lasting = 60.0
     """The window."""
     scope: RuleScope = "strategy"
     """Whose orders, and what is latched."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator
-
+from openbell.config.soundness import Sound
 from openbell.config.units import Amount, Percent
 
 COUNTS = ("max_open_positions", "max_orders_per_second", "max_open_orders")
@@ -35,6 +34,6 @@ def checked(name: str, value: Decimal) -> Decimal:
     return value
 
 
-LimitAmount = Annotated[Amount, AfterValidator(lambda value: checked("", value))]
+LimitAmount = Annotated[Amount, Sound(lambda value: checked("", value))]
 """Money or a quantity that may not be exceeded."""
-Collar = Annotated[Percent, AfterValidator(lambda value: checked(COLLAR, value))]
+Collar = Annotated[Percent, Sound(lambda value: checked(COLLAR, value))]

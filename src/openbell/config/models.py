@@ -37,6 +37,7 @@ from openbell.config.limit_values import Collar, LimitAmount
 from openbell.config.preflight import Dependency, Preflight
 from openbell.config.procedures import ProcedureSettings
 from openbell.config.services import Service
+from openbell.config.soundness import BELOW_ALL, NOT_BELOW_0, Lasting
 from openbell.config.units import Amount, Bytes, Percent, Seconds
 
 
@@ -84,7 +85,7 @@ class Rolling(Model):
 
     watch_for: Seconds = 2.0
     """How long a restarted service must stay well before the next one's turn."""
-    trading_within: Annotated[Seconds, Field(gt=0)] = 30.0
+    trading_within: Lasting = 30.0
     """How long it may take, once ready, until it is well and the desk trades again; then the
     rolling restart stops."""
 
@@ -112,7 +113,7 @@ class Risk(Model):
     """Largest value of one order."""
     price_collar: Collar = Decimal("0.05")
     """How far a limit price may be from the last mid, as a share: `"5%"`."""
-    stale_quote_after: Annotated[Seconds, Field(gt=0)] = 5.0
+    stale_quote_after: Lasting = 5.0
     """A quote older than this opens no position. What its feed comes late by counts, where the venue puts a
     time on its messages."""
 
@@ -146,12 +147,12 @@ class Venue(Model):
     """The account at the venue, where the credentials reach several."""
     options: dict[str, str] = {}
     """What this adapter asks besides: docs/reference/venues.md."""
-    holdings: dict[str, Annotated[Amount, Field(ge=0)]] = {}
+    holdings: dict[str, Annotated[Amount, NOT_BELOW_0]] = {}
     """What the account holds apart from the desk's trading, per currency: never counted as a
     position, never sold by a flatten."""
     fee_currency: str | None = None
     """Currency the venue takes its fees in, where it is neither base nor quote (BNB)."""
-    taker_fee: Annotated[Percent, Field(lt=1)] | None = None
+    taker_fee: Annotated[Percent, BELOW_ALL] | None = None
     """What the venue takes of an order that trades at once: `"0.1%"`. For the estimates of plans only;
     left out: the fee of a flatten is told as not known."""
     exclusive: bool = False

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from openbell.config.base import Model
-from openbell.config.units import Seconds
+from openbell.config.soundness import Lasting
 
 StepName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
@@ -24,7 +24,7 @@ class StepSettings(Model):
 
     enabled: bool = True
     """False leaves the step out; refused for one that safety needs."""
-    timeout: Annotated[Seconds, Field(gt=0)] | None = None
+    timeout: Lasting | None = None
     """Of the step's own work; its verification has its own time."""
     on_failure: FailurePolicy | None = None
     """Failed or unknown: abort ends the run, warn and force go on and tell, ask waits for a person
@@ -53,7 +53,7 @@ class ExtraStep(Model):
     """The step before which it is taken."""
     after: StepName | None = None
     """The step after which it is taken; one of the two is given."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    timeout: Lasting = 30.0
     """Of the command; it is then killed, with whatever it started."""
     on_failure: FailurePolicy = "warn"
     """As of any step."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from graphlib import CycleError, TopologicalSorter
 
+from openbell.config.currencies import CURRENCIES
 from openbell.config.models import DeskFile
 from openbell.config.nearest import did_you_mean, misspelt
 from openbell.config.phases import phase_problems
 from openbell.config.problems import Problem
+from openbell.config.soundness import unsound
 
 
 def reference_problems(desk: DeskFile) -> list[Problem]:
@@ -17,8 +19,7 @@ def reference_problems(desk: DeskFile) -> list[Problem]:
     unclear = [*_unknown_names(desk), *_cycle(desk)]
     # Phases follow dependencies: there are none before those make sense.
     phases = [] if unclear else [*phase_problems(desk.services)]
-    idle = [each for each, certain in _idle_entries(desk) if certain]
-    return [*unclear, *phases, *_shared_ports(desk), *_roles(desk), *idle]
+    return [*unclear, *phases, *_shared_ports(desk), *_roles(desk)]
 
 
 def _unknown_names(desk: DeskFile) -> Iterator[Problem]:
@@ -62,19 +63,31 @@ def _unknown_names(desk: DeskFile) -> Iterator[Problem]:
                 )
 
 
+def unsound_entries(desk: DeskFile) -> list[Problem]:
+    """What a desk is not to be opened with, and is found with all the same where it runs: values that are
+    none, and slips of the finger."""
+    return [*unsound(desk), *(each for each, is_slip in _idle_entries(desk) if is_slip)]
+
+
 def idle_entries(desk: DeskFile) -> list[Problem]:
     """Limits and holdings of what no venue declares, and that may be meant all the same: one table of
     limits for several desks, say. They have no effect."""
-    return [each for each, certain in _idle_entries(desk) if not certain]
+    return [each for each, is_slip in _idle_entries(desk) if not is_slip]
 
 
 def _idle_entries(desk: DeskFile) -> Iterator[tuple[Problem, bool]]:
-    """Each with whether it can only be a mistake: one letter off what is declared, and has no entry
-    itself, so that it goes without its limit, or is sold by a flatten."""
+    """Each with whether it is taken for a slip: one letter off what is declared and has no entry itself, so
+    that it goes without its limit, or is sold by a flatten; and nothing that is known to be traded."""
+    parts = {
+        part
+        for venue in desk.venues.values()
+        for symbol in venue.symbols
+        for part in symbol.split("/")
+    }
     symbols = {symbol for venue in desk.venues.values() for symbol in venue.symbols}
     limited = desk.risk.max_position
     for symbol in sorted(set(limited) - symbols):
-        meant = misspelt(symbol, symbols - set(limited))
+        meant = _meant(symbol, symbols - set(limited), parts)
         problem = Problem(
             ("risk", "max_position", symbol),
             f"no venue declares {symbol}, so this limits nothing",
@@ -85,13 +98,20 @@ def _idle_entries(desk: DeskFile) -> Iterator[tuple[Problem, bool]]:
         known = {part for symbol in venue.symbols for part in symbol.split("/")}
         known |= {venue.fee_currency} if venue.fee_currency else set()
         for currency in sorted(set(venue.holdings) - known):
-            meant = misspelt(currency, known - set(venue.holdings))
+            meant = _meant(currency, known - set(venue.holdings), parts)
             problem = Problem(
                 ("venues", name, "holdings", currency),
                 f"no symbol of {name} has {currency}, so this holds nothing apart",
                 f"did you mean {meant}?" if meant else "it has no effect, and may be removed",
             )
             yield problem, bool(meant)
+
+
+def _meant(name: str, declared: Collection[str], parts: Collection[str]) -> str:
+    """What is declared and was meant by a name that is not; empty where that may be meant itself."""
+    if all(part in parts or part in CURRENCIES for part in name.split("/")):
+        return ""
+    return misspelt(name, declared)
 
 
 def _cycle(desk: DeskFile) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from openbell.config.base import EnvironmentName, Model, Name, Port
+from openbell.config.soundness import Lasting
 from openbell.config.units import Bytes, Cores, Seconds
 
 SignalName = Literal["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"]
@@ -22,13 +23,13 @@ class HttpReady(Model):
     """What is asked for; the answer must come from the service's own processes."""
     status: Annotated[int, Field(ge=100, le=599)] | None = None
     """The one status that means ready; unset: any 2xx."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    timeout: Lasting = 30.0
     """Of the whole wait until ready; a start that takes longer has failed."""
 
 
 class TcpReady(Model):
     kind: Literal["tcp"]
-    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    timeout: Lasting = 30.0
     """Of the whole wait until the port accepts a connection."""
 
 
@@ -36,9 +37,9 @@ class ExecReady(Model):
     kind: Literal["exec"]
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     """Exit status 0 means ready."""
-    every: Annotated[Seconds, Field(gt=0)] = 0.25
+    every: Lasting = 0.25
     """Wait between two runs of the command."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    timeout: Lasting = 30.0
     """Of the whole wait until ready."""
 
 
@@ -46,7 +47,7 @@ class LogReady(Model):
     kind: Literal["log"]
     pattern: str
     """Regular expression searched in each line the service writes after its start."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    timeout: Lasting = 30.0
     """Of the whole wait until such a line."""
 
     @field_validator("pattern")
@@ -67,9 +68,9 @@ class Health(Model):
 
     path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
     """2xx is healthy."""
-    every: Annotated[Seconds, Field(gt=0)] = 5.0
+    every: Lasting = 5.0
     """Wait between two probes."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 2.0
+    timeout: Lasting = 2.0
     """Of one probe."""
     failures: Annotated[int, Field(ge=1)] = 3
     """So many failures in a row make the service degraded."""
@@ -106,7 +107,7 @@ class Trial(Model):
     """Program and arguments, as `command` of the service and in its environment. It loads what a start
     would load, takes and sends nothing, and ends with status 0 where a start may be tried. Unset: of
     Openbell's own services their command with `--trial`, of others none. `[]`: none."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 60.0
+    timeout: Lasting = 60.0
     """A trial that takes longer has failed, and is killed."""
 
 
@@ -170,7 +171,7 @@ class Service(Model):
     agents and others, monitoring."""
     standby_for: Name | None = None
     """Of a standby: the engine whose work it takes over."""
-    promote_after: Annotated[Seconds, Field(gt=0)] = 3.0
+    promote_after: Lasting = 3.0
     """Of a standby: an engine that does not answer for so long counts as hung; it is killed, and the
     standby takes over. A dead one is replaced at once."""
     phase: Phase | None = None

@@ -16,6 +16,7 @@ from openbell.config.models import LoadedDesk
 from openbell.config.nearest import nearest, nearest_told
 from openbell.config.phases import is_quiet, senders
 from openbell.config.redact import Redactor
+from openbell.config.references import unsound_entries
 from openbell.config.secrets import Secrets, load_secrets
 from openbell.controller.adapters import refuse_unmakeable
 from openbell.controller.auditing import Auditor
@@ -348,6 +349,9 @@ class ControlledDesk:
         live = self.desk.file.live_venues()
         if live:
             log.warning(live_notice(live), venues=live)
+        for each in unsound_entries(self.desk.file):
+            # It runs, so it is looked after all the same; `openbell check` and the next opening refuse it.
+            log.warning(f"desk.toml: {'.'.join(each.key)}: {each.message}", hint=each.hint)
 
     def on_service_event(self, event: ServiceEvent) -> None:
         """Hears every change of a service's state from the supervisor."""

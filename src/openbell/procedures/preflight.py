@@ -22,7 +22,7 @@ from openbell.config.layout import DeskLayout
 from openbell.config.models import LoadedDesk
 from openbell.config.nearest import nearest_told
 from openbell.config.problems import KeyPath, Problem
-from openbell.config.references import idle_entries
+from openbell.config.references import idle_entries, unsound_entries
 from openbell.config.secrets import missing_secrets
 from openbell.config.services import Service
 from openbell.domain.dead_man import within
@@ -53,6 +53,7 @@ def preflight(
     """
     made, unmade = make_all(desk.file.venues)
     problems = [
+        *unsound_entries(desk.file),
         *_folders(desk),
         *unmade,
         *_commands(desk, environ),

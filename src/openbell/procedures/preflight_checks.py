@@ -9,6 +9,7 @@ from typing import Any
 from openbell.config.calendars import Calendar
 from openbell.config.models import DeskFile
 from openbell.config.preflight import Preflight
+from openbell.config.references import unsound_entries
 from openbell.procedures.backups import BackupFact
 from openbell.procedures.checklists import Check, Found
 from openbell.procedures.dependencies import DependencyFact
@@ -24,6 +25,7 @@ def judge(facts: PreflightFacts, desk: DeskFile) -> tuple[Check, ...]:
     """A check for each thing that was looked at, in the order in which people think of them."""
     settings = desk.preflight
     return (
+        *_settings(desk),
         _market_hours(facts, desk),
         *backup_checks(facts.backups),
         *free_checks(facts.disk_free, facts.memory_free, settings),
@@ -32,6 +34,19 @@ def judge(facts: PreflightFacts, desk: DeskFile) -> tuple[Check, ...]:
         *_clocks(facts, settings),
         *map(dependency_check, facts.dependencies),
     )
+
+
+def _settings(desk: DeskFile) -> Iterator[Check]:
+    """Told where something is wrong: a desk that runs is found with what one is not opened with."""
+    if problems := unsound_entries(desk):
+        told = (f"{'.'.join(each.key)}: {each.message}; {each.hint}" for each in problems)
+        yield Check(
+            name="settings",
+            title="Values of desk.toml",
+            found=Found.FAILED,
+            detail=" | ".join(told),
+            remedy="mend desk.toml; `openbell check` names the lines",
+        )
 
 
 def _market_hours(facts: PreflightFacts, desk: DeskFile) -> Check:
