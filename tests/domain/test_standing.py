@@ -36,7 +36,7 @@ def seen(
 def after(*looks: PositionFinding) -> dict[str, Standing]:
     standing: dict[str, Standing] = {}
     for each in looks:
-        standing = follow(standing, [each])
+        standing = follow(standing, [each], complete=True)
     return standing
 
 
@@ -60,7 +60,18 @@ def test_another_difference_and_one_that_passed_are_counted_anew() -> None:
     assert after(seen("-1"), seen("-1"), seen("-2"))[SYMBOL].looks == 1
     assert after(seen("-1"), seen("-1"), seen("0"), seen("-1"))[SYMBOL].looks == 1
     assert after(seen("-1"), seen("1"))[SYMBOL].looks == 1
-    assert follow({"BTC/USDT": Standing(D(1), D(1))}, []) == {}, "flat on both sides"
+    assert follow({"BTC/USDT": Standing(D(1), D(1))}, [], complete=True) == {}, "flat on both sides"
+
+
+def test_what_a_look_that_is_not_complete_does_not_name_is_not_flat_for_that() -> None:
+    """The books were flat, the venue held, and once it told no positions: what stood was forgotten."""
+    before = {SYMBOL: Standing(D(1), D(1), looks=2)}
+    unheard = follow(before, [], complete=False)
+    assert unheard == {SYMBOL: Standing(D(1), D(1), looks=2, unclear=1)}
+    assert follow(unheard, [seen("1")], complete=True)[SYMBOL].looks == 3
+    for _ in range(UNCLEAR_LOOKS):
+        unheard = follow(unheard, [], complete=False)
+    assert unheard == {}
 
 
 @given(
@@ -80,8 +91,8 @@ def test_a_trade_by_hand_is_counted_whatever_is_under_way_and_nothing_else_ever_
         moved = max(-sells, min(buys, moved))
         bounds = (str(-sells), str(buys))
         with_hand = seen(str(hand + moved), in_flight=bounds, clear=False)
-        busy = follow(busy, [with_hand])
-        quiet = follow(quiet, [seen(str(moved), in_flight=bounds, clear=False)])
+        busy = follow(busy, [with_hand], complete=True)
+        quiet = follow(quiet, [seen(str(moved), in_flight=bounds, clear=False)], complete=True)
         assert quiet == {}
         counted += with_hand.beyond is not None
         if SYMBOL in busy:

@@ -35,20 +35,20 @@ class Standing:
 
 
 def follow(
-    standing: Mapping[str, Standing], findings: Iterable[PositionFinding]
+    standing: Mapping[str, Standing], findings: Iterable[PositionFinding], *, complete: bool
 ) -> dict[str, Standing]:
-    """What stands after one more look, by symbol. A symbol that it does not name is flat on both sides."""
+    """What stands after one more look, by symbol. A symbol that it does not name is flat on both sides where
+    it is `complete`; else the venue may not have been heard of it, which tells nothing."""
+    by_symbol = {finding.symbol: finding for finding in findings}
     after: dict[str, Standing] = {}
-    for finding in findings:
-        before = standing.get(finding.symbol)
-        if finding.beyond is not None:
-            after[finding.symbol] = _counted(before, *finding.beyond)
-        elif finding.status is Agreement.OK or before is None:
+    for symbol in dict.fromkeys((*by_symbol, *standing)):
+        before, finding = standing.get(symbol), by_symbol.get(symbol)
+        if finding is not None and finding.beyond is not None:
+            after[symbol] = _counted(before, *finding.beyond)
             continue
-        elif before.unclear < UNCLEAR_LOOKS:
-            after[finding.symbol] = Standing(
-                before.low, before.high, before.looks, before.unclear + 1
-            )
+        agrees = complete if finding is None else finding.status is Agreement.OK
+        if before is not None and not agrees and before.unclear < UNCLEAR_LOOKS:
+            after[symbol] = Standing(before.low, before.high, before.looks, before.unclear + 1)
     return after
 
 

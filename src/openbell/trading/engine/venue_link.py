@@ -34,11 +34,16 @@ from openbell.domain.reconcile import (
     PositionFinding,
     Reconciliation,
 )
-from openbell.domain.standing import Standing, follow, told
 from openbell.errors import OpenbellError
 from openbell.service.logging import get_logger
 from openbell.state.journal import FencedError
 from openbell.trading.engine import metrics
+from openbell.trading.engine.difference_keeper import (
+    LOOKS_BEFORE_MISMATCH,
+    UNCLEAR_AT_MOST_S,
+    DifferenceKeeper,
+    findings_of,
+)
 from openbell.trading.engine.holding_back import HoldingBack
 from openbell.trading.engine.ledger import Ledger
 from openbell.trading.engine.look_pace import LOOK_AT_LEAST_S, LookPace
@@ -64,14 +69,6 @@ RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STRANGE = (*NONSENSE, TypeError, OSError)
 """What an adapter may let through. A venue that cannot be understood is down, like one that cannot
 be reached: the desk must not trade on blind."""
-LOOKS_BEFORE_MISMATCH = 3
-"""A difference must stand in so many looks in a row: fills are told by several ways, and one may
-be slow. Ours."""
-UNCLEAR_AT_MOST_S = 60.0
-"""A busy symbol may move at every look. So long may books and venue not be seen to agree; then
-trading stops until they are. Ours."""
-
-
 WARM_CHECK_S = 5.0
 """How often a standby sees whether its connection still works."""
 FIRST_LOOK_AFTER_S = 0.1
@@ -149,14 +146,10 @@ class VenueLink:
         self._known = asyncio.Event()
         """Set by the first connection: an adapter reads events with what `connect` loaded."""
         self._looking = asyncio.Lock()
-        self._mismatches = 0
-        self._standing: dict[str, Standing] = {}
-        """Differences of position that orders in flight do not explain, by symbol."""
-        self._differs_from_s = 0.0
+        self._differences = DifferenceKeeper()
         self._pace = LookPace(config.poll_every, len(config.symbols), venue.capabilities.costs)
         self._deep_seen = False
         """Whether executions were compared since the venue was connected."""
-        self._clear_s: dict[str, float] = {}
         self.limits = HoldingBack(venue.name, on_change)
 
     @property
@@ -179,7 +172,7 @@ class VenueLink:
     @property
     def differs_s(self) -> float:
         """For how long every look found something that differs; 0: the last one did not."""
-        return time.monotonic() - self._differs_from_s if self._mismatches else 0.0
+        return self._differences.lasting_s
 
     @property
     def books_known(self) -> bool:
@@ -204,18 +197,15 @@ class VenueLink:
     def stands(self) -> dict[str, str]:
         """Symbols whose position is seen to differ, each with what; told one look before trading stops
         for it. What only one look found may pass while the desk trades."""
-        if not self.connected or self.last is None:
+        if not self.connected:
             return {}
-        looks = LOOKS_BEFORE_MISMATCH - 1 if self.reconciled else 1
-        return told(self._standing, self.last.positions, looks=looks)
+        return self._differences.positions(LOOKS_BEFORE_MISMATCH - 1 if self.reconciled else 1)
 
     @property
     def differs_why(self) -> str:
         """What differs, once it stood in enough looks that nothing under way will clear it up; empty
         where nothing does."""
-        stood = max((each.looks for each in self._standing.values()), default=0)
-        certain = max(stood, self._mismatches) >= LOOKS_BEFORE_MISMATCH
-        return self.why_not if self.connected and not self.reconciled and certain else ""
+        return self._differences.certain if self.connected and not self.reconciled else ""
 
     def differs(self, symbol: str) -> str:
         """Why books and venue are not known to agree in this symbol; empty where they are."""
@@ -393,11 +383,9 @@ class VenueLink:
         await self._measure_skew()
         self.connected = True
         self.why_not = "books and venue are not compared yet"
-        self._mismatches = 0
-        self._standing.clear()
+        self._differences.begin_anew()
         self._pace.news(deep=True)
         self._deep_seen = False
-        self._clear_s.clear()
         metrics.VENUE_UP.labels(self.name).set(1)
         log.info("venue connected", venue=self.name, skew_ns=self.skew_ns)
         self._on_change()
@@ -432,7 +420,7 @@ class VenueLink:
                 self._check_clarity()
                 await asyncio.sleep(max(error.retry_after_s, self._pace.room_s))
                 continue
-            differs = found.status is Agreement.MISMATCH or bool(self._standing)
+            differs = found.status is Agreement.MISMATCH or self._differences.stands
             pause_s = self._pace.pause_s(
                 deep=deep,
                 settled=self.reconciled and not differs,
@@ -460,46 +448,34 @@ class VenueLink:
         self.last = found
         self._deep_seen |= deep and found.complete
         self._note(found)
-        self._standing = follow(self._standing, found.positions)
-        differing = _findings(found, Agreement.MISMATCH)
-        metrics.MISMATCHES.labels(self.name).set(len(differing))
+        self._differences.saw(found)
+        metrics.MISMATCHES.labels(self.name).set(len(findings_of(found, Agreement.MISMATCH)))
         if found.ok:
-            self._mismatches = 0
             if self._deep_seen:
                 self._reconciled()
             else:
                 self._pace.news(deep=True)
             return
-        if differing:
-            if not self._mismatches:
-                self._differs_from_s = time.monotonic()
-            self._mismatches += 1
-            if self._mismatches >= LOOKS_BEFORE_MISMATCH or not self.reconciled:
-                first = differing[0]
-                self._not_reconciled(f"{first.symbol}: {first.why}", tell=self._mismatches)
+        looks = self._differences.looks
+        if looks:
+            if looks >= LOOKS_BEFORE_MISMATCH or not self.reconciled:
+                self._not_reconciled(self._differences.first, tell=looks)
             if self.reconciled:
-                self._judge_standing(found)
+                self._judge_standing()
             return
-        self._mismatches = 0
-        if not self._judge_standing(found) and not self.reconciled:
+        if not self._judge_standing() and not self.reconciled:
             self.why_not = _unknown_why(found)
         self._check_clarity()
 
-    def _judge_standing(self, found: Reconciliation) -> bool:
-        """Whether something is proven to differ though no look in a row found it: on an account that
-        trades all the time the looks between are not clear."""
-        proven = told(self._standing, found.positions, looks=LOOKS_BEFORE_MISMATCH)
-        for symbol, why in proven.items():
+    def _judge_standing(self) -> bool:
+        """Whether something is proven to differ though no looks in a row found it."""
+        why = self._differences.standing
+        if why:
             tell = LOOKS_BEFORE_MISMATCH if self.reconciled else 0
-            self._not_reconciled(f"{symbol}: {why}", tell=tell)
-            break
-        return bool(proven)
+            self._not_reconciled(why, tell=tell)
+        return bool(why)
 
     def _note(self, found: Reconciliation) -> None:
-        now_s = time.monotonic()
-        for position in found.positions:
-            if found.complete and position.status is Agreement.OK:
-                self._clear_s[position.symbol] = now_s
         if found.complete:
             self.positions = {
                 p.symbol: p.venue_says for p in found.positions if p.venue_says is not None
@@ -510,9 +486,7 @@ class VenueLink:
     def _check_clarity(self) -> None:
         if not self.reconciled:
             return
-        horizon_s = time.monotonic() - UNCLEAR_AT_MOST_S
-        old = [symbol for symbol, seen_s in self._clear_s.items() if seen_s < horizon_s]
-        if old:
+        if old := self._differences.unclear():
             why = f"{', '.join(old)} not seen to agree for {UNCLEAR_AT_MOST_S:.0f} s"
             self._not_reconciled(why, tell=LOOKS_BEFORE_MISMATCH)
 
@@ -573,10 +547,5 @@ class VenueLink:
 def _unknown_why(found: Reconciliation) -> str:
     if not found.complete:
         return "the venue's answer was not complete"
-    unclear = _findings(found, Agreement.UNKNOWN)
+    unclear = findings_of(found, Agreement.UNKNOWN)
     return f"{unclear[0].symbol}: {unclear[0].why}" if unclear else "not compared yet"
-
-
-def _findings(found: Reconciliation, status: Agreement) -> list[OrderFinding | PositionFinding]:
-    findings: list[OrderFinding | PositionFinding] = [*found.orders, *found.positions]
-    return [finding for finding in findings if finding.status is status]
