@@ -1,8 +1,9 @@
 """Running a command to its end: what it printed last, how it ended; one that is late is killed.
 
-Its end is that of its process. What it left in the background may hold its output open for ever: that is
-ended and told, and does not make a command that has ended a late one. What it left without its output is its
-own affair, as a tunnel is that was to stay.
+Its end is that of its process. What it left in the background may hold its output open: that is let finish,
+as the `mail` of a `report | mail` is, for `FINISHES_S` within the command's own time; then it is asked to end
+(SIGTERM), killed, and told. It does not make a command that has ended a late one. What it left without its
+output is its own affair, as a tunnel is that was to stay.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,10 @@ _LINE_CHARS = 300
 _OUTPUT_BYTES_MAX = 256 << 10
 _OUTPUT_S = 0.5
 """For the rest of what was printed to be read, once nothing more is to come."""
+FINISHES_S = 5.0
+"""For what a command left with its output, before it is asked to end."""
+_TERM_S = 1.0
+"""From SIGTERM to SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +80,20 @@ async def run_command(
             await _end(*await spawning)
         raise
     left_behind = ""
+    until_s = asyncio.get_running_loop().time() + timeout_s
     try:
         spawned(transport.get_pid())
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(until_s):
                 await command.ended.wait()
             status, why = transport.get_returncode(), ""
         except TimeoutError:
             status, why = None, f"did not end within {timeout_s:g}s, and was killed"
+        else:
+            left_s = until_s - asyncio.get_running_loop().time()
+            left_behind = await _let_finish(transport.get_pid(), command, min(FINISHES_S, left_s))
     finally:
-        left_behind = await _end(transport, command)
+        left_behind = await _end(transport, command) or left_behind
     lines = redact(command.output.decode(errors="replace")).splitlines()[-LINES_KEPT:]
     return Ran(status, why, tuple(line[:line_chars] for line in lines), left_behind)
 
@@ -105,6 +114,19 @@ async def _spawn(
     )
 
 
+async def _let_finish(pid: int, command: _Command, for_s: float) -> str:
+    """What an ended command left with its output goes on for so long, and is then asked to end. What it was;
+    empty where it finished, or is still there."""
+    if await command.is_read(max(_OUTPUT_S, for_s)):
+        return ""
+    left = _left_of(pid)
+    names = _named_all(left)
+    problem = signal_each(left, signal.SIGTERM)
+    if not left or problem or not await command.is_read(_TERM_S):
+        return ""
+    return f"left behind, and ended: {names}"
+
+
 async def _end(transport: asyncio.SubprocessTransport, command: _Command) -> str:
     """It has ended, or is killed with its group; then the rest of its output is read. What held that, and
     what became of it; empty where nothing did."""
@@ -115,8 +137,10 @@ async def _end(transport: asyncio.SubprocessTransport, command: _Command) -> str
         await command.ended.wait()
     left_behind = ""
     if not await command.is_read():
-        left_behind = _end_what_it_left(pid)
-        await command.is_read()
+        left_behind = _kill_what_it_left(pid)
+        is_read = await command.is_read()
+        # Nobody was seen: where its output has come to its end since, nobody holds it.
+        left_behind = left_behind or ("" if is_read else _APART)
     transport.close()
     return left_behind
 
@@ -140,25 +164,26 @@ class _Command(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self.ended.set()
 
-    async def is_read(self) -> bool:
+    async def is_read(self, within_s: float = _OUTPUT_S) -> bool:
         """Whether all of its output is read: nobody holds it any more."""
         try:
-            async with asyncio.timeout(_OUTPUT_S):
+            async with asyncio.timeout(within_s):
                 await self._read.wait()
         except TimeoutError:
             return False
         return True
 
 
-def _end_what_it_left(pid: int) -> str:
-    """Kills what lives in the session of a command that has ended, and says so. What holds its output from
-    another session meant to stay, and is told alone."""
+_APART = "left behind: somebody in another session, who holds its output"
+"""Who meant to stay, and is told alone."""
+
+
+def _kill_what_it_left(pid: int) -> str:
+    """Kills what lives in the session of a command that has ended, and says so; empty where nothing does."""
     left = _left_of(pid)
-    if not left:
-        return "left behind: somebody in another session, who holds its output"
-    names = ", ".join(_named(facts) for facts in left)
+    names = _named_all(left)
     problem = signal_each(left, signal.SIGKILL)
-    return f"left behind, and {problem or 'ended'}: {names}"
+    return f"left behind, and {problem or 'ended'}: {names}" if left else ""
 
 
 def _left_of(pid: int) -> list[ProcessFacts]:
@@ -167,6 +192,10 @@ def _left_of(pid: int) -> list[ProcessFacts]:
         # Its number was given again, which is done to no session that somebody is in.
         return []
     return [facts for facts in processes if facts.alive and facts.session == pid]
+
+
+def _named_all(left: Iterable[ProcessFacts]) -> str:
+    return ", ".join(map(_named, left))
 
 
 def _named(facts: ProcessFacts) -> str:
