@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlencode
 
 import pytest
@@ -14,8 +16,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from openbell.controller.app import _describe
 from openbell.controller.description import description
-from openbell.controller.routes import Actor, Routes
+from openbell.controller.routes import Actor, ApiRoute, Routes
 from openbell.errors import UsageError
 
 
@@ -73,6 +76,8 @@ async def ask(
     query: list[tuple[str, str]] | None = None,
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
+    *,
+    breaks_off: bool = False,
 ) -> tuple[int, Any]:
     async def refused(_request: Request, error: Exception) -> Response:
         assert isinstance(error, UsageError)
@@ -90,6 +95,8 @@ async def ask(
     }
 
     async def receive() -> dict[str, Any]:
+        if breaks_off:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Any) -> None:
@@ -171,6 +178,41 @@ async def test_another_method_and_another_path_are_none() -> None:
     assert (await ask("GET", "/needs"))[0] == 405
     assert (await ask("POST", "/things/x", headers=JSON))[0] == 405
     assert (await ask("GET", "/nothing"))[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/things/x", "/page"])
+async def test_what_answers_a_get_answers_no_head(path: str) -> None:
+    """It was answered by the whole of what a GET does: of a run's events, until the run had ended."""
+    assert (await ask("GET", path))[0] == 200
+    assert (await ask("HEAD", path))[0] == 405
+
+
+async def test_a_body_that_breaks_off_or_that_nobody_can_read_is_no_defect() -> None:
+    """Which was an alert, and answered as a defect of the controller."""
+    path = "/things/x/act"
+    status, told = await ask("POST", path, headers=JSON, breaks_off=True)
+    assert (status, told) == (400, "the request broke off")
+    deep = b"[" * 200_000
+    status, told = await ask("POST", path, body=deep, headers=JSON)
+    assert (status, told) == (400, "body: is nested too deeply")
+
+
+async def test_the_description_and_its_page_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are open to whoever reaches the port, and were made anew, in the controller's loop, each time."""
+    made: list[int] = []
+
+    def counted(*given: Any, **more: Any) -> dict[str, Any]:
+        made.append(threading.get_ident())
+        return description(*given, **more)
+
+    monkeypatch.setattr("openbell.controller.description.description", counted)
+    routes, desk = Routes(), SimpleNamespace(redactor=SimpleNamespace(redact=str))
+    _describe(routes, cast(Any, desk))
+    handlers = {each.path: each.handler for each in routes.all if isinstance(each, ApiRoute)}
+    for path in ("/api/v1/openapi.json", "/api/v1/docs", "/api/v1/openapi.json", "/api/v1/docs"):
+        answer = await handlers[path]()
+        assert answer.status_code == 200 and b"Openbell controller" in answer.body
+    assert len(made) == 1 and made[0] != threading.get_ident()
 
 
 def test_the_description_says_what_each_route_takes() -> None:

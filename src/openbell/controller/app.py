@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -165,21 +166,27 @@ def _error_handlers(desk: ControlledDesk) -> dict[Any, ExceptionHandler]:
 
 
 def _describe(routes: Routes, desk: ControlledDesk) -> None:
+    # Once, and on a thread: they are open to whoever reaches the port, and take a good part of a second.
+    @cache
     def document() -> dict[str, Any]:
         # Only here: nothing else of a desk's life takes it.
         from openbell.controller.description import description
 
         return description(routes.all, title=TITLE, version=openbell.__version__, text=DESCRIBED)
 
+    @cache
+    def page() -> str:
+        from openbell.controller.docs_page import docs_page
+
+        return docs_page(document())
+
     @routes.get(f"{V1}/openapi.json", is_described=False)
     async def openapi() -> Response:
-        return _json(desk, document())
+        return _json(desk, await asyncio.to_thread(document))
 
     @routes.get(f"{V1}/docs", is_described=False)
     async def docs() -> Response:
-        from openbell.controller.docs_page import docs_page
-
-        return HTMLResponse(docs_page(document()))
+        return HTMLResponse(await asyncio.to_thread(page))
 
 
 def _look(routes: Routes, parts: Parts) -> None:

@@ -10,7 +10,7 @@ marked `FromHeader` is a header, and any other is of the query. pydantic reads a
 is a UsageError that names all of it.
 
 A signature is read, and its checkers are made, when its route is first asked for: a controller that opens a
-desk and closes it uses six of some seventy (docs/decisions/routes-by-signature.md).
+desk and closes it uses six of some sixty (docs/decisions/routes-by-signature.md).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -99,6 +100,8 @@ class ApiRoute(Route):
         is_described: bool = True,
     ) -> None:
         super().__init__(path, self._answer, methods=[method], include_in_schema=is_described)
+        # Not HEAD, which Starlette adds to a GET: it would follow a run's events to their end for nothing.
+        self.methods = {method}
         self.method = method
         self.handler = handler
         self.summary = summary
@@ -140,7 +143,8 @@ class ApiRoute(Route):
 
 
 async def _sent(request: Request, parameter: Parameter) -> object:
-    """What the request has for it; None: nothing. Raises UsageError for a body that is no JSON."""
+    """What the request has for it; None: nothing. Raises UsageError for a body that is no JSON, HTTPException
+    for one that broke off or that nobody could read."""
     match parameter.place:
         case "path":
             return request.path_params[parameter.name]
@@ -151,7 +155,11 @@ async def _sent(request: Request, parameter: Parameter) -> object:
         case "query":
             return request.query_params.get(parameter.sent_as)
         case "body":
-            return _decoded(await request.body(), request.headers)
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                raise HTTPException(400, "the request broke off") from None
+            return _decoded(body, request.headers)
 
 
 def _decoded(body: bytes, headers: Headers) -> object:
@@ -166,6 +174,8 @@ def _decoded(body: bytes, headers: Headers) -> object:
         return json.loads(body)
     except ValueError as error:
         raise UsageError(f"body: is not JSON: {error}") from None
+    except RecursionError:
+        raise HTTPException(400, "body: is nested too deeply") from None
 
 
 def _is_model(hint: Any) -> bool:
