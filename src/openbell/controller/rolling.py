@@ -170,7 +170,8 @@ class WatchedDesk:
         engines = [each for each in (desk.roles.engine, desk.roles.standby) if each is not None]
         answers = await asyncio.gather(*(desk.client.get(each, "/v1/state") for each in engines))
         rows = [row for answer in answers for row in answer.get("venues") or ()]
-        return max((float(row.get("held_for_s") or 0.0) for row in rows), default=0.0)
+        ends = ("held_for_s", "doubt_ends_in_s")
+        return max((float(row.get(key) or 0.0) for row in rows for key in ends), default=0.0)
 
     def log_size(self, service: str) -> int:
         return logs.size_of(self._desk.layout.service_log(service))

@@ -12,6 +12,7 @@ import pytest
 
 from openbell.domain import ids
 from openbell.domain.orders import OrdStatus, Side
+from openbell.state.order_latency import LANDS_WITHIN_S
 from openbell.trading.engine import ledger, tracker
 from openbell.trading.engine.venue_link import LOOKS_BEFORE_MISMATCH
 from openbell.trading.messages import CancelIntent
@@ -163,6 +164,36 @@ async def test_a_restart_takes_an_order_for_never_arrived_only_after_the_old_per
     assert loop.time() - begun >= 2.0
     await desk.until(lambda: not engine.why_not_trading())
     assert desk.venue.submitted() == [reply.cl_ord_id]
+
+
+async def test_an_engine_says_in_how_long_an_order_without_an_answer_can_land_no_more(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rolling restart gave up after 30 s, wherever one order had no answer as the engine was stopped."""
+    endless = msgspec.structs.replace(desk.venue.capabilities, refuses_late_by_s=None)
+    monkeypatch.setattr(desk.venue, "capabilities", endless)
+    desk.settings["permit"] = {"ttl": "600s", "renew_every": "100ms"}
+
+    def ends_in_s() -> float:
+        (venue,) = desk.api.state({})["venues"]
+        told: float = venue["doubt_ends_in_s"]
+        return told
+
+    await desk.start()
+    assert ends_in_s() == 0
+    desk.venue.script.append("vanish")
+    reply = await desk.send()
+    await desk.until_status(reply.cl_ord_id, S.UNKNOWN)
+    assert 0 < ends_in_s() <= 0.3 + LANDS_WITHIN_S
+    await desk.crash()
+    await desk.start(until_trading=False)
+    await desk.until(lambda: desk.api.state({})["venues"][0]["in_doubt"])
+    assert 600 < ends_in_s() <= 600 + 0.3 + LANDS_WITHIN_S, (
+        "from its own start, and after the permit"
+    )
+    desk.venue.rest(reply.cl_ord_id, Side.BUY)
+    await desk.until(lambda: not desk.engine.why_not_trading())
+    assert ends_in_s() == 0
 
 
 async def test_fills_that_came_while_the_engine_was_away_are_booked_once(desk: Any) -> None:

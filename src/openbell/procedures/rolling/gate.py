@@ -14,8 +14,9 @@ from openbell.procedures.wording import seconds_text
 LOOK_EVERY_S = 0.1
 HELD_BACK_AT_MOST_S = 90.0
 """Past its end a gate waits so long, once, for a venue that says until when its limits hold the desk
-back: it is not what was restarted that keeps the gate shut. Ours: longer than the minute in which
-Binance counts what was asked, shorter than its bans."""
+back, or for an order without an answer until it can land no more: it is not what was restarted that keeps
+the gate shut. Ours: longer than the minute in which Binance counts what was asked, shorter than its bans;
+and longer than an order is in doubt under an engine that was restarted, by default 45 s."""
 
 
 def longest_s(trading_within_s: float) -> float:
@@ -42,8 +43,8 @@ class Gate:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _is_held_back(self) -> bool:
-        """Whether there is time anew, as a venue's limits hold the desk back until a stated time
-        that can be waited for. Once only: a desk that uses its venue up again is not well."""
+        """Whether there is time anew, as a venue's limits, or an order in doubt, hold the desk back until a
+        stated time that can be waited for. Once only: a desk that uses its venue up again is not well."""
         if self._was_held_back:
             return False
         held_s = await self._desk.held_back_s()

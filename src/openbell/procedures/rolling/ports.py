@@ -47,7 +47,8 @@ class Desk(Protocol):
         ...
 
     async def held_back_s(self) -> float:
-        """How long a venue's limits let the desk's engines ask nothing; 0: none does, or none says."""
+        """How long a venue's limits let the desk's engines ask nothing, or an order without an answer may
+        still land; 0: neither is so, or none says."""
         ...
 
     def log_size(self, service: str) -> int:

@@ -411,6 +411,7 @@ def _venue_state(link: VenueLink) -> dict[str, object]:
         else sum(link.is_open(*p) for p in positions.items()),
         "foreign_orders": link.foreign,
         "in_doubt": link.tracker.in_doubt,
+        "doubt_ends_in_s": round(link.tracker.doubt_ends_in_s, 3),
         "clock_skew_ms": None if link.skew_ns is None else link.skew_ns // 1_000_000,
         "tells_time": link.venue.capabilities.server_time,
     }

@@ -337,6 +337,14 @@ class Tracker:
     def in_doubt(self) -> int:
         return len(self._resolving)
 
+    @property
+    def doubt_ends_in_s(self) -> float:
+        """In how long the last of the orders in doubt can be taken for one that never arrived; 0: none is in
+        doubt, or the venue's answers are all that is waited for."""
+        epoch = self._ledger.epoch
+        ends_s = (self._clock.cannot_arrive_after_s(each, epoch) for each in self._resolving)
+        return max(0.0, max(ends_s, default=0.0) - time.monotonic())
+
     def aside(self, work: Awaitable[None], about: str) -> asyncio.Task[None]:
         """Runs beside the caller; a defect in it is an alert, and calls for reconciliation."""
         task = asyncio.ensure_future(_run(work))
