@@ -119,6 +119,38 @@ async def test_what_answers_oddly_to_the_question_for_tls_does_not_serve(
 @pytest.mark.parametrize(
     ("answer", "serves", "why"),
     [
+        (auth(0) + message(b"Z", b"I"), True, "serves ledger to desk"),
+        (message(b"E", STARTING_UP), False, "the database system is starting up (57P03); by TLS: "),
+    ],
+)
+async def test_where_no_session_comes_of_tls_it_is_asked_without_as_psql_does(
+    tmp_path: Path, answer: bytes, serves: bool, why: str
+) -> None:
+    """A server whose TLS is older than ours takes, or of which a proxy takes the first words alone."""
+    begun: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.append(await reader.read(1024))
+        if len(begun) == 1:
+            writer.write(b"S")
+            await reader.read(1024)
+            writer.write(b"this is no handshake of TLS\r\n")
+        else:
+            writer.write(answer)
+        await reader.read(1024)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"postgres://desk@127.0.0.1:{port}/ledger"
+        fact = await ask(tmp_path, kind="postgres", url=url)
+    assert (fact.serves, why in fact.why) == (serves, True), fact
+    assert len(begun) == 2 and begun[1][8:] == b"user\0desk\0database\0ledger\0\0"
+
+
+@pytest.mark.parametrize(
+    ("answer", "serves", "why"),
+    [
         (b"+PONG\r\n", True, "answers PING"),
         (b"-NOAUTH Authentication required.\r\n", True, "asks for a password"),
         (b"-LOADING Redis is loading the dataset in memory\r\n", False, "LOADING"),

@@ -115,11 +115,12 @@ class Terminal:
         self._document_written = True
         return _json_of(value) if self.as_json else self.of_this_desk(text)
 
-    def show(self, value: object, text: str) -> None:
-        """The result as a document with `--json`, as text without."""
+    def show(self, value: object, text: str, *, is_record: bool = False) -> None:
+        """The result as a document with `--json`, as text without. `is_record`: what was written down, and is
+        shown byte for byte."""
         self.document(value)
         if not self.as_json:
-            self._echo(self.of_this_desk(text))
+            self._echo(text if is_record else self.of_this_desk(text))
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Asks a person. Raises UsageError where there is none to ask and `--yes` was not given."""

@@ -122,13 +122,27 @@ async def _connected(
 
 
 async def _postgres(dependency: Dependency) -> str:
-    """Begins a session as `psql` would, and ends it. Raises FailedError with the server's own words."""
+    """Begins a session as `psql` would, and ends it: where the server can TLS and no session comes of it (an
+    old protocol, an odd key), without. Raises FailedError with the server's own words."""
+    try:
+        return await _session(dependency, by_tls=True)
+    except ssl.SSLError as error:
+        by_tls = error.reason or str(error)
+    try:
+        return await _session(dependency, by_tls=False)
+    except FailedError as error:
+        raise FailedError(f"{error.message}; by TLS: {by_tls}") from error
+
+
+async def _session(dependency: Dependency, *, by_tls: bool) -> str:
+    """ssl.SSLError: none by TLS."""
     parts = urlsplit(dependency.url or "")
     user = unquote(parts.username or "postgres")
     database = unquote(parts.path.strip("/")) or user
     words = b"".join(text.encode() + b"\0" for text in ("user", user, "database", database)) + b"\0"
     async with _connected(dependency) as (reader, writer):
-        await _encrypt(reader, writer)
+        if by_tls:
+            await _encrypt(reader, writer)
         writer.write(struct.pack("!ii", len(words) + 8, _PROTOCOL_3) + words)
         await writer.drain()
         while True:

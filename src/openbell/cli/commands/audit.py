@@ -45,4 +45,5 @@ def show_log(terminal: Terminal, tail: int) -> None:
         lines = terminal.layout.audit_log.read_text().splitlines()[-tail:]
     except FileNotFoundError:
         lines = []
-    terminal.show([json.loads(line) for line in lines], "\n".join(lines) or "no records yet")
+    text = "\n".join(lines) or "no records yet"
+    terminal.show([json.loads(line) for line in lines], text, is_record=True)

@@ -63,7 +63,8 @@ def logs(
     lines = read_logs(paths, query)
     if not follow:
         document = {"lines": [line.as_dict() for line in lines]}
-        terminal.show(document, "\n".join(_text(line) for line in lines) or "no such lines")
+        text = "\n".join(_text(line) for line in lines) or "no such lines"
+        terminal.show(document, text, is_record=True)
         return
     _print(terminal, lines)
     try:

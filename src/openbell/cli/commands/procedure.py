@@ -226,7 +226,7 @@ def report(terminal: Terminal, run: str, form: str) -> int:
     broken, unknown = doubts(document)
     texts = {"md": report_markdown, "html": report_html}
     text = texts[form](document) if form in texts else json.dumps(document, indent=2)
-    terminal.show(document, text.rstrip("\n"))
+    terminal.show(document, text.rstrip("\n"), is_record=True)
     if broken:
         terminal.warn(f"openbell: the record of {run} does not hold: {'; '.join(broken)}")
         return CorruptError.exit_code
