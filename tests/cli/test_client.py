@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from openbell.cli import reaching
 from openbell.cli.client import Client
 from openbell.config.layout import DeskLayout
 from openbell.errors import NotRunningError, UnverifiedError
+from openbell.runtime import peer
 from openbell.state.lock import held_by
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -122,3 +124,52 @@ def test_the_token_is_sent_to_nobody_but_the_process_that_holds_the_lock(
                 somebody.accept()
             assert held_by(layout.controller_lock) == holding.pid
         assert held_by(layout.controller_lock) is None, "given back by whoever held it"
+
+
+@contextlib.contextmanager
+def somebody_at(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.setblocking(False)
+        yield listener
+
+
+def was_told(listener: socket.socket) -> bytes:
+    """What everybody who connected has sent; they are gone."""
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.setblocking(True)
+                while data := connection.recv(65536):
+                    said += data
+    return said
+
+
+def test_the_token_is_sent_to_no_other_user_who_listens_at_the_path(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a temporary folder that was cleaned anybody may make the folder of the sockets anew."""
+    monkeypatch.setattr(peer, "credentials", lambda _: (os.getpid(), os.getuid() + 1))
+    with somebody_at(layout.controller_socket) as listener:
+        with pytest.raises(NotRunningError, match=r"another user listens .* was asked nothing"):
+            Client(layout).post("close")
+        assert was_told(listener) == b""
+
+
+def test_the_token_is_sent_to_no_other_process_than_the_one_that_holds_the_lock(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaching, "REACH_S", 0.0)
+    holding = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(layout.controller_lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holding, somebody_at(layout.controller_socket) as listener:
+        assert holding.stdout is not None and holding.stdout.readline() == b"held\n"
+        with pytest.raises(NotRunningError, match=f"runs \\(process {holding.pid}\\)"):
+            Client(layout).get("status")
+        assert was_told(listener) == b""

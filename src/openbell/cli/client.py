@@ -21,6 +21,8 @@ from openbell.cli.no_controller import NoControllerError
 from openbell.cli.reaching import GONE, reach
 from openbell.config.layout import DeskLayout
 from openbell.errors import NotRunningError, OpenbellError, UnverifiedError
+from openbell.runtime.peer import NotOursError, require_process, require_user
+from openbell.state.lock import held_by
 
 _BY_CODE: dict[str, type[OpenbellError]] = {
     error.code: error
@@ -130,9 +132,9 @@ class Client:
         try:
             try:
                 connection = self._by_socket(timeout_s)
-            except GONE:
-                # Its path was cleaned away, or nobody is there.
-                connection = reach(self._layout, lambda: self._by_socket(timeout_s), timeout_s)
+            except GONE as gone:
+                # Its path was cleaned away, or leads to another's, or nobody is there.
+                connection = self._otherwise(gone, timeout_s)
             token = self._layout.api_token.read_text().strip()
         except GONE:
             raise NoControllerError(
@@ -161,14 +163,28 @@ class Client:
             return connection.getresponse()
 
     def _by_socket(self, timeout_s: float | None) -> http.client.HTTPConnection:
-        """Connected. Raises OSError."""
+        """Connected to the controller: whoever else made a socket there would be sent the token, which is of
+        the user whose file it is. Raises OSError."""
         connection = _UnixConnection(self._layout.controller_socket, timeout_s)
         try:
             connection.connect()
+            require_user(connection.sock, self._layout.api_token.stat().st_uid)
+            if (holder := held_by(self._layout.controller_lock)) is not None:
+                require_process(connection.sock, holder)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _otherwise(self, gone: OSError, timeout_s: float | None) -> http.client.HTTPConnection:
+        """Connected where the socket does not lead to it. Raises NoControllerError."""
+        try:
+            return reach(self._layout, lambda: self._by_socket(timeout_s), timeout_s)
+        except NoControllerError as error:
+            if not isinstance(gone, NotOursError):
+                raise
+            told = f"{error.message}; {gone}, which was asked nothing"
+            raise NoControllerError(told, hint=error.hint, **error.facts) from gone
 
     @staticmethod
     def _raise_for(response: http.client.HTTPResponse) -> None:

@@ -34,16 +34,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from openbell.errors import ConfigError
+from openbell.errors import ConfigError, RefusedError
 
 DESK_FILE = "desk.toml"
 
 _SOCKET_PATH_MAX = 100
 """Bytes; the kernel's limit is 108 on Linux and 104 on macOS, terminator included."""
+
+
+class ForeignFolderError(RefusedError, PermissionError):
+    """The folder of the sockets is another user's, who could listen in the place of the desk's processes."""
 
 
 @dataclass(frozen=True)
@@ -285,13 +290,21 @@ class DeskLayout:
         self.make_run()
 
     def make_run(self) -> None:
-        """The folder of the sockets alone, where the state folder is there. Raises OSError."""
-        if not self.run.is_dir():
-            self.run.mkdir(mode=0o700, exist_ok=True)
-        if self.run.stat().st_uid != os.getuid():
-            raise PermissionError(
-                f"{self.run} belongs to another user; set OPENBELL_STATE to a shorter path"
-            )
+        """The folder of the sockets alone, where the state folder is there: ours, and open to nobody else.
+        Raises OSError, of which ForeignFolderError is one."""
+        run = self.run
+        if not run.is_dir():
+            run.mkdir(mode=0o700, exist_ok=True)
+        # A link is its maker's, wherever it leads to.
+        for found in (run.lstat(), run.stat()):
+            if found.st_uid != os.getuid():
+                raise ForeignFolderError(
+                    f"{run} belongs to another user (uid {found.st_uid}): the desk's sockets are not "
+                    "made there",
+                    hint="have it removed, or set OPENBELL_STATE to a shorter path: they lie in that then",
+                )
+        if stat.S_IMODE(run.stat().st_mode) & 0o077:
+            run.chmod(0o700)
 
 
 def no_desk_file(file: Path) -> ConfigError:

@@ -33,7 +33,6 @@ from openbell.domain.dead_man import Mode
 from openbell.domain.desk_state import DeskTarget
 from openbell.domain.mutual_watch import BACKOFF_MAX_S, BACKOFF_S, LIMIT, WINDOW_S
 from openbell.errors import ConflictError, NotRunningError, OpenbellError, UnverifiedError
-from openbell.guard.peer import credentials
 from openbell.kill.beats import ACTIVE, CLOSING, BeatSender
 from openbell.kill.guard_client import (
     GuardGoneError,
@@ -41,6 +40,7 @@ from openbell.kill.guard_client import (
     NoGuardError,
     ask_guard,
 )
+from openbell.runtime.peer import credentials
 from openbell.runtime.process_watch import WatchedProcess, choose_watch
 from openbell.runtime.processes import system_processes
 from openbell.service.logging import get_logger

@@ -20,7 +20,7 @@ from openbell.config.layout import DeskLayout
 from openbell.domain.desk_state import DeskTarget
 from openbell.domain.mutual_watch import FROZEN_SHARE, WINDOW_S, Act, PeerFacts, decide
 from openbell.errors import ConflictError
-from openbell.guard.peer import listener_pid
+from openbell.runtime.peer import listener_pid
 from openbell.runtime.process_watch import ProcessWatch, WatchedProcess
 from openbell.runtime.processes import ProcessTable
 from openbell.runtime.spawn import spawn_module

@@ -19,8 +19,8 @@ import msgspec
 from openbell.config.layout import DeskLayout
 from openbell.domain.dead_man import Mode
 from openbell.errors import StorageError
-from openbell.guard.peer import listener_pid
 from openbell.kill.aside import aside
+from openbell.runtime.peer import listener_pid
 from openbell.runtime.processes import ProcessFacts, ProcessTable, system_processes
 from openbell.state.files import write_atomically
 

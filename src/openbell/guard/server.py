@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from openbell.errors import OpenbellError, RefusedError, UsageError
-from openbell.guard.peer import credentials
+from openbell.runtime.peer import credentials
 
 _log = logging.getLogger(__name__)
 

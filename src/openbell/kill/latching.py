@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 from openbell.config.layout import DeskLayout
@@ -16,8 +17,10 @@ def halt_of(request: EmergencyRequest) -> Halt:
 
 
 def latch_now(layout: DeskLayout, request: EmergencyRequest) -> tuple[str, ...]:
-    """Their ids, where the disk has confirmed them. Raises OSError, StorageError; blocks for as long as a
+    """Their ids, where the disk has confirmed them. Raises StorageError; blocks for as long as a
     disk that hangs."""
-    layout.make()
+    # What it could not make a latch may do without: a folder of the sockets that is another user's too.
+    with contextlib.suppress(OSError):
+        layout.make()
     setting = Latches(layout).set(request.scopes, halt_of(request))
     return tuple(latch.id for latch in setting.latches) if setting.durable else ()

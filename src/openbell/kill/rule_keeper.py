@@ -33,6 +33,7 @@ from openbell.domain.kill_rules import (
 from openbell.errors import OpenbellError, StorageError
 from openbell.http_library import aiohttp
 from openbell.kill.aside import aside
+from openbell.runtime.own_socket import OwnUnixConnector
 from openbell.service.logging import alert, get_logger
 from openbell.state.files import write_atomically
 from openbell.state.halts import Halt
@@ -260,7 +261,7 @@ class RuleKeeper:
 
 async def tell_controller(layout: DeskLayout, said: Mapping[str, object]) -> None:
     """It withdraws the permit, and records in the audit log. Gives up in time, and says so."""
-    connector = aiohttp.UnixConnector(path=str(layout.controller_socket))
+    connector = OwnUnixConnector(path=str(layout.controller_socket))
     timeout = aiohttp.ClientTimeout(total=_TELL_TIMEOUT_S)
     body, why = msgspec.json.encode(said), ""
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from openbell.domain.permit import Permit, PermitScope
+from openbell.runtime import peer
 from openbell.trading.engine.permit_client import PermitClient, PermitRequest
 
 WAIT_S = 60.0
@@ -174,3 +176,15 @@ async def test_one_that_was_given_up_is_not_brought_back_by_a_promotion(folder: 
         permit.give_up("halted")
         permit.take(Permit(PermitScope.TRADE, time.monotonic_ns() + int(20e9)), ttl_s=30.0)
         assert permit.scope() is PermitScope.NONE
+
+
+async def test_another_user_who_listens_in_the_controllers_place_is_not_asked(
+    folder: Path, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was sent the services' token, and could have granted a permit."""
+    monkeypatch.setattr(peer, "credentials", lambda _: (os.getpid(), os.getuid() + 1))
+    async with client(folder, renew_every_s=60.0) as permit:
+        await until(lambda: "another user listens" in permit.why_not)
+        assert permit.scope() is PermitScope.NONE and not controller.asked.is_set()
+        monkeypatch.undo()
+        await until(lambda: permit.scope() is PermitScope.TRADE)

@@ -24,6 +24,7 @@ import msgspec
 
 from openbell.domain.permit import Permit, PermitScope, scope_now
 from openbell.http_library import aiohttp
+from openbell.runtime.own_socket import ForeignSocketError, OwnUnixConnector
 from openbell.service.logging import get_logger
 
 log = get_logger()
@@ -138,7 +139,7 @@ class PermitClient:
     async def run(self) -> None:
         """Asks for ever."""
         async with aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(path=str(self._socket)),
+            connector=OwnUnixConnector(path=str(self._socket)),
             timeout=aiohttp.ClientTimeout(total=self._renew_every_s),
         ) as session:
             while True:
@@ -176,6 +177,9 @@ class PermitClient:
                     self._unanswered(f"the controller answered with status {response.status}")
                     return True
             answer = msgspec.json.decode(body, type=PermitAnswer)
+        except ForeignSocketError as error:
+            self._unanswered(f"the controller cannot be asked: {error}")
+            return False
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._unanswered(f"the controller cannot be asked ({type(error).__name__})")
             return False
