@@ -59,15 +59,15 @@ class SocketWatch:
             # No other folder: a state folder that is gone is none whose latches are released.
             self._layout.make_run()
             listener = unix_listener(path)
-        except OSError as error:
-            # Tried again at the next look.
+            place = place_of(listener)
+            await self._server.serve_instead(self._listener, listener)
+        except (OSError, RuntimeError, ValueError) as error:
+            # Tried again at the next look: this one does not lead here either.
             if str(error) != self._failed:
                 log.error("the socket cannot be opened again", why=str(error), alert=True)
             self._failed = str(error)
             return
         self._failed = ""
-        self._place = place_of(listener)
-        await self._server.serve_instead(self._listener, listener)
-        self._listener = listener
+        self._listener, self._place = listener, place
         log.error("the socket's path led elsewhere: opened again", path=str(path), alert=True)
         self._auditor.note("controller.socket_lost", str(path))

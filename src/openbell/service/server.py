@@ -40,7 +40,8 @@ class QuietServer(uvicorn.Server):
 
     async def serve_instead(self, before: socket.socket, listener: socket.socket) -> None:
         """Serves a listener in the place of one that nobody can find any more; whoever is connected to that
-        stays so. It is closed with the others."""
+        stays so. It is closed with the others, and at once where it cannot be served: then this raises, and
+        the one before is served still."""
 
         def protocol() -> asyncio.Protocol:
             made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -50,9 +51,12 @@ class QuietServer(uvicorn.Server):
 
         gone = before.fileno()
         loop = asyncio.get_running_loop()
-        self.servers.append(
-            await loop.create_server(protocol, sock=listener, backlog=self.config.backlog)
-        )
+        try:
+            served = await loop.create_server(protocol, sock=listener, backlog=self.config.backlog)
+        except BaseException:
+            listener.close()
+            raise
+        self.servers.append(served)
         for server in tuple(self.servers):
             if any(each.fileno() == gone for each in server.sockets):
                 server.close()
