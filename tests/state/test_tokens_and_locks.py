@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from openbell.errors import ConflictError, CorruptError, RefusedError, StorageError
-from openbell.state.lock import FileLock
+from openbell.state import lock as lock_module
+from openbell.state.lock import FileLock, held_by
 from openbell.state.tokens import read_or_make_token
 
 
@@ -94,6 +98,28 @@ def test_a_lock_ends_with_its_holder_even_where_children_live_on(
     holder.wait()
     with FileLock(path):
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_who_asks_for_the_holder_keeps_nobody_from_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that looked for a controller took a part of its lock for a moment, and the controller that
+    started in that moment ended: another one had the desk, it said."""
+    path = tmp_path / "controller.lock"
+    looks = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(looks, fcntl.LOCK_SH)
+    paused: list[float] = []
+
+    def pause(seconds: float) -> None:
+        if not paused:
+            os.close(looks)
+        paused.append(seconds)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=pause)
+    monkeypatch.setattr(lock_module, "time", clock)
+    with FileLock(path) as lock:
+        assert lock.held and held_by(path) == os.getpid()
+    assert len(paused) == 1
 
 
 def test_a_lock_where_there_is_no_folder_is_a_storage_error(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from openbell.state.files import storage_error
 
 _POLL_SECS = 0.005
 """flock knows "now" and "for ever", nothing between."""
+_LOOKED_AT_SECS = 0.5
+"""For whoever only asks who holds a lock (`held_by`) and has a part of it for a moment: of a busy machine."""
 
 
 class FileLock:
@@ -35,15 +37,18 @@ class FileLock:
         self._fd: int | None = None
 
     def acquire(self) -> FileLock:
-        """Take it or raise ConflictError naming the holder, at once. StorageError: no such folder,
-        no right to it."""
+        """Take it, or raise ConflictError naming the holder, after half a second: whoever asks who holds it
+        has a part of it for a moment, and is no holder. StorageError: no such folder, no right to it."""
         try:
             fd = open_lock_file(self.path)
         except OSError as error:
             raise storage_error(error, "lock", self.path) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            is_got = lock_within(fd, fcntl.LOCK_EX, _LOOKED_AT_SECS)
+        except OSError as error:
+            os.close(fd)
+            raise storage_error(error, "lock", self.path) from error
+        if not is_got:
             holder = _holder(fd)
             os.close(fd)
             who = f"process {holder}" if holder else "another process"
@@ -52,10 +57,7 @@ class FileLock:
                 hint="wait until it has finished",
                 path=str(self.path),
                 pid=holder,
-            ) from error
-        except OSError as error:
-            os.close(fd)
-            raise storage_error(error, "lock", self.path) from error
+            )
         # Only a courtesy to whoever is refused: on a full disk the lock holds without it.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
