@@ -36,21 +36,7 @@ def _slips(typed: str, meant: str) -> int:
 def misspelt(name: str, known: Iterable[str]) -> str:
     """The known name that one slip of the finger makes of `name`, a letter too many, too few, another one or
     two the other way round: `BTC/USDT` for `BTC/USDTT`; else empty."""
-    return next((each for each in sorted(set(known)) if _is_one_slip(name, each)), "")
-
-
-def _is_one_slip(typed: str, meant: str) -> bool:
-    if abs(len(typed) - len(meant)) > 1 or typed == meant:
-        return False
-    pairs = enumerate(zip(typed, meant, strict=False))
-    at = next((i for i, (one, other) in pairs if one != other), min(len(typed), len(meant)))
-    left, right = typed[at:], meant[at:]
-    return (
-        left[1:] == right[1:]
-        or left[1:] == right
-        or left == right[1:]
-        or (left[:2] == right[:2][::-1] and left[2:] == right[2:])
-    )
+    return next((each for each in sorted(set(known)) if _slips(name, each) == 1), "")
 
 
 def nearest_told(near: Sequence[str]) -> str:
