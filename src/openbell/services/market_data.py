@@ -19,6 +19,7 @@ from openbell.service import CheckResult, ServiceApp, degraded, ok
 from openbell.service.context import ServiceContext
 from openbell.service.launch import launch
 from openbell.trading.bus import Publisher, producer_name
+from openbell.trading.bus_watch import keep_reachable
 from openbell.trading.feeds import MarketFeed, make_feed
 from openbell.trading.feeds.runner import FeedRunner
 from openbell.trading.messages import MARKET_SOCKET
@@ -45,6 +46,7 @@ class MarketData:
         self._publisher = publisher = Publisher(
             self._context.layout.run / MARKET_SOCKET, producer=producer_name(self._context.name)
         )
+        self._app.task(partial(keep_reachable, self._context.layout, lambda: [publisher]), "bus")
         for name, venue in self._context.file.venues.items():
             # The feed is made inside its task: what it imports loads while the desk goes on.
             runner = FeedRunner(

@@ -28,6 +28,7 @@ from openbell.service.launch import launch
 from openbell.service.logging import alert
 from openbell.state.files import write_atomically
 from openbell.trading.bus import BadMessageError, Publisher, Subscriber, producer_name
+from openbell.trading.bus_watch import keep_reachable
 from openbell.trading.event_feed import KEEP_FINAL_NS, EngineEventFeed
 from openbell.trading.kill_desk import KillDesk
 from openbell.trading.limits_in_force import LimitsInForce
@@ -84,8 +85,9 @@ class RiskManagement:
         self._context.layout.make()
         self._watch.day_start = self._kept_day = self._read_day()
         self._kill.start()
-        self._publisher = Publisher(run / RISK_SOCKET, producer=producer_name(self._context.name))
-        self._opened.callback(self._publisher.close)
+        publisher = Publisher(run / RISK_SOCKET, producer=producer_name(self._context.name))
+        self._publisher = publisher
+        self._opened.callback(publisher.close)
         # Of quotes only the newest matters.
         market = Subscriber(
             run / MARKET_SOCKET,
@@ -98,6 +100,7 @@ class RiskManagement:
         self._app.task(partial(self._watch_market, market), "market")
         self._app.task(partial(self._watch_engine, feed), "engine")
         self._app.task(self._look, "look")
+        self._app.task(partial(keep_reachable, self._context.layout, lambda: [publisher]), "bus")
 
     async def _close(self) -> None:
         await self._opened.aclose()

@@ -132,10 +132,51 @@ class _BoundSocket:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, hwm)
         self.socket.setsockopt(zmq.RCVHWM, hwm)
-        private = path.with_name(f".{path.stem[:8]}.{os.getpid():x}.{next(_bound):x}")
-        self.socket.bind(f"ipc://{private}")
-        private.rename(path)
+        self._bind().rename(path)
         self._inode = path.stat().st_ino
+
+    def _bind(self) -> Path:
+        name = f".{self._path.stem[:8]}.{os.getpid():x}.{next(_bound):x}"
+        private = self._path.with_name(name)
+        self.socket.bind(f"ipc://{private}")
+        return private
+
+    @property
+    def is_gone(self) -> bool:
+        """Nobody is bound under the name: somebody cleaned it away, or its folder. One that was closed is
+        meant to be."""
+        if self.socket.closed:
+            return False
+        try:
+            self._path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def reopen(self) -> bool:
+        """Bound under the name again, beside whoever is connected. False: another process is by now, which
+        is left there. Raises OSError."""
+        try:
+            private = self._bind()
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"{self._path.name}: {error}") from error
+        try:
+            inode = private.stat().st_ino
+            os.link(private, self._path)  # unlike a renaming it takes nobody's place
+        except OSError as error:
+            # Nobody is connected by it. The listener of before stays where this succeeds: to unbind it would
+            # cut off all who are, and what is published meanwhile would be lost to them.
+            with contextlib.suppress(zmq.ZMQError):
+                self.socket.unbind(f"ipc://{private}")
+            if isinstance(error, FileExistsError):
+                return False
+            raise
+        finally:
+            private.unlink(missing_ok=True)
+        self._inode = inode
+        return True
 
     @property
     def is_replaced(self) -> bool:
@@ -171,6 +212,16 @@ class Publisher:
         envelope = Envelope(producer=self.producer, seq=seq, sent_ns=time.time_ns(), body=body)
         self._socket.send_multipart([topic.encode(), self._encode(envelope)], zmq.NOBLOCK)
         self.counters.sent += 1
+
+    @property
+    def is_gone(self) -> bool:
+        """Its path was cleaned away: nobody can subscribe any more."""
+        return self._bound.is_gone
+
+    def reopen(self) -> bool:
+        """Found under its path again; whoever subscribed stays so. False: another one took it. Raises
+        OSError."""
+        return self._bound.reopen()
 
     def close(self) -> None:
         self._bound.close()
@@ -485,6 +536,16 @@ class Responder(Generic[Req, Rep]):
     def is_replaced(self) -> bool:
         """Another process answers under this name: what is asked from now on is asked there."""
         return self._bound.is_replaced
+
+    @property
+    def is_gone(self) -> bool:
+        """Its path was cleaned away: nobody who is not connected can ask any more."""
+        return self._bound.is_gone
+
+    def reopen(self) -> bool:
+        """Found under its path again; whoever is connected stays so. False: another one took it. Raises
+        OSError."""
+        return self._bound.reopen()
 
     async def close(self) -> None:
         """Takes nothing new, lets running requests finish, closes."""

@@ -32,6 +32,7 @@ from openbell.state.disabled_strategies import DisabledStrategies
 from openbell.state.latch import Latches
 from openbell.state.order_latency import OrderLatencies
 from openbell.trading.bus import MovedError, Publisher, Responder, producer_name
+from openbell.trading.bus_watch import Bound, keep_reachable
 from openbell.trading.engine import metrics
 from openbell.trading.engine.canceller import Canceller
 from openbell.trading.engine.cash_keeper import CashKeeper
@@ -227,6 +228,16 @@ class Engine:
         """Another engine takes the intents."""
         return self._intents is not None and self._intents.is_replaced
 
+    def _on_bus(self) -> list[Bound]:
+        """What is to be found there. Not of an engine that gives its office away, or has lost it: the name is
+        its successor's."""
+        ledger = self.ledger
+        leaves = ledger.expects_successor or ledger.retired or ledger.fenced.is_set()
+        if leaves or not ledger.in_office:
+            return []
+        mine = (self._publisher, self._replay, self._intents)
+        return [each for each in mine if each is not None]
+
     async def leave_bus(self) -> None:
         """After another engine has bound. What waits here is sent again by its askers, to that one."""
         self.intake.set()
@@ -246,6 +257,7 @@ class Engine:
             ("guard beats", self._beat_to_guard),
             ("storage", self._watch_storage),
             ("journal", self._follow_journal),
+            ("bus", partial(keep_reachable, self.setup.layout, self._on_bus)),
         ]
         if self.risk_view is not None:
             tasks.append(("risk", self.risk_view.run))
