@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from openbell.config.layout import DeskLayout
 from openbell.controller.close_desk import UNRECORDED
+from openbell.controller.hosting import Hosted
 from openbell.controller.targets import Targets
 from openbell.domain.desk_state import DeskCommand, DeskTarget
 from openbell.errors import StorageError
@@ -225,6 +229,26 @@ def test_a_closing_that_was_forgotten_is_kept_as_soon_as_there_is_room(
     assert not forgotten.closing_is_forgotten
     next_one = Targets(layout)
     assert (next_one.now, next_one.cut_off_closing) == (T.CLOSING, True)
+
+
+async def test_the_controller_tries_unasked_to_keep_it(
+    layout: DeskLayout, forgotten: Targets
+) -> None:
+    logs = SimpleNamespace(rotate_at=1 << 30, keep=1)
+    desk = SimpleNamespace(
+        targets=forgotten,
+        layout=layout,
+        permits=SimpleNamespace(note_lapse=lambda: None),
+        desk=SimpleNamespace(file=SimpleNamespace(logs=logs)),
+    )
+    hosted = Hosted(cast(Any, desk), cast(Any, None), cast(Any, None), ("", ""))
+    housekeeping = asyncio.create_task(hosted._keep_house(0.005))
+    async with asyncio.timeout(60):
+        while forgotten.closing_is_forgotten:
+            assert not housekeeping.done()
+            await asyncio.sleep(0.005)
+    housekeeping.cancel()
+    assert Targets(layout).now is T.CLOSING
 
 
 def test_the_end_of_a_closing_that_was_forgotten_is_no_desk_that_trades(
