@@ -191,6 +191,36 @@ def test_where_not_even_an_empty_file_can_be_made_the_target_is_written_over_in_
     targets = _closes_on_a_full_disk(layout, monkeypatch)
     assert not targets.closing_is_forgotten
     assert layout.target.stat().st_size == length, "it takes no more room"
+    next_one = Targets(layout)
+    assert (next_one.now, next_one.cut_off_closing) == (T.CLOSING, True), (
+        "and that none is recorded"
+    )
+    next_one.command(C.HALT)
+    assert Targets(layout).cut_off_closing
+    next_one.command(C.CLOSE)
+    assert (Targets(layout).now, Targets(layout).cut_off_closing) == (T.CLOSING, False)
+
+
+def test_a_halt_in_the_middle_of_a_closing_without_a_record_takes_no_word_of_it_away(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was room again, and the target said `closing`: after its controller was killed nobody was told
+    that this closing has no record."""
+    Targets(layout).command(C.OPEN)
+    targets = _closes_on_a_full_disk(layout, monkeypatch)
+    targets.command(C.HALT)
+    assert Targets(layout).cut_off_closing
+    targets.command(C.CLOSED)
+    assert (Targets(layout).now, Targets(layout).cut_off_closing) == (T.OFFLINE, False)
+
+
+def test_a_target_too_short_to_tell_more_is_written_over_with_the_closing_alone(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.target.write_text('{"target":"trading"}\n')
+    monkeypatch.setattr("openbell.controller.targets.make_empty", lambda _: False)
+    assert not _closes_on_a_full_disk(layout, monkeypatch).closing_is_forgotten
+    assert layout.target.read_text() == '{"target":"closing"}\n'
     assert Targets(layout).now is T.CLOSING
 
 

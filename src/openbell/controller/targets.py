@@ -35,6 +35,8 @@ class _Content(msgspec.Struct, frozen=True):
     before_closing: DeskTarget | None = None
     """What a closing that is under way, or was broken off, found; None: not known, or none is."""
     not_proven: NotProven | None = None
+    unrecorded: bool = False
+    """A closing of which the disk took no record, neither gone on with nor taken back since."""
 
 
 class Targets:
@@ -46,7 +48,7 @@ class Targets:
         content = _read(layout.target)
         self._marked = is_closing_begun(layout.target)
         """What was asked for last is not all in the file: a closing was begun on a full disk."""
-        self.cut_off_closing = self._marked
+        self.cut_off_closing = self._marked or content.unrecorded
         """One that an earlier controller began, and of which no more may be known, is neither gone on with
         nor taken back yet: until it is, the empty file stays."""
         self.closing_is_forgotten = False
@@ -170,12 +172,13 @@ class Targets:
         # A halt neither goes on with a closing nor takes it back.
         self.cut_off_closing = cut_off_before and command not in _DECIDES
         self.closing_is_forgotten = False
-        if not self._marked and (moved, self._only, self._held_back, None, not_proven) == (
-            before, part_before, held_before, told_before, proven_before,
+        now = (moved, self._only, self._held_back, None, not_proven, self.cut_off_closing)
+        if not self._marked and now == (
+            before, part_before, held_before, told_before, proven_before, cut_off_before,
         ):  # fmt: skip
             return moved
         try:
-            self._keep()
+            self._keep(decided=command in _DECIDES)
         except Exception:
             # What was forgotten as a closing must not be a desk that trades once it is closed.
             if moved is DeskTarget.CLOSING or (moved is DeskTarget.OFFLINE and forgotten_before):
@@ -211,13 +214,14 @@ class Targets:
         self._not_opened = told
         self._keep()
 
-    def _keep(self) -> None:
+    def _keep(self, *, decided: bool = False) -> None:
+        """`decided`: a closing of which the disk took no record is gone on with, taken back, or over."""
         content = _Content(
             self._asked, self._only, self._held_back, self._not_opened, self._before_closing,
-            self._not_proven,
+            self._not_proven, self.cut_off_closing,
         )  # fmt: skip
         write_atomically(self._layout.target, msgspec.json.encode(content) + b"\n")
-        if self._marked and not self.cut_off_closing:
+        if self._marked and (decided or self._asked is not DeskTarget.CLOSING):
             # The file says it all again. One that stays would close the desk for the next controller.
             remove_durably(closing_begun(self._layout.target))
             self._marked = False

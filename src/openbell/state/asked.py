@@ -40,8 +40,10 @@ class Asked(msgspec.Struct, frozen=True):
         return self.target is DeskTarget.OFFLINE and self.not_proven is None
 
 
-class _Part(msgspec.Struct, frozen=True):
+class _Part(msgspec.Struct, frozen=True, omit_defaults=True):
     target: DeskTarget
+    unrecorded: bool = False
+    """The disk took no record of it."""
 
 
 def closing_begun(target: Path) -> Path:
@@ -61,15 +63,18 @@ def is_closing_begun(target: Path) -> bool:
 
 def say_closing_in_place(target: Path) -> bool:
     """Whether `target` now says that a closing was begun, written over what is there: that takes neither a
-    block nor a name. It is no atomic write. One that is cut off leaves what cannot be read, and a desk of
-    which it is not known what it was asked to be does not trade."""
-    content = msgspec.json.encode(_Part(DeskTarget.CLOSING))
+    block nor a name. It is no atomic write. One that is cut off leaves what was there, or what cannot be
+    read, and a desk of which it is not known what it was asked to be does not trade; then this is False."""
+    content, least = (
+        msgspec.json.encode(_Part(DeskTarget.CLOSING, unrecorded=each)) for each in (True, False)
+    )
     try:
         fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             length = os.fstat(fd).st_size
-            if length <= len(content):
+            if length <= len(least):
                 return False
+            content = content if length > len(content) else least
             written = os.pwrite(fd, content.ljust(length - 1) + b"\n", 0)
             fsync(fd)
         finally:
