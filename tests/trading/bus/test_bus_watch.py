@@ -7,6 +7,7 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,15 +129,24 @@ async def test_a_name_that_a_successor_took_is_left_to_it(layout: DeskLayout) ->
     assert not old.is_gone, "it is closed: nobody is to open it again"
 
 
-async def test_a_folder_that_cannot_be_made_is_tried_again(layout: DeskLayout) -> None:
+async def test_a_folder_that_cannot_be_made_is_told_once_and_tried_again(
+    layout: DeskLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    log = SimpleNamespace(error=lambda event, **_: told.append(event))
+    monkeypatch.setattr(bus_watch, "log", log)
     path = layout.run / "market.sock"
     publisher = Publisher(path, producer="p/1")
     async with kept(layout, [publisher]):
         shutil.rmtree(layout.run)
         layout.run.touch()  # in its place
-        for _ in range(10):
-            await asyncio.sleep(0.005)
-        assert layout.run.is_file()
+        async with asyncio.timeout(WAIT_S):
+            while not told:
+                await asyncio.sleep(0.005)
         layout.run.unlink()
         await found(path)
+    assert told == [
+        "a bus socket cannot be opened again",
+        "bus sockets were cleaned away: opened again",
+    ]
     publisher.close()
