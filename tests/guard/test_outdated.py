@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -159,6 +162,7 @@ async def test_an_opening_waits_for_the_guard_that_stays() -> None:
     async def hello(digest: str, pid: int) -> None:
         line = json.dumps({"event": "hello", "digest": digest}).encode()
         await keeper._hear(line, pid, said_hello=False)
+        await keeper._tell_mode()
 
     desk.targets = SimpleNamespace(asked=DeskTarget.TRADING)
     await hello("old", 1)
@@ -216,18 +220,7 @@ async def test_a_guard_that_did_not_hear_that_it_is_to_end_is_followed_and_asked
     success until the controller was started anew."""
     layout = DeskLayout.for_desk(tmp_path, {})
     layout.make()
-    file = SimpleNamespace(
-        venues={"v": None},
-        desk=SimpleNamespace(name="d"),
-        guard=SimpleNamespace(guard_silent_after=600.0),
-    )
-    desk: Any = SimpleNamespace(
-        desk=SimpleNamespace(digest="old", file=file),
-        renewals=0,
-        layout=layout,
-        targets=SimpleNamespace(asked=DeskTarget.TRADING),
-        auditor=SimpleNamespace(note=lambda *_, **__: None),
-    )
+    desk = fake_controlled_desk(layout, digest="old", silent_after=600.0)
     guard = LivesOn()
     server = await asyncio.start_unix_server(guard.answer, layout.guard_socket)
     keeper = GuardKeeper(desk)
@@ -243,6 +236,62 @@ async def test_a_guard_that_did_not_hear_that_it_is_to_end_is_followed_and_asked
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         server.close()
+
+
+HANGS_OVER_ITS_MODE = """
+import json, os, signal, socket, sys
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(sys.argv[1])
+listening.listen()
+print("listens", flush=True)
+while True:
+    peer, _ = listening.accept()
+    if json.loads(peer.recv(1 << 16))["do"] == "watch":
+        peer.sendall(b'{"event": "hello", "digest": "d"}\\n')
+        follower = peer
+    else:
+        os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+async def test_a_guard_that_hangs_over_its_mode_is_seen_to_be_silent(tmp_path: Any) -> None:
+    """Nothing was read from it for as long as an answer about its switches may take, which is a minute."""
+    layout = DeskLayout.for_desk(tmp_path, {})
+    layout.make()
+    # Only what is started as this desk's guard is killed for one.
+    as_guard = ["openbell.guard", "--desk", str(layout.desk)]
+    program = [sys.executable, "-c", HANGS_OVER_ITS_MODE, str(layout.guard_socket), *as_guard]
+    guard = subprocess.Popen(program, stdout=subprocess.PIPE)
+    try:
+        assert guard.stdout is not None and guard.stdout.readline() == b"listens\n"
+        keeper = GuardKeeper(fake_controlled_desk(layout, digest="d", silent_after=0.5))
+        keeping = asyncio.create_task(keeper.run())
+        try:
+            async with asyncio.timeout(30):
+                assert await asyncio.to_thread(guard.wait) == -signal.SIGKILL
+            assert "silent for 0.5s" in keeper.problem()
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+    finally:
+        guard.kill()
+        guard.communicate()
+
+
+def fake_controlled_desk(layout: DeskLayout, *, digest: str, silent_after: float) -> Any:
+    """What a `GuardKeeper` asks of a controller's desk."""
+    file = SimpleNamespace(
+        venues={"v": None},
+        desk=SimpleNamespace(name="d"),
+        guard=SimpleNamespace(guard_silent_after=silent_after),
+    )
+    return SimpleNamespace(
+        desk=SimpleNamespace(digest=digest, file=file),
+        renewals=0,
+        layout=layout,
+        targets=SimpleNamespace(asked=DeskTarget.TRADING),
+        auditor=SimpleNamespace(note=lambda *_, **__: None),
+    )
 
 
 async def test_the_controller_says_that_it_closes_for_as_long_as_that_run_goes_on() -> None:

@@ -304,6 +304,7 @@ class GuardKeeper:
         silent_after_s = self._desk.desk.file.guard.guard_silent_after
         process = None if pid is None else self._watch.other(pid)
         said_hello, standing = False, StandingGuard()
+        telling: asyncio.Task[None] | None = None
         try:
             while True:
                 within_s = silent_after_s if said_hello else max(silent_after_s, START_S)
@@ -319,6 +320,11 @@ class GuardKeeper:
                     self._is_gone(pid)
                     return
                 said_hello = await self._hear(line, pid, said_hello=said_hello)
+                if said_hello and telling is None and not self._replacing:
+                    # Beside the reading: one that hangs over its answer is seen to be silent.
+                    telling = asyncio.create_task(self._tell_mode())
+                if telling is not None and telling.done():
+                    telling.result()
                 # Of a desk that is closed none would come after one that stays for a stop.
                 if (
                     process is not None
@@ -330,6 +336,9 @@ class GuardKeeper:
         except OSError:
             self._is_gone(pid)
         finally:
+            if telling is not None:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
             if process is not None:
                 process.close()
 
@@ -346,7 +355,7 @@ class GuardKeeper:
         else:
             pass_on(self._desk, told, pid)
         if event == "hello":
-            await self._is_up(told, pid)
+            self._is_up(pid)
             return True
         return said_hello
 
@@ -384,7 +393,7 @@ class GuardKeeper:
         self._desk.auditor.note("guard.replaced", self._name, pid=process.pid, why=why)
         await self._kill(process)
 
-    async def _is_up(self, told: Mapping[str, Any], pid: int | None) -> None:
+    def _is_up(self, pid: int | None) -> None:
         desk = self._desk
         self._pid, self._state, self._why = pid, "running", ""
         adopted = self._child is None or self._child.pid != pid
@@ -392,15 +401,23 @@ class GuardKeeper:
         desk.auditor.note(action, self._name, pid=pid, restarts=self._restarts)
         log.info("guard", pid=pid, adopted=adopted, restarts=self._restarts)
         self._was_up = True
-        mode = self._mode
-        if mode is None and desk.targets.asked in _OPEN_TARGETS:
-            mode = Mode.OPEN
-        if mode is not None:
+
+    async def _tell_mode(self) -> None:
+        """What is wanted of the switches, also of what was wanted meanwhile."""
+        told: Mode | None = None
+        while (mode := self._wanted_mode()) is not told:
             if mode is Mode.OFF:
                 await self._ask("disarm", timeout_s=DISARM_S, but=self._but)
-            else:
+            elif mode is not None:
                 await self._ask(str(mode), timeout_s=DISARM_S)
+            told = mode
         self._up.set()
+
+    def _wanted_mode(self) -> Mode | None:
+        """None: whatever the guard does."""
+        if self._mode is None and self._desk.targets.asked in _OPEN_TARGETS:
+            return Mode.OPEN
+        return self._mode
 
     def _is_gone(self, pid: int | None) -> None:
         if not self.is_wanted or self._replacing:
