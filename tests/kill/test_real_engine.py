@@ -102,7 +102,8 @@ async def test_after_a_dead_mans_cancel_a_hung_engine_sends_no_order_that_still_
     """It waits for its turn at the venue as the engine hangs; the guard cancels what rests, waits for none
     that cannot have left, and notes nothing of it. The engine goes on when its permit has run out: the
     order ends unsent, and only then is off the register."""
-    async with real_engine(folder, timeout="20s") as desk, asyncio.timeout(600):
+    # A venue's time-out that passed while it hangs would make the order one in doubt.
+    async with real_engine(folder, timeout="120s") as desk, asyncio.timeout(600):
         await desk.start()
         strategy = Strategy(desk, await desk.touch(), "a", at_once=16, pause_s=0.02)
         try:
