@@ -14,6 +14,7 @@ from typing import Any
 
 from openbell.cli.commands.status import status_text
 from openbell.config.loader import load_desk
+from openbell.guard.record import read_record
 from openbell.procedures.uncontrolled import status_without_controller
 
 SEED = int(os.environ.get("OPENBELL_SEED", str(random.SystemRandom().randrange(1 << 32))))
@@ -173,6 +174,8 @@ async def test_an_engine_that_ends_as_told_keeps_its_orders_for_as_long_as_state
     assert [desk.switch(venue)["fired_at"] for venue in BOTH_KINDS] == [None, None]
 
     left_ns = _end_as_told(desk, engine)
+    # One that is killed before it wrote that down leaves an engine that is taken for dead, as it should be.
+    desk.until(lambda: _kept_as_left(desk), "the next guard will know of it")
     guard = desk.guard_pid()
     os.kill(guard, signal.SIGKILL)
     assert desk.other_than(guard, "guard")
@@ -198,6 +201,11 @@ def _end_as_told(desk: Any, engine: Any) -> int:
             row["not_covered"]
         )
     return left_ns
+
+
+def _kept_as_left(desk: Any) -> bool:
+    record = read_record(desk.layout.guard_record)
+    return record is not None and record.left_s is not None
 
 
 async def test_with_guard_and_controller_gone_the_venues_own_timer_fires(make_guarded: Any) -> None:
