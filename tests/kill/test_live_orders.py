@@ -32,6 +32,7 @@ from openbell.kill import live_orders
 from openbell.kill.live_orders import Accounting, RegisterOnDisk
 from openbell.kill.stop_venues import not_named
 from openbell.runtime.processes import system_processes
+from openbell.state import order_latency
 from openbell.state.live_orders import LiveOrder, Sent
 from openbell.state.order_register import OrderRegister
 from openbell.venues.credentials import Credentials
@@ -248,7 +249,7 @@ async def test_an_order_that_hangs_on_its_way_is_awaited(face: str, tmp_path: Pa
 async def test_one_that_never_lands_is_given_up_for_its_time_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_orders, "LANDS_WITHIN_S", 1.0)
+    monkeypatch.setattr(order_latency, "LANDS_WITHIN_S", 1.0)
     async with house("kraken") as here:
         engine = Engine(here, tmp_path)
         new = engine.sends()
@@ -296,7 +297,7 @@ async def test_one_that_a_venue_knew_and_has_lost_is_never_given_up(tmp_path: Pa
 async def test_a_venue_that_cannot_be_asked_by_cl_ord_id_proves_no_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_orders, "LANDS_WITHIN_S", 1.0)
+    monkeypatch.setattr(order_latency, "LANDS_WITHIN_S", 1.0)
     async with house("kraken") as here:
         here.venue.capabilities = msgspec.structs.replace(
             here.venue.capabilities, lookup_by_cl_ord_id=False

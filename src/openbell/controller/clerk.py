@@ -29,7 +29,7 @@ from openbell.errors import NotRunningError, OpenbellError
 from openbell.runtime.processes import this_boot
 from openbell.service.logging import get_logger
 from openbell.state.live_orders import Sent, proven_ended, read_live_orders
-from openbell.state.order_latency import LANDS_WITHIN_S
+from openbell.state.order_latency import LANDS_WITHIN_S, lands_by_ns
 from openbell.venues.asking import VenueAnswer
 from openbell.venues.clerk import Known, ask_venues, cancel_own_orders
 from openbell.venues.unlisted import KnownOrder
@@ -140,14 +140,15 @@ class Clerk:
         written = {order.cl_ord_id: order for order in register.orders}
         until_s: dict[ClOrdID, float] = {}
         for order in unanswered:
-            left_s = since_s
             slot = written.get(order.cl_ord_id)
             if slot is not None and slot.sent is Sent.OPEN:
                 continue  # the venue had it, though the journal was not told
-            if slot is not None:
+            if slot is None:
+                until_s[order.cl_ord_id] = since_s + LANDS_WITHIN_S
+            else:
                 window_s = self._desk.file.venues[order.new.venue].timeout
-                left_s = min(left_s, slot.sent_ns / 1e9 + window_s)
-            until_s[order.cl_ord_id] = left_s + LANDS_WITHIN_S
+                by_ns = lands_by_ns(slot.sent_ns, int(since_s * 1e9), window_s)
+                until_s[order.cl_ord_id] = by_ns / 1e9
         return until_s
 
     def _heeded(self, answers: Iterable[VenueAnswer], why_not: str) -> list[VenueAnswer]:

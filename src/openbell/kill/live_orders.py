@@ -38,7 +38,7 @@ from openbell.state.live_orders import (
     note_ended,
     read_live_orders,
 )
-from openbell.state.order_latency import LANDS_WITHIN_S
+from openbell.state.order_latency import lands_by_ns
 from openbell.venues.port import VenueError, VenueOrder
 
 AT_ONCE = 10
@@ -266,8 +266,7 @@ class Accounting:
 
     def _lands_by_ns(self, order: LiveOrder) -> int:
         assert self._reading is not None
-        left_ns = min(order.sent_ns + int(self.window_s * 1e9), self._reading.at_ns)
-        return left_ns + int(LANDS_WITHIN_S * 1e9)
+        return lands_by_ns(order.sent_ns, self._reading.at_ns, self.window_s)
 
     def _doubt(self) -> str:
         hidden: list[LiveOrder] = []

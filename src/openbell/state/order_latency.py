@@ -42,6 +42,14 @@ _MEND = f"every stop waits {LATENCY_MAX_S:g} s; remove the file, and they are le
 _log = logging.getLogger(__name__)
 
 
+def lands_by_ns(sent_ns: int, quiet_ns: int, window_s: float) -> int:
+    """Until when an order without an answer may land, by the clock of both times. `sent_ns`: when it was
+    handed over, from when its first byte left within `window_s`, the venue's time-out, or never does;
+    `quiet_ns`: since when nothing can send any more."""
+    left_ns = min(sent_ns + int(window_s * 1e9), quiet_ns)
+    return left_ns + int(LANDS_WITHIN_S * 1e9)
+
+
 @dataclass(frozen=True, slots=True)
 class SeenLatencies:
     """What the file says."""
